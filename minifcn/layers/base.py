@@ -1,0 +1,162 @@
+"""What a layer is: parameters, one cache, a forward and a backward. And a chain of layers."""
+
+import numpy as np
+
+from ..backend import to_device, to_host
+
+
+class Parameter:
+    """An array that is learned, its gradient, and how the optimiser should treat it.
+
+    value, grad: arrays of one shape and dtype, on the chosen device. lr_mult and decay_mult multiply the learning rate
+    and the weight decay (Caffe's convention: 2 and 0 for biases). A frozen parameter gets no gradient and no update.
+    """
+
+    def __init__(self, value, *, lr_mult=1.0, decay_mult=1.0, frozen=False):
+        self.value = to_device(value)
+        self.grad = to_device(np.zeros(value.shape, value.dtype))
+        self.lr_mult = lr_mult
+        self.decay_mult = decay_mult
+        self.frozen = frozen
+
+
+class Layer:
+    """A named node in a tree of layers. Parameters, generators and children are the attributes that hold them.
+
+    A subclass with children writes `forward(x, train=False)` and `backward(dy)` by hand; a leaf derives from `Leaf`.
+    """
+
+    name = None  # the dotted name within the network, for messages; set by `name_all`
+
+    def children(self):
+        """The layers directly inside this one, by attribute name, in the order they were made."""
+        return {key: value for key, value in vars(self).items() if isinstance(value, Layer)}
+
+    def _walk(self, prefix=""):
+        yield prefix, self
+        for key, child in self.children().items():
+            yield from child._walk(f"{prefix}{key}.")
+
+    def _collect(self, kind):
+        """All attributes of one kind in this tree, by dotted name."""
+        found = {}
+        for prefix, layer in self._walk():
+            found.update({prefix + key: value for key, value in vars(layer).items() if isinstance(value, kind)})
+        return found
+
+    def parameters(self):
+        """dict of dotted name -> Parameter, frozen ones included, in the order of construction."""
+        return self._collect(Parameter)
+
+    def generators(self):
+        """dict of dotted name -> numpy.random.Generator, for layers that draw at random."""
+        return self._collect(np.random.Generator)
+
+    def buffers(self):
+        """dict of dotted name -> (layer, attribute): arrays that belong to the state without being learned."""
+        return {
+            prefix + key: (layer, key) for prefix, layer in self._walk() for key in getattr(layer, "buffer_names", ())
+        }
+
+    def name_all(self):
+        """Tell every layer its dotted name, for error messages. A network calls it once it is complete."""
+        for prefix, layer in self._walk():
+            layer.name = prefix.rstrip(".") or None
+        return self
+
+    def zero_grad(self):
+        """Set every gradient to zero; until then, backward passes add up."""
+        for parameter in self.parameters().values():
+            parameter.grad[...] = 0
+
+    def astype(self, dtype):
+        """Convert all parameters and buffers to float32 or float64, in place; gradients start again from zero."""
+        for parameter in self.parameters().values():
+            parameter.value = parameter.value.astype(dtype)
+            parameter.grad = parameter.grad.astype(dtype) * 0
+        for layer, key in self.buffers().values():
+            setattr(layer, key, getattr(layer, key).astype(dtype))
+        return self
+
+    def state_dict(self):
+        """dict of dotted name -> NumPy array (a copy) of every parameter and buffer."""
+        state = {name: parameter.value for name, parameter in self.parameters().items()}
+        state.update({name: getattr(layer, key) for name, (layer, key) in self.buffers().items()})
+        return {name: to_host(array).copy() for name, array in state.items()}
+
+    def load_state_dict(self, state):
+        """Take over values by name. Raises ValueError, and changes nothing, unless names and shapes agree exactly."""
+        own = self.state_dict()
+        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing or unexpected:
+            raise ValueError(
+                f"weights of another network: {len(missing)} names missing (such as {missing[:2]}), "
+                f"{len(unexpected)} unknown (such as {unexpected[:2]})"
+            )
+        for name, array in own.items():
+            if state[name].shape != array.shape:
+                raise ValueError(
+                    f"weights of another network: {name}: expected shape {array.shape}, got {state[name].shape}"
+                )
+        parameters, buffers = self.parameters(), self.buffers()
+        for name, array in own.items():
+            value = to_device(to_host(state[name]).astype(array.dtype, copy=True))
+            if name in parameters:
+                parameters[name].value = value
+            else:
+                setattr(*buffers[name], value)
+
+
+class Leaf(Layer):
+    """A layer that is one operation. A subclass writes `run(x, train) -> (y, cache)` and `run_backward(dy, cache) -> dx`.
+
+    The layer keeps one cache: a forward with train=True fills it, backward takes it away, so that nothing piles up.
+    """
+
+    _cache = None
+
+    def forward(self, x, train=False):
+        """x -> y. With train=True the layer remembers what backward needs. Raises ValueError that names the layer."""
+        try:
+            y, cache = self.run(x, train)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{self.title}: {error}") from error
+        self._cache = (cache,) if train else None
+        return y
+
+    def backward(self, dy):
+        """dy -> dx, adding to the parameters' gradients. Raises ValueError without a forward(x, train=True) before it."""
+        if self._cache is None:
+            raise ValueError(f"{self.title}: backward needs a forward(x, train=True) before it, and takes its cache only once")
+        (cache,), self._cache = self._cache, None
+        try:
+            return self.run_backward(dy, cache)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{self.title}: {error}") from error
+
+    @property
+    def title(self):
+        kind = type(self).__name__
+        return f"{self.name} ({kind})" if self.name else kind
+
+
+class Sequential(Layer):
+    """Layers one after the other, by name: Sequential(conv1=Conv2d(...), relu1=ReLU(), ...)."""
+
+    def __init__(self, **layers):
+        self.layers = layers
+
+    def children(self):
+        return self.layers
+
+    def forward(self, x, train=False):
+        """x through every layer in turn."""
+        for layer in self.layers.values():
+            x = layer.forward(x, train)
+        return x
+
+    def backward(self, dy):
+        """dy back through every layer, last to first."""
+        for layer in reversed(self.layers.values()):
+            dy = layer.backward(dy)
+        return dy

@@ -1,0 +1,240 @@
+"""The layers that networks are built of: each binds one operation to its settings and parameters."""
+
+import numpy as np
+
+from .. import ops
+from ..backend import to_device
+from .base import Leaf, Parameter
+from .init import bilinear, bilinear_line, he_normal, zeros
+
+
+class Conv2d(Leaf):
+    """A convolution of `outputs` kernels with bias. Weights (outputs, inputs/groups, kh, kw) start He-normal.
+
+    Biases follow the published solver: twice the learning rate and no decay. zero=True starts from zero instead
+    (score layers). kernel, stride, pad, dilation, groups as in ops.conv2d_forward.
+    """
+
+    def __init__(self, inputs, outputs, kernel, rng, *, stride=1, pad=0, dilation=1, groups=1, bias=True, zero=False):
+        self.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
+        kh, kw = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        shape = (outputs, inputs // groups, kh, kw)
+        self.weight = Parameter(zeros(shape) if zero else he_normal(shape, rng))
+        self.bias = Parameter(zeros((outputs,)), lr_mult=2.0, decay_mult=0.0) if bias else None
+
+    def run(self, x, train):
+        return ops.conv2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings)
+
+    def run_backward(self, dy, cache):
+        dx, dw, db = ops.conv2d_backward(dy, cache)
+        self.weight.grad += dw
+        if self.bias:
+            self.bias.grad += db
+        return dx
+
+
+class ConvTranspose2d(Leaf):
+    """A transposed convolution. Weights (inputs, outputs/groups, kh, kw) start He-normal.
+
+    kernel, stride, pad, output_pad, dilation, groups as in ops.conv_transpose2d_forward.
+    """
+
+    def __init__(
+        self, inputs, outputs, kernel, rng, *, stride=1, pad=0, output_pad=0, dilation=1, groups=1, bias=True
+    ):
+        self.settings = {"stride": stride, "pad": pad, "output_pad": output_pad, "dilation": dilation, "groups": groups}
+        kh, kw = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        self.weight = Parameter(he_normal((inputs, outputs // groups, kh, kw), rng))
+        self.bias = Parameter(zeros((outputs,)), lr_mult=2.0, decay_mult=0.0) if bias else None
+
+    def run(self, x, train):
+        return ops.conv_transpose2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings)
+
+    def run_backward(self, dy, cache):
+        dx, dw, db = ops.conv_transpose2d_backward(dy, cache)
+        self.weight.grad += dw
+        if self.bias:
+            self.bias.grad += db
+        return dx
+
+
+class LearnedUpsample(ConvTranspose2d):
+    """A transposed convolution that enlarges `factor` times, starts as bilinear interpolation and is then learned.
+
+    Weights (channels, channels, kernel, kernel), no bias, no decay, as in the published networks.
+    kernel, pad: 2·factor and 0 as published; pad = factor/2 makes the output exactly factor times the input.
+    """
+
+    def __init__(self, channels, factor, *, kernel, pad=0):
+        self.settings = {"stride": factor, "pad": pad}
+        self.weight = Parameter(bilinear(channels, kernel), decay_mult=0.0)
+        self.bias = None
+
+
+class Upsample(Leaf):
+    """Frozen bilinear enlargement: what LearnedUpsample computes before it has learned anything.
+
+    Its kernel is line ⊗ line on the diagonal of the channels and zero elsewhere, so `line` (kernel,) says it all.
+    """
+
+    def __init__(self, factor, *, kernel, pad=0):
+        self.settings = {"stride": factor, "pad": pad}
+        self.line = Parameter(bilinear_line(kernel), frozen=True)
+
+    def run(self, x, train):
+        return ops.upsample_forward(x, self.line.value, **self.settings)
+
+    def run_backward(self, dy, cache):
+        return ops.upsample_backward(dy, cache)
+
+
+class Linear(Leaf):
+    """y = x · Wᵀ + b; weight (outputs, inputs) starts He-normal, or zero with zero=True."""
+
+    def __init__(self, inputs, outputs, rng, *, zero=False):
+        self.weight = Parameter(zeros((outputs, inputs)) if zero else he_normal((outputs, inputs), rng))
+        self.bias = Parameter(zeros((outputs,)), lr_mult=2.0, decay_mult=0.0)
+
+    def run(self, x, train):
+        return ops.linear_forward(x, self.weight.value, self.bias.value)
+
+    def run_backward(self, dy, cache):
+        dx, dw, db = ops.linear_backward(dy, cache)
+        self.weight.grad += dw
+        self.bias.grad += db
+        return dx
+
+
+class ReLU(Leaf):
+    """y = max(x, 0)."""
+
+    def run(self, x, train):
+        return ops.relu_forward(x)
+
+    def run_backward(self, dy, cache):
+        return ops.relu_backward(dy, cache)
+
+
+class Dropout(Leaf):
+    """Drops each value with probability p while training; rng, a numpy.random.Generator, is its own."""
+
+    def __init__(self, p, rng):
+        self.p = p
+        self.rng = rng
+
+    def run(self, x, train):
+        return ops.dropout_forward(x, self.p, self.rng, train)
+
+    def run_backward(self, dy, cache):
+        return ops.dropout_backward(dy, cache)
+
+
+class MaxPool2d(Leaf):
+    """Max pooling; kernel, stride, pad, dilation, ceil_mode as in ops.max_pool2d_forward."""
+
+    def __init__(self, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
+        self.kernel = kernel
+        self.settings = {"stride": stride or kernel, "pad": pad, "dilation": dilation, "ceil_mode": ceil_mode}
+
+    def run(self, x, train):
+        return ops.max_pool2d_forward(x, self.kernel, **self.settings)
+
+    def run_backward(self, dy, cache):
+        return ops.max_pool2d_backward(dy, cache)
+
+
+class AvgPool2d(Leaf):
+    """Average pooling; kernel, stride, pad, ceil_mode, count_include_pad as in ops.avg_pool2d_forward."""
+
+    def __init__(self, kernel, *, stride=None, pad=0, ceil_mode=False, count_include_pad=True):
+        self.kernel = kernel
+        self.settings = {
+            "stride": stride or kernel,
+            "pad": pad,
+            "ceil_mode": ceil_mode,
+            "count_include_pad": count_include_pad,
+        }
+
+    def run(self, x, train):
+        return ops.avg_pool2d_forward(x, self.kernel, **self.settings)
+
+    def run_backward(self, dy, cache):
+        return ops.avg_pool2d_backward(dy, cache)
+
+
+class LRN(Leaf):
+    """Local response normalisation across channels; size, alpha, beta, k as in ops.lrn_forward."""
+
+    def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0):
+        self.settings = {"size": size, "alpha": alpha, "beta": beta, "k": k}
+
+    def run(self, x, train):
+        return ops.lrn_forward(x, **self.settings)
+
+    def run_backward(self, dy, cache):
+        return ops.lrn_backward(dy, cache)
+
+
+class BatchNorm2d(Leaf):
+    """Batch normalisation by channel: the batch's statistics while training, the running ones otherwise."""
+
+    buffer_names = ("running_mean", "running_var")
+
+    def __init__(self, channels, *, eps=1e-5, momentum=0.1):
+        self.eps, self.momentum = eps, momentum
+        self.gamma = Parameter(np.ones(channels, np.float32), decay_mult=0.0)
+        self.beta = Parameter(zeros((channels,)), decay_mult=0.0)
+        self.running_mean = to_device(zeros((channels,)))
+        self.running_var = to_device(np.ones(channels, np.float32))
+
+    def run(self, x, train):
+        y, cache = ops.batch_norm_forward(
+            x,
+            self.gamma.value,
+            self.beta.value,
+            self.running_mean,
+            self.running_var,
+            eps=self.eps,
+            momentum=self.momentum,
+            train=train,
+        )
+        self.running_mean, self.running_var = cache.running_mean, cache.running_var
+        return y, cache
+
+    def run_backward(self, dy, cache):
+        dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
+        self.gamma.grad += dgamma
+        self.beta.grad += dbeta
+        return dx
+
+
+class PadToMultiple(Leaf):
+    """Zeros below and to the right, up to the next multiple of `multiple` in height and width."""
+
+    def __init__(self, multiple):
+        self.multiple = multiple
+
+    def run(self, x, train):
+        bottom, right = (-size % self.multiple for size in x.shape[2:])
+        return ops.pad_forward(x, ((0, bottom), (0, right)))
+
+    def run_backward(self, dy, cache):
+        return ops.pad_backward(dy, cache)
+
+
+class Crop(Leaf):
+    """The part of a map that begins at `offset`; its size is given with each forward."""
+
+    def __init__(self, offset):
+        self.offset = offset
+
+    def forward_to(self, x, size, train=False):
+        """x (N, C, H, W) -> (N, C, *size)"""
+        self.size = size
+        return self.forward(x, train)
+
+    def run(self, x, train):
+        return ops.crop_forward(x, self.offset, self.size)
+
+    def run_backward(self, dy, cache):
+        return ops.crop_backward(dy, cache)

@@ -1,0 +1,35 @@
+"""How parameters start. Everything is drawn and computed on the host, as float32 arrays."""
+
+import numpy as np
+
+
+def he_normal(shape, rng):
+    """Normal values of variance 2 / fan-in: keeps the size of activations through ReLU layers. He et al., 2015, eq. 10.
+
+    shape: (K, C/groups, kh, kw) or (K, D); the fan-in is what one output sums over. rng: numpy.random.Generator.
+    """
+    fan_in = int(np.prod(shape[1:]))
+    return (rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)).astype(np.float32)
+
+
+def zeros(shape):
+    """Zeros: for biases, and for score layers, so that training starts from equal scores (Long et al., 2015, section 4)."""
+    return np.zeros(shape, np.float32)
+
+
+def bilinear_line(size):
+    """The bilinear kernel along one axis:  1 − |i − c|/f  with f = ⌊(size + 1)/2⌋, c = f − 1 for an odd size, else f − ½."""
+    f = (size + 1) // 2
+    c = f - 1 if size % 2 else f - 0.5
+    return (1 - np.abs(np.arange(size) - c) / f).astype(np.float32)
+
+
+def bilinear(channels, size):
+    """The transposed-convolution kernel that interpolates bilinearly, each channel by itself.
+
+    -> (channels, channels, size, size): line ⊗ line on the diagonal, zero between different channels.
+    """
+    line = bilinear_line(size)
+    w = np.zeros((channels, channels, size, size), np.float32)
+    w[range(channels), range(channels)] = np.outer(line, line)
+    return w

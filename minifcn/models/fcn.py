@@ -1,0 +1,116 @@
+"""FCN-32s, FCN-16s and FCN-8s: one trunk, one to three score layers, and skips joined by hand."""
+
+from .. import layers
+from . import alignment as align
+
+VARIANTS = ("32s", "16s", "8s")
+
+
+class FCN(layers.Layer):
+    """A fully convolutional network for semantic segmentation. Long, Shelhamer and Darrell, CVPR 2015, section 4.
+
+        image ── trunk ──┬──────────── pool3 1/8 ── score_pool3 ────────────┐
+                         ├── pool4 1/16 ── score_pool4 ───┐                 │
+                         └── fc7 1/32 ── score_fr ── ×2 ──┴── + ── ×2 ──────┴── + ── ×8 ── logits     (FCN-8s)
+
+    FCN-16s stops after the first sum and enlarges ×16; FCN-32s has no skip and enlarges ×32. Each branch is cropped
+    to lie pixel on pixel over the one it is added to; the offsets are computed from the layers (`alignment`).
+    """
+
+    def __init__(self, backbone, variant, num_classes, alignment, *, at_once=False, upsampling="frozen", rng):
+        same = alignment == "same"
+
+        def score(tap):
+            return layers.Conv2d(backbone.taps[tap][1], num_classes, 1, rng, zero=True)
+
+        def enlarge(factor):
+            window = {"kernel": 2 * factor, "pad": factor // 2 if same else 0}
+            if upsampling == "learned":
+                return layers.LearnedUpsample(num_classes, factor, **window)
+            return layers.Upsample(factor, **window)
+
+        self.variant = variant
+        self.num_classes = num_classes
+        self.backbone = backbone
+        # The published at-once training scales the skips' inputs, which start out much larger than fc7's.
+        self.pool4_scale, self.pool3_scale = (0.01, 0.0001) if at_once else (1.0, 1.0)
+        self.pad_input = layers.PadToMultiple(backbone.stride if same else 1)
+        self.score_fr = score("fc7")
+        at = align.affine_of_chain([*backbone.up_to("fc7"), self.score_fr])
+        if variant == "32s":
+            self.upscore = enlarge(32)
+        else:
+            self.upscore2 = enlarge(2)
+            at = at.then(align.affine_of(self.upscore2))
+            self.score_pool4 = score("pool4")
+            self.crop_pool4 = layers.Crop(align.crop_offset(align.affine_of_chain(backbone.up_to("pool4")), at))
+            if variant == "16s":
+                self.upscore16 = enlarge(16)
+            else:
+                self.upscore_pool4 = enlarge(2)
+                at = at.then(align.affine_of(self.upscore_pool4))
+                self.score_pool3 = score("pool3")
+                self.crop_pool3 = layers.Crop(align.crop_offset(align.affine_of_chain(backbone.up_to("pool3")), at))
+                self.upscore8 = enlarge(8)
+        at = at.then(align.affine_of(self._enlarge))
+        self.crop = layers.Crop(align.crop_offset(at, align.IDENTITY))
+        self.name_all()
+
+    def children(self):
+        found = super().children()
+        return {self.backbone.family if layer is self.backbone else key: layer for key, layer in found.items()}
+
+    @property
+    def _enlarge(self):
+        """The transposed convolution that leads to the image's own size; it has another name in each variant."""
+        return getattr(self, {"32s": "upscore", "16s": "upscore16", "8s": "upscore8"}[self.variant])
+
+    def forward(self, x, train=False):
+        """x (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W from 1 up."""
+        size = x.shape[2:]
+        taps = self.backbone.forward(self.pad_input.forward(x, train), train)
+        score = self.score_fr.forward(taps["fc7"], train)  # 1/32
+        if self.variant != "32s":
+            score = self.upscore2.forward(score, train)  # 1/16
+            skip = self.score_pool4.forward(taps["pool4"] * self.pool4_scale, train)
+            score = score + self.crop_pool4.forward_to(skip, score.shape[2:], train)
+        if self.variant == "8s":
+            score = self.upscore_pool4.forward(score, train)  # 1/8
+            skip = self.score_pool3.forward(taps["pool3"] * self.pool3_scale, train)
+            score = score + self.crop_pool3.forward_to(skip, score.shape[2:], train)
+        return self.crop.forward_to(self._enlarge.forward(score, train), size, train)
+
+    def backward(self, dlogits):
+        """dlogits (N, num_classes, H, W) -> dx (N, 3, H, W), adding to every parameter's gradient.
+
+        A sum hands its gradient to both of its branches unchanged; the trunk adds up what comes back from the taps.
+        """
+        dtaps = {}
+        d = self._enlarge.backward(self.crop.backward(dlogits))
+        if self.variant == "8s":
+            dtaps["pool3"] = self.score_pool3.backward(self.crop_pool3.backward(d)) * self.pool3_scale
+            d = self.upscore_pool4.backward(d)
+        if self.variant != "32s":
+            dtaps["pool4"] = self.score_pool4.backward(self.crop_pool4.backward(d)) * self.pool4_scale
+            d = self.upscore2.backward(d)
+        dtaps["fc7"] = self.score_fr.backward(d)
+        return self.pad_input.backward(self.backbone.backward(dtaps))
+
+    def initialise_from(self, coarser):
+        """Take over everything a trained, coarser variant shares with this network: the staged training of the paper.
+
+        The new skip keeps its zero score layer, so that training goes on from the coarser network's prediction.
+        coarser: an FCN over the same trunk with as many classes. Raises ValueError where that does not hold.
+        """
+        order = VARIANTS.index(self.variant) - VARIANTS.index(coarser.variant)
+        if order < 0:
+            raise ValueError(f"FCN-{self.variant} cannot start from the finer FCN-{coarser.variant}")
+        own, given = self.state_dict(), coarser.state_dict()
+        for name, value in given.items():
+            if name in own and own[name].shape == value.shape:
+                own[name] = value
+            elif not name.startswith("upscore"):  # the last enlargement differs between variants by definition
+                have = own[name].shape if name in own else "nothing of that name"
+                raise ValueError(f"FCN-{self.variant} cannot start from this FCN-{coarser.variant}: {name}: {have} here, {value.shape} there")
+        self.load_state_dict(own)
+        return self

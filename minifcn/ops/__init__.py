@@ -1,0 +1,51 @@
+"""Operations as pure pairs: name_forward(...) -> (result, cache), and name_backward(upstream gradient, cache) -> gradients.
+
+Arrays are NCHW, float32 or float64, NumPy or CuPy; results follow their inputs in both. No operation writes to an argument.
+"""
+
+from .conv import conv2d_backward, conv2d_forward
+from .conv_algorithms import conv_algorithm
+from .conv_transpose import conv_transpose2d_backward, conv_transpose2d_forward
+from .loss import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+from .normalize import batch_norm_backward, batch_norm_forward, lrn_backward, lrn_forward
+from .pointwise import (
+    dropout_backward,
+    dropout_forward,
+    linear_backward,
+    linear_forward,
+    relu_backward,
+    relu_forward,
+)
+from .pool import avg_pool2d_backward, avg_pool2d_forward, max_pool2d_backward, max_pool2d_forward
+from .shapes import crop_backward, crop_forward, pad_backward, pad_forward
+from .upsample import upsample_backward, upsample_forward
+
+__all__ = [
+    "avg_pool2d_backward",
+    "avg_pool2d_forward",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "conv2d_backward",
+    "conv2d_forward",
+    "conv_algorithm",
+    "conv_transpose2d_backward",
+    "conv_transpose2d_forward",
+    "crop_backward",
+    "crop_forward",
+    "dropout_backward",
+    "dropout_forward",
+    "linear_backward",
+    "linear_forward",
+    "lrn_backward",
+    "lrn_forward",
+    "max_pool2d_backward",
+    "max_pool2d_forward",
+    "pad_backward",
+    "pad_forward",
+    "relu_backward",
+    "relu_forward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+    "upsample_backward",
+    "upsample_forward",
+]

@@ -1,0 +1,42 @@
+"""2-D convolution (cross-correlation, as deep learning calls it)."""
+
+from .conv_algorithms import choose
+from .window import require_nchw, require_same_dtype, require_shape, window
+
+
+def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1):
+    """y[n,k,i,j] = b[k] + Σ_cuv w[k,c,u,v] · x[n, c, i·stride + u·dilation − pad, j·stride + v·dilation − pad].
+
+    x (N, C, H, W), w (K, C/groups, kh, kw), b (K,) or None -> y (N, K, Ho, Wo), with
+    Ho = ⌊(H + top + bottom − dilation·(kh − 1) − 1) / stride⌋ + 1.
+    stride, dilation: integer or (height, width). pad: integer, pair, or ((top, bottom), (left, right)).
+    All float32 or all float64. Raises ValueError for shapes that do not fit, TypeError for mixed dtypes.
+    """
+    op = "conv2d"
+    require_same_dtype(op, x, w, b)
+    if w.ndim != 4:
+        raise ValueError(f"{op}: expected w (K, C/groups, kh, kw), got shape {w.shape}")
+    if groups < 1 or w.shape[0] % groups:
+        raise ValueError(f"{op}: {w.shape[0]} output channels cannot be split into {groups} groups")
+    require_nchw(op, x, w.shape[1] * groups)
+    if b is not None:
+        require_shape(op, "a bias", b, w.shape[:1])
+    geometry = window(op, w.shape[2:], stride, pad, dilation, groups, x.shape[2:])
+    y = choose(geometry).forward(x, w, geometry)
+    if b is not None:
+        y += b[:, None, None]
+    return y, (x, w, b is not None, geometry)
+
+
+def conv2d_backward(dy, cache, *, weights=True):
+    """dy (N, K, Ho, Wo) -> (dx, dw, db), shaped as x, w and b; db is None without a bias.
+
+    weights=False leaves out dw and db (both None), for a kernel that is frozen.
+    """
+    x, w, has_bias, geometry = cache
+    require_shape("conv2d backward", "dy", dy, (x.shape[0], w.shape[0]) + geometry.output_size)
+    algorithm = choose(geometry)
+    dx = algorithm.input_gradient(dy, w, geometry)
+    dw = algorithm.weight_gradient(x, dy, geometry) if weights else None
+    db = dy.sum(axis=(0, 2, 3)) if weights and has_bias else None
+    return dx, dw, db

@@ -1,0 +1,56 @@
+"""Softmax cross-entropy, pixel by pixel, with an ignored label."""
+
+from ..backend import array_module
+from .window import require_same_dtype, require_shape
+
+
+def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, reduction="mean"):
+    """loss = −w[label] · log softmax(logits)[label] for each pixel whose label is not `ignore`.
+
+    logits (N, C, ...) float, labels (N, ...) integers in 0 … C−1 or `ignore`, weight (C,) or None for ones.
+    reduction: "mean" divides the sum by the sum of the weights of the counted pixels (0 if all are ignored), "sum" (the
+    published solvers' choice) does not, both give an array of shape (); "none" gives one loss a pixel, (N, ...), 0 where ignored.
+    Raises ValueError for shapes that do not fit and for labels outside the classes, TypeError for non-integer labels.
+    """
+    op = "softmax_cross_entropy"
+    require_same_dtype(op, logits, weight)
+    xp = array_module(logits)
+    classes = logits.shape[1]
+    require_shape(op, "labels", labels, logits.shape[:1] + logits.shape[2:])
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{op}: expected integer labels, got {labels.dtype}")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{op}: expected reduction mean, sum or none; got {reduction!r}")
+    if weight is not None:
+        require_shape(op, "class weights", weight, (classes,))
+    counted = labels != ignore
+    outside = counted & ((labels < 0) | (labels >= classes))
+    if outside.any():
+        values = sorted({int(v) for v in labels[outside]})
+        raise ValueError(
+            f"{op}: expected labels 0..{classes - 1} or {ignore}, got {values[:5]} at {int(outside.sum())} pixels"
+        )
+    # The ignored label is replaced before any gather: an index of 255 would wrap around silently on a GPU.
+    index = xp.where(counted, labels, 0).astype("int64")
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    probabilities = xp.exp(shifted)
+    total = probabilities.sum(axis=1, keepdims=True)
+    probabilities /= total
+    log_likelihood = xp.take_along_axis(shifted, index[:, None], axis=1)[:, 0] - xp.log(total[:, 0])
+    ones = xp.ones(index.shape, logits.dtype) if weight is None else weight[index]
+    share = xp.where(counted, ones, xp.zeros_like(ones))
+    if reduction == "mean":
+        share /= xp.maximum(share.sum(), xp.finfo(logits.dtype).tiny)
+    loss = xp.where(counted, -log_likelihood * share, xp.zeros_like(share))
+    if reduction != "none":
+        loss = loss.sum()
+    return loss, (probabilities, index, share)
+
+
+def softmax_cross_entropy_backward(dloss, cache):
+    """dlogits = dloss · share · (softmax − one-hot label).   dloss: a number, () or (N, ...) -> (N, C, ...)"""
+    probabilities, index, share = cache
+    xp = array_module(probabilities)
+    classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
+    one_hot = (index[:, None] == classes).astype(probabilities.dtype)
+    return (probabilities - one_hot) * (share * dloss)[:, None]

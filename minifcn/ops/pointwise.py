@@ -1,0 +1,59 @@
+"""Operations on single values or single vectors: ReLU, dropout, linear."""
+
+from ..backend import array_module, to_device_of
+from .window import require_same_dtype, require_shape
+
+
+def relu_forward(x, *, out=None):
+    """y = max(x, 0).   x, y: any shape. out: an array to write y to (x itself, if nobody needs x any more)."""
+    require_same_dtype("relu", x)
+    y = array_module(x).maximum(x, 0, out=out)
+    return y, y  # where y > 0 is all that backward needs
+
+
+def relu_backward(dy, cache):
+    """dx = dy where the forward let x through; at x = 0 the gradient is 0."""
+    y = cache
+    require_shape("relu backward", "dy", dy, y.shape)
+    return dy * (y > 0)
+
+
+def dropout_forward(x, p, rng, train):
+    """y = x · mask / (1 − p): each value is dropped with probability p, and the rest grow so that the mean stays.
+
+    rng: a numpy.random.Generator, drawn on the host. Without `train`, or at p = 0, y is x. Srivastava et al., 2014.
+    Raises ValueError unless 0 ≤ p < 1.
+    """
+    require_same_dtype("dropout", x)
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: expected 0 <= p < 1, got {p}")
+    if not train or p == 0:
+        return x, None
+    kept = rng.random(x.shape, dtype="float32") >= p
+    mask = to_device_of(x, kept.astype(x.dtype) / (1 - p))
+    return x * mask, mask
+
+
+def dropout_backward(dy, cache):
+    """dx = dy · mask / (1 − p), with the forward's mask."""
+    mask = cache
+    return dy if mask is None else dy * mask
+
+
+def linear_forward(x, w, b=None):
+    """y = x · Wᵀ + b.   x (N, D), w (K, D), b (K,) or None -> y (N, K). Raises ValueError for shapes that do not fit."""
+    require_same_dtype("linear", x, w, b)
+    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
+        raise ValueError(f"linear: expected x (N, D) and w (K, D), got {x.shape} and {w.shape}")
+    y = x @ w.T
+    if b is not None:
+        require_shape("linear", "a bias", b, w.shape[:1])
+        y += b
+    return y, (x, w, b is not None)
+
+
+def linear_backward(dy, cache):
+    """dy (N, K) -> (dx, dw, db), shaped as x, w and b; db is None without a bias."""
+    x, w, has_bias = cache
+    require_shape("linear backward", "dy", dy, (x.shape[0], w.shape[0]))
+    return dy @ w, dy.T @ x, dy.sum(axis=0) if has_bias else None

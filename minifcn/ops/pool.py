@@ -1,0 +1,108 @@
+"""Max and average pooling, with floor or ceil rounding, padding and overlapping windows."""
+
+from ..backend import array_module
+from .window import Band, Window, pads, pair, require_nchw, require_same_dtype, require_shape, tap_views
+
+
+def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
+    """y = the greatest value in each window; padding never wins.   x (N, C, H, W) -> y (N, C, Ho, Wo)
+
+    kernel, stride (default: the kernel), dilation: integer or (height, width); pad as in conv2d_forward, at most half
+    the window. ceil_mode keeps a last window that only partly fits, as long as it starts inside the image or the padding before it.
+    Raises ValueError for sizes that do not fit.
+    """
+    where = _pool_window("max_pool2d", x, kernel, stride, pad, dilation, ceil_mode)
+    xp = array_module(x)
+    rows = slice(0, where.output_size[0])
+    band = Band(where, rows).read(x, fill=-xp.inf)
+    y = None
+    for _, seen in tap_views(band, where, rows.stop):
+        y = seen.copy() if y is None else xp.maximum(y, seen, out=y)
+    return y, (x, y, where)
+
+
+def max_pool2d_backward(dy, cache):
+    """dx: each dy goes to the pixel that won its window, on a tie to the first.   dy (N, C, Ho, Wo) -> dx (N, C, H, W)"""
+    x, y, where = cache
+    require_shape("max_pool2d backward", "dy", dy, y.shape)
+    xp = array_module(dy)
+    rows = slice(0, where.output_size[0])
+    whole = Band(where, rows)
+    values = whole.read(x, fill=-xp.inf)
+    band = xp.zeros(values.shape, dy.dtype)
+    unclaimed = xp.ones(y.shape, bool)  # windows whose winner is still to come
+    taps = zip(tap_views(values, where, rows.stop), tap_views(band, where, rows.stop), strict=True)
+    for (_, seen), (_, gradient) in taps:
+        wins = (seen == y) & unclaimed
+        unclaimed ^= wins
+        gradient += dy * wins
+    return _place(whole, band, where)
+
+
+def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_include_pad=True):
+    """y = the mean of each window.   x (N, C, H, W) -> y (N, C, Ho, Wo)
+
+    Arguments as in max_pool2d_forward. With count_include_pad the zeros of the padding count as values; what a window of
+    ceil_mode covers beyond the padding never does. Raises ValueError for sizes that do not fit.
+    """
+    where = _pool_window("avg_pool2d", x, kernel, stride, pad, 1, ceil_mode)
+    xp = array_module(x)
+    rows = slice(0, where.output_size[0])
+    band = Band(where, rows).read(x)
+    y = xp.zeros(x.shape[:2] + where.output_size, x.dtype)
+    for _, seen in tap_views(band, where, rows.stop):
+        y += seen
+    heights, widths = (_counts(where, axis, count_include_pad) for axis in (0, 1))
+    area = xp.asarray(heights, dtype=x.dtype)[:, None] * xp.asarray(widths, dtype=x.dtype)
+    y /= area
+    return y, (area, where)
+
+
+def avg_pool2d_backward(dy, cache):
+    """dx: each dy is shared equally among its window's pixels.   dy (N, C, Ho, Wo) -> dx (N, C, H, W)"""
+    area, where = cache
+    require_shape("avg_pool2d backward", "dy", dy, dy.shape[:2] + where.output_size)
+    rows = slice(0, where.output_size[0])
+    whole = Band(where, rows)
+    band = array_module(dy).zeros(dy.shape[:2] + whole.size, dy.dtype)
+    share = dy / area
+    for _, seen in tap_views(band, where, rows.stop):
+        seen += share
+    return _place(whole, band, where)
+
+
+def _place(whole, band, where):
+    """A band of gradients, cut to the image; rows that no window reached have gradient zero."""
+    if whole.size == where.input_size:
+        return band
+    dx = array_module(band).zeros(band.shape[:2] + where.input_size, band.dtype)
+    dx[..., whole.rows, :] = whole.inside(band)
+    return dx
+
+
+def _counts(where, axis, include_pad):
+    """How many pixels each window covers along one axis."""
+    (before, after), size, extent = where.pad[axis], where.input_size[axis], where.extent[axis]
+    low, high = (-before, size + after) if include_pad else (0, size)
+    starts = [i * where.stride[axis] - before for i in range(where.output_size[axis])]
+    return [min(start + extent, high) - max(start, low) for start in starts]
+
+
+def _pool_window(op, x, kernel, stride, pad, dilation, ceil_mode):
+    require_same_dtype(op, x)
+    require_nchw(op, x)
+    kernel, pad, dilation = pair("kernel", kernel), pads(pad), pair("dilation", dilation)
+    stride = kernel if stride is None else pair("stride", stride)
+    output_size = []
+    for size, k, s, (before, after), d in zip(x.shape[2:], kernel, stride, pad, dilation, strict=True):
+        extent = d * (k - 1) + 1
+        if max(before, after) > extent // 2:
+            raise ValueError(f"{op}: pad {pad} is more than half of the window {kernel}, so a window could see no pixel")
+        room = size + before + after - extent
+        count = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (count - 1) * s >= size + before:  # the last window would start in the padding behind
+            count -= 1
+        if count < 1:
+            raise ValueError(f"{op}: a {kernel} window does not fit into an input of {x.shape[2:]} padded by {pad}")
+        output_size.append(count)
+    return Window(kernel, stride, pad, dilation, 1, x.shape[2:], tuple(output_size))

@@ -1,0 +1,124 @@
+"""The arithmetic of a window that slides over an image: kernel, stride, pad, dilation, and the sizes that follow."""
+
+from dataclasses import dataclass
+
+from ..backend import array_module
+
+
+def pair(name, value, least=1):
+    """`value` as (height, width): an integer stands for both. Raises ValueError below `least`."""
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2 or any(int(v) != v or v < least for v in both):
+        raise ValueError(f"{name}: expected an integer or a (height, width) pair, at least {least}; got {value!r}")
+    return int(both[0]), int(both[1])
+
+
+def pads(value):
+    """`value` as ((top, bottom), (left, right)): an integer, a (height, width) pair, or that form itself."""
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2:
+        raise ValueError(f"pad: expected an integer, a pair or a pair of pairs; got {value!r}")
+    return pair("pad", both[0], least=0), pair("pad", both[1], least=0)
+
+
+def require_nchw(op, x, channels=None):
+    """Raise ValueError unless x is (N, C, H, W), with C as asked and nothing empty."""
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"{op}: expected an array (N, C, H, W) with no empty axis, got shape {x.shape}")
+    if channels is not None and x.shape[1] != channels:
+        raise ValueError(f"{op}: expected {channels} input channels, got {x.shape[1]} in shape {x.shape}")
+
+
+def require_same_dtype(op, x, *others):
+    """Raise TypeError unless all arrays are float32 or all are float64: nothing is promoted silently."""
+    if x.dtype not in ("float32", "float64"):
+        raise TypeError(f"{op}: expected float32 or float64, got {x.dtype}")
+    for other in others:
+        if other is not None and other.dtype != x.dtype:
+            raise TypeError(f"{op}: expected {x.dtype} like its input, got {other.dtype} of shape {other.shape}")
+
+
+def require_shape(op, what, array, shape):
+    """Raise ValueError unless `array` has exactly this shape."""
+    if array.shape != tuple(shape):
+        raise ValueError(f"{op}: expected {what} of shape {tuple(shape)}, got {array.shape}")
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a window of `kernel` taps goes from maps of `input_size` to maps of `output_size`.
+
+    Output row i looks at the input rows  i·stride − top + dilation·tap,  tap = 0 … kernel−1;  columns likewise.
+    """
+
+    kernel: tuple
+    stride: tuple
+    pad: tuple  # ((top, bottom), (left, right))
+    dilation: tuple
+    groups: int
+    input_size: tuple
+    output_size: tuple
+
+    @property
+    def extent(self):
+        """How far a window reaches, first tap to last, with its dilation: d(k − 1) + 1."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+
+def window(op, kernel, stride, pad, dilation, groups, input_size):
+    """The Window of a convolution or a pooling with floor rounding. Raises ValueError if nothing fits."""
+    kernel, stride = pair("kernel", kernel), pair("stride", stride)
+    dilation, pad = pair("dilation", dilation), pads(pad)
+    output_size = tuple(
+        (size + sum(p) - d * (k - 1) - 1) // s + 1
+        for size, p, k, d, s in zip(input_size, pad, kernel, dilation, stride, strict=True)
+    )
+    if min(output_size) < 1:
+        raise ValueError(
+            f"{op}: a {kernel} window with dilation {dilation} does not fit into an input of {tuple(input_size)} padded by {pad}"
+        )
+    return Window(kernel, stride, pad, dilation, groups, tuple(input_size), output_size)
+
+
+class Band:
+    """The rows of the padded image that some output rows look at: the unit in which maps are read and written.
+
+    A band holds the image rows `rows` from its row `top` on, and all the image's columns from its column `left` on.
+    """
+
+    def __init__(self, w, output_rows):
+        (pad_top, _), (pad_left, _) = w.pad
+        height, width = w.input_size
+        first = output_rows.start * w.stride[0] - pad_top
+        last = (output_rows.stop - 1) * w.stride[0] - pad_top + w.extent[0]
+        start = min(max(first, 0), height)
+        self.rows = slice(start, max(min(last, height), start))
+        self.top = start - first
+        self.left = pad_left
+        # Windows may reach beyond the padding (ceil rounding) or stop short of it (a stride that skips the last columns).
+        self.size = last - first, max(pad_left + width, (w.output_size[1] - 1) * w.stride[1] + w.extent[1])
+        self._width = width
+
+    def read(self, x, fill=0):
+        """x (…, H, W) -> the band (…, band height, band width), `fill` where it lies outside the image."""
+        inside = x[..., self.rows, :]
+        if inside.shape[-2:] == self.size:
+            return inside
+        band = array_module(x).full(x.shape[:-2] + self.size, fill, x.dtype)
+        self.inside(band)[...] = inside
+        return band
+
+    def inside(self, band):
+        """The view of a band (…, band height, band width) that lies inside the image."""
+        height = self.rows.stop - self.rows.start
+        return band[..., self.top : self.top + height, self.left : self.left + self._width]
+
+
+def tap_views(band, w, row_count):
+    """Yield ((i, j), view) for each tap of the kernel: what it sees in the band, (…, row_count, output width)."""
+    for i in range(w.kernel[0]):
+        for j in range(w.kernel[1]):
+            top, left = i * w.dilation[0], j * w.dilation[1]
+            down = slice(top, top + (row_count - 1) * w.stride[0] + 1, w.stride[0])
+            across = slice(left, left + (w.output_size[1] - 1) * w.stride[1] + 1, w.stride[1])
+            yield (i, j), band[..., down, across]
