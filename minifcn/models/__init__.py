@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..data.transforms import Preprocessing
 from . import alignment
 from .fcn import FCN, VARIANTS
 from .mini import mini
@@ -65,4 +66,5 @@ def fcn(
         "upsampling": upsampling,
         "width": width,
     }
+    network.preprocessing = Preprocessing()
     return network

@@ -9,29 +9,36 @@ class VGG(layers.Layer):
     Simonyan and Zisserman, 2014; made convolutional as in Long, Shelhamer and Darrell, 2015.
     widths, depths: channels and number of convolutions of each of the five groups. fc_width, fc_kernel: channels of
     fc6 and fc7, and fc6's kernel. first_pad: the padding of conv1_1. fc_pad: the padding of fc6.
+    batch_norm: normalise after every convolution, without which a deep trunk hardly starts to learn from random weights.
     """
 
     family = "vgg"
     stride = 32  # from the image to fc7
 
-    def __init__(self, widths, depths, fc_width, fc_kernel, *, first_pad, fc_pad, rng, dropout=0.5):
+    def __init__(
+        self, widths, depths, fc_width, fc_kernel, *, first_pad, fc_pad, rng, dropout=0.5, batch_norm=False
+    ):
         self.layers = {}
         channels = 3
         for group, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
             for i in range(1, depth + 1):
                 pad = first_pad if (group, i) == (1, 1) else 1
-                self.layers[f"conv{group}_{i}"] = layers.Conv2d(channels, width, 3, rng, pad=pad)
-                self.layers[f"relu{group}_{i}"] = layers.ReLU()
+                self._add_convolution("conv", f"{group}_{i}", channels, width, 3, pad, batch_norm, rng)
                 channels = width
             self.layers[f"pool{group}"] = layers.MaxPool2d(2, stride=2, ceil_mode=True)
-        self.layers["fc6"] = layers.Conv2d(channels, fc_width, fc_kernel, rng, pad=fc_pad)
-        self.layers["relu6"] = layers.ReLU()
-        self.layers["drop6"] = layers.Dropout(dropout, rng)
-        self.layers["fc7"] = layers.Conv2d(fc_width, fc_width, 1, rng)
-        self.layers["relu7"] = layers.ReLU()
-        self.layers["drop7"] = layers.Dropout(dropout, rng)
+        for number, kernel, pad in (("6", fc_kernel, fc_pad), ("7", 1, 0)):
+            self._add_convolution("fc", number, channels, fc_width, kernel, pad, batch_norm, rng)
+            self.layers[f"drop{number}"] = layers.Dropout(dropout, rng)
+            channels = fc_width
         # Where the skips begin: after this layer, this many channels.
         self.taps = {"pool3": ("pool3", widths[2]), "pool4": ("pool4", widths[3]), "fc7": ("drop7", fc_width)}
+
+    def _add_convolution(self, kind, number, inputs, outputs, kernel, pad, batch_norm, rng):
+        """A convolution, its normalisation if wanted (which makes a bias pointless), its ReLU."""
+        self.layers[kind + number] = layers.Conv2d(inputs, outputs, kernel, rng, pad=pad, bias=not batch_norm)
+        if batch_norm:
+            self.layers["bn" + number] = layers.BatchNorm2d(outputs)
+        self.layers["relu" + number] = layers.ReLU()
 
     def children(self):
         return self.layers

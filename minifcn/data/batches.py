@@ -1,0 +1,90 @@
+"""From samples to batches: shuffling, augmenting, stacking; and a state from which the stream goes on bit by bit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import transforms
+from .voc import Sample
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is changed at random in training: mirroring, size (low, high), colours (strength); (1, 1) and 0 change nothing."""
+
+    flip: bool = True
+    scale: tuple = (1.0, 1.0)
+    colour: float = 0.0
+
+
+class Kept(Sequence):
+    """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given."""
+
+    def __init__(self, dataset, longest=None, limit=1 << 30):
+        self.dataset, self.longest, self._room = dataset, longest, limit
+        self._kept = {}
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        if index in self._kept:
+            return self._kept[index]
+        sample = self.dataset[index]
+        if self.longest:
+            sample = Sample(*transforms.shrink(sample.image, sample.label, self.longest), sample.id)
+        self._room -= sample.image.nbytes + sample.label.nbytes
+        if self._room >= 0:
+            self._kept[index] = sample
+        return sample
+
+
+class BatchStream:
+    """An endless stream of batches (images (N, 3, H, W) float32, labels (N, H, W) uint8).
+
+    Every epoch shows each sample once, in a new order. crop: (height, width) of what is cut from each sample; without
+    it images keep their sizes, so that batch_size must be 1. rng: numpy.random.Generator for order and augmentation.
+    """
+
+    def __init__(self, dataset, batch_size, preprocessing, rng, *, crop=None, augment=None):
+        if batch_size < 1 or (crop is None and batch_size != 1):
+            raise ValueError(f"batches: without a crop size the batch size must be 1, got {batch_size}")
+        self.dataset, self.batch_size, self.preprocessing = dataset, batch_size, preprocessing
+        self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
+        self._order, self._next = np.empty(0, np.int64), 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        pairs = [self._augmented(self.dataset[self._draw()]) for _ in range(self.batch_size)]
+        images = np.stack([self.preprocessing.apply(image) for image, _ in pairs])
+        return images, np.stack([label for _, label in pairs])
+
+    def _draw(self):
+        if self._next == len(self._order):
+            self._order, self._next = self.rng.permutation(len(self.dataset)), 0
+        self._next += 1
+        return int(self._order[self._next - 1])
+
+    def _augmented(self, sample):
+        image, label, augment = sample.image, sample.label, self.augment
+        if augment.scale != (1.0, 1.0):
+            image, label = transforms.random_scale(image, label, self.rng, *augment.scale)
+        if self.crop:
+            image, label = transforms.random_crop(image, label, self.rng, self.crop, self.preprocessing.fill())
+        if augment.flip:
+            image, label = transforms.random_flip(image, label, self.rng)
+        if augment.colour:
+            image, label = transforms.jitter_colour(image, label, self.rng, augment.colour)
+        return image, label
+
+    def state(self):
+        """(arrays, rest): where the stream stands; rest is JSON-ready."""
+        return {"order": self._order}, {"next": self._next, "rng": self.rng.bit_generator.state}
+
+    def restore(self, arrays, rest):
+        """Go on from a state of a stream over the same data set."""
+        self._order, self._next = arrays["order"], rest["next"]
+        self.rng.bit_generator.state = rest["rng"]

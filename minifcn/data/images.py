@@ -1,0 +1,70 @@
+"""Image files in and out. Everything inside the library is RGB uint8 (H, W, 3) and labels uint8 (H, W)."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .labels import voc_palette
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def read_image(path):
+    """A photograph as (H, W, 3) uint8 RGB, turned upright if its EXIF data says so.
+
+    Raises FileNotFoundError, or ValueError for a file that cannot be decoded whole; both name the file.
+    """
+    with _open(path) as image:
+        return np.asarray(_decoded(path, lambda: ImageOps.exif_transpose(image).convert("RGB")))
+
+
+def read_mask(path):
+    """A label image (H, W) uint8 from a palette or grey PNG: the stored numbers, not their colours.
+
+    Raises FileNotFoundError, or ValueError for an image in colours, where the numbers are lost, or one that cannot be decoded.
+    """
+    with _open(path) as image:
+        if image.mode not in ("P", "L"):
+            raise ValueError(
+                f"{path}: expected a palette PNG whose values are class numbers, got a {image.mode} image: the numbers are lost"
+            )
+        return _decoded(path, lambda: np.array(image))
+
+
+def write_mask(path, labels):
+    """Write labels (H, W) uint8 as a palette PNG in VOC's colours."""
+    image = Image.fromarray(labels)
+    image.putpalette(voc_palette().tobytes())
+    image.save(path)
+
+
+def image_files(path):
+    """The image files that a path stands for: itself, or those in that folder, by name. Raises ValueError if there are none."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"{path}: expected images ({', '.join(SUFFIXES)}) in this folder, found none")
+    return found
+
+
+def _open(path):
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such image") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable image: {_one_line(error)}") from error
+
+
+def _decoded(path, decode):
+    try:
+        return decode()
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for truncated and broken files
+        raise ValueError(f"{path}: not a readable image: {_one_line(error)}") from error
+
+
+def _one_line(error):
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,46 @@
+"""Class names, colours and ids, and the checks that keep wrong label images out."""
+
+from pathlib import Path
+
+import numpy as np
+
+VOID = 255  # the label of pixels that count for nothing: VOC's border, and what augmentation leaves uncovered
+
+VOC_CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+def voc_palette():
+    """VOC's colour map, (256, 3) uint8: the bits of the class number, dealt out to red, green and blue from the top bit down."""
+    palette = np.zeros((256, 3), np.uint8)
+    for label in range(256):
+        rest = label
+        for bit in range(7, -1, -1):
+            for channel in range(3):
+                palette[label, channel] |= (rest & 1) << bit
+                rest >>= 1
+    return palette
+
+
+def colourise(labels):
+    """Labels (H, W) -> the VOC colours (H, W, 3) uint8; void is 224, 224, 192, as in VOC's own files."""
+    return voc_palette()[labels]
+
+
+def check_labels(labels, num_classes, source):
+    """Raise ValueError naming `source`, the values and how many pixels, unless labels are 0 … num_classes − 1 or void."""
+    outside = (labels >= num_classes) & (labels != VOID)
+    if outside.any():
+        values, counts = np.unique(labels[outside], return_counts=True)
+        found = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:5], counts[:5], strict=True))
+        raise ValueError(f"{source}: expected labels 0..{num_classes - 1} or {VOID}, got {found}")
+
+
+def read_class_names(path):
+    """The classes listed in a text file, one name a line, background first. Raises ValueError if there are none."""
+    names = tuple(line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip())
+    if not names or len(names) > VOID:
+        raise ValueError(f"{path}: expected 1 to {VOID} class names, one a line; got {len(names)}")
+    return names

@@ -1,0 +1,164 @@
+"""A toy data set in VOC's layout: textured scenes of simple shapes, drawn here, so that anyone can train without a download.
+
+Each class is a shape with a coat of its own: spots, stripes, checks … of any colour on a ground of about the class's hue.
+It lies somewhere, turned, sized and lit at random, in front of a dull background with clutter of all hues, partly
+hidden by others or by the image's edge.
+"""
+
+from colorsys import hsv_to_rgb
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from .images import write_mask
+from .labels import VOID
+
+BORDER = 1.0  # pixels on each side of an outline that are void, as in VOC's own masks
+
+
+def _disc(x, y):
+    return np.hypot(x, y) - 1
+
+
+def _ring(x, y):
+    return np.abs(np.hypot(x, y) - 0.72) - 0.28
+
+
+def _square(x, y):
+    return np.maximum(np.abs(x), np.abs(y)) - 0.8
+
+
+def _triangle(x, y):
+    slope = np.sqrt(3) / 2
+    return np.maximum.reduce([slope * x + y / 2, -slope * x + y / 2, -y]) - 0.55
+
+
+def _cross(x, y):
+    x, y = np.abs(x), np.abs(y)
+    return np.minimum(np.maximum(x - 1, y - 0.33), np.maximum(x - 0.33, y - 1))
+
+
+def _spots(x, y, rng):
+    return np.hypot((x * 2.6) % 1 - 0.5, (y * 2.6) % 1 - 0.5) < 0.33
+
+
+def _stripes(x, y, rng):
+    return (x * 3.2) % 1 < 0.5
+
+
+def _checks(x, y, rng):
+    return ((x * 2.2) % 1 < 0.5) ^ ((y * 2.2) % 1 < 0.5)
+
+
+def _rings(x, y, rng):
+    return (np.hypot(x, y) * 3.0) % 1 < 0.5
+
+
+def _patches(x, y, rng):
+    return _smooth_noise(x.shape, 5, rng) > 0.5
+
+
+# class -> (signed distance to the outline of the unit shape, negative inside; coat: where the second colour goes)
+SHAPES = {
+    "disc": (_disc, _spots),
+    "ring": (_ring, _stripes),
+    "square": (_square, _rings),
+    "triangle": (_triangle, _checks),
+    "cross": (_cross, _patches),
+}
+CLASSES = ("background", *SHAPES)
+
+
+def write_toyvoc(root, train=160, val=40, size=96, seed=0):
+    """Write a VOCdevkit tree that data.VOC reads: root/VOC2012 with JPEG photographs, palette masks, lists, class names.
+
+    train, val: number of images in each split. size: their typical height and width in pixels; each varies by a quarter.
+    The same arguments write the same scenes. Raises ValueError rather than write into a folder that holds something.
+    """
+    root = Path(root)
+    folder = root / "VOC2012"
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder}: expected an empty or absent folder, found files; nothing was written")
+    if train < 1 or val < 1 or size < 16:
+        raise ValueError(f"toy data: expected train and val of at least 1 and size of at least 16; got {train}, {val}, {size}")
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
+    ids = {}
+    for number, (split, count) in enumerate((("train", train), ("val", val))):
+        ids[split] = [f"toy_{split}_{i:05d}" for i in range(count)]
+        for i, id in enumerate(ids[split]):
+            image, label = draw_scene(np.random.default_rng([seed, number, i]), size)
+            Image.fromarray(image).save(folder / "JPEGImages" / f"{id}.jpg", quality=90)
+            write_mask(folder / "SegmentationClass" / f"{id}.png", label)
+    ids["trainval"] = ids["train"] + ids["val"]
+    for split, names in ids.items():
+        path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+        path.write_text("\n".join(names) + "\n", encoding="utf-8")
+
+
+def draw_scene(rng, size):
+    """One scene: image (H, W, 3) uint8, label (H, W) uint8, void along the outlines."""
+    height, width = (int(size * rng.uniform(0.75, 1.25)) for _ in range(2))
+    image = _ground(height, width, rng)
+    label = np.zeros((height, width), np.uint8)
+    for _ in range(rng.integers(4, 10)):
+        _clutter(image, size, rng)
+    for _ in range(rng.integers(1, 5)):
+        _object(image, label, size, rng)
+    shade = 0.75 + 0.5 * _smooth_noise((height, width), 2, rng)
+    noisy = image * shade[:, :, None] + rng.normal(0, 6, image.shape)
+    photo = Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.6)))
+    return np.asarray(photo), label
+
+
+def _ground(height, width, rng):
+    """A mottled background of two colours that run into each other."""
+    colours = rng.uniform(40, 215, (2, 1)) + rng.normal(0, 15, (2, 3))
+    mix = 0.6 * _smooth_noise((height, width), 4, rng) + 0.4 * _smooth_noise((height, width), 24, rng)
+    return colours[0] + mix[:, :, None] * (colours[1] - colours[0])
+
+
+def _clutter(image, size, rng):
+    """A plain blot or stick, which belongs to the background."""
+    x, y = _coordinates(image.shape[:2], rng.uniform(0.02, 0.1) * size, rng)
+    stretch = rng.choice([1, 1, 4])
+    inside = np.hypot(x / stretch, y) < 1
+    image[inside] = _hue(rng.uniform(), rng)
+
+
+def _object(image, label, size, rng):
+    """One shape in its coat, over whatever was there; its outline becomes void."""
+    number = int(rng.integers(1, len(CLASSES)))
+    shape, coat = SHAPES[CLASSES[number]]
+    radius = rng.uniform(0.17, 0.34) * size
+    x, y = _coordinates(image.shape[:2], radius, rng)
+    distance = shape(x, y) * radius
+    base, other = _hue((number - 1) / len(SHAPES) + rng.normal(0, 0.03), rng), rng.uniform(20, 235, 3)
+    while np.abs(base - other).sum() < 150:  # a coat that cannot be seen would teach nothing
+        other = rng.uniform(20, 235, 3)
+    coloured = np.where(coat(x, y, rng)[:, :, None], other, base)
+    inside = distance < 0
+    image[inside] = coloured[inside]
+    label[inside] = number
+    label[np.abs(distance) < BORDER] = VOID
+
+
+def _hue(hue, rng):
+    """A colour (3,) of this hue (0 … 1, red to red), of random saturation and brightness."""
+    return 255 * np.array(hsv_to_rgb(hue % 1, rng.uniform(0.5, 1), rng.uniform(0.5, 1)))
+
+
+def _coordinates(shape, radius, rng):
+    """Coordinates of every pixel around a random centre, turned at random, in units of `radius`."""
+    height, width = shape
+    centre_y, centre_x, angle = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:height, :width] - np.array([centre_y, centre_x])[:, None, None]
+    return (np.cos(angle) * x - np.sin(angle) * y) / radius, (np.sin(angle) * x + np.cos(angle) * y) / radius
+
+
+def _smooth_noise(shape, cells, rng):
+    """A random field between 0 and 1 that changes over about 1/cells of the image."""
+    coarse = Image.fromarray(rng.uniform(0, 1, (cells + 1, cells + 1)).astype(np.float32))
+    return np.asarray(coarse.resize(shape[::-1], Image.Resampling.BICUBIC)).clip(0, 1)

@@ -1,0 +1,205 @@
+"""Is a backward pass the derivative of its forward pass? Three questions, answered in float64.
+
+With a random upstream gradient g, let F(a) = Σ g · forward(a). An all-ones g would miss, for one, a softmax whose gradient is zero.
+
+- element by element: does each entry of each gradient equal (F(a + e) − F(a − e)) / 2e?
+- along random directions: does ⟨gradient, v⟩ equal the same quotient along v? One number for a whole network.
+- adjoint, for linear operations: ⟨forward(x), g⟩ = ⟨x, backward(g)⟩, exact but for rounding, without any e.
+
+Inputs and g are read-only, so that a pass that writes to them fails. Where the forward has a kink (a ReLU at 0, two equal
+values in a pool) within reach of e the quotient means nothing; a kink is told by quotients that do not settle as e is
+halved, and then another direction or entry is drawn, or another point nearby. The tolerance is never loosened for it.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+
+from .backend import array_module, to_device_of, to_host
+
+STEP = 1e-5
+KINK = 1e-8  # relative: how far quotients at e and e/2 may differ before the point counts as a kink
+REDRAWS = 5  # directions tried at one point, and points tried in all
+NUDGE = 0.01  # how far, relative to a typical value, a redrawn point lies from the one given
+
+
+@dataclass
+class Report:
+    """What a check found. Errors are relative: |analytic − numeric| over the size of the gradient it belongs to."""
+
+    max_relative_error: float
+    worst: str  # the array with the greatest error
+    checked: int  # numbers compared
+    redrawn: int  # kinks met, each followed by a new draw
+
+    def __str__(self):
+        return (
+            f"worst relative error {self.max_relative_error:.1e} ({self.worst}); "
+            f"{self.checked} numbers compared, {self.redrawn} redrawn at kinks"
+        )
+
+
+class KinkError(ValueError):
+    """Too many draws hit kinks: the point is not a differentiable one."""
+
+
+def check_op(forward, backward, arrays, rng, *, directions=4, elements=40):
+    """Check forward(*arrays) -> (y, cache) against backward(dy, cache) -> gradients, in the order of arrays.
+
+    arrays: float arrays (converted to float64); backward may return more gradients than arrays, and None for one to skip.
+    elements: how many entries of each array are checked one by one (all, if it has no more). -> Report
+    """
+
+    def prepare(at):
+        y, cache = forward(*at)
+        upstream = _upstream(y, rng)
+        gradients = backward(upstream, cache)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        return upstream, {f"argument {i}": g for i, g in enumerate(gradients[: len(at)])}
+
+    return _check_points(lambda at: forward(*at)[0], prepare, arrays, rng, directions, elements)
+
+
+def check_layer(layer, x, rng, *, directions=4, elements=40):
+    """Check a layer or a whole network, its input gradient and every parameter's, on a float64 copy. -> Report
+
+    Random draws inside (dropout) repeat themselves in every evaluation, so that they are constants of the check.
+    """
+    layer = copy.deepcopy(layer).astype(np.float64)
+    parameters = {name: p for name, p in layer.parameters().items() if not p.frozen}
+    states = {name: generator.bit_generator.state for name, generator in layer.generators().items()}
+
+    def run(at):
+        for name, generator in layer.generators().items():
+            generator.bit_generator.state = states[name]
+        for p, value in zip(parameters.values(), at[1:], strict=True):
+            p.value = value
+        return layer.forward(at[0], train=True)
+
+    def prepare(at):
+        upstream = _upstream(run(at), rng)
+        layer.zero_grad()
+        dx = layer.backward(upstream)
+        return upstream, {"input": dx, **{name: p.grad.copy() for name, p in parameters.items()}}
+
+    return _check_points(run, prepare, [x] + [p.value for p in parameters.values()], rng, directions, elements)
+
+
+def check_adjoint(forward, backward, x, rng):
+    """The relative difference of ⟨forward(x), g⟩ and ⟨x, backward(g)⟩ for an operation that is linear in x.
+
+    forward(x) -> (y, cache); backward(g, cache) -> dx, or a tuple that begins with it. Rounding leaves about 1e-15.
+    """
+    x = _locked(x)
+    y, cache = forward(x)
+    g = _upstream(y, rng)
+    dx = backward(g, cache)
+    dx = dx[0] if isinstance(dx, tuple) else dx
+    left, right = float((y * g).sum()), float((x * dx).sum())
+    size = float((abs(y) * abs(g)).sum())
+    return abs(left - right) / max(size, np.finfo(np.float64).tiny)
+
+
+def _check_points(evaluate, prepare, arrays, rng, directions, elements):
+    """Compare at the given point, or at one nearby if too many directions meet kinks there."""
+    report = Report(0.0, "nothing", 0, 0)
+    point = [_locked(a) for a in arrays]
+    for _ in range(REDRAWS):
+        try:
+            upstream, gradients = prepare(point)
+            for position, (name, gradient) in enumerate(gradients.items()):
+                if gradient is not None:
+                    _compare(report, name, gradient, evaluate, point, position, upstream, rng, directions, elements)
+            return report
+        except KinkError as error:
+            last = error
+            point = [_locked(a + NUDGE * (float(abs(a).mean()) or 1.0) * _normal(a, rng)) for a in point]
+    raise last
+
+
+def _compare(report, name, gradient, evaluate, point, position, upstream, rng, directions, elements):
+    """Check one array's gradient along random directions and entry by entry."""
+    array = point[position]
+    if gradient.shape != array.shape:
+        raise ValueError(f"gradcheck: {name}: expected a gradient of shape {array.shape}, got {gradient.shape}")
+    gradient = to_host(gradient)
+
+    def entry(index):
+        one = np.zeros(array.size)
+        one[index] = 1
+        return one.reshape(array.shape)
+
+    def unit_direction():
+        direction = rng.standard_normal(array.shape)
+        return direction / np.sqrt((direction**2).sum())  # short, so that in a large network few units cross a kink
+
+    def slope(direction):
+        return _slope(evaluate, point, position, to_device_of(array, direction), upstream)
+
+    for _ in range(directions):
+        _check(report, name, gradient, slope, unit_direction)
+    for index in rng.permutation(array.size)[:elements]:
+        first = iter([index])
+        _check(report, name, gradient, slope, lambda first=first: entry(next(first, rng.integers(array.size))))
+
+
+def _check(report, name, gradient, slope, draw):
+    """Compare one directional derivative, drawing another direction at kinks, and note it in the report."""
+    for _ in range(REDRAWS):
+        direction = draw()
+        numeric, smooth = slope(direction)
+        if smooth:
+            break
+        report.redrawn += 1
+    else:
+        raise KinkError(f"gradcheck: {name}: {REDRAWS} draws in a row met kinks; give inputs away from them")
+    analytic = float((gradient * direction).sum())
+    typical = np.sqrt((gradient**2).mean())  # so that an entry that happens to be tiny is not held to its own size
+    error = abs(analytic - numeric) / max(abs(analytic), abs(numeric), typical, 1e-12)
+    report.checked += 1
+    if not error <= report.max_relative_error:  # a NaN is an error too
+        report.max_relative_error, report.worst = error, name
+
+
+def _slope(evaluate, arrays, position, direction, upstream):
+    """(the derivative of F along `direction`, whether the quotients at e and e/2 agree that there is one)."""
+
+    def at(step):
+        moved = list(arrays)
+        moved[position] = _locked(arrays[position] + step * direction)
+        return evaluate(moved)
+
+    here = at(0.0)
+    ahead, behind = [], []
+    for step in (STEP, STEP / 2):
+        # Differences first, then sums: the parts that do not change cancel without rounding.
+        ahead.append(float(((at(step) - here) * upstream).sum()) / step)
+        behind.append(float(((here - at(-step)) * upstream).sum()) / step)
+    central = [(a + b) / 2 for a, b in zip(ahead, behind, strict=True)]
+    bend = [a - b for a, b in zip(ahead, behind, strict=True)]
+    # For a smooth F the central quotients agree to O(e²) and the bend shrinks with e; at a kink at least one does not.
+    size = max(abs(central[0]), abs(central[1]), 1e-3 * float(abs(upstream).max()))
+    smooth = max(abs(central[0] - central[1]), abs(bend[0] - 2 * bend[1])) <= KINK * size + _noise(here, upstream)
+    return central[0], smooth
+
+
+def _noise(y, upstream):
+    """What rounding alone may do to a quotient."""
+    return 1e-15 * float(abs(y * upstream).sum()) / STEP
+
+
+def _normal(like, rng):
+    return to_device_of(like, rng.standard_normal(like.shape))
+
+
+def _upstream(y, rng):
+    return _locked(_normal(y, rng))
+
+
+def _locked(array):
+    """A float64 copy that refuses to be written to."""
+    copied = array_module(array).array(array, dtype="float64")
+    if isinstance(copied, np.ndarray):  # CuPy has no such lock; the same code is locked when it runs on NumPy
+        copied.flags.writeable = False
+    return copied

@@ -1,0 +1,78 @@
+"""The four figures that segmentation is judged by, from one confusion matrix. Long et al., 2015, section 5.
+
+n_ij: pixels of class i predicted as class j.  t_i = Σ_j n_ij.  A class that occurs in neither labels nor predictions
+has no IoU (NaN), and means are taken over the classes that have one.
+"""
+
+import numpy as np
+
+from .backend import to_host
+
+
+class ConfusionMatrix:
+    """Counts of (true class, predicted class), added up over images."""
+
+    def __init__(self, num_classes):
+        self.num_classes = num_classes
+        self.counts = np.zeros((num_classes, num_classes), np.int64)
+
+    def update(self, labels, predictions, ignore=255):
+        """Count all pixels whose label is not `ignore`. labels, predictions: integer arrays of one shape.
+
+        Raises ValueError for other shapes and for classes that do not exist.
+        """
+        labels, predictions = to_host(labels), to_host(predictions)
+        if labels.shape != predictions.shape:
+            raise ValueError(f"confusion matrix: labels {labels.shape} and predictions {predictions.shape} differ in shape")
+        counted = labels != ignore
+        true, predicted = labels[counted].astype(np.int64), predictions[counted].astype(np.int64)
+        for what, values in (("label", true), ("prediction", predicted)):
+            if values.size and not 0 <= values.min() <= values.max() < self.num_classes:
+                wrong = values.max() if values.max() >= self.num_classes else values.min()
+                raise ValueError(f"confusion matrix: expected a {what} of 0..{self.num_classes - 1}, got {wrong}")
+        pairs = true * self.num_classes + predicted
+        self.counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(self.counts.shape)
+
+    def pixel_accuracy(self):
+        """Σ_i n_ii / Σ_i t_i"""
+        return float(_ratio(np.trace(self.counts), self.counts.sum()))
+
+    def mean_accuracy(self):
+        """The mean of n_ii / t_i over the classes that occur in the labels."""
+        return _mean(_ratio(np.diag(self.counts), self.counts.sum(axis=1)))
+
+    def per_class_iou(self):
+        """n_ii / (t_i + Σ_j n_ji − n_ii) for each class, (num_classes,); NaN for a class that occurs nowhere."""
+        hits = np.diag(self.counts)
+        return _ratio(hits, self.counts.sum(axis=1) + self.counts.sum(axis=0) - hits)
+
+    def mean_iou(self, classes=None):
+        """The mean IoU over the classes that have one; over the listed ones only, if `classes` is given."""
+        iou = self.per_class_iou()
+        return _mean(iou if classes is None else iou[list(classes)])
+
+    def frequency_weighted_iou(self):
+        """Σ_i t_i · IoU_i / Σ_i t_i"""
+        frequency = self.counts.sum(axis=1)
+        present = frequency > 0
+        return float(_ratio((frequency[present] * self.per_class_iou()[present]).sum(), frequency.sum()))
+
+    def scores(self):
+        """The four figures by name, as plain numbers."""
+        return {
+            "pixel_accuracy": self.pixel_accuracy(),
+            "mean_accuracy": self.mean_accuracy(),
+            "mean_iou": self.mean_iou(),
+            "frequency_weighted_iou": self.frequency_weighted_iou(),
+        }
+
+
+def _ratio(part, whole):
+    """part / whole, NaN where whole is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+
+def _mean(values):
+    """The mean of the values that exist, NaN if none does."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")

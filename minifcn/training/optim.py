@@ -1,0 +1,98 @@
+"""How parameters move. Every optimiser keeps its state by dotted parameter name and updates values in place.
+
+For each parameter: rate = lr · lr_mult and decay = weight_decay · decay_mult; frozen parameters do not move.
+"""
+
+from ..backend import array_module, to_device, to_host
+
+
+class Optimizer:
+    """What all share: the parameters, the weight decay and the state by slot and name."""
+
+    slots = ()  # the arrays kept for each parameter
+
+    def __init__(self, parameters, weight_decay=0.0):
+        self.parameters = {name: p for name, p in parameters.items() if not p.frozen}
+        self.weight_decay = weight_decay
+        self.steps = 0
+        self.slot = {
+            slot: {name: array_module(p.value).zeros_like(p.value) for name, p in self.parameters.items()}
+            for slot in self.slots
+        }
+
+    def step(self, lr):
+        """Move every parameter against its gradient, at this learning rate."""
+        self.steps += 1
+        for name, p in self.parameters.items():
+            self.update(name, p, lr * p.lr_mult, self.weight_decay * p.decay_mult)
+
+    def state(self):
+        """(arrays by "slot/name", rest): everything that a resumed run needs; rest is JSON-ready."""
+        arrays = {f"{slot}/{name}": to_host(a).copy() for slot, kept in self.slot.items() for name, a in kept.items()}
+        return arrays, {"steps": self.steps}
+
+    def restore(self, arrays, rest):
+        """Go on from a saved state. Raises ValueError if it belongs to other parameters."""
+        expected = {f"{slot}/{name}" for slot, kept in self.slot.items() for name in kept}
+        if expected != set(arrays):
+            raise ValueError(f"optimiser state of another network or optimiser: {sorted(expected ^ set(arrays))[:3]} differ")
+        for slot, kept in self.slot.items():
+            for name in kept:
+                kept[name] = to_device(arrays[f"{slot}/{name}"].copy())
+        self.steps = rest["steps"]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum in Caffe's form: v ← μv + lr·(g + decay·w);  w ← w − v.
+
+    The rate sits inside the velocity, so that a change of rate is felt gradually.
+    """
+
+    slots = ("velocity",)
+
+    def __init__(self, parameters, momentum=0.9, weight_decay=0.0):
+        super().__init__(parameters, weight_decay)
+        self.momentum = momentum
+
+    def update(self, name, p, rate, decay):
+        velocity = self.slot["velocity"][name]
+        velocity *= self.momentum
+        velocity += rate * p.grad
+        if decay:
+            velocity += rate * decay * p.value
+        p.value -= velocity
+
+
+class Adam(Optimizer):
+    """Adam; the decay is added to the gradient. Kingma and Ba, 2015, algorithm 1."""
+
+    slots = ("first", "second")
+    decoupled = False
+
+    def __init__(self, parameters, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(parameters, weight_decay)
+        self.betas, self.eps = betas, eps
+
+    def update(self, name, p, rate, decay):
+        first, second = self.slot["first"][name], self.slot["second"][name]
+        (beta1, beta2), gradient = self.betas, p.grad
+        if decay and self.decoupled:
+            p.value *= 1 - rate * decay
+        elif decay:
+            gradient = gradient + decay * p.value
+        first *= beta1
+        first += (1 - beta1) * gradient
+        second *= beta2
+        second += (1 - beta2) * gradient * gradient
+        size = array_module(second).sqrt(second / (1 - beta2**self.steps))
+        size += self.eps
+        p.value -= (rate / (1 - beta1**self.steps)) * (first / size)
+
+
+class AdamW(Adam):
+    """Adam whose decay shrinks the weights directly instead of entering the moments. Loshchilov and Hutter, 2019."""
+
+    decoupled = True
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
