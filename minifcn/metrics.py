@@ -23,7 +23,9 @@ class ConfusionMatrix:
         """
         labels, predictions = to_host(labels), to_host(predictions)
         if labels.shape != predictions.shape:
-            raise ValueError(f"confusion matrix: labels {labels.shape} and predictions {predictions.shape} differ in shape")
+            raise ValueError(
+                f"confusion matrix: labels {labels.shape} and predictions {predictions.shape} differ in shape"
+            )
         counted = labels != ignore
         true, predicted = labels[counted].astype(np.int64), predictions[counted].astype(np.int64)
         for what, values in (("label", true), ("prediction", predicted)):

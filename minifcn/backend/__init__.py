@@ -6,9 +6,9 @@ Only code that brings new data in, such as parameters at birth and batches in th
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Callable
 
 import numpy as np
 

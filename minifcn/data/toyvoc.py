@@ -81,7 +81,9 @@ def write_toyvoc(root, train=160, val=40, size=96, seed=0):
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder}: expected an empty or absent folder, found files; nothing was written")
     if train < 1 or val < 1 or size < 16:
-        raise ValueError(f"toy data: expected train and val of at least 1 and size of at least 16; got {train}, {val}, {size}")
+        raise ValueError(
+            f"toy data: expected train and val of at least 1 and size of at least 16; got {train}, {val}, {size}"
+        )
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")

@@ -127,7 +127,9 @@ class Leaf(Layer):
     def backward(self, dy):
         """dy -> dx, adding to the parameters' gradients. Raises ValueError without a forward(x, train=True) before it."""
         if self._cache is None:
-            raise ValueError(f"{self.title}: backward needs a forward(x, train=True) before it, and takes its cache only once")
+            raise ValueError(
+                f"{self.title}: backward needs a forward(x, train=True) before it, and takes its cache only once"
+            )
         (cache,), self._cache = self._cache, None
         try:
             return self.run_backward(dy, cache)

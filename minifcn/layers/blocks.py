@@ -39,9 +39,7 @@ class ConvTranspose2d(Leaf):
     kernel, stride, pad, output_pad, dilation, groups as in ops.conv_transpose2d_forward.
     """
 
-    def __init__(
-        self, inputs, outputs, kernel, rng, *, stride=1, pad=0, output_pad=0, dilation=1, groups=1, bias=True
-    ):
+    def __init__(self, inputs, outputs, kernel, rng, *, stride=1, pad=0, output_pad=0, dilation=1, groups=1, bias=True):
         self.settings = {"stride": stride, "pad": pad, "output_pad": output_pad, "dilation": dilation, "groups": groups}
         kh, kw = kernel if isinstance(kernel, tuple) else (kernel, kernel)
         self.weight = Parameter(he_normal((inputs, outputs // groups, kh, kw), rng))

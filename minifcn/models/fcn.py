@@ -111,6 +111,8 @@ class FCN(layers.Layer):
                 own[name] = value
             elif not name.startswith("upscore"):  # the last enlargement differs between variants by definition
                 have = own[name].shape if name in own else "nothing of that name"
-                raise ValueError(f"FCN-{self.variant} cannot start from this FCN-{coarser.variant}: {name}: {have} here, {value.shape} there")
+                raise ValueError(
+                    f"FCN-{self.variant} cannot start from this FCN-{coarser.variant}: {name}: {have} here, {value.shape} there"
+                )
         self.load_state_dict(own)
         return self

@@ -15,9 +15,7 @@ class VGG(layers.Layer):
     family = "vgg"
     stride = 32  # from the image to fc7
 
-    def __init__(
-        self, widths, depths, fc_width, fc_kernel, *, first_pad, fc_pad, rng, dropout=0.5, batch_norm=False
-    ):
+    def __init__(self, widths, depths, fc_width, fc_kernel, *, first_pad, fc_pad, rng, dropout=0.5, batch_norm=False):
         self.layers = {}
         channels = 3
         for group, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):

@@ -97,7 +97,9 @@ def _pool_window(op, x, kernel, stride, pad, dilation, ceil_mode):
     for size, k, s, (before, after), d in zip(x.shape[2:], kernel, stride, pad, dilation, strict=True):
         extent = d * (k - 1) + 1
         if max(before, after) > extent // 2:
-            raise ValueError(f"{op}: pad {pad} is more than half of the window {kernel}, so a window could see no pixel")
+            raise ValueError(
+                f"{op}: pad {pad} is more than half of the window {kernel}, so a window could see no pixel"
+            )
         room = size + before + after - extent
         count = (-(-room // s) if ceil_mode else room // s) + 1
         if ceil_mode and (count - 1) * s >= size + before:  # the last window would start in the padding behind

@@ -35,7 +35,9 @@ class Optimizer:
         """Go on from a saved state. Raises ValueError if it belongs to other parameters."""
         expected = {f"{slot}/{name}" for slot, kept in self.slot.items() for name in kept}
         if expected != set(arrays):
-            raise ValueError(f"optimiser state of another network or optimiser: {sorted(expected ^ set(arrays))[:3]} differ")
+            raise ValueError(
+                f"optimiser state of another network or optimiser: {sorted(expected ^ set(arrays))[:3]} differ"
+            )
         for slot, kept in self.slot.items():
             for name in kept:
                 kept[name] = to_device(arrays[f"{slot}/{name}"].copy())

@@ -38,7 +38,9 @@ def read_archive(path):
         meta = json.loads(arrays.pop(_META).tobytes().decode("utf-8"))
         known = meta["format"]
     except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: expected weights or a checkpoint of minifcn (.npz), got something else or a damaged file ({type(error).__name__})") from error
+        raise ValueError(
+            f"{path}: expected weights or a checkpoint of minifcn (.npz), got something else or a damaged file ({type(error).__name__})"
+        ) from error
     if known != FORMAT:
         raise ValueError(f"{path}: expected format {FORMAT!r}, got {known!r}")
     return arrays, meta
