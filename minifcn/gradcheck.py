@@ -18,6 +18,7 @@ import numpy as np
 
 from .backend import array_module, to_device_of, to_host
 
+TOLERANCE = 1e-6  # what every operation, layer and network here stays below
 STEP = 1e-5
 KINK = 1e-8  # relative: how far quotients at e and e/2 may differ before the point counts as a kink
 REDRAWS = 5  # directions tried at one point, and points tried in all

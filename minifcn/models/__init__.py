@@ -8,7 +8,7 @@ from .fcn import FCN, VARIANTS
 from .mini import mini
 from .vgg import VGG, vgg16
 
-__all__ = ["BACKBONES", "FCN", "VARIANTS", "VGG", "alignment", "fcn"]
+__all__ = ["ALIGNMENTS", "BACKBONES", "FCN", "UPSAMPLING", "VARIANTS", "VGG", "alignment", "fcn"]
 
 BACKBONES = {"mini": mini, "vgg16": vgg16}
 ALIGNMENTS = ("paper", "same")

@@ -1,0 +1,190 @@
+"""The command line: what can be asked for, and how. What is then done stands in `commands`."""
+
+import argparse
+import logging
+import sys
+from dataclasses import fields
+
+from . import backend, commands, models
+from .training.config import Config
+from .training.optim import OPTIMIZERS
+from .training.schedule import SCHEDULES
+
+_HELP = {
+    "train": (
+        "train one network",
+        "Train one FCN on a folder in VOC's layout. Everything is kept in --out: settings, metrics, checkpoint, the best "
+        "weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never stopped.",
+    ),
+    "reproduce": (
+        "train FCN-32s, then FCN-16s from it, then FCN-8s from that, and compare them",
+        "The staged training of the paper, on any folder in VOC's layout: its Table 2 and Figure 4 at your scale.",
+    ),
+    "evaluate": (
+        "score a trained network on labelled images",
+        "Pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class.",
+    ),
+    "predict": (
+        "segment any images",
+        "For each image (or each image in a folder) write NAME.png, a palette mask in VOC's colours, and NAME_overlay.jpg.",
+    ),
+    "gradcheck": (
+        "check the backward passes against finite differences",
+        "Whole networks with few channels, in float64, random upstream gradients, read-only inputs; exit code 2 above 1e-6.",
+    ),
+    "data": (
+        "make data",
+        "Draw the toy data set: a VOCdevkit folder of textured scenes, made from a seed, in seconds.",
+    ),
+}
+
+
+def build_parser():
+    """The argument parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="minifcn",
+        description="Fully convolutional networks for semantic segmentation, every forward and backward pass written by hand.",
+        epilog="Start with: minifcn data toy toydata; minifcn reproduce --data toydata --out runs/demo",
+    )
+    parser.add_argument(
+        "--backend",
+        default="auto",
+        choices=("auto", "numpy", "cupy"),
+        help="where arrays live (default: auto, a GPU if one works)",
+    )
+    commands_ = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    made = {}
+    for name, (short, long) in _HELP.items():
+        made[name] = commands_.add_parser(
+            name, help=short, description=long, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+    _add_training(made["train"], single=True)
+    _add_training(made["reproduce"], single=False)
+
+    add = made["evaluate"].add_argument
+    add("--weights", required=True, metavar="FILE", help="checkpoint.npz or best.npz of a run")
+    add("--data", required=True, metavar="FOLDER", help="VOCdevkit folder")
+    add("--split", default="val", help="list in ImageSets/Segmentation")
+    add("--limit", type=int, help="only the first so many images")
+    add("--resize", type=int, metavar="PIXELS", help="shrink images to this longer side first")
+    add(
+        "--classes",
+        metavar="LIST",
+        help="also print the mean IU over these classes only, by number or name: 0,8,person",
+    )
+
+    add = made["predict"].add_argument
+    add("--weights", required=True, metavar="FILE", help="checkpoint.npz or best.npz of a run")
+    add("--out", default="predictions", metavar="FOLDER", help="where masks and overlays go")
+    add("images", nargs="+", metavar="IMAGE", help="image files or folders of them, of any size")
+
+    add = made["gradcheck"].add_argument
+    add("--variant", default="all", choices=("all", *models.VARIANTS), help="which network")
+    add("--alignment", default="same", choices=models.ALIGNMENTS, help="how maps are laid over each other")
+    add("--seed", type=int, default=0, help="of weights, image and directions")
+
+    kinds = made["data"].add_subparsers(dest="kind", required=True, metavar="KIND")
+    toy = kinds.add_parser(
+        "toy",
+        help="draw the toy data set",
+        description=_HELP["data"][1],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    toy.add_argument("root", metavar="FOLDER", help="where to; must not hold a VOC2012 folder yet")
+    toy.add_argument("--train", type=int, default=800, help="training images")
+    toy.add_argument("--val", type=int, default=60, help="validation images")
+    toy.add_argument("--size", type=int, default=96, help="typical height and width in pixels")
+    toy.add_argument("--seed", type=int, default=0, help="of the drawing")
+    return parser
+
+
+def _add_training(parser, single):
+    """The settings of a run as options; their defaults are Config's."""
+    default = {field.name: field.default for field in fields(Config)}
+    where = parser.add_argument_group("what and where")
+    network = parser.add_argument_group("the network")
+    solver = parser.add_argument_group("the solver")
+    images = parser.add_argument_group("the images")
+
+    def option(group, name, help, **more):
+        group.add_argument("--" + name.replace("_", "-"), default=default[name], help=help, **more)
+
+    where.add_argument(
+        "--data",
+        required=not single,
+        metavar="FOLDER",
+        help="VOCdevkit folder (classes.txt in it names other classes than VOC's)",
+    )
+    where.add_argument(
+        "--out", default="runs/train" if single else "runs/reproduce", metavar="FOLDER", help="where everything is kept"
+    )
+    if single:
+        where.add_argument(
+            "--resume", metavar="FOLDER", help="go on with the run in this folder; other settings are its own"
+        )
+    option(where, "split", "list to train on")
+    option(where, "val_split", "list to validate on")
+    option(where, "limit", "train on the first so many images only", type=int)
+    if single:
+        option(network, "variant", "which FCN", choices=models.VARIANTS)
+    option(network, "backbone", "the trunk", choices=tuple(models.BACKBONES))
+    option(network, "width", "channels in mini's first group; None is its default of 12", type=int)
+    option(network, "alignment", "paper: pad 100 and crop; same: nothing wasted", choices=models.ALIGNMENTS)
+    option(network, "upsampling", "bilinear kernels, fixed or learned", choices=models.UPSAMPLING)
+    if single:
+        option(network, "at_once", "scale the skips, to train 8s without stages", action="store_true")
+        option(network, "start", "weights of a coarser variant to start from", metavar="FILE")
+    option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)
+    option(solver, "optimizer", "how parameters move", choices=tuple(OPTIMIZERS))
+    option(solver, "lr", "base learning rate", type=float)
+    option(solver, "momentum", "of sgd", type=float)
+    option(solver, "weight_decay", "pull towards zero (not on biases)", type=float)
+    option(solver, "schedule", "the learning rate over time", choices=tuple(SCHEDULES))
+    option(solver, "reduction", "of the loss over pixels", choices=("mean", "sum"))
+    option(solver, "batch_size", "crops in one update", type=int)
+    option(solver, "eval_every", "updates between validations", type=int)
+    option(solver, "save_every", "updates between checkpoints", type=int)
+    option(solver, "seed", "of weights, order and augmentation", type=int)
+    option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
+    option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")
+    option(images, "flip", "mirror every other image", action=argparse.BooleanOptionalAction)
+    option(images, "scale", "resize at random between these factors", type=float, nargs=2, metavar=("LOW", "HIGH"))
+    option(images, "colour", "change colours at random by up to this share", type=float, metavar="SHARE")
+
+
+def _config(args):
+    """The Config that the arguments describe."""
+    names = {field.name for field in fields(Config)} & set(vars(args))
+    values = {name: getattr(args, name) for name in names}
+    return Config(**{**values, "crop": values["crop"] or None, "scale": tuple(values["scale"])})
+
+
+def _dispatch(args):
+    if args.command == "train":
+        if not args.resume and not args.data:
+            raise ValueError("train: expected --data FOLDER, or --resume FOLDER; got neither")
+        return commands.train(args, None if args.resume else _config(args))
+    if args.command == "reproduce":
+        return commands.reproduce(args, _config(args))
+    return {
+        "evaluate": commands.evaluate,
+        "predict": commands.predict,
+        "gradcheck": commands.check_gradients,
+        "data": commands.make_toy_data,
+    }[args.command](args)
+
+
+def main(argv=None):
+    """Run one command. -> the exit code: 0, 2 for wrong input (told in one line), 130 after Ctrl-C."""
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        if args.command != "data":
+            backend.use(args.backend)
+        return _dispatch(args)
+    except KeyboardInterrupt:
+        commands.notice("minifcn: interrupted")
+        return commands.INTERRUPTED
+    except (ValueError, OSError, RuntimeError) as error:
+        commands.notice(f"minifcn: {' '.join(str(error).split())}")
+        return 2

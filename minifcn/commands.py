@@ -1,0 +1,213 @@
+"""What each command does, once its arguments are read. Tables go to stdout, notices and progress to stderr."""
+
+import json
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from . import data, gradcheck, models, report
+from .data import images
+from .data.labels import colourise
+from .training import checkpoint, loop
+from .training.run import Run, read_metrics
+
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+
+
+def notice(text):
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def _ctrl_c():
+    """Within this context the first Ctrl-C only raises a flag, which the returned function reads; the second ends at once."""
+    asked = []
+
+    def note(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _do(run, title):
+    """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it)"""
+    start, stopped = time.perf_counter(), False
+    bar = tqdm(total=run.config.iterations, initial=run.done, desc=title, unit="it", disable=None)
+    with bar, _ctrl_c() as asked:
+        try:
+            for event in run.events(asked):
+                if isinstance(event, loop.Step):
+                    bar.update()
+                    bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
+                elif isinstance(event, loop.Evaluated):
+                    bar.write(f"{title} iteration {event.iteration}: {_short(event.scores)}", file=sys.stderr)
+                elif isinstance(event, loop.Stopped):
+                    stopped = True
+        except loop.Diverged as error:
+            good = checkpoint.read(run.checkpoint)[1]["iteration"]
+            raise ValueError(
+                f"{title}: {error}; the last good checkpoint, iteration {good}, is {run.checkpoint}"
+            ) from error
+    if stopped:
+        notice(f"{title}: stopped; go on with: minifcn train --resume {run.folder}")
+    return time.perf_counter() - start, stopped
+
+
+def _short(scores):
+    return ", ".join(f"{title} {100 * scores[key]:.1f}" for key, title in report.SCORES.items())
+
+
+def train(args, config):
+    """Train one network, or go on with one; then write its figures and page."""
+    run = Run.resume(args.resume) if args.resume else Run(config, args.out)
+    title = f"FCN-{run.config.variant}"
+    seconds, stopped = _do(run, title)
+    if stopped:
+        return INTERRUPTED
+    folder, matrix = run.folder, run.evaluate()
+    results = {title: (matrix, seconds)}
+    _write_report(folder, title, {title: run}, results)
+    print(report.scores_table(results))
+    notice(f"report: {folder / 'report.html'}")
+    return 0
+
+
+def reproduce(args, config):
+    """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison."""
+    folder, runs, results = Path(args.out), {}, {}
+    for variant in models.VARIANTS:
+        before = list(runs.values())[-1] if runs else None
+        stage = replace(config, variant=variant, start=str(before.checkpoint) if before else None)
+        title = f"FCN-{variant}"
+        run = Run(stage, folder / variant)
+        seconds, stopped = _do(run, title)
+        if stopped:
+            notice(f"{title}: the stages after it were not begun")
+            return INTERRUPTED
+        runs[title], results[title] = run, (run.evaluate(), seconds)
+    _write_report(folder, "FCN-32s, FCN-16s and FCN-8s", runs, results)
+    table = {name: {**matrix.scores(), "seconds": seconds} for name, (matrix, seconds) in results.items()}
+    (folder / "scores.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    print(report.scores_table(results))
+    notice(f"report: {folder / 'report.html'}")
+    return 0
+
+
+def _write_report(folder, title, runs, results):
+    """Figures and page for one run or several stages, on the validation images of the last."""
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    last = list(runs.values())[-1]
+    samples = [last.val_data[i] for i in range(min(5, len(last.val_data)))]
+    rows = [(s.image, s.label, {name: loop.predict(run.model, s.image) for name, run in runs.items()}) for s in samples]
+    name = list(runs)[-1]
+    report.side_by_side(rows, last.classes, figures / "side_by_side.png")
+    report.curves({key: read_metrics(run.folder) for key, run in runs.items()}, figures / "curves.png")
+    report.confusion(results[name][0], last.classes, figures / "confusion.png")
+    report.write_page(
+        folder / "report.html",
+        title,
+        results,
+        last.classes,
+        [
+            (figures / "side_by_side.png", "Validation images, their labels, and what each network makes of them."),
+            (figures / "curves.png", "Loss on the training batches, and mean IU on the validation images."),
+            (figures / "confusion.png", f"Confusion of {name}, in percent of each true class."),
+        ],
+        last.config.as_dict(),
+    )
+
+
+def evaluate(args):
+    """The four scores and the IU of each class, of a trained network on a labelled split."""
+    model, classes = checkpoint.load_network(args.weights)
+    dataset = data.VOC(args.data, args.split)
+    if args.limit:
+        dataset = data.VOC(args.data, args.split, ids=dataset.ids[: args.limit])
+    if dataset.classes != classes:
+        raise ValueError(
+            f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "
+            f"but {dataset.folder} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, …)"
+        )
+    chosen = _class_numbers(args.classes, classes)
+    start = time.perf_counter()
+    samples = data.Kept(dataset, longest=args.resize, limit=0)
+    matrix = loop.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes))
+    print(report.scores_table({f"FCN-{model.variant}": (matrix, time.perf_counter() - start)}))
+    if chosen:
+        print(
+            f"mean IU over {len(chosen)} classes ({', '.join(classes[i] for i in chosen)}): {100 * matrix.mean_iou(chosen):.1f}"
+        )
+    print()
+    print(report.class_table(matrix, classes))
+    return 0
+
+
+def _class_numbers(text, classes):
+    """ "0,8,cat" -> [0, 8, 8]. Raises ValueError for what is no class."""
+    numbers = []
+    for part in (text or "").split(","):
+        part = part.strip()
+        if part in classes:
+            numbers.append(classes.index(part))
+        elif part.isdigit() and int(part) < len(classes):
+            numbers.append(int(part))
+        elif part:
+            raise ValueError(f"classes: expected numbers 0..{len(classes) - 1} or class names, got {part!r}")
+    return numbers
+
+
+def predict(args):
+    """A palette mask and an overlay for each image."""
+    model, _ = checkpoint.load_network(args.weights)
+    paths = [path for given in args.images for path in images.image_files(given)]
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    names = [path.stem for path in paths]
+    for path in tqdm(paths, unit="image", disable=None):
+        image = images.read_image(path)
+        labels = loop.predict(model, image)
+        # Two images of one name (cat.jpg, cat.png) must not overwrite each other's masks.
+        stem = path.stem if names.count(path.stem) == 1 else path.name
+        images.write_mask(out / f"{stem}.png", labels)
+        overlay = np.where(labels[:, :, None] > 0, image * 0.4 + colourise(labels) * 0.6, image)
+        Image.fromarray(overlay.astype(np.uint8)).save(out / f"{stem}_overlay.jpg", quality=92)
+    notice(f"{len(paths)} masks and overlays written to {out}")
+    return 0
+
+
+def check_gradients(args):
+    """Finite differences against the backward passes of a whole network, printed by variant."""
+    rng = np.random.default_rng(args.seed)
+    worst = 0.0
+    for variant in models.VARIANTS if args.variant == "all" else (args.variant,):
+        model = models.fcn(variant, "mini", 4, args.alignment, seed=args.seed, width=2)
+        for name, parameter in model.parameters().items():
+            if name.startswith("score"):  # zero at the start, so that nothing behind them would be tested
+                parameter.value = rng.standard_normal(parameter.value.shape).astype(np.float32)
+        found = gradcheck.check_layer(model, rng.standard_normal((3, 3, 64, 70)), rng, directions=2, elements=2)
+        print(f"FCN-{variant}: {found}")
+        worst = max(worst, found.max_relative_error)
+    if not worst <= gradcheck.TOLERANCE:
+        raise ValueError(f"gradcheck: the worst relative error {worst:.1e} is above {gradcheck.TOLERANCE:.0e}")
+    return 0
+
+
+def make_toy_data(args):
+    """Draw the toy data set."""
+    data.write_toyvoc(args.root, train=args.train, val=args.val, size=args.size, seed=args.seed)
+    notice(f"{args.train} training and {args.val} validation images written to {args.root}")
+    return 0

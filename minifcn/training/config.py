@@ -1,0 +1,73 @@
+"""Everything that determines a training run, in one flat, printable record."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from .optim import OPTIMIZERS
+from .schedule import SCHEDULES
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a run. Two runs with equal settings on one machine give the same weights, bit by bit."""
+
+    data: str  # the VOCdevkit folder
+    split: str = "train"
+    val_split: str = "val"
+    limit: int | None = None  # train on the first so many images only
+    resize: int | None = None  # shrink images so that the longer side has at most so many pixels
+    variant: str = "8s"
+    backbone: str = "mini"
+    width: int | None = None  # of the mini backbone
+    alignment: str = "same"
+    upsampling: str = "frozen"
+    at_once: bool = False
+    start: str | None = None  # weights of a coarser variant to start from
+    crop: int | None = 96  # the side of the training crops; None trains on whole images, one at a time
+    batch_size: int = 8
+    iterations: int = 400
+    optimizer: str = "adam"
+    lr: float = 5e-3
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 5e-4
+    schedule: str = "poly"
+    reduction: str = "mean"  # "sum" is the published solver's loss, with its tiny learning rates
+    flip: bool = True
+    scale: tuple = (1.0, 1.0)
+    colour: float = 0.0
+    eval_every: int = 100
+    save_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)}; got {self.schedule!r}")
+        if self.reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction: expected mean or sum; got {self.reduction!r}")
+        for name in ("limit", "resize", "crop", "batch_size", "iterations", "eval_every", "save_every", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name.replace('_', '-')}: expected at least 1, got {value}")
+        if not self.lr > 0:
+            raise ValueError(f"lr: expected a positive learning rate, got {self.lr}")
+        if self.crop is None and self.batch_size != 1:
+            raise ValueError(f"batch-size: whole images (no crop) go one at a time; expected 1, got {self.batch_size}")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale: expected two factors, low and high; got {self.scale}")
+
+    def write(self, path):
+        Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    def as_dict(self):
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values, source):
+        """The Config that as_dict gave. Raises ValueError, naming `source`, for unknown or missing settings."""
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or "data" not in values or not set(values) <= known:
+            raise ValueError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")
+        return cls(**{**values, "scale": tuple(values.get("scale", (1.0, 1.0)))})
