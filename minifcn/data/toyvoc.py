@@ -39,24 +39,24 @@ def _cross(x, y):
     return np.minimum(np.maximum(x - 1, y - 0.33), np.maximum(x - 0.33, y - 1))
 
 
-def _spots(x, y, rng):
+def _spots(x, y):
     return np.hypot((x * 2.6) % 1 - 0.5, (y * 2.6) % 1 - 0.5) < 0.33
 
 
-def _stripes(x, y, rng):
+def _stripes(x, y):
     return (x * 3.2) % 1 < 0.5
 
 
-def _checks(x, y, rng):
+def _checks(x, y):
     return ((x * 2.2) % 1 < 0.5) ^ ((y * 2.2) % 1 < 0.5)
 
 
-def _rings(x, y, rng):
+def _rings(x, y):
     return (np.hypot(x, y) * 3.0) % 1 < 0.5
 
 
-def _patches(x, y, rng):
-    return _smooth_noise(x.shape, 5, rng) > 0.5
+def _waves(x, y):
+    return (y * 2.4 + 0.25 * np.sin(9 * x)) % 1 < 0.4
 
 
 # class -> (signed distance to the outline of the unit shape, negative inside; coat: where the second colour goes)
@@ -65,7 +65,7 @@ SHAPES = {
     "ring": (_ring, _stripes),
     "square": (_square, _rings),
     "triangle": (_triangle, _checks),
-    "cross": (_cross, _patches),
+    "cross": (_cross, _waves),
 }
 CLASSES = ("background", *SHAPES)
 
@@ -107,7 +107,7 @@ def draw_scene(rng, size):
     label = np.zeros((height, width), np.uint8)
     for _ in range(rng.integers(4, 10)):
         _clutter(image, size, rng)
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(1, 4)):
         _object(image, label, size, rng)
     shade = 0.75 + 0.5 * _smooth_noise((height, width), 2, rng)
     noisy = image * shade[:, :, None] + rng.normal(0, 6, image.shape)
@@ -134,13 +134,13 @@ def _object(image, label, size, rng):
     """One shape in its coat, over whatever was there; its outline becomes void."""
     number = int(rng.integers(1, len(CLASSES)))
     shape, coat = SHAPES[CLASSES[number]]
-    radius = rng.uniform(0.17, 0.34) * size
+    radius = rng.uniform(0.2, 0.4) * size
     x, y = _coordinates(image.shape[:2], radius, rng)
     distance = shape(x, y) * radius
     base, other = _hue((number - 1) / len(SHAPES) + rng.normal(0, 0.03), rng), rng.uniform(20, 235, 3)
     while np.abs(base - other).sum() < 150:  # a coat that cannot be seen would teach nothing
         other = rng.uniform(20, 235, 3)
-    coloured = np.where(coat(x, y, rng)[:, :, None], other, base)
+    coloured = np.where(coat(x, y)[:, :, None], other, base)
     inside = distance < 0
     image[inside] = coloured[inside]
     label[inside] = number

@@ -60,16 +60,19 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
     require_nchw(op, x)
     for array in (gamma, beta, running_mean, running_var):
         require_shape(op, "one value per channel", array, x.shape[1:2])
-    mean, var = running_mean, running_var
+    mean = x.mean(axis=(0, 2, 3)) if train else running_mean
+    normalized = x - _wide(mean)
+    var = running_var
     if train:
         count = x.size // x.shape[1]
-        mean, var = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+        var = (normalized * normalized).mean(axis=(0, 2, 3))
         unbiased = var * (count / max(count - 1, 1))
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var = (1 - momentum) * running_var + momentum * unbiased
     inverse_std = 1 / array_module(x).sqrt(var + eps)
-    normalized = (x - _wide(mean)) * _wide(inverse_std)
-    y = _wide(gamma) * normalized + _wide(beta)
+    normalized *= _wide(inverse_std)
+    y = _wide(gamma) * normalized
+    y += _wide(beta)
     return y, BatchNormCache(normalized, gamma, inverse_std, train, running_mean, running_var)
 
 
