@@ -16,7 +16,7 @@ def read_image(path):
     Raises FileNotFoundError, or ValueError for a file that cannot be decoded whole; both name the file.
     """
     with _open(path) as image:
-        return np.asarray(_decoded(path, lambda: ImageOps.exif_transpose(image).convert("RGB")))
+        return _decoded(path, lambda: np.asarray(_rgb(ImageOps.exif_transpose(image))))
 
 
 def read_mask(path):
@@ -48,6 +48,12 @@ def image_files(path):
     if not found:
         raise ValueError(f"{path}: expected images ({', '.join(SUFFIXES)}) in this folder, found none")
     return found
+
+
+def _rgb(image):
+    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _open(path):

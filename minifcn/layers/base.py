@@ -98,9 +98,15 @@ class Layer:
                 raise ValueError(
                     f"weights of another network: {name}: expected shape {array.shape}, got {state[name].shape}"
                 )
-        parameters, buffers = self.parameters(), self.buffers()
+        values = {}
         for name, array in own.items():
-            value = to_device(to_host(state[name]).astype(array.dtype, copy=True))
+            if state[name].dtype.kind != "f":
+                raise ValueError(
+                    f"weights of another network: {name}: expected floating-point numbers, got {state[name].dtype}"
+                )
+            values[name] = to_device(to_host(state[name]).astype(array.dtype, copy=True))
+        parameters, buffers = self.parameters(), self.buffers()
+        for name, value in values.items():
             if name in parameters:
                 parameters[name].value = value
             else:

@@ -106,13 +106,15 @@ class FCN(layers.Layer):
         if order < 0:
             raise ValueError(f"FCN-{self.variant} cannot start from the finer FCN-{coarser.variant}")
         own, given = self.state_dict(), coarser.state_dict()
-        for name, value in given.items():
-            if name in own and own[name].shape == value.shape:
-                own[name] = value
-            elif not name.startswith("upscore"):  # the last enlargement differs between variants by definition
-                have = own[name].shape if name in own else "nothing of that name"
+        if self.variant != coarser.variant:  # the last enlargement, to the image's size, is another one
+            last = "upscore" if coarser.variant == "32s" else "upscore16"
+            given = {name: value for name, value in given.items() if not name.startswith(last + ".")}
+        new = [name for name in own if name not in given and not name.startswith(("score_pool", "upscore"))]
+        for name in [*given, *new]:
+            here, there = (state[name].shape if name in state else "nothing of that name" for state in (own, given))
+            if here != there:
                 raise ValueError(
-                    f"FCN-{self.variant} cannot start from this FCN-{coarser.variant}: {name}: {have} here, {value.shape} there"
+                    f"FCN-{self.variant} cannot start from this FCN-{coarser.variant}: {name}: {here} here, {there} there"
                 )
-        self.load_state_dict(own)
+        self.load_state_dict({**own, **given})
         return self

@@ -47,7 +47,10 @@ class Run:
         )
         if config.start and not resume:
             coarser, _ = checkpoint.load_network(config.start)
-            self.model.initialise_from(coarser)
+            try:
+                self.model.initialise_from(coarser)
+            except ValueError as error:
+                raise ValueError(f"{config.start}: {error}") from error
         momentum = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.model.parameters(), weight_decay=config.weight_decay, **momentum

@@ -3,12 +3,18 @@
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 FORMAT = "minifcn 1"
 _META = "meta.json"
+# All that NumPy, zipfile and json were seen to raise for damaged archives.
+_DAMAGE = (
+    *(ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def write_archive(path, arrays, meta):
@@ -35,11 +41,14 @@ def read_archive(path):
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("a member that is no array")
         meta = json.loads(arrays.pop(_META).tobytes().decode("utf-8"))
         known = meta["format"]
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ValueError(
-            f"{path}: expected weights or a checkpoint of minifcn (.npz), got something else or a damaged file ({type(error).__name__})"
+            f"{path}: expected weights or a checkpoint of minifcn (.npz), got something else or a damaged file "
+            f"({type(error).__name__})"
         ) from error
     if known != FORMAT:
         raise ValueError(f"{path}: expected format {FORMAT!r}, got {known!r}")
@@ -56,7 +65,7 @@ def load(path, model):
     arrays, meta = read_archive(path)
     theirs, ours = meta.get("network"), getattr(model, "config", None)
     if theirs and ours:
-        differ = [key for key in ours if key not in ("seed", "at_once") and theirs.get(key) != ours[key]]
+        differ = [key for key in ours if key != "seed" and theirs.get(key) != ours[key]]
         if differ:
             told = ", ".join(f"{key} {theirs.get(key)!r} (expected {ours[key]!r})" for key in differ)
             raise ValueError(f"{path}: weights of another network: {told}")

@@ -1,0 +1,45 @@
+# Two commands: make demo, make test. Each prepares the virtual environment it needs; nothing but Python and make has to be there.
+
+PYTHON ?= python3
+VENV ?= .venv
+SEED ?= 0
+OUT ?= runs/demo-seed$(SEED)
+BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test lint clean
+
+help:
+	@echo "make demo    draw the toy data, train FCN-32s, 16s and 8s, compare them (SEED=0, OUT=$(OUT))"
+	@echo "make test    run the tests"
+	@echo "make setup   only prepare the virtual environment in $(VENV)"
+	@echo "make lint    style and layer rules"
+	@echo "make clean   remove the environment, the toy data and the demo runs"
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'minifcn needs Python 3.11 or newer; this is ' + sys.version.split()[0] + ' (try make PYTHON=python3.11)')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+toydata/VOC2012/ImageSets/Segmentation/trainval.txt: | $(READY)
+	$(BIN)/python -m minifcn data toy toydata
+
+demo: $(READY) toydata/VOC2012/ImageSets/Segmentation/trainval.txt
+	rm -rf $(OUT)
+	$(BIN)/python -m minifcn reproduce --data toydata --out $(OUT) --seed $(SEED)
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) toydata runs/demo-seed*

@@ -1,0 +1,63 @@
+"""One test body for every array module: the fixture `device`."""
+
+import numpy as np
+import pytest
+import strict_device
+
+from minifcn import backend
+
+NAMES = ("numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu))
+
+
+class ChosenDevice:
+    """Where the arrays of a test live: `name`, the array module `xp`, and the ways there and back."""
+
+    def __init__(self, name, xp):
+        self.name = name
+        self.xp = xp
+
+    def put(self, host, writable=False):
+        """A copy of a NumPy array on the device, read-only wherever the device knows such a lock. None stays None."""
+        if host is None:
+            return None
+        if self.name == "numpy":
+            array = np.array(host)
+            array.flags.writeable = writable
+            return array
+        array = self.xp.asarray(np.asarray(host))
+        return array.lock() if self.name == "strict" and not writable else array
+
+    def get(self, array):
+        """The values as a NumPy array. Fails if the array is not on this device."""
+        if not (self.name == "numpy" and isinstance(array, np.generic)):
+            assert backend.array_module(array) is self.xp, f"expected an array on {self.name}, got {type(array)}"
+        return backend.to_host(array)
+
+
+@pytest.fixture(params=NAMES)
+def device(request, monkeypatch):
+    """NumPy, the strict stand-in for a GPU, and CuPy where there is a GPU; chosen as the backend during the test."""
+    monkeypatch.setattr(backend, "_devices", dict(backend._devices))  # both are put back when the test ends
+    monkeypatch.setattr(backend, "_current", backend._current)
+    backend.register(strict_device.DEVICE)
+    try:
+        backend.use(request.param)
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    return ChosenDevice(request.param, backend._current.xp)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread():
+    """PyTorch's idle threads spin, and would slow down the library's."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

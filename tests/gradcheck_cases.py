@@ -1,0 +1,169 @@
+"""The operations and layers whose gradients are checked, each in several settings."""
+
+from functools import partial
+
+import numpy as np
+
+from minifcn import layers, ops
+from minifcn.gradcheck import check_op
+
+TOLERANCE = 1e-6
+ROUNDING = 1e-12
+
+
+def spread(shape, seed=0):
+    """Shuffled values between −2 and 2, all different and none near 0: away from the kinks of ReLU and max pooling."""
+    size = int(np.prod(shape))
+    return ((np.random.default_rng(seed).permutation(size) + 0.25) / size * 4 - 2).reshape(shape)
+
+
+def spreads(*shapes):
+    return [spread(shape, seed) for seed, shape in enumerate(shapes)]
+
+
+def check(forward, backward, *arrays, **options):
+    return check_op(forward, backward, arrays, np.random.default_rng(1), **options)
+
+
+def both(name, **settings):
+    return partial(getattr(ops, f"{name}_forward"), **settings), getattr(ops, f"{name}_backward")
+
+
+CONV2D = {  # name: x, w (K, C/groups, kh, kw), settings
+    "plain": ((2, 2, 5, 4), (3, 2, 3, 3), {}),
+    "1x1": ((2, 3, 3, 4), (2, 3, 1, 1), {}),
+    "stride": ((1, 2, 6, 8), (3, 2, 3, 2), {"stride": (3, 2)}),
+    "pad": ((2, 2, 3, 4), (3, 2, 3, 3), {"pad": 1}),
+    "pad-wide": ((1, 2, 2, 1), (2, 2, 2, 2), {"pad": (3, 2)}),
+    "pad-asymmetric": ((2, 2, 4, 3), (3, 2, 3, 3), {"pad": ((0, 2), (1, 0))}),
+    "dilation": ((1, 2, 6, 6), (3, 2, 2, 3), {"dilation": (3, 2)}),
+    "groups": ((2, 4, 4, 3), (6, 2, 3, 2), {"groups": 2}),
+    "depthwise": ((1, 3, 5, 4), (3, 1, 3, 3), {"groups": 3, "pad": 1}),
+    "everything": (
+        (2, 4, 5, 6),
+        (4, 2, 2, 2),
+        {"stride": (2, 1), "pad": ((1, 2), (0, 1)), "dilation": (1, 3), "groups": 2},
+    ),
+}
+CONV_TRANSPOSE2D = {  # name: x, w (C, K/groups, kh, kw), settings
+    "plain": ((2, 2, 3, 4), (2, 3, 3, 2), {}),
+    "bilinear-size": ((2, 2, 3, 2), (2, 2, 4, 4), {"stride": 2, "pad": 1}),
+    "stride": ((1, 2, 3, 2), (2, 2, 2, 3), {"stride": (3, 2)}),
+    "pad-asymmetric": ((2, 2, 4, 3), (2, 3, 3, 3), {"pad": ((0, 2), (1, 0))}),
+    "output-pad": ((2, 2, 3, 3), (2, 2, 2, 3), {"stride": (3, 2), "output_pad": (2, 1)}),
+    "dilation": ((1, 2, 3, 4), (2, 3, 2, 3), {"dilation": (3, 2)}),
+    "groups": ((2, 4, 3, 2), (4, 3, 3, 2), {"groups": 2, "stride": 2}),
+    "everything": (
+        (2, 4, 3, 3),
+        (4, 2, 3, 2),
+        {"stride": (2, 3), "pad": ((1, 0), (0, 1)), "output_pad": (1, 2), "dilation": (1, 2), "groups": 2},
+    ),
+}
+CONVOLUTIONS = {f"conv2d-{name}": ("conv2d", *case) for name, case in CONV2D.items()}
+CONVOLUTIONS |= {f"conv_transpose2d-{name}": ("conv_transpose2d", *case) for name, case in CONV_TRANSPOSE2D.items()}
+
+
+def bias_shape(op, w, settings):
+    return (w[0] if op == "conv2d" else w[1] * settings.get("groups", 1),)
+
+
+def _dropout(p, train=True):
+    """Seeded anew in every forward, so that the mask is a constant of the check."""
+    return lambda x: ops.dropout_forward(x, p, np.random.default_rng(3), train), ops.dropout_backward
+
+
+def _batch_norm(train, **settings):
+    mean, var = spread((3,), seed=7), abs(spread((3,), seed=8))
+    forward, backward = both("batch_norm", train=train, **settings)
+    return lambda x, gamma, beta: forward(x, gamma, beta, mean, var), backward
+
+
+LABELS = np.array([[[0, 3, 255], [2, 2, 0]], [[255, 1, 2], [0, 0, 3]]], np.uint8)
+SIGNED = np.where(LABELS == 255, -1, LABELS.astype(np.int32))
+WEIGHTS = np.array([0.5, 2.0, 1.0, 0.25])
+
+
+def _loss(labels=LABELS, **settings):
+    forward, backward = both("softmax_cross_entropy", **settings)
+    return lambda logits: forward(logits, labels), backward
+
+
+LOGITS = [(2, 4, 2, 3)]
+OTHERS = {  # name: (forward, backward), shapes of the arrays
+    "relu": (both("relu"), [(2, 3, 4, 5)]),
+    "linear": (both("linear"), [(5, 3), (4, 3), (4,)]),
+    "linear-no-bias": (both("linear"), [(5, 3), (4, 3)]),
+    "dropout": (_dropout(0.4), [(2, 3, 4, 5)]),
+    "dropout-none": (_dropout(0.0), [(2, 3, 4)]),
+    "dropout-eval": (_dropout(0.4, train=False), [(2, 3, 4)]),
+    "max_pool2d": (both("max_pool2d", kernel=2), [(2, 2, 4, 6)]),
+    "max_pool2d-overlapping": (both("max_pool2d", kernel=3, stride=2), [(1, 2, 7, 5)]),
+    "max_pool2d-ceil": (both("max_pool2d", kernel=2, ceil_mode=True), [(2, 1, 5, 3)]),
+    "max_pool2d-skipping": (both("max_pool2d", kernel=(1, 2), stride=(3, 4)), [(1, 2, 6, 9)]),
+    "max_pool2d-pad": (both("max_pool2d", kernel=3, stride=2, pad=1, ceil_mode=True), [(1, 2, 6, 5)]),
+    "max_pool2d-pad-asymmetric": (both("max_pool2d", kernel=(2, 3), stride=1, pad=((0, 1), (1, 0))), [(1, 2, 3, 4)]),
+    "max_pool2d-dilation": (both("max_pool2d", kernel=2, stride=1, dilation=(2, 3), pad=1), [(1, 2, 5, 5)]),
+    "avg_pool2d": (both("avg_pool2d", kernel=2), [(2, 2, 4, 6)]),
+    "avg_pool2d-overlapping": (both("avg_pool2d", kernel=(3, 2), stride=(2, 1)), [(1, 2, 7, 4)]),
+    "avg_pool2d-ceil": (both("avg_pool2d", kernel=2, ceil_mode=True), [(2, 1, 5, 3)]),
+    "avg_pool2d-pad": (both("avg_pool2d", kernel=3, stride=2, pad=1), [(1, 2, 6, 5)]),
+    "avg_pool2d-pad-not-counted": (
+        both("avg_pool2d", kernel=3, stride=2, pad=((1, 0), (0, 1)), ceil_mode=True, count_include_pad=False),
+        [(1, 2, 6, 5)],
+    ),
+    "lrn": (both("lrn", alpha=0.5), [(2, 7, 2, 3)]),
+    "lrn-even": (both("lrn", size=4, alpha=0.5, beta=0.6, k=2.0), [(2, 7, 2, 3)]),
+    "lrn-one-channel": (both("lrn", size=1, alpha=0.5), [(1, 3, 2, 2)]),
+    "lrn-wider-than-channels": (both("lrn", size=3, alpha=2.0), [(1, 2, 2, 3)]),
+    "batch_norm": (_batch_norm(True), [(3, 3, 4, 2), (3,), (3,)]),
+    "batch_norm-large-eps": (_batch_norm(True, eps=0.5), [(4, 3, 1, 1), (3,), (3,)]),
+    "batch_norm-eval": (_batch_norm(False), [(3, 3, 4, 2), (3,), (3,)]),
+    "crop": (both("crop", offset=(1, 2), size=(2, 3)), [(2, 2, 4, 6)]),
+    "crop-nothing": (both("crop", offset=0, size=(3, 4)), [(2, 2, 3, 4)]),
+    "pad": (both("pad", pad=((1, 2), (0, 3))), [(2, 2, 3, 2)]),
+    "upsample": (both("upsample", line=layers.init.bilinear_line(4).astype(float), stride=2), [(2, 2, 3, 2)]),
+    "upsample-pad": (both("upsample", line=spread((5,)), stride=3, pad=2), [(1, 2, 2, 4)]),
+    "cross_entropy-mean": (_loss(), LOGITS),
+    "cross_entropy-mean-weighted": (_loss(weight=WEIGHTS), LOGITS),
+    "cross_entropy-sum": (_loss(reduction="sum"), LOGITS),
+    "cross_entropy-none-weighted": (_loss(reduction="none", weight=WEIGHTS), LOGITS),
+    "cross_entropy-ignore-negative": (_loss(SIGNED, ignore=-1), LOGITS),
+    "cross_entropy-ignore-class": (_loss(LABELS % 4, ignore=2, reduction="none"), LOGITS),
+}
+LINEAR = [name for name in OTHERS if name.split("-")[0] in ("crop", "pad", "avg_pool2d", "upsample")]
+
+
+def _chain(rng):
+    conv = layers.Conv2d(2, 3, 3, rng, bias=False)
+    return layers.Sequential(conv=conv, norm=layers.BatchNorm2d(3), relu=layers.ReLU(), pool=layers.MaxPool2d(2))
+
+
+def _crop(rng):
+    crop = layers.Crop((1, 2))
+    crop.size = (3, 2)
+    return crop
+
+
+LAYERS = {  # name: rng -> layer, shape of x
+    "LRN": (lambda rng: layers.LRN(alpha=0.5), (2, 7, 2, 3)),
+    "AvgPool2d": (lambda rng: layers.AvgPool2d(3, stride=2, pad=1, count_include_pad=False), (1, 2, 6, 5)),
+    "BatchNorm2d": (lambda rng: layers.BatchNorm2d(3), (3, 3, 4, 2)),
+    "Conv2d": (lambda rng: layers.Conv2d(4, 6, (3, 2), rng, stride=(2, 1), pad=1, groups=2), (2, 4, 5, 4)),
+    "Conv2d-no-bias": (lambda rng: layers.Conv2d(2, 3, 2, rng, dilation=2, bias=False), (2, 2, 4, 5)),
+    "Conv2d-zero": (lambda rng: layers.Conv2d(2, 3, 1, rng, zero=True), (2, 2, 3, 3)),
+    "ConvTranspose2d": (
+        lambda rng: layers.ConvTranspose2d(4, 6, 3, rng, stride=2, pad=1, output_pad=1, groups=2),
+        (2, 4, 2, 3),
+    ),
+    "ConvTranspose2d-no-bias": (lambda rng: layers.ConvTranspose2d(2, 3, (2, 3), rng, bias=False), (2, 2, 3, 2)),
+    "Crop": (_crop, (2, 2, 5, 4)),
+    "Dropout": (lambda rng: layers.Dropout(0.4, rng), (2, 3, 4)),
+    "LearnedUpsample": (lambda rng: layers.LearnedUpsample(3, 2, kernel=4, pad=1), (2, 3, 3, 2)),
+    "Linear": (lambda rng: layers.Linear(3, 4, rng), (5, 3)),
+    "Linear-zero": (lambda rng: layers.Linear(3, 4, rng, zero=True), (5, 3)),
+    "MaxPool2d": (lambda rng: layers.MaxPool2d(3, stride=2, pad=1, ceil_mode=True), (1, 2, 6, 5)),
+    "PadToMultiple": (lambda rng: layers.PadToMultiple(4), (2, 2, 5, 4)),
+    "ReLU": (lambda rng: layers.ReLU(), (2, 3, 4, 5)),
+    "Sequential": (_chain, (3, 2, 6, 6)),
+    "Upsample": (lambda rng: layers.Upsample(4, kernel=8, pad=2), (2, 3, 2, 3)),
+}

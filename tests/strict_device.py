@@ -1,0 +1,198 @@
+"""A stand-in for a GPU's arrays that runs on any machine: NumPy inside, and outside as strict as CuPy.
+
+A StrictArray is not a NumPy array and never becomes one by itself; `get()` is the only way out and copies, as a GPU does.
+It refuses, with a TypeError, to meet a NumPy array that has axes. Whatever it computes is again a StrictArray, single
+numbers too (shape ()). `empty` is filled with NaN, and tiles run last to first, because nothing promises otherwise.
+"""
+
+import operator
+import types
+
+import numpy as np
+
+from minifcn import backend
+
+
+class StrictArray:
+    """An array on the pretended device."""
+
+    __array_priority__ = 100
+    __slots__ = ("_data",)
+
+    def __init__(self, data):
+        self._data = data
+
+    def get(self):
+        """A copy on the host."""
+        return self._data.copy()
+
+    def lock(self):
+        """Refuse to be written to from now on (a GPU cannot; a test that gives read-only arguments can)."""
+        self._data.flags.writeable = False
+        return self
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("a strict array does not turn into a NumPy array by itself; use to_host")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if method != "__call__":
+            return NotImplemented
+        return _wrapped(ufunc)(*inputs, **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        return getattr(xp, function.__name__)(*args, **kwargs)
+
+    def __getitem__(self, index):
+        index = _unwrap(index)
+        index = index if isinstance(index, tuple) else (index,)
+        if not any(i is Ellipsis for i in index):
+            index += (Ellipsis,)  # a single value too stays an array, and a view
+        return StrictArray(self._data[index])
+
+    def __setitem__(self, index, value):
+        self._data[_unwrap(index)] = _unwrap(value)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self._data)))
+
+    def __len__(self):
+        return len(self._data)
+
+    def __repr__(self):
+        return f"strict {self._data!r}"
+
+    def item(self):
+        return self._data.item()
+
+    def tolist(self):
+        return self._data.tolist()
+
+    @property
+    def flags(self):
+        flags = self._data.flags
+        return types.SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous)
+
+    __hash__ = None
+
+
+def _unwrap(value):
+    """The NumPy arrays inside the strict arrays of an argument. Raises TypeError where a NumPy array came instead."""
+    if isinstance(value, StrictArray):
+        return value._data
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError(f"a strict array does not mix with a NumPy array of shape {value.shape}; use to_device_of")
+    if type(value) in (tuple, list):
+        return type(value)(_unwrap(v) for v in value)
+    return value
+
+
+def _wrap(value):
+    if isinstance(value, (np.ndarray, np.generic)):
+        return StrictArray(np.asarray(value))
+    if type(value) in (tuple, list):
+        return type(value)(_wrap(v) for v in value)
+    return value
+
+
+def _wrapped(function):
+    """`function` for strict arrays only, in and out."""
+
+    def call(*args, **kwargs):
+        out = kwargs.get("out")
+        result = function(*_unwrap(args), **{key: _unwrap(value) for key, value in kwargs.items()})
+        if out is not None:
+            return out[0] if isinstance(out, tuple) else out
+        return _wrap(result)
+
+    return call
+
+
+BINARY = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift"
+COMPARISONS_AND_UNARY = "eq ne lt le gt ge neg pos abs invert"
+NUMBERS = "int float bool complex"
+METHODS = (
+    "all any argmax argmin argsort astype clip copy cumsum diagonal dot fill flatten max mean min nonzero prod "
+    "ravel repeat reshape round squeeze std sum swapaxes take trace transpose var view"
+)
+ATTRIBUTES = "T dtype itemsize nbytes ndim shape size strides"
+FUNCTIONS = (
+    "abs absolute add all allclose amax amin any arange argmax argmin argsort array_equal atleast_1d bincount "
+    "bitwise_and bitwise_or bitwise_xor broadcast_to ceil clip concatenate copyto cos count_nonzero cumsum diag diff "
+    "divide dot einsum equal exp expand_dims expm1 eye flip floor floor_divide full full_like greater greater_equal "
+    "hstack identity invert isclose isfinite isinf isnan kron less less_equal linspace log log1p log2 logical_and "
+    "logical_not logical_or logical_xor matmul max maximum mean min minimum moveaxis multiply negative nonzero "
+    "not_equal ones ones_like outer pad power prod ravel reciprocal repeat reshape result_type rint roll round sign "
+    "sin split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tanh tensordot tile trace "
+    "transpose tri tril triu true_divide unique var vdot vstack where zeros zeros_like"
+)
+CONSTANTS = (
+    "bool_ dtype e finfo float16 float32 float64 iinfo inf int8 int16 int32 int64 intp nan newaxis pi "
+    "uint8 uint16 uint32 uint64"
+)
+
+
+def _in_place(function):
+    def call(self, other):
+        function(self._data, _unwrap(other))
+        return self
+
+    return call
+
+
+def _equip():
+    """Give StrictArray the operators, methods and attributes of an array."""
+    for name in BINARY.split():
+        forward = _wrapped(getattr(operator, f"__{name}__"))
+        setattr(StrictArray, f"__{name}__", forward)
+        setattr(StrictArray, f"__r{name}__", lambda self, other, forward=forward: forward(other, self))
+        setattr(StrictArray, f"__i{name}__", _in_place(getattr(operator, f"__i{name}__")))
+    for name in COMPARISONS_AND_UNARY.split():
+        setattr(StrictArray, f"__{name}__", _wrapped(getattr(operator, f"__{name}__")))
+    for name in NUMBERS.split():
+        setattr(StrictArray, f"__{name}__", lambda self, kind=name: getattr(self._data, f"__{kind}__")())
+    for name in METHODS.split():
+        setattr(StrictArray, name, _wrapped(getattr(np.ndarray, name)))
+    for name in ATTRIBUTES.split():
+        setattr(StrictArray, name, property(lambda self, key=name: _wrap(getattr(self._data, key))))
+
+
+def _module():
+    """The NumPy-like module: only functions that CuPy has too."""
+    module = types.ModuleType("strict")
+    for name in FUNCTIONS.split():
+        setattr(module, name, _wrapped(getattr(np, name)))
+    for name in CONSTANTS.split():
+        setattr(module, name, getattr(np, name))
+    module.ndarray = StrictArray
+    module.empty = lambda shape, dtype=float: StrictArray(_garbage(np.empty(shape, dtype)))
+    module.empty_like = lambda a, dtype=None: module.empty(a.shape, dtype or a.dtype)
+    module.array = _array
+    module.asarray = lambda a, dtype=None: a if _is_there(a, dtype) else _array(a, dtype)
+    module.ascontiguousarray = lambda a, dtype=None: _wrap(np.ascontiguousarray(_unwrap(module.asarray(a, dtype))))
+    return module
+
+
+def _array(a, dtype=None):
+    """The transfer: the one door for NumPy arrays, and always a copy."""
+    return StrictArray(np.array(a if isinstance(a, np.ndarray) else _unwrap(a), dtype=dtype))
+
+
+def _is_there(a, dtype):
+    return isinstance(a, StrictArray) and (dtype is None or a.dtype == dtype)
+
+
+def _garbage(array):
+    """What uninitialised memory may hold, so that reading it shows."""
+    array.fill(np.nan if array.dtype.kind == "f" else 1)
+    return array
+
+
+def run_tiles(task, tiles):
+    """One after the other, last to first."""
+    for tile in reversed(tiles):
+        task(*tile)
+
+
+_equip()
+xp = _module()
+DEVICE = backend.Device("strict", StrictArray, xp, xp.asarray, StrictArray.get, run_tiles)

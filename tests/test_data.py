@@ -1,0 +1,299 @@
+"""Reading images and the VOC layout, writing the toy data set, and the errors that name the file at fault."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from minifcn import data
+from minifcn.data import images, labels
+
+VOC_COLOURS = {
+    0: (0, 0, 0),
+    1: (128, 0, 0),
+    2: (0, 128, 0),
+    15: (192, 128, 128),
+    20: (0, 64, 128),
+    255: (224, 224, 192),
+}
+FIRST_MASK = np.array([[0, 1, 1], [255, 20, 0]], np.uint8)
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    """A VOCdevkit with two images, a and b, of 3×2 and 5×4 pixels (width × height)."""
+    root = tmp_path / "VOCdevkit"
+    folder = root / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True)
+    for id, mask in (("a", FIRST_MASK), ("b", np.full((4, 5), 7, np.uint8))):
+        Image.new("RGB", mask.shape[::-1], (200, 30, 90)).save(folder / "JPEGImages" / f"{id}.jpg", quality=100)
+        images.write_mask(folder / "SegmentationClass" / f"{id}.png", mask)
+    for split, ids in (("train", "a\nb\n"), ("val", "b 1\r\n\r\n"), ("empty", "\n \n")):
+        (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(ids)
+    return root
+
+
+def test_voc_reads_images_labels_and_ids(devkit):
+    train = data.VOC(devkit, "train")
+    assert len(train) == 2 and train.ids == ["a", "b"]
+    image, label, id = train[0]
+    assert (image.shape, image.dtype, label.dtype, id) == ((2, 3, 3), np.uint8, np.uint8, "a")
+    assert np.abs(image.astype(int) - (200, 30, 90)).max() < 6  # JPEG
+    np.testing.assert_array_equal(label, FIRST_MASK)
+    assert [sample.id for sample in train] == ["a", "b"]
+
+
+def test_voc_takes_the_inner_folder_another_year_and_plain_lists(devkit):
+    assert data.VOC(devkit / "VOC2012", "train").ids == ["a", "b"]
+    assert data.VOC(str(devkit), "val").ids == ["b"]
+    (devkit / "VOC2012").rename(devkit / "VOC2007")
+    assert data.VOC(devkit, "train", year="2007").ids == ["a", "b"]
+
+
+def test_ids_replace_the_split(devkit):
+    chosen = data.VOC(devkit, "no such split", ids=("b", "a", "b"))
+    assert [sample.id for sample in chosen] == ["b", "a", "b"]
+
+
+def test_classes_are_vocs_unless_a_file_names_others(devkit):
+    assert data.VOC(devkit).classes == data.VOC_CLASSES
+    assert data.VOC(devkit).num_classes == len(data.VOC_CLASSES) == 21
+    (devkit / "VOC2012" / "classes.txt").write_text("ground\nleaf\n\nroot\n")
+    assert data.VOC(devkit).classes == ("ground", "leaf", "root")
+
+
+@pytest.mark.parametrize(
+    "root, options, told",
+    [
+        ("nowhere", {}, r"nowhere.*no such folder"),
+        ("VOCdevkit", {"split": "tset"}, r"tset\.txt.*empty, train, val"),
+        ("VOCdevkit", {"year": "1999"}, r"VOC1999.*train\.txt.*none"),
+        ("VOCdevkit", {"ids": ["a", "zebra"]}, r"zebra\.jpg.*no image.*'zebra'"),
+    ],
+)
+def test_what_is_missing_is_named(devkit, root, options, told):
+    with pytest.raises(FileNotFoundError, match=told):
+        data.VOC(devkit.parent / root, **options)
+
+
+def test_an_id_without_its_mask_is_named(devkit):
+    (devkit / "VOC2012/SegmentationClass/b.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"b\.png.*no mask.*'b'.*'train'"):
+        data.VOC(devkit)
+
+
+@pytest.mark.parametrize("name, content", [("ImageSets/Segmentation/train.txt", "\n\n"), ("classes.txt", " \n")])
+def test_an_empty_list_is_named(devkit, name, content):
+    (devkit / "VOC2012" / name).write_text(content)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        data.VOC(devkit)
+
+
+def mask_of_another_size(folder):
+    images.write_mask(folder / "SegmentationClass/a.png", np.zeros((2, 4), np.uint8))
+
+
+def mask_in_colours(folder):
+    Image.new("RGB", (3, 2)).save(folder / "SegmentationClass/a.png")
+
+
+def mask_with_a_label_outside_the_classes(folder):
+    images.write_mask(folder / "SegmentationClass/a.png", np.array([[0, 21, 21], [255, 20, 40]], np.uint8))
+
+
+def text_for_an_image(folder):
+    (folder / "JPEGImages/a.jpg").write_text("no image")
+
+
+def truncated_image(folder, name="JPEGImages/a.jpg"):
+    Image.effect_noise((90, 90), 50).save(folder / name)
+    os.truncate(folder / name, (folder / name).stat().st_size // 2)
+
+
+def truncated_mask(folder):
+    truncated_image(folder, "SegmentationClass/a.png")
+
+
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (mask_of_another_size, r"a\.png: expected .*3x2, got 4x2"),
+        (mask_in_colours, r"a\.png: expected a palette PNG.*RGB"),
+        (
+            mask_with_a_label_outside_the_classes,
+            r"a\.png: expected labels 0\.\.20 or 255.*21 \(2 pixels\), 40 \(1 pixels\)",
+        ),
+        (text_for_an_image, r"a\.jpg: not a readable image"),
+        (truncated_image, r"a\.jpg: not a readable image"),
+        (truncated_mask, r"a\.png: not a readable image"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named_when_it_is_read(devkit, spoil, told):
+    spoil(devkit / "VOC2012")
+    train = data.VOC(devkit)
+    with pytest.raises(ValueError, match=told):
+        train[0]
+    assert train[1].id == "b"
+
+
+def test_the_voc_palette_has_the_standards_colours():
+    for label, colour in VOC_COLOURS.items():
+        assert tuple(labels.voc_palette()[label]) == colour
+        np.testing.assert_array_equal(labels.colourise(np.full((1, 2), label, np.uint8)), [[colour, colour]])
+    assert len(np.unique(labels.voc_palette(), axis=0)) == 256
+
+
+def test_a_written_mask_is_a_palette_image_with_the_same_numbers(tmp_path):
+    numbers = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    images.write_mask(tmp_path / "m.png", numbers)
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "m.png"), numbers)
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), labels.colourise(numbers))
+
+
+RED = (255, 0, 0)
+ALIKE = {
+    "RGB": lambda: Image.new("RGB", (3, 2), RED),
+    "RGBA": lambda: Image.new("RGBA", (3, 2), (*RED, 255)),
+    "palette": lambda: Image.new("RGB", (3, 2), RED).convert("P", palette=Image.Palette.ADAPTIVE),
+    "CMYK": lambda: Image.new("CMYK", (3, 2), (0, 255, 255, 0)),
+}
+
+
+@pytest.mark.parametrize("mode", ALIKE)
+def test_images_of_every_mode_become_rgb(tmp_path, mode):
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    ALIKE[mode]().save(path)
+    image = images.read_image(path)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, np.full((2, 3, 3), RED))
+
+
+@pytest.mark.parametrize("dtype, unit", [(np.uint8, 1), (np.uint16, 257)])
+def test_grey_images_of_8_and_16_bits_keep_their_brightness(tmp_path, dtype, unit):
+    grey = np.array([[0, 1, 100], [128, 200, 255]])
+    Image.fromarray((grey * unit).astype(dtype)).save(tmp_path / "grey.png")
+    image = images.read_image(tmp_path / "grey.png")
+    np.testing.assert_array_equal(image, np.stack([grey] * 3, axis=-1))
+
+
+def test_a_photograph_is_turned_upright_by_its_exif_data(tmp_path):
+    photo = Image.new("RGB", (32, 16))
+    ImageDraw.Draw(photo).rectangle((0, 0, 7, 15), fill=(255, 255, 255))  # the left end is bright
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn clockwise
+    photo.save(tmp_path / "turned.jpg", exif=exif, quality=100)
+    image = images.read_image(tmp_path / "turned.jpg")
+    assert image.shape == (32, 16, 3)
+    assert image[:6].min() > 200 and image[10:].max() < 55  # now the top end is
+
+
+@pytest.mark.parametrize("damage", ["wrong bytes", "truncated"])
+def test_a_corrupted_png_is_named(tmp_path, damage):
+    path = tmp_path / "broken.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + (b"" if damage == "truncated" else bytes(20) + whole[middle + 20 :]))
+    for read in (images.read_image, images.read_mask):
+        with pytest.raises(ValueError, match=r"broken\.png: not a readable image"):
+            read(path)
+
+
+def test_a_missing_image_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
+        images.read_image(tmp_path / "absent.jpg")
+
+
+@pytest.mark.skipif("MINIFCN_VOC" not in os.environ, reason="MINIFCN_VOC names no VOCdevkit folder")
+@pytest.mark.parametrize("split, count", [("train", 437), ("val", 200)])
+def test_real_voc_images_read(split, count):
+    voc = data.VOC(Path(os.environ["MINIFCN_VOC"]), split)
+    assert len(voc) == count
+    image, label, id = voc[0]
+    assert id == voc.ids[0] and image.shape == (*label.shape, 3)
+    found = set(np.unique(label).tolist())
+    assert found <= {*range(21), 255} and found & {*range(1, 21)}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    root = tmp_path_factory.mktemp("toy")
+    data.write_toyvoc(root, train=30, val=6, size=48, seed=3)
+    return root
+
+
+def files_of(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_the_toy_data_set_reads_as_voc(toy):
+    train, val, both = (data.VOC(toy, split) for split in ("train", "val", "trainval"))
+    assert (len(train), len(val)) == (30, 6)
+    assert both.ids == train.ids + val.ids and len(set(both.ids)) == 36
+    assert train.num_classes == 6 and train.classes[0] == "background"
+    for image, label, _ in both:
+        assert image.shape == (*label.shape, 3)
+        assert all(36 <= side <= 60 for side in label.shape)
+
+
+def test_toy_files_are_jpeg_photographs_and_palette_masks(toy):
+    voc = data.VOC(toy, "val")
+    for id in voc.ids:
+        with Image.open(voc.image_path(id)) as photo, Image.open(voc.mask_path(id)) as mask:
+            assert (photo.format, photo.mode) == ("JPEG", "RGB")
+            assert (mask.format, mask.mode) == ("PNG", "P")
+            colours = np.asarray(mask.getpalette()).reshape(-1, 3)
+            np.testing.assert_array_equal(colours, labels.voc_palette()[: len(colours)])
+
+
+def test_toy_scenes_vary_in_size_and_show_every_class_in_both_splits(toy):
+    for split in ("train", "val"):
+        masks = [sample.label for sample in data.VOC(toy, split)]
+        assert len({mask.shape for mask in masks}) > len(masks) // 2
+        assert set(np.concatenate([mask.ravel() for mask in masks]).tolist()) == {*range(6), 255}
+
+
+def test_toy_classes_are_parted_by_void_and_some_objects_are_cut(toy):
+    touching, at_the_edge, beside_each_other = 0, 0, 0
+    for _, mask, _ in data.VOC(toy, "train"):
+        for m in (mask, mask.T):
+            a, b = m[1:], m[:-1]
+            touching += ((a != b) & (a != 255) & (b != 255)).sum()
+            a, b = m[4:], m[:-4]  # two objects with no more than an outline between them: one hides a part of the other
+            beside_each_other += ((a != b) & np.isin(a, range(1, 6)) & np.isin(b, range(1, 6))).any()
+            at_the_edge += np.isin(m[[0, -1]], range(1, 6)).any()
+    assert touching == 0
+    assert at_the_edge > 5 and beside_each_other > 5
+
+
+def test_the_seed_decides_the_toy_scenes(tmp_path):
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        data.write_toyvoc(tmp_path / name, train=2, val=1, size=32, seed=seed)
+    one, again, other = (files_of(tmp_path / name) for name in ("one", "again", "other"))
+    assert one == again
+    assert one.keys() == other.keys()
+    assert all(one[name] != other[name] for name in one if name.endswith((".jpg", ".png")))
+
+
+def test_train_and_val_show_different_toy_scenes(toy):
+    photos = [content for name, content in files_of(toy).items() if name.endswith(".jpg")]
+    assert len(set(photos)) == len(photos)
+
+
+def test_the_toy_writer_leaves_a_folder_that_holds_something_as_it_was(devkit):
+    before = files_of(devkit)
+    with pytest.raises(ValueError, match="VOC2012.*nothing was written"):
+        data.write_toyvoc(devkit, train=1, val=1, size=32)
+    assert files_of(devkit) == before
+
+
+@pytest.mark.parametrize("wrong", [{"train": 0}, {"val": 0}, {"size": 15}])
+def test_impossible_toy_data_is_refused_before_anything_is_written(tmp_path, wrong):
+    with pytest.raises(ValueError, match="toy data"):
+        data.write_toyvoc(tmp_path / "toy", **{"train": 1, "val": 1, "size": 32, **wrong})
+    assert not (tmp_path / "toy").exists()

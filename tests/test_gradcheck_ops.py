@@ -1,0 +1,88 @@
+"""Every operation's and every layer's backward pass is the derivative of its forward pass."""
+
+import inspect
+
+import numpy as np
+import pytest
+from gradcheck_cases import (
+    CONVOLUTIONS,
+    LAYERS,
+    LINEAR,
+    OTHERS,
+    ROUNDING,
+    TOLERANCE,
+    bias_shape,
+    both,
+    check,
+    spread,
+    spreads,
+)
+
+from minifcn import layers, ops
+from minifcn.gradcheck import check_adjoint, check_layer
+from minifcn.ops.conv_algorithms import im2col
+
+
+@pytest.fixture(params=["auto", "naive", "im2col", "im2col_row_tiles"])
+def algorithm(request, monkeypatch):
+    if request.param == "im2col_row_tiles":  # so that these small maps too are cut into tiles of a few rows
+        monkeypatch.setattr(im2col, "TILE_BYTES", 1)
+    with ops.conv_algorithm(request.param.removesuffix("_row_tiles")):
+        yield
+
+
+@pytest.mark.parametrize(("op", "x", "w", "settings"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
+def test_convolution(algorithm, bias, op, x, w, settings):
+    shapes = [x, w, bias_shape(op, w, settings)] if bias else [x, w]
+    report = check(*both(op, **settings), *spreads(*shapes), directions=1, elements=4)
+    assert report.max_relative_error <= TOLERANCE, report
+    assert report.checked == sum(1 + min(4, int(np.prod(shape))) for shape in shapes)
+
+
+@pytest.mark.parametrize(("op", "x", "w", "settings"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolution_has_its_adjoint(algorithm, op, x, w, settings):
+    """It is linear in its input, and in its kernel too."""
+    forward, backward = both(op, **settings)
+    (x, w), rng = spreads(x, w), np.random.default_rng(0)
+    assert check_adjoint(lambda x: forward(x, w), backward, x, rng) <= ROUNDING
+    assert check_adjoint(lambda w: forward(x, w), lambda dy, cache: backward(dy, cache)[1], w, rng) <= ROUNDING
+
+
+@pytest.mark.parametrize(("passes", "shapes"), OTHERS.values(), ids=OTHERS)
+def test_op(passes, shapes):
+    report = check(*passes, *spreads(*shapes))
+    assert report.max_relative_error <= TOLERANCE, report
+    assert report.checked == sum(4 + min(40, int(np.prod(shape))) for shape in shapes)
+    assert report.redrawn == 0
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_op_has_its_adjoint(name):
+    (forward, backward), (shape,) = OTHERS[name]
+    assert check_adjoint(forward, backward, spread(shape), np.random.default_rng(0)) <= ROUNDING
+
+
+def test_linear_has_its_adjoint():
+    w = spread((4, 3))
+    adjoint = check_adjoint(
+        lambda x: ops.linear_forward(x, w), ops.linear_backward, spread((5, 3)), np.random.default_rng(0)
+    )
+    assert adjoint <= ROUNDING
+
+
+@pytest.mark.parametrize(("build", "shape"), LAYERS.values(), ids=LAYERS)
+def test_layer(build, shape):
+    layer = build(np.random.default_rng(0))
+    report = check_layer(layer, spread(shape), np.random.default_rng(1))
+    learned = [p.value.size for p in layer.parameters().values() if not p.frozen]
+    assert report.max_relative_error <= TOLERANCE, report
+    assert report.checked == sum(4 + min(40, size) for size in [int(np.prod(shape)), *learned])
+
+
+def test_no_op_and_no_layer_is_left_out():
+    names = {name.removesuffix("_forward") for name in ops.__all__ if name.endswith("_forward")}
+    checked = {name.split("-")[0].replace("cross_entropy", "softmax_cross_entropy") for name in CONVOLUTIONS | OTHERS}
+    assert checked == names
+    kinds = {name for name in layers.__all__ if inspect.isclass(getattr(layers, name))}
+    assert {name.split("-")[0] for name in LAYERS} == kinds - {"Layer", "Leaf", "Parameter"}

@@ -1,0 +1,222 @@
+"""What holds for every operation on every device: dtypes follow, arguments stay untouched, caches can be used again."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from minifcn import backend, ops
+
+LABELS = np.array([[[0, 3, 255], [2, 2, 0]], [[255, 1, 2], [0, 0, 3]]], np.uint8)
+
+
+def both(name, **settings):
+    return partial(getattr(ops, f"{name}_forward"), **settings), getattr(ops, f"{name}_backward")
+
+
+def by(algorithm, pair):
+    """The same pair, run by the named algorithm of convolution."""
+
+    def within(function):
+        def run(*arguments):
+            with ops.conv_algorithm(algorithm):
+                return function(*arguments)
+
+        return run
+
+    return within(pair[0]), within(pair[1])
+
+
+def dropout(p, train=True):
+    return lambda x: ops.dropout_forward(x, p, np.random.default_rng(3), train), ops.dropout_backward
+
+
+def batch_norm(**settings):
+    forward, backward = both("batch_norm", **settings)
+    return lambda x, gamma, beta, mean, var: forward(x, gamma, beta, mean, var * var), backward
+
+
+def loss(weighted, **settings):
+    forward, backward = both("softmax_cross_entropy", **settings)
+    if weighted:
+        return lambda logits, labels, weight: forward(logits, labels, weight=weight * weight), backward
+    return forward, backward
+
+
+CONV = [(2, 4, 6, 5), (6, 2, 3, 2), (6,)]
+CONV_SETTINGS = {"stride": (2, 1), "pad": ((1, 0), (0, 2)), "groups": 2}
+TRANSPOSED = [(2, 4, 3, 3), (4, 3, 3, 2), (6,)]
+TRANSPOSED_SETTINGS = {"stride": 2, "pad": 1, "output_pad": 1, "groups": 2}
+MAPS = [(2, 3, 5, 4)]
+LOGITS = (2, 4, 2, 3)
+CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers)
+    "conv2d": (both("conv2d", **CONV_SETTINGS), CONV),
+    "conv2d naive": (by("naive", both("conv2d", **CONV_SETTINGS)), CONV),
+    "conv2d 3x3": (both("conv2d", pad=1), [(1, 3, 9, 8), (4, 3, 3, 3), (4,)]),
+    "conv2d 1x1": (both("conv2d"), [(2, 4, 3, 2), (5, 4, 1, 1), (5,)]),
+    "conv2d without bias": (both("conv2d"), CONV[:1] + [(3, 4, 2, 2)]),
+    "conv_transpose2d": (both("conv_transpose2d", **TRANSPOSED_SETTINGS), TRANSPOSED),
+    "conv_transpose2d naive": (by("naive", both("conv_transpose2d", **TRANSPOSED_SETTINGS)), TRANSPOSED),
+    "max_pool2d": (both("max_pool2d", kernel=2), MAPS),
+    "max_pool2d ceil": (both("max_pool2d", kernel=3, stride=2, pad=1, dilation=2, ceil_mode=True), [(2, 3, 7, 6)]),
+    "max_pool2d that needs no copy": (both("max_pool2d", kernel=1), MAPS),
+    "avg_pool2d": (both("avg_pool2d", kernel=2), MAPS),
+    "avg_pool2d ceil": (both("avg_pool2d", kernel=3, stride=2, pad=1, ceil_mode=True, count_include_pad=False), MAPS),
+    "relu": (both("relu"), MAPS),
+    "linear": (both("linear"), [(5, 3), (4, 3), (4,)]),
+    "linear without bias": (both("linear"), [(5, 3), (4, 3)]),
+    "dropout": (dropout(0.4), MAPS),
+    "dropout eval": (dropout(0.4, train=False), MAPS),
+    "dropout none": (dropout(0.0), MAPS),
+    "lrn": (both("lrn", alpha=0.5), [(2, 7, 2, 3)]),
+    "lrn of one channel": (both("lrn", size=1), MAPS),
+    "batch_norm train": (batch_norm(train=True), [(2, 3, 5, 4), (3,), (3,), (3,), (3,)]),
+    "batch_norm eval": (batch_norm(train=False), [(2, 3, 5, 4), (3,), (3,), (3,), (3,)]),
+    "loss mean": (loss(False), [LOGITS, LABELS]),
+    "loss mean weighted": (loss(True), [LOGITS, LABELS, (4,)]),
+    "loss sum": (loss(False, reduction="sum"), [LOGITS, LABELS.astype(np.int64)]),
+    "loss none weighted": (loss(True, reduction="none"), [LOGITS, LABELS, (4,)]),
+    "loss, all ignored": (loss(False), [LOGITS, np.full_like(LABELS, 255)]),
+    "crop": (both("crop", offset=(1, 0), size=(3, 2)), MAPS),
+    "pad": (both("pad", pad=((1, 2), (0, 3))), MAPS),
+    "pad nothing": (both("pad", pad=0), MAPS),
+    "upsample": (both("upsample", stride=2, pad=1), [(2, 3, 3, 2), (4,)]),
+}
+every_op = pytest.mark.parametrize("case", CASES)
+every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def make(given, dtype, rng):
+    return [g if isinstance(g, np.ndarray) else rng.standard_normal(g).astype(dtype) for g in given]
+
+
+def run(case, dtype, device, rng):
+    """-> host arguments, device arguments, y, cache, host dy, device dy, backward"""
+    (forward, backward), given = CASES[case]
+    hosts = make(given, dtype, rng)
+    arrays = [device.put(a) for a in hosts]
+    y, cache = forward(*arrays)
+    host_dy = np.asarray(rng.standard_normal(y.shape), dtype)
+    return hosts, arrays, y, cache, host_dy, device.put(host_dy), backward
+
+
+def as_tuple(gradients):
+    return gradients if isinstance(gradients, tuple) else (gradients,)
+
+
+def test_every_public_operation_is_among_the_cases():
+    covered = {case.replace("loss", "softmax_cross_entropy").split()[0].rstrip(",") for case in CASES}
+    assert covered == {name.removesuffix("_forward") for name in ops.__all__ if name.endswith("_forward")}
+
+
+@every_op
+@every_dtype
+def test_results_and_gradients_have_the_dtype_and_shape_of_their_arguments(case, dtype, device, rng):
+    _, arrays, y, cache, _, dy, backward = run(case, dtype, device, rng)
+    assert y.dtype == dtype
+    device.get(y)
+    floats = [a for a in arrays if a.dtype == dtype]
+    for gradient, argument in zip(as_tuple(backward(dy, cache)), floats, strict=False):
+        assert gradient.dtype == dtype
+        assert gradient.shape == argument.shape
+        device.get(gradient)
+
+
+@every_op
+@every_dtype
+def test_arguments_and_the_upstream_gradient_stay_as_they_were(case, dtype, device, rng):
+    """NumPy and the stand-in hold read-only arrays, so that a write raises; the values show one on a GPU."""
+    hosts, arrays, y, cache, host_dy, dy, backward = run(case, dtype, device, rng)
+    before = device.get(y).copy()
+    backward(dy, cache)
+    for array, host in zip([*arrays, dy, y], [*hosts, host_dy, before], strict=True):
+        np.testing.assert_array_equal(device.get(array), host)
+
+
+@every_op
+def test_backward_twice_from_one_cache_gives_the_same(case, device, rng):
+    _, _, _, cache, _, dy, backward = run(case, "float64", device, rng)
+    first = [None if g is None else device.get(g).copy() for g in as_tuple(backward(dy, cache))]
+    for again, once in zip(as_tuple(backward(dy, cache)), first, strict=True):
+        if once is None:
+            assert again is None
+        else:
+            np.testing.assert_array_equal(device.get(again), once)
+
+
+@every_op
+def test_every_device_computes_what_numpy_computes(case, device, rng):
+    hosts, _, y, cache, host_dy, dy, backward = run(case, "float64", device, rng)
+    forward, _ = CASES[case][0]
+    expected, host_cache = forward(*hosts)
+    np.testing.assert_allclose(device.get(y), expected, rtol=1e-12, atol=1e-12)
+    for gradient, reference in zip(as_tuple(backward(dy, cache)), as_tuple(backward(host_dy, host_cache)), strict=True):
+        if reference is not None:
+            np.testing.assert_allclose(device.get(gradient), reference, rtol=1e-12, atol=1e-12)
+
+
+@every_op
+def test_operations_follow_their_data_and_not_the_chosen_backend(case, device, rng):
+    """With arrays of one device and another one chosen, a call to the chosen one would mix the two."""
+    (forward, backward), given = CASES[case]
+    arrays = [device.put(a) for a in make(given, "float32", rng)]
+    backend.use("numpy" if device.name != "numpy" else "strict")
+    y, cache = forward(*arrays)
+    device.get(y)
+    for gradient in as_tuple(backward(device.put(np.ones(y.shape, np.float32)), cache)):
+        if gradient is not None:
+            device.get(gradient)
+
+
+@every_op
+def test_arrays_that_do_not_lie_in_one_piece_give_the_same(case, device, rng):
+    (forward, backward), given = CASES[case]
+    hosts = make(given, "float64", rng)
+
+    def spaced(host):
+        return device.put(np.repeat(host, 2, axis=-1))[..., ::2] if host.ndim else device.put(host)
+
+    expected, host_cache = forward(*hosts)
+    y, cache = forward(*map(spaced, hosts))
+    np.testing.assert_allclose(device.get(y), expected, rtol=1e-12, atol=1e-12)
+    dy = np.asarray(rng.standard_normal(y.shape))
+    gradients, references = as_tuple(backward(spaced(dy), cache)), as_tuple(backward(dy, host_cache))
+    for gradient, reference in zip(gradients, references, strict=True):
+        if reference is not None:
+            np.testing.assert_allclose(device.get(gradient), reference, rtol=1e-12, atol=1e-12)
+
+
+FLOAT_ARGUMENTS = [
+    (case, i)
+    for case, (_, given) in CASES.items()
+    for i, g in enumerate(given)
+    if not isinstance(g, np.ndarray) and sum(not isinstance(h, np.ndarray) for h in given) > 1
+]
+
+
+@pytest.mark.parametrize(("case", "position"), FLOAT_ARGUMENTS)
+def test_mixed_dtypes_are_refused(case, position, device, rng):
+    (forward, _), given = CASES[case]
+    arrays = make(given, "float32", rng)
+    arrays[position] = arrays[position].astype("float64")
+    with pytest.raises(TypeError, match=r"expected float(32|64) like its input, got float(64|32)"):
+        forward(*map(device.put, arrays))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.split()[0] not in ("crop", "pad")])
+@pytest.mark.parametrize("dtype", ["int64", "float16"])
+def test_other_dtypes_are_refused(case, dtype, device, rng):
+    (forward, _), given = CASES[case]
+    with pytest.raises(TypeError, match=f"expected float32 or float64, got {dtype}"):
+        forward(*map(device.put, make(given, dtype, rng)))
+
+
+SHAPED = [case for case in CASES if case.split()[0] not in ("crop", "dropout", "loss", "loss,")]
+
+
+@pytest.mark.parametrize("case", SHAPED)
+def test_an_upstream_gradient_of_another_shape_is_refused(case, device, rng):
+    _, _, y, cache, _, _, backward = run(case, "float32", device, rng)
+    dy = device.put(np.ones(y.shape[:-1] + (y.shape[-1] + 1,), np.float32))
+    with pytest.raises(ValueError, match=r"backward: expected dy of shape \(.*\), got \("):
+        backward(dy, cache)

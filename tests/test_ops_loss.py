@@ -1,0 +1,169 @@
+"""Softmax cross-entropy: its definition, ignored labels, weights, reductions, and logits of any size."""
+
+import numpy as np
+import pytest
+
+from minifcn import ops
+
+LABELS = np.array([[[0, 3, 255], [2, 2, 0]], [[255, 1, 2], [0, 0, 3]]], np.uint8)
+WEIGHT = np.array([0.5, 2.0, 1.0, 0.25])
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def definition(logits, labels, ignore, weight, reduction, dloss):
+    """(loss, dlogits), pixel by pixel."""
+    weight = np.ones(logits.shape[1]) if weight is None else weight
+    p, loss, gradient = softmax(logits), np.zeros(labels.shape), np.zeros_like(logits)
+    share = np.array([0 if v == ignore else weight[v] for v in labels.flat]).reshape(labels.shape)
+    if reduction == "mean":
+        share = share / share.sum()
+    dloss = np.broadcast_to(dloss, labels.shape)
+    for n, *at in np.argwhere(labels != ignore):
+        pixel, label = (n, *at), labels[n, *at]
+        loss[pixel] = -share[pixel] * np.log(p[n, label, *at])
+        gradient[n, :, *at] = share[pixel] * dloss[pixel] * (p[n, :, *at] - np.eye(len(weight))[label])
+    return loss if reduction == "none" else loss.sum(), gradient
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_the_loss_is_its_definition(reduction, weight, dtype, device, rng):
+    logits = 3 * rng.standard_normal((2, 4, 2, 3))
+    labels = LABELS.astype(dtype)
+    loss, cache = ops.softmax_cross_entropy_forward(
+        device.put(logits), device.put(labels), weight=device.put(weight), reduction=reduction
+    )
+    dloss = rng.standard_normal(loss.shape)
+    expected, gradient = definition(logits, labels, 255, weight, reduction, dloss)
+    np.testing.assert_allclose(device.get(loss), expected, rtol=1e-12)
+    dlogits = ops.softmax_cross_entropy_backward(device.put(dloss), cache)
+    np.testing.assert_allclose(device.get(dlogits), gradient, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("ignore", [-1, 0, 2, 254])
+def test_any_label_can_be_the_ignored_one(ignore, device, rng):
+    logits = rng.standard_normal((2, 4, 2, 3))
+    labels = np.where(LABELS == 255, ignore, LABELS.astype(np.int64))
+    loss, cache = ops.softmax_cross_entropy_forward(device.put(logits), device.put(labels), ignore=ignore)
+    expected, gradient = definition(logits, labels, ignore, None, "mean", 1.0)
+    np.testing.assert_allclose(device.get(loss), expected, rtol=1e-12)
+    np.testing.assert_allclose(device.get(ops.softmax_cross_entropy_backward(1.0, cache)), gradient, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 3), (2, 4, 2, 3, 2)])
+def test_any_number_of_axes_will_do(shape, device, rng):
+    logits, labels = rng.standard_normal(shape), rng.integers(0, 4, (shape[0], *shape[2:]))
+    loss, cache = ops.softmax_cross_entropy_forward(device.put(logits), device.put(labels))
+    expected, gradient = definition(logits, labels, 255, None, "mean", 1.0)
+    np.testing.assert_allclose(device.get(loss), expected, rtol=1e-12)
+    np.testing.assert_allclose(device.get(ops.softmax_cross_entropy_backward(1.0, cache)), gradient, atol=1e-15)
+
+
+@pytest.mark.parametrize("dloss", [1, 2.5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_upstream_gradient_may_be_a_number(dloss, dtype, device, rng):
+    logits = device.put(rng.standard_normal((2, 4, 2, 3)).astype(dtype))
+    _, cache = ops.softmax_cross_entropy_forward(logits, device.put(LABELS))
+    scaled = ops.softmax_cross_entropy_backward(dloss, cache)
+    array = ops.softmax_cross_entropy_backward(device.put(np.array(dloss, dtype)), cache)
+    assert scaled.dtype == dtype
+    np.testing.assert_array_equal(device.get(scaled), device.get(array))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.filterwarnings("error")
+def test_all_ignored_gives_loss_zero_and_gradient_zero(reduction, weight, dtype, device, rng):
+    logits = device.put(rng.standard_normal((2, 4, 2, 3)).astype(dtype))
+    labels = device.put(np.full((2, 2, 3), 255, np.uint8))
+    weight = device.put(None if weight is None else weight.astype(dtype))
+    loss, cache = ops.softmax_cross_entropy_forward(logits, labels, weight=weight, reduction=reduction)
+    np.testing.assert_array_equal(device.get(loss), np.zeros(loss.shape))
+    dlogits = device.get(ops.softmax_cross_entropy_backward(device.put(np.ones(loss.shape, dtype)), cache))
+    np.testing.assert_array_equal(dlogits, np.zeros(logits.shape))
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_of_weight_zero_alone_give_loss_zero(device, rng):
+    logits, labels = rng.standard_normal((1, 3, 2, 2)), np.ones((1, 2, 2), int)
+    weight = device.put(np.array([1.0, 0.0, 1.0]))
+    loss, cache = ops.softmax_cross_entropy_forward(device.put(logits), device.put(labels), weight=weight)
+    assert float(loss) == 0
+    np.testing.assert_array_equal(device.get(ops.softmax_cross_entropy_backward(1.0, cache)), np.zeros((1, 3, 2, 2)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("huge", [1e4, 1e30])
+def test_huge_logits_do_not_overflow(huge, device):
+    logits = np.array([[huge, -huge], [0, huge]], np.float32)
+    labels = np.array([0, 0])
+    loss, cache = ops.softmax_cross_entropy_forward(device.put(logits), device.put(labels), reduction="none")
+    np.testing.assert_array_equal(device.get(loss), np.array([0, huge], np.float32))
+    dlogits = ops.softmax_cross_entropy_backward(device.put(np.ones(2, np.float32)), cache)
+    np.testing.assert_array_equal(device.get(dlogits), [[0, 0], [-1, 1]])
+
+
+def test_a_constant_added_to_all_logits_changes_nothing(device, rng):
+    logits = rng.standard_normal((2, 4, 2, 3))
+    near, _ = ops.softmax_cross_entropy_forward(device.put(logits), device.put(LABELS))
+    far, _ = ops.softmax_cross_entropy_forward(device.put(logits + 1e6), device.put(LABELS))
+    np.testing.assert_allclose(device.get(far), device.get(near), rtol=1e-9)
+
+
+def test_equal_scores_cost_the_logarithm_of_the_number_of_classes(device):
+    logits = device.put(np.zeros((1, 21, 4, 4), np.float32))
+    loss, _ = ops.softmax_cross_entropy_forward(logits, device.put(np.zeros((1, 4, 4), np.uint8)))
+    assert float(loss) == pytest.approx(np.log(21), rel=1e-6)
+
+
+def test_one_class_costs_nothing(device):
+    logits = device.put(np.full((1, 1, 2, 2), 3.0))
+    loss, cache = ops.softmax_cross_entropy_forward(logits, device.put(np.zeros((1, 2, 2), int)))
+    assert float(loss) == 0
+    np.testing.assert_array_equal(device.get(ops.softmax_cross_entropy_backward(1.0, cache)), np.zeros((1, 1, 2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "ignore", "message"),
+    [
+        ([0, 4, 7, 255, 4], 255, r"expected labels 0\.\.3 or 255, got \[4, 7\] at 3 pixels"),
+        ([0, 255, 1, 255, 3], 254, r"expected labels 0\.\.3 or 254, got \[255\] at 2 pixels"),
+        ([0, -1, 1, 2, 255], 255, r"expected labels 0\.\.3 or 255, got \[-1\] at 1 pixels"),
+        ([10, 11, 12, 13, 14], -1, r"got \[10, 11, 12, 13, 14\] at 5 pixels"),
+    ],
+)
+def test_labels_outside_the_classes_are_named_and_counted(labels, ignore, message, device, rng):
+    logits = device.put(rng.standard_normal((5, 4)))
+    with pytest.raises(ValueError, match=message):
+        ops.softmax_cross_entropy_forward(logits, device.put(np.array(labels)), ignore=ignore)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, bool])
+def test_labels_that_are_no_integers_are_refused(dtype, device, rng):
+    with pytest.raises(TypeError, match="expected integer labels, got (float32|bool)"):
+        ops.softmax_cross_entropy_forward(device.put(rng.standard_normal((5, 4))), device.put(np.zeros(5, dtype)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "message"),
+    [
+        ((2, 3, 2), {}, r"expected labels of shape \(2, 2, 3\), got \(2, 3, 2\)"),
+        ((2, 1, 2, 3), {}, r"expected labels of shape \(2, 2, 3\), got \(2, 1, 2, 3\)"),
+        ((2, 2, 3), {"weight": np.ones(3)}, r"expected class weights of shape \(4,\), got \(3,\)"),
+        ((2, 2, 3), {"reduction": "average"}, "expected reduction mean, sum or none; got 'average'"),
+    ],
+)
+def test_wrong_shapes_and_names_are_refused(labels, settings, message, device, rng):
+    if "weight" in settings:
+        settings = {"weight": device.put(settings["weight"])}
+    with pytest.raises(ValueError, match=message):
+        ops.softmax_cross_entropy_forward(
+            device.put(rng.standard_normal((2, 4, 2, 3))), device.put(np.zeros(labels, int)), **settings
+        )

@@ -1,0 +1,251 @@
+"""Pooling, normalisation, dropout, crop, pad, upsample: each against its definition, written out in loops."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from minifcn import layers, ops
+
+POOLS = {  # x (H, W), kernel, settings
+    "2x2": ((4, 6), 2, {}),
+    "floor leaves a row": ((5, 7), 2, {}),
+    "ceil keeps it": ((5, 7), 2, {"ceil_mode": True}),
+    "overlapping": ((7, 5), 3, {"stride": 2}),
+    "overlapping, ceil": ((8, 6), 3, {"stride": 2, "ceil_mode": True}),
+    "stride over the kernel": ((7, 9), 2, {"stride": (3, 4)}),
+    "stride over the kernel, ceil": ((7, 9), 2, {"stride": (3, 4), "ceil_mode": True}),
+    "padding": ((5, 6), 3, {"stride": 2, "pad": 1}),
+    "padding, ceil": ((6, 4), 3, {"stride": 2, "pad": 1, "ceil_mode": True}),
+    "a window would start behind the image": ((3, 3), 2, {"stride": 2, "pad": 1, "ceil_mode": True}),
+    "a window would start right at the padding": ((5, 2), (1, 2), {"stride": 3, "pad": (0, 1), "ceil_mode": True}),
+    "asymmetric padding": ((4, 5), (2, 3), {"stride": 1, "pad": ((0, 1), (1, 0))}),
+    "non-square": ((6, 7), (3, 2), {"stride": (1, 3), "pad": (1, 0)}),
+    "the whole image": ((3, 4), (3, 4), {}),
+    "one pixel, ceil": ((1, 1), 2, {"ceil_mode": True}),
+}
+DILATED = {
+    "dilation": ((7, 8), 2, {"stride": 1, "dilation": 2}),
+    "dilation, padding, ceil": ((6, 7), 3, {"stride": 2, "dilation": (1, 2), "pad": (1, 2), "ceil_mode": True}),
+}
+
+
+def two(value):
+    return tuple(value) if isinstance(value, tuple) else (value, value)
+
+
+def pool_windows(size, kernel, stride=None, pad=0, dilation=1, ceil_mode=False):
+    """For each axis: the positions each window covers, from −before up to size + after − 1 at most."""
+    axes = []
+    stride = kernel if stride is None else stride
+    for n, k, s, p, d in zip(size, two(kernel), two(stride), two(pad), two(dilation), strict=True):
+        before, after = two(p)
+        reach, starts, start = d * (k - 1), [], -before
+        while start + reach < n + after:
+            starts.append(start)
+            start += s
+        partly = not starts or starts[-1] + reach < n + after - 1
+        if ceil_mode and partly and start < n:  # a last window that only partly fits must start inside the image
+            starts.append(start)
+        axes.append([[start + d * tap for tap in range(k) if start + d * tap < n + after] for start in starts])
+    return axes
+
+
+@pytest.mark.parametrize("case", [*POOLS, *DILATED])
+def test_max_pool_takes_the_greatest_and_sends_the_gradient_there(case, device, rng):
+    size, kernel, settings = (POOLS | DILATED)[case]
+    x = rng.permutation(2 * 3 * size[0] * size[1]).reshape(2, 3, *size) - 50.0
+    rows, columns = pool_windows(size, kernel, **settings)
+    y, cache = ops.max_pool2d_forward(device.put(x), kernel, **settings)
+    assert y.shape == (2, 3, len(rows), len(columns))
+    dy = rng.standard_normal(y.shape)
+    dx = device.get(ops.max_pool2d_backward(device.put(dy), cache))
+    expected, expected_dx = np.empty(y.shape), np.zeros(x.shape)
+    for n, c, i, j in np.ndindex(y.shape):
+        inside = [(r, s) for r, s in product(rows[i], columns[j]) if 0 <= r < size[0] and 0 <= s < size[1]]
+        winner = max(inside, key=lambda at: x[n, c][at])
+        expected[n, c, i, j] = x[n, c][winner]
+        expected_dx[n, c][winner] += dy[n, c, i, j]
+    np.testing.assert_array_equal(device.get(y), expected)
+    np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
+
+
+@pytest.mark.parametrize("count_include_pad", [True, False])
+@pytest.mark.parametrize("case", POOLS)
+def test_avg_pool_takes_the_mean_and_shares_the_gradient(case, count_include_pad, device, rng):
+    size, kernel, settings = POOLS[case]
+    x = rng.standard_normal((2, 3, *size))
+    rows, columns = pool_windows(size, kernel, **settings)
+    y, cache = ops.avg_pool2d_forward(device.put(x), kernel, count_include_pad=count_include_pad, **settings)
+    assert y.shape == (2, 3, len(rows), len(columns))
+    dy = rng.standard_normal(y.shape)
+    dx = device.get(ops.avg_pool2d_backward(device.put(dy), cache))
+    expected, expected_dx = np.zeros(y.shape), np.zeros(x.shape)
+    for i, j in np.ndindex(y.shape[2:]):
+        inside = [(r, s) for r, s in product(rows[i], columns[j]) if 0 <= r < size[0] and 0 <= s < size[1]]
+        area = len(rows[i]) * len(columns[j]) if count_include_pad else len(inside)
+        for at in inside:
+            expected[:, :, i, j] += x[:, :, *at] / area
+            expected_dx[:, :, *at] += dy[:, :, i, j] / area
+    np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
+    np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{}, {"pad": 1, "stride": 1}])
+def test_max_pool_gives_a_tie_to_the_first_pixel_alone(settings, device):
+    x = np.zeros((1, 1, 4, 4))
+    y, cache = ops.max_pool2d_forward(device.put(x), 2, **settings)
+    dx = device.get(ops.max_pool2d_backward(device.put(np.ones(y.shape)), cache))
+    expected = np.zeros((4, 4))
+    for i, j in np.ndindex(y.shape[2:]):
+        stride, pad = settings.get("stride", 2), settings.get("pad", 0)
+        expected[max(i * stride - pad, 0), max(j * stride - pad, 0)] += 1
+    np.testing.assert_array_equal(dx[0, 0], expected)
+
+
+def test_padding_never_wins_a_max_pool(device):
+    x = np.full((1, 1, 3, 3), -1e30, np.float32)
+    y, cache = ops.max_pool2d_forward(device.put(x), 3, stride=2, pad=1)
+    np.testing.assert_array_equal(device.get(y), np.full((1, 1, 2, 2), -1e30, np.float32))
+    dx = device.get(ops.max_pool2d_backward(device.put(np.ones((1, 1, 2, 2), np.float32)), cache))
+    assert dx.sum() == 4
+
+
+def test_relu_passes_what_is_positive(device):
+    x = device.put(np.array([-2.0, -0.0, 0.0, 1e-300, 3.0]))
+    y, cache = ops.relu_forward(x)
+    np.testing.assert_array_equal(device.get(y), [0, 0, 0, 1e-300, 3])
+    np.testing.assert_array_equal(device.get(ops.relu_backward(device.put(np.full(5, 7.0)), cache)), [0, 0, 0, 7, 7])
+
+
+def test_relu_writes_to_out_only_when_asked(device):
+    x = device.put(np.array([-1.0, 2.0]), writable=True)
+    y, _ = ops.relu_forward(x)
+    np.testing.assert_array_equal(device.get(x), [-1, 2])
+    y, _ = ops.relu_forward(x, out=x)
+    assert y is x
+    np.testing.assert_array_equal(device.get(x), [0, 2])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
+def test_lrn_divides_by_its_neighbours(size, device, rng):
+    x = rng.standard_normal((2, 6, 2, 3))
+    alpha, beta, k = 3.0, 0.75, 1.5  # an alpha so large that a window off by one shows
+    y, _ = ops.lrn_forward(device.put(x), size=size, alpha=alpha, beta=beta, k=k)
+    expected = np.empty_like(x)
+    for c in range(6):
+        window = x[:, max(c - size // 2, 0) : c + (size - 1) // 2 + 1]
+        expected[:, c] = x[:, c] / (k + alpha / size * (window**2).sum(axis=1)) ** beta
+    np.testing.assert_allclose(device.get(y), expected, rtol=1e-12)
+
+
+def test_batch_norm_in_training_normalises_each_channel_and_moves_the_running_statistics(device, rng):
+    x = rng.normal(3.0, 2.0, (4, 3, 5, 6))
+    gamma, beta, mean, var = rng.standard_normal(3), rng.standard_normal(3), rng.standard_normal(3), rng.random(3) + 1
+    y, cache = ops.batch_norm_forward(*map(device.put, (x, gamma, beta, mean, var)), eps=0, momentum=0.25, train=True)
+    y = device.get(y)
+    np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), beta, atol=1e-12)
+    np.testing.assert_allclose(y.std(axis=(0, 2, 3)), abs(gamma), atol=1e-12)
+    flat = x.transpose(1, 0, 2, 3).reshape(3, -1)
+    np.testing.assert_allclose(device.get(cache.running_mean), 0.75 * mean + 0.25 * flat.mean(axis=1))
+    np.testing.assert_allclose(device.get(cache.running_var), 0.75 * var + 0.25 * flat.var(axis=1, ddof=1))
+
+
+def test_batch_norm_in_evaluation_uses_the_running_statistics_and_keeps_them(device, rng):
+    x, (gamma, beta, mean) = rng.standard_normal((2, 3, 4, 5)), rng.standard_normal((3, 3))
+    var = rng.random(3) + 1
+    y, cache = ops.batch_norm_forward(*map(device.put, (x, gamma, beta, mean, var)), eps=0.5)
+    expected = (
+        gamma[:, None, None] * (x - mean[:, None, None]) / np.sqrt(var + 0.5)[:, None, None] + beta[:, None, None]
+    )
+    np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
+    np.testing.assert_array_equal(device.get(cache.running_mean), mean)
+    np.testing.assert_array_equal(device.get(cache.running_var), var)
+
+
+def test_batch_norm_of_a_constant_is_finite(device):
+    ones = np.ones(2, np.float32)
+    x = device.put(np.full((1, 2, 1, 1), 5, np.float32))  # one value a channel: its variance is 0
+    y, cache = ops.batch_norm_forward(x, *map(device.put, (ones, ones, ones, ones)), train=True)
+    np.testing.assert_array_equal(device.get(y), np.ones((1, 2, 1, 1)))
+    for array in (
+        cache.running_mean,
+        cache.running_var,
+        *ops.batch_norm_backward(device.put(np.ones(x.shape, np.float32)), cache),
+    ):
+        assert array.dtype == np.float32
+        assert np.isfinite(device.get(array)).all()
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_a_share_of_p_and_keeps_the_mean(p, device):
+    x = np.ones((100, 100), np.float32)
+    y, cache = ops.dropout_forward(device.put(x), p, np.random.default_rng(0), True)
+    y = device.get(y)
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1) / np.float32(1 - p)}
+    deviation = np.sqrt(p * (1 - p) / x.size)  # of the share that is dropped
+    assert abs((y == 0).mean() - p) < 4 * deviation
+    assert abs(y.mean() - 1) < 4 * deviation / (1 - p)
+    dy = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+    np.testing.assert_array_equal(device.get(ops.dropout_backward(device.put(dy), cache)), dy * y)
+
+
+def test_dropout_repeats_with_the_seed_and_on_every_device(device):
+    x = np.ones((20, 30))
+    masks = [device.get(ops.dropout_forward(device.put(x), 0.5, np.random.default_rng(s), True)[0]) for s in (7, 7, 8)]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert (masks[0] != masks[2]).any()
+    host, _ = ops.dropout_forward(x, 0.5, np.random.default_rng(7), True)
+    np.testing.assert_array_equal(masks[0], host)
+    generator = np.random.default_rng(7)
+    first, second = (device.get(ops.dropout_forward(device.put(x), 0.5, generator, True)[0]) for _ in range(2))
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize(("p", "train"), [(0.5, False), (0.0, True)])
+def test_dropout_that_drops_nothing_draws_nothing(p, train, device, rng):
+    x = rng.standard_normal((3, 4))
+    before = rng.bit_generator.state
+    y, cache = ops.dropout_forward(device.put(x), p, rng, train)
+    np.testing.assert_array_equal(device.get(y), x)
+    np.testing.assert_array_equal(device.get(ops.dropout_backward(device.put(2 * x), cache)), 2 * x)
+    assert rng.bit_generator.state == before
+
+
+def test_crop_and_pad_are_slices(device, rng):
+    x = rng.standard_normal((2, 3, 5, 6))
+    y, cache = ops.crop_forward(device.put(x), (1, 2), (3, 4))
+    np.testing.assert_array_equal(device.get(y), x[:, :, 1:4, 2:6])
+    expected = np.zeros_like(x)
+    expected[:, :, 1:4, 2:6] = x[:, :, 1:4, 2:6]
+    np.testing.assert_array_equal(device.get(ops.crop_backward(y, cache)), expected)
+    y, cache = ops.pad_forward(device.put(x), ((1, 0), (2, 3)))
+    np.testing.assert_array_equal(device.get(y), np.pad(x, ((0, 0), (0, 0), (1, 0), (2, 3))))
+    dy = rng.standard_normal((2, 3, 6, 11))
+    np.testing.assert_array_equal(device.get(ops.pad_backward(device.put(dy), cache)), dy[:, :, 1:, 2:8])
+
+
+def test_linear_is_a_matrix_product(device, rng):
+    x, w, b, dy = (rng.standard_normal(shape) for shape in ((5, 3), (4, 3), (4,), (5, 4)))
+    y, cache = ops.linear_forward(*map(device.put, (x, w, b)))
+    np.testing.assert_allclose(device.get(y), np.einsum("nd,kd->nk", x, w) + b, atol=1e-12)
+    dx, dw, db = map(device.get, ops.linear_backward(device.put(dy), cache))
+    np.testing.assert_allclose(dx, np.einsum("nk,kd->nd", dy, w), atol=1e-12)
+    np.testing.assert_allclose(dw, np.einsum("nk,nd->kd", dy, x), atol=1e-12)
+    np.testing.assert_allclose(db, dy.sum(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("stride", "kernel", "pad"), [(2, 4, 0), (2, 4, 1), (8, 16, 4), (32, 63, 0), (3, 2, 0), (3, 5, 2)]
+)
+def test_upsample_is_the_transposed_convolution_with_the_bilinear_kernel(stride, kernel, pad, device, rng):
+    x = rng.standard_normal((2, 3, 3, 2))
+    line = layers.init.bilinear_line(kernel).astype(float)
+    w = np.eye(3)[:, :, None, None] * np.outer(line, line)
+    np.testing.assert_allclose(w, layers.init.bilinear(3, kernel), atol=1e-7)
+    expected, reference = ops.conv_transpose2d_forward(x, w, stride=stride, pad=pad)
+    y, cache = ops.upsample_forward(device.put(x), device.put(line), stride=stride, pad=pad)
+    np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
+    dy = rng.standard_normal(y.shape)
+    dx = device.get(ops.upsample_backward(device.put(dy), cache))
+    np.testing.assert_allclose(dx, ops.conv_transpose2d_backward(dy, reference)[0], atol=1e-12)

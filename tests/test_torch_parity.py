@@ -1,0 +1,258 @@
+"""Every operation, forward and backward, against PyTorch over a grid of settings, in float64 and float32."""
+
+import numpy as np
+import pytest
+
+from minifcn import layers, ops
+
+torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+F = torch.nn.functional
+
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_torch_thread")]
+every_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
+TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
+
+
+def close(result, reference, dtype, what):
+    reference = reference.detach().numpy()
+    assert result.shape == reference.shape, what
+    scale = max(abs(reference).max(initial=0), 1e-3)  # so that near zero the error is held against the typical value
+    np.testing.assert_allclose(
+        result, reference, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * min(scale, 1), err_msg=what
+    )
+
+
+def compare(forward, backward, reference, arrays, dtype, seed=1):
+    """forward(*arrays) -> (y, cache) and backward(dy, cache) -> gradients against reference(*tensors)."""
+    arrays = [a.astype(dtype) for a in arrays]
+    tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
+    y, cache = forward(*arrays)
+    expected = reference(*tensors)
+    close(y, expected, dtype, "result")
+    dy = np.asarray(np.random.default_rng(seed).standard_normal(y.shape), dtype)
+    gradients = backward(dy, cache)
+    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    expected.backward(torch.tensor(dy))
+    for i, (gradient, tensor) in enumerate(zip(gradients, tensors, strict=False)):
+        close(gradient, tensor.grad, dtype, f"gradient of argument {i}")
+    return cache
+
+
+def distinct(shape, rng):
+    """Values that differ from each other by more than float32 rounds: no ties, and none near zero."""
+    size = int(np.prod(shape))
+    return ((rng.permutation(size) + 0.25) / size * 4 - 2).reshape(shape)
+
+
+CONV = [  # kernel, stride, pad, dilation, groups
+    (kernel, stride, pad, dilation, groups)
+    for kernel in ((1, 1), (3, 3), (2, 5))
+    for stride in (1, (2, 3))
+    for pad in (0, (1, 2))
+    for dilation in (1, (2, 1))
+    for groups in (1, 2, 4)
+]
+
+
+@every_dtype
+@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "groups"), CONV)
+def test_conv2d(kernel, stride, pad, dilation, groups, dtype, rng):
+    settings = {"stride": stride, "dilation": dilation, "groups": groups}
+    arrays = [rng.standard_normal(shape) for shape in ((2, 4, 9, 11), (8, 4 // groups, *kernel), (8,))]
+    compare(
+        lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad, **settings),
+        ops.conv2d_backward,
+        lambda x, w, b: F.conv2d(x, w, b, padding=pad, **settings),
+        arrays,
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("pad", [((0, 1), (0, 1)), ((2, 0), (1, 3))])
+def test_conv2d_with_asymmetric_padding(pad, stride, dtype, rng):
+    (top, bottom), (left, right) = pad
+    compare(
+        lambda x, w: ops.conv2d_forward(x, w, stride=stride, pad=pad),
+        ops.conv2d_backward,
+        lambda x, w: F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride),
+        [rng.standard_normal(shape) for shape in ((2, 3, 8, 7), (4, 3, 3, 3))],
+        dtype,
+    )
+
+
+TRANSPOSED = [  # kernel, stride, pad, output_pad, dilation, groups
+    (kernel, stride, pad, output_pad, dilation, groups)
+    for kernel in ((4, 4), (2, 3))
+    for stride, output_pad in ((1, 0), (2, 0), (2, 1), ((3, 2), (2, 1)))
+    for pad in (0, (1, 0))
+    for dilation in (1, (1, 2))
+    for groups in (1, 2)
+]
+
+
+@every_dtype
+@pytest.mark.parametrize(("kernel", "stride", "pad", "output_pad", "dilation", "groups"), TRANSPOSED)
+def test_conv_transpose2d(kernel, stride, pad, output_pad, dilation, groups, dtype, rng):
+    settings = {"stride": stride, "dilation": dilation, "groups": groups}
+    compare(
+        lambda x, w, b: ops.conv_transpose2d_forward(x, w, b, pad=pad, output_pad=output_pad, **settings),
+        ops.conv_transpose2d_backward,
+        lambda x, w, b: F.conv_transpose2d(x, w, b, padding=pad, output_padding=output_pad, **settings),
+        [rng.standard_normal(shape) for shape in ((2, 4, 4, 5), (4, 6 // groups, *kernel), (6,))],
+        dtype,
+    )
+
+
+SIZES = [(8, 8), (7, 10), (5, 4)]
+MAX_POOL = [  # kernel, stride, pad, dilation
+    (2, 2, 0, 1),
+    (3, 2, 0, 1),
+    (3, 1, 1, 1),
+    (3, 2, 1, 1),
+    ((2, 3), (3, 2), (1, 1), 1),
+    (2, 3, 1, 1),
+    (2, 1, 0, 2),
+    (2, 2, 1, (2, 3)),
+]
+
+
+@every_dtype
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation"), MAX_POOL)
+def test_max_pool2d(kernel, stride, pad, dilation, size, ceil_mode, dtype, rng):
+    settings = {"stride": stride, "dilation": dilation, "ceil_mode": ceil_mode}
+    compare(
+        lambda x: ops.max_pool2d_forward(x, kernel, pad=pad, **settings),
+        ops.max_pool2d_backward,
+        lambda x: F.max_pool2d(x, kernel, padding=pad, **settings),
+        [distinct((2, 3, *size), rng)],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize("count_include_pad", [False, True])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("kernel", "stride", "pad"), [case[:3] for case in MAX_POOL if case[3] == 1])
+def test_avg_pool2d(kernel, stride, pad, size, ceil_mode, count_include_pad, dtype, rng):
+    settings = {"stride": stride, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
+    compare(
+        lambda x: ops.avg_pool2d_forward(x, kernel, pad=pad, **settings),
+        ops.avg_pool2d_backward,
+        lambda x: F.avg_pool2d(x, kernel, padding=pad, **settings),
+        [rng.standard_normal((2, 3, *size))],
+        dtype,
+    )
+
+
+@every_dtype
+def test_relu(dtype, rng):
+    compare(ops.relu_forward, ops.relu_backward, F.relu, [distinct((2, 3, 4, 5), rng)], dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear(bias, dtype, rng):
+    shapes = [(5, 7), (4, 7), (4,)][: 3 if bias else 2]
+    compare(ops.linear_forward, ops.linear_backward, F.linear, [rng.standard_normal(s) for s in shapes], dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize(("alpha", "beta", "k"), [(1e-4, 0.75, 1.0), (2.0, 0.75, 1.0), (0.5, 0.4, 2.0)])
+def test_lrn(size, alpha, beta, k, dtype, rng):
+    settings = {"size": size, "alpha": alpha, "beta": beta, "k": k}
+    compare(
+        lambda x: ops.lrn_forward(x, **settings),
+        ops.lrn_backward,
+        lambda x: F.local_response_norm(x, **settings),
+        [rng.standard_normal((2, 7, 3, 4))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(("eps", "momentum"), [(1e-5, 0.1), (1e-3, 0.01)])
+def test_batch_norm(eps, momentum, train, dtype, rng):
+    mean, var = rng.standard_normal(4).astype(dtype), (rng.random(4) + 0.5).astype(dtype)
+    their_mean, their_var = torch.tensor(mean), torch.tensor(var)
+    cache = compare(
+        lambda x, g, b: ops.batch_norm_forward(x, g, b, mean, var, eps=eps, momentum=momentum, train=train),
+        ops.batch_norm_backward,
+        lambda x, g, b: F.batch_norm(x, their_mean, their_var, g, b, train, momentum, eps),
+        [2 * rng.standard_normal((3, 4, 5, 2)) + 1, rng.standard_normal(4), rng.standard_normal(4)],
+        dtype,
+    )
+    close(cache.running_mean, their_mean, dtype, "running mean")
+    close(cache.running_var, their_var, dtype, "running variance")
+
+
+@every_dtype
+@pytest.mark.parametrize("ignore", [255, 1, -100])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy(reduction, weighted, ignore, dtype, rng):
+    labels = rng.integers(0, 5, (2, 4, 6))
+    labels[rng.random(labels.shape) < 0.3] = ignore
+    weight = (rng.random(5) + 0.1).astype(dtype) if weighted else None
+    theirs = {"weight": torch.tensor(weight) if weighted else None, "ignore_index": ignore, "reduction": reduction}
+    compare(
+        lambda x: ops.softmax_cross_entropy_forward(x, labels, ignore=ignore, weight=weight, reduction=reduction),
+        ops.softmax_cross_entropy_backward,
+        lambda x: F.cross_entropy(x, torch.tensor(labels), **theirs),
+        [3 * rng.standard_normal((2, 5, 4, 6))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_dropout_with_the_same_mask(p, dtype, rng):
+    kept = np.random.default_rng(3).random((2, 3, 4, 5), dtype="float32") >= p
+    assert 0 < kept.mean() < 1
+    compare(
+        lambda x: ops.dropout_forward(x, p, np.random.default_rng(3), True),
+        ops.dropout_backward,
+        lambda x: x * torch.tensor(kept) / (1 - p),
+        [rng.standard_normal((2, 3, 4, 5))],
+        dtype,
+    )
+
+
+@every_dtype
+def test_crop_and_pad(dtype, rng):
+    x = [rng.standard_normal((2, 3, 6, 7))]
+    crop = lambda x: ops.crop_forward(x, (2, 1), (3, 5))  # noqa: E731
+    compare(crop, ops.crop_backward, lambda x: x[:, :, 2:5, 1:6], x, dtype)
+    pad = lambda x: ops.pad_forward(x, ((1, 2), (0, 3)))  # noqa: E731
+    compare(pad, ops.pad_backward, lambda x: F.pad(x, (0, 3, 1, 2)), x, dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize(("factor", "kernel", "pad"), [(2, 4, 0), (2, 4, 1), (8, 16, 4), (16, 32, 0), (32, 63, 0)])
+def test_upsample(factor, kernel, pad, dtype, rng):
+    line = layers.init.bilinear_line(kernel).astype(dtype)
+    w = torch.tensor(np.outer(line, line)).expand(3, 1, kernel, kernel)
+    compare(
+        lambda x: ops.upsample_forward(x, line, stride=factor, pad=pad),
+        ops.upsample_backward,
+        lambda x: F.conv_transpose2d(x, w, stride=factor, padding=pad, groups=3),
+        [rng.standard_normal((2, 3, 4, 3))],
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_upsample_interpolates_between_pixels(factor, rng):
+    """With a pad of half the factor it is bilinear interpolation, except where the border lacks a neighbour."""
+    x = rng.standard_normal((1, 2, 6, 5))
+    line = layers.init.bilinear_line(2 * factor).astype("float64")
+    y, _ = ops.upsample_forward(x, line, stride=factor, pad=factor // 2)
+    expected = F.interpolate(torch.tensor(x), scale_factor=factor, mode="bilinear", align_corners=False).numpy()
+    inner = np.s_[:, :, factor // 2 : -factor // 2, factor // 2 : -factor // 2]
+    np.testing.assert_allclose(y[inner], expected[inner], atol=1e-12)

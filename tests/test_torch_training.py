@@ -1,0 +1,173 @@
+"""Training curves: each FCN and the same network written in PyTorch's functions go through the same 20 losses.
+
+The reference shares nothing with the library but the starting weights: its crops are the published numbers, its bilinear
+kernels are built here, and its gradients are PyTorch's.
+"""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from minifcn import layers, models, ops
+from minifcn.models.fcn import FCN
+from minifcn.models.vgg import VGG
+from minifcn.training.optim import SGD
+
+torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+F = torch.nn.functional
+
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_torch_thread")]
+
+CLASSES, STEPS, BATCHES = 3, 20, 4
+DEPTHS = {"mini": (1, 1, 2, 2, 1), "plain": (1, 2, 2, 2, 2)}
+# A rate so small that float32's rounding is not amplified from step to step; what is compared is the arithmetic.
+LR, MOMENTUM, DECAY = 0.001, 0.9, 5e-4
+
+
+def build(backbone, variant, alignment, upsampling, at_once):
+    if backbone == "mini":
+        network = models.fcn(variant, "mini", CLASSES, alignment, at_once, seed=3, upsampling=upsampling, width=3)
+    else:  # no batch normalisation: biases instead
+        rng = np.random.default_rng(3)
+        pads = {"first_pad": 100, "fc_pad": 0} if alignment == "paper" else {"first_pad": 1, "fc_pad": 3}
+        trunk = VGG((3, 6, 8, 10, 12), DEPTHS["plain"], 16, 7, rng=rng, **pads)
+        network = FCN(trunk, variant, CLASSES, alignment, at_once=at_once, upsampling=upsampling, rng=rng)
+    for layer in network.backbone.children().values():
+        if isinstance(layer, layers.Dropout):
+            layer.p = 0.0
+    rng = np.random.default_rng(4)
+    for name, parameter in network.parameters().items():
+        if name.startswith("score_") and name.endswith("weight"):  # else no gradient would reach the trunk at first
+            parameter.value += 0.1 * rng.standard_normal(parameter.value.shape).astype(np.float32)
+    return network
+
+
+def batches(dtype):
+    """Pictures in which each class has a colour of its own, so that there is something to learn; some labels ignored."""
+    rng = np.random.default_rng(5)
+    colours = rng.standard_normal((CLASSES, 3))
+    for _ in range(BATCHES):
+        coarse = rng.choice(CLASSES, (2, 2, 2), p=[0.6, 0.3, 0.1])
+        labels = coarse.repeat(20, axis=1).repeat(25, axis=2)[:, :39, :49]
+        images = colours[labels].transpose(0, 3, 1, 2) + 0.3 * rng.standard_normal((2, 3, 39, 49))
+        labels = np.where(rng.random(labels.shape) < 0.2, 255, labels)
+        yield images.astype(dtype), labels
+
+
+def bilinear(size):
+    """Caffe's bilinear filler, as the published networks wrote it."""
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 == 1 else factor - 0.5
+    i, j = np.ogrid[:size, :size]
+    return torch.tensor((1 - abs(i - centre) / factor) * (1 - abs(j - centre) / factor))
+
+
+class Reference:
+    """The same network from the same weights, in PyTorch."""
+
+    def __init__(self, state, backbone, variant, alignment, at_once):
+        self.state = {name: torch.tensor(value) for name, value in state.items()}
+        self.learned = {n: t.requires_grad_() for n, t in self.state.items() if not n.endswith(("line", "mean", "var"))}
+        self.velocity = {name: torch.zeros_like(t) for name, t in self.learned.items()}
+        self.depths, self.variant, self.paper = DEPTHS[backbone], variant, alignment == "paper"
+        self.scale3, self.scale4 = (0.0001, 0.01) if at_once else (1, 1)
+
+    def convolve(self, x, name, pad=0):
+        return F.conv2d(x, self.state[f"{name}.weight"], self.state.get(f"{name}.bias"), padding=pad)
+
+    def unit(self, x, kind, number, pad):
+        """Convolution, batch normalisation where there is one, ReLU."""
+        x, bn = self.convolve(x, f"vgg.{kind}{number}", pad), f"vgg.bn{number}"
+        if f"{bn}.gamma" in self.state:
+            keys = ("running_mean", "running_var", "gamma", "beta")
+            x = F.batch_norm(x, *(self.state[f"{bn}.{key}"] for key in keys), training=True, momentum=0.1, eps=1e-5)
+        return F.relu(x)
+
+    def enlarge(self, x, name, factor):
+        pad = 0 if self.paper else factor // 2
+        if f"{name}.weight" in self.state:
+            return F.conv_transpose2d(x, self.state[f"{name}.weight"], stride=factor, padding=pad)
+        kernel = bilinear(2 * factor).to(x.dtype).expand(CLASSES, 1, -1, -1)
+        return F.conv_transpose2d(x, kernel, stride=factor, padding=pad, groups=CLASSES)
+
+    def crop(self, x, offset, like):
+        offset = offset if self.paper else 0
+        return x[:, :, offset : offset + like.shape[2], offset : offset + like.shape[3]]
+
+    def forward(self, image):
+        height, width = image.shape[2:]
+        x = image if self.paper else F.pad(image, (0, -width % 32, 0, -height % 32))
+        pools = {}
+        for group, depth in enumerate(self.depths, start=1):
+            for i in range(1, depth + 1):
+                x = self.unit(x, "conv", f"{group}_{i}", 100 if self.paper and (group, i) == (1, 1) else 1)
+            x = pools[group] = F.max_pool2d(x, 2, 2, ceil_mode=True)
+        x = self.unit(self.unit(x, "fc", "6", 0 if self.paper else 3), "fc", "7", 0)
+        score = self.convolve(x, "score_fr")
+        if self.variant == "32s":
+            return self.crop(self.enlarge(score, "upscore", 32), 19, image)
+        score = self.enlarge(score, "upscore2", 2)
+        score = score + self.crop(self.convolve(pools[4] * self.scale4, "score_pool4"), 5, score)
+        if self.variant == "16s":
+            return self.crop(self.enlarge(score, "upscore16", 16), 27, image)
+        score = self.enlarge(score, "upscore_pool4", 2)
+        score = score + self.crop(self.convolve(pools[3] * self.scale3, "score_pool3"), 9, score)
+        return self.crop(self.enlarge(score, "upscore8", 8), 31, image)
+
+    def step(self, image, labels, lr):
+        loss = F.cross_entropy(self.forward(torch.tensor(image)), torch.tensor(labels), ignore_index=255)
+        gradients = torch.autograd.grad(loss, list(self.learned.values()))
+        with torch.no_grad():
+            for (name, w), gradient in zip(self.learned.items(), gradients, strict=True):
+                rate = 2 * lr if name.endswith(".bias") else lr
+                decays = name.endswith(".weight") and not name.startswith("upscore")
+                self.velocity[name] = MOMENTUM * self.velocity[name] + rate * (gradient + decays * DECAY * w)
+                w -= self.velocity[name]
+        return loss.item()
+
+
+def step(network, optimizer, image, labels, lr):
+    loss, cache = ops.softmax_cross_entropy_forward(network.forward(image, train=True), labels)
+    network.zero_grad()
+    network.backward(ops.softmax_cross_entropy_backward(1.0, cache))
+    optimizer.step(lr)
+    return float(loss)
+
+
+SETTINGS = [  # backbone, variant, alignment, upsampling, at once
+    *(
+        (backbone, variant, alignment, "frozen" if backbone == "mini" else "learned", False)
+        for backbone, alignment, variant in product(DEPTHS, ("paper", "same"), ("32s", "16s", "8s"))
+    ),
+    ("plain", "8s", "paper", "frozen", True),
+    ("mini", "8s", "same", "learned", True),
+]
+
+
+RUNS = [(*settings, "float32", 1e-4) for settings in SETTINGS]
+# In float64 rounding cannot hide anything; 8s has every part that the coarser variants have.
+RUNS += [(*settings, "float64", 1e-9) for settings in SETTINGS if settings[1] == "8s"]
+
+
+@pytest.mark.parametrize(("backbone", "variant", "alignment", "upsampling", "at_once", "dtype", "tolerance"), RUNS)
+def test_both_train_alike(backbone, variant, alignment, upsampling, at_once, dtype, tolerance):
+    network = build(backbone, variant, alignment, upsampling, at_once).astype(dtype)
+    start = network.state_dict()
+    reference = Reference(start, backbone, variant, alignment, at_once)
+    optimizer = SGD(network.parameters(), momentum=MOMENTUM, weight_decay=DECAY)
+    data = list(batches(dtype))
+    ours, theirs = [], []
+    for i in range(STEPS):
+        image, labels = data[i % BATCHES]
+        ours.append(step(network, optimizer, image, labels, LR))
+        theirs.append(reference.step(image, labels, LR))
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance)
+    assert np.mean(ours[-BATCHES:]) < 0.95 * np.mean(
+        ours[:BATCHES]
+    )  # the same batches, first seen and last: it did learn
+    for name, value in network.state_dict().items():
+        np.testing.assert_allclose(
+            value, reference.state[name].detach(), rtol=10 * tolerance, atol=10 * tolerance, err_msg=name
+        )
+        assert name.endswith("line") == np.array_equal(value, start[name]), name
