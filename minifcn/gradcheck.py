@@ -57,6 +57,8 @@ def check_op(forward, backward, arrays, rng, *, directions=4, elements=40):
         upstream = _upstream(y, rng)
         gradients = backward(upstream, cache)
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        if len(gradients) < len(at):
+            raise ValueError(f"gradcheck: expected {len(at)} gradients, one for each array; got {len(gradients)}")
         return upstream, {f"argument {i}": g for i, g in enumerate(gradients[: len(at)])}
 
     return _check_points(lambda at: forward(*at)[0], prepare, arrays, rng, directions, elements)
@@ -115,7 +117,7 @@ def _check_points(evaluate, prepare, arrays, rng, directions, elements):
             return report
         except KinkError as error:
             last = error
-            point = [_locked(a + NUDGE * (float(abs(a).mean()) or 1.0) * _normal(a, rng)) for a in point]
+            point = [_locked(a + max(NUDGE * float(abs(a).mean()), 100 * STEP) * _normal(a, rng)) for a in point]
     raise last
 
 
@@ -149,7 +151,7 @@ def _check(report, name, gradient, slope, draw):
     """Compare one directional derivative, drawing another direction at kinks, and note it in the report."""
     for _ in range(REDRAWS):
         direction = draw()
-        numeric, smooth = slope(direction)
+        numeric, smooth, noise = slope(direction)
         if smooth:
             break
         report.redrawn += 1
@@ -157,9 +159,10 @@ def _check(report, name, gradient, slope, draw):
         raise KinkError(f"gradcheck: {name}: {REDRAWS} draws in a row met kinks; give inputs away from them")
     analytic = float((gradient * direction).sum())
     typical = np.sqrt((gradient**2).mean())  # so that an entry that happens to be tiny is not held to its own size
-    error = abs(analytic - numeric) / max(abs(analytic), abs(numeric), typical, 1e-12)
+    error = max(abs(analytic - numeric) - noise, 0) / max(abs(analytic), abs(numeric), typical, 1e-12)
     report.checked += 1
-    if not error <= report.max_relative_error:  # a NaN is an error too
+    error = float("inf") if error != error else error  # a NaN is an error too, and no later one may hide it
+    if error > report.max_relative_error:
         report.max_relative_error, report.worst = error, name
 
 
@@ -179,10 +182,11 @@ def _slope(evaluate, arrays, position, direction, upstream):
         behind.append(float(((here - at(-step)) * upstream).sum()) / step)
     central = [(a + b) / 2 for a, b in zip(ahead, behind, strict=True)]
     bend = [a - b for a, b in zip(ahead, behind, strict=True)]
+    noise = _noise(here, upstream)
     # For a smooth F the central quotients agree to O(e²) and the bend shrinks with e; at a kink at least one does not.
     size = max(abs(central[0]), abs(central[1]), 1e-3 * float(abs(upstream).max()))
-    smooth = max(abs(central[0] - central[1]), abs(bend[0] - 2 * bend[1])) <= KINK * size + _noise(here, upstream)
-    return central[0], smooth
+    smooth = max(abs(central[0] - central[1]), abs(bend[0] - 2 * bend[1])) <= KINK * size + noise
+    return central[0], smooth, noise
 
 
 def _noise(y, upstream):

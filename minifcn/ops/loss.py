@@ -43,7 +43,7 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
         share /= xp.maximum(share.sum(), xp.finfo(logits.dtype).tiny)
     loss = xp.where(counted, -log_likelihood * share, xp.zeros_like(share))
     if reduction != "none":
-        loss = loss.sum()
+        loss = xp.asarray(loss.sum())
     return loss, (probabilities, index, share)
 
 
