@@ -35,7 +35,11 @@ def theirs(images, labels, width):
     nn = torch.nn
 
     def block(inputs, outputs, kernel=3):
-        return [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(True)]
+        return [
+            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(True),
+        ]
 
     pool = nn.MaxPool2d(2, ceil_mode=True)
     groups, inputs = [], 3
@@ -102,7 +106,9 @@ def main():
             times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(t) for name, t in times.items()}
     for name, median in medians.items():
-        print(f"{name}: {1e3 * median:.0f} ms a step, {args.batch / median:.0f} images a second (median of {args.rounds})")
+        print(
+            f"{name}: {1e3 * median:.0f} ms a step, {args.batch / median:.0f} images a second (median of {args.rounds})"
+        )
     if torch:
         print(f"PyTorch / minifcn: {medians['PyTorch'] / medians['minifcn']:.2f}")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from dataclasses import fields
 
@@ -185,6 +186,9 @@ def main(argv=None):
     except KeyboardInterrupt:
         commands.notice("minifcn: interrupted")
         return commands.INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has had enough, as in `minifcn evaluate … | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError, RuntimeError) as error:
         commands.notice(f"minifcn: {' '.join(str(error).split())}")
         return 2

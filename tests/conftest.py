@@ -1,5 +1,7 @@
 """One test body for every array module: the fixture `device`."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import strict_device
@@ -61,3 +63,12 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say why tests were skipped, a line for each reason instead of one for each place."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {reason}")

@@ -113,7 +113,9 @@ def test_gradcheck_command_fails_on_a_wrong_backward(monkeypatch, capsys):
     assert "above 1e-06" in fails(capsys, "gradcheck", "--variant", "32s")
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["reproduce"], ["evaluate"], ["predict"], ["gradcheck"], ["data", "toy"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["reproduce"], ["evaluate"], ["predict"], ["gradcheck"], ["data", "toy"]]
+)
 def test_help_exists(command, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([*command, "--help"])
@@ -181,7 +183,10 @@ def test_checkpoint_of_another_network(trained, tmp_path, toy, capsys):
     fine = trained / "8s/checkpoint.npz"
     line = fails(capsys, *train(toy, tmp_path / "run", "--variant", "16s", "--start", fine))
     assert "FCN-16s cannot start from the finer FCN-8s" in line and str(fine) in line
-    wide = fails(capsys, *train(toy, tmp_path / "run", "--variant", "16s", "--start", trained / "32s/checkpoint.npz", "--width", "3"))
+    wide = fails(
+        capsys,
+        *train(toy, tmp_path / "run", "--variant", "16s", "--start", trained / "32s/checkpoint.npz", "--width", "3"),
+    )
     assert "vgg.conv1_1.weight" in wide and "32s/checkpoint.npz" in wide
 
 

@@ -24,7 +24,15 @@ def toy(tmp_path_factory):
 
 
 def settings(toy, **more):
-    values = {"data": str(toy), "width": 2, "crop": 32, "batch_size": 2, "iterations": 7, "save_every": 1, "colour": 0.2}
+    values = {
+        "data": str(toy),
+        "width": 2,
+        "crop": 32,
+        "batch_size": 2,
+        "iterations": 7,
+        "save_every": 1,
+        "colour": 0.2,
+    }
     return Config(**{**values, "scale": (0.8, 1.2), "eval_every": 3, **more})
 
 
@@ -80,7 +88,9 @@ def test_resume_writes_the_same_metrics_as_an_unbroken_run(toy, tmp_path):
 
 
 def test_the_same_seed_trains_the_same_network_and_another_seed_another(toy, tmp_path):
-    runs = [Run(settings(toy, seed=seed, iterations=2), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    runs = [
+        Run(settings(toy, seed=seed, iterations=2), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
     for run in runs:
         run_to_end(run)
     first, same, other = (weights_of(run)["vgg.conv3_1.weight"] for run in runs)
