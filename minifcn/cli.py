@@ -93,8 +93,8 @@ def build_parser():
     )
     toy.add_argument("root", metavar="FOLDER", help="where to; must not hold a VOC2012 folder yet")
     toy.add_argument("--train", type=int, default=800, help="training images")
-    toy.add_argument("--val", type=int, default=60, help="validation images")
-    toy.add_argument("--size", type=int, default=96, help="typical height and width in pixels")
+    toy.add_argument("--val", type=int, default=50, help="validation images")
+    toy.add_argument("--size", type=int, default=128, help="typical height and width in pixels")
     toy.add_argument("--seed", type=int, default=0, help="of the drawing")
     return parser
 

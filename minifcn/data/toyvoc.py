@@ -70,7 +70,7 @@ SHAPES = {
 CLASSES = ("background", *SHAPES)
 
 
-def write_toyvoc(root, train=160, val=40, size=96, seed=0):
+def write_toyvoc(root, train=800, val=50, size=128, seed=0):
     """Write a VOCdevkit tree that data.VOC reads: root/VOC2012 with JPEG photographs, palette masks, lists, class names.
 
     train, val: number of images in each split. size: their typical height and width in pixels; each varies by a quarter.

@@ -24,11 +24,11 @@ class Config:
     upsampling: str = "frozen"
     at_once: bool = False
     start: str | None = None  # weights of a coarser variant to start from
-    crop: int | None = 96  # the side of the training crops; None trains on whole images, one at a time
-    batch_size: int = 8
-    iterations: int = 400
+    crop: int | None = 128  # the side of the training crops; None trains on whole images, one at a time
+    batch_size: int = 6
+    iterations: int = 340
     optimizer: str = "adam"
-    lr: float = 5e-3
+    lr: float = 4e-3
     momentum: float = 0.9  # of sgd
     weight_decay: float = 5e-4
     schedule: str = "poly"
