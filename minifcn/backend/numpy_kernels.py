@@ -5,6 +5,7 @@ So the work is cut into tiles, each thread does a whole tile, gather and product
 and BLAS is held to one thread meanwhile. NumPy releases the interpreter's lock in both.
 """
 
+import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,6 +13,24 @@ from functools import cache
 from threadpoolctl import ThreadpoolController
 
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _keep_freed_memory():
+    """Ask glibc to reuse freed memory instead of returning it to the system, where that C library is the one in use.
+
+    Each step of training frees and asks for the same large arrays; fetching fresh pages for them every time cost a
+    sixth of a step.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # names of mallopt's parameters in malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library; everything works without
+        return
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, 1 << 30)
+
+
+_keep_freed_memory()
 
 
 @cache
