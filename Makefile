@@ -29,7 +29,6 @@ toydata/VOC2012/ImageSets/Segmentation/trainval.txt: | $(READY)
 	$(BIN)/python -m minifcn data toy toydata
 
 demo: $(READY) toydata/VOC2012/ImageSets/Segmentation/trainval.txt
-	rm -rf $(OUT)
 	$(BIN)/python -m minifcn reproduce --data toydata --out $(OUT) --seed $(SEED)
 
 test: $(READY)

@@ -19,7 +19,8 @@ _HELP = {
     ),
     "reproduce": (
         "train FCN-32s, then FCN-16s from it, then FCN-8s from that, and compare them",
-        "The staged training of the paper, on any folder in VOC's layout: its Table 2 and Figure 4 at your scale.",
+        "The staged training of the paper, on any folder in VOC's layout: its Table 2 and Figure 4 at your scale. "
+        "After Ctrl-C the same command goes on where it stopped.",
     ),
     "evaluate": (
         "score a trained network on labelled images",

@@ -42,9 +42,9 @@ def _ctrl_c():
         signal.signal(signal.SIGINT, before)
 
 
-def _do(run, title):
-    """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it)"""
-    start, stopped = time.perf_counter(), False
+def _do(run, title, go_on):
+    """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it); go_on: what to tell then."""
+    start = time.perf_counter()
     bar = tqdm(total=run.config.iterations, initial=run.done, desc=title, unit="it", disable=None)
     with bar, _ctrl_c() as asked:
         try:
@@ -54,15 +54,14 @@ def _do(run, title):
                     bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
                 elif isinstance(event, loop.Evaluated):
                     bar.write(f"{title} iteration {event.iteration}: {_short(event.scores)}", file=sys.stderr)
-                elif isinstance(event, loop.Stopped):
-                    stopped = True
+            stopped = asked()  # also when it came during the last update, after which nothing is left to stop
         except loop.Diverged as error:
             good = checkpoint.read(run.checkpoint)[1]["iteration"]
             raise ValueError(
                 f"{title}: {error}; the last good checkpoint, iteration {good}, is {run.checkpoint}"
             ) from error
     if stopped:
-        notice(f"{title}: stopped; go on with: minifcn train --resume {run.folder}")
+        notice(f"{title}: stopped and saved; go on with: {go_on}")
     return time.perf_counter() - start, stopped
 
 
@@ -74,7 +73,7 @@ def train(args, config):
     """Train one network, or go on with one; then write its figures and page."""
     run = Run.resume(args.resume) if args.resume else Run(config, args.out)
     title = f"FCN-{run.config.variant}"
-    seconds, stopped = _do(run, title)
+    seconds, stopped = _do(run, title, go_on=f"minifcn train --resume {run.folder}")
     if stopped:
         return INTERRUPTED
     folder, matrix = run.folder, run.evaluate()
@@ -86,17 +85,17 @@ def train(args, config):
 
 
 def reproduce(args, config):
-    """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison."""
+    """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison. Finished parts are not done again."""
     folder, runs, results = Path(args.out), {}, {}
     for variant in models.VARIANTS:
         before = list(runs.values())[-1] if runs else None
         stage = replace(config, variant=variant, start=str(before.checkpoint) if before else None)
         title = f"FCN-{variant}"
-        run = Run(stage, folder / variant)
-        seconds, stopped = _do(run, title)
+        run, earlier = _stage(stage, folder / variant)
+        seconds, stopped = _do(run, title, go_on="the same command")
         if stopped:
-            notice(f"{title}: the stages after it were not begun")
             return INTERRUPTED
+        seconds += earlier
         runs[title], results[title] = run, (run.evaluate(), seconds)
     _write_report(folder, "FCN-32s, FCN-16s and FCN-8s", runs, results)
     table = {name: {**matrix.scores(), "seconds": seconds} for name, (matrix, seconds) in results.items()}
@@ -104,6 +103,16 @@ def reproduce(args, config):
     print(report.scores_table(results))
     notice(f"report: {folder / 'report.html'}")
     return 0
+
+
+def _stage(config, folder):
+    """(the Run of one stage, seconds its earlier part took): where a stopped one stands, else from the start."""
+    if not (folder / "checkpoint.npz").exists():
+        return Run(config, folder), 0.0
+    run = Run.resume(folder)
+    if run.config != config:
+        raise ValueError(f"{folder}: holds a run with other settings; choose another --out")
+    return run, sum(record.get("seconds", 0.0) for record in read_metrics(folder))
 
 
 def _write_report(folder, title, runs, results):

@@ -72,6 +72,19 @@ def test_the_report_is_self_contained(trained):
         assert text in page
 
 
+def test_reproduce_again_goes_on_from_what_is_there(trained, toy, capsys):
+    before = (trained / "8s/checkpoint.npz").read_bytes()
+    scores = json.loads((trained / "scores.json").read_text())
+    command = ["reproduce", "--data", str(toy), *SMALL]
+    assert cli.main([*command, "--out", str(trained)]) == 0
+    again = json.loads((trained / "scores.json").read_text())
+    assert (trained / "8s/checkpoint.npz").read_bytes() == before
+    for name, values in scores.items():
+        assert again[name]["mean_iou"] == values["mean_iou"]
+        assert again[name]["seconds"] > 0
+    assert "holds a run with other settings" in fails(capsys, *command, "--out", trained, "--lr", "0.5")
+
+
 def test_evaluate_prints_four_scores_and_a_line_for_each_class(trained, toy, capsys):
     command = ["evaluate", "--weights", str(trained / "8s/best.npz"), "--data", str(toy), "--classes", "0,disc"]
     assert cli.main(command) == 0
