@@ -76,7 +76,7 @@ def train(args, config):
     seconds, stopped = _do(run, title, go_on=f"minifcn train --resume {run.folder}")
     if stopped:
         return INTERRUPTED
-    folder, matrix = run.folder, run.evaluate()
+    folder, matrix = run.folder, run.matrix or run.evaluate()
     results = {title: (matrix, seconds)}
     _write_report(folder, title, {title: run}, results)
     print(report.scores_table(results))
@@ -96,7 +96,7 @@ def reproduce(args, config):
         if stopped:
             return INTERRUPTED
         seconds += earlier
-        runs[title], results[title] = run, (run.evaluate(), seconds)
+        runs[title], results[title] = run, (run.matrix or run.evaluate(), seconds)
     _write_report(folder, "FCN-32s, FCN-16s and FCN-8s", runs, results)
     table = {name: {**matrix.scores(), "seconds": seconds} for name, (matrix, seconds) in results.items()}
     (folder / "scores.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
@@ -143,9 +143,7 @@ def _write_report(folder, title, runs, results):
 def evaluate(args):
     """The four scores and the IU of each class, of a trained network on a labelled split."""
     model, classes = checkpoint.load_network(args.weights)
-    dataset = data.VOC(args.data, args.split)
-    if args.limit:
-        dataset = data.VOC(args.data, args.split, ids=dataset.ids[: args.limit])
+    dataset = data.VOC(args.data, args.split, limit=args.limit or None)
     if dataset.classes != classes:
         raise ValueError(
             f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "

@@ -1,5 +1,6 @@
 """Class names, colours and ids, and the checks that keep wrong label images out."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ VOC_CLASSES = (
 )
 
 
+@cache
 def voc_palette():
     """VOC's colour map, (256, 3) uint8: the bits of the class number, dealt out to red, green and blue from the top bit down."""
     palette = np.zeros((256, 3), np.uint8)
@@ -21,6 +23,7 @@ def voc_palette():
             for channel in range(3):
                 palette[label, channel] |= (rest & 1) << bit
                 rest >>= 1
+    palette.flags.writeable = False  # everybody shares it
     return palette
 
 

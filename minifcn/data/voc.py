@@ -22,12 +22,12 @@ class VOC(Sequence):
     """The samples of one split, read when asked for.
 
     root: the VOCdevkit folder (or the VOC<year> folder itself). split: a list in ImageSets/Segmentation, such as "train".
-    ids: use these ids instead of the split's. A file `classes.txt` beside the folders names other classes than VOC's 21.
+    ids: use these ids instead of the split's. limit: only the first so many. A file `classes.txt` beside the folders names other classes than VOC's 21.
     Raises FileNotFoundError or ValueError, naming the file, for a missing list, image or mask, at construction; and for
     files that do not fit together (sizes, labels, colours), when they are read.
     """
 
-    def __init__(self, root, split="train", year="2012", ids=None):
+    def __init__(self, root, split="train", year="2012", ids=None, limit=None):
         root = Path(root)
         if not root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder; expected a VOCdevkit folder")
@@ -35,7 +35,7 @@ class VOC(Sequence):
         self.split = split
         names = self.folder / "classes.txt"
         self.classes = read_class_names(names) if names.is_file() else VOC_CLASSES
-        self.ids = list(ids) if ids is not None else self._read_split()
+        self.ids = (list(ids) if ids is not None else self._read_split())[:limit]
         for id in self.ids:
             for what, path in (("image", self.image_path(id)), ("mask", self.mask_path(id))):
                 if not path.is_file():

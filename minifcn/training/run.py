@@ -29,9 +29,7 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.npz"
         if self.checkpoint.exists() and not resume:
             raise ValueError(f"{self.folder}: holds a run already; resume it with --resume, or choose another --out")
-        train = data.VOC(config.data, config.split)
-        if config.limit:
-            train = data.VOC(config.data, config.split, ids=train.ids[: config.limit])
+        train = data.VOC(config.data, config.split, limit=config.limit)
         self.train_data = data.Kept(train, longest=config.resize)
         self.val_data = data.Kept(data.VOC(config.data, config.val_split), longest=config.resize)
         self.classes = train.classes
@@ -64,6 +62,7 @@ class Run:
             augment=data.Augment(config.flip, config.scale, config.colour),
         )
         self.done, self.best = 0, None
+        self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
 
     @classmethod
     def resume(cls, folder):
@@ -82,7 +81,8 @@ class Run:
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands."""
-        return loop.evaluate(self.model, self.val_data, len(self.classes))
+        self.matrix = loop.evaluate(self.model, self.val_data, len(self.classes))
+        return self.matrix
 
     def save(self, iteration, best):
         checkpoint.write(
