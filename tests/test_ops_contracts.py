@@ -54,15 +54,28 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
     "conv2d naive": (by("naive", both("conv2d", **CONV_SETTINGS)), CONV),
     "conv2d 3x3": (both("conv2d", pad=1), [(1, 3, 9, 8), (4, 3, 3, 3), (4,)]),
     "conv2d 1x1": (both("conv2d"), [(2, 4, 3, 2), (5, 4, 1, 1), (5,)]),
+    "conv2d depthwise": (both("conv2d", groups=3, pad=1), [(2, 3, 6, 5), (3, 1, 3, 3), (3,)]),
+    "conv2d depthwise, strided": (
+        both("conv2d", groups=3, stride=2, pad=((1, 2), (2, 1)), dilation=(1, 2)),
+        [(1, 3, 7, 6), (3, 1, 5, 3)],
+    ),
     "conv2d without bias": (both("conv2d"), CONV[:1] + [(3, 4, 2, 2)]),
     "conv_transpose2d": (both("conv_transpose2d", **TRANSPOSED_SETTINGS), TRANSPOSED),
     "conv_transpose2d naive": (by("naive", both("conv_transpose2d", **TRANSPOSED_SETTINGS)), TRANSPOSED),
+    "conv_transpose2d depthwise": (
+        both("conv_transpose2d", groups=3, stride=2, pad=1, output_pad=1),
+        [(2, 3, 3, 4), (3, 1, 4, 4), (3,)],
+    ),
     "max_pool2d": (both("max_pool2d", kernel=2), MAPS),
     "max_pool2d ceil": (both("max_pool2d", kernel=3, stride=2, pad=1, dilation=2, ceil_mode=True), [(2, 3, 7, 6)]),
     "max_pool2d that needs no copy": (both("max_pool2d", kernel=1), MAPS),
     "avg_pool2d": (both("avg_pool2d", kernel=2), MAPS),
     "avg_pool2d ceil": (both("avg_pool2d", kernel=3, stride=2, pad=1, ceil_mode=True, count_include_pad=False), MAPS),
+    "adaptive_avg_pool2d": (both("adaptive_avg_pool2d", size=(3, 2)), MAPS),
+    "adaptive_avg_pool2d enlarging": (both("adaptive_avg_pool2d", size=7), MAPS),
+    "global_avg_pool": (both("global_avg_pool"), MAPS),
     "relu": (both("relu"), MAPS),
+    "relu6": (both("relu6"), MAPS),
     "linear": (both("linear"), [(5, 3), (4, 3), (4,)]),
     "linear without bias": (both("linear"), [(5, 3), (4, 3)]),
     "dropout": (dropout(0.4), MAPS),
@@ -81,6 +94,7 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
     "pad": (both("pad", pad=((1, 2), (0, 3))), MAPS),
     "pad nothing": (both("pad", pad=0), MAPS),
     "upsample": (both("upsample", stride=2, pad=1), [(2, 3, 3, 2), (4,)]),
+    "upsample asymmetric": (both("upsample", stride=3, pad=((0, 2), (1, 0))), [(2, 3, 3, 2), (5,)]),
 }
 every_op = pytest.mark.parametrize("case", CASES)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -5,7 +5,7 @@ import pytest
 
 from minifcn import gradcheck, ops
 from minifcn.ops import conv_algorithms
-from minifcn.ops.conv_algorithms import im2col
+from minifcn.ops.conv_algorithms import depthwise, im2col
 from minifcn.ops.window import pads, pair
 
 FAST = [name for name in conv_algorithms._ALGORITHMS if name != "naive"]
@@ -32,6 +32,17 @@ CONV = {
     "groups": ((2, 6, 4, 5), 9, (3, 3), {"groups": 3, "pad": 1}),
     "depthwise": ((2, 4, 5, 5), 4, (3, 3), {"groups": 4, "stride": 2, "pad": 1}),
     "depthwise with a multiplier": ((1, 3, 4, 4), 6, (3, 3), {"groups": 3}),
+    "depthwise 5x5": ((2, 3, 7, 6), 3, (5, 5), {"groups": 3, "pad": 2}),
+    "depthwise 5x5, strided": ((1, 3, 8, 7), 3, (5, 5), {"groups": 3, "stride": 2, "pad": ((1, 2), (2, 2))}),
+    "depthwise stride skips the last columns": ((1, 2, 6, 8), 2, (2, 2), {"groups": 2, "stride": 3}),
+    "depthwise stride larger than the kernel": ((1, 2, 7, 8), 2, (1, 2), {"groups": 2, "stride": (3, 4)}),
+    "depthwise dilation": ((2, 2, 7, 8), 2, (3, 2), {"groups": 2, "dilation": (2, 3), "pad": (2, 1)}),
+    "depthwise asymmetric pad": ((1, 3, 5, 4), 3, (3, 3), {"groups": 3, "pad": ((0, 2), (1, 0))}),
+    "depthwise windows that see only padding": ((1, 2, 2, 2), 2, (2, 2), {"groups": 2, "pad": 3, "stride": 2}),
+    "depthwise one pixel": ((1, 3, 1, 1), 3, (3, 3), {"groups": 3, "pad": 1}),
+    "depthwise one column": ((2, 2, 6, 1), 2, (5, 5), {"groups": 2, "pad": 2}),
+    "depthwise narrower than the kernel": ((1, 2, 3, 2), 2, (5, 5), {"groups": 2, "pad": 2, "stride": 2}),
+    "depthwise 1x1": ((2, 3, 4, 3), 3, (1, 1), {"groups": 3}),
     "the kernel covers the image": ((3, 2, 3, 4), 5, (3, 4), {}),
     "one pixel": ((1, 1, 1, 1), 1, (1, 1), {}),
     "one row": ((2, 2, 1, 9), 2, (1, 3), {"pad": (0, 1)}),
@@ -48,6 +59,13 @@ TRANSPOSED = {
     "asymmetric pad": ((1, 2, 4, 4), 2, (3, 3), {"stride": 2, "pad": ((0, 1), (2, 0))}),
     "groups": ((2, 4, 3, 3), 6, (3, 3), {"groups": 2, "stride": 2}),
     "depthwise": ((1, 3, 3, 3), 3, (4, 4), {"groups": 3, "stride": 2, "pad": 1}),
+    "depthwise output_pad": (
+        (2, 2, 2, 3),
+        2,
+        (3, 2),
+        {"groups": 2, "stride": (3, 2), "pad": ((0, 1), (1, 0)), "output_pad": (2, 0)},
+    ),
+    "depthwise gaps between stamps": ((1, 3, 3, 2), 3, (2, 2), {"groups": 3, "stride": 3}),
     "dilation": ((1, 2, 3, 4), 3, (3, 2), {"dilation": (2, 3), "stride": (1, 2), "pad": (1, 0)}),
     "1x1": ((2, 3, 3, 4), 2, (1, 1), {}),
 }
@@ -91,6 +109,7 @@ def test_fast_algorithms_agree_with_the_loops(op, case, algorithm, tile_bytes, w
     expected = passes(op, "naive", x, w, b, settings, seed=1)
     monkeypatch.setattr(im2col, "TILE_BYTES", tile_bytes)
     monkeypatch.setattr(im2col, "WORKERS", workers)
+    monkeypatch.setattr(depthwise, "TILE_BYTES", tile_bytes)
     x, w, b = map(device.put, (x, w, b))
     assert_same(map(device.get, passes(op, algorithm, x, w, b, settings, seed=1, put=device.put)), expected)
 
@@ -106,7 +125,9 @@ def test_the_loops_run_on_every_device(op, case, device, rng):
 
 
 @pytest.mark.parametrize("algorithm", ["naive", *FAST])
-@pytest.mark.parametrize(("op", "case"), [("conv", "stride 2"), ("conv", "1x1"), ("transposed", "output_pad")])
+@pytest.mark.parametrize(
+    ("op", "case"), [("conv", "stride 2"), ("conv", "1x1"), ("conv", "depthwise 5x5"), ("transposed", "output_pad")]
+)
 def test_float32_is_as_close_as_float32_can_be(op, case, algorithm, rng):
     x, w, b, settings = arguments(op, case, rng, np.float32)
     wide = passes(op, "naive", *(a.astype(np.float64) for a in (x, w, b)), settings, seed=1)
@@ -221,13 +242,53 @@ def test_the_workspace_is_bounded_whatever_the_image(shape, outputs, tile_bytes,
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_the_same_batch_gives_the_same_bits_every_time(op, rng, monkeypatch):
+@pytest.mark.parametrize(("algorithm", "case"), [("im2col", "groups"), ("depthwise", "depthwise")])
+def test_the_same_batch_gives_the_same_bits_every_time(algorithm, case, op, rng, monkeypatch):
     monkeypatch.setattr(im2col, "TILE_BYTES", 1)
-    x, w, b, settings = arguments(op, "groups", rng, np.float32)
-    first = passes(op, "im2col", x, w, b, settings, seed=1)
+    monkeypatch.setattr(depthwise, "TILE_BYTES", 1)
+    x, w, b, settings = arguments(op, case, rng, np.float32)
+    first = passes(op, algorithm, x, w, b, settings, seed=1)
     for _ in range(5):
-        for again, once in zip(passes(op, "im2col", x, w, b, settings, seed=1), first, strict=True):
+        for again, once in zip(passes(op, algorithm, x, w, b, settings, seed=1), first, strict=True):
             np.testing.assert_array_equal(again, once)
+
+
+DEPTHWISE = [(op, case) for op, case in GRID if case.startswith("depthwise") and "multiplier" not in case]
+
+
+@pytest.mark.parametrize("tile_bytes", [1, 500, 1000, 2000, depthwise.TILE_BYTES])
+@pytest.mark.parametrize(("op", "case"), DEPTHWISE)
+def test_depthwise_tiles_of_any_size_give_the_same(op, case, tile_bytes, rng, monkeypatch):
+    x, w, b, settings = arguments(op, case, rng)
+    expected = passes(op, "im2col", x, w, b, settings, seed=1)
+    monkeypatch.setattr(depthwise, "TILE_BYTES", tile_bytes)
+    assert_same(passes(op, "depthwise", x, w, b, settings, seed=1), expected, tolerance=1e-12)
+
+
+def test_depthwise_tiles_stay_below_their_bound(rng, monkeypatch):
+    """As long as a single map's copies do; 2 · 40 maps of 20 × 30, of 3 shifted copies each."""
+    sizes, copies = [], 3 * 22 * 30 * 4
+    shift = depthwise._shift_columns
+    monkeypatch.setattr(depthwise, "TILE_BYTES", 7 * copies + 1)
+    monkeypatch.setattr(depthwise, "_shift_columns", lambda x, w: sizes.append((y := shift(x, w)).nbytes) or y)
+    x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((2, 40, 20, 30), (40, 1, 3, 3)))
+    ops.conv2d_forward(x, w, pad=1, groups=40)
+    assert max(sizes) == 7 * copies
+    assert sum(sizes) == 80 * copies
+
+
+def test_depthwise_serves_only_convolutions_of_one_kernel_a_channel(rng, monkeypatch):
+    served = []
+    forward = depthwise.forward
+    monkeypatch.setattr(depthwise, "forward", lambda x, w, window: served.append(w.shape) or forward(x, w, window))
+    expected = []
+    for case in CONV:
+        x, w, b, settings = arguments("conv", case, rng)
+        ops.conv2d_forward(x, w, b, **settings)
+        if settings.get("groups", 1) == x.shape[1] == len(w) > 1:
+            expected.append(w.shape)
+    assert served == expected
+    assert len(served) == sum(case.startswith("depthwise") for case in CONV) - 1  # all but that with a multiplier
 
 
 def test_gemm_serves_only_plain_1x1_convolutions(rng, monkeypatch):

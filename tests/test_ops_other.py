@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from minifcn import layers, ops
+from minifcn import backend, layers, ops
 
 POOLS = {  # x (H, W), kernel, settings
     "2x2": ((4, 6), 2, {}),
@@ -91,6 +91,36 @@ def test_avg_pool_takes_the_mean_and_shares_the_gradient(case, count_include_pad
     np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5, (4, 1), (2, 9)])
+@pytest.mark.parametrize("height, width", [(1, 1), (6, 6), (5, 7), (13, 2)])
+def test_adaptive_pool_takes_the_mean_of_each_part(height, width, size, device, rng):
+    x = rng.standard_normal((2, 3, height, width))
+    rows, columns = (
+        [range(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]
+        for n, parts in zip((height, width), two(size), strict=True)
+    )
+    y, cache = ops.adaptive_avg_pool2d_forward(device.put(x), size)
+    assert y.shape == (2, 3, len(rows), len(columns))
+    dy = rng.standard_normal(y.shape)
+    dx = device.get(ops.adaptive_avg_pool2d_backward(device.put(dy), cache))
+    expected, expected_dx = np.zeros(y.shape), np.zeros(x.shape)
+    for i, j in np.ndindex(y.shape[2:]):
+        part = np.s_[:, :, rows[i].start : rows[i].stop, columns[j].start : columns[j].stop]
+        expected[:, :, i, j] = x[part].mean(axis=(2, 3))
+        expected_dx[part] += dy[:, :, i, j, None, None] / (len(rows[i]) * len(columns[j]))
+    np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
+    np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
+
+
+def test_global_average_is_the_adaptive_one_of_a_single_part(device, rng):
+    x, dy = rng.standard_normal((2, 3, 4, 5)), rng.standard_normal((2, 3))
+    y, cache = ops.global_avg_pool_forward(device.put(x))
+    expected, reference = ops.adaptive_avg_pool2d_forward(x, 1)
+    np.testing.assert_allclose(device.get(y), expected[:, :, 0, 0], atol=1e-12)
+    dx = device.get(ops.global_avg_pool_backward(device.put(dy), cache))
+    np.testing.assert_allclose(dx, ops.adaptive_avg_pool2d_backward(dy[:, :, None, None], reference), atol=1e-12)
+
+
 @pytest.mark.parametrize("settings", [{}, {"pad": 1, "stride": 1}])
 def test_max_pool_gives_a_tie_to_the_first_pixel_alone(settings, device):
     x = np.zeros((1, 1, 4, 4))
@@ -116,6 +146,30 @@ def test_relu_passes_what_is_positive(device):
     y, cache = ops.relu_forward(x)
     np.testing.assert_array_equal(device.get(y), [0, 0, 0, 1e-300, 3])
     np.testing.assert_array_equal(device.get(ops.relu_backward(device.put(np.full(5, 7.0)), cache)), [0, 0, 0, 7, 7])
+
+
+def test_relu6_passes_what_lies_between_0_and_6(device):
+    values = np.array([-2.0, -0.0, 0.0, 1e-300, 3.0, np.nextafter(6, 0), 6.0, 1e300, np.inf])
+    y, cache = ops.relu6_forward(device.put(values))
+    np.testing.assert_array_equal(device.get(y), [0, 0, 0, 1e-300, 3, np.nextafter(6, 0), 6, 6, 6])
+    dx = device.get(ops.relu6_backward(device.put(np.full(9, 7.0)), cache))
+    np.testing.assert_array_equal(dx, [0, 0, 0, 7, 7, 7, 0, 0, 0])
+
+
+@pytest.mark.parametrize("block_bytes", [1, 50, 300, 1 << 20])
+@pytest.mark.parametrize("shape", [(7,), (1, 9), (3, 5), (1, 11, 2, 2), (5, 1, 3), (3, 2, 2, 3), (2, 40, 1, 1)])
+def test_blocks_cover_an_array_exactly_once(shape, block_bytes, device, monkeypatch):
+    monkeypatch.setattr(backend, "BLOCK_BYTES", block_bytes)
+    counts, sizes = device.put(np.zeros(shape), writable=True), []
+
+    def count(block):
+        sizes.append(counts[block].nbytes)
+        counts[block] += 1
+
+    backend.run_blocks(counts, count)
+    np.testing.assert_array_equal(device.get(counts), np.ones(shape))
+    if len(shape) > 1:  # a block is never larger than two of the size asked for, or than one map
+        assert max(sizes) <= max(2 * block_bytes, counts.nbytes // (shape[0] * shape[1]))
 
 
 def test_relu_writes_to_out_only_when_asked(device):
@@ -161,6 +215,21 @@ def test_batch_norm_in_evaluation_uses_the_running_statistics_and_keeps_them(dev
     np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
     np.testing.assert_array_equal(device.get(cache.running_mean), mean)
     np.testing.assert_array_equal(device.get(cache.running_var), var)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_does_not_depend_on_its_tiles(train, device, rng, monkeypatch):
+    x, dy = rng.normal(1.0, 2.0, (2, 2, 5, 3, 4))
+    gamma, beta, mean, var = rng.random((4, 5)) + 0.5
+    found = []
+    for block_bytes in (1, 2 * x[:, 0].nbytes, 1 << 20):  # a channel a tile; two, and one left; all in one
+        monkeypatch.setattr(ops.normalize, "BLOCK_BYTES", block_bytes)
+        y, cache = ops.batch_norm_forward(*map(device.put, (x, gamma, beta, mean, var)), train=train)
+        gradients = ops.batch_norm_backward(device.put(dy), cache)
+        found.append([device.get(a) for a in (y, cache.running_mean, cache.running_var, *gradients)])
+    for other in found[1:]:
+        for again, once in zip(other, found[0], strict=True):
+            np.testing.assert_allclose(again, once, rtol=1e-12, atol=1e-12)
 
 
 def test_batch_norm_of_a_constant_is_finite(device):
@@ -236,7 +305,11 @@ def test_linear_is_a_matrix_product(device, rng):
 
 
 @pytest.mark.parametrize(
-    ("stride", "kernel", "pad"), [(2, 4, 0), (2, 4, 1), (8, 16, 4), (32, 63, 0), (3, 2, 0), (3, 5, 2)]
+    ("stride", "kernel", "pad"),
+    [
+        *((2, 4, 0), (2, 4, 1), (8, 16, 4), (32, 63, 0), (3, 2, 0), (3, 5, 2)),
+        *((2, 3, ((0, 1), (0, 1))), (8, 15, ((3, 4), (3, 4))), (4, 6, ((5, 0), (1, 2)))),
+    ],
 )
 def test_upsample_is_the_transposed_convolution_with_the_bilinear_kernel(stride, kernel, pad, device, rng):
     x = rng.standard_normal((2, 3, 3, 2))

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from minifcn import layers, ops
+from minifcn.ops.conv_algorithms import depthwise
+from minifcn.ops.window import same_pads
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 F = torch.nn.functional
@@ -82,6 +84,77 @@ def test_conv2d_with_asymmetric_padding(pad, stride, dtype, rng):
     )
 
 
+DEPTHWISE = [  # kernel, stride, pad, dilation, size
+    (kernel, stride, pad, dilation, size)
+    for kernel in ((3, 3), (5, 5), (2, 3))
+    for stride in (1, 2, (2, 1))
+    for pad in (0, 2)
+    for dilation in (1, (2, 1))
+    for size in ((9, 10), (12, 7))
+]
+
+
+@every_dtype
+@pytest.mark.parametrize("tile_bytes", [1, depthwise.TILE_BYTES], ids=["map-tiles", "whole"])
+@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "size"), DEPTHWISE)
+def test_depthwise_conv2d(kernel, stride, pad, dilation, size, tile_bytes, dtype, rng, monkeypatch):
+    monkeypatch.setattr(depthwise, "TILE_BYTES", tile_bytes)
+    settings = {"stride": stride, "dilation": dilation, "groups": 3}
+    compare(
+        lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad, **settings),
+        ops.conv2d_backward,
+        lambda x, w, b: F.conv2d(x, w, b, padding=pad, **settings),
+        [rng.standard_normal(shape) for shape in ((2, 3, *size), (3, 1, *kernel), (3,))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (4, 2), (6, 5)])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_same_convolution_of_maps_smaller_than_its_kernel(groups, size, stride, dtype, rng):
+    """By hand: zeros around the image, the odd one at the end."""
+    totals = [max((-(-n // stride) - 1) * stride + 5 - n, 0) for n in size]
+    (top, bottom), (left, right) = ((t // 2, t - t // 2) for t in totals)
+    compare(
+        lambda x, w: ops.conv2d_forward(x, w, stride=stride, pad=same_pads(size, 5, stride), groups=groups),
+        ops.conv2d_backward,
+        lambda x, w: F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride, groups=groups),
+        [rng.standard_normal(shape) for shape in ((2, 3, *size), (3, 3 // groups, 5, 5))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("kernel", [(3, 3), (2, 4), (5, 1)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_same_convolution_of_stride_1(dilation, kernel, dtype, rng):
+    compare(
+        lambda x, w: ops.conv2d_forward(x, w, pad=same_pads((7, 8), kernel, 1, dilation), dilation=dilation),
+        ops.conv2d_backward,
+        lambda x, w: F.conv2d(x, w, padding="same", dilation=dilation),
+        [rng.standard_normal(shape) for shape in ((2, 3, 7, 8), (4, 3, *kernel))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad", "output_pad"), [(4, 2, 1, 0), (3, 2, 0, 1), (5, 3, 2, 2), (3, 1, 0, 0)]
+)
+def test_depthwise_conv_transpose2d(kernel, stride, pad, output_pad, dtype, rng):
+    settings = {"stride": stride, "groups": 3}
+    compare(
+        lambda x, w, b: ops.conv_transpose2d_forward(x, w, b, pad=pad, output_pad=output_pad, **settings),
+        ops.conv_transpose2d_backward,
+        lambda x, w, b: F.conv_transpose2d(x, w, b, padding=pad, output_padding=output_pad, **settings),
+        [rng.standard_normal(shape) for shape in ((2, 3, 5, 4), (3, 1, kernel, kernel), (3,))],
+        dtype,
+    )
+
+
 TRANSPOSED = [  # kernel, stride, pad, output_pad, dilation, groups
     (kernel, stride, pad, output_pad, dilation, groups)
     for kernel in ((4, 4), (2, 3))
@@ -155,6 +228,31 @@ def test_relu(dtype, rng):
 
 
 @every_dtype
+def test_relu6(dtype, rng):
+    compare(ops.relu6_forward, ops.relu6_backward, F.relu6, [4 * distinct((2, 3, 4, 5), rng)], dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, (2, 5), (11, 1)])
+@pytest.mark.parametrize("map_size", [(6, 6), (7, 7), (5, 9), (1, 3)])
+def test_adaptive_avg_pool2d(map_size, size, dtype, rng):
+    compare(
+        lambda x: ops.adaptive_avg_pool2d_forward(x, size),
+        ops.adaptive_avg_pool2d_backward,
+        lambda x: F.adaptive_avg_pool2d(x, size),
+        [rng.standard_normal((2, 3, *map_size))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (4, 9)])
+def test_global_avg_pool(size, dtype, rng):
+    x = [rng.standard_normal((2, 3, *size))]
+    compare(ops.global_avg_pool_forward, ops.global_avg_pool_backward, lambda x: x.mean(dim=(2, 3)), x, dtype)
+
+
+@every_dtype
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear(bias, dtype, rng):
     shapes = [(5, 7), (4, 7), (4,)][: 3 if bias else 2]
@@ -190,6 +288,42 @@ def test_batch_norm(eps, momentum, train, dtype, rng):
     )
     close(cache.running_mean, their_mean, dtype, "running mean")
     close(cache.running_var, their_var, dtype, "running variance")
+
+
+@every_dtype
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("block_bytes", [1, 5000])
+def test_batch_norm_in_tiles(block_bytes, train, dtype, rng, monkeypatch):
+    monkeypatch.setattr(ops.normalize, "BLOCK_BYTES", block_bytes)
+    mean, var = rng.standard_normal(7).astype(dtype), (rng.random(7) + 0.5).astype(dtype)
+    compare(
+        lambda x, g, b: ops.batch_norm_forward(x, g, b, mean, var, train=train),
+        ops.batch_norm_backward,
+        lambda x, g, b: F.batch_norm(x, torch.tensor(mean), torch.tensor(var), g, b, train),
+        [2 * rng.standard_normal((3, 7, 11, 9)) + 1, rng.standard_normal(7), rng.standard_normal(7)],
+        dtype,
+    )
+
+
+@every_dtype
+def test_frozen_batch_norm_is_theirs_in_evaluation(dtype, rng):
+    """A training step each, with statistics that are not the batch's and stay as they are."""
+    theirs = torch.nn.BatchNorm2d(4, eps=1e-3).to(getattr(torch, dtype)).eval()
+    ours = layers.BatchNorm2d(4, eps=1e-3, frozen=True).astype(dtype)
+    given = {"gamma": "weight", "beta": "bias", "running_mean": "running_mean", "running_var": "running_var"}
+    state = {name: (rng.random(4) + 0.5).astype(dtype) for name in given}
+    ours.load_state_dict(state)
+    theirs.load_state_dict({there: torch.tensor(state[here]) for here, there in given.items()}, strict=False)
+    x, dy = rng.standard_normal((2, 2, 4, 3, 5)).astype(dtype)
+    tensor = torch.tensor(x, requires_grad=True)
+    expected = theirs(tensor)
+    expected.backward(torch.tensor(dy))
+    close(ours.forward(x, train=True), expected, dtype, "result")
+    close(ours.backward(dy), tensor.grad, dtype, "input gradient")
+    close(ours.gamma.grad, theirs.weight.grad, dtype, "gamma's gradient")
+    close(ours.beta.grad, theirs.bias.grad, dtype, "beta's gradient")
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_array_equal(getattr(ours, name), state[name])
 
 
 @every_dtype
@@ -242,6 +376,20 @@ def test_upsample(factor, kernel, pad, dtype, rng):
         lambda x: ops.upsample_forward(x, line, stride=factor, pad=pad),
         ops.upsample_backward,
         lambda x: F.conv_transpose2d(x, w, stride=factor, padding=pad, groups=3),
+        [rng.standard_normal((2, 3, 4, 3))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize(("factor", "kernel", "before", "after"), [(32, 63, 17, 14), (2, 3, 0, 1), (16, 31, 1, 14)])
+def test_upsample_with_asymmetric_pads(factor, kernel, before, after, dtype, rng):
+    line = layers.init.bilinear_line(kernel).astype(dtype)
+    w = torch.tensor(np.outer(line, line)).expand(3, 1, kernel, kernel)
+    compare(
+        lambda x: ops.upsample_forward(x, line, stride=factor, pad=((before, after), (after, before))),
+        ops.upsample_backward,
+        lambda x: F.pad(F.conv_transpose2d(x, w, stride=factor, groups=3), (-after, -before, -before, -after)),
         [rng.standard_normal((2, 3, 4, 3))],
         dtype,
     )

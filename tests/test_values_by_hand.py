@@ -8,22 +8,26 @@ import pytest
 from gradcheck_cases import CONVOLUTIONS, LABELS, WEIGHTS, bias_shape, both, spread, spreads
 
 from minifcn import layers, ops
-from minifcn.ops.conv_algorithms import im2col
+from minifcn.models.efficientnet_lite0 import InvertedResidual
+from minifcn.ops.conv_algorithms import depthwise, im2col
+from minifcn.ops.window import same_pads
 
 
 @pytest.mark.parametrize("tile_bytes", [1, 2 << 20], ids=["row-tiles", "whole"])
 @pytest.mark.parametrize(("op", "x", "w", "settings"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_convolution_agrees_with_the_definition(op, x, w, settings, tile_bytes, monkeypatch):
     monkeypatch.setattr(im2col, "TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(depthwise, "TILE_BYTES", tile_bytes)
     forward, backward = both(op, **settings)
     arrays = spreads(x, w, bias_shape(op, w, settings))
     found = {}
-    for algorithm in ("naive", "im2col"):
+    for algorithm in ("naive", "im2col", "auto"):
         with ops.conv_algorithm(algorithm):
             y, cache = forward(*arrays)
             found[algorithm] = [y, *backward(spread(y.shape, seed=9), cache)]
-    for fast, slow in zip(found["im2col"], found["naive"], strict=True):
-        np.testing.assert_allclose(fast, slow, rtol=1e-12, atol=1e-12)
+    for algorithm in ("im2col", "auto"):  # "auto" takes "gemm" and "depthwise" where they apply
+        for fast, slow in zip(found[algorithm], found["naive"], strict=True):
+            np.testing.assert_allclose(fast, slow, rtol=1e-12, atol=1e-12)
 
 
 def test_naive_convolution_by_hand():
@@ -43,6 +47,57 @@ def test_naive_convolution_groups_by_hand():
     assert y.ravel().tolist() == [1, 2, 30, 40]
 
 
+@pytest.mark.parametrize("algorithm", ["naive", "im2col", "depthwise"])
+def test_depthwise_convolution_by_hand(algorithm):
+    """Each channel by a kernel of its own, its taps in rows and columns of different sizes."""
+    x = np.stack([np.arange(1.0, 13).reshape(3, 4), np.full((3, 4), 2.0)])[None]
+    w = np.array([[[[1.0, 10, 100]]], [[[1.0, 1, 1]]]])
+    with ops.conv_algorithm(algorithm):
+        y, _ = ops.conv2d_forward(x, w, stride=2, pad=((0, 0), (1, 0)), groups=2)
+    assert y.tolist() == [[[[210, 432], [1090, 1320]], [[4, 6], [4, 6]]]]
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [
+        (4, 3, 1, (1, 1)),
+        (4, 3, 2, (0, 1)),  # the odd pixel goes to the end
+        (5, 3, 2, (1, 1)),
+        (4, 2, 1, (0, 1)),
+        (4, 5, 2, (1, 2)),
+        (5, 5, 2, (2, 2)),
+        (1, 5, 2, (2, 2)),
+        (4, 1, 2, (0, 0)),
+        (5, 1, 3, (0, 0)),  # a window that looks at less than a stride skips, it needs no padding
+        (224, 3, 2, (0, 1)),
+    ],
+)
+def test_same_pads_as_tensorflow_has_them(size, kernel, stride, expected):
+    assert same_pads((size, 7), (kernel, 1), (stride, 1)) == (expected, (0, 0))
+    assert same_pads((7, size), (1, kernel), (1, stride)) == ((0, 0), expected)
+
+
+def test_same_pads_with_dilation():
+    """A 3×3 window of dilation 2 reaches over 5 pixels."""
+    assert same_pads((6, 7), 3, 2, dilation=2) == ((1, 2), (2, 2))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8, 9])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+def test_same_convolution_gives_a_map_for_every_stride_begun(size, stride, kernel):
+    conv = layers.Conv2d(1, 2, kernel, np.random.default_rng(0), stride=stride, pad="same")
+    y = conv.forward(np.ones((1, 1, size, 6), np.float32))
+    assert y.shape == (1, 2, -(-size // stride), -(-6 // stride))
+
+
+def test_same_convolution_has_its_odd_pixel_at_the_bottom_and_right():
+    conv = layers.Conv2d(1, 1, 3, np.random.default_rng(0), stride=2, pad="same", bias=False).astype(np.float64)
+    conv.weight.value = np.array([[[[1.0, 0, 0], [0, 0, 0], [0, 0, 10]]]])  # its first tap, and ten times its last
+    y = conv.forward(np.arange(1.0, 17).reshape(1, 1, 4, 4))
+    assert y.tolist() == [[[[1 + 110, 3], [9, 11]]]]
+
+
 def test_max_pool_padding_never_wins():
     y, _ = ops.max_pool2d_forward(-np.ones((1, 1, 3, 3)), 3, stride=2, pad=1, ceil_mode=True)
     assert np.array_equal(y, -np.ones((1, 1, 2, 2)))
@@ -56,6 +111,12 @@ def test_max_pool_tie_goes_to_the_first():
 def test_relu_gradient_at_zero_is_zero():
     _, cache = ops.relu_forward(np.array([-1.0, 0, 1]))
     assert ops.relu_backward(np.ones(3), cache).tolist() == [0, 0, 1]
+
+
+def test_relu6_lets_through_what_lies_between_0_and_6():
+    y, cache = ops.relu6_forward(np.array([-1.0, 0, 0.5, 5.5, 6, 7]))
+    assert y.tolist() == [0, 0, 0.5, 5.5, 6, 6]
+    assert ops.relu6_backward(np.full(6, 3.0), cache).tolist() == [0, 0, 3, 3, 0, 0]
 
 
 @pytest.mark.parametrize("pool", [ops.max_pool2d_forward, ops.avg_pool2d_forward])
@@ -77,6 +138,34 @@ def test_avg_pool_divisors():
     line = np.array([2 / 3, 1, 1 / 2])  # the last window holds a pixel, a row of padding, and nothing beyond
     np.testing.assert_allclose(counted[0, 0], np.outer(line, line))
     np.testing.assert_allclose(alone, np.ones((1, 1, 3, 3)))
+
+
+def test_adaptive_pool_parts_share_a_row_where_they_have_to():
+    """Five rows in two parts: the third belongs to both. Two columns in three parts: each of the outer ones to two."""
+    x = np.outer([1.0, 2, 4, 8, 16], [1, 3]).reshape(1, 1, 5, 2)
+    y, cache = ops.adaptive_avg_pool2d_forward(x, (2, 3))
+    np.testing.assert_allclose(y[0, 0], np.outer([7 / 3, 28 / 3], [1, 2, 3]))
+    dx = ops.adaptive_avg_pool2d_backward(np.array([[[[1.0, 0, 0], [0, 0, 3]]]]), cache)
+    np.testing.assert_allclose(dx[0, 0], [[1 / 3, 0], [1 / 3, 0], [1 / 3, 1], [0, 1], [0, 1]])
+
+
+def test_adaptive_pool_of_the_maps_own_size_changes_nothing():
+    x = spread((1, 2, 3, 4))
+    np.testing.assert_array_equal(ops.adaptive_avg_pool2d_forward(x, (3, 4))[0], x)
+
+
+def test_global_average_by_hand():
+    y, cache = ops.global_avg_pool_forward(np.arange(12.0).reshape(1, 2, 2, 3))
+    assert y.tolist() == [[2.5, 8.5]]
+    dx = ops.global_avg_pool_backward(np.array([[6.0, 12]]), cache)
+    np.testing.assert_allclose(dx, np.stack([np.full((2, 3), 1.0), np.full((2, 3), 2.0)])[None])
+
+
+def test_flatten_goes_channel_by_channel_row_by_row():
+    layer, x = layers.Flatten(), np.arange(12.0).reshape(1, 2, 2, 3)
+    y = layer.forward(x, train=True)
+    assert y.tolist() == [list(range(12))]
+    np.testing.assert_array_equal(layer.backward(y), x)
 
 
 def test_dropout_keeps_the_mean():
@@ -106,6 +195,30 @@ def test_batch_norm_statistics():
     np.testing.assert_allclose(layer.running_var, 0.75 + 0.25 * var.ravel() * 12 / 11)
     wide = layer.running_mean[:, None, None], np.sqrt(layer.running_var + 0.1)[:, None, None]
     np.testing.assert_allclose(layer.forward(x), (x - wide[0]) / wide[1])
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_learns_all_the_same():
+    x, dy = spread((3, 2, 2, 2)), spread((3, 2, 2, 2), seed=1)
+    layer = layers.BatchNorm2d(2, eps=0.1, frozen=True).astype(np.float64)
+    layer.running_mean, layer.running_var = np.array([1.0, -2]), np.array([0.5, 3])
+    layer.gamma.value, layer.beta.value = np.array([2.0, -1]), np.array([0.5, 0])
+    z = (x - np.array([1.0, -2])[:, None, None]) / np.sqrt(np.array([0.6, 3.1]))[:, None, None]
+    np.testing.assert_allclose(layer.forward(x, train=True), np.array([2.0, -1])[:, None, None] * z + [[[0.5]], [[0]]])
+    assert (layer.running_mean.tolist(), layer.running_var.tolist()) == ([1, -2], [0.5, 3])
+    np.testing.assert_allclose(layer.backward(dy), dy * (np.array([2.0, -1]) / np.sqrt([0.6, 3.1]))[:, None, None])
+    np.testing.assert_allclose(layer.gamma.grad, (dy * z).sum(axis=(0, 2, 3)))
+    np.testing.assert_allclose(layer.beta.grad, dy.sum(axis=(0, 2, 3)))
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "stride", "adds"), [(3, 3, 1, True), (3, 4, 1, False), (3, 3, 2, False)])
+def test_an_inverted_residual_adds_its_input_where_the_shapes_agree(inputs, outputs, stride, adds):
+    block = InvertedResidual(inputs, outputs, 3, stride, 6, np.random.default_rng(0), "same").astype(np.float64)
+    block.branch.layers["bn_project"].gamma.value[:] = 0  # what the branch adds
+    x = spread((2, inputs, 4, 4))
+    y = block.forward(x, train=True)
+    np.testing.assert_array_equal(y, x if adds else np.zeros((2, outputs, 4 // stride, 4 // stride)))
+    dy = spread(y.shape, seed=1)
+    np.testing.assert_array_equal(block.backward(dy), dy if adds else np.zeros(x.shape))
 
 
 def by_hand(logits, weight):
@@ -149,7 +262,14 @@ def test_crop_takes_the_part_asked_for():
     assert ops.crop_forward(np.arange(20.0).reshape(1, 1, 4, 5), (1, 2), (2, 1))[0].ravel().tolist() == [7, 12]
 
 
-@pytest.mark.parametrize(("factor", "kernel", "pad"), [(2, 4, 0), (4, 8, 2), (3, 5, 1)])
+def test_upsample_is_cut_by_each_of_its_four_pads():
+    """One pixel is stamped as the line in both directions."""
+    line = np.array([1.0, 2, 3, 4, 5])
+    y, _ = ops.upsample_forward(np.ones((1, 1, 1, 1)), line, stride=2, pad=((1, 2), (0, 3)))
+    assert y.tolist() == [[[[2, 4], [3, 6]]]]
+
+
+@pytest.mark.parametrize(("factor", "kernel", "pad"), [(2, 4, 0), (4, 8, 2), (3, 5, 1), (4, 7, ((2, 1), (0, 3)))])
 def test_frozen_upsampling_is_the_bilinear_transposed_convolution(factor, kernel, pad):
     frozen = layers.Upsample(factor, kernel=kernel, pad=pad)
     learned = layers.LearnedUpsample(2, factor, kernel=kernel, pad=pad)

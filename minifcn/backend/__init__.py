@@ -108,3 +108,29 @@ def run_tiles(array, task, tiles):
     Tasks must write to disjoint places, because nothing says in which order they run.
     """
     _device_of(array).run_tiles(task, tiles)
+
+
+BLOCK_BYTES = 1 << 20  # about what one core's cache holds
+
+
+def run_blocks(array, task):
+    """Call task(block) for index tuples that cut `array` into blocks along its first two axes, spread as `run_tiles` does.
+
+    For what is done value by value: a block of an array and of all others of its shape is `array[block]`.
+    """
+    count = -(-array.nbytes // BLOCK_BYTES)
+    if count <= 1:
+        task((Ellipsis,))
+        return
+    rows, columns = (array.shape + (1,))[:2]
+    row_step = max(1, rows // count)
+    column_step = max(1, columns * rows // count) if rows < count else columns
+    run_tiles(
+        array,
+        task,
+        [
+            ((slice(r, r + row_step), slice(c, c + column_step))[: array.ndim],)
+            for r in range(0, rows, row_step)
+            for c in range(0, columns, column_step)
+        ],
+    )

@@ -37,6 +37,31 @@ class Preprocessing:
     def as_dict(self):
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values, source):
+        """What `as_dict` gave, and None for None. Raises ValueError, naming `source`, for anything else."""
+        if values is None:
+            return None
+        try:
+            made = cls(values["order"], tuple(map(float, values["mean"])), tuple(map(float, values["scale"])))
+            if (
+                made.order in ("RGB", "BGR")
+                and len(made.mean) == len(made.scale) == 3
+                and set(values) == set(asdict(made))
+            ):
+                return made
+        except (TypeError, KeyError, ValueError):
+            pass
+        raise ValueError(f"{source}: expected a preprocessing (order, mean, scale), got {str(values)[:80]!r}")
+
+
+# What the usual weights of other libraries were trained with.
+CAFFE = Preprocessing("BGR", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
+TORCHVISION = Preprocessing(
+    "RGB", (255 * 0.485, 255 * 0.456, 255 * 0.406), (1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225))
+)
+LITE0 = Preprocessing("RGB", (127.0, 127.0, 127.0), (1 / 128, 1 / 128, 1 / 128))
+
 
 def resize(image, label, size):
     """Both to size (height, width): the photograph smoothly, the labels by nearest neighbour."""

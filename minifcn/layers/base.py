@@ -58,6 +58,10 @@ class Layer:
             prefix + key: (layer, key) for prefix, layer in self._walk() for key in getattr(layer, "buffer_names", ())
         }
 
+    def layers_of(self, kind):
+        """All layers of one kind in this tree."""
+        return [layer for _, layer in self._walk() if isinstance(layer, kind)]
+
     def name_all(self):
         """Tell every layer its dotted name, for error messages. A network calls it once it is complete."""
         for prefix, layer in self._walk():

@@ -4,6 +4,7 @@ import numpy as np
 
 from .. import ops
 from ..backend import to_device
+from ..ops.window import same_pads
 from .base import Leaf, Parameter
 from .init import bilinear, bilinear_line, he_normal, zeros
 
@@ -12,7 +13,8 @@ class Conv2d(Leaf):
     """A convolution of `outputs` kernels with bias. Weights (outputs, inputs/groups, kh, kw) start He-normal.
 
     Biases follow the published solver: twice the learning rate and no decay. zero=True starts from zero instead
-    (score layers). kernel, stride, pad, dilation, groups as in ops.conv2d_forward.
+    (score layers). kernel, stride, pad, dilation, groups as in ops.conv2d_forward; pad may also be "same", TensorFlow's
+    padding, which depends on the input's size.
     """
 
     def __init__(self, inputs, outputs, kernel, rng, *, stride=1, pad=0, dilation=1, groups=1, bias=True, zero=False):
@@ -22,8 +24,23 @@ class Conv2d(Leaf):
         self.weight = Parameter(zeros(shape) if zero else he_normal(shape, rng))
         self.bias = Parameter(zeros((outputs,)), lr_mult=2.0, decay_mult=0.0) if bias else None
 
+    @classmethod
+    def of(cls, weight, bias=None, *, stride=1, pad=0, dilation=1, groups=1):
+        """A convolution with Parameters that are there already."""
+        layer = cls.__new__(cls)
+        layer.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
+        layer.weight, layer.bias = weight, bias
+        return layer
+
     def run(self, x, train):
-        return ops.conv2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings)
+        settings = {**self.settings, "pad": self.pad_for(x.shape[2:])}
+        return ops.conv2d_forward(x, self.weight.value, self.bias and self.bias.value, **settings)
+
+    def pad_for(self, size):
+        """The padding of an input of `size` (height, width): as given, or worked out where it was given as "same"."""
+        if self.settings["pad"] != "same":
+            return self.settings["pad"]
+        return same_pads(size, self.weight.value.shape[2:], self.settings["stride"], self.settings["dilation"])
 
     def run_backward(self, dy, cache):
         dx, dw, db = ops.conv2d_backward(dy, cache)
@@ -113,6 +130,16 @@ class ReLU(Leaf):
         return ops.relu_backward(dy, cache)
 
 
+class ReLU6(Leaf):
+    """y = min(max(x, 0), 6)."""
+
+    def run(self, x, train):
+        return ops.relu6_forward(x)
+
+    def run_backward(self, dy, cache):
+        return ops.relu6_backward(dy, cache)
+
+
 class Dropout(Leaf):
     """Drops each value with probability p while training; rng, a numpy.random.Generator, is its own."""
 
@@ -160,6 +187,39 @@ class AvgPool2d(Leaf):
         return ops.avg_pool2d_backward(dy, cache)
 
 
+class AdaptiveAvgPool2d(Leaf):
+    """The means of `size` (height, width) parts of a map, whatever its size."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def run(self, x, train):
+        return ops.adaptive_avg_pool2d_forward(x, self.size)
+
+    def run_backward(self, dy, cache):
+        return ops.adaptive_avg_pool2d_backward(dy, cache)
+
+
+class GlobalAvgPool(Leaf):
+    """The mean of each map: (N, C, H, W) -> (N, C)."""
+
+    def run(self, x, train):
+        return ops.global_avg_pool_forward(x)
+
+    def run_backward(self, dy, cache):
+        return ops.global_avg_pool_backward(dy, cache)
+
+
+class Flatten(Leaf):
+    """(N, C, H, W) -> (N, C·H·W), channel by channel, row by row."""
+
+    def run(self, x, train):
+        return x.reshape(len(x), -1), x.shape
+
+    def run_backward(self, dy, cache):
+        return dy.reshape(cache)
+
+
 class LRN(Leaf):
     """Local response normalisation across channels; size, alpha, beta, k as in ops.lrn_forward."""
 
@@ -174,12 +234,16 @@ class LRN(Leaf):
 
 
 class BatchNorm2d(Leaf):
-    """Batch normalisation by channel: the batch's statistics while training, the running ones otherwise."""
+    """Batch normalisation by channel: the batch's statistics while training, the running ones otherwise.
+
+    With `frozen` the running statistics, a pretrained network's, serve in training too and stay as they are; gamma and
+    beta are learned all the same. Small batches are too small a sample to replace them.
+    """
 
     buffer_names = ("running_mean", "running_var")
 
-    def __init__(self, channels, *, eps=1e-5, momentum=0.1):
-        self.eps, self.momentum = eps, momentum
+    def __init__(self, channels, *, eps=1e-5, momentum=0.1, frozen=False):
+        self.eps, self.momentum, self.frozen = eps, momentum, frozen
         self.gamma = Parameter(np.ones(channels, np.float32), decay_mult=0.0)
         self.beta = Parameter(zeros((channels,)), decay_mult=0.0)
         self.running_mean = to_device(zeros((channels,)))
@@ -194,7 +258,7 @@ class BatchNorm2d(Leaf):
             self.running_var,
             eps=self.eps,
             momentum=self.momentum,
-            train=train,
+            train=train and not self.frozen,
         )
         self.running_mean, self.running_var = cache.running_mean, cache.running_var
         return y, cache

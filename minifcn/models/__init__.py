@@ -1,70 +1,45 @@
 """The networks."""
 
-import numpy as np
-
-from ..data.transforms import Preprocessing
-from . import alignment
+from . import alignment, surgery
+from .alexnet import alexnet, alexnet_torchvision
+from .build import ALIGNMENTS, BACKBONES, CLASSIFIERS, UPSAMPLING, fcn
+from .classifier import Classifier
+from .efficientnet_lite0 import efficientnet_lite0
+from .explain import explain
 from .fcn import FCN, VARIANTS
-from .mini import mini
 from .vgg import VGG, vgg16
 
-__all__ = ["ALIGNMENTS", "BACKBONES", "FCN", "UPSAMPLING", "VARIANTS", "VGG", "alignment", "fcn"]
+__all__ = [
+    "ALIGNMENTS",
+    "BACKBONES",
+    "CLASSIFIERS",
+    "FCN",
+    "UPSAMPLING",
+    "VARIANTS",
+    "VGG",
+    "Classifier",
+    "alexnet",
+    "alexnet_torchvision",
+    "alignment",
+    "efficientnet_lite0",
+    "explain",
+    "fcn",
+    "from_config",
+    "surgery",
+    "vgg16",
+]
 
-BACKBONES = {"mini": mini, "vgg16": vgg16}
-ALIGNMENTS = ("paper", "same")
-UPSAMPLING = ("frozen", "learned")
 
+def from_config(config):
+    """The network that a `config` describes: an FCN, a classifier, or the heat-map network made of one.
 
-def fcn(
-    variant="8s",
-    backbone="mini",
-    num_classes=21,
-    alignment="paper",
-    at_once=False,
-    seed=0,
-    *,
-    upsampling="frozen",
-    width=None,
-):
-    """A fully convolutional network with freshly drawn weights.
-
-    variant: "32s", "16s" or "8s". backbone: "mini" or "vgg16"; width: mini's number of channels in its first group.
-    alignment: "paper" pads the image by 100 and crops the result; "same" wastes nothing. at_once: scale the skips, to
-    train 8s without the stages before it. upsampling: "frozen" bilinear kernels, or "learned" ones that start so.
-    The network's `config` holds these arguments: fcn(**config) builds its like. Raises ValueError for an unknown name.
+    Raises ValueError or TypeError for what describes none.
     """
-    for what, value, known in (
-        ("variant", variant, VARIANTS),
-        ("backbone", backbone, tuple(BACKBONES)),
-        ("alignment", alignment, ALIGNMENTS),
-        ("upsampling", upsampling, UPSAMPLING),
-    ):
-        if value not in known:
-            raise ValueError(f"fcn: {what}: expected one of {', '.join(known)}; got {value!r}")
-    if num_classes < 1:
-        raise ValueError(f"fcn: num_classes: expected at least 1, got {num_classes}")
-    if width is not None and backbone != "mini":
-        raise ValueError(f"fcn: width: only the mini backbone has one, not {backbone}")
-    rng = np.random.default_rng(seed)
-    options = {} if width is None else {"width": width}
-    network = FCN(
-        BACKBONES[backbone](alignment, rng, **options),
-        variant,
-        num_classes,
-        alignment,
-        at_once=at_once,
-        upsampling=upsampling,
-        rng=rng,
-    )
-    network.config = {
-        "variant": variant,
-        "backbone": backbone,
-        "num_classes": num_classes,
-        "alignment": alignment,
-        "at_once": at_once,
-        "seed": seed,
-        "upsampling": upsampling,
-        "width": width,
-    }
-    network.preprocessing = Preprocessing()
-    return network
+    options = dict(config)
+    if "variant" in options:
+        return fcn(**options)
+    name, convolutional = options.pop("network", None), options.pop("convolutional", False)
+    if name not in CLASSIFIERS:
+        raise ValueError(f"expected a network out of {', '.join(CLASSIFIERS)}, got {name!r}")
+    network = CLASSIFIERS[name](**options)
+    return surgery.convolutionalize(network) if convolutional else network

@@ -9,6 +9,9 @@ pixels, pixel centres at whole numbers) belong to position a·u + b in its outpu
 
 with k the extent of the (dilated) kernel. Layers in a row compose. Two branches that are to be added must have equal
 maps; the crop that makes them equal is the difference of their b. Fractions keep it exact.
+
+An enlargement by s of kernel 2s (even) puts its values between those of kernel 2s − 1 (odd). Only one of the two lies on
+the other branch's grid with a whole crop; that is why the published FCN-AlexNet has a kernel of 63 where the VGG ones have 64.
 """
 
 from fractions import Fraction
@@ -16,6 +19,7 @@ from typing import NamedTuple
 
 from .. import layers
 from ..ops.window import pads, pair
+from .efficientnet_lite0 import InvertedResidual
 
 
 class Affine(NamedTuple):
@@ -30,16 +34,19 @@ class Affine(NamedTuple):
 
 
 IDENTITY = Affine(Fraction(1), Fraction(0))
-_UNMOVED = (layers.ReLU, layers.Dropout, layers.LRN, layers.BatchNorm2d, layers.PadToMultiple)
+_UNMOVED = (layers.ReLU, layers.ReLU6, layers.Dropout, layers.LRN, layers.BatchNorm2d, layers.PadToMultiple)
 
 
 def affine_of(layer):
     """The coordinate map of one layer, or of a chain of them, along the height (width is alike in square settings).
 
+    A convolution padded "same" is taken to see an input whose size is a multiple of its stride.
     Raises TypeError for a layer that has no single map.
     """
     if isinstance(layer, layers.Sequential):
         return affine_of_chain(layer.layers.values())
+    if isinstance(layer, InvertedResidual):
+        return affine_of(layer.branch)
     if isinstance(layer, _UNMOVED):
         return IDENTITY
     if isinstance(layer, layers.Crop):
@@ -54,7 +61,10 @@ def affine_of(layer):
         raise TypeError(f"alignment: a {type(layer).__name__} has no coordinate map")
     stride = pair("stride", layer.settings["stride"])[0]
     dilation = pair("dilation", layer.settings.get("dilation", 1))[0]
-    pad = pads(layer.settings["pad"])[0][0]
+    pad = layer.settings["pad"]
+    if pad == "same":
+        pad = layer.pad_for((stride * kernel, stride * kernel))
+    pad = pads(pad)[0][0]
     centre = Fraction(dilation * (kernel - 1), 2)  # from a window's first tap to its middle
     if isinstance(layer, layers.ConvTranspose2d | layers.Upsample):
         return Affine(Fraction(stride), centre - pad)
@@ -67,6 +77,22 @@ def affine_of_chain(chain):
     for layer in chain:
         total = total.then(affine_of(layer))
     return total
+
+
+def enlarged(at, factor, kernel):
+    """The coordinate map `at`, followed by a transposed convolution without padding."""
+    return at.then(Affine(Fraction(factor), Fraction(kernel - 1, 2)))
+
+
+def enlarging_kernel(factor, at, target):
+    """The bilinear kernel's size, 2·factor or 2·factor − 1, that takes maps with coordinates `at` onto the grid of `target`.
+
+    Raises ValueError if neither does.
+    """
+    for kernel in (2 * factor, 2 * factor - 1):
+        if (enlarged(at, factor, kernel).b - target.b).denominator == 1:
+            return kernel
+    raise ValueError(f"alignment: no enlargement by {factor} takes offset {at.b} to a whole distance from {target.b}")
 
 
 def crop_offset(larger, target):

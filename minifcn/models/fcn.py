@@ -18,41 +18,41 @@ class FCN(layers.Layer):
     """
 
     def __init__(self, backbone, variant, num_classes, alignment, *, at_once=False, upsampling="frozen", rng):
-        same = alignment == "same"
-
         def score(tap):
             return layers.Conv2d(backbone.taps[tap][1], num_classes, 1, rng, zero=True)
 
-        def enlarge(factor):
-            window = {"kernel": 2 * factor, "pad": factor // 2 if same else 0}
+        def enlarge(factor, at, target):
+            """An enlargement of maps at coordinates `at`, and the coordinates after it: those of `target`, if "same"."""
+            kernel = align.enlarging_kernel(factor, at, target)
+            at, pad = align.enlarged(at, factor, kernel), 0
+            if alignment == "same":  # cut to exactly `factor` times the size, lying on the target
+                before = align.crop_offset(at, target)
+                at, pad = target, ((before, kernel - factor - before),) * 2
             if upsampling == "learned":
-                return layers.LearnedUpsample(num_classes, factor, **window)
-            return layers.Upsample(factor, **window)
+                return layers.LearnedUpsample(num_classes, factor, kernel=kernel, pad=pad), at
+            return layers.Upsample(factor, kernel=kernel, pad=pad), at
 
         self.variant = variant
         self.num_classes = num_classes
         self.backbone = backbone
         # The published at-once training scales the skips' inputs, which start out much larger than fc7's.
         self.pool4_scale, self.pool3_scale = (0.01, 0.0001) if at_once else (1.0, 1.0)
-        self.pad_input = layers.PadToMultiple(backbone.stride if same else 1)
+        self.pad_input = layers.PadToMultiple(backbone.stride if alignment == "same" else 1)
         self.score_fr = score("fc7")
-        at = align.affine_of_chain([*backbone.up_to("fc7"), self.score_fr])
+        pool3, pool4, at = (align.affine_of_chain(backbone.up_to(tap)) for tap in ("pool3", "pool4", "fc7"))
         if variant == "32s":
-            self.upscore = enlarge(32)
+            self.upscore, at = enlarge(32, at, align.IDENTITY)
         else:
-            self.upscore2 = enlarge(2)
-            at = at.then(align.affine_of(self.upscore2))
+            self.upscore2, at = enlarge(2, at, pool4)
             self.score_pool4 = score("pool4")
-            self.crop_pool4 = layers.Crop(align.crop_offset(align.affine_of_chain(backbone.up_to("pool4")), at))
+            self.crop_pool4 = layers.Crop(align.crop_offset(pool4, at))
             if variant == "16s":
-                self.upscore16 = enlarge(16)
+                self.upscore16, at = enlarge(16, at, align.IDENTITY)
             else:
-                self.upscore_pool4 = enlarge(2)
-                at = at.then(align.affine_of(self.upscore_pool4))
+                self.upscore_pool4, at = enlarge(2, at, pool3)
                 self.score_pool3 = score("pool3")
-                self.crop_pool3 = layers.Crop(align.crop_offset(align.affine_of_chain(backbone.up_to("pool3")), at))
-                self.upscore8 = enlarge(8)
-        at = at.then(align.affine_of(self._enlarge))
+                self.crop_pool3 = layers.Crop(align.crop_offset(pool3, at))
+                self.upscore8, at = enlarge(8, at, align.IDENTITY)
         self.crop = layers.Crop(align.crop_offset(at, align.IDENTITY))
         self.name_all()
 

@@ -13,14 +13,27 @@ from .pointwise import (
     dropout_forward,
     linear_backward,
     linear_forward,
+    relu6_backward,
+    relu6_forward,
     relu_backward,
     relu_forward,
 )
-from .pool import avg_pool2d_backward, avg_pool2d_forward, max_pool2d_backward, max_pool2d_forward
+from .pool import (
+    adaptive_avg_pool2d_backward,
+    adaptive_avg_pool2d_forward,
+    avg_pool2d_backward,
+    avg_pool2d_forward,
+    global_avg_pool_backward,
+    global_avg_pool_forward,
+    max_pool2d_backward,
+    max_pool2d_forward,
+)
 from .shapes import crop_backward, crop_forward, pad_backward, pad_forward
 from .upsample import upsample_backward, upsample_forward
 
 __all__ = [
+    "adaptive_avg_pool2d_backward",
+    "adaptive_avg_pool2d_forward",
     "avg_pool2d_backward",
     "avg_pool2d_forward",
     "batch_norm_backward",
@@ -34,6 +47,8 @@ __all__ = [
     "crop_forward",
     "dropout_backward",
     "dropout_forward",
+    "global_avg_pool_backward",
+    "global_avg_pool_forward",
     "linear_backward",
     "linear_forward",
     "lrn_backward",
@@ -42,6 +57,8 @@ __all__ = [
     "max_pool2d_forward",
     "pad_backward",
     "pad_forward",
+    "relu6_backward",
+    "relu6_forward",
     "relu_backward",
     "relu_forward",
     "softmax_cross_entropy_backward",

@@ -22,7 +22,7 @@ def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1):
     if b is not None:
         require_shape(op, "a bias", b, w.shape[:1])
     geometry = window(op, w.shape[2:], stride, pad, dilation, groups, x.shape[2:])
-    y = choose(geometry).forward(x, w, geometry)
+    y = choose(geometry, w.shape).forward(x, w, geometry)
     if b is not None:
         y += b[:, None, None]
     return y, (x, w, b is not None, geometry)
@@ -35,7 +35,7 @@ def conv2d_backward(dy, cache, *, weights=True):
     """
     x, w, has_bias, geometry = cache
     require_shape("conv2d backward", "dy", dy, (x.shape[0], w.shape[0]) + geometry.output_size)
-    algorithm = choose(geometry)
+    algorithm = choose(geometry, w.shape)
     dx = algorithm.input_gradient(dy, w, geometry)
     dw = algorithm.weight_gradient(x, dy, geometry) if weights else None
     db = dy.sum(axis=(0, 2, 3)) if weights and has_bias else None

@@ -34,7 +34,7 @@ def conv_transpose2d_forward(x, w, b=None, *, stride=1, pad=0, output_pad=0, dil
     if min(size) < 1:
         raise ValueError(f"{op}: pad {pad} leaves nothing of an input of {x.shape[2:]}")
     adjoint = Window(kernel, stride, pad, dilation, groups, input_size=size, output_size=x.shape[2:])
-    y = choose(adjoint).input_gradient(x, w, adjoint)
+    y = choose(adjoint, w.shape).input_gradient(x, w, adjoint)
     if b is not None:
         require_shape(op, "a bias", b, (w.shape[1] * groups,))
         y += b[:, None, None]
@@ -48,7 +48,7 @@ def conv_transpose2d_backward(dy, cache, *, weights=True):
     """
     x, w, has_bias, adjoint = cache
     require_shape("conv_transpose2d backward", "dy", dy, (x.shape[0], w.shape[1] * adjoint.groups) + adjoint.input_size)
-    algorithm = choose(adjoint)
+    algorithm = choose(adjoint, w.shape)
     dx = algorithm.forward(dy, w, adjoint)
     dw = algorithm.weight_gradient(dy, x, adjoint) if weights else None
     db = dy.sum(axis=(0, 2, 3)) if weights and has_bias else None

@@ -1,6 +1,6 @@
 """Softmax cross-entropy, pixel by pixel, with an ignored label."""
 
-from ..backend import array_module
+from ..backend import BLOCK_BYTES, array_module, run_tiles
 from .window import require_same_dtype, require_shape
 
 
@@ -32,16 +32,23 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
         )
     # The ignored label is replaced before any gather: an index of 255 would wrap around silently on a GPU.
     index = xp.where(counted, labels, 0).astype("int64")
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    probabilities = xp.exp(shifted)
-    total = probabilities.sum(axis=1, keepdims=True)
-    probabilities /= total
-    log_likelihood = xp.take_along_axis(shifted, index[:, None], axis=1)[:, 0] - xp.log(total[:, 0])
     ones = xp.ones(index.shape, logits.dtype) if weight is None else weight[index]
     share = xp.where(counted, ones, xp.zeros_like(ones))
     if reduction == "mean":
         share /= xp.maximum(share.sum(), xp.finfo(logits.dtype).tiny)
-    loss = xp.where(counted, -log_likelihood * share, xp.zeros_like(share))
+    probabilities = xp.empty(logits.shape, logits.dtype)
+    loss = xp.empty(index.shape, logits.dtype)
+
+    def tile(part):
+        some = _of(logits, part)
+        shifted = some - some.max(axis=1, keepdims=True)
+        p = xp.exp(shifted)
+        total = p.sum(axis=1, keepdims=True)
+        xp.divide(p, total, out=_of(probabilities, part))
+        log_likelihood = xp.take_along_axis(shifted, index[part][:, None], axis=1)[:, 0] - xp.log(total[:, 0])
+        loss[part] = xp.where(counted[part], -log_likelihood * share[part], xp.zeros_like(log_likelihood))
+
+    run_tiles(logits, tile, _tiles(logits))
     if reduction != "none":
         loss = xp.asarray(loss.sum())
     return loss, (probabilities, index, share)
@@ -52,5 +59,27 @@ def softmax_cross_entropy_backward(dloss, cache):
     probabilities, index, share = cache
     xp = array_module(probabilities)
     classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
-    one_hot = (index[:, None] == classes).astype(probabilities.dtype)
-    return (probabilities - one_hot) * (share * dloss)[:, None]
+    share = share * dloss
+    dlogits = xp.empty_like(probabilities)
+
+    def tile(part):
+        one_hot = (index[part][:, None] == classes).astype(probabilities.dtype)
+        xp.subtract(_of(probabilities, part), one_hot, out=one_hot)
+        xp.multiply(one_hot, share[part][:, None], out=_of(dlogits, part))
+
+    run_tiles(probabilities, tile, _tiles(probabilities))
+    return dlogits
+
+
+def _of(array, part):
+    """The part of (N, C, ...) that belongs to the pixels `part` of (N, ...)."""
+    return array[(part[0], slice(None)) + part[1:]]
+
+
+def _tiles(logits):
+    """Cut the pixels (N, ...) into parts (images,) or (images, rows) whose logits stay in a core's cache."""
+    n, *rest = logits.shape
+    if len(rest) == 1:
+        return [((slice(0, n),),)]
+    step = max(1, BLOCK_BYTES // max(1, logits.nbytes // max(1, n * rest[1])))
+    return [((slice(i, i + 1), slice(r, r + step)),) for i in range(n) for r in range(0, rest[1], step)]

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..backend import array_module
+from ..backend import BLOCK_BYTES, array_module, run_tiles
 from .window import require_nchw, require_same_dtype, require_shape
 
 
@@ -41,8 +41,9 @@ def _sum_channels(x, before, after):
 class BatchNormCache(NamedTuple):
     """What backward needs, and the running statistics that this batch leads to (shape (C,); unchanged without `train`)."""
 
-    normalized: object
+    x: object
     gamma: object
+    mean: object
     inverse_std: object
     train: bool
     running_mean: object
@@ -52,28 +53,37 @@ class BatchNormCache(NamedTuple):
 def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, momentum=0.1, train=False):
     """y = γ · (x − mean) / √(var + eps) + β, by channel.   x, y (N, C, H, W); gamma, beta, running_mean, running_var (C,)
 
-    With `train` mean and variance are the batch's, else the running ones. The cache's running_mean and running_var are
-    (1 − momentum)·old + momentum·batch (the variance unbiased); the arguments are left as they are. Ioffe, Szegedy, 2015.
+    With `train` mean and variance are the batch's, else the running ones ("frozen" when done while training). The cache's
+    running_mean and running_var are (1 − momentum)·old + momentum·batch (the variance unbiased); the arguments are left
+    as they are. Ioffe, Szegedy, 2015.
     """
     op = "batch_norm"
     require_same_dtype(op, x, gamma, beta, running_mean, running_var)
     require_nchw(op, x)
     for array in (gamma, beta, running_mean, running_var):
         require_shape(op, "one value per channel", array, x.shape[1:2])
-    mean = x.mean(axis=(0, 2, 3)) if train else running_mean
-    normalized = x - _wide(mean)
-    var = running_var
+    xp = array_module(x)
+    y = xp.empty_like(x)
+    mean, var = (running_mean.copy(), running_var.copy()) if not train else (xp.empty_like(beta), xp.empty_like(beta))
+    inverse_std = xp.empty_like(beta)
+
+    def channels(some):
+        centred = x[:, some]
+        if train:
+            mean[some] = centred.mean(axis=(0, 2, 3))
+        centred = centred - _wide(mean[some])
+        if train:
+            var[some] = xp.einsum("nchw,nchw->c", centred, centred) / (x.size // x.shape[1])
+        inverse_std[some] = 1 / xp.sqrt(var[some] + eps)
+        centred *= _wide(gamma[some] * inverse_std[some])
+        xp.add(centred, _wide(beta[some]), out=y[:, some])
+
+    run_tiles(x, channels, _channel_tiles(x))
     if train:
         count = x.size // x.shape[1]
-        var = (normalized * normalized).mean(axis=(0, 2, 3))
-        unbiased = var * (count / max(count - 1, 1))
         running_mean = (1 - momentum) * running_mean + momentum * mean
-        running_var = (1 - momentum) * running_var + momentum * unbiased
-    inverse_std = 1 / array_module(x).sqrt(var + eps)
-    normalized *= _wide(inverse_std)
-    y = _wide(gamma) * normalized
-    y += _wide(beta)
-    return y, BatchNormCache(normalized, gamma, inverse_std, train, running_mean, running_var)
+        running_var = (1 - momentum) * running_var + momentum * (var * (count / max(count - 1, 1)))
+    return y, BatchNormCache(x, gamma, mean, inverse_std, train, running_mean, running_var)
 
 
 def batch_norm_backward(dy, cache):
@@ -82,14 +92,34 @@ def batch_norm_backward(dy, cache):
     With z the normalised x and g = γ·dy:  dx = (g − mean(g) − z · mean(g·z)) / std where the batch made its own
     statistics, and g / std where the running ones were used as constants.
     """
-    z = cache.normalized
-    require_shape("batch_norm backward", "dy", dy, z.shape)
-    dgamma, dbeta = (dy * z).sum(axis=(0, 2, 3)), dy.sum(axis=(0, 2, 3))
-    scale = _wide(cache.gamma * cache.inverse_std)
-    if not cache.train:
-        return dy * scale, dgamma, dbeta
-    count = z.size // z.shape[1]
-    return scale * (dy - _wide(dbeta) / count - z * _wide(dgamma) / count), dgamma, dbeta
+    x = cache.x
+    require_shape("batch_norm backward", "dy", dy, x.shape)
+    xp = array_module(dy)
+    dx, dgamma, dbeta = xp.empty_like(dy), xp.empty_like(cache.gamma), xp.empty_like(cache.gamma)
+    count = x.size // x.shape[1]
+
+    def channels(some):
+        d, std = dy[:, some], cache.inverse_std[some]
+        z = x[:, some] - _wide(cache.mean[some])
+        z *= _wide(std)
+        dgamma[some] = xp.einsum("nchw,nchw->c", d, z)
+        dbeta[some] = d.sum(axis=(0, 2, 3))
+        scale = _wide(cache.gamma[some] * std)
+        if not cache.train:
+            xp.multiply(d, scale, out=dx[:, some])
+            return
+        z *= _wide(dgamma[some]) / count
+        z += _wide(dbeta[some]) / count
+        xp.multiply(d - z, scale, out=dx[:, some])
+
+    run_tiles(dy, channels, _channel_tiles(x))
+    return dx, dgamma, dbeta
+
+
+def _channel_tiles(x):
+    """Cut the channels into tiles that stay in a core's cache through the steps above, each channel being a matter of its own."""
+    step = max(1, BLOCK_BYTES // (x.nbytes // x.shape[1]))
+    return [(slice(c, c + step),) for c in range(0, x.shape[1], step)]
 
 
 def _wide(v):

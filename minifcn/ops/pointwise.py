@@ -1,13 +1,15 @@
-"""Operations on single values or single vectors: ReLU, dropout, linear."""
+"""Operations on single values or single vectors: ReLU, ReLU6, dropout, linear."""
 
-from ..backend import array_module, to_device_of
+from ..backend import array_module, run_blocks, to_device_of
 from .window import require_same_dtype, require_shape
 
 
 def relu_forward(x, *, out=None):
     """y = max(x, 0).   x, y: any shape. out: an array to write y to (x itself, if nobody needs x any more)."""
     require_same_dtype("relu", x)
-    y = array_module(x).maximum(x, 0, out=out)
+    xp = array_module(x)
+    y = xp.empty_like(x) if out is None else out
+    run_blocks(x, lambda block: xp.maximum(x[block], 0, out=y[block]))
     return y, y  # where y > 0 is all that backward needs
 
 
@@ -15,7 +17,29 @@ def relu_backward(dy, cache):
     """dx = dy where the forward let x through; at x = 0 the gradient is 0."""
     y = cache
     require_shape("relu backward", "dy", dy, y.shape)
-    return dy * (y > 0)
+    xp = array_module(dy)
+    dx = xp.empty_like(dy)
+    run_blocks(dy, lambda block: xp.multiply(dy[block], y[block] > 0, out=dx[block]))
+    return dx
+
+
+def relu6_forward(x):
+    """y = min(max(x, 0), 6).   x, y: any shape. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010."""
+    require_same_dtype("relu6", x)
+    xp = array_module(x)
+    y = xp.empty_like(x)
+    run_blocks(x, lambda block: xp.clip(x[block], 0, 6, out=y[block]))
+    return y, y  # where 0 < y < 6 is all that backward needs
+
+
+def relu6_backward(dy, cache):
+    """dx = dy where the forward let x through unchanged; at x = 0 and x = 6 the gradient is 0."""
+    y = cache
+    require_shape("relu6 backward", "dy", dy, y.shape)
+    xp = array_module(dy)
+    dx = xp.empty_like(dy)
+    run_blocks(dy, lambda block: xp.multiply(dy[block], (y[block] > 0) & (y[block] < 6), out=dx[block]))
+    return dx
 
 
 def dropout_forward(x, p, rng, train):

@@ -1,6 +1,8 @@
-"""Max and average pooling, with floor or ceil rounding, padding and overlapping windows."""
+"""Max and average pooling, with floor or ceil rounding, padding and overlapping windows; and averages over parts of a map or all of it."""
 
-from ..backend import array_module
+import numpy as np
+
+from ..backend import array_module, to_device_of
 from .window import Band, Window, pads, pair, require_nchw, require_same_dtype, require_shape, tap_views
 
 
@@ -11,7 +13,9 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
     the window. ceil_mode keeps a last window that only partly fits, as long as it starts inside the image or the padding before it.
     Raises ValueError for sizes that do not fit.
     """
-    where = _pool_window("max_pool2d", x, kernel, stride, pad, dilation, ceil_mode)
+    require_same_dtype("max_pool2d", x)
+    require_nchw("max_pool2d", x)
+    where = pool_window("max_pool2d", x.shape[2:], kernel, stride, pad, dilation, ceil_mode)
     xp = array_module(x)
     rows = slice(0, where.output_size[0])
     band = Band(where, rows).read(x, fill=-xp.inf)
@@ -45,7 +49,9 @@ def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_
     Arguments as in max_pool2d_forward. With count_include_pad the zeros of the padding count as values; what a window of
     ceil_mode covers beyond the padding never does. Raises ValueError for sizes that do not fit.
     """
-    where = _pool_window("avg_pool2d", x, kernel, stride, pad, 1, ceil_mode)
+    require_same_dtype("avg_pool2d", x)
+    require_nchw("avg_pool2d", x)
+    where = pool_window("avg_pool2d", x.shape[2:], kernel, stride, pad, 1, ceil_mode)
     xp = array_module(x)
     rows = slice(0, where.output_size[0])
     band = Band(where, rows).read(x)
@@ -71,6 +77,53 @@ def avg_pool2d_backward(dy, cache):
     return _place(whole, band, where)
 
 
+def adaptive_avg_pool2d_forward(x, size):
+    """y = the mean of each of `size` (height, width) parts that the map is cut into.   x (N, C, H, W) -> y (N, C, *size)
+
+    Part i of n covers the positions ⌊i·H/n⌋ … ⌈(i + 1)·H/n⌉ − 1, as in PyTorch, so parts may share a row; y = A x Bᵀ with
+    the shares as matrices A (height, H) and B (width, W). size: integer or pair.
+    """
+    require_same_dtype("adaptive_avg_pool2d", x)
+    require_nchw("adaptive_avg_pool2d", x)
+    a, b = (
+        to_device_of(x, _shares(have, want).astype(str(x.dtype)))
+        for have, want in zip(x.shape[2:], pair("size", size), strict=True)
+    )
+    return array_module(x).matmul(a @ x, b.T), (a, b)
+
+
+def adaptive_avg_pool2d_backward(dy, cache):
+    """dx = Aᵀ dy B.   dy (N, C, *size) -> dx (N, C, H, W)"""
+    a, b = cache
+    require_shape("adaptive_avg_pool2d backward", "dy", dy, dy.shape[:2] + (len(a), len(b)))
+    return array_module(dy).matmul(a.T @ dy, b)
+
+
+def global_avg_pool_forward(x):
+    """y = the mean of each map; where in the map something was, is lost here.   x (N, C, H, W) -> y (N, C)"""
+    require_same_dtype("global_avg_pool", x)
+    require_nchw("global_avg_pool", x)
+    return x.mean(axis=(2, 3)), x.shape
+
+
+def global_avg_pool_backward(dy, cache):
+    """dx: every pixel gets an equal share of its map's dy.   dy (N, C) -> dx (N, C, H, W)"""
+    shape = cache
+    require_shape("global_avg_pool backward", "dy", dy, shape[:2])
+    dx = array_module(dy).empty(shape, dy.dtype)
+    dx[...] = (dy / (shape[2] * shape[3]))[:, :, None, None]
+    return dx
+
+
+def _shares(size, parts):
+    """The matrix (parts, size) whose row i averages part i."""
+    shares = np.zeros((parts, size))
+    for i in range(parts):
+        first, end = i * size // parts, -(-(i + 1) * size // parts)
+        shares[i, first:end] = 1 / (end - first)
+    return shares
+
+
 def _place(whole, band, where):
     """A band of gradients, cut to the image; rows that no window reached have gradient zero."""
     if whole.size == where.input_size:
@@ -88,23 +141,22 @@ def _counts(where, axis, include_pad):
     return [min(start + extent, high) - max(start, low) for start in starts]
 
 
-def _pool_window(op, x, kernel, stride, pad, dilation, ceil_mode):
-    require_same_dtype(op, x)
-    require_nchw(op, x)
+def pool_window(op, size, kernel, stride, pad, dilation, ceil_mode):
+    """The Window of a pooling over maps of `size` (height, width). Raises ValueError if nothing fits."""
     kernel, pad, dilation = pair("kernel", kernel), pads(pad), pair("dilation", dilation)
     stride = kernel if stride is None else pair("stride", stride)
     output_size = []
-    for size, k, s, (before, after), d in zip(x.shape[2:], kernel, stride, pad, dilation, strict=True):
+    for n, k, s, (before, after), d in zip(size, kernel, stride, pad, dilation, strict=True):
         extent = d * (k - 1) + 1
         if max(before, after) > extent // 2:
             raise ValueError(
                 f"{op}: pad {pad} is more than half of the window {kernel}, so a window could see no pixel"
             )
-        room = size + before + after - extent
+        room = n + before + after - extent
         count = (-(-room // s) if ceil_mode else room // s) + 1
-        if ceil_mode and (count - 1) * s >= size + before:  # the last window would start in the padding behind
+        if ceil_mode and (count - 1) * s >= n + before:  # the last window would start in the padding behind
             count -= 1
         if count < 1:
-            raise ValueError(f"{op}: a {kernel} window does not fit into an input of {x.shape[2:]} padded by {pad}")
+            raise ValueError(f"{op}: a {kernel} window does not fit into an input of {tuple(size)} padded by {pad}")
         output_size.append(count)
-    return Window(kernel, stride, pad, dilation, 1, x.shape[2:], tuple(output_size))
+    return Window(kernel, stride, pad, dilation, 1, tuple(size), tuple(output_size))

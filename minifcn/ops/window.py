@@ -21,6 +21,20 @@ def pads(value):
     return pair("pad", both[0], least=0), pair("pad", both[1], least=0)
 
 
+def same_pads(size, kernel, stride, dilation=1):
+    """TensorFlow's SAME padding: ((top, bottom), (left, right)) that make an output of ⌈size / stride⌉.
+
+    size: the input's (height, width). An odd pixel goes to the bottom and to the right.
+    """
+    both = []
+    for n, k, s, d in zip(
+        size, pair("kernel", kernel), pair("stride", stride), pair("dilation", dilation), strict=True
+    ):
+        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        both.append((total // 2, total - total // 2))
+    return tuple(both)
+
+
 def require_nchw(op, x, channels=None):
     """Raise ValueError unless x is (N, C, H, W), with C as asked and nothing empty."""
     if x.ndim != 4 or 0 in x.shape:

@@ -1,8 +1,12 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped; and networks rebuilt from files."""
 
-from .. import models
+from pathlib import Path
+
+from .. import models, weights
 from ..data.transforms import Preprocessing
 from ..weights import npz
+
+IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the installed package
 
 
 def write(path, *, model, optimizer, stream, classes, config, iteration, best):
@@ -41,22 +45,56 @@ def restore(path, arrays, meta, *, model, optimizer, stream):
         optimizer.restore(npz.section(arrays, "optimizer"), meta["optimizer"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    model.preprocessing = Preprocessing.from_dict(meta.get("preprocessing"), path) or model.preprocessing
+    stream.preprocessing = model.preprocessing
     stream.restore(npz.section(arrays, "stream"), meta["stream"])
     for name, generator in model.generators().items():
         generator.bit_generator.state = meta["generators"][name]
 
 
 def load_network(path):
-    """(the FCN that a weights or checkpoint file holds, its class names). Raises ValueError or FileNotFoundError, naming the file."""
+    """(the network that a weights or checkpoint file holds, its class names). Raises ValueError or FileNotFoundError, naming the file.
+
+    The class names are None where the file does not tell them.
+    """
     arrays, meta = npz.read_archive(path)
-    if "network" not in meta or "classes" not in meta:
+    if "network" not in meta:
         raise ValueError(f"{path}: expected a trained network; the file does not say which network its weights are for")
     try:
-        model = models.fcn(**meta["network"])
+        model = models.from_config(meta["network"])
         model.load_state_dict(npz.section(arrays, "weights"))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
-    if "preprocessing" in meta:
-        values = meta["preprocessing"]
-        model.preprocessing = Preprocessing(values["order"], tuple(values["mean"]), tuple(values["scale"]))
-    return model, tuple(meta["classes"])
+    model.preprocessing = Preprocessing.from_dict(meta.get("preprocessing"), path) or model.preprocessing
+    return model, tuple(meta["classes"]) if "classes" in meta else None
+
+
+def load_segmenter(path):
+    """(the FCN that a file holds, its class names). Raises ValueError for a file that holds another network."""
+    model, classes = load_network(path)
+    if not isinstance(model, models.FCN) or classes is None:
+        raise ValueError(f"{path}: expected a trained FCN and its class names, got {type(model).__name__} weights")
+    return model, classes
+
+
+def start_from(source, model):
+    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier over whose trunk it is built.
+
+    source: "imagenet", for the installed package's weights; an .npz file of this library; or a file of another one's.
+    Raises ValueError or FileNotFoundError, naming the file, if it does not fit.
+    """
+    if source == IMAGENET:
+        weights.load_pretrained(model)
+        return
+    if Path(source).suffix != ".npz":
+        weights.load_any(source, model)
+        return
+    given, _ = load_network(source)
+    try:
+        if isinstance(given, models.FCN):
+            model.initialise_from(given)
+        else:
+            models.surgery.transplant(given, model)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    model.preprocessing = given.preprocessing

@@ -23,7 +23,9 @@ class Config:
     alignment: str = "same"
     upsampling: str = "frozen"
     at_once: bool = False
-    start: str | None = None  # weights of a coarser variant to start from
+    start: str | None = None  # a coarser variant or a classifier to start from; "imagenet": the installed package's
+    backbone_rate: float = 1.0  # the trunk's learning rate, as a multiple of lr
+    frozen_statistics: bool = False  # batch normalisation keeps the statistics that it starts with
     crop: int | None = 128  # the side of the training crops; None trains on whole images, one at a time
     batch_size: int = 6
     iterations: int = 340
@@ -51,6 +53,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name.replace('_', '-')}: expected at least 1, got {value}")
+        if not self.backbone_rate >= 0:
+            raise ValueError(f"backbone-rate: expected at least 0, got {self.backbone_rate}")
         if not self.lr > 0:
             raise ValueError(f"lr: expected a positive learning rate, got {self.lr}")
         if self.crop is None and self.batch_size != 1:

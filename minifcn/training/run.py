@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import data, models, weights
+from .. import data, layers, models, weights
 from . import checkpoint, loop
 from .config import Config
 from .optim import OPTIMIZERS
@@ -44,11 +44,13 @@ class Run:
             width=config.width,
         )
         if config.start and not resume:
-            coarser, _ = checkpoint.load_network(config.start)
-            try:
-                self.model.initialise_from(coarser)
-            except ValueError as error:
-                raise ValueError(f"{config.start}: {error}") from error
+            checkpoint.start_from(config.start, self.model)
+        for name, parameter in self.model.parameters().items():
+            if name.startswith(self.model.backbone.family + "."):
+                parameter.lr_mult *= config.backbone_rate
+        if config.frozen_statistics:
+            for layer in self.model.layers_of(layers.BatchNorm2d):
+                layer.frozen = True
         momentum = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.model.parameters(), weight_decay=config.weight_decay, **momentum

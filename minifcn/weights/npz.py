@@ -1,27 +1,28 @@
 """The library's own file format: a NumPy archive of named arrays plus one JSON text. Nothing in it is ever executed."""
 
+import hashlib
 import json
+import math
 import os
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from .checks import one_line
+
 FORMAT = "minifcn 1"
 _META = "meta.json"
-# All that NumPy, zipfile and json were seen to raise for damaged archives.
-_DAMAGE = (
-    *(ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 
 
 def write_archive(path, arrays, meta):
-    """Write arrays (by name) and meta (JSON-ready) to `path`, whole or not at all: a crash leaves the old file as it was."""
+    """Write arrays (by name) and meta (JSON-ready) to `path`, whole or not at all: a crash leaves the old file as it was.
+
+    The meta data also holds the arrays' SHA-256, which `read_archive` compares.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = np.frombuffer(json.dumps({"format": FORMAT, **meta}).encode("utf-8"), np.uint8)
+    text = np.frombuffer(json.dumps({"format": FORMAT, "sha256": _digest(arrays), **meta}).encode("utf-8"), np.uint8)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
@@ -38,21 +39,47 @@ def read_archive(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected weights or a checkpoint of minifcn (.npz)")
-    try:
+    with one_line(path, "weights or a checkpoint of minifcn (.npz)"):
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, path.stat().st_size)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise ValueError("a member that is no array")
         meta = json.loads(arrays.pop(_META).tobytes().decode("utf-8"))
         known = meta["format"]
-    except _DAMAGE as error:
-        raise ValueError(
-            f"{path}: expected weights or a checkpoint of minifcn (.npz), got something else or a damaged file "
-            f"({type(error).__name__})"
-        ) from error
     if known != FORMAT:
         raise ValueError(f"{path}: expected format {FORMAT!r}, got {known!r}")
+    if meta.pop("sha256", None) not in (None, _digest(arrays)):
+        raise ValueError(f"{path}: expected the arrays that its SHA-256 was taken of, got others")
     return arrays, meta
+
+
+def _digest(arrays):
+    """The SHA-256 of all arrays with their names, shapes and types, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(memoryview(array.reshape(-1)).cast("B"))
+    return digest.hexdigest()
+
+
+def _check_members(archive, size):
+    """Refuse what would make NumPy reserve more memory than the file has bytes, and what np.savez does not write."""
+    infos = archive.infolist()
+    if len({info.filename.removesuffix(".npy") for info in infos}) < len(infos):
+        raise ValueError("an archive with two members of one name")
+    if any(info.compress_type != zipfile.ZIP_STORED for info in infos) or sum(info.file_size for info in infos) > size:
+        raise ValueError("an archive with compressed or overlapping members")
+    for info in infos:
+        with archive.open(info) as member:
+            if np.lib.format.read_magic(member) != (1, 0):
+                raise ValueError(f"a member {info.filename!r} of an unknown version")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+            expected, found = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
+            if expected != found:
+                raise ValueError(
+                    f"a member {info.filename!r} of {found} bytes where its shape {shape} needs {expected}"
+                )
 
 
 def save(path, model, **meta):
@@ -63,17 +90,22 @@ def save(path, model, **meta):
 def load(path, model):
     """Read weights into a model. Raises ValueError, naming the file, if they belong to another network; returns the meta data."""
     arrays, meta = read_archive(path)
-    theirs, ours = meta.get("network"), getattr(model, "config", None)
-    if theirs and ours:
-        differ = [key for key in ours if key != "seed" and theirs.get(key) != ours[key]]
-        if differ:
-            told = ", ".join(f"{key} {theirs.get(key)!r} (expected {ours[key]!r})" for key in differ)
-            raise ValueError(f"{path}: weights of another network: {told}")
+    require_same_network(path, meta, model)
     try:
         model.load_state_dict(section(arrays, "weights"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return meta
+
+
+def require_same_network(path, meta, model):
+    """Raise ValueError if a file's meta data says that its weights belong to another network; seeds may differ."""
+    theirs, ours = meta.get("network"), getattr(model, "config", None)
+    if theirs and ours:
+        differ = [key for key in ours | theirs if key != "seed" and theirs.get(key) != ours.get(key)]
+        if differ:
+            told = ", ".join(f"{key} {theirs.get(key)!r} (expected {ours.get(key)!r})" for key in differ)
+            raise ValueError(f"{path}: weights of another network: {told}")
 
 
 def section(arrays, name):

@@ -1,4 +1,4 @@
-"""Three ways to compute the same convolution; each is a module with the same three functions.
+"""Ways to compute the same convolution; each is a module with the same three functions.
 
     forward(x, w, window) -> y          input_gradient(dy, w, window) -> dx          weight_gradient(x, dy, window) -> dw
 
@@ -8,17 +8,18 @@ x (N, C, H, W), w (K, C/groups, kh, kw), y and dy (N, K, Ho, Wo). A transposed c
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from . import gemm, im2col, naive
+from . import depthwise, gemm, im2col, naive
 
-_ALGORITHMS = {"naive": naive, "im2col": im2col, "gemm": gemm}
+_ALGORITHMS = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwise}
 _asked = ContextVar("conv_algorithm", default="auto")
 
 
 @contextmanager
 def conv_algorithm(name):
-    """Within this context every convolution runs by the named algorithm: "auto", "naive", "im2col" or "gemm".
+    """Within this context every convolution runs by the named algorithm: "auto", "naive", "im2col", "gemm" or "depthwise".
 
-    "auto" chooses by shape; "gemm" serves plain 1×1 convolutions and leaves all others to "auto".
+    "auto" chooses by shape; "gemm" serves plain 1×1 convolutions, "depthwise" those with one kernel a channel, and both
+    leave all others to "auto".
     """
     if name not in ("auto", *_ALGORITHMS):
         raise ValueError(f"conv_algorithm: expected auto, {', '.join(_ALGORITHMS)}; got {name!r}")
@@ -29,9 +30,11 @@ def conv_algorithm(name):
         _asked.reset(token)
 
 
-def choose(window):
-    """The module that computes convolutions over this window."""
+def choose(window, w_shape):
+    """The module that computes convolutions over this window with kernels w (K, C/groups, kh, kw)."""
     name = _asked.get()
-    if name in ("auto", "gemm"):
-        return gemm if gemm.applies(window) else im2col
-    return _ALGORITHMS[name]
+    if name in ("naive", "im2col"):
+        return _ALGORITHMS[name]
+    if gemm.applies(window):
+        return gemm
+    return depthwise if depthwise.applies(window, w_shape) else im2col

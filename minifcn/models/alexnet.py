@@ -1,0 +1,101 @@
+"""AlexNet, of which two different networks go by the name: Caffe's (CaffeNet) and torchvision's.
+
+CaffeNet pools before it normalises and splits conv2, conv4 and conv5 into two groups, as the paper did for its two GPUs
+(Krizhevsky, Sutskever, Hinton, 2012). torchvision's has neither normalisation nor groups, and narrower layers
+(Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014).
+"""
+
+import numpy as np
+
+from .. import layers
+from ..data.transforms import CAFFE, TORCHVISION
+from .classifier import Classifier
+from .trunk import Trunk
+
+
+def alexnet(num_classes=1000, seed=0):
+    """CaffeNet. For images of 227 × 227; freshly drawn weights."""
+    rng = np.random.default_rng(seed)
+    chain = _caffe_features(rng)
+    chain["flatten"] = layers.Flatten()
+    chain["fc6"] = layers.Linear(256 * 6 * 6, 4096, rng)
+    chain |= {"relu6": layers.ReLU(), "drop6": layers.Dropout(0.5, rng)}
+    chain["fc7"] = layers.Linear(4096, 4096, rng)
+    chain |= {"relu7": layers.ReLU(), "drop7": layers.Dropout(0.5, rng)}
+    chain["fc8"] = layers.Linear(4096, num_classes, rng)
+    config = {"network": "alexnet", "num_classes": num_classes, "seed": seed}
+    return Classifier(chain, config=config, native=227, map_size=6, preprocessing=CAFFE)
+
+
+def alexnet_trunk(alignment, rng):
+    """The trunk of FCN-AlexNet: CaffeNet with fc6 (6×6) and fc7 as convolutions, tapped at pool1, pool2 and fc7.
+
+    "paper": the image padded by 100, fc6 not at all. "same": every layer padded so that an image whose sides are
+    multiples of 32 gives maps of exactly 1/4, 1/8, 1/16 and 1/32; even windows have to lean to one side for that, and
+    fc6 leans against the others.
+    """
+    if alignment == "paper":
+        chain = _caffe_features(rng, first_pad=100)
+        fc_pad = 0
+    else:
+        chain = _caffe_features(rng, first_pad=((3, 4), (3, 4)), pool={"pad": ((0, 1), (0, 1))})
+        fc_pad = ((3, 2), (3, 2))
+    chain["fc6"] = layers.Conv2d(256, 4096, 6, rng, pad=fc_pad)
+    chain |= {"relu6": layers.ReLU(), "drop6": layers.Dropout(0.5, rng)}
+    chain["fc7"] = layers.Conv2d(4096, 4096, 1, rng)
+    chain |= {"relu7": layers.ReLU(), "drop7": layers.Dropout(0.5, rng)}
+    taps = {"pool3": ("pool1", 96), "pool4": ("pool2", 256), "fc7": ("drop7", 4096)}
+    return Trunk("alexnet", chain, taps)
+
+
+def alexnet_torchvision(num_classes=1000, seed=0):
+    """torchvision's AlexNet. For images of 224 × 224; freshly drawn weights."""
+    rng = np.random.default_rng(seed)
+    chain = {
+        "conv1": layers.Conv2d(3, 64, 11, rng, stride=4, pad=2),
+        "relu1": layers.ReLU(),
+        "pool1": layers.MaxPool2d(3, stride=2),
+        "conv2": layers.Conv2d(64, 192, 5, rng, pad=2),
+        "relu2": layers.ReLU(),
+        "pool2": layers.MaxPool2d(3, stride=2),
+        "conv3": layers.Conv2d(192, 384, 3, rng, pad=1),
+        "relu3": layers.ReLU(),
+        "conv4": layers.Conv2d(384, 256, 3, rng, pad=1),
+        "relu4": layers.ReLU(),
+        "conv5": layers.Conv2d(256, 256, 3, rng, pad=1),
+        "relu5": layers.ReLU(),
+        "pool5": layers.MaxPool2d(3, stride=2),
+        "average": layers.AdaptiveAvgPool2d(6),
+        "flatten": layers.Flatten(),
+        "drop5": layers.Dropout(0.5, rng),
+        "fc6": layers.Linear(256 * 6 * 6, 4096, rng),
+        "relu6": layers.ReLU(),
+        "drop6": layers.Dropout(0.5, rng),
+        "fc7": layers.Linear(4096, 4096, rng),
+        "relu7": layers.ReLU(),
+        "fc8": layers.Linear(4096, num_classes, rng),
+    }
+    config = {"network": "alexnet_torchvision", "num_classes": num_classes, "seed": seed}
+    return Classifier(chain, config=config, native=224, map_size=6, preprocessing=TORCHVISION)
+
+
+def _caffe_features(rng, first_pad=0, pool=None):
+    """conv1 to pool5; pool: how the pools treat what does not fit (as Caffe does: a last window that fits in part)."""
+    pool = pool or {"ceil_mode": True}
+    return {
+        "conv1": layers.Conv2d(3, 96, 11, rng, stride=4, pad=first_pad),
+        "relu1": layers.ReLU(),
+        "pool1": layers.MaxPool2d(3, stride=2, **pool),
+        "norm1": layers.LRN(size=5, alpha=1e-4, beta=0.75, k=1.0),
+        "conv2": layers.Conv2d(96, 256, 5, rng, pad=2, groups=2),
+        "relu2": layers.ReLU(),
+        "pool2": layers.MaxPool2d(3, stride=2, **pool),
+        "norm2": layers.LRN(size=5, alpha=1e-4, beta=0.75, k=1.0),
+        "conv3": layers.Conv2d(256, 384, 3, rng, pad=1),
+        "relu3": layers.ReLU(),
+        "conv4": layers.Conv2d(384, 384, 3, rng, pad=1, groups=2),
+        "relu4": layers.ReLU(),
+        "conv5": layers.Conv2d(384, 256, 3, rng, pad=1, groups=2),
+        "relu5": layers.ReLU(),
+        "pool5": layers.MaxPool2d(3, stride=2, **pool),
+    }

@@ -1,0 +1,99 @@
+"""What turns a classifier into a segmentation network, one cut at a time. Long, Shelhamer and Darrell, 2015, section 3.1.
+
+A fully connected layer over a 7×7 map is a 7×7 convolution that happens to fit once. Written as a convolution it
+moves: on a larger image the classifier becomes a heat-map, one column of class scores for every place it could stand.
+
+Where the layers pad their input, heat-map and sliding agree in two ways, and differ in a third:
+
+- at the native size there is one place, and the one column equals the classifier's output;
+- inside a larger image, a column equals the classifier *without padding* slid over the image: both see the same pixels,
+  a whole receptive field of them (404 for VGG16), and no border;
+- the padded classifier on a crop of the native size sees zeros where the heat-map sees the neighbouring pixels. Those
+  two cannot be equal, and it is the heat-map that knows more.
+"""
+
+from .. import layers
+from .build import fcn
+from .classifier import Classifier
+
+
+def convolutionalize(classifier):
+    """The same network with every fully connected layer as a convolution: images of any larger size give a heat-map.
+
+    (N, 3, H, W) -> (N, num_classes, rows, columns), one column of scores for each place of the classifier; 1 × 1 at the
+    native size. The weights are the classifier's own numbers under the same names, reshaped: Linear (K, C·h·w) becomes
+    (K, C, h, w) for the first, which sees the h × w map, and (K, C, 1, 1) for the rest. A global average becomes an
+    average over a window of the native map's size, moved by single steps. The layers are used, not copied: what one of
+    the two networks learns, the other knows.
+    """
+    side, chain = classifier.map_size, {}
+    kernel = (
+        1  # what the next fully connected layer sees: the map's side right after it was flattened, then single pixels
+    )
+    for name, layer in classifier.layers.items():
+        if isinstance(layer, layers.Flatten):
+            kernel = side
+        elif isinstance(layer, layers.AdaptiveAvgPool2d):
+            continue  # at the native size it changes nothing, and at others it would hide the place
+        elif isinstance(layer, layers.GlobalAvgPool):
+            chain[name] = layers.AvgPool2d(side, stride=1)
+        elif isinstance(layer, layers.Linear):
+            chain[name] = _as_convolution(layer, kernel)
+            kernel = 1
+        else:
+            chain[name] = layer
+    return Classifier(
+        chain,
+        config={**classifier.config, "convolutional": True},
+        native=classifier.native,
+        map_size=1,
+        preprocessing=classifier.preprocessing,
+    )
+
+
+def _as_convolution(linear, kernel):
+    """A convolution with a Linear's numbers, and its memory."""
+    outputs, inputs = linear.weight.value.shape
+    shape = (outputs, inputs // kernel**2, kernel, kernel)
+    weight = layers.Parameter(linear.weight.value.reshape(shape))
+    weight.grad = linear.weight.grad.reshape(shape)
+    return layers.Conv2d.of(weight, linear.bias)
+
+
+def transplant(classifier, network):
+    """Give an FCN the trunk of a classifier: the start of every FCN training. -> the names that were left over
+
+    The fully connected layers become convolutions on the way; the classifier's last layer stays behind, and the FCN's
+    score layers start from zero. The preprocessing goes with the weights.
+    Raises ValueError, and changes nothing, if the trunk needs a name that the classifier has not, or of another shape.
+    """
+    own, given = network.state_dict(), classifier.state_dict()
+    family = network.backbone.family + "."
+    needed = [name for name in own if name.startswith(family)]
+    for name in needed:
+        source = given.get(name.removeprefix(family))
+        if source is None or source.size != own[name].size or len(source) != len(own[name]):
+            found = "nothing of that name" if source is None else source.shape
+            raise ValueError(f"an FCN over {network.backbone.family} needs {name} {own[name].shape}, found {found}")
+        own[name] = source.reshape(own[name].shape)
+    network.load_state_dict(own)
+    network.preprocessing = classifier.preprocessing
+    return [name for name in given if family + name not in own]
+
+
+def replace_scores(network, num_classes, seed=0):
+    """The same FCN for another number of classes: the trunk as it is, new score layers that start from zero. -> a new FCN"""
+    changed = fcn(**{**network.config, "num_classes": num_classes, "seed": seed})
+    own, given = changed.state_dict(), network.state_dict()
+    kept = {name: value for name, value in given.items() if not name.startswith(("score", "upscore"))}
+    changed.load_state_dict({**own, **kept})
+    changed.preprocessing = network.preprocessing
+    return changed
+
+
+def add_skips(network, variant):
+    """A finer FCN ("16s" or "8s") that starts where a trained, coarser one stands: its new skips add zero. -> a new FCN"""
+    finer = fcn(**{**network.config, "variant": variant})
+    finer.initialise_from(network)
+    finer.preprocessing = network.preprocessing
+    return finer

@@ -1,0 +1,45 @@
+"""A trunk: the part of a classifier that an FCN keeps, a chain of layers with named taps where the skips begin."""
+
+from .. import layers
+
+
+class Trunk(layers.Layer):
+    """Layers by name, one after the other; three of them are tapped.
+
+    taps: {"pool3": (layer, channels), "pool4": …, "fc7": …}: the maps at 1/8, 1/16 and 1/32 of the image, named after
+    VGG's layers as in the paper, whatever this trunk calls them. family: what the trunk's parameters are filed under.
+    """
+
+    stride = 32  # from the image to fc7
+
+    def __init__(self, family, chain, taps):
+        self.family, self.layers, self.taps = family, chain, taps
+
+    def children(self):
+        return self.layers
+
+    def forward(self, x, train=False):
+        """x (N, 3, H, W) -> {"pool3": 1/8, "pool4": 1/16, "fc7": 1/32 of the padded image}."""
+        seen = {}
+        for name, layer in self.layers.items():
+            x = layer.forward(x, train)
+            seen.update({tap: x for tap, (after, _) in self.taps.items() if after == name})
+        return seen
+
+    def backward(self, dtaps):
+        """dtaps: a gradient for fc7, and for pool3 and pool4 where a skip used them. -> dx (N, 3, H, W)
+
+        A tap is a fork: what flowed on through the trunk and what left by the skip both send a gradient back, and they add.
+        """
+        skips = {after: dtaps[tap] for tap, (after, _) in self.taps.items() if tap in dtaps and tap != "fc7"}
+        dx = dtaps["fc7"]
+        for name, layer in reversed(self.layers.items()):
+            if name in skips:
+                dx = dx + skips[name]
+            dx = layer.backward(dx)
+        return dx
+
+    def up_to(self, tap):
+        """The layers from the image to a tap, in order."""
+        names = list(self.layers)
+        return [self.layers[name] for name in names[: names.index(self.taps[tap][0]) + 1]]

@@ -1,0 +1,74 @@
+"""What others call the arrays of the networks that this library has too: their names -> ours, by network.
+
+Our names are those of the original releases where there is one (conv1_1, fc6), with `.weight` and `.bias`, and `.gamma`,
+`.beta`, `.running_mean`, `.running_var` in a batch normalisation. A name that maps to None is known and not needed.
+"""
+
+import re
+
+_BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
+
+
+def torchvision_vgg16(name):
+    """features.28.weight -> conv5_3.weight; classifier.0.bias -> fc6.bias"""
+    return _numbered(name, _VGG16)
+
+
+def torchvision_alexnet(name):
+    """features.10.weight -> conv5.weight; classifier.1.bias -> fc6.bias"""
+    return _numbered(name, _ALEXNET)
+
+
+def pytorch_lite0(name):
+    """_blocks.4._depthwise_conv.weight -> block4.depthwise.weight; _bn1.bias -> bn_head.beta
+
+    As in the package efficientnet-lite-pytorch.
+    """
+    match = re.fullmatch(r"(?:_blocks\.(\d+)\.)?_(\w+)\.(\w+)", name)
+    if not match:
+        return name
+    block, layer, kind = match.groups()
+    if kind == "num_batches_tracked":
+        return None
+    ours = (_LITE0_BLOCK if block else _LITE0_ENDS).get(layer)
+    if ours is None:
+        return name
+    kind = _BATCH_NORM.get(kind, kind) if ours.startswith("bn_") else kind
+    return f"block{block}.{ours}.{kind}" if block else f"{ours}.{kind}"
+
+
+def caffe(layer, number):
+    """The number-th blob of a layer: conv1_1, 0 -> conv1_1.weight; 1 -> conv1_1.bias. Caffe's layer names are ours."""
+    return f"{layer}.{('weight', 'bias')[number]}" if number < 2 else f"{layer}.{number}"
+
+
+def _numbered(name, layers):
+    layer, _, kind = name.rpartition(".")
+    return f"{layers[layer]}.{kind}" if layer in layers else name
+
+
+def _vgg16():
+    layers, index = {}, 0
+    for group, depth in enumerate((2, 2, 3, 3, 3), start=1):
+        for i in range(1, depth + 1):
+            layers[f"features.{index}"] = f"conv{group}_{i}"
+            index += 2  # the convolution and its ReLU
+        index += 1  # the pool
+    return layers | {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
+
+
+_VGG16 = _vgg16()
+_ALEXNET = {f"features.{index}": f"conv{i}" for i, index in enumerate((0, 3, 6, 8, 10), start=1)} | {
+    "classifier.1": "fc6",
+    "classifier.4": "fc7",
+    "classifier.6": "fc8",
+}
+_LITE0_ENDS = {"conv_stem": "stem", "bn0": "bn_stem", "conv_head": "head", "bn1": "bn_head", "fc": "fc"}
+_LITE0_BLOCK = {
+    "expand_conv": "expand",
+    "bn0": "bn_expand",
+    "depthwise_conv": "depthwise",
+    "bn1": "bn_depthwise",
+    "project_conv": "project",
+    "bn2": "bn_project",
+}

@@ -1,0 +1,112 @@
+"""The .safetensors format: a JSON header of names, types and shapes, then the numbers. Nothing in it is ever executed."""
+
+import json
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from .checks import check_finite, check_name, from_bfloat16, one_line, read_file
+
+_KIND = "a .safetensors file"
+# 40,000 tensors; the format allows 100 MB, which would take gigabytes as Python objects.
+_MAX_HEADER = 4 << 20
+_METADATA = "__metadata__"
+_BFLOAT16 = "BF16"
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    _BFLOAT16: "<u2",
+    "BOOL": "?",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+}
+
+
+def read_safetensors(path, sha256=None):
+    """(arrays by name, metadata: text by name) of a .safetensors file. Arrays keep the file's types, but for bfloat16, which becomes float32.
+
+    The SHA-256 is compared with `sha256` (8 to 64 hex digits), and with the digits in a name like vgg16-397923af.safetensors. Memory stays below
+    five times the file's size and some 40 MB. Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights.
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    content = read_file(path, _KIND, sha256)
+    with one_line(path, _KIND, also=(safetensors.SafetensorError,)):
+        (size,) = struct.unpack_from("<Q", content)
+        if size > _MAX_HEADER:
+            raise ValueError(f"a header of {size} bytes, more than {_MAX_HEADER}")
+        tensors = dict(safetensors.deserialize(content))
+        # The library takes the last of two entries of one name; and it does not hand out the metadata.
+        header = json.loads(content[8 : 8 + size], object_pairs_hook=_without_repeats)
+        metadata = header.pop(_METADATA, None) or {}
+        if not tensors:
+            raise ValueError("a file without tensors")
+        arrays = {}
+        for name in header:
+            check_name(name)
+            arrays[name] = _array(name, tensors.pop(name))
+            check_finite(name, arrays[name])
+    return arrays, metadata
+
+
+def write_safetensors(path, arrays, metadata=None):
+    """Write arrays (by name) and metadata (text by name) to `path`, whole or not at all: a crash leaves the old file as it was.
+
+    Raises ValueError, naming the file, for a name, a type, a value or metadata that `read_safetensors` would not take back.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with one_line(path, "arrays and texts that a .safetensors file can hold", also=(safetensors.SafetensorError,)):
+            arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+            _check_writable(arrays, metadata or {})
+            content = safetensors.numpy.save(arrays, metadata)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_writable(arrays, metadata):
+    if not arrays:
+        raise ValueError("no arrays")
+    for name, array in arrays.items():
+        check_name(name)
+        if name == _METADATA:
+            raise ValueError(f"the name {name!r}, which the format keeps for the metadata")
+        if array.dtype.newbyteorder("<") not in map(np.dtype, _DTYPES.values()):
+            raise ValueError(f"{name!r} of type {array.dtype}")
+        check_finite(name, array)
+    for key, text in metadata.items():
+        if not (isinstance(key, str) and isinstance(text, str)):
+            raise ValueError(f"metadata {key!r} that is no text")
+
+
+def _without_repeats(pairs):
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)[:100]!r} twice")
+    return made
+
+
+def _array(name, tensor):
+    """One tensor of the library's ({"dtype", "shape", "data"}) as an array, on the library's copy of its bytes."""
+    if tensor["dtype"] not in _DTYPES:
+        raise ValueError(f"{name!r} of type {tensor['dtype']}, which NumPy does not know")
+    array = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+    return from_bfloat16(array) if tensor["dtype"] == _BFLOAT16 else array

@@ -1,0 +1,218 @@
+"""The pickles inside PyTorch's files, read without running anything.
+
+A pickle is a program for a small stack machine. Python's own machine calls whatever function the program names, so a pickle from a stranger can do
+anything; and even with `find_class` overridden it sets attributes of what it built, and takes from the program how much memory to reserve. The machine
+below is a few lines longer than such an override and cannot do either: it knows only the instructions that `torch.save` writes, makes only plain
+Python values, and calls only the functions of `ADMITTED`, which make plain values too. A tensor becomes a note (`Tensor`) of where its numbers lie.
+"""
+
+import io
+import pickletools
+from typing import NamedTuple
+
+# A text takes at most five times its bytes, an instruction about 100 bytes more; so these bound the memory a pickle can take.
+# A network of 300 tensors takes 60 KB and 10,000 instructions.
+MAX_BYTES = 4 << 20
+MAX_INSTRUCTIONS = 250_000
+_MAX_RANK = 64  # NumPy's
+
+
+class Storage(NamedTuple):
+    """A run of `count` numbers of type `dtype`, to be found in the file under `key`."""
+
+    dtype: str
+    key: str
+    count: int
+
+
+class Tensor(NamedTuple):
+    """A view of a storage: its first element, its size and its strides, all counted in elements."""
+
+    storage: Storage
+    offset: int
+    size: tuple
+    stride: tuple
+
+
+def _ordered_dict(items=None):
+    made = {}
+    if items is not None:  # so wrote Python 2; Python 3 sets the items afterwards
+        if type(items) is not list:
+            raise ValueError(f"an OrderedDict made of a {type(items).__name__}")
+        for key, value in items:
+            _set_item(made, key, value)
+        items.clear()  # or one list in the program could be made into any number of dictionaries
+    return made
+
+
+def _rebuild_tensor(storage, offset, size, stride):
+    if not (isinstance(storage, Storage) and type(size) is type(stride) is tuple and len(size) == len(stride)):
+        raise ValueError("a tensor without a storage, or whose size and stride do not fit")
+    if len(size) > _MAX_RANK:
+        raise ValueError(f"a tensor of {len(size)} dimensions")
+    if not all(type(n) is int and 0 <= n < 1 << 63 for n in (offset, *size, *stride)):
+        raise ValueError("a tensor with a negative or impossible offset, size or stride")
+    return Tensor(storage, offset, size, stride)
+
+
+def _rebuild_tensor_v2(storage, offset, size, stride, _requires_grad, _hooks, metadata=None):
+    if metadata:
+        raise ValueError("a tensor whose values are yet to be conjugated or negated")
+    return _rebuild_tensor(storage, offset, size, stride)
+
+
+def _parameter(tensor, _requires_grad=True, _hooks=None):
+    if not isinstance(tensor, Tensor):
+        raise ValueError("a parameter that is no tensor")
+    return tensor
+
+
+def _size(numbers):
+    return numbers
+
+
+_FUNCTIONS = {
+    "collections.OrderedDict": _ordered_dict,
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch.nn.parameter.Parameter": _parameter,
+    "torch.Size": _size,
+}
+_STORAGE_TYPES = {
+    "torch.DoubleStorage": "float64",
+    "torch.FloatStorage": "float32",
+    "torch.HalfStorage": "float16",
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.LongStorage": "int64",
+    "torch.IntStorage": "int32",
+    "torch.ShortStorage": "int16",
+    "torch.CharStorage": "int8",
+    "torch.ByteStorage": "uint8",
+    "torch.BoolStorage": "bool",
+}
+
+
+class _StorageType(NamedTuple):
+    dtype: str
+
+
+ADMITTED = {**_FUNCTIONS, **{name: _StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()}}
+
+
+def _admitted(name):
+    if name not in ADMITTED:
+        raise ValueError(f"a pickle that asks for {name[:100]!r}, which is refused (nothing was executed)")
+    return ADMITTED[name]
+
+
+def _set_item(target, key, value):
+    # Only these two kinds of key: a tuple nested deep enough would overflow the stack when it is hashed.
+    if type(target) is not dict or type(key) not in (str, int):
+        raise ValueError(f"a pickle that sets an item {type(key).__name__} of a {type(target).__name__}")
+    if key in target:
+        raise ValueError(f"the name {str(key)[:100]!r} twice")
+    target[key] = value
+
+
+def _call(function, arguments):
+    if function not in _FUNCTIONS.values():
+        raise ValueError(f"a pickle that calls a {type(function).__name__}")
+    if type(arguments) is not tuple:
+        raise ValueError(f"a pickle that calls a function with a {type(arguments).__name__}")
+    return function(*arguments)
+
+
+def _storage(id):
+    """The storage that a persistent id stands for: ("storage", type, key, device, count), and None in old files."""
+    if type(id) is not tuple or len(id) not in (5, 6) or id[0] != "storage":
+        raise ValueError("a pickle with a persistent id that is no storage")
+    _, type_, key, _device, count, *view = id
+    if not isinstance(type_, _StorageType) or type(key) is not str or type(count) is not int or count < 0:
+        raise ValueError("a pickle with a storage of unknown type, key or size")
+    if view not in ([], [None]):
+        raise ValueError("a storage that is a view of another storage")
+    return Storage(type_.dtype, key, count)
+
+
+def load(content, start=0):
+    """(value, end, storages by key) of the pickle in `content` (bytes) that begins at `start`; other things may follow it.
+
+    Values are None, bool, int, float, str, list, tuple, dict and Tensor. Raises ValueError, LookupError or TypeError for any other program.
+    """
+    file = io.BytesIO(content[start : start + MAX_BYTES])
+    stack, marks, memo, storages = [], [], {}, {}
+
+    def pop_to_mark():
+        at = marks.pop()
+        values = stack[at:]
+        del stack[at:]
+        return values
+
+    for executed, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if executed == MAX_INSTRUCTIONS:
+            raise ValueError(f"a pickle of more than {MAX_INSTRUCTIONS} instructions")
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(opcode.name == "NEWTRUE")
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                stack.append(argument)
+            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING":  # the last two by Python 2
+                stack.append(argument)
+            case "MARK":
+                marks.append(len(stack))
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                marks.append(len(stack) - int(opcode.name[-1]))
+                stack.append(tuple(pop_to_mark()))
+            case "TUPLE":
+                stack.append(tuple(pop_to_mark()))
+            case "EMPTY_LIST":
+                stack.append([])
+            case "APPEND" | "APPENDS":
+                values = pop_to_mark() if opcode.name == "APPENDS" else [stack.pop()]
+                if type(stack[-1]) is not list:
+                    raise ValueError(f"a pickle that appends to a {type(stack[-1]).__name__}")
+                stack[-1].extend(values)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "SETITEM" | "SETITEMS":
+                if opcode.name == "SETITEM":
+                    marks.append(len(stack) - 2)
+                values = pop_to_mark()
+                for key, value in zip(values[::2], values[1::2], strict=True):
+                    _set_item(stack[-1], key, value)
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                stack.append(_admitted(argument.replace(" ", ".")))
+            case "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                stack.append(_admitted(f"{module}.{name}"))
+            case "BINPERSID":
+                storage = _storage(stack.pop())
+                if storages.setdefault(storage.key, storage) != storage:
+                    raise ValueError(f"two storages with the key {storage.key[:100]!r}")
+                stack.append(storage)
+            case "REDUCE" | "NEWOBJ":
+                arguments, function = stack.pop(), stack.pop()
+                stack.append(_call(function, arguments))
+            case "BUILD":  # a module's `_metadata`, an old parameter's flags: nothing that a state needs
+                stack.pop()
+                if type(stack[-1]) not in (dict, Tensor):
+                    raise ValueError(f"a pickle that sets the attributes of a {type(stack[-1]).__name__}")
+            case "STOP":
+                return stack.pop(), start + file.tell(), storages
+            case _:
+                what = opcode.name if argument is None else f"{opcode.name} {str(argument)[:100].replace(' ', '.')!r}"
+                raise ValueError(f"a pickle with the instruction {what}, which is refused (nothing was executed)")
+    raise ValueError("a pickle without an end")

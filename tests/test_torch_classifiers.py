@@ -1,0 +1,347 @@
+"""Every classifier and every FCN at its published size against the same network in PyTorch's functions: logits and all gradients.
+
+The references are written from the papers' tables, with literal kernels, pads and crops, and share nothing with the
+library but the weights. Those are drawn once a backbone and lent to one network after the other, as the largest fill a gigabyte.
+"""
+
+import zlib
+from functools import partial
+from itertools import product
+
+import numpy as np
+import pytest
+
+from minifcn import layers, models
+
+torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
+F = torch.nn.functional
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+CLASSES = 4
+LOGITS, GRADIENTS = 1e-4, 1e-9  # relative: in float32, and by norm in float64
+LITE0 = [  # repeats, kernel, stride, width, expansion
+    *((1, 3, 1, 16, 1), (2, 3, 2, 24, 6), (2, 5, 2, 40, 6), (3, 3, 2, 80, 6)),
+    *((3, 5, 1, 112, 6), (4, 5, 2, 192, 6), (1, 3, 1, 320, 6)),
+]
+
+
+# --- The references -----------------------------------------------------------------------------------------------
+
+
+def conv(x, w, name, **settings):
+    return F.conv2d(x, w[f"{name}.weight"], w.get(f"{name}.bias"), **settings)
+
+
+def vgg_features(x, w, first_pad=1):
+    pools = []
+    for group, depth in enumerate((2, 2, 3, 3, 3), start=1):
+        for i in range(1, depth + 1):
+            x = F.relu(conv(x, w, f"conv{group}_{i}", padding=first_pad if (group, i) == (1, 1) else 1))
+        x = F.max_pool2d(x, 2, 2, ceil_mode=True)
+        pools.append(x)
+    return pools
+
+
+def pool_3_2(x, lean):
+    """Caffe's: the last window may fit in part. `lean`: every window fits, with a row more at the end."""
+    if lean:
+        return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-torch.inf), 3, 2)
+    return F.max_pool2d(x, 3, 2, ceil_mode=True)
+
+
+def caffenet_features(x, w, first_pad=(0, 0), lean=False):
+    before, after = first_pad
+    x = F.relu(conv(F.pad(x, (before, after, before, after)), w, "conv1", stride=4))
+    pool1 = pool_3_2(x, lean)
+    x = F.local_response_norm(pool1, 5, alpha=1e-4, beta=0.75, k=1.0)
+    pool2 = pool_3_2(F.relu(conv(x, w, "conv2", padding=2, groups=2)), lean)
+    x = F.local_response_norm(pool2, 5, alpha=1e-4, beta=0.75, k=1.0)
+    x = F.relu(conv(x, w, "conv3", padding=1))
+    x = F.relu(conv(x, w, "conv4", padding=1, groups=2))
+    x = F.relu(conv(x, w, "conv5", padding=1, groups=2))
+    return pool1, pool2, pool_3_2(x, lean)
+
+
+def lite0_features(x, w, train, frame=None):
+    """frame: the stem's padding, where the image lies in a frame and what follows has no need of an odd pixel."""
+
+    def unit(x, name, act=True, **settings):
+        norm = name.replace("expand", "bn_expand").replace("depthwise", "bn_depthwise").replace("project", "bn_project")
+        norm = {"stem": "bn_stem", "head": "bn_head"}.get(name, norm)
+        mean, var = w[f"{norm}.running_mean"].clone(), w[f"{norm}.running_var"].clone()
+        x = conv(x, w, name, **settings)
+        x = F.batch_norm(x, mean, var, w[f"{norm}.gamma"], w[f"{norm}.beta"], training=train, eps=1e-3)
+        return F.relu6(x) if act else x
+
+    def padded(x, kernel, stride):
+        if stride == 1 or frame is None:
+            totals = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:]]
+            (top, bottom), (left, right) = ((t // 2, t - t // 2) for t in totals)
+            return F.pad(x, (left, right, top, bottom))
+        return F.pad(x, 4 * ((kernel - 2) // 2,))
+
+    x = unit(F.pad(x, 4 * (frame,)) if frame else padded(x, 3, 2), "stem", stride=2)
+    outputs = []
+    for repeats, kernel, first_stride, width, expansion in LITE0:
+        for i in range(repeats):
+            block, stride, start = f"block{len(outputs)}", first_stride if i == 0 else 1, x
+            if expansion > 1:
+                x = unit(x, f"{block}.expand")
+            assert x.shape[1] == start.shape[1] * expansion
+            x = unit(padded(x, kernel, stride), f"{block}.depthwise", stride=stride, groups=x.shape[1])
+            x = unit(x, f"{block}.project", act=False)
+            assert x.shape[1] == width
+            x = x + start if i > 0 else x
+            outputs.append(x)
+    return outputs, unit
+
+
+def fully_connected(x, w, names):
+    for name in names[:-1]:
+        x = F.relu(F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"]))
+    return F.linear(x, w[f"{names[-1]}.weight"], w[f"{names[-1]}.bias"])
+
+
+def vgg16(x, w, train):
+    return fully_connected(vgg_features(x, w)[-1].flatten(1), w, ("fc6", "fc7", "fc8"))
+
+
+def alexnet(x, w, train):
+    return fully_connected(caffenet_features(x, w)[-1].flatten(1), w, ("fc6", "fc7", "fc8"))
+
+
+def alexnet_torchvision(x, w, train):
+    x = F.max_pool2d(F.relu(conv(x, w, "conv1", stride=4, padding=2)), 3, 2)
+    x = F.max_pool2d(F.relu(conv(x, w, "conv2", padding=2)), 3, 2)
+    for name in ("conv3", "conv4", "conv5"):
+        x = F.relu(conv(x, w, name, padding=1))
+    x = F.adaptive_avg_pool2d(F.max_pool2d(x, 3, 2), 6)
+    return fully_connected(x.flatten(1), w, ("fc6", "fc7", "fc8"))
+
+
+def efficientnet_lite0(x, w, train):
+    outputs, unit = lite0_features(x, w, train)
+    x = unit(outputs[-1], "head").mean(dim=(2, 3))
+    return F.linear(x, w["fc.weight"], w["fc.bias"])
+
+
+def vgg16_taps(x, w, paper, train):
+    pools = vgg_features(x, w, first_pad=100 if paper else 1)
+    fc6 = F.relu(conv(pools[4], w, "fc6", padding=0 if paper else 3))
+    return pools[2], pools[3], F.relu(conv(fc6, w, "fc7"))
+
+
+def alexnet_taps(x, w, paper, train):
+    pool1, pool2, pool5 = caffenet_features(x, w, *(((100, 100), False) if paper else ((3, 4), True)))
+    fc6 = F.relu(conv(pool5 if paper else F.pad(pool5, (3, 2, 3, 2)), w, "fc6"))
+    return pool1, pool2, F.relu(conv(fc6, w, "fc7"))
+
+
+def lite0_taps(x, w, paper, train):
+    outputs, _ = lite0_features(x, w, train, frame=100 if paper else None)
+    return outputs[4], outputs[10], outputs[15]
+
+
+# Of each enlargement the kernel and the rows to cut off before and after, each followed by a crop: of pool4, of pool3, of
+# the result. For VGG16 and FCN-32s-AlexNet in the paper's alignment as published; for the others worked out by hand from
+# the coordinates: a window moves them by (pad − (k − 1)/2)/stride, an enlargement by (k − 1)/2 − cut.
+GEOMETRY = {  # ×2, crop of pool4, ×2, crop of pool3, {variant: (the last enlargement, the last crop)}
+    ("vgg16", "paper"): (
+        *((4, 0, 0), 5, (4, 0, 0), 9),
+        {"32s": ((64, 0, 0), 19), "16s": ((32, 0, 0), 27), "8s": ((16, 0, 0), 31)},
+    ),
+    ("vgg16", "same"): (
+        *((4, 1, 1), 0, (4, 1, 1), 0),
+        {"32s": ((64, 16, 16), 0), "16s": ((32, 8, 8), 0), "8s": ((16, 4, 4), 0)},
+    ),
+    ("alexnet", "paper"): (
+        *((3, 0, 0), 5, (3, 0, 0), 10),
+        {"32s": ((63, 0, 0), 18), "16s": ((31, 0, 0), 18), "8s": ((15, 0, 0), 18)},
+    ),
+    ("alexnet", "same"): (
+        *((3, 1, 0), 0, (3, 0, 1), 0),
+        {"32s": ((63, 17, 14), 0), "16s": ((31, 1, 14), 0), "8s": ((15, 1, 6), 0)},
+    ),
+    ("efficientnet_lite0", "paper"): (
+        *((3, 0, 0), 0, (3, 0, 0), 0),
+        {"32s": ((63, 0, 0), 100), "16s": ((31, 0, 0), 100), "8s": ((15, 0, 0), 100)},
+    ),
+    ("efficientnet_lite0", "same"): (
+        *((3, 0, 1), 0, (3, 0, 1), 0),
+        {"32s": ((63, 0, 31), 0), "16s": ((31, 0, 15), 0), "8s": ((15, 0, 7), 0)},
+    ),
+}
+TAPS = {"vgg16": vgg16_taps, "alexnet": alexnet_taps, "efficientnet_lite0": lite0_taps}
+FAMILIES = "vgg.", "alexnet.", "lite0."
+
+
+def enlarge(x, factor, kernel, before, after):
+    f = (kernel + 1) // 2
+    centre = f - 1 if kernel % 2 else f - 0.5
+    line = 1 - abs(torch.arange(kernel, dtype=x.dtype) - centre) / f
+    y = F.conv_transpose2d(x, torch.outer(line, line).expand(CLASSES, 1, -1, -1), stride=factor, groups=CLASSES)
+    return y[:, :, before : y.shape[2] - after, before : y.shape[3] - after]
+
+
+def part(x, offset, like):
+    return x[:, :, offset : offset + like.shape[2], offset : offset + like.shape[3]]
+
+
+def fcn(image, w, train, *, variant, backbone, alignment, at_once=False):
+    x, paper = image, alignment == "paper"
+    if not paper:
+        height, width = image.shape[2:]
+        x = F.pad(image, (0, -width % 32, 0, -height % 32))
+    trunk = {bare(name): value for name, value in w.items()}
+    pool3, pool4, fc7 = TAPS[backbone](x, trunk, paper, train)
+    to_pool4, crop4, to_pool3, crop3, last = GEOMETRY[backbone, alignment]
+    score = conv(fc7, w, "score_fr")
+    if variant != "32s":
+        score = enlarge(score, 2, *to_pool4)
+        score = score + part(conv(pool4 * (0.01 if at_once else 1), w, "score_pool4"), crop4, score)
+    if variant == "8s":
+        score = enlarge(score, 2, *to_pool3)
+        score = score + part(conv(pool3 * (0.0001 if at_once else 1), w, "score_pool3"), crop3, score)
+    kernel, crop = last[variant]
+    return part(enlarge(score, int(variant.removesuffix("s")), *kernel), crop, image)
+
+
+# --- The same weights on both sides -------------------------------------------------------------------------------
+
+
+def bare(name):
+    """A name without its family: what a classifier's parameters and a trunk's have in common."""
+    return next((name.removeprefix(family) for family in FAMILIES if name.startswith(family)), name)
+
+
+def drawn(name, shape):
+    """The values of a parameter or buffer, by its name; batch normalisation's statistics are not those of any batch."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    if name.endswith(("running_var", "gamma")):
+        return rng.random(shape, np.float32) + np.float32(0.5)
+    scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.2
+    return rng.standard_normal(shape, np.float32) * np.float32(scale)
+
+
+class Weights:
+    """Drawn when first asked for; the same array for every network that has a parameter of that name and size."""
+
+    def __init__(self):
+        self.arrays = {}
+
+    def get(self, name, shape, dtype):
+        key = bare(name), int(np.prod(shape)), dtype
+        if key not in self.arrays:
+            single = drawn(bare(name), shape) if dtype == "float32" else self.get(name, shape, "float32").astype(dtype)
+            self.arrays[key] = single
+        return self.arrays[key].reshape(shape)
+
+    def gradient(self, name, shape):
+        """Zeros in a place that is used again: fresh pages for a gigabyte cost more than some of the networks."""
+        key = bare(name), int(np.prod(shape)), "gradient"
+        array = self.arrays.setdefault(key, np.empty(shape, "float64"))
+        array[...] = 0
+        return array.reshape(shape)
+
+    def give_to(self, network, dtype, frozen):
+        for name, p in network.parameters().items():
+            known = name.endswith("line")
+            p.value = p.value.astype(dtype) if known else self.get(name, p.value.shape, dtype)
+            if dtype == "float64":
+                p.grad = self.gradient(name, p.value.shape)
+        for name, (layer, key) in network.buffers().items():
+            setattr(layer, key, self.get(name, getattr(layer, key).shape, dtype))
+        for layer in network.layers_of(layers.Dropout):
+            layer.p = 0.0
+        for layer in network.layers_of(layers.BatchNorm2d):
+            layer.frozen = frozen
+        return network
+
+
+@pytest.fixture(scope="module")
+def weights(request):
+    """(family, its Weights), of one family at a time: pytest runs the tests of one together."""
+    return request.param, Weights()
+
+
+def photograph(size, dtype, family):
+    """With values of the range that the network is made for: the normalisation of AlexNet sees small ones hardly at all."""
+    scale = 1 if family in ("efficientnet_lite0", "alexnet_torchvision") else 60
+    batch = 1 if family == "vgg16" else 2
+    return (np.random.default_rng(3).standard_normal((batch, 3, *size)) * scale).astype(dtype)
+
+
+def compare(build, reference, weights, size, frozen, monkeypatch):
+    family, values = weights
+    monkeypatch.setattr(layers.blocks, "he_normal", lambda shape, rng: np.zeros(shape, np.float32))  # ours come later
+    network = build()
+
+    def state():
+        found = {name: p.value for name, p in network.parameters().items()}
+        found |= {name: getattr(layer, key) for name, (layer, key) in network.buffers().items()}
+        return {name: torch.from_numpy(value) for name, value in found.items()}
+
+    values.give_to(network, "float32", frozen)
+    image = photograph(size, "float32", family)
+    with torch.no_grad():
+        expected = reference(torch.from_numpy(image), state(), False).numpy()
+    logits = network.forward(image)
+    assert logits.shape == expected.shape
+    assert expected.std() > 0
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=LOGITS * abs(expected).max())
+
+    values.give_to(network, "float64", frozen)
+    image = photograph(size, "float64", family)
+    tensors = state()
+    learned = {name: p for name, p in network.parameters().items() if not p.frozen}
+    leaves = {"image": torch.from_numpy(image), **{name: tensors[name] for name in learned}}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    expected = reference(leaves["image"], tensors, not frozen)
+    logits = network.forward(image, train=True)
+    dlogits = np.random.default_rng(4).standard_normal(logits.shape)
+    theirs = [expected, *torch.autograd.grad(expected, list(leaves.values()), torch.from_numpy(dlogits))]
+    ours = {"logits": logits, "image": network.backward(dlogits), **{name: p.grad for name, p in learned.items()}}
+    theirs = [tensor.detach() for tensor in theirs]
+    sizes = [float(torch.linalg.vector_norm(tensor)) for tensor in theirs]
+    for (name, array), other, size in zip(ours.items(), theirs, sizes, strict=True):
+        assert array.shape == other.shape, name
+        # A shift that the next normalisation takes away has a gradient of zero, which rounding leaves at something less.
+        vanishes = not frozen and size <= 1e-12 * max(sizes)
+        assert size > 0, name
+        error = np.linalg.norm(array - other.numpy())
+        assert error <= (1e-12 * max(sizes) if vanishes else GRADIENTS * size), name
+
+
+def classifier(name, reference, size, frozen=True):
+    form = "" if frozen else "-train"
+    build = partial(models.CLASSIFIERS[name], CLASSES)
+    return pytest.param(name, build, reference, size, frozen, id=f"{name}-{size[0]}x{size[1]}{form}")
+
+
+def segmenter(backbone, alignment, variant, frozen=True, **options):
+    settings = {"variant": variant, "backbone": backbone, "alignment": alignment, **options}
+    size = (28, 8) if alignment == "paper" else (40, 70)  # fc7's map is 2 × 1, and 2 × 3
+    build, reference = partial(models.fcn, num_classes=CLASSES, **settings), partial(fcn, **settings)
+    form = "".join(f"-{name}" for name in options) + ("" if frozen else "-train")
+    return pytest.param(backbone, build, reference, size, frozen, id=f"{variant}-{backbone}-{alignment}{form}")
+
+
+NETWORKS = [
+    classifier("vgg16", vgg16, (193, 196)),  # the smallest that its pools, which round up, take to 7 × 7
+    classifier("alexnet", alexnet, (227, 227)),
+    classifier("alexnet_torchvision", alexnet_torchvision, (224, 224)),
+    classifier("alexnet_torchvision", alexnet_torchvision, (250, 300)),  # its average takes any size
+    classifier("efficientnet_lite0", efficientnet_lite0, (64, 64)),
+    classifier("efficientnet_lite0", efficientnet_lite0, (65, 50)),
+    classifier("efficientnet_lite0", efficientnet_lite0, (64, 64), frozen=False),
+    *(segmenter(*setting) for setting in product(TAPS, ("paper", "same"), ("32s", "16s", "8s"))),
+    segmenter("vgg16", "paper", "8s", at_once=True),
+    *(segmenter("efficientnet_lite0", alignment, "8s", frozen=False) for alignment in ("paper", "same")),
+]
+
+
+@pytest.mark.parametrize(("weights", "build", "reference", "size", "frozen"), NETWORKS, indirect=["weights"])
+def test_both_compute_alike(weights, build, reference, size, frozen, monkeypatch):
+    compare(build, reference, weights, size, frozen, monkeypatch)

@@ -1,0 +1,255 @@
+"""Weight files of PyTorch, safetensors and Caffe, as their own programs write them, read to the last bit."""
+
+import hashlib
+import os
+import struct
+
+import numpy as np
+import pytest
+import weight_writers as write
+
+from minifcn.weights.caffe import read_caffemodel
+from minifcn.weights.hashes import check_sha256
+from minifcn.weights.safetensors_file import read_safetensors, write_safetensors
+from minifcn.weights.torch_file import read_torch
+
+SIX = struct.pack("<6f", 0, 1, 2, 3, 4, 5)
+TWO_BY_THREE = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def assert_same(arrays, expected):
+    """The same names in the same order, types, shapes and bits; and the arrays are ours to change."""
+    assert list(arrays) == list(expected)
+    for name, array in expected.items():
+        read = arrays[name]
+        assert (read.dtype, read.shape) == (array.dtype, array.shape), name
+        assert read.tobytes() == array.tobytes(), name
+        assert read.flags.c_contiguous and read.flags.writeable, name
+
+
+def as_numpy(state):
+    """What a state dictionary of PyTorch's should be read as."""
+    torch = pytest.importorskip("torch")
+    return {
+        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+        for name, tensor in state.items()
+    }
+
+
+def tensors():
+    """Tensors of every kind that a state dictionary may hold."""
+    torch = pytest.importorskip("torch")
+    base = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    types = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+    return {
+        **{f"typed.{name}": (base * 9).to(getattr(torch, name)) for name in types},
+        "base": base,
+        "shared": base[1:3],
+        "shared again": base.view(-1)[5:],
+        "transposed": base.T,
+        "every other": base[::2, 1::3],
+        "one column": base[:, 2],
+        "permuted": base.view(2, 2, 6).permute(2, 0, 1),
+        "0-d": torch.tensor(3.5),
+        "0-d inside": base[2, 3],
+        "empty": torch.zeros(0, 3),
+        "empty view": base[4:],
+        "parameter": torch.nn.Parameter(base[0]),
+        "frozen": torch.nn.Parameter(base, requires_grad=False),
+        "extremes": torch.tensor([1e-42, -0.0, 3.4e38]),
+        "unit axes": base[:1].unsqueeze(0),
+        "unit axis with a long stride": base.as_strided((1, 6), (1 << 62, 1)),
+    }
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_tensors_of_every_kind_saved_by_torch(tmp_path, as_zip, protocol):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "weights.pth"
+    torch.save(tensors(), path, _use_new_zipfile_serialization=as_zip, pickle_protocol=protocol)
+    assert_same(read_torch(path), as_numpy(tensors()))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("wrap", ["bare", "state_dict", "model"])
+def test_a_module_s_state_bare_or_in_a_checkpoint(tmp_path, as_zip, wrap):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = torch.optim.Adam(module.parameters())
+    module(torch.ones(1, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    state = module.state_dict()
+    assert state._metadata
+    checkpoint = {"epoch": 3, "best": 0.5, "size": torch.Size([3, 4]), "optimizer": optimizer.state_dict(), wrap: state}
+    path = tmp_path / "weights.pth"
+    torch.save(state if wrap == "bare" else checkpoint, path, _use_new_zipfile_serialization=as_zip)
+    assert_same(read_torch(path), as_numpy(state))
+
+
+def old_parameter(stored):
+    """As PyTorch 0.1 and Python 2 wrote a parameter: the first rebuilding function, and flags set afterwards."""
+    where = (write.number(0), write.tuple_of(*map(write.number, (2, 3))), write.tuple_of(*map(write.number, (3, 1))))
+    made = write.call("torch._utils._rebuild_tensor", stored, *where)
+    flags = write.tuple_of(b"\x88", b"\x89", write.call("collections.OrderedDict"))
+    return write.call("torch.nn.parameter.Parameter", made) + flags + b"b"
+
+
+def test_a_file_of_the_first_torch(tmp_path):
+    path = tmp_path / "weights.pth"
+    items = write.list_of(write.list_of(b"U\x01w", old_parameter(write.storage(more=b"N"))))
+    write.torch_legacy(path, write.call("collections.OrderedDict", items), {"0": (6, SIX)})
+    assert_same(read_torch(path), {"w": TWO_BY_THREE})
+
+
+def test_a_memo_index_of_four_billion_costs_nothing(tmp_path):
+    path = tmp_path / "weights.pth"
+    far = b"r\xff\xff\xff\xff"
+    write.torch_zip(path, write.dict_of(("w", write.tensor() + far)), {"0": SIX})
+    assert_same(read_torch(path), {"w": TWO_BY_THREE})
+
+
+@pytest.mark.torch
+def test_safetensors_of_torch(tmp_path):
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    path = tmp_path / "weights.safetensors"
+    state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors().items()}
+    save_file(state, path, {"format": "pt"})
+    arrays, metadata = read_safetensors(path)
+    assert_same({name: arrays[name] for name in state}, as_numpy(state))
+    assert arrays.keys() == state.keys() and metadata == {"format": "pt"}
+
+
+def some_arrays():
+    return {
+        **{f"typed/{name}": np.arange(4).astype(name) for name in ("f8", "f4", "f2", "i8", "i4", "u2", "u1", "bool")},
+        "transposed": TWO_BY_THREE.T,
+        "0-d": np.array(2.5),
+        "empty": np.zeros((0, 3)),
+        "big": np.arange(3, dtype=">f4"),
+    }
+
+
+@pytest.mark.parametrize("metadata", [None, {"network": '{"variant": "8s"}', "é": "ü"}])
+def test_safetensors_round_trip(tmp_path, metadata):
+    path = tmp_path / "new folder" / "weights.safetensors"
+    write_safetensors(path, some_arrays(), metadata)
+    arrays, read = read_safetensors(path)
+    expected = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in some_arrays().items()}
+    assert_same({name: arrays[name] for name in expected}, expected)
+    assert arrays.keys() == expected.keys() and read == (metadata or {})
+
+
+@pytest.mark.torch
+def test_safetensors_read_our_files(tmp_path):
+    load_file = pytest.importorskip("safetensors.torch").load_file
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(path, {"w": TWO_BY_THREE.T})
+    assert (load_file(path)["w"].numpy() == TWO_BY_THREE.T).all()
+
+
+@pytest.mark.parametrize(
+    "arrays, metadata, told",
+    [
+        ({}, None, "no arrays"),
+        ({"w": np.array([1, np.nan])}, None, "1 of 2 values of 'w' NaN"),
+        ({"w": np.array(["text"])}, None, "'w' of type <U4"),
+        ({"w": np.zeros(2, complex)}, None, "'w' of type complex128"),
+        ({"../w": np.zeros(2)}, None, "'../w'"),
+        ({"__metadata__": np.zeros(2)}, None, "'__metadata__'"),
+        ({"w": np.zeros(2)}, {"epoch": 3}, "'epoch'"),
+    ],
+)
+def test_what_safetensors_cannot_hold_is_not_written(tmp_path, arrays, metadata, told):
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(ValueError) as caught:
+        write_safetensors(path, arrays, metadata)
+    assert str(path) in str(caught.value) and told in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crash_leaves_the_old_safetensors_and_no_temporary(tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(path, {"w": TWO_BY_THREE})
+    whole = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_safetensors(path, {"w": TWO_BY_THREE + 1})
+    assert [p.name for p in tmp_path.iterdir()] == [path.name] and path.read_bytes() == whole
+
+
+SHAPES = {"new": write.shape(2, 3, 1, 1), "legacy": write.legacy_shape(2, 3, 1, 1)}
+SHAPES["new, one by one"] = write.bytes_field(7, *(write.int_field(1, dim) for dim in (2, 3, 1, 1)))
+NUMBERS = {
+    "packed": write.numbers_packed(5, "<f", range(6)),
+    "one by one": write.numbers_one_by_one(5, "<f", range(6)),
+    "mixed": write.numbers_packed(5, "<f", range(4)) + write.numbers_one_by_one(5, "<f", (4, 5)),
+    "double, packed": write.numbers_packed(8, "<d", range(6)),
+    "double, one by one": write.numbers_one_by_one(8, "<d", range(6)),
+}
+
+
+@pytest.mark.parametrize("layer", [write.layer, write.v1_layer], ids=["layer", "V1 layer"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_caffe_blobs_of_every_form(tmp_path, layer, shape, numbers):
+    path = tmp_path / "fcn.caffemodel"
+    blob = SHAPES[shape] + write.numbers_packed(6, "<f", range(9)) + NUMBERS[numbers]  # field 6: a diff, passed over
+    bias = write.shape(2) + write.numbers_packed(5, "<f", (0.5, -1))
+    unknown = write.int_field(1000, 1 << 63) + write.numbers_one_by_one(1001, "<f", [1]) + write.bytes_field(1002, b"x")
+    net = write.bytes_field(1, b"FCN") + unknown + layer("relu1") + layer("conv1/7x7", blob + unknown, bias) + unknown
+    path.write_bytes(net + layer("loss") + layer("score", write.shape() + write.numbers_packed(5, "<f", [7])))
+    layers = read_caffemodel(path)
+    assert list(layers) == ["conv1/7x7", "score"]
+    dtype = np.float64 if "double" in numbers else np.float32
+    expected = {0: TWO_BY_THREE.astype(dtype).reshape(2, 3, 1, 1), 1: np.array([0.5, -1], np.float32)}
+    assert_same(dict(enumerate(layers["conv1/7x7"])), expected)
+    assert_same(dict(enumerate(layers["score"])), {0: np.array(7, np.float32)})
+
+
+def write_small(path):
+    """A readable file of the kind its name tells."""
+    if path.suffix == ".pth":
+        write.torch_zip(path, write.dict_of(("w", write.tensor())), {"0": SIX})
+    elif path.suffix == ".safetensors":
+        write_safetensors(path, {"w": TWO_BY_THREE})
+    else:
+        path.write_bytes(write.layer("conv", write.shape(6) + write.numbers_packed(5, "<f", range(6))))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+READERS = {"pth": read_torch, "safetensors": read_safetensors, "caffemodel": read_caffemodel}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_the_checksum_is_compared(tmp_path, kind):
+    read = READERS[kind]
+    path = tmp_path / f"weights.{kind}"
+    found = write_small(path)
+    for told in (None, found, found[:8], found.upper()):
+        read(path, sha256=told)
+    for wrong in ("0" * 64, found[:-1] + ("0" if found[-1] != "0" else "1"), "0" * 8):
+        with pytest.raises(ValueError, match=rf"weights\.{kind}: expected SHA-256 {wrong}, got {found[: len(wrong)]}"):
+            read(path, sha256=wrong)
+    for no_digits in ("", "0123456", "0" * 65, "g" * 8, 12345678):
+        with pytest.raises(ValueError, match=rf"weights\.{kind}: expected sha256 as 8 to 64 hex digits"):
+            read(path, sha256=no_digits)
+
+    named = path.rename(tmp_path / f"weights-{found[:8]}.{kind}")
+    read(named)
+    named = named.rename(tmp_path / f"weights-deadbeef.{kind}")
+    for told in (None, found):
+        with pytest.raises(ValueError, match=r"expected SHA-256 deadbeef as the file's name says"):
+            read(named, sha256=told)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "fcn-8s.pth", "fcn-32s-abcdef.pth", "fcn-deadbeef", "deadbeef.pth"])
+def test_names_that_carry_no_checksum(tmp_path, name):
+    (tmp_path / name).write_bytes(b"anything")
+    check_sha256(tmp_path / name)
