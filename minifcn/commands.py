@@ -12,8 +12,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from . import data, gradcheck, models, report
+from . import classify as classification
+from . import data, gradcheck, models, report, weights
 from .data import images
+from .data.imagenet import IMAGENET_CLASSES
 from .data.labels import colourise
 from .training import checkpoint, loop
 from .training.run import Run, read_metrics
@@ -193,6 +195,75 @@ def predict(args):
         overlay = np.where(labels[:, :, None] > 0, image * 0.4 + colourise(labels) * 0.6, image)
         Image.fromarray(overlay.astype(np.uint8)).save(out / f"{stem}_overlay.jpg", quality=92)
     notice(f"{len(paths)} masks and overlays written to {out}")
+    return 0
+
+
+def classify(args):
+    """The likeliest ImageNet classes of each photograph, and a picture of where one of them is."""
+    model = models.CLASSIFIERS[args.network]()
+    if args.weights:
+        weights.load_any(args.weights, model)
+    elif args.network == "efficientnet_lite0":
+        weights.load_pretrained(model)
+    else:
+        raise ValueError(f"classify: {args.network} has no weights that come with a package; expected --weights FILE")
+    chosen = _class_numbers(args.heatmap, IMAGENET_CLASSES)
+    paths = [path for given in args.images for path in images.image_files(given)]
+    if args.heatmap:
+        Path(args.out).mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        image = images.read_image(path)
+        print(path)
+        for number, share in classification.top(model, image, args.top):
+            print(f"  {100 * share:5.1f} %  {IMAGENET_CLASSES[number]} ({number})")
+        if args.heatmap:
+            heat = classification.heat_map(model, image, chosen)
+            names = ", ".join(IMAGENET_CLASSES[i] for i in chosen)
+            picture = Path(args.out) / f"{path.stem}_heatmap.png"
+            report.heat_map(image, heat, classification.peak(heat, image.shape[:2]), f"score of {names}", picture)
+            notice(f"heat-map: {picture}")
+    return 0
+
+
+def explain(args):
+    """What a network would cost, layer by layer."""
+    if args.variant:
+        model = models.fcn(args.variant, args.network, args.num_classes or 21, args.alignment)
+    elif args.network in models.CLASSIFIERS:
+        model = models.CLASSIFIERS[args.network](args.num_classes or 1000)
+    else:
+        raise ValueError(
+            f"explain: {args.network} is a trunk only; expected --variant {', '.join(models.VARIANTS)} with it"
+        )
+    size = args.size or [getattr(model, "native", 500)]
+    if len(size) > 2:
+        raise ValueError(f"size: expected one side, or height and width; got {len(size)} numbers")
+    print(models.explain(model, tuple(size) if len(size) == 2 else size[0], args.batch))
+    return 0
+
+
+def convert(args):
+    """Weights from one file format into another, by way of the network they belong to."""
+    source, target = Path(args.source), Path(args.target)
+    writers = {".npz": weights.save, ".safetensors": weights.save_safetensors}
+    if target.suffix not in writers:
+        raise ValueError(f"{target}: expected a file ending in {' or '.join(writers)}")
+    if target.exists():
+        raise ValueError(f"{target}: exists already")
+    if source.suffix == ".npz":
+        model, _ = checkpoint.load_network(source)
+        told = f"{source}: {len(model.state_dict())} arrays"
+    else:
+        if not args.network:
+            raise ValueError(f"{source}: expected --network, which network these weights are for")
+        if args.variant:
+            model = models.fcn(args.variant, args.network, args.num_classes or 21, args.alignment, args.at_once)
+        else:
+            model = models.CLASSIFIERS[args.network](args.num_classes or 1000)
+        told = weights.load_any(source, model)
+    writers[target.suffix](target, model)
+    notice(told)
+    notice(f"written: {target}")
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
 
 from .data.labels import VOID, colourise
 
@@ -86,6 +87,26 @@ def _legend(labels, classes):
     colours = colourise(np.arange(256, dtype=np.uint8)) / 255
     names = {**dict(enumerate(classes)), VOID: "void"}
     return [Patch(facecolor=colours[i], edgecolor="0.5", linewidth=0.5, label=names[i]) for i in sorted(labels)]
+
+
+def heat_map(image, heat, peak, title, path):
+    """A photograph, and its heat-map laid over it with the highest place marked.   image (H, W, 3), heat (rows, columns)"""
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(9.6, 4.8 * height / width + 0.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.imshow(image)
+    right.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+    heat = np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BICUBIC))
+    strength = (heat - heat.min()) / max(float(np.ptp(heat)), 1e-12)
+    picture = right.imshow(strength, cmap="inferno", alpha=0.25 + 0.5 * strength)
+    right.plot(peak[1], peak[0], "+", color="w", markersize=14, markeredgewidth=2)
+    right.set_title(title, fontsize=10)
+    for panel in (left, right):
+        panel.set_axis_off()
+    bar = figure.colorbar(picture, ax=right, shrink=0.8, ticks=[0, 1])
+    bar.ax.set_yticklabels(["lowest", "highest"])
+    bar.solids.set_alpha(1)
+    figure.savefig(path, dpi=110)
 
 
 def confusion(matrix, classes, path):

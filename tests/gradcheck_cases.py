@@ -45,6 +45,8 @@ CONV2D = {  # name: x, w (K, C/groups, kh, kw), settings
     "depthwise-not-square": ((1, 2, 5, 6), (2, 1, 2, 3), {"groups": 2, "stride": (2, 1)}),
     "depthwise-dilation": ((1, 2, 6, 7), (2, 1, 3, 2), {"groups": 2, "dilation": (2, 3), "pad": (2, 1)}),
     "depthwise-asymmetric": ((2, 2, 6, 5), (2, 1, 3, 3), {"groups": 2, "stride": 2, "pad": ((0, 1), (1, 0))}),
+    "depthwise-pad-wide": ((1, 2, 3, 4), (2, 1, 3, 2), {"groups": 2, "pad": ((0, 2), (1, 0))}),
+    "depthwise-pad-beyond-the-kernel": ((1, 2, 2, 3), (2, 1, 2, 2), {"groups": 2, "pad": (3, 2)}),
     "depthwise-one-pixel": ((2, 3, 1, 1), (3, 1, 3, 3), {"groups": 3, "pad": 1}),
     "depthwise-narrow": ((1, 2, 4, 2), (2, 1, 5, 5), {"groups": 2, "pad": 2}),
     "depthwise-multiplier": ((1, 2, 4, 3), (4, 1, 3, 3), {"groups": 2, "pad": 1}),
@@ -63,6 +65,12 @@ CONV_TRANSPOSE2D = {  # name: x, w (C, K/groups, kh, kw), settings
     "dilation": ((1, 2, 3, 4), (2, 3, 2, 3), {"dilation": (3, 2)}),
     "groups": ((2, 4, 3, 2), (4, 3, 3, 2), {"groups": 2, "stride": 2}),
     "depthwise": ((2, 3, 3, 2), (3, 1, 4, 4), {"groups": 3, "stride": 2, "pad": 1}),
+    "depthwise-stride-1": ((2, 2, 3, 4), (2, 1, 3, 3), {"groups": 2, "pad": ((1, 0), (2, 1))}),
+    "depthwise-output-pad-under-the-dilation": (
+        (1, 2, 3, 4),
+        (2, 1, 2, 3),
+        {"groups": 2, "dilation": (3, 2), "pad": ((1, 0), (0, 1)), "output_pad": (2, 1)},
+    ),
     "depthwise-output-pad": (
         (1, 2, 3, 2),
         (2, 1, 3, 2),

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from minifcn import layers, models
+from minifcn import backend, layers, models
 from minifcn.models import alignment
+from minifcn.models.efficientnet_lite0 import InvertedResidual
+from minifcn.models.explain import Memory, Sketch, _sketching
 from minifcn.models.fcn import FCN
 from minifcn.models.vgg import VGG, trunk_pads
 
@@ -134,6 +136,221 @@ def test_logits_have_the_images_size_from_one_pixel_up(variant, alignment):
     pairs |= set(zip(SIZES, SIZES[1:] + SIZES[:1], strict=True))
     wrong = {size for size in pairs if network.forward(photograph(*size)).shape != (1, 2, *size)}
     assert wrong == set()
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    """Zeros in place of drawn weights, where only shapes matter."""
+    monkeypatch.setattr(layers.blocks, "he_normal", lambda shape, rng: np.zeros(shape, np.float32))
+
+
+@pytest.fixture
+def even(monkeypatch):
+    """Every weight the mean's: a layer then averages what it sees, and the middle of what it sees is its place."""
+    monkeypatch.setattr(
+        layers.blocks, "he_normal", lambda shape, rng: np.full(shape, 1 / np.prod(shape[1:]), np.float32)
+    )
+
+
+TRUNKS = ("vgg16", "alexnet", "efficientnet_lite0")
+OFFSETS = {  # of the published networks, built as they are
+    ("32s", "vgg16"): {"crop": 19},
+    ("16s", "vgg16"): {"crop_pool4": 5, "crop": 27},
+    ("8s", "vgg16"): {"crop_pool4": 5, "crop_pool3": 9, "crop": 31},
+    ("32s", "alexnet"): {"crop": 18},
+}
+
+
+@pytest.mark.parametrize(("variant", "backbone"), OFFSETS)
+def test_the_six_published_crops(variant, backbone, blank):
+    network = models.fcn(variant, backbone, 21, "paper")
+    crops = {name: layer.offset for name, layer in network.children().items() if isinstance(layer, layers.Crop)}
+    assert crops == OFFSETS[variant, backbone]
+
+
+@pytest.mark.parametrize(("backbone", "kernel"), [("vgg16", 64), ("alexnet", 63)])
+def test_the_published_kernels(backbone, kernel, blank):
+    upscore = models.fcn("32s", backbone, 21, "paper").upscore
+    assert upscore.line.value.shape == (kernel,)
+    assert upscore.settings == {"stride": 32, "pad": 0}
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("backbone", ["alexnet", "efficientnet_lite0"])
+def test_other_trunks_give_logits_of_the_images_size_too(backbone, alignment, blank):
+    network = models.fcn("8s", backbone, 2, alignment)
+    for size in [(1, 1), (1, 40), (33, 2), (64, 65)]:
+        logits = network.forward(photograph(*size), train=True)
+        assert logits.shape == (1, 2, *size)
+        assert network.backward(logits).shape == (1, 3, *size)
+
+
+def logits_shape(network, height, width):
+    with _sketching(network, train=False):
+        return network.forward(Sketch((1, 3, height, width), Memory())).shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("backbone", TRUNKS)
+def test_logits_have_the_images_size_for_every_side_up_to_1100(backbone, variant, alignment, blank):
+    """Worked out without running; with pools that round down, a third of these sizes would leave too little to crop."""
+    network = models.fcn(variant, backbone, 2, alignment)
+    pairs = [(n, 1101 - n) for n in range(1, 551)]
+    assert [size for size in pairs if logits_shape(network, *size) != (1, 2, *size)] == []
+
+
+def test_the_sweep_would_notice_pools_that_round_down(blank):
+    """396 of the 1,068 sides from 32 to 1,099, as has been counted for the published network."""
+    network = models.fcn("32s", "vgg16", 2, "paper")
+    for pool in network.layers_of(layers.MaxPool2d):
+        pool.settings["ceil_mode"] = False
+    failures = 0
+    for side in range(32, 1100):
+        try:
+            logits_shape(network, side, side)
+        except ValueError as error:
+            assert str(error).startswith("crop (Crop): ")
+            failures += 1
+    assert failures == 396
+
+
+def steps_of(network):
+    """The parts of a variant: (the way from the image to a score, the layers from there to the logits)."""
+    chain = network.backbone.up_to
+    if network.variant == "32s":
+        return {"fc7": [*chain("fc7"), network.upscore]}
+    if network.variant == "16s":
+        fine, joined = [network.upscore16], [network.upscore2]
+    else:
+        fine, joined = [network.upscore_pool4, network.upscore8], [network.upscore2]
+    paths = {"fc7": [*chain("fc7"), *joined, *fine], "pool4": [*chain("pool4"), network.crop_pool4, *fine]}
+    if network.variant == "8s":
+        paths["pool3"] = [*chain("pool3"), network.crop_pool3, network.upscore8]
+    return paths
+
+
+@pytest.mark.parametrize("upsampling", ["frozen", "learned"])
+@pytest.mark.parametrize("network_alignment", ALIGNMENTS)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("backbone", [*TRUNKS, "mini"])
+def test_every_way_from_the_image_to_the_logits_comes_back_to_its_pixel(
+    backbone, variant, network_alignment, upsampling, blank
+):
+    network = models.fcn(variant, backbone, 2, network_alignment, upsampling=upsampling)
+    paths = steps_of(network)
+    assert len(paths) == 1 + VARIANTS.index(variant)
+    for tap, chain in paths.items():
+        assert alignment.affine_of_chain([*chain, network.crop]) == alignment.IDENTITY, tap
+
+
+def linear(network):
+    """Averages in place of maxima, nothing dropped, no batch statistics, equal scores: the average of what a pixel sees."""
+    for name, layer in network.backbone.layers.items():
+        if isinstance(layer, layers.MaxPool2d):
+            settings = {key: value for key, value in layer.settings.items() if key != "dilation"}
+            network.backbone.layers[name] = layers.AvgPool2d(layer.kernel, **settings)
+    for dropout in network.layers_of(layers.Dropout):
+        dropout.p = 0.0
+    for norm in network.layers_of(layers.BatchNorm2d):
+        norm.frozen = True
+    for name, p in network.parameters().items():
+        if name.startswith("score") and name.endswith("weight"):
+            p.value += np.float32(1 / p.value.shape[1])
+    return network
+
+
+WIDTHS = {"mini": 640, "alexnet": 640, "efficientnet_lite0": 1056}  # more than a receptive field around the middle
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("across", [True, False], ids=["across", "down"])
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("backbone", WIDTHS)
+def test_what_a_pixel_of_the_logits_depends_on_lies_around_that_pixel(backbone, variant, alignment, across, even):
+    """The centre of mass of a logit's gradient is the logit's own place: bilinear interpolation keeps it, between cells too."""
+    network = linear(models.fcn(variant, backbone, 1, alignment))
+    length, place = WIDTHS[backbone], WIDTHS[backbone] // 2 + 5
+    size = (32, length) if across else (length, 32)
+    image = np.full((1, 3, *size), 1e-3, np.float32)  # residuals add up: no ReLU6 may come to its end
+    logits = network.forward(image, train=True)
+    dlogits = np.zeros_like(logits)
+    dlogits[(0, 0, 16, place) if across else (0, 0, place, 16)] = 1
+    dx = network.backward(dlogits).astype(np.float64)
+    weight = dx.sum(axis=(0, 1, 2) if across else (0, 1, 3))
+    assert weight.min() >= 0
+    assert weight.sum() > 0
+    assert (weight * np.arange(length)).sum() / weight.sum() == pytest.approx(place, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("backbone", ["alexnet", "efficientnet_lite0"])
+def test_other_trunks_compute_the_same_on_every_device(backbone, alignment, device, monkeypatch):
+    def draw(shape, rng):
+        return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+
+    monkeypatch.setattr(layers.blocks, "he_normal", draw)
+    results = []
+    for name, put, get in (("numpy", np.asarray, np.asarray), (device.name, device.put, device.get)):
+        backend.use(name)  # parameters are born on the backend that is chosen
+        network = models.fcn("8s", backbone, 2, alignment, seed=1)
+        for score in (network.score_fr, network.score_pool4, network.score_pool3):
+            score.weight.value = put(draw(score.weight.value.shape, np.random.default_rng(2)))
+        for norm in network.layers_of(layers.BatchNorm2d):
+            norm.frozen = True
+        logits = network.forward(put(photograph(20, 33)), train=True)
+        dx = network.backward(put(np.random.default_rng(3).standard_normal(logits.shape, np.float32)))
+        gradients = {name: get(p.grad) for name, p in network.parameters().items() if not p.frozen}
+        results.append({"logits": get(logits), "image": get(dx), **gradients})
+    expected, found = results
+    for name, array in found.items():
+        reference = expected[name]
+        assert reference.any(), name
+        np.testing.assert_allclose(array, reference, rtol=0, atol=1e-3 * abs(reference).max(), err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("backbone", ["alexnet", "efficientnet_lite0"])
+def test_over_other_trunks_a_shift_by_32_pixels_shifts_the_logits_by_32(backbone, variant, alignment):
+    network = draw_scores(models.fcn(variant, backbone, 2, alignment))
+    length = WIDTHS[backbone] + 160
+    scene = photograph(32, length + 32)
+    here, shifted = network.forward(scene[..., :length]), network.forward(scene[..., 32:])
+    inner = slice(length // 2 - 32, length // 2 + 32)  # beyond the reach of the borders
+    expected = here[..., inner.start + 32 : inner.stop + 32]
+    assert expected.std() > 0
+    np.testing.assert_allclose(shifted[..., inner], expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    assert np.abs(shifted[..., inner] - here[..., inner]).max() > 0.01 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("factor", [2, 8, 16, 32])
+def test_the_enlarging_kernel_is_the_one_that_lies_on_the_grid(factor):
+    """Between the cells where the coordinates ask for half a pixel, else on them."""
+    half, whole = (alignment.Affine(alignment.Fraction(1, factor), alignment.Fraction(b)) for b in ("1/2", "0"))
+    half = half._replace(b=half.b / factor)
+    assert alignment.enlarging_kernel(factor, half, alignment.IDENTITY) == 2 * factor
+    assert alignment.enlarging_kernel(factor, whole, alignment.IDENTITY) == 2 * factor - 1
+    for at, kernel in ((half, 2 * factor), (whole, 2 * factor - 1)):
+        a, b = alignment.enlarged(at, factor, kernel)
+        assert (a, b.denominator) == (1, 1)
+    third = alignment.Affine(alignment.Fraction(1, factor), alignment.Fraction(1, 3 * factor))
+    with pytest.raises(ValueError, match=f"no enlargement by {factor} takes offset 1/{3 * factor}"):
+        alignment.enlarging_kernel(factor, third, alignment.IDENTITY)
+
+
+@pytest.mark.parametrize("where", ALIGNMENTS)
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_an_inverted_residuals_coordinates_are_its_depthwise_convolutions(kernel, where):
+    """Of stride 2, its first output lies on pixel 1, not 0: the odd pixel of padding is at the end, or left away."""
+    rng = np.random.default_rng(0)
+    assert alignment.affine_of(InvertedResidual(4, 4, kernel, 1, 6, rng, where)) == alignment.IDENTITY
+    halved = alignment.affine_of(InvertedResidual(4, 6, kernel, 2, 6, rng, where))
+    assert halved == (alignment.Fraction(1, 2), alignment.Fraction(-1, 2))
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)

@@ -38,8 +38,9 @@ def from_config(config):
     options = dict(config)
     if "variant" in options:
         return fcn(**options)
-    name, convolutional = options.pop("network", None), options.pop("convolutional", False)
+    name = options.pop("network", None)
+    convolutional, window = options.pop("convolutional", False), options.pop("window", None)
     if name not in CLASSIFIERS:
         raise ValueError(f"expected a network out of {', '.join(CLASSIFIERS)}, got {name!r}")
     network = CLASSIFIERS[name](**options)
-    return surgery.convolutionalize(network) if convolutional else network
+    return surgery.convolutionalize(network, window) if convolutional else network

@@ -17,16 +17,31 @@ from .build import fcn
 from .classifier import Classifier
 
 
-def convolutionalize(classifier):
+def convolutionalize(classifier, window=None):
     """The same network with every fully connected layer as a convolution: images of any larger size give a heat-map.
 
     (N, 3, H, W) -> (N, num_classes, rows, columns), one column of scores for each place of the classifier; 1 × 1 at the
     native size. The weights are the classifier's own numbers under the same names, reshaped: Linear (K, C·h·w) becomes
-    (K, C, h, w) for the first, which sees the h × w map, and (K, C, 1, 1) for the rest. A global average becomes an
-    average over a window of the native map's size, moved by single steps. The layers are used, not copied: what one of
-    the two networks learns, the other knows.
+    (K, C, h, w) for the first, which sees the h × w map, and (K, C, 1, 1) for the rest. The layers are used, not
+    copied: what one of the two networks learns, the other knows.
+
+    A global average becomes an average over a window of the native map's side, moved by single steps. window: an odd
+    side of one's own, around every cell of the map: the smaller, the finer the heat-map and the less of the surroundings
+    each score knows. (Its columns no longer equal the classifier's output; for networks without a global average there
+    is no choice.)
     """
     side, chain = classifier.map_size, {}
+    average = {"kernel": side, "stride": 1}
+    if window is not None:
+        if (
+            window < 1
+            or window % 2 == 0
+            or not any(isinstance(x, layers.GlobalAvgPool) for x in classifier.layers.values())
+        ):
+            raise ValueError(
+                f"convolutionalize: a window needs a global average to replace and an odd side; got {window}"
+            )
+        average = {"kernel": window, "stride": 1, "pad": window // 2, "count_include_pad": False}
     kernel = (
         1  # what the next fully connected layer sees: the map's side right after it was flattened, then single pixels
     )
@@ -36,7 +51,7 @@ def convolutionalize(classifier):
         elif isinstance(layer, layers.AdaptiveAvgPool2d):
             continue  # at the native size it changes nothing, and at others it would hide the place
         elif isinstance(layer, layers.GlobalAvgPool):
-            chain[name] = layers.AvgPool2d(side, stride=1)
+            chain[name] = layers.AvgPool2d(**average)
         elif isinstance(layer, layers.Linear):
             chain[name] = _as_convolution(layer, kernel)
             kernel = 1
@@ -44,7 +59,7 @@ def convolutionalize(classifier):
             chain[name] = layer
     return Classifier(
         chain,
-        config={**classifier.config, "convolutional": True},
+        config={**classifier.config, "convolutional": True, "window": window},
         native=classifier.native,
         map_size=1,
         preprocessing=classifier.preprocessing,

@@ -100,17 +100,16 @@ def batch_norm_backward(dy, cache):
 
     def channels(some):
         d, std = dy[:, some], cache.inverse_std[some]
-        z = x[:, some] - _wide(cache.mean[some])
-        z *= _wide(std)
-        dgamma[some] = xp.einsum("nchw,nchw->c", d, z)
+        centred = x[:, some] - _wide(cache.mean[some])
+        dgamma[some] = xp.einsum("nchw,nchw->c", d, centred) * std
         dbeta[some] = d.sum(axis=(0, 2, 3))
         scale = _wide(cache.gamma[some] * std)
         if not cache.train:
             xp.multiply(d, scale, out=dx[:, some])
             return
-        z *= _wide(dgamma[some]) / count
-        z += _wide(dbeta[some]) / count
-        xp.multiply(d - z, scale, out=dx[:, some])
+        centred *= _wide(dgamma[some] * std) / count
+        centred += _wide(dbeta[some]) / count
+        xp.multiply(d - centred, scale, out=dx[:, some])
 
     run_tiles(dy, channels, _channel_tiles(x))
     return dx, dgamma, dbeta

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..backend import array_module, to_device_of, to_host
+from ..backend import array_module, run_tiles, to_device_of, to_host
 from .window import pads, require_nchw, require_same_dtype, require_shape
 
 
@@ -21,14 +21,22 @@ def upsample_forward(x, line, *, stride, pad=0):
     a, b = (
         to_device_of(x, _stamps(to_host(line), size, stride, *p)) for size, p in zip(x.shape[2:], both, strict=True)
     )
-    return array_module(x).matmul(a @ x, b.T), (a, b)
+    return _both_sides(a, x, b.T), (a, b)
 
 
 def upsample_backward(dy, cache):
     """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The line is fixed and gets no gradient."""
     a, b = cache
     require_shape("upsample backward", "dy", dy, dy.shape[:2] + (a.shape[0], b.shape[0]))
-    return array_module(dy).matmul(a.T @ dy, b)
+    return _both_sides(a.T, dy, b)
+
+
+def _both_sides(left, maps, right):
+    """left (P, H) · maps (N, C, H, W) · right (W, Q), map by map, an image in each thread. -> (N, C, P, Q)"""
+    xp = array_module(maps)
+    y = xp.empty(maps.shape[:2] + (left.shape[0], right.shape[1]), maps.dtype)
+    run_tiles(maps, lambda n: xp.matmul(left @ maps[n], right, out=y[n]), [(n,) for n in range(len(maps))])
+    return y
 
 
 def _stamps(line, size, stride, before, after):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .checks import one_line
+from .checks import check_finite, one_line
 
 FORMAT = "minifcn 1"
 _META = "meta.json"
@@ -44,6 +44,8 @@ def read_archive(path):
             _check_members(archive, path.stat().st_size)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+        for name in arrays:
+            check_finite(name, arrays[name])
         meta = json.loads(arrays.pop(_META).tobytes().decode("utf-8"))
         known = meta["format"]
     if known != FORMAT:

