@@ -58,6 +58,9 @@ _HELP = {
 }
 
 
+NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
+
+
 def build_parser():
     """The argument parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -106,16 +109,8 @@ def build_parser():
     add("--weights", metavar="FILE", help="its weights (.npz, .pth, .safetensors, .caffemodel); None is the package's")
 
     add = made["explain"].add_argument
-    networks = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
-    add("network", choices=networks, help="a classifier, or with --variant the trunk of an FCN")
-    add("--variant", choices=models.VARIANTS, help="the FCN over this trunk instead of the classifier")
-    add(
-        "--alignment",
-        default="paper",
-        choices=models.ALIGNMENTS,
-        help="of the FCN: pad 100 and crop, or nothing wasted",
-    )
-    add("--num-classes", type=int, help="None is 1000 for a classifier and 21 for an FCN")
+    add("network", choices=NETWORKS, help="a classifier, or with --variant the trunk of an FCN")
+    _add_fcn(made["explain"])
     add(
         "--size",
         type=int,
@@ -128,11 +123,8 @@ def build_parser():
     add = made["convert"].add_argument
     add("source", metavar="FROM", help="file to read")
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
-    add("--network", choices=networks, help="which network the weights are for; an .npz file knows it")
-    add("--variant", choices=models.VARIANTS, help="the weights are an FCN's over this trunk")
-    add("--alignment", default="paper", choices=models.ALIGNMENTS, help="of the FCN")
-    add("--at-once", action="store_true", help="the FCN scales its skips")
-    add("--num-classes", type=int, help="None is 1000 for a classifier and 21 for an FCN")
+    add("--network", choices=NETWORKS, help="which network the weights are for; an .npz file knows it")
+    _add_fcn(made["convert"])
 
     add = made["gradcheck"].add_argument
     add("--variant", default="all", choices=("all", *models.VARIANTS), help="which network")
@@ -152,6 +144,26 @@ def build_parser():
     toy.add_argument("--size", type=int, default=128, help="typical height and width in pixels")
     toy.add_argument("--seed", type=int, default=0, help="of the drawing")
     return parser
+
+
+def _add_fcn(parser):
+    """What turns a network's name into an FCN over its trunk."""
+    add = parser.add_argument
+    add("--variant", choices=models.VARIANTS, help="the FCN over this trunk instead of the classifier")
+    add(
+        "--alignment",
+        default="paper",
+        choices=models.ALIGNMENTS,
+        help="of the FCN: pad 100 and crop, or nothing wasted",
+    )
+    add("--at-once", action="store_true", help="the FCN scales its skips")
+    add(
+        "--upsampling",
+        default="frozen",
+        choices=models.UPSAMPLING,
+        help="of the FCN: bilinear kernels, fixed or learned",
+    )
+    add("--num-classes", type=int, help="None is 1000 for a classifier and 21 for an FCN")
 
 
 def _add_training(parser, single):

@@ -151,7 +151,7 @@ def evaluate(args):
             f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "
             f"but {dataset.folder} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, …)"
         )
-    chosen = _class_numbers(args.classes, classes)
+    chosen = class_numbers(args.classes, classes)
     start = time.perf_counter()
     samples = data.Kept(dataset, longest=args.resize, limit=0)
     matrix = loop.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes))
@@ -165,7 +165,7 @@ def evaluate(args):
     return 0
 
 
-def _class_numbers(text, classes):
+def class_numbers(text, classes):
     """ "0,8,cat" -> [0, 8, 8]. Raises ValueError for what is no class."""
     numbers = []
     for part in (text or "").split(","):
@@ -207,7 +207,7 @@ def classify(args):
         weights.load_pretrained(model)
     else:
         raise ValueError(f"classify: {args.network} has no weights that come with a package; expected --weights FILE")
-    chosen = _class_numbers(args.heatmap, IMAGENET_CLASSES)
+    chosen = class_numbers(args.heatmap, IMAGENET_CLASSES)
     paths = [path for given in args.images for path in images.image_files(given)]
     if args.heatmap:
         Path(args.out).mkdir(parents=True, exist_ok=True)
@@ -227,19 +227,24 @@ def classify(args):
 
 def explain(args):
     """What a network would cost, layer by layer."""
-    if args.variant:
-        model = models.fcn(args.variant, args.network, args.num_classes or 21, args.alignment)
-    elif args.network in models.CLASSIFIERS:
-        model = models.CLASSIFIERS[args.network](args.num_classes or 1000)
-    else:
-        raise ValueError(
-            f"explain: {args.network} is a trunk only; expected --variant {', '.join(models.VARIANTS)} with it"
-        )
+    model = _network(args)
     size = args.size or [getattr(model, "native", 500)]
     if len(size) > 2:
         raise ValueError(f"size: expected one side, or height and width; got {len(size)} numbers")
     print(models.explain(model, tuple(size) if len(size) == 2 else size[0], args.batch))
     return 0
+
+
+def _network(args):
+    """The classifier, or with --variant the FCN over its trunk, that the arguments name."""
+    if args.variant:
+        classes, more = args.num_classes or 21, {"at_once": args.at_once, "upsampling": args.upsampling}
+        return models.fcn(args.variant, args.network, classes, args.alignment, **more)
+    if args.network not in models.CLASSIFIERS:
+        raise ValueError(
+            f"{args.command}: {args.network} is a trunk only; expected --variant {', '.join(models.VARIANTS)}"
+        )
+    return models.CLASSIFIERS[args.network](args.num_classes or 1000)
 
 
 def convert(args):
@@ -256,10 +261,7 @@ def convert(args):
     else:
         if not args.network:
             raise ValueError(f"{source}: expected --network, which network these weights are for")
-        if args.variant:
-            model = models.fcn(args.variant, args.network, args.num_classes or 21, args.alignment, args.at_once)
-        else:
-            model = models.CLASSIFIERS[args.network](args.num_classes or 1000)
+        model = _network(args)
         told = weights.load_any(source, model)
     writers[target.suffix](target, model)
     notice(told)

@@ -79,11 +79,12 @@ def side_by_side(rows, classes, path):
             seen.update(np.unique(one).tolist())
     for panel, title in zip(grid[0], columns, strict=True):
         panel.set_title(title, fontsize=10)
-    figure.legend(handles=_legend(seen, classes), loc="outside lower center", ncols=7, frameon=False, fontsize=9)
+    figure.legend(handles=legend(seen, classes), loc="outside lower center", ncols=7, frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
 
 
-def _legend(labels, classes):
+def legend(labels, classes):
+    """A patch of colour and a name for each label, to hand to matplotlib's `legend`."""
     colours = colourise(np.arange(256, dtype=np.uint8)) / 255
     names = {**dict(enumerate(classes)), VOID: "void"}
     return [Patch(facecolor=colours[i], edgecolor="0.5", linewidth=0.5, label=names[i]) for i in sorted(labels)]

@@ -198,8 +198,8 @@ def _same(size, kernel, stride, **settings):
 
 
 def _block(*arguments):
-    """inputs, outputs, kernel, stride, expansion, alignment."""
-    return lambda rng: InvertedResidual(*arguments[:-1], rng, arguments[-1])
+    """inputs, outputs, kernel, stride, expansion."""
+    return lambda rng: InvertedResidual(*arguments, rng)
 
 
 LAYERS = {  # name: rng -> layer, shape of x
@@ -227,15 +227,16 @@ LAYERS = {  # name: rng -> layer, shape of x
     "Dropout": (lambda rng: layers.Dropout(0.4, rng), (2, 3, 4)),
     "Flatten": (lambda rng: layers.Flatten(), (2, 3, 2, 4)),
     "GlobalAvgPool": (lambda rng: layers.GlobalAvgPool(), (2, 3, 4, 5)),
-    "InvertedResidual": (_block(3, 3, 3, 1, 2, "same"), (2, 3, 4, 5)),
-    "InvertedResidual-stride-2": (_block(2, 3, 5, 2, 2, "same"), (2, 2, 6, 5)),
-    "InvertedResidual-not-widened": (_block(3, 2, 3, 1, 1, "same"), (2, 3, 4, 4)),
-    "InvertedResidual-paper": (_block(3, 2, 5, 2, 1, "paper"), (2, 3, 7, 8)),
+    "InvertedResidual": (_block(3, 3, 3, 1, 2), (2, 3, 4, 5)),
+    "InvertedResidual-stride-2": (_block(2, 3, 5, 2, 2), (2, 2, 6, 5)),
+    "InvertedResidual-not-widened": (_block(3, 2, 3, 1, 1), (2, 3, 4, 4)),
+    "InvertedResidual-odd-size": (_block(3, 2, 5, 2, 1), (2, 3, 7, 8)),
     "LearnedUpsample": (lambda rng: layers.LearnedUpsample(3, 2, kernel=4, pad=1), (2, 3, 3, 2)),
     "Linear": (lambda rng: layers.Linear(3, 4, rng), (5, 3)),
     "Linear-zero": (lambda rng: layers.Linear(3, 4, rng, zero=True), (5, 3)),
     "MaxPool2d": (lambda rng: layers.MaxPool2d(3, stride=2, pad=1, ceil_mode=True), (1, 2, 6, 5)),
     "PadToMultiple": (lambda rng: layers.PadToMultiple(4), (2, 2, 5, 4)),
+    "PadToMultiple-frame": (lambda rng: layers.PadToMultiple(4, frame=3), (2, 2, 5, 4)),
     "ReLU": (lambda rng: layers.ReLU(), (2, 3, 4, 5)),
     "ReLU6": (lambda rng: layers.ReLU6(), (2, 3, 4, 5)),
     "Sequential": (_chain, (3, 2, 6, 6)),

@@ -218,7 +218,10 @@ def test_the_sweep_would_notice_pools_that_round_down(blank):
 
 def steps_of(network):
     """The parts of a variant: (the way from the image to a score, the layers from there to the logits)."""
-    chain = network.backbone.up_to
+
+    def chain(tap):
+        return [network.pad_input, *network.backbone.up_to(tap)]
+
     if network.variant == "32s":
         return {"fc7": [*chain("fc7"), network.upscore]}
     if network.variant == "16s":
@@ -270,7 +273,16 @@ WIDTHS = {"mini": 640, "alexnet": 640, "efficientnet_lite0": 1056}  # more than 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("backbone", WIDTHS)
 def test_what_a_pixel_of_the_logits_depends_on_lies_around_that_pixel(backbone, variant, alignment, across, even):
-    """The centre of mass of a logit's gradient is the logit's own place: bilinear interpolation keeps it, between cells too."""
+    """The centre of mass of a logit's gradient is the logit's own place: bilinear interpolation keeps it, between cells too.
+
+    But for EfficientNet-Lite0: each of its five halvings leans half a cell to the bottom and right, which `alignment` leaves
+    to the trained weights. In FCN-32s that adds up to 15.5 pixels.
+    """
+    lean = 0
+    if backbone == "efficientnet_lite0":
+        if variant != "32s":
+            pytest.skip("the skips lean less than fc7, by shares that depend on the weights")
+        lean = 15.5
     network = linear(models.fcn(variant, backbone, 1, alignment))
     length, place = WIDTHS[backbone], WIDTHS[backbone] // 2 + 5
     size = (32, length) if across else (length, 32)
@@ -282,7 +294,7 @@ def test_what_a_pixel_of_the_logits_depends_on_lies_around_that_pixel(backbone, 
     weight = dx.sum(axis=(0, 1, 2) if across else (0, 1, 3))
     assert weight.min() >= 0
     assert weight.sum() > 0
-    assert (weight * np.arange(length)).sum() / weight.sum() == pytest.approx(place, abs=0.02)
+    assert (weight * np.arange(length)).sum() / weight.sum() == pytest.approx(place + lean, abs=0.02)
 
 
 @pytest.mark.slow
@@ -343,14 +355,13 @@ def test_the_enlarging_kernel_is_the_one_that_lies_on_the_grid(factor):
         alignment.enlarging_kernel(factor, third, alignment.IDENTITY)
 
 
-@pytest.mark.parametrize("where", ALIGNMENTS)
 @pytest.mark.parametrize("kernel", [3, 5])
-def test_an_inverted_residuals_coordinates_are_its_depthwise_convolutions(kernel, where):
-    """Of stride 2, its first output lies on pixel 1, not 0: the odd pixel of padding is at the end, or left away."""
+def test_an_inverted_residuals_values_lie_in_the_middle_of_their_cells(kernel):
+    """Of stride 2, output i stands for the pixels 2i and 2i + 1, however its window leans."""
     rng = np.random.default_rng(0)
-    assert alignment.affine_of(InvertedResidual(4, 4, kernel, 1, 6, rng, where)) == alignment.IDENTITY
-    halved = alignment.affine_of(InvertedResidual(4, 6, kernel, 2, 6, rng, where))
-    assert halved == (alignment.Fraction(1, 2), alignment.Fraction(-1, 2))
+    assert alignment.affine_of(InvertedResidual(4, 4, kernel, 1, 6, rng)) == alignment.IDENTITY
+    halved = alignment.affine_of(InvertedResidual(4, 6, kernel, 2, 6, rng))
+    assert halved == (alignment.Fraction(1, 2), alignment.Fraction(-1, 4))
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)

@@ -21,7 +21,7 @@ def test_the_python_example_fills_every_gradient_and_keeps_the_size():
 
 def test_every_command_shown_is_one_that_exists():
     shown = set(re.findall(r"^minifcn (\w+)", README, re.MULTILINE))
-    assert shown == {"train", "evaluate", "predict", "gradcheck", "data", "reproduce"}
+    assert shown == {"train", "evaluate", "predict", "classify", "explain", "convert", "gradcheck", "data", "reproduce"}
     for line in re.findall(r"^minifcn (.*?)(?:\s+#.*)?$", README, re.MULTILINE):
         cli.build_parser().parse_args(line.split())
 

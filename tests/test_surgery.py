@@ -464,7 +464,7 @@ def test_a_config_that_describes_nothing_is_refused(config):
 
 def test_a_residual_block_keeps_its_branch_under_plain_names():
     """So that its parameters are called block1.expand.weight, and not block1.branch.expand.weight."""
-    block = InvertedResidual(4, 4, 3, 1, 6, np.random.default_rng(0), "same")
+    block = InvertedResidual(4, 4, 3, 1, 6, np.random.default_rng(0))
     assert [n for n in block.parameters() if n.endswith("weight")] == [
         "expand.weight",
         "depthwise.weight",

@@ -63,9 +63,7 @@ def caffenet_features(x, w, first_pad=(0, 0), lean=False):
     return pool1, pool2, pool_3_2(x, lean)
 
 
-def lite0_features(x, w, train, frame=None):
-    """frame: the stem's padding, where the image lies in a frame and what follows has no need of an odd pixel."""
-
+def lite0_features(x, w, train):
     def unit(x, name, act=True, **settings):
         norm = name.replace("expand", "bn_expand").replace("depthwise", "bn_depthwise").replace("project", "bn_project")
         norm = {"stem": "bn_stem", "head": "bn_head"}.get(name, norm)
@@ -75,13 +73,11 @@ def lite0_features(x, w, train, frame=None):
         return F.relu6(x) if act else x
 
     def padded(x, kernel, stride):
-        if stride == 1 or frame is None:
-            totals = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:]]
-            (top, bottom), (left, right) = ((t // 2, t - t // 2) for t in totals)
-            return F.pad(x, (left, right, top, bottom))
-        return F.pad(x, 4 * ((kernel - 2) // 2,))
+        totals = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:]]
+        (top, bottom), (left, right) = ((t // 2, t - t // 2) for t in totals)
+        return F.pad(x, (left, right, top, bottom))
 
-    x = unit(F.pad(x, 4 * (frame,)) if frame else padded(x, 3, 2), "stem", stride=2)
+    x = unit(padded(x, 3, 2), "stem", stride=2)
     outputs = []
     for repeats, kernel, first_stride, width, expansion in LITE0:
         for i in range(repeats):
@@ -139,7 +135,7 @@ def alexnet_taps(x, w, paper, train):
 
 
 def lite0_taps(x, w, paper, train):
-    outputs, _ = lite0_features(x, w, train, frame=100 if paper else None)
+    outputs, _ = lite0_features(x, w, train)
     return outputs[4], outputs[10], outputs[15]
 
 
@@ -164,12 +160,12 @@ GEOMETRY = {  # ×2, crop of pool4, ×2, crop of pool3, {variant: (the last enla
         {"32s": ((63, 17, 14), 0), "16s": ((31, 1, 14), 0), "8s": ((15, 1, 6), 0)},
     ),
     ("efficientnet_lite0", "paper"): (
-        *((3, 0, 0), 0, (3, 0, 0), 0),
-        {"32s": ((63, 0, 0), 100), "16s": ((31, 0, 0), 100), "8s": ((15, 0, 0), 100)},
+        *((4, 1, 1), 0, (4, 1, 1), 0),
+        {"32s": ((64, 16, 16), 100), "16s": ((32, 8, 8), 100), "8s": ((16, 4, 4), 100)},
     ),
     ("efficientnet_lite0", "same"): (
-        *((3, 0, 1), 0, (3, 0, 1), 0),
-        {"32s": ((63, 0, 31), 0), "16s": ((31, 0, 15), 0), "8s": ((15, 0, 7), 0)},
+        *((4, 1, 1), 0, (4, 1, 1), 0),
+        {"32s": ((64, 16, 16), 0), "16s": ((32, 8, 8), 0), "8s": ((16, 4, 4), 0)},
     ),
 }
 TAPS = {"vgg16": vgg16_taps, "alexnet": alexnet_taps, "efficientnet_lite0": lite0_taps}
@@ -190,9 +186,10 @@ def part(x, offset, like):
 
 def fcn(image, w, train, *, variant, backbone, alignment, at_once=False):
     x, paper = image, alignment == "paper"
-    if not paper:
-        height, width = image.shape[2:]
-        x = F.pad(image, (0, -width % 32, 0, -height % 32))
+    frame = 100 if paper and backbone == "efficientnet_lite0" else 0
+    if frame or not paper:
+        height, width = (side + 2 * frame for side in image.shape[2:])
+        x = F.pad(image, (frame, frame + -width % 32, frame, frame + -height % 32))
     trunk = {bare(name): value for name, value in w.items()}
     pool3, pool4, fc7 = TAPS[backbone](x, trunk, paper, train)
     to_pool4, crop4, to_pool3, crop3, last = GEOMETRY[backbone, alignment]

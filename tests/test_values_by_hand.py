@@ -212,7 +212,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_learns_all_the_same():
 
 @pytest.mark.parametrize(("inputs", "outputs", "stride", "adds"), [(3, 3, 1, True), (3, 4, 1, False), (3, 3, 2, False)])
 def test_an_inverted_residual_adds_its_input_where_the_shapes_agree(inputs, outputs, stride, adds):
-    block = InvertedResidual(inputs, outputs, 3, stride, 6, np.random.default_rng(0), "same").astype(np.float64)
+    block = InvertedResidual(inputs, outputs, 3, stride, 6, np.random.default_rng(0)).astype(np.float64)
     block.branch.layers["bn_project"].gamma.value[:] = 0  # what the branch adds
     x = spread((2, inputs, 4, 4))
     y = block.forward(x, train=True)

@@ -271,14 +271,17 @@ class BatchNorm2d(Leaf):
 
 
 class PadToMultiple(Leaf):
-    """Zeros below and to the right, up to the next multiple of `multiple` in height and width."""
+    """`frame` zeros on every side, and more below and to the right, up to the next multiple of `multiple`."""
 
-    def __init__(self, multiple):
-        self.multiple = multiple
+    def __init__(self, multiple, frame=0):
+        self.multiple, self.frame = multiple, frame
+
+    def pad_for(self, size):
+        """((top, bottom), (left, right)) for an input of `size` (height, width)."""
+        return tuple((self.frame, self.frame + -(n + 2 * self.frame) % self.multiple) for n in size)
 
     def run(self, x, train):
-        bottom, right = (-size % self.multiple for size in x.shape[2:])
-        return ops.pad_forward(x, ((0, bottom), (0, right)))
+        return ops.pad_forward(x, self.pad_for(x.shape[2:]))
 
     def run_backward(self, dy, cache):
         return ops.pad_backward(dy, cache)

@@ -6,6 +6,7 @@ pixels, pixel centres at whole numbers) belong to position a·u + b in its outpu
     convolution, pooling:     a = 1/stride    b = (pad − (k − 1)/2) / stride
     transposed convolution:   a = stride      b = (k − 1)/2 − pad
     crop by an offset:        a = 1           b = −offset
+    frame around the image:   a = 1           b = its width
 
 with k the extent of the (dilated) kernel. Layers in a row compose. Two branches that are to be added must have equal
 maps; the crop that makes them equal is the difference of their b. Fractions keep it exact.
@@ -34,13 +35,15 @@ class Affine(NamedTuple):
 
 
 IDENTITY = Affine(Fraction(1), Fraction(0))
-_UNMOVED = (layers.ReLU, layers.ReLU6, layers.Dropout, layers.LRN, layers.BatchNorm2d, layers.PadToMultiple)
+_UNMOVED = (layers.ReLU, layers.ReLU6, layers.Dropout, layers.LRN, layers.BatchNorm2d)
 
 
 def affine_of(layer):
     """The coordinate map of one layer, or of a chain of them, along the height (width is alike in square settings).
 
-    A convolution padded "same" is taken to see an input whose size is a multiple of its stride.
+    A convolution padded "same" counts as what it was trained to be, a division of its input into cells of `stride` pixels,
+    each cell's value lying in its middle. (Its window leans half a pixel or more to the bottom and right of that, but the
+    weights make up for it: a trained EfficientNet's heat-map peaks where the middles say.)
     Raises TypeError for a layer that has no single map.
     """
     if isinstance(layer, layers.Sequential):
@@ -49,6 +52,8 @@ def affine_of(layer):
         return affine_of(layer.branch)
     if isinstance(layer, _UNMOVED):
         return IDENTITY
+    if isinstance(layer, layers.PadToMultiple):
+        return Affine(Fraction(1), Fraction(layer.frame))
     if isinstance(layer, layers.Crop):
         return Affine(Fraction(1), Fraction(-layer.offset))
     if isinstance(layer, layers.Conv2d | layers.ConvTranspose2d):
@@ -61,10 +66,9 @@ def affine_of(layer):
         raise TypeError(f"alignment: a {type(layer).__name__} has no coordinate map")
     stride = pair("stride", layer.settings["stride"])[0]
     dilation = pair("dilation", layer.settings.get("dilation", 1))[0]
-    pad = layer.settings["pad"]
-    if pad == "same":
-        pad = layer.pad_for((stride * kernel, stride * kernel))
-    pad = pads(pad)[0][0]
+    if layer.settings["pad"] == "same":
+        return Affine(Fraction(1, stride), Fraction(1 - stride, 2 * stride))
+    pad = pads(layer.settings["pad"])[0][0]
     centre = Fraction(dilation * (kernel - 1), 2)  # from a window's first tap to its middle
     if isinstance(layer, layers.ConvTranspose2d | layers.Upsample):
         return Affine(Fraction(stride), centre - pad)

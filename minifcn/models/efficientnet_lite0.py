@@ -25,7 +25,7 @@ EPS = 1e-3
 def efficientnet_lite0(num_classes=1000, seed=0):
     """The classifier. For images of 224 × 224, and any other size, as it averages its last maps; freshly drawn weights."""
     rng = np.random.default_rng(seed)
-    chain = {**_features(rng, "same"), **_convolution("head", 320, 1280, 1, rng)}
+    chain = {**_features(rng), **_convolution("head", 320, 1280, 1, rng)}
     chain |= {"average": layers.GlobalAvgPool(), "drop": layers.Dropout(0.2, rng)}
     chain["fc"] = layers.Linear(1280, num_classes, rng)
     config = {"network": "efficientnet_lite0", "num_classes": num_classes, "seed": seed}
@@ -35,11 +35,10 @@ def efficientnet_lite0(num_classes=1000, seed=0):
 def efficientnet_lite0_trunk(alignment, rng):
     """The trunk of an FCN: everything before the head, tapped at 1/8 (40 channels), 1/16 (112) and 1/32 (320).
 
-    "paper": the image padded by 100, and the odd pixel that TensorFlow's padding adds at the bottom and right left away,
-    since the frame has enough of them. "same": TensorFlow's padding, for images whose sides are multiples of 32.
+    Its padding, TensorFlow's, is the same in both alignments; "paper" puts the frame of 100 around the image itself.
     """
     taps = {"pool3": ("block4", 40), "pool4": ("block10", 112), "fc7": ("block15", 320)}
-    return Trunk("lite0", _features(rng, alignment), taps)
+    return Trunk("lite0", _features(rng), taps, frame=100 if alignment == "paper" else 0)
 
 
 class InvertedResidual(layers.Layer):
@@ -48,11 +47,10 @@ class InvertedResidual(layers.Layer):
     Sandler et al., MobileNetV2, 2018, section 3.3. The last convolution has no ReLU: narrow maps would lose too much.
     """
 
-    def __init__(self, inputs, outputs, kernel, stride, expansion, rng, alignment):
+    def __init__(self, inputs, outputs, kernel, stride, expansion, rng):
         wide = inputs * expansion
-        pad = "same" if alignment == "same" or stride == 1 else kernel // 2 - 1
         chain = _convolution("expand", inputs, wide, 1, rng) if expansion > 1 else {}
-        chain |= _convolution("depthwise", wide, wide, kernel, rng, stride=stride, pad=pad, groups=wide)
+        chain |= _convolution("depthwise", wide, wide, kernel, rng, stride=stride, pad="same", groups=wide)
         chain["project"] = layers.Conv2d(wide, outputs, 1, rng, bias=False)
         chain["bn_project"] = layers.BatchNorm2d(outputs, eps=EPS)
         self.branch = layers.Sequential(**chain)
@@ -72,14 +70,14 @@ class InvertedResidual(layers.Layer):
         return dx + dy if self.residual else dx
 
 
-def _features(rng, alignment):
+def _features(rng):
     """The stem and the sixteen blocks, by name."""
-    chain = _convolution("stem", 3, 32, 3, rng, stride=2, pad="same" if alignment == "same" else 100)
+    chain = _convolution("stem", 3, 32, 3, rng, stride=2, pad="same")
     inputs, number = 32, 0
     for repeats, kernel, first_stride, width, expansion in STAGES:
         for i in range(repeats):
             stride = first_stride if i == 0 else 1
-            chain[f"block{number}"] = InvertedResidual(inputs, width, kernel, stride, expansion, rng, alignment)
+            chain[f"block{number}"] = InvertedResidual(inputs, width, kernel, stride, expansion, rng)
             inputs, number = width, number + 1
     return chain
 

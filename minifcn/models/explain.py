@@ -21,6 +21,8 @@ def explain(network, size, batch=1):
     Raises ValueError, naming the layer, where the size does not fit.
     """
     height, width = pair("image size", size)
+    if batch < 1:
+        raise ValueError(f"explain: expected a batch of at least 1 image, got {batch}")
     inference, training = Memory(), Memory()
     with _sketching(network, train=False) as rows:
         out = network.forward(Sketch((batch, 3, height, width), inference))
@@ -73,12 +75,12 @@ class Explanation:
     @property
     def receptive_field(self):
         """That of the last layer before anything is enlarged: the one papers quote. Infinite if the whole image is seen."""
-        before = []
+        seen = 1
         for row in self.rows:
             if row.kind in ("Upsample", "LearnedUpsample", "ConvTranspose2d"):
                 break
-            before.append(row.field)
-        return before[-1]
+            seen = row.field
+        return seen
 
     def __str__(self):
         titles = ("layer", "kind", "output", "parameters", "multiply-adds", "output MiB", "kept MiB", "field")

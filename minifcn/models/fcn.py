@@ -18,14 +18,17 @@ class FCN(layers.Layer):
     """
 
     def __init__(self, backbone, variant, num_classes, alignment, *, at_once=False, upsampling="frozen", rng):
+        # A trunk that halves its maps exactly needs sizes that are multiples of its stride, and no cropping between branches.
+        exact = alignment == "same" or backbone.frame > 0
+
         def score(tap):
             return layers.Conv2d(backbone.taps[tap][1], num_classes, 1, rng, zero=True)
 
         def enlarge(factor, at, target):
-            """An enlargement of maps at coordinates `at`, and the coordinates after it: those of `target`, if "same"."""
+            """An enlargement of maps at coordinates `at`, and the coordinates after it: those of `target`, if exact."""
             kernel = align.enlarging_kernel(factor, at, target)
             at, pad = align.enlarged(at, factor, kernel), 0
-            if alignment == "same":  # cut to exactly `factor` times the size, lying on the target
+            if exact:  # cut to exactly `factor` times the size, lying on the target
                 before = align.crop_offset(at, target)
                 at, pad = target, ((before, kernel - factor - before),) * 2
             if upsampling == "learned":
@@ -37,22 +40,23 @@ class FCN(layers.Layer):
         self.backbone = backbone
         # The published at-once training scales the skips' inputs, which start out much larger than fc7's.
         self.pool4_scale, self.pool3_scale = (0.01, 0.0001) if at_once else (1.0, 1.0)
-        self.pad_input = layers.PadToMultiple(backbone.stride if alignment == "same" else 1)
+        self.pad_input = layers.PadToMultiple(backbone.stride if exact else 1, frame=backbone.frame)
         self.score_fr = score("fc7")
-        pool3, pool4, at = (align.affine_of_chain(backbone.up_to(tap)) for tap in ("pool3", "pool4", "fc7"))
+        image = align.affine_of(self.pad_input)
+        pool3, pool4, at = (image.then(align.affine_of_chain(backbone.up_to(tap))) for tap in ("pool3", "pool4", "fc7"))
         if variant == "32s":
-            self.upscore, at = enlarge(32, at, align.IDENTITY)
+            self.upscore, at = enlarge(32, at, image)
         else:
             self.upscore2, at = enlarge(2, at, pool4)
             self.score_pool4 = score("pool4")
             self.crop_pool4 = layers.Crop(align.crop_offset(pool4, at))
             if variant == "16s":
-                self.upscore16, at = enlarge(16, at, align.IDENTITY)
+                self.upscore16, at = enlarge(16, at, image)
             else:
                 self.upscore_pool4, at = enlarge(2, at, pool3)
                 self.score_pool3 = score("pool3")
                 self.crop_pool3 = layers.Crop(align.crop_offset(pool3, at))
-                self.upscore8, at = enlarge(8, at, align.IDENTITY)
+                self.upscore8, at = enlarge(8, at, image)
         self.crop = layers.Crop(align.crop_offset(at, align.IDENTITY))
         self.name_all()
 

@@ -60,6 +60,8 @@ class Sketch:
         return Sketch(shape or self.shape, self.memory, **seen)
 
     def __add__(self, other):
+        if self.shape != other.shape:
+            raise ValueError(f"sum: expected two maps of one shape, got {self.shape} and {other.shape}")
         return self.like(field=max(self.field, other.field))
 
     def __mul__(self, number):
@@ -193,7 +195,8 @@ def _(layer: layers.Dropout, x, train):
 
 @sketch.register
 def _(layer: layers.PadToMultiple, x, train):
-    return x.like(x.shape[:2] + tuple(-(-n // layer.multiple) * layer.multiple for n in x.shape[2:])), 0, []
+    size = tuple(n + sum(both) for n, both in zip(x.shape[2:], layer.pad_for(x.shape[2:]), strict=True))
+    return x.like(x.shape[:2] + size), 0, []
 
 
 @sketch.register

@@ -12,6 +12,9 @@ Where the layers pad their input, heat-map and sliding agree in two ways, and di
   two cannot be equal, and it is the heat-map that knows more.
 """
 
+from copy import copy
+from math import prod
+
 from .. import layers
 from .build import fcn
 from .classifier import Classifier
@@ -23,7 +26,7 @@ def convolutionalize(classifier, window=None):
     (N, 3, H, W) -> (N, num_classes, rows, columns), one column of scores for each place of the classifier; 1 × 1 at the
     native size. The weights are the classifier's own numbers under the same names, reshaped: Linear (K, C·h·w) becomes
     (K, C, h, w) for the first, which sees the h × w map, and (K, C, 1, 1) for the rest. The layers are used, not
-    copied: what one of the two networks learns, the other knows.
+    copied, so that neither of the two networks costs memory of its own; load weights before, not after.
 
     A global average becomes an average over a window of the native map's side, moved by single steps. window: an odd
     side of one's own, around every cell of the map: the smaller, the finer the heat-map and the less of the surroundings
@@ -70,8 +73,8 @@ def _as_convolution(linear, kernel):
     """A convolution with a Linear's numbers, and its memory."""
     outputs, inputs = linear.weight.value.shape
     shape = (outputs, inputs // kernel**2, kernel, kernel)
-    weight = layers.Parameter(linear.weight.value.reshape(shape))
-    weight.grad = linear.weight.grad.reshape(shape)
+    weight = copy(linear.weight)  # with its multipliers
+    weight.value, weight.grad = linear.weight.value.reshape(shape), linear.weight.grad.reshape(shape)
     return layers.Conv2d.of(weight, linear.bias)
 
 
@@ -86,11 +89,12 @@ def transplant(classifier, network):
     family = network.backbone.family + "."
     needed = [name for name in own if name.startswith(family)]
     for name in needed:
-        source = given.get(name.removeprefix(family))
-        if source is None or source.size != own[name].size or len(source) != len(own[name]):
+        source, shape = given.get(name.removeprefix(family)), own[name].shape
+        flat = (shape[0], prod(shape[1:]))  # as a fully connected layer has it
+        if source is None or source.shape not in (shape, flat):
             found = "nothing of that name" if source is None else source.shape
-            raise ValueError(f"an FCN over {network.backbone.family} needs {name} {own[name].shape}, found {found}")
-        own[name] = source.reshape(own[name].shape)
+            raise ValueError(f"an FCN over {network.backbone.family} needs {name} {shape}, found {found}")
+        own[name] = source.reshape(shape)
     network.load_state_dict(own)
     network.preprocessing = classifier.preprocessing
     return [name for name in given if family + name not in own]

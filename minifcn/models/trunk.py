@@ -8,12 +8,13 @@ class Trunk(layers.Layer):
 
     taps: {"pool3": (layer, channels), "pool4": …, "fc7": …}: the maps at 1/8, 1/16 and 1/32 of the image, named after
     VGG's layers as in the paper, whatever this trunk calls them. family: what the trunk's parameters are filed under.
+    frame: zeros that the FCN is to put around the image, for a trunk whose own padding is not the place for them.
     """
 
     stride = 32  # from the image to fc7
 
-    def __init__(self, family, chain, taps):
-        self.family, self.layers, self.taps = family, chain, taps
+    def __init__(self, family, chain, taps, frame=0):
+        self.family, self.layers, self.taps, self.frame = family, chain, taps, frame
 
     def children(self):
         return self.layers

@@ -8,7 +8,7 @@ from ..backend import array_module
 def pair(name, value, least=1):
     """`value` as (height, width): an integer stands for both. Raises ValueError below `least`."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or any(int(v) != v or v < least for v in both):
+    if len(both) != 2 or any(isinstance(v, str) or int(v) != v or v < least for v in both):
         raise ValueError(f"{name}: expected an integer or a (height, width) pair, at least {least}; got {value!r}")
     return int(both[0]), int(both[1])
 

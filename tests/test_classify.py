@@ -1,0 +1,136 @@
+"""A classifier's guesses and heat-maps; on real photographs where the pretrained package and the photographs are there."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minifcn import classify, cli, models, weights
+from minifcn.data.imagenet import IMAGENET_CLASSES
+from minifcn.data.images import read_image
+
+PHOTOS = os.environ.get("MINIFCN_PHOTOS")
+CATS = (281, 282, 285)
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    model = models.efficientnet_lite0()
+    try:
+        weights.load_pretrained(model)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return model
+
+
+def photo(name):
+    if not PHOTOS:
+        pytest.skip("MINIFCN_PHOTOS is not set")
+    return read_image(Path(PHOTOS) / name)
+
+
+def test_imagenet_has_a_thousand_names():
+    assert len(IMAGENET_CLASSES) == len(set(IMAGENET_CLASSES)) == 1000
+    assert all(name and name == name.strip() for name in IMAGENET_CLASSES)
+    known = {0: "tench", 281: "tabby", 282: "tiger cat", 285: "Egyptian cat", 967: "espresso", 968: "cup"}
+    assert {number: IMAGENET_CLASSES[number] for number in known} == known
+
+
+def test_cats_are_what_it_sees_in_a_cat(lite0):
+    best = classify.top(lite0, photo("chelsea.png"))
+    assert {number for number, _ in best[:3]} == set(CATS)
+    shares = [share for _, share in best]
+    assert len(best) == 5 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1 + 1e-9
+
+
+def test_a_cup_of_coffee_is_espresso_or_a_cup(lite0):
+    (first, _), *_ = classify.top(lite0, photo("coffee.png"))
+    assert IMAGENET_CLASSES[first] in ("espresso", "cup")
+
+
+@pytest.mark.parametrize("size", [(224, 224), (300, 451), (100, 130), (40, 300)])
+def test_any_size_gives_guesses_and_a_heat_map(size):
+    model = models.efficientnet_lite0(num_classes=7)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    assert len(classify.top(model, image, 3)) == 3
+    heat = classify.heat_map(model, image, [1, 4])
+    assert heat.ndim == 2 and min(heat.shape) >= 7 and heat.dtype == np.float32
+    row, column = classify.peak(heat, size)
+    assert 0 <= row < size[0] and 0 <= column < size[1]
+
+
+def test_a_heat_map_sums_the_scores_of_its_classes():
+    model = models.efficientnet_lite0(num_classes=7)
+    image = np.random.default_rng(0).integers(0, 256, (230, 260, 3)).astype(np.uint8)
+    one, other, both = (classify.heat_map(model, image, classes) for classes in ([2], [5], [2, 5]))
+    np.testing.assert_allclose(both, one + other, rtol=1e-5)
+
+
+def test_the_peak_is_the_middle_of_its_cell():
+    heat = np.zeros((4, 5), np.float32)
+    heat[2, 1] = 1
+    assert classify.peak(heat, (40, 100)) == (25, 30)
+
+
+def test_command_prints_names_and_draws(lite0, tmp_path, capsys):
+    photo("chelsea.png")
+    out = tmp_path / "maps"
+    assert cli.main(["classify", str(Path(PHOTOS) / "chelsea.png"), "--heatmap", "tabby,282", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "tiger cat (282)" in printed and printed.count("%") == 5
+    picture = read_image(out / "chelsea_heatmap.png")
+    assert picture.std() > 20 and picture.shape[1] > 800
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["classify", "a.png", "--network", "vgg16"],
+            "vgg16 has no weights that come with a package; expected --weights",
+        ),
+        (["explain", "mini"], "explain: mini is a trunk only; expected --variant"),
+        (["explain", "vgg16", "--size", "100"], "fc6 (Linear): linear: expected 25088 values an image, got (8192,)"),
+        (
+            ["explain", "alexnet", "--size", "1", "2", "3"],
+            "size: expected one side, or height and width; got 3 numbers",
+        ),
+        (["convert", "a.pth", "b.txt"], "b.txt: expected a file ending in .npz or .safetensors"),
+        (["convert", "a.pth", "b.npz"], "a.pth: expected --network"),
+        (["convert", "a.npz", "b.npz"], "a.npz: no such file"),
+        (["convert", "a.pth", "b.npz", "--network", "mini"], "mini is a trunk only; expected --variant"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_wrong_arguments_end_in_one_line(arguments, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minifcn:")]
+    assert told in line
+
+
+def test_heat_map_of_an_unknown_class_is_refused(lite0, capsys):
+    assert cli.main(["classify", "a.png", "--heatmap", "unicorn"]) == 2
+    assert "expected numbers 0..999 or class names, got 'unicorn'" in capsys.readouterr().err
+
+
+def test_convert_keeps_every_bit(tmp_path, capsys):
+    model = models.fcn("8s", "mini", 3, width=1, seed=4)
+    weights.save(tmp_path / "a.npz", model, classes=["a", "b", "c"])
+    assert cli.main(["convert", str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors")]) == 0
+    again = models.fcn("8s", "mini", 3, width=1, seed=5)
+    weights.load_safetensors(tmp_path / "b.safetensors", again)
+    assert all((again.state_dict()[name] == array).all() for name, array in model.state_dict().items())
+    assert cli.main(["convert", str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors")]) == 2
+    assert "b.safetensors: exists already" in capsys.readouterr().err
+
+
+def test_explain_prints_a_table_with_totals(capsys):
+    assert (
+        cli.main(["explain", "efficientnet_lite0", "--variant", "8s", "--size", "375", "500", "--alignment", "same"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    for part in ("lite0.block10.depthwise", "1 × 21 × 375 × 500", "2,968,823 learned", "multiply-adds, forward"):
+        assert part in printed
