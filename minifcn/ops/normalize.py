@@ -73,7 +73,7 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
             mean[some] = centred.mean(axis=(0, 2, 3))
         centred = centred - _wide(mean[some])
         if train:
-            var[some] = xp.einsum("nchw,nchw->c", centred, centred) / (x.size // x.shape[1])
+            var[some] = _dot(centred, centred) / (x.size // x.shape[1])
         inverse_std[some] = 1 / xp.sqrt(var[some] + eps)
         centred *= _wide(gamma[some] * inverse_std[some])
         xp.add(centred, _wide(beta[some]), out=y[:, some])
@@ -101,7 +101,7 @@ def batch_norm_backward(dy, cache):
     def channels(some):
         d, std = dy[:, some], cache.inverse_std[some]
         centred = x[:, some] - _wide(cache.mean[some])
-        dgamma[some] = xp.einsum("nchw,nchw->c", d, centred) * std
+        dgamma[some] = _dot(d, centred) * std
         dbeta[some] = d.sum(axis=(0, 2, 3))
         scale = _wide(cache.gamma[some] * std)
         if not cache.train:
@@ -119,6 +119,11 @@ def _channel_tiles(x):
     """Cut the channels into tiles that stay in a core's cache through the steps above, each channel being a matter of its own."""
     step = max(1, BLOCK_BYTES // (x.nbytes // x.shape[1]))
     return [(slice(c, c + step),) for c in range(0, x.shape[1], step)]
+
+
+def _dot(a, b):
+    """Σ a·b by channel, row by row and then over the rows: one long float32 sum would lose digits.   (N, C, H, W) -> (C,)"""
+    return array_module(a).einsum("nchw,nchw->nch", a, b).sum(axis=(0, 2))
 
 
 def _wide(v):
