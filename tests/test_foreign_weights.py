@@ -38,17 +38,17 @@ def caffe_file(path, network, *, form=layer, legacy=False, kernels=None, leave_o
     """A .caffemodel as the FCN release has them: our numbers under Caffe's names, upsampling as full kernels."""
     blobs = {}
     for name, array in network.state_dict().items():
-        where, _, what = name.removeprefix("vgg.").rpartition(".")
+        where, _, what = name.removeprefix("vgg.").removeprefix("alexnet.").rpartition(".")
         if what == "line":
             array = (kernels or full_kernel)(array, network.num_classes)
-        blobs.setdefault(where, []).append(array)
+        blobs.setdefault(where, []).append(array)  # weight, then bias
 
     def blob(array):
         dims = (legacy_shape(*[1] * (4 - array.ndim), *array.shape)) if legacy else shape(*array.shape)
         return dims + bytes_field(5, array.astype("<f4").tobytes())
 
     content = [form(name, *map(blob, arrays)) for name, arrays in blobs.items() if name not in leave_out]
-    path.write_bytes(b"".join([*content, form("prob")]))
+    path.write_bytes(b"".join([form("scale_pool3"), *content, form("prob")]))  # layers without numbers among them
     return path
 
 
@@ -74,6 +74,31 @@ def test_caffemodel_gives_the_same_logits(tmp_path, variant, form, legacy):
     assert loaded.missing == loaded.left_over == []
     assert loaded.matched["conv5_3[1]"] == "vgg.conv5_3.bias"
     assert any(ours_name.endswith(".line") for ours_name in loaded.matched.values())
+
+
+def test_caffemodel_of_the_at_once_network_is_laid_out_as_8s(tmp_path):
+    theirs, ours = narrow_fcn(seed=1, at_once=True), narrow_fcn(seed=2, at_once=True)
+    loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", theirs), ours)
+    x = np.random.default_rng(0).standard_normal((1, 3, 20, 30)).astype(np.float32)
+    np.testing.assert_array_equal(ours.forward(x), theirs.forward(x))
+    assert loaded.missing == loaded.left_over == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "form"),
+    [(lambda seed: models.fcn("32s", "alexnet", seed=seed), layer), (lambda seed: models.alexnet(seed=seed), v1_layer)],
+    ids=["FCN-32s", "classifier"],
+)
+def test_caffemodel_of_alexnet_gives_the_same_logits(tmp_path, build, form):
+    theirs, ours = build(1), build(2)
+    for name, parameter in theirs.parameters().items():
+        if name.startswith("score"):  # zero at the start, and nothing behind it would show
+            parameter.value[...] = np.random.default_rng(3).standard_normal(parameter.value.shape)
+    loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", theirs, form=form, legacy=True), ours)
+    assert loaded.missing == loaded.left_over == [] and ours.preprocessing == CAFFE
+    x = np.random.default_rng(0).standard_normal((1, 3, 227, 227)).astype(np.float32)
+    np.testing.assert_array_equal(ours.forward(x), theirs.forward(x))
 
 
 def test_caffemodel_of_a_coarser_variant_says_what_is_missing_and_left_over(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import layers
 from ..data.transforms import CAFFE, TORCHVISION
-from .classifier import Classifier
+from .classifier import Classifier, fully_connected
 from .trunk import Trunk
 
 
@@ -17,12 +17,7 @@ def alexnet(num_classes=1000, seed=0):
     """CaffeNet. For images of 227 × 227; freshly drawn weights."""
     rng = np.random.default_rng(seed)
     chain = _caffe_features(rng)
-    chain["flatten"] = layers.Flatten()
-    chain["fc6"] = layers.Linear(256 * 6 * 6, 4096, rng)
-    chain |= {"relu6": layers.ReLU(), "drop6": layers.Dropout(0.5, rng)}
-    chain["fc7"] = layers.Linear(4096, 4096, rng)
-    chain |= {"relu7": layers.ReLU(), "drop7": layers.Dropout(0.5, rng)}
-    chain["fc8"] = layers.Linear(4096, num_classes, rng)
+    chain |= fully_connected(256 * 6 * 6, num_classes, rng)
     config = {"network": "alexnet", "num_classes": num_classes, "seed": seed}
     return Classifier(chain, config=config, native=227, map_size=6, preprocessing=CAFFE)
 

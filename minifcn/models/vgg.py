@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import layers
 from ..data.transforms import CAFFE
-from .classifier import Classifier
+from .classifier import Classifier, fully_connected
 from .trunk import Trunk
 
 WIDTHS, DEPTHS = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
@@ -14,12 +14,7 @@ def vgg16(num_classes=1000, seed=0):
     """The 16-layer classifier. Simonyan and Zisserman, 2014, table 1, D. For images of 224 × 224; freshly drawn weights."""
     rng = np.random.default_rng(seed)
     chain = _groups(WIDTHS, DEPTHS, rng=rng)
-    chain["flatten"] = layers.Flatten()
-    chain["fc6"] = layers.Linear(512 * 7 * 7, 4096, rng)
-    chain |= {"relu6": layers.ReLU(), "drop6": layers.Dropout(0.5, rng)}
-    chain["fc7"] = layers.Linear(4096, 4096, rng)
-    chain |= {"relu7": layers.ReLU(), "drop7": layers.Dropout(0.5, rng)}
-    chain["fc8"] = layers.Linear(4096, num_classes, rng)
+    chain |= fully_connected(512 * 7 * 7, num_classes, rng)
     config = {"network": "vgg16", "num_classes": num_classes, "seed": seed}
     return Classifier(chain, config=config, native=224, map_size=7, preprocessing=CAFFE)
 
