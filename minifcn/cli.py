@@ -58,6 +58,13 @@ _HELP = {
 }
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that tells defaults where there is something to tell."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
 
 
@@ -77,14 +84,17 @@ def build_parser():
     commands_ = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     made = {}
     for name, (short, long) in _HELP.items():
-        made[name] = commands_.add_parser(
-            name, help=short, description=long, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        made[name] = commands_.add_parser(name, help=short, description=long, formatter_class=_Help)
     _add_training(made["train"], single=True)
     _add_training(made["reproduce"], single=False)
 
     add = made["evaluate"].add_argument
-    add("--weights", required=True, metavar="FILE", help="checkpoint.npz or best.npz of a run")
+    add(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="checkpoint.npz or best.npz of a run, or what was converted from one",
+    )
     add("--data", required=True, metavar="FOLDER", help="VOCdevkit folder")
     add("--split", default="val", help="list in ImageSets/Segmentation")
     add("--limit", type=int, help="only the first so many images")
@@ -96,7 +106,12 @@ def build_parser():
     )
 
     add = made["predict"].add_argument
-    add("--weights", required=True, metavar="FILE", help="checkpoint.npz or best.npz of a run")
+    add(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="checkpoint.npz or best.npz of a run, or what was converted from one",
+    )
     add("--out", default="predictions", metavar="FOLDER", help="where masks and overlays go")
     add("images", nargs="+", metavar="IMAGE", help="image files or folders of them, of any size")
 
@@ -106,7 +121,11 @@ def build_parser():
     add("--out", default="heatmaps", metavar="FOLDER", help="where heat-maps go")
     add("--top", type=int, default=5, help="how many classes to print")
     add("--network", default="efficientnet_lite0", choices=tuple(models.CLASSIFIERS), help="which classifier")
-    add("--weights", metavar="FILE", help="its weights (.npz, .pth, .safetensors, .caffemodel); None is the package's")
+    add(
+        "--weights",
+        metavar="FILE",
+        help="its weights (.npz, .pth, .safetensors, .caffemodel); EfficientNet-Lite0 has the package's",
+    )
 
     add = made["explain"].add_argument
     add("network", choices=NETWORKS, help="a classifier, or with --variant the trunk of an FCN")
@@ -116,14 +135,16 @@ def build_parser():
         type=int,
         nargs="+",
         metavar="PIXELS",
-        help="of the image: one side, or height and width (None: native, or 500)",
+        help="of the image: one side, or height and width (unless given, what the classifier was made for, or 500)",
     )
     add("--batch", type=int, default=1, help="images at a time")
 
     add = made["convert"].add_argument
     add("source", metavar="FROM", help="file to read")
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
-    add("--network", choices=NETWORKS, help="which network the weights are for; an .npz file knows it")
+    add(
+        "--network", choices=NETWORKS, help="which network the weights are for; files of this library say it themselves"
+    )
     _add_fcn(made["convert"])
 
     add = made["gradcheck"].add_argument
@@ -136,7 +157,7 @@ def build_parser():
         "toy",
         help="draw the toy data set",
         description=_HELP["data"][1],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     toy.add_argument("root", metavar="FOLDER", help="where to; must not hold a VOC2012 folder yet")
     toy.add_argument("--train", type=int, default=800, help="training images")
@@ -163,7 +184,7 @@ def _add_fcn(parser):
         choices=models.UPSAMPLING,
         help="of the FCN: bilinear kernels, fixed or learned",
     )
-    add("--num-classes", type=int, help="None is 1000 for a classifier and 21 for an FCN")
+    add("--num-classes", type=int, help="1000 for a classifier and 21 for an FCN, unless given")
 
 
 def _add_training(parser, single):
@@ -196,7 +217,7 @@ def _add_training(parser, single):
     if single:
         option(network, "variant", "which FCN", choices=models.VARIANTS)
     option(network, "backbone", "the trunk", choices=tuple(models.BACKBONES))
-    option(network, "width", "channels in mini's first group; None is its default of 12", type=int)
+    option(network, "width", "channels in mini's first group, 12 unless given", type=int)
     option(network, "alignment", "paper: pad 100 and crop; same: nothing wasted", choices=models.ALIGNMENTS)
     option(network, "upsampling", "bilinear kernels, fixed or learned", choices=models.UPSAMPLING)
     if single:

@@ -255,15 +255,15 @@ def convert(args):
         raise ValueError(f"{target}: expected a file ending in {' or '.join(writers)}")
     if target.exists():
         raise ValueError(f"{target}: exists already")
-    if source.suffix == ".npz":
-        model, _ = checkpoint.load_network(source)
-        told = f"{source}: {len(model.state_dict())} arrays"
-    else:
-        if not args.network:
-            raise ValueError(f"{source}: expected --network, which network these weights are for")
-        model = _network(args)
+    if source.suffix == ".npz" or (source.suffix == ".safetensors" and not args.network):
+        model, classes = checkpoint.load_network(source)
+        told, more = f"{source}: {len(model.state_dict())} arrays", {"classes": classes} if classes else {}
+    elif args.network:
+        model, more = _network(args), {}
         told = weights.load_any(source, model)
-    writers[target.suffix](target, model)
+    else:
+        raise ValueError(f"{source}: expected --network, which network these weights are for")
+    writers[target.suffix](target, model, **more)
     notice(told)
     notice(f"written: {target}")
     return 0

@@ -1,6 +1,7 @@
 """A classifier's guesses and heat-maps; on real photographs where the pretrained package and the photographs are there."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from minifcn import classify, cli, models, weights
 from minifcn.data.imagenet import IMAGENET_CLASSES
 from minifcn.data.images import read_image
+from minifcn.training import checkpoint
 
 PHOTOS = os.environ.get("MINIFCN_PHOTOS")
 CATS = (281, 282, 285)
@@ -115,14 +117,16 @@ def test_heat_map_of_an_unknown_class_is_refused(lite0, capsys):
     assert "expected numbers 0..999 or class names, got 'unicorn'" in capsys.readouterr().err
 
 
-def test_convert_keeps_every_bit(tmp_path, capsys):
-    model = models.fcn("8s", "mini", 3, width=1, seed=4)
-    weights.save(tmp_path / "a.npz", model, classes=["a", "b", "c"])
-    assert cli.main(["convert", str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors")]) == 0
-    again = models.fcn("8s", "mini", 3, width=1, seed=5)
-    weights.load_safetensors(tmp_path / "b.safetensors", again)
-    assert all((again.state_dict()[name] == array).all() for name, array in model.state_dict().items())
-    assert cli.main(["convert", str(tmp_path / "a.npz"), str(tmp_path / "b.safetensors")]) == 2
+def test_convert_keeps_every_bit_and_the_class_names(tmp_path, capsys):
+    model, names = models.fcn("8s", "mini", 3, width=1, seed=4), ("a", "b", "c")
+    files = [tmp_path / name for name in ("a.npz", "b.safetensors", "c.npz")]
+    weights.save(files[0], model, classes=names)
+    for before, after in pairwise(files):
+        assert cli.main(["convert", str(before), str(after)]) == 0
+        again, classes = checkpoint.load_segmenter(after)
+        assert classes == names
+        assert all((again.state_dict()[name] == array).all() for name, array in model.state_dict().items())
+    assert cli.main(["convert", *map(str, files[:2])]) == 2
     assert "b.safetensors: exists already" in capsys.readouterr().err
 
 

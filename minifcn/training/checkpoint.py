@@ -4,7 +4,7 @@ from pathlib import Path
 
 from .. import models, weights
 from ..data.transforms import Preprocessing
-from ..weights import npz
+from ..weights import foreign, npz
 
 IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the installed package
 
@@ -53,16 +53,14 @@ def restore(path, arrays, meta, *, model, optimizer, stream):
 
 
 def load_network(path):
-    """(the network that a weights or checkpoint file holds, its class names). Raises ValueError or FileNotFoundError, naming the file.
+    """(the network that a file of this library holds, .npz or .safetensors; its class names). Raises ValueError or FileNotFoundError, naming the file.
 
     The class names are None where the file does not tell them.
     """
-    arrays, meta = npz.read_archive(path)
-    if "network" not in meta:
-        raise ValueError(f"{path}: expected a trained network; the file does not say which network its weights are for")
+    arrays, meta = foreign.read_own(path)
     try:
         model = models.from_config(meta["network"])
-        model.load_state_dict(npz.section(arrays, "weights"))
+        model.load_state_dict(arrays)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     model.preprocessing = Preprocessing.from_dict(meta.get("preprocessing"), path) or model.preprocessing

@@ -66,9 +66,10 @@ def load_caffemodel(path, model, sha256=None):
     return _adopt(path, model, arrays, CAFFE)
 
 
-def save_safetensors(path, model):
-    """Write a model's weights, with its `config` and preprocessing as metadata, as .safetensors: bit-equal when read back."""
-    write_safetensors(path, model.state_dict(), {key: json.dumps(value) for key, value in npz.describe(model).items()})
+def save_safetensors(path, model, **meta):
+    """Write a model's weights as .safetensors, bit-equal when read back; its `config`, preprocessing and `meta` go along as metadata."""
+    told = {**npz.describe(model), **meta}
+    write_safetensors(path, model.state_dict(), {key: json.dumps(value) for key, value in told.items()})
 
 
 def load_safetensors(path, model, sha256=None):
@@ -76,17 +77,39 @@ def load_safetensors(path, model, sha256=None):
 
     Returns and raises as load_torchvision; the preprocessing is the file's own where it tells one.
     """
-    arrays, metadata = read_safetensors(path, sha256)
-    if "network" in metadata:
-        try:
-            described = {key: json.loads(metadata[key]) for key in ("network", "preprocessing") if key in metadata}
-        except ValueError as error:
-            raise ValueError(f"{path}: expected metadata in JSON, got {error}") from error
-        npz.require_same_network(path, described, model)
+    arrays, meta = _read_safetensors(path, sha256)
+    if meta:
+        npz.require_same_network(path, meta, model)
         arrays = {name: (name, array) for name, array in arrays.items()}
-        return _adopt(path, model, arrays, Preprocessing.from_dict(described.get("preprocessing"), path))
+        return _adopt(path, model, arrays, Preprocessing.from_dict(meta.get("preprocessing"), path))
     rename, preprocessing = _for(path, model, _TORCH, "a PyTorch state dict")
     return _adopt(path, model, {name: (rename(name), array) for name, array in arrays.items()}, preprocessing)
+
+
+def read_own(path):
+    """(arrays by our names, meta data) of a file that this library wrote, .npz or .safetensors.
+
+    Raises ValueError or FileNotFoundError, naming the file; also for one that does not say which network it is of.
+    """
+    if Path(path).suffix == ".safetensors":
+        arrays, meta = _read_safetensors(path)
+    else:
+        arrays, meta = npz.read_archive(path)
+        arrays = npz.section(arrays, "weights")
+    if "network" not in meta:
+        raise ValueError(f"{path}: expected a network of this library; the file does not say which its weights are for")
+    return arrays, meta
+
+
+def _read_safetensors(path, sha256=None):
+    """(arrays, the meta data that `save_safetensors` wrote; none if another program wrote the file)"""
+    arrays, metadata = read_safetensors(path, sha256)
+    if "network" not in metadata:
+        return arrays, {}
+    try:
+        return arrays, {key: json.loads(text) for key, text in metadata.items()}
+    except ValueError as error:
+        raise ValueError(f"{path}: expected metadata in JSON, got {error}") from error
 
 
 def load_any(path, model):
