@@ -231,7 +231,7 @@ LAYERS = [
         ROOMS + "test_gradients_add_up_until_zero_grad[BatchNorm2d]"),
     Bug("zero_grad does nothing", "layers/base.py", "parameter.grad[...] = 0", "parameter.grad[...] *= 1",
         ROOMS + "test_gradients_add_up_until_zero_grad[Linear]"),
-    Bug("multiples padded to the next one", "layers/blocks.py", "-(n + 2 * self.frame) % self.multiple",
+    Bug("multiples padded to the next one", "layers/plain.py", "-(n + 2 * self.frame) % self.multiple",
         "self.multiple - (n + 2 * self.frame) % self.multiple", ROOMS + "test_padding_to_a_multiple_leaves_multiples_alone"),
     Bug("biases decay", "layers/blocks.py",
         "he_normal(shape, rng))\n        self.bias = Parameter(zeros((outputs,)), lr_mult=2.0, decay_mult=0.0)",

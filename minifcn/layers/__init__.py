@@ -2,24 +2,19 @@
 
 from . import init
 from .base import Layer, Leaf, Parameter, Sequential
-from .blocks import (
+from .blocks import BatchNorm2d, Conv2d, ConvTranspose2d, LearnedUpsample, Linear, Upsample
+from .plain import (
     LRN,
     AdaptiveAvgPool2d,
     AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    ConvTranspose2d,
     Crop,
     Dropout,
     Flatten,
     GlobalAvgPool,
-    LearnedUpsample,
-    Linear,
     MaxPool2d,
     PadToMultiple,
     ReLU,
     ReLU6,
-    Upsample,
 )
 
 __all__ = [
