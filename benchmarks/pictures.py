@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
 
 from minifcn import classify, data, models, report, weights
-from minifcn.commands import class_numbers
 from minifcn.data.imagenet import IMAGENET_CLASSES
 from minifcn.data.images import read_image
-from minifcn.data.labels import colourise
+from minifcn.data.labels import class_numbers, colourise
 from minifcn.metrics import ConfusionMatrix
 from minifcn.training import checkpoint, loop
 

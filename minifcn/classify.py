@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from . import layers, models
+from . import models
 from .backend import to_device, to_host
 
 CROP_SHARE = 224 / 256  # of the shorter side: what ImageNet networks are shown when they are tested
@@ -20,9 +20,8 @@ def top(model, image, count=5):
     photo = photo.resize([max(model.native, round(side * factor)) for side in photo.size], Image.Resampling.BICUBIC)
     left, upper = ((side - model.native) // 2 for side in photo.size)
     middle = photo.crop((left, upper, left + model.native, upper + model.native))
-    logits = to_host(model.forward(to_device(model.preprocessing.apply(np.asarray(middle))[None])))[0].astype(
-        np.float64
-    )
+    batch = to_device(model.preprocessing.apply(np.asarray(middle))[None])
+    logits = to_host(model.forward(batch))[0].astype(np.float64)
     likely = np.exp(logits - logits.max())
     likely /= likely.sum()
     return [(int(i), float(likely[i])) for i in np.argsort(-likely)[:count]]
@@ -34,8 +33,8 @@ def heat_map(model, image, classes):
     The classifier made convolutional, run on the image at its own size. An image smaller than the network's native size
     is enlarged to it first.
     """
-    averages = any(isinstance(layer, layers.GlobalAvgPool) for layer in model.layers.values())
-    network = models.surgery.convolutionalize(model, window=WINDOW if averages else None)
+    window = WINDOW if models.surgery.averages(model) else None
+    network = models.surgery.convolutionalize(model, window)
     photo = Image.fromarray(image)
     factor = max(1.0, model.native / min(photo.size))
     photo = photo.resize([round(side * factor) for side in photo.size], Image.Resampling.BICUBIC)

@@ -120,6 +120,13 @@ def build_parser():
     add("--heatmap", metavar="CLASS", help="draw where: a class by name or number, or several, added up: tabby,282,285")
     add("--out", default="heatmaps", metavar="FOLDER", help="where heat-maps go")
     add("--top", type=int, default=5, help="how many classes to print")
+    add(
+        "--resize",
+        type=int,
+        default=1500,
+        metavar="PIXELS",
+        help="for a heat-map, shrink photographs to this longer side",
+    )
     add("--network", default="efficientnet_lite0", choices=tuple(models.CLASSIFIERS), help="which classifier")
     add(
         "--weights",
@@ -202,7 +209,7 @@ def _add_training(parser, single):
         "--data",
         required=not single,
         metavar="FOLDER",
-        help="VOCdevkit folder (classes.txt in it names other classes than VOC's)",
+        help="VOCdevkit folder (VOC2012/classes.txt in it names other classes than VOC's)",
     )
     where.add_argument(
         "--out", default="runs/train" if single else "runs/reproduce", metavar="FOLDER", help="where everything is kept"
@@ -244,7 +251,7 @@ def _add_training(parser, single):
     option(solver, "seed", "of weights, order and augmentation", type=int)
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
     option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")
-    option(images, "flip", "mirror every other image", action=argparse.BooleanOptionalAction)
+    option(images, "flip", "mirror half of the images, at random", action=argparse.BooleanOptionalAction)
     option(images, "scale", "resize at random between these factors", type=float, nargs=2, metavar=("LOW", "HIGH"))
     option(images, "colour", "change colours at random by up to this share", type=float, metavar="SHARE")
 
@@ -288,6 +295,9 @@ def main(argv=None):
     except BrokenPipeError:  # whoever read our output has had enough, as in `minifcn evaluate … | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError:
+        commands.notice("minifcn: out of memory; smaller images, crops or batches need less")
+        return 2
     except (ValueError, OSError, RuntimeError) as error:
         commands.notice(f"minifcn: {' '.join(str(error).split())}")
         return 2

@@ -16,7 +16,8 @@ from . import classify as classification
 from . import data, gradcheck, models, report, weights
 from .data import images
 from .data.imagenet import IMAGENET_CLASSES
-from .data.labels import colourise
+from .data.labels import class_numbers, colourise
+from .data.transforms import shrink
 from .training import checkpoint, loop
 from .training.run import Run, read_metrics
 
@@ -46,6 +47,8 @@ def _ctrl_c():
 
 def _do(run, title, go_on):
     """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it); go_on: what to tell then."""
+    if run.started:
+        notice(run.started)
     start = time.perf_counter()
     bar = tqdm(total=run.config.iterations, initial=run.done, desc=title, unit="it", disable=None)
     with bar, _ctrl_c() as asked:
@@ -151,7 +154,7 @@ def evaluate(args):
             f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "
             f"but {dataset.folder} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, …)"
         )
-    chosen = class_numbers(args.classes, classes)
+    chosen = class_numbers(args.classes, classes) if args.classes else []
     start = time.perf_counter()
     samples = data.Kept(dataset, longest=args.resize, limit=0)
     matrix = loop.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes))
@@ -165,18 +168,11 @@ def evaluate(args):
     return 0
 
 
-def class_numbers(text, classes):
-    """ "0,8,cat" -> [0, 8, 8]. Raises ValueError for what is no class."""
-    numbers = []
-    for part in (text or "").split(","):
-        part = part.strip()
-        if part in classes:
-            numbers.append(classes.index(part))
-        elif part.isdigit() and int(part) < len(classes):
-            numbers.append(int(part))
-        elif part:
-            raise ValueError(f"classes: expected numbers 0..{len(classes) - 1} or class names, got {part!r}")
-    return numbers
+def _stems(paths):
+    """A name for what is made of each image: its own, longer where two images would overwrite each other's."""
+    choices = [[path.stem for path in paths], [path.name for path in paths], ["_".join(p.parts[-2:]) for p in paths]]
+    unique = [names for names in choices if len(set(names)) == len(names)]
+    return unique[0] if unique else ["_".join(path.absolute().parts[1:]) for path in paths]
 
 
 def predict(args):
@@ -185,12 +181,10 @@ def predict(args):
     paths = [path for given in args.images for path in images.image_files(given)]
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    names = [path.stem for path in paths]
-    for path in tqdm(paths, unit="image", disable=None):
+    stems = _stems(paths)
+    for path, stem in zip(tqdm(paths, unit="image", disable=None), stems, strict=True):
         image = images.read_image(path)
         labels = loop.predict(model, image)
-        # Two images of one name (cat.jpg, cat.png) must not overwrite each other's masks.
-        stem = path.stem if names.count(path.stem) == 1 else path.name
         images.write_mask(out / f"{stem}.png", labels)
         overlay = np.where(labels[:, :, None] > 0, image * 0.4 + colourise(labels) * 0.6, image)
         Image.fromarray(overlay.astype(np.uint8)).save(out / f"{stem}_overlay.jpg", quality=92)
@@ -202,24 +196,27 @@ def classify(args):
     """The likeliest ImageNet classes of each photograph, and a picture of where one of them is."""
     model = models.CLASSIFIERS[args.network]()
     if args.weights:
-        weights.load_any(args.weights, model)
+        notice(weights.load_any(args.weights, model))
     elif args.network == "efficientnet_lite0":
         weights.load_pretrained(model)
     else:
         raise ValueError(f"classify: {args.network} has no weights that come with a package; expected --weights FILE")
-    chosen = class_numbers(args.heatmap, IMAGENET_CLASSES)
+    if args.top < 1:
+        raise ValueError(f"top: expected at least 1 class, got {args.top}")
+    chosen = class_numbers(args.heatmap, IMAGENET_CLASSES) if args.heatmap is not None else []
     paths = [path for given in args.images for path in images.image_files(given)]
-    if args.heatmap:
+    if chosen:
         Path(args.out).mkdir(parents=True, exist_ok=True)
-    for path in paths:
+    for path, stem in zip(paths, _stems(paths), strict=True):
         image = images.read_image(path)
         print(path)
         for number, share in classification.top(model, image, args.top):
             print(f"  {100 * share:5.1f} %  {IMAGENET_CLASSES[number]} ({number})")
-        if args.heatmap:
+        if chosen:
+            image = shrink(image, image[:, :, 0], args.resize)[0]
             heat = classification.heat_map(model, image, chosen)
             names = ", ".join(IMAGENET_CLASSES[i] for i in chosen)
-            picture = Path(args.out) / f"{path.stem}_heatmap.png"
+            picture = Path(args.out) / f"{stem}_heatmap.png"
             report.heat_map(image, heat, classification.peak(heat, image.shape[:2]), f"score of {names}", picture)
             notice(f"heat-map: {picture}")
     return 0
@@ -237,7 +234,13 @@ def explain(args):
 
 def _network(args):
     """The classifier, or with --variant the FCN over its trunk, that the arguments name."""
+    if args.num_classes is not None and args.num_classes < 1:
+        raise ValueError(f"num-classes: expected at least 1, got {args.num_classes}")
     if args.variant:
+        if args.network not in models.BACKBONES:
+            raise ValueError(
+                f"{args.command}: there is no FCN over {args.network}, but over {', '.join(models.BACKBONES)}"
+            )
         classes, more = args.num_classes or 21, {"at_once": args.at_once, "upsampling": args.upsampling}
         return models.fcn(args.variant, args.network, classes, args.alignment, **more)
     if args.network not in models.CLASSIFIERS:

@@ -10,6 +10,7 @@ import pytest
 from minifcn import classify, cli, models, weights
 from minifcn.data.imagenet import IMAGENET_CLASSES
 from minifcn.data.images import read_image
+from minifcn.data.labels import class_numbers
 from minifcn.training import checkpoint
 
 PHOTOS = os.environ.get("MINIFCN_PHOTOS")
@@ -92,6 +93,11 @@ def test_command_prints_names_and_draws(lite0, tmp_path, capsys):
             ["classify", "a.png", "--network", "vgg16"],
             "vgg16 has no weights that come with a package; expected --weights",
         ),
+        (
+            ["explain", "alexnet_torchvision", "--variant", "8s"],
+            "explain: there is no FCN over alexnet_torchvision, but over",
+        ),
+        (["explain", "vgg16", "--num-classes", "0"], "num-classes: expected at least 1, got 0"),
         (["explain", "mini"], "explain: mini is a trunk only; expected --variant"),
         (["explain", "vgg16", "--size", "100"], "fc6 (Linear): linear: expected 25088 values an image, got (8192,)"),
         (
@@ -112,9 +118,30 @@ def test_wrong_arguments_end_in_one_line(arguments, told, capsys, tmp_path, monk
     assert told in line
 
 
-def test_heat_map_of_an_unknown_class_is_refused(lite0, capsys):
-    assert cli.main(["classify", "a.png", "--heatmap", "unicorn"]) == 2
-    assert "expected numbers 0..999 or class names, got 'unicorn'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("unicorn", "expected numbers 0..999 or class names; got 'unicorn'"),
+        ("cat", "or class names, such as tiger cat (282), Persian cat (283)"),
+        (" , ", "expected numbers 0..999 or class names, got ' , '"),
+        ("²", "got '²'"),
+    ],
+)
+def test_heat_map_of_an_unknown_class_is_refused(lite0, capsys, asked, told):
+    assert cli.main(["classify", "a.png", "--heatmap", asked]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_classes_are_told_by_number_or_name_and_count_once():
+    assert class_numbers("Tabby, 282,281", IMAGENET_CLASSES) == [281, 282]
+
+
+def test_fcn_weights_without_class_names_have_vocs(tmp_path):
+    for num_classes, first in ((21, "background"), (3, "class 0")):
+        path = tmp_path / f"{num_classes}.npz"
+        weights.save(path, models.fcn("32s", "mini", num_classes, width=1))
+        names = checkpoint.load_segmenter(path)[1]
+        assert len(names) == num_classes and names[0] == first
 
 
 def test_convert_keeps_every_bit_and_the_class_names(tmp_path, capsys):

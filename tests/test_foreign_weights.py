@@ -76,6 +76,19 @@ def test_caffemodel_gives_the_same_logits(tmp_path, variant, form, legacy):
     assert any(ours_name.endswith(".line") for ours_name in loaded.matched.values())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("legacy", [False, True], ids=["shapes", "4-D"])
+def test_caffemodel_of_a_classifier_starts_an_fcn(tmp_path, legacy):
+    """As the paper did: fully connected blobs, old ones written as 1 × 1 × 4096 × 9216, become fc6's and fc7's kernels."""
+    classifier, network = models.alexnet(seed=1), models.fcn("32s", "alexnet", seed=2)
+    loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", classifier, legacy=legacy), network)
+    assert loaded.missing == ["score_fr.weight", "score_fr.bias"] and loaded.left_over == ["fc8[0]", "fc8[1]"]
+    for name, array in classifier.state_dict().items():
+        if not name.startswith("fc8"):
+            ours = network.state_dict()[f"alexnet.{name}"]
+            np.testing.assert_array_equal(ours, array.reshape(ours.shape), err_msg=name)
+
+
 def test_caffemodel_of_the_at_once_network_is_laid_out_as_8s(tmp_path):
     theirs, ours = narrow_fcn(seed=1, at_once=True), narrow_fcn(seed=2, at_once=True)
     loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", theirs), ours)
@@ -315,6 +328,7 @@ def test_npz_knows_its_hash_and_refuses_weights_that_are_no_numbers(tmp_path, mo
 
 
 def test_unknown_ending_is_refused(tmp_path):
+    (tmp_path / "net.h5").touch()
     with pytest.raises(ValueError, match=r"net\.h5: expected weights \(\.pth, .*\), got a file ending in \.h5"):
         weights.load_any(tmp_path / "net.h5", layers.ReLU())
 

@@ -241,15 +241,22 @@ def test_the_checksum_is_compared(tmp_path, kind):
         with pytest.raises(ValueError, match=rf"weights\.{kind}: expected sha256 as 8 to 64 hex digits"):
             read(path, sha256=no_digits)
 
-    named = path.rename(tmp_path / f"weights-{found[:8]}.{kind}")
-    read(named)
-    named = named.rename(tmp_path / f"weights-deadbeef.{kind}")
+
+def test_the_checksum_in_a_name_like_torch_hubs_is_compared(tmp_path):
+    path = tmp_path / "weights.pth"
+    found = write_small(path)
+    named = path.rename(tmp_path / f"weights-{found[:8]}.pth")
+    read_torch(named)
+    named = named.rename(tmp_path / "weights-deadbeef.pth")
     for told in (None, found):
         with pytest.raises(ValueError, match=r"expected SHA-256 deadbeef as the file's name says"):
-            read(named, sha256=told)
+            read_torch(named, sha256=told)
 
 
-@pytest.mark.parametrize("name", ["weights.pth", "fcn-8s.pth", "fcn-32s-abcdef.pth", "fcn-deadbeef", "deadbeef.pth"])
+@pytest.mark.parametrize(
+    "name",
+    ["weights.pth", "fcn-20260115.safetensors", "fcn-8s.pth", "fcn-32s-abcdef.pth", "fcn-deadbeef", "deadbeef.pth"],
+)
 def test_names_that_carry_no_checksum(tmp_path, name):
     (tmp_path / name).write_bytes(b"anything")
     check_sha256(tmp_path / name)

@@ -41,6 +41,28 @@ def check_labels(labels, num_classes, source):
         raise ValueError(f"{source}: expected labels 0..{num_classes - 1} or {VOID}, got {found}")
 
 
+def class_numbers(text, classes):
+    """ "0,8,cat" -> [0, 8]: each class once, by its number or its name, whatever the case.
+
+    Raises ValueError for what is no class, naming those that come near.
+    """
+    numbers, names = [], [name.lower() for name in classes]
+    for part in filter(None, (part.strip().lower() for part in text.split(","))):
+        if part in names:
+            numbers.append(names.index(part))
+        elif part.isdecimal() and int(part) < len(classes):
+            numbers.append(int(part))
+        else:
+            near = [i for i, name in enumerate(names) if part in name]
+            near.sort(key=lambda i: part not in names[i].split())  # whole words first
+            near = [f"{classes[i]} ({i})" for i in near[:8]]
+            hint = f", such as {', '.join(near)}" if near else ""
+            raise ValueError(f"classes: expected numbers 0..{len(classes) - 1} or class names{hint}; got {part!r}")
+    if not numbers:
+        raise ValueError(f"classes: expected numbers 0..{len(classes) - 1} or class names, got {text!r}")
+    return list(dict.fromkeys(numbers))
+
+
 def read_class_names(path):
     """The classes listed in a text file, one name a line, background first. Raises ValueError if there are none."""
     names = tuple(line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip())

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import ops
 from ..backend import to_device
-from ..ops.window import same_pads
+from ..ops.window import require_nchw, same_pads
 from .base import Leaf, Parameter
 from .init import bilinear, bilinear_line, he_normal, zeros
 
@@ -33,6 +33,7 @@ class Conv2d(Leaf):
         return layer
 
     def run(self, x, train):
+        require_nchw("conv2d", x)
         settings = {**self.settings, "pad": self.pad_for(x.shape[2:])}
         return ops.conv2d_forward(x, self.weight.value, self.bias and self.bias.value, **settings)
 

@@ -1,7 +1,7 @@
 """What a network would cost, worked out layer by layer without running it: shapes, parameters, multiply-adds, memory, receptive field.
 
 The network's own `forward` is walked, forks and joins included, with a `Sketch` in place of the image: an array's shape
-without its numbers. So the account cannot differ from the network. Memory is counted as Python counts it: an array
+without its numbers. So shapes, forks and joins cannot differ from the network's. Memory is counted as Python counts it: an array
 counts from when it is made until nothing refers to it any more.
 """
 

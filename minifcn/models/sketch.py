@@ -1,4 +1,8 @@
-"""An array's shape without its numbers, and what every kind of layer makes of it."""
+"""An array's shape without its numbers, and what every kind of layer makes of it.
+
+Multiply-adds are those of the definition, whatever algorithm runs: of a transposed convolution, frozen or learned, one
+for each tap of each stamp; of pools, normalisation and sums, none.
+"""
 
 from dataclasses import dataclass, field
 from fractions import Fraction

@@ -36,18 +36,13 @@ def convolutionalize(classifier, window=None):
     side, chain = classifier.map_size, {}
     average = {"kernel": side, "stride": 1}
     if window is not None:
-        if (
-            window < 1
-            or window % 2 == 0
-            or not any(isinstance(x, layers.GlobalAvgPool) for x in classifier.layers.values())
-        ):
+        if not averages(classifier) or window not in range(1, 1000, 2):
             raise ValueError(
                 f"convolutionalize: a window needs a global average to replace and an odd side; got {window}"
             )
         average = {"kernel": window, "stride": 1, "pad": window // 2, "count_include_pad": False}
-    kernel = (
-        1  # what the next fully connected layer sees: the map's side right after it was flattened, then single pixels
-    )
+    # What the next fully connected layer sees: the side of the map that was just flattened, else single pixels.
+    kernel = 1
     for name, layer in classifier.layers.items():
         if isinstance(layer, layers.Flatten):
             kernel = side
@@ -67,6 +62,11 @@ def convolutionalize(classifier, window=None):
         map_size=1,
         preprocessing=classifier.preprocessing,
     )
+
+
+def averages(classifier):
+    """Whether the classifier takes the average of its last maps, so that a heat-map's window is a matter of choice."""
+    return any(isinstance(layer, layers.GlobalAvgPool) for layer in classifier.layers.values())
 
 
 def _as_convolution(linear, kernel):

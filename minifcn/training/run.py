@@ -43,8 +43,8 @@ class Run:
             upsampling=config.upsampling,
             width=config.width,
         )
-        if config.start and not resume:
-            checkpoint.start_from(config.start, self.model)
+        # In words, what the network starts from; None for freshly drawn weights.
+        self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
         for name, parameter in self.model.parameters().items():
             if name.startswith(self.model.backbone.family + "."):
                 parameter.lr_mult *= config.backbone_rate

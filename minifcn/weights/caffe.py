@@ -29,7 +29,7 @@ def read_caffemodel(path, sha256=None):
     """Each layer's blobs (weights, then bias; float32, or float64 where saved so), as a list by the layer's name. Layers without blobs are left out.
 
     Layers may be old (V1) or new, shapes old (always four: num, channels, height, width) or new. The SHA-256 is compared with `sha256` (8 to 64 hex
-    digits), and with the digits in a name like fcn-1a2b3c4d.caffemodel. Memory stays below four times the file's size and some 10 MB.
+    digits). Memory stays below four times the file's size and some 10 MB.
     Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights, V0 networks included.
     Source: caffe.proto of BVLC/caffe, https://protobuf.dev/programming-guides/encoding
     """

@@ -101,6 +101,11 @@ def read_own(path):
     return arrays, meta
 
 
+def is_own(path):
+    """Whether a file is an .npz, or a .safetensors that `save_safetensors` wrote. Raises as its reader does."""
+    return Path(path).suffix == ".npz" or (Path(path).suffix == ".safetensors" and bool(_read_safetensors(path)[1]))
+
+
 def _read_safetensors(path, sha256=None):
     """(arrays, the meta data that `save_safetensors` wrote; none if another program wrote the file)"""
     arrays, metadata = read_safetensors(path, sha256)
@@ -108,13 +113,15 @@ def _read_safetensors(path, sha256=None):
         return arrays, {}
     try:
         return arrays, {key: json.loads(text) for key, text in metadata.items()}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected metadata in JSON, got {error}") from error
 
 
 def load_any(path, model):
     """Read weights into a model from a file of any known kind, told by its ending. -> Loaded"""
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; expected weights")
     readers = {
         ".pth": load_torchvision,
         ".pt": load_torchvision,
@@ -185,7 +192,7 @@ def _fitted(path, theirs, array, ours, like):
     Old Caffe files write every blob with four axes, and a fully connected layer is a convolution's kernels laid flat.
     """
     shape = array.shape
-    while len(shape) > 1 and shape[0] == 1 and len(shape) > like.ndim:
+    while len(shape) > 1 and shape[0] == 1 != like.shape[0]:
         shape = shape[1:]
     flat = (shape[0], int(np.prod(shape[1:]))) if shape else ()
     if array.size != like.size or flat != (like.shape[0], int(np.prod(like.shape[1:]))):

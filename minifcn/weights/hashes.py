@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 # As torch hub names its files: vgg16-397923af.pth holds the first eight or more hex digits of its own SHA-256.
-_IN_A_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
+_IN_A_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth?$")
 _DIGITS = re.compile(r"[0-9a-fA-F]{8,64}")
 _CHUNK = 1 << 20
 

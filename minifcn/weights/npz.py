@@ -104,6 +104,8 @@ def require_same_network(path, meta, model):
     """Raise ValueError if a file's meta data says that its weights belong to another network; seeds may differ."""
     theirs, ours = meta.get("network"), getattr(model, "config", None)
     if theirs and ours:
+        if not isinstance(theirs, dict):
+            raise ValueError(f"{path}: expected the settings of a network, got {str(theirs)[:60]!r}")
         differ = [key for key in ours | theirs if key != "seed" and theirs.get(key) != ours.get(key)]
         if differ:
             told = ", ".join(f"{key} {theirs.get(key)!r} (expected {ours.get(key)!r})" for key in differ)

@@ -27,4 +27,8 @@ def lite0_file():
 
 def load_pretrained(model):
     """Give an EfficientNet-Lite0, or an FCN over one, its ImageNet weights. -> Loaded. Raises as lite0_file and load_torchvision."""
+    config = getattr(model, "config", {})
+    network = config.get("network") or config.get("backbone")
+    if network != "efficientnet_lite0":
+        raise ValueError(f"the ImageNet weights of the package are efficientnet_lite0's; this network is {network}")
     return load_torchvision(lite0_file(), model, sha256=SHA256)

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ _DTYPES = {
 def read_safetensors(path, sha256=None):
     """(arrays by name, metadata: text by name) of a .safetensors file. Arrays keep the file's types, but for bfloat16, which becomes float32.
 
-    The SHA-256 is compared with `sha256` (8 to 64 hex digits), and with the digits in a name like vgg16-397923af.safetensors. Memory stays below
+    The SHA-256 is compared with `sha256` (8 to 64 hex digits). Memory stays below
     five times the file's size and some 40 MB. Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights.
     Source: https://github.com/huggingface/safetensors#format
     """
@@ -99,8 +100,8 @@ def _check_writable(arrays, metadata):
 def _without_repeats(pairs):
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)[:100]!r} twice")
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the name {twice[:100]!r} twice")
     return made
 
 

@@ -56,7 +56,9 @@ def _find_state(value):
         raise ValueError(f"a {type(value).__name__.lower()}")
     if _is_state(value):
         return value
-    inner = [key for key, held in value.items() if _is_state(held)]
+    # One dictionary may be held under many keys, and is looked at once.
+    states = {key for key, held in {id(held): held for held in value.values()}.items() if _is_state(held)}
+    inner = [key for key, held in value.items() if id(held) in states]
     if len(inner) == 1:
         return value[inner[0]]
     found = ", ".join(f"{str(key)[:40]!r} ({type(held).__name__.lower()})" for key, held in list(value.items())[:8])
@@ -156,7 +158,8 @@ def _read_legacy(content):
     _system, at, _ = torch_pickle.load(content, at)
     value, at, noted = torch_pickle.load(content, at)
     keys, at, _ = torch_pickle.load(content, at)
-    if not isinstance(keys, list) or sorted(keys) != sorted(noted):
+    texts = isinstance(keys, list) and all(type(key) is str for key in keys)  # nested tuples could be compared for days
+    if not texts or sorted(keys) != sorted(noted):
         raise ValueError("a list of storages that is not the list of those in use")
     storages = {}
     for key in keys:

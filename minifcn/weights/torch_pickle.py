@@ -197,6 +197,8 @@ def load(content, start=0):
                 stack.append(_admitted(argument.replace(" ", ".")))
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
+                if type(name) is not str or type(module) is not str:  # whose text could be endless
+                    raise ValueError("a pickle that names a function by something that is no text")
                 stack.append(_admitted(f"{module}.{name}"))
             case "BINPERSID":
                 storage = _storage(stack.pop())
