@@ -6,9 +6,9 @@ from .. import layers
 class Classifier(layers.Sequential):
     """An ImageNet network as it was published: (N, 3, H, W) -> (N, num_classes).
 
-    config: the arguments that build its like, stored with its weights. native: the side of the images it was trained on.
-    map_size: the side of the last maps of a native image, where the fully connected part begins.
-    preprocessing: what its usual weights expect.
+    config: the arguments that build its like, stored with its weights. native: the side of the images it was trained
+    on. map_size: the side of the last maps of a native image, where the fully connected part begins. preprocessing:
+    what its usual weights expect.
     """
 
     def __init__(self, chain, *, config, native, map_size, preprocessing):
@@ -19,7 +19,8 @@ class Classifier(layers.Sequential):
 
 
 def fully_connected(inputs, num_classes, rng):
-    """The upper half that VGG16 and CaffeNet share, by name: two hidden layers of 4096, each dropped out by half, and the scores."""
+    """The upper half that VGG16 and CaffeNet share, by name: two hidden layers of 4096, each dropped out by half,
+    and the scores."""
     return {
         "flatten": layers.Flatten(),
         "fc6": layers.Linear(inputs, 4096, rng),

@@ -1,8 +1,9 @@
-"""What a network would cost, worked out layer by layer without running it: shapes, parameters, multiply-adds, memory, receptive field.
+"""What a network would cost, worked out layer by layer without running it: shapes, parameters, multiply-adds, memory,
+receptive field.
 
 The network's own `forward` is walked, forks and joins included, with a `Sketch` in place of the image: an array's shape
-without its numbers. So shapes, forks and joins cannot differ from the network's. Memory is counted as Python counts it: an array
-counts from when it is made until nothing refers to it any more.
+without its numbers. So shapes, forks and joins cannot differ from the network's. Memory is counted as Python counts it:
+an array counts from when it is made until nothing refers to it any more.
 """
 
 from contextlib import contextmanager
@@ -44,7 +45,8 @@ def explain(network, size, batch=1):
 
 @dataclass
 class Row:
-    """One layer: its output, learned numbers, multiply-adds, bytes of the output, bytes newly kept for backward, receptive field."""
+    """One layer: its output, learned numbers, multiply-adds, bytes of the output, bytes newly kept for backward,
+    receptive field."""
 
     name: str
     kind: str
@@ -58,7 +60,8 @@ class Row:
 
 @dataclass
 class Explanation:
-    """The rows, and their totals: numbers learned and frozen; activations in bytes, at inference's fullest moment and kept for backward."""
+    """The rows, and their totals: numbers learned and frozen; activations in bytes, at inference's fullest moment
+    and kept for backward."""
 
     rows: list
     input_shape: tuple
@@ -74,7 +77,8 @@ class Explanation:
 
     @property
     def receptive_field(self):
-        """That of the last layer before anything is enlarged: the one papers quote. Infinite if the whole image is seen."""
+        """That of the last layer before anything is enlarged: the one papers quote. Infinite if the whole image is
+        seen."""
         seen = 1
         for row in self.rows:
             if row.kind in ("Upsample", "LearnedUpsample", "ConvTranspose2d"):

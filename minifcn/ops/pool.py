@@ -1,4 +1,4 @@
-"""Max and average pooling, with floor or ceil rounding, padding and overlapping windows; and averages over parts of a map or all of it."""
+"""Max and average pooling, with floor or ceil rounding, padding and overlapping windows; adaptive and global averages."""
 
 import numpy as np
 

@@ -52,7 +52,8 @@ def restore(path, arrays, meta, *, model, optimizer, stream):
 
 
 def load_network(path):
-    """(the network that a file of this library holds, .npz or .safetensors; its class names). Raises ValueError or FileNotFoundError, naming the file.
+    """(the network that a file of this library holds, .npz or .safetensors; its class names). Raises ValueError or
+    FileNotFoundError, naming the file.
 
     The class names are None where the file does not tell them.
     """
@@ -96,7 +97,8 @@ def load_segmenter(path):
 
 
 def start_from(source, model):
-    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier over whose trunk it is built.
+    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier over whose trunk it is
+    built.
 
     source: "imagenet", for the installed package's weights; a file of this library; or one of another's.
     -> what was taken over, in words. Raises ValueError or FileNotFoundError, naming the file, if it does not fit.

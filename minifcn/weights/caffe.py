@@ -1,7 +1,8 @@
 """Caffe's .caffemodel: a network as a protocol buffer, of which the layers' names and blobs are read, by hand.
 
-A message is a run of fields; a field is a tag (its number and how it is written), then the value: a number, or a length and so many bytes, which may be
-a message again. Three messages stand inside each other here, network, layer and blob, and no field tells how much memory to reserve.
+A message is a run of fields; a field is a tag (its number and how it is written), then the value: a number, or a length
+and so many bytes, which may be a message again. Three messages stand inside each other here, network, layer and blob,
+and no field tells how much memory to reserve.
 """
 
 import math
@@ -26,11 +27,12 @@ _MAX_BLOBS = 5_000  # a blob of one number takes 13 bytes in the file, and 600 i
 
 
 def read_caffemodel(path, sha256=None):
-    """Each layer's blobs (weights, then bias; float32, or float64 where saved so), as a list by the layer's name. Layers without blobs are left out.
+    """Each layer's blobs (weights, then bias; float32, or float64 where saved so), as a list by the layer's name.
+    Layers without blobs are left out.
 
-    Layers may be old (V1) or new, shapes old (always four: num, channels, height, width) or new. The SHA-256 is compared with `sha256` (8 to 64 hex
-    digits). Memory stays below four times the file's size and some 10 MB.
-    Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights, V0 networks included.
+    Layers may be old (V1) or new, shapes old (always four: num, channels, height, width) or new. The SHA-256 is
+    compared with `sha256` (8 to 64 hex digits). Memory stays below four times the file's size and some 10 MB. Raises
+    FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights, V0 networks included.
     Source: caffe.proto of BVLC/caffe, https://protobuf.dev/programming-guides/encoding
     """
     content = read_file(path, _KIND, sha256)
@@ -137,7 +139,8 @@ def _fields(message):
 
 
 def _varint(data, at):
-    """(number, position behind it) of a number in 7-bit groups, the lowest first; all bytes but the last have the highest bit set."""
+    """(number, position behind it) of a number in 7-bit groups, the lowest first; all bytes but the last have the
+    highest bit set."""
     number = 0
     for i, byte in enumerate(data[at : at + 10]):
         number |= (byte & 0x7F) << (7 * i)

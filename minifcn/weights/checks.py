@@ -1,4 +1,5 @@
-"""What every reader of other people's weight files checks: the file, the names, the values. A refusal is one line that names the file."""
+"""What every reader of other people's weight files checks: the file, the names, the values. A refusal is one line
+that names the file."""
 
 import struct
 import zipfile
@@ -29,9 +30,11 @@ _LONGEST_REASON = 300
 
 
 def read_file(path, kind, sha256=None):
-    """The bytes of a file of some `kind` ("a Caffe model", say), its checksum compared if there is one (see `check_sha256`).
+    """The bytes of a file of some `kind` ("a Caffe model", say), its checksum compared if there is one (see
+    `check_sha256`).
 
-    Raises FileNotFoundError if there is none, and ValueError for a folder, a device, or a file that is empty, closed to us, or another than its checksum's.
+    Raises FileNotFoundError if there is none, and ValueError for a folder, a device, or a file that is empty, closed to
+    us, or another than its checksum's.
     """
     path = Path(path)
     if not path.exists():
@@ -50,7 +53,8 @@ def read_file(path, kind, sha256=None):
 
 @contextmanager
 def one_line(path, kind, also=()):
-    """Turn whatever damaged content raises (and the exceptions `also`) into one ValueError: "file: expected kind, got reason"."""
+    """Turn whatever damaged content raises (and the exceptions `also`) into one ValueError: "file: expected kind,
+    got reason"."""
     try:
         yield
     except (*DAMAGE, *also) as error:

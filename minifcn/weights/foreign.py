@@ -1,4 +1,5 @@
-"""Weights from the places people have them, put into a network: which names fit, which are missing, which are left over."""
+"""Weights from the places people have them, put into a network: which names fit, which are missing, which are left
+over."""
 
 import json
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ _CAFFE = ("vgg16", "alexnet")
 
 @dataclass
 class Loaded:
-    """What an import did. matched: their name -> ours; missing: ours that keep their start; left_over: theirs, unused."""
+    """What an import did. matched: their name -> ours; missing: ours that keep their start; left_over: theirs,
+    unused."""
 
     source: str
     matched: dict = field(default_factory=dict)
@@ -40,10 +42,11 @@ class Loaded:
 
 
 def load_torchvision(path, model, sha256=None):
-    """Read a .pth file (a state dict of PyTorch's) into a VGG16, torchvision's AlexNet, an EfficientNet-Lite0, or an FCN over one.
+    """Read a .pth file (a state dict of PyTorch's) into a VGG16, torchvision's AlexNet, an EfficientNet-Lite0, or an
+    FCN over one.
 
-    PyTorch is not needed. The preprocessing that belongs to the weights is set on the model. -> Loaded
-    Raises ValueError, and changes nothing, for a file that holds something else, a shape that does not fit, or a missing name
+    PyTorch is not needed. The preprocessing that belongs to the weights is set on the model. -> Loaded Raises
+    ValueError, and changes nothing, for a file that holds something else, a shape that does not fit, or a missing name
     other than a score layer's; FileNotFoundError if there is no file.
     """
     rename, preprocessing = _for(path, model, _TORCH, "a PyTorch file")
@@ -54,8 +57,8 @@ def load_torchvision(path, model, sha256=None):
 def load_caffemodel(path, model, sha256=None):
     """Read a .caffemodel into a VGG16, a CaffeNet, or an FCN over one (voc-fcn32s, 16s, 8s, at-once, alexnet).
 
-    The blobs of a frozen upsampling must be the bilinear kernel that the network has; otherwise learned upsampling is the one
-    to choose. Returns and raises as load_torchvision.
+    The blobs of a frozen upsampling must be the bilinear kernel that the network has; otherwise learned upsampling is
+    the one to choose. Returns and raises as load_torchvision.
     """
     _for(path, model, dict.fromkeys(_CAFFE, True), "a Caffe model")
     arrays = {
@@ -67,13 +70,15 @@ def load_caffemodel(path, model, sha256=None):
 
 
 def save_safetensors(path, model, **meta):
-    """Write a model's weights as .safetensors, bit-equal when read back; its `config`, preprocessing and `meta` go along as metadata."""
+    """Write a model's weights as .safetensors, bit-equal when read back; its `config`, preprocessing and `meta` go
+    along as metadata."""
     told = {**npz.describe(model), **meta}
     write_safetensors(path, model.state_dict(), {key: json.dumps(value) for key, value in told.items()})
 
 
 def load_safetensors(path, model, sha256=None):
-    """Read a .safetensors file into a model: one that `save_safetensors` wrote, or a PyTorch state dict of a known network.
+    """Read a .safetensors file into a model: one that `save_safetensors` wrote, or a PyTorch state dict of a known
+    network.
 
     Returns and raises as load_torchvision; the preprocessing is the file's own where it tells one.
     """

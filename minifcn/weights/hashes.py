@@ -11,7 +11,8 @@ _CHUNK = 1 << 20
 
 
 def check_sha256(path, sha256=None):
-    """Compare a file's SHA-256 with `sha256` (its first 8 to 64 hex digits) and with the digits in the file's name, if it carries any.
+    """Compare a file's SHA-256 with `sha256` (its first 8 to 64 hex digits) and with the digits in the file's name, if
+    it carries any.
 
     Raises ValueError, naming the file, if either differs, or if `sha256` is not such a text.
     """

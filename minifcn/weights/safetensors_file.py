@@ -1,4 +1,5 @@
-"""The .safetensors format: a JSON header of names, types and shapes, then the numbers. Nothing in it is ever executed."""
+"""The .safetensors format: a JSON header of names, types and shapes, then the numbers. Nothing in it is ever
+executed."""
 
 import json
 import os
@@ -35,11 +36,12 @@ _DTYPES = {
 
 
 def read_safetensors(path, sha256=None):
-    """(arrays by name, metadata: text by name) of a .safetensors file. Arrays keep the file's types, but for bfloat16, which becomes float32.
+    """(arrays by name, metadata: text by name) of a .safetensors file. Arrays keep the file's types, but for bfloat16,
+    which becomes float32.
 
-    The SHA-256 is compared with `sha256` (8 to 64 hex digits). Memory stays below
-    five times the file's size and some 40 MB. Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights.
-    Source: https://github.com/huggingface/safetensors#format
+    The SHA-256 is compared with `sha256` (8 to 64 hex digits). Memory stays below five times the file's size and some
+    40 MB. Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights. Source:
+    https://github.com/huggingface/safetensors#format
     """
     content = read_file(path, _KIND, sha256)
     with one_line(path, _KIND, also=(safetensors.SafetensorError,)):
@@ -61,9 +63,11 @@ def read_safetensors(path, sha256=None):
 
 
 def write_safetensors(path, arrays, metadata=None):
-    """Write arrays (by name) and metadata (text by name) to `path`, whole or not at all: a crash leaves the old file as it was.
+    """Write arrays (by name) and metadata (text by name) to `path`, whole or not at all: a crash leaves the old file as
+    it was.
 
-    Raises ValueError, naming the file, for a name, a type, a value or metadata that `read_safetensors` would not take back.
+    Raises ValueError, naming the file, for a name, a type, a value or metadata that `read_safetensors` would not take
+    back.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""State dictionaries saved by `torch.save`, read without PyTorch, from its zip files (since 1.6) and from the plain ones before."""
+"""State dictionaries saved by `torch.save`, read without PyTorch, from its zip files (since 1.6) and from the plain
+ones before."""
 
 import io
 import math
@@ -24,13 +25,14 @@ _MAX_GROWTH = 4
 
 
 def read_torch(path, sha256=None):
-    """The arrays, by name, of a state dictionary in a .pth or .pt file: contiguous copies, of the types they have in the file, bfloat16 as float32.
+    """The arrays, by name, of a state dictionary in a .pth or .pt file: contiguous copies, of the types they have in
+    the file, bfloat16 as float32.
 
-    A checkpoint that holds one such dictionary among other things ({"state_dict": ..., "epoch": 3}) is searched for it. The SHA-256 is compared with
-    `sha256` (8 to 64 hex digits), and with the digits in a name like vgg16-397923af.pth.
+    A checkpoint that holds one such dictionary among other things ({"state_dict": ..., "epoch": 3}) is searched for it.
+    The SHA-256 is compared with `sha256` (8 to 64 hex digits), and with the digits in a name like vgg16-397923af.pth.
     Nothing in the file is executed: see `torch_pickle`. Memory stays below six times the file's size and some 50 MB.
-    Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights.
-    Source: torch/serialization.py, `_save` and `_legacy_save`.
+    Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights. Source:
+    torch/serialization.py, `_save` and `_legacy_save`.
     """
     content = read_file(path, _KIND, sha256)
     # pickletools warns of odd escapes in old kinds of text, which are refused anyway.
@@ -102,7 +104,8 @@ def _array(name, tensor, storages):
 
 
 def _read_zip(content):
-    """(value, storages by key) of a zip file: <name>/data.pkl holds the value, <name>/data/<key> a storage each. Stored, never compressed."""
+    """(value, storages by key) of a zip file: <name>/data.pkl holds the value, <name>/data/<key> a storage each.
+    Stored, never compressed."""
     # zipfile makes an object of some 700 bytes for every entry it finds, before anyone could stop it.
     if content.count(_ZIP_ENTRY) > _MAX_MEMBERS:
         raise ValueError(f"an archive of more than {_MAX_MEMBERS} members")
@@ -143,8 +146,8 @@ def _member(content, info):
 
 
 def _read_legacy(content):
-    """(value, storages by key) of a file before PyTorch 1.6: pickles of magic number, version, system, value and storage keys; then the storages,
-    each as its count (int64) and its numbers, little-endian."""
+    """(value, storages by key) of a file before PyTorch 1.6: pickles of magic number, version, system, value and
+    storage keys; then the storages, each as its count (int64) and its numbers, little-endian."""
     if content[257:262] == b"ustar":
         raise ValueError("a tar file as PyTorch 0.1 wrote; load it with PyTorch and save it again")
     if not content.startswith(_PICKLE):

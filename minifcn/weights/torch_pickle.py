@@ -1,9 +1,11 @@
 """The pickles inside PyTorch's files, read without running anything.
 
-A pickle is a program for a small stack machine. Python's own machine calls whatever function the program names, so a pickle from a stranger can do
-anything; and even with `find_class` overridden it sets attributes of what it built, and takes from the program how much memory to reserve. The machine
-below is a few lines longer than such an override and cannot do either: it knows only the instructions that `torch.save` writes, makes only plain
-Python values, and calls only the functions of `ADMITTED`, which make plain values too. A tensor becomes a note (`Tensor`) of where its numbers lie.
+A pickle is a program for a small stack machine. Python's own machine calls whatever function the program names, so a
+pickle from a stranger can do anything; and even with `find_class` overridden it sets attributes of what it built, and
+takes from the program how much memory to reserve. The machine below is a few lines longer than such an override and
+cannot do either: it knows only the instructions that `torch.save` writes, makes only plain Python values, and calls
+only the functions of `ADMITTED`, which make plain values too. A tensor becomes a note (`Tensor`) of where its numbers
+lie.
 """
 
 import io
@@ -136,9 +138,11 @@ def _storage(id):
 
 
 def load(content, start=0):
-    """(value, end, storages by key) of the pickle in `content` (bytes) that begins at `start`; other things may follow it.
+    """(value, end, storages by key) of the pickle in `content` (bytes) that begins at `start`; other things may follow
+    it.
 
-    Values are None, bool, int, float, str, list, tuple, dict and Tensor. Raises ValueError, LookupError or TypeError for any other program.
+    Values are None, bool, int, float, str, list, tuple, dict and Tensor. Raises ValueError, LookupError or TypeError
+    for any other program.
     """
     file = io.BytesIO(content[start : start + MAX_BYTES])
     stack, marks, memo, storages = [], [], {}, {}
