@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -169,10 +170,13 @@ def evaluate(args):
 
 
 def _stems(paths):
-    """A name for what is made of each image: its own, longer where two images would overwrite each other's."""
-    choices = [[path.stem for path in paths], [path.name for path in paths], ["_".join(p.parts[-2:]) for p in paths]]
-    unique = [names for names in choices if len(set(names)) == len(names)]
-    return unique[0] if unique else ["_".join(path.absolute().parts[1:]) for path in paths]
+    """A name for what is made of each image: its stem, or more where two images would overwrite each other's."""
+    choices = [(p.stem, p.name, "_".join(p.parts[-2:]), "_".join(p.absolute().parts[1:])) for p in paths]
+    counts = [Counter(level) for level in zip(*choices, strict=True)]
+    return [
+        next((name for name, count in zip(names, counts, strict=True) if count[name] == 1), names[-1])
+        for names in choices
+    ]
 
 
 def predict(args):

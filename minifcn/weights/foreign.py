@@ -45,7 +45,7 @@ def load_torchvision(path, model, sha256=None):
     """Read a .pth file (a state dict of PyTorch's) into a VGG16, torchvision's AlexNet, an EfficientNet-Lite0, or an
     FCN over one.
 
-    PyTorch is not needed. The preprocessing that belongs to the weights is set on the model. -> Loaded Raises
+    PyTorch is not needed. The preprocessing that belongs to the weights is set on the model. -> Loaded. Raises
     ValueError, and changes nothing, for a file that holds something else, a shape that does not fit, or a missing name
     other than a score layer's; FileNotFoundError if there is no file.
     """
