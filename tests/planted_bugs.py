@@ -394,7 +394,35 @@ CHECKER_ITSELF = [
         "report.max_relative_error, report.worst = 0.0, name",
         CHECKER + "test_wrong_gradient_of_one_of_two_arguments_is_found_and_named"),
 ]
+FOREIGN, FILES = "tests/test_foreign_weights.py::", "tests/test_weight_files.py::"
+WEIGHTS = [
+    Bug("a pickle may ask for any name", "weights/torch_pickle.py", "    if name not in ADMITTED:\n", "    if False:\n",
+        "tests/test_hostile_torch_files.py::test_every_other_name_is_refused_by_name[torch.load]"),
+    Bug("checksums not compared", "weights/hashes.py", "if not found.startswith(digits):", "if False:",
+        FILES + "test_the_checksum_is_compared[caffemodel]"),
+    Bug("weights may be NaN", "weights/checks.py", "        if bad:\n", "        if False:\n",
+        FOREIGN + "test_npz_knows_its_hash_and_refuses_weights_that_are_no_numbers"),
+    Bug("an archive's own hash not compared", "weights/npz.py", "not in (None, _digest(arrays))", "is False",
+        FOREIGN + "test_npz_knows_its_hash_and_refuses_weights_that_are_no_numbers"),
+    Bug("old Caffe's leading ones kept", "weights/foreign.py", "while len(shape) > 1 and shape[0] == 1 != like.shape[0]:",
+        "while False:", FOREIGN + "test_caffemodel_gives_the_same_logits[32s-4-D]"),
+    Bug("missing layers keep their start in silence", "weights/foreign.py", "if needed or not sources:",
+        "if not sources:", FOREIGN + "test_nothing_changes_where_a_layer_is_missing_or_of_another_shape"),
+    Bug("transposed weights reshaped into place", "weights/foreign.py",
+        "if array.size != like.size or flat != (like.shape[0], int(np.prod(like.shape[1:]))):", "if array.size != like.size:",
+        FOREIGN + "test_transposed_fully_connected_weights_are_refused"),
+    Bug("any kernel taken for the bilinear one", "weights/foreign.py", "if np.allclose(array, expected, atol=1e-6):",
+        "if True:", FOREIGN + "test_a_kernel_that_is_not_bilinear_needs_learned_upsampling"),
+    Bug("imported weights without their preprocessing", "weights/foreign.py", "        model.preprocessing = preprocessing\n",
+        "        pass\n", FOREIGN + "test_caffemodel_gives_the_same_logits[32s-new]"),
+    Bug("Lite0's normalisations exchanged", "weights/names.py", '"bn1": "bn_depthwise"', '"bn1": "bn_project"',
+        FOREIGN + "test_every_name_of_lite0_is_known"),
+    Bug("peaks at the corner of their cells", "classify.py", "int((i + 0.5) * pixels / cells)", "int(i * pixels / cells)",
+        "tests/test_classify.py::test_the_peak_is_the_middle_of_its_cell"),
+    Bug("a file may ask for any size of network", "training/checkpoint.py", "        _require_as_wide(network, arrays)\n",
+        "", "tests/test_endless_weight_files.py::test_settings_that_do_not_fit_the_arrays[changes1-width 1000000 but arrays for 1]"),
+]
 # fmt: on
 
 BUGS = CONVOLUTION + POOLING + POINTWISE + NORMALISATION + LOSS + SHAPES + LAYERS + NETWORKS + TRAINING
-BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS
+BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS
