@@ -43,7 +43,7 @@ def segments(args):
             matrix.update(sample.label, predicted)
             panel.set_title(f"{name}   mean IU {100 * matrix.mean_iou():.0f}", fontsize=9)
             panel.set_axis_off()
-    figure.legend(handles=report.legend(seen, classes), loc="outside lower center", ncols=7, frameon=False, fontsize=9)
+    report.add_legend(figure, seen, classes)
     figure.savefig(args.out, dpi=90)
 
 

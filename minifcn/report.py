@@ -67,7 +67,7 @@ def side_by_side(rows, classes, path):
     names = list(rows[0][2])
     columns = ["image", "truth", *names]
     aspect = [row[0].shape[0] / row[0].shape[1] for row in rows]
-    figure = Figure(figsize=(2.2 * len(columns), 2.2 * sum(aspect) + 0.8), layout="constrained")
+    figure = Figure(figsize=(2.2 * len(columns), 2.2 * sum(aspect) + 1.0), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=aspect)
     seen = set()
     for axes, (image, label, predictions) in zip(grid, rows, strict=True):
@@ -79,15 +79,17 @@ def side_by_side(rows, classes, path):
             seen.update(np.unique(one).tolist())
     for panel, title in zip(grid[0], columns, strict=True):
         panel.set_title(title, fontsize=10)
-    figure.legend(handles=legend(seen, classes), loc="outside lower center", ncols=7, frameon=False, fontsize=9)
+    add_legend(figure, seen, classes)
     figure.savefig(path, dpi=110)
 
 
-def legend(labels, classes):
-    """A patch of colour and a name for each label, to hand to matplotlib's `legend`."""
+def add_legend(figure, labels, classes):
+    """Below a figure, a patch of colour and a name for each label, in as many columns as there is room for."""
     colours = colourise(np.arange(256, dtype=np.uint8)) / 255
     names = {**dict(enumerate(classes)), VOID: "void"}
-    return [Patch(facecolor=colours[i], edgecolor="0.5", linewidth=0.5, label=names[i]) for i in sorted(labels)]
+    patches = [Patch(facecolor=colours[i], edgecolor="0.5", linewidth=0.5, label=names[i]) for i in sorted(labels)]
+    columns = max(2, int(figure.get_figwidth() / 1.4))
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def heat_map(image, heat, peak, title, path):
