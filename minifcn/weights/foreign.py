@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.transforms import CAFFE, LITE0, TORCHVISION, Preprocessing
+from ..layers.init import bilinear
 from . import names, npz
 from .caffe import read_caffemodel
 from .safetensors_file import read_safetensors, write_safetensors
@@ -147,10 +148,15 @@ def _load_npz(path, model):
     return Loaded(str(path), {name: name for name in model.state_dict()})
 
 
+def network_name(model):
+    """The name of a classifier, or of the trunk of an FCN; None where the model does not tell."""
+    config = getattr(model, "config", {})
+    return config.get("network") or config.get("backbone")
+
+
 def _for(path, model, known, what):
     """The entry of `known` for a model's network or trunk."""
-    config = getattr(model, "config", {})
-    name = config.get("network") or config.get("backbone")
+    name = network_name(model)
     if name not in known:
         raise ValueError(f"{path}: {what} can be read for {', '.join(known)}; this network is {name or 'unnamed'}")
     return known[name]
@@ -210,12 +216,9 @@ def _fitted(path, theirs, array, ours, like):
 def _require_bilinear(path, theirs, array, line):
     """Raise ValueError unless a transposed convolution's kernel is line ⊗ line on the diagonal and zero elsewhere."""
     k = len(line)
-    if array.ndim == 4 and array.shape[0] == array.shape[1] and array.shape[2:] == (k, k):
-        expected = np.zeros_like(array)
-        expected[range(len(array)), range(len(array))] = np.outer(line, line)
-        if np.allclose(array, expected, atol=1e-6):
-            return
-    raise ValueError(
-        f"{path}: {theirs} {array.shape} is not the bilinear {k}x{k} kernel that this network upsamples with; "
-        "a network with upsampling='learned' can take it"
-    )
+    square = array.ndim == 4 and array.shape[0] == array.shape[1] and array.shape[2:] == (k, k)
+    if not (square and np.allclose(array, bilinear(len(array), k), atol=1e-6)):
+        raise ValueError(
+            f"{path}: {theirs} {array.shape} is not the bilinear {k}x{k} kernel that this network upsamples with; "
+            "a network with upsampling='learned' can take it"
+        )

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import math
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from .atomic import written_whole
 from .checks import check_finite, one_line
 
 FORMAT = "minifcn 1"
@@ -21,18 +21,9 @@ def write_archive(path, arrays, meta):
 
     The meta data also holds the arrays' SHA-256, which `read_archive` compares.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = np.frombuffer(json.dumps({"format": FORMAT, "sha256": _digest(arrays), **meta}).encode("utf-8"), np.uint8)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **{_META: text}, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        np.savez(file, **{_META: text}, **arrays)
 
 
 def read_archive(path):

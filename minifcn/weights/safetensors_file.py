@@ -2,15 +2,14 @@
 executed."""
 
 import json
-import os
 import struct
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from .atomic import written_whole
 from .checks import check_finite, check_name, from_bfloat16, one_line, read_file
 
 _KIND = "a .safetensors file"
@@ -69,21 +68,12 @@ def write_safetensors(path, arrays, metadata=None):
     Raises ValueError, naming the file, for a name, a type, a value or metadata that `read_safetensors` would not take
     back.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with one_line(path, "arrays and texts that a .safetensors file can hold", also=(safetensors.SafetensorError,)):
-            arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-            _check_writable(arrays, metadata or {})
-            content = safetensors.numpy.save(arrays, metadata)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with one_line(path, "arrays and texts that a .safetensors file can hold", also=(safetensors.SafetensorError,)):
+        arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        _check_writable(arrays, metadata or {})
+        content = safetensors.numpy.save(arrays, metadata)
+    with written_whole(path) as file:
+        file.write(content)
 
 
 def _check_writable(arrays, metadata):
