@@ -9,6 +9,7 @@ import operator
 import types
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from minifcn import backend
 
@@ -164,6 +165,7 @@ def _module():
     for name in CONSTANTS.split():
         setattr(module, name, getattr(np, name))
     module.ndarray = StrictArray
+    module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=_wrapped(as_strided)))
     module.empty = lambda shape, dtype=float: StrictArray(_garbage(np.empty(shape, dtype)))
     module.empty_like = lambda a, dtype=None: module.empty(a.shape, dtype or a.dtype)
     module.array = _array

@@ -13,8 +13,8 @@ from types import ModuleType
 import numpy as np
 
 from . import cupy_kernels, numpy_kernels
+from .threads import set_threads, threads
 
-WORKERS = numpy_kernels.WORKERS
 log = logging.getLogger("minifcn.backend")
 
 
@@ -28,9 +28,10 @@ class Device:
     to_device: Callable  # NumPy array -> this device's array
     to_host: Callable  # this device's array -> NumPy array
     run_tiles: Callable  # run_tiles(task, tiles): call task(*tile) for each tile
+    kept: Callable = lambda array, make: make(array)  # what was made of an array before, unless it has changed
 
 
-_numpy = Device("numpy", np.ndarray, np, np.asarray, np.asarray, numpy_kernels.run_tiles)
+_numpy = Device("numpy", np.ndarray, np, np.asarray, np.asarray, numpy_kernels.run_tiles, numpy_kernels.kept)
 _devices = {"numpy": _numpy}
 _current = _numpy
 
@@ -113,24 +114,65 @@ def run_tiles(array, task, tiles):
 BLOCK_BYTES = 1 << 20  # about what one core's cache holds
 
 
-def run_blocks(array, task):
-    """Call task(block) for index tuples that cut `array` into blocks along its first two axes, spread as `run_tiles` does.
+def run_blocks(task, *arrays):
+    """Call task(*blocks) for corresponding blocks of arrays of one shape, spread as `run_tiles` does.
 
-    For what is done value by value: a block of an array and of all others of its shape is `array[block]`.
+    For what is done value by value. The blocks follow the order in which the first array lies in memory; their shape is
+    nobody's business.
     """
-    count = -(-array.nbytes // BLOCK_BYTES)
-    if count <= 1:
-        task((Ellipsis,))
+    order = sorted(range(arrays[0].ndim), key=lambda axis: -arrays[0].strides[axis])
+    arrays = [a.transpose(order) for a in arrays]
+    if all(a.flags.c_contiguous for a in arrays):
+        arrays = [a.reshape(-1) for a in arrays]
+    if arrays[0].ndim == 0:
+        task(*arrays)
         return
-    rows, columns = (array.shape + (1,))[:2]
-    row_step = max(1, rows // count)
-    column_step = max(1, columns * rows // count) if rows < count else columns
-    run_tiles(
-        array,
-        task,
-        [
-            ((slice(r, r + row_step), slice(c, c + column_step))[: array.ndim],)
-            for r in range(0, rows, row_step)
-            for c in range(0, columns, column_step)
-        ],
-    )
+    count = max(1, -(-arrays[0].nbytes // BLOCK_BYTES))
+    axis = next((axis for axis, size in enumerate(arrays[0].shape) if size > 1), 0)  # the first that can be cut
+    ahead = (slice(None),) * axis
+    tiles = [tuple(a[(*ahead, part)] for a in arrays) for part in cut(arrays[0].shape[axis], count)]
+    run_tiles(arrays[0], task, tiles)
+
+
+def cut(size, count):
+    """range(size) as at most `count` slices of nearly equal length, none of them empty unless size is 0."""
+    step = max(1, -(-size // count))
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)] or [slice(0, 0)]
+
+
+def matmul(a, b, out=None, bias=None):
+    """a @ b + bias, each thread working out some rows or some columns.   a (M, D), b (D, N), bias (N,) or None -> (M, N)
+
+    What BLAS would do with threads of its own, were they not left asleep. out: where to write it.
+    """
+    xp = array_module(a)
+    rows, columns = len(a), b.shape[1]
+    out = xp.empty((rows, columns), a.dtype) if out is None else out
+    if bias is not None:
+        bias = xp.broadcast_to(bias, out.shape)
+
+    def part(piece):
+        xp.matmul(a[piece[0]], b[:, piece[1]], out=out[piece])
+        if bias is not None:
+            out[piece] += bias[piece]
+
+    count = threads()
+    if 2 * rows * columns * a.shape[1] < WORTH_A_THREAD:
+        count = 1
+    elif rows >= columns:  # in pieces that are still warm when the bias is added
+        count *= -(-out.nbytes // (count * BLOCK_BYTES))
+    everything = slice(None)
+    if rows >= columns:
+        tiles = [((piece, everything),) for piece in cut(rows, count)]
+    else:
+        tiles = [((everything, piece),) for piece in cut(columns, count)]
+    run_tiles(out, part, tiles)
+    return out
+
+
+WORTH_A_THREAD = 1 << 21  # operations: below this a thread takes longer to be told than to work
+
+
+def kept(array, make):
+    """make(array), or what it gave before if `array` still has the same values; where looking would cost more, make(array)."""
+    return _device_of(array).kept(array, make)

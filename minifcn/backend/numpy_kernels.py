@@ -1,18 +1,24 @@
-"""How independent tiles of work are spread over the CPU's cores.
+"""How independent tiles of work are spread over the CPU's cores, and what is kept between calls.
 
 A matrix product already uses every core, but what surrounds it (gathering patches, adding them back) runs on one.
 So the work is cut into tiles, each thread does a whole tile, gather and product together while the data is warm,
-and BLAS is held to one thread meanwhile. NumPy releases the interpreter's lock in both.
+and BLAS is held to one thread in each. NumPy releases the interpreter's lock in both.
+
+BLAS's own threads are never woken: after each product they go on spinning for a tenth of a second, in case there is
+another, and take the cores from the tiles that follow. A single large product is cut into tiles as well (`matmul`).
 """
 
+import contextvars
 import ctypes
-import os
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
-WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from .threads import threads
 
 
 def _keep_freed_memory():
@@ -34,8 +40,28 @@ _keep_freed_memory()
 
 
 @cache
-def _pool():
-    return ThreadPoolExecutor(WORKERS, thread_name_prefix="minifcn")
+def _pool(size):
+    return ThreadPoolExecutor(size, thread_name_prefix="minifcn")
+
+
+class _OneBlasThread:
+    """Holds BLAS to one thread from the first user's entry to the last one's exit, whichever threads they run in."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._users = 0
+
+    def __enter__(self):
+        with self._lock:
+            if self._users == 0:
+                self._limit = _blas().limit(limits=1, user_api="blas")
+            self._users += 1
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limit.restore_original_limits()
 
 
 @cache
@@ -43,12 +69,76 @@ def _blas():
     return ThreadpoolController()
 
 
+_one_blas_thread = _OneBlasThread()
+_here = threading.local()
+
+
 def run_tiles(task, tiles):
-    """Call task(*tile) for every tile, on all cores. A single tile is left to BLAS and its own threads."""
-    if len(tiles) == 1 or WORKERS == 1:
+    """Call task(*tile) for every tile, on all cores, the caller's thread being one of them.
+
+    Tiles are taken in order, each by the next free thread. A tile's own tiles run in its thread. The first exception is
+    raised again once every thread has stopped.
+    """
+    if getattr(_here, "inside", False):
         for tile in tiles:
             task(*tile)
         return
-    with _blas().limit(limits=1, user_api="blas"):
-        for _ in _pool().map(lambda tile: task(*tile), tiles):  # walking the results re-raises what a task raised
-            pass
+    with _one_blas_thread:
+        helpers = min(threads(), len(tiles)) - 1
+        if helpers <= 0:  # a single tile may cut its own products into tiles
+            for tile in tiles:
+                task(*tile)
+            return
+        queue = iter(tiles)
+
+        def work():
+            _here.inside = True
+            try:
+                for tile in queue:
+                    task(*tile)
+            except BaseException:
+                for _ in queue:  # leave nothing to the others
+                    pass
+                raise
+            finally:
+                _here.inside = False
+
+        # each in a copy of the caller's context, so that its numpy.errstate holds in the helpers too
+        jobs = [_pool(threads() - 1).submit(contextvars.copy_context().run, work) for _ in range(helpers)]
+        try:
+            work()
+        finally:
+            # A helper that has not begun by now, because other callers keep the pool busy, has nothing left to do.
+            started = [job for job in jobs if not job.cancel()]
+            errors = [error for job in started if (error := job.exception())]
+        if errors:
+            raise errors[0]
+
+
+_kept = {}
+
+
+def kept(array, make):
+    """make(array), or what it gave the last time if `array` has not changed since: the same object with the same values.
+
+    What is kept goes when the array does.
+    """
+    key = (id(array), make)
+    if (entry := _kept.get(key)) and entry.array() is array and _same(entry.values, array):
+        return entry.made
+    made = make(array)
+    _kept[key] = _Kept(weakref.ref(array, lambda _: _kept.pop(key, None)), array.copy(), made)
+    return made
+
+
+class _Kept:
+    def __init__(self, array, values, made):
+        self.array, self.values, self.made = array, values, made
+
+
+def _same(a, b, block=1 << 18):
+    """Whether two arrays of one shape are equal, looked at block by block so that the first difference ends it."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    a, b = a.reshape(-1), b.reshape(-1)
+    return all(np.array_equal(a[i : i + block], b[i : i + block]) for i in range(0, a.size, block))

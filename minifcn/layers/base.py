@@ -2,22 +2,44 @@
 
 import numpy as np
 
-from ..backend import to_device, to_host
+from ..backend import array_module, to_device, to_host
 
 
 class Parameter:
     """An array that is learned, its gradient, and how the optimiser should treat it.
 
-    value, grad: arrays of one shape and dtype, on the chosen device. lr_mult and decay_mult multiply the learning rate
+    value, grad: arrays of one shape and dtype, on the chosen device. Backward passes add to grad by `add_gradient`. lr_mult and decay_mult multiply the learning rate
     and the weight decay (Caffe's convention: 2 and 0 for biases). A frozen parameter gets no gradient and no update.
     """
 
     def __init__(self, value, *, lr_mult=1.0, decay_mult=1.0, frozen=False):
         self.value = to_device(value)
-        self.grad = to_device(np.zeros(value.shape, value.dtype))
         self.lr_mult = lr_mult
         self.decay_mult = decay_mult
         self.frozen = frozen
+        self._grad = None
+
+    @property
+    def grad(self):
+        """The sum of the gradients since the last `zero_grad`; zeros that nobody asks for take no memory."""
+        if self._grad is None:
+            self._grad = array_module(self.value).zeros_like(self.value)
+        return self._grad
+
+    @grad.setter
+    def grad(self, gradient):
+        self._grad = gradient
+
+    def add_gradient(self, gradient):
+        """grad += gradient. The first one after `zero_grad` is taken as it is, so it has to be the caller's to give."""
+        if self._grad is None:
+            self._grad = gradient
+        else:
+            self._grad += gradient
+
+    def zero_grad(self):
+        """Set grad to zero."""
+        self._grad = None
 
 
 class Layer:
@@ -71,13 +93,13 @@ class Layer:
     def zero_grad(self):
         """Set every gradient to zero; until then, backward passes add up."""
         for parameter in self.parameters().values():
-            parameter.grad[...] = 0
+            parameter.zero_grad()
 
     def astype(self, dtype):
         """Convert all parameters and buffers to float32 or float64, in place; gradients start again from zero."""
         for parameter in self.parameters().values():
             parameter.value = parameter.value.astype(dtype)
-            parameter.grad = parameter.grad.astype(dtype) * 0
+            parameter.zero_grad()
         for layer, key in self.buffers().values():
             setattr(layer, key, getattr(layer, key).astype(dtype))
         return self
@@ -134,15 +156,18 @@ class Leaf(Layer):
         self._cache = (cache,) if train else None
         return y
 
-    def backward(self, dy):
-        """dy -> dx, adding to the parameters' gradients. Raises ValueError without a forward(x, train=True) before it."""
+    def backward(self, dy, **options):
+        """dy -> dx, adding to the parameters' gradients. Raises ValueError without a forward(x, train=True) before it.
+
+        options: what this layer's `run_backward` takes besides.
+        """
         if self._cache is None:
             raise ValueError(
                 f"{self.title}: backward needs a forward(x, train=True) before it, and takes its cache only once"
             )
         (cache,), self._cache = self._cache, None
         try:
-            return self.run_backward(dy, cache)
+            return self.run_backward(dy, cache, **options)
         except (ValueError, TypeError) as error:
             raise type(error)(f"{self.title}: {error}") from error
 

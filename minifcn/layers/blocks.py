@@ -43,11 +43,12 @@ class Conv2d(Leaf):
             return self.settings["pad"]
         return same_pads(size, self.weight.value.shape[2:], self.settings["stride"], self.settings["dilation"])
 
-    def run_backward(self, dy, cache):
-        dx, dw, db = ops.conv2d_backward(dy, cache)
-        self.weight.grad += dw
+    def run_backward(self, dy, cache, inputs=True):
+        """inputs=False: this is the first layer, and nobody asks for the gradient of the image; dx is None."""
+        dx, dw, db = ops.conv2d_backward(dy, cache, inputs=inputs)
+        self.weight.add_gradient(dw)
         if self.bias:
-            self.bias.grad += db
+            self.bias.add_gradient(db)
         return dx
 
 
@@ -68,9 +69,9 @@ class ConvTranspose2d(Leaf):
 
     def run_backward(self, dy, cache):
         dx, dw, db = ops.conv_transpose2d_backward(dy, cache)
-        self.weight.grad += dw
+        self.weight.add_gradient(dw)
         if self.bias:
-            self.bias.grad += db
+            self.bias.add_gradient(db)
         return dx
 
 
@@ -116,8 +117,8 @@ class Linear(Leaf):
 
     def run_backward(self, dy, cache):
         dx, dw, db = ops.linear_backward(dy, cache)
-        self.weight.grad += dw
-        self.bias.grad += db
+        self.weight.add_gradient(dw)
+        self.bias.add_gradient(db)
         return dx
 
 
@@ -153,6 +154,6 @@ class BatchNorm2d(Leaf):
 
     def run_backward(self, dy, cache):
         dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
-        self.gamma.grad += dgamma
-        self.beta.grad += dbeta
+        self.gamma.add_gradient(dgamma)
+        self.beta.add_gradient(dbeta)
         return dx

@@ -5,23 +5,30 @@ from .base import Leaf
 
 
 class ReLU(Leaf):
-    """y = max(x, 0)."""
+    """y = max(x, 0).
+
+    in_place: y is written over x, and dx over dy. That saves a pass over memory inside a chain, where both belong to the
+    neighbouring layers and nobody else reads them.
+    """
+
+    def __init__(self, in_place=False):
+        self.in_place = in_place
 
     def run(self, x, train):
-        return ops.relu_forward(x)
+        return ops.relu_forward(x, out=x if self.in_place else None)
 
     def run_backward(self, dy, cache):
-        return ops.relu_backward(dy, cache)
+        return ops.relu_backward(dy, cache, out=dy if self.in_place else None)
 
 
-class ReLU6(Leaf):
-    """y = min(max(x, 0), 6)."""
+class ReLU6(ReLU):
+    """y = min(max(x, 0), 6); in_place as in ReLU."""
 
     def run(self, x, train):
-        return ops.relu6_forward(x)
+        return ops.relu6_forward(x, out=x if self.in_place else None)
 
     def run_backward(self, dy, cache):
-        return ops.relu6_backward(dy, cache)
+        return ops.relu6_backward(dy, cache, out=dy if self.in_place else None)
 
 
 class Dropout(Leaf):

@@ -24,10 +24,10 @@ def fully_connected(inputs, num_classes, rng):
     return {
         "flatten": layers.Flatten(),
         "fc6": layers.Linear(inputs, 4096, rng),
-        "relu6": layers.ReLU(),
+        "relu6": layers.ReLU(in_place=True),
         "drop6": layers.Dropout(0.5, rng),
         "fc7": layers.Linear(4096, 4096, rng),
-        "relu7": layers.ReLU(),
+        "relu7": layers.ReLU(in_place=True),
         "drop7": layers.Dropout(0.5, rng),
         "fc8": layers.Linear(4096, num_classes, rng),
     }

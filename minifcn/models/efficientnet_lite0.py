@@ -87,5 +87,5 @@ def _convolution(name, inputs, outputs, kernel, rng, **settings):
     return {
         name: layers.Conv2d(inputs, outputs, kernel, rng, bias=False, **settings),
         f"bn_{name}": layers.BatchNorm2d(outputs, eps=EPS),
-        f"relu_{name}": layers.ReLU6(),
+        f"relu_{name}": layers.ReLU6(in_place=True),
     }

@@ -76,29 +76,30 @@ class FCN(layers.Layer):
         score = self.score_fr.forward(taps["fc7"], train)  # 1/32
         if self.variant != "32s":
             score = self.upscore2.forward(score, train)  # 1/16
-            skip = self.score_pool4.forward(taps["pool4"] * self.pool4_scale, train)
+            skip = self.score_pool4.forward(_scaled(taps["pool4"], self.pool4_scale), train)
             score = score + self.crop_pool4.forward_to(skip, score.shape[2:], train)
         if self.variant == "8s":
             score = self.upscore_pool4.forward(score, train)  # 1/8
-            skip = self.score_pool3.forward(taps["pool3"] * self.pool3_scale, train)
+            skip = self.score_pool3.forward(_scaled(taps["pool3"], self.pool3_scale), train)
             score = score + self.crop_pool3.forward_to(skip, score.shape[2:], train)
         return self.crop.forward_to(self._enlarge.forward(score, train), size, train)
 
-    def backward(self, dlogits):
-        """dlogits (N, num_classes, H, W) -> dx (N, 3, H, W), adding to every parameter's gradient.
+    def backward(self, dlogits, inputs=True):
+        """dlogits (N, num_classes, H, W) -> dx (N, 3, H, W), adding to every parameter's gradient. Without `inputs`, None.
 
         A sum hands its gradient to both of its branches unchanged; the trunk adds up what comes back from the taps.
         """
         dtaps = {}
         d = self._enlarge.backward(self.crop.backward(dlogits))
         if self.variant == "8s":
-            dtaps["pool3"] = self.score_pool3.backward(self.crop_pool3.backward(d)) * self.pool3_scale
+            dtaps["pool3"] = _scaled(self.score_pool3.backward(self.crop_pool3.backward(d)), self.pool3_scale)
             d = self.upscore_pool4.backward(d)
         if self.variant != "32s":
-            dtaps["pool4"] = self.score_pool4.backward(self.crop_pool4.backward(d)) * self.pool4_scale
+            dtaps["pool4"] = _scaled(self.score_pool4.backward(self.crop_pool4.backward(d)), self.pool4_scale)
             d = self.upscore2.backward(d)
         dtaps["fc7"] = self.score_fr.backward(d)
-        return self.pad_input.backward(self.backbone.backward(dtaps))
+        dx = self.backbone.backward(dtaps, inputs)
+        return self.pad_input.backward(dx) if inputs else None
 
     def initialise_from(self, coarser):
         """Take over everything a trained, coarser variant shares with this network: the staged training of the paper.
@@ -122,3 +123,7 @@ class FCN(layers.Layer):
                 )
         self.load_state_dict({**own, **given})
         return self
+
+
+def _scaled(maps, scale):
+    return maps if scale == 1 else maps * scale

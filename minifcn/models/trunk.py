@@ -27,17 +27,18 @@ class Trunk(layers.Layer):
             seen.update({tap: x for tap, (after, _) in self.taps.items() if after == name})
         return seen
 
-    def backward(self, dtaps):
-        """dtaps: a gradient for fc7, and for pool3 and pool4 where a skip used them. -> dx (N, 3, H, W)
+    def backward(self, dtaps, inputs=True):
+        """dtaps: a gradient for fc7, and for pool3 and pool4 where a skip used them. -> dx (N, 3, H, W); None without `inputs`
 
         A tap is a fork: what flowed on through the trunk and what left by the skip both send a gradient back, and they add.
         """
         skips = {after: dtaps[tap] for tap, (after, _) in self.taps.items() if tap in dtaps and tap != "fc7"}
-        dx = dtaps["fc7"]
+        dx = dtaps.pop("fc7")
+        first, *_ = self.layers  # a convolution
         for name, layer in reversed(self.layers.items()):
             if name in skips:
-                dx = dx + skips[name]
-            dx = layer.backward(dx)
+                dx = dx + skips.pop(name)
+            dx = layer.backward(dx) if inputs or name != first else layer.backward(dx, inputs=False)
         return dx
 
     def up_to(self, tap):

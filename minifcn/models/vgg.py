@@ -67,5 +67,5 @@ def _convolution(kind, number, inputs, outputs, kernel, pad, batch_norm, rng):
     chain = {kind + number: layers.Conv2d(inputs, outputs, kernel, rng, pad=pad, bias=not batch_norm)}
     if batch_norm:
         chain["bn" + number] = layers.BatchNorm2d(outputs)
-    chain["relu" + number] = layers.ReLU()
+    chain["relu" + number] = layers.ReLU(in_place=True)
     return chain

@@ -5,6 +5,7 @@ x up to y: that is the forward here. Going back, dx is that convolution's forwar
 """
 
 from .conv_algorithms import choose
+from .maps import channel_sums
 from .window import Window, pads, pair, require_nchw, require_same_dtype, require_shape
 
 
@@ -51,5 +52,5 @@ def conv_transpose2d_backward(dy, cache, *, weights=True):
     algorithm = choose(adjoint, w.shape)
     dx = algorithm.forward(dy, w, adjoint)
     dw = algorithm.weight_gradient(dy, x, adjoint) if weights else None
-    db = dy.sum(axis=(0, 2, 3)) if weights and has_bias else None
+    db = channel_sums(dy) if weights and has_bias else None
     return dx, dw, db

@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
-from ..backend import BLOCK_BYTES, array_module, run_tiles
+from ..backend import array_module, run_tiles, threads
+from .maps import channels_last, empty_maps, row_tiles
 from .window import require_nchw, require_same_dtype, require_shape
+
+TILE_BYTES = 1 << 19  # of maps: with what is made of them, a core's cache holds them
 
 
 def lrn_forward(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
@@ -63,26 +66,23 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
     for array in (gamma, beta, running_mean, running_var):
         require_shape(op, "one value per channel", array, x.shape[1:2])
     xp = array_module(x)
-    y = xp.empty_like(x)
-    mean, var = (running_mean.copy(), running_var.copy()) if not train else (xp.empty_like(beta), xp.empty_like(beta))
-    inverse_std = xp.empty_like(beta)
-
-    def channels(some):
-        centred = x[:, some]
-        if train:
-            mean[some] = centred.mean(axis=(0, 2, 3))
-        centred = centred - _wide(mean[some])
-        if train:
-            var[some] = _dot(centred, centred) / (x.size // x.shape[1])
-        inverse_std[some] = 1 / xp.sqrt(var[some] + eps)
-        centred *= _wide(gamma[some] * inverse_std[some])
-        xp.add(centred, _wide(beta[some]), out=y[:, some])
-
-    run_tiles(x, channels, _channel_tiles(x))
     if train:
+        mean, var = _statistics(x)
         count = x.size // x.shape[1]
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var = (1 - momentum) * running_var + momentum * (var * (count / max(count - 1, 1)))
+    else:
+        mean, var = running_mean.copy(), running_var.copy()
+    inverse_std = 1 / xp.sqrt(var + eps)
+    y = empty_maps(xp, x.shape, x.dtype)
+    centre, scale, shift = (_line(v, x) for v in (mean, gamma * inverse_std, beta))
+
+    def tile(x, y):
+        xp.subtract(x, centre, out=y)
+        y *= scale
+        y += shift
+
+    _run_lines(tile, x, y)
     return y, BatchNormCache(x, gamma, mean, inverse_std, train, running_mean, running_var)
 
 
@@ -95,37 +95,71 @@ def batch_norm_backward(dy, cache):
     x = cache.x
     require_shape("batch_norm backward", "dy", dy, x.shape)
     xp = array_module(dy)
-    dx, dgamma, dbeta = xp.empty_like(dy), xp.empty_like(cache.gamma), xp.empty_like(cache.gamma)
+    dx = empty_maps(xp, dy.shape, dy.dtype)
+    centre, scale = _line(cache.mean, x), _line(cache.gamma * cache.inverse_std, x)
+
+    def sums(x, dy, *dx):
+        if dx:  # with constant statistics that is all of dx
+            xp.multiply(dy, scale, out=dx[0])
+        return xp.stack([xp.einsum("rl,rl->l", dy, x - centre), dy.sum(axis=0)])
+
+    parts = _run_lines(sums, x, dy, *([] if cache.train else [dx]))
+    dgamma, dbeta = sum(part.reshape(2, -1, x.shape[1]).sum(axis=1) for part in parts)
+    dgamma *= cache.inverse_std
+    if not cache.train:
+        return dx, dgamma, dbeta
     count = x.size // x.shape[1]
+    along, constant = _line(dgamma * cache.inverse_std / count, x), _line(dbeta / count, x)
 
-    def channels(some):
-        d, std = dy[:, some], cache.inverse_std[some]
-        centred = x[:, some] - _wide(cache.mean[some])
-        dgamma[some] = _dot(d, centred) * std
-        dbeta[some] = d.sum(axis=(0, 2, 3))
-        scale = _wide(cache.gamma[some] * std)
-        if not cache.train:
-            xp.multiply(d, scale, out=dx[:, some])
-            return
-        centred *= _wide(dgamma[some] * std) / count
-        centred += _wide(dbeta[some]) / count
-        xp.multiply(d - centred, scale, out=dx[:, some])
+    def tile(x, dy, dx):
+        xp.subtract(x, centre, out=dx)
+        dx *= along
+        dx += constant
+        xp.subtract(dy, dx, out=dx)
+        dx *= scale
 
-    run_tiles(dy, channels, _channel_tiles(x))
+    _run_lines(tile, x, dy, dx)
     return dx, dgamma, dbeta
 
 
-def _channel_tiles(x):
-    """Cut the channels into tiles that stay in a core's cache through the steps above, each channel being a matter of its own."""
-    step = max(1, BLOCK_BYTES // (x.nbytes // x.shape[1]))
-    return [(slice(c, c + step),) for c in range(0, x.shape[1], step)]
+def _statistics(x):
+    """The mean and the variance of each channel.   x (N, C, H, W) -> (C,), (C,)
+
+    Each tile finds its own while it is in the cache, and then tiles are put together: a variance is the mean of the
+    variances in the tiles plus the variance of their means. (Chan, Golub, LeVeque, 1979.) No long float32 sum is needed.
+    """
+    xp, channels = array_module(x), x.shape[1]
+
+    def tile(x):
+        pixels = x.size // channels
+        mean = x.sum(axis=0).reshape(-1, channels).sum(axis=0) / pixels
+        centred = x - xp.tile(mean, x.shape[1] // channels)
+        return pixels, mean, xp.einsum("rl,rl->l", centred, centred).reshape(-1, channels).sum(axis=0)
+
+    parts = _run_lines(tile, x)
+    count = x.size // channels
+    mean = sum(mean * (pixels / count) for pixels, mean, _ in parts)
+    var = sum(squares + pixels * (own - mean) ** 2 for pixels, own, squares in parts) / count
+    return mean, var
 
 
-def _dot(a, b):
-    """Σ a·b by channel, row by row and then over the rows: one long float32 sum would lose digits.   (N, C, H, W) -> (C,)"""
-    return array_module(a).einsum("nchw,nchw->nch", a, b).sum(axis=(0, 2))
+def _run_lines(task, *maps):
+    """Call task on corresponding tiles of maps (N, C, H, W), each as lines (rows, W · C); return all results, in order.
+
+    A line is a row of an image, the channels of a pixel together: long enough to be worked through at full speed.
+    """
+    maps = [channels_last(m) for m in maps]
+    n, height, width, channels = maps[0].shape
+    tiles = row_tiles(n, height, width * channels * maps[0].itemsize, TILE_BYTES, threads())
+    results = [None] * len(tiles)
+
+    def tile(number, images, rows):
+        results[number] = task(*(m[images, rows].reshape(-1, width * channels) for m in maps))
+
+    run_tiles(maps[0], tile, [(number, *part) for number, part in enumerate(tiles)])
+    return results
 
 
-def _wide(v):
-    """(C,) -> (C, 1, 1), so that it meets (N, C, H, W) by channel."""
-    return v[:, None, None]
+def _line(values, x):
+    """One value for each channel (C,) as a line: repeated for each pixel of a row, (W · C,)."""
+    return array_module(x).tile(values, x.shape[3])

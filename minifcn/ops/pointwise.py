@@ -1,6 +1,6 @@
 """Operations on single values or single vectors: ReLU, ReLU6, dropout, linear."""
 
-from ..backend import array_module, run_blocks, to_device_of
+from ..backend import array_module, matmul, run_blocks, to_device_of
 from .window import require_same_dtype, require_shape
 
 
@@ -9,36 +9,36 @@ def relu_forward(x, *, out=None):
     require_same_dtype("relu", x)
     xp = array_module(x)
     y = xp.empty_like(x) if out is None else out
-    run_blocks(x, lambda block: xp.maximum(x[block], 0, out=y[block]))
+    run_blocks(lambda x, y: xp.maximum(x, 0, out=y), x, y)
     return y, y  # where y > 0 is all that backward needs
 
 
-def relu_backward(dy, cache):
-    """dx = dy where the forward let x through; at x = 0 the gradient is 0."""
+def relu_backward(dy, cache, *, out=None):
+    """dx = dy where the forward let x through; at x = 0 the gradient is 0. out: an array to write dx to, such as dy."""
     y = cache
     require_shape("relu backward", "dy", dy, y.shape)
     xp = array_module(dy)
-    dx = xp.empty_like(dy)
-    run_blocks(dy, lambda block: xp.multiply(dy[block], y[block] > 0, out=dx[block]))
+    dx = xp.empty_like(y) if out is None else out
+    run_blocks(lambda y, dy, dx: xp.multiply(dy, y > 0, out=dx), y, dy, dx)
     return dx
 
 
-def relu6_forward(x):
-    """y = min(max(x, 0), 6).   x, y: any shape. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010."""
+def relu6_forward(x, *, out=None):
+    """y = min(max(x, 0), 6).   x, y: any shape; out as in relu_forward. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010."""
     require_same_dtype("relu6", x)
     xp = array_module(x)
-    y = xp.empty_like(x)
-    run_blocks(x, lambda block: xp.clip(x[block], 0, 6, out=y[block]))
+    y = xp.empty_like(x) if out is None else out
+    run_blocks(lambda x, y: xp.clip(x, 0, 6, out=y), x, y)
     return y, y  # where 0 < y < 6 is all that backward needs
 
 
-def relu6_backward(dy, cache):
-    """dx = dy where the forward let x through unchanged; at x = 0 and x = 6 the gradient is 0."""
+def relu6_backward(dy, cache, *, out=None):
+    """dx = dy where the forward let x through unchanged; at x = 0 and x = 6 the gradient is 0. out as in relu_backward."""
     y = cache
     require_shape("relu6 backward", "dy", dy, y.shape)
     xp = array_module(dy)
-    dx = xp.empty_like(dy)
-    run_blocks(dy, lambda block: xp.multiply(dy[block], (y[block] > 0) & (y[block] < 6), out=dx[block]))
+    dx = xp.empty_like(y) if out is None else out
+    run_blocks(lambda y, dy, dx: xp.multiply(dy, (y > 0) & (y < 6), out=dx), y, dy, dx)
     return dx
 
 
@@ -69,15 +69,13 @@ def linear_forward(x, w, b=None):
     require_same_dtype("linear", x, w, b)
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
         raise ValueError(f"linear: expected x (N, D) and w (K, D), got {x.shape} and {w.shape}")
-    y = x @ w.T
     if b is not None:
         require_shape("linear", "a bias", b, w.shape[:1])
-        y += b
-    return y, (x, w, b is not None)
+    return matmul(x, w.T, bias=b), (x, w, b is not None)
 
 
 def linear_backward(dy, cache):
     """dy (N, K) -> (dx, dw, db), shaped as x, w and b; db is None without a bias."""
     x, w, has_bias = cache
     require_shape("linear backward", "dy", dy, (x.shape[0], w.shape[0]))
-    return dy @ w, dy.T @ x, dy.sum(axis=0) if has_bias else None
+    return matmul(dy, w), matmul(dy.T, x), dy.sum(axis=0) if has_bias else None

@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from ..backend import array_module, to_device_of
-from .window import Band, Window, pads, pair, require_nchw, require_same_dtype, require_shape, tap_views
+from ..backend import array_module, run_tiles, threads, to_device_of
+from .maps import Band, channels_last, empty_maps, row_tiles, taps, windows, zero_maps
+from .window import Window, pads, pair, require_nchw, require_same_dtype, require_shape
+
+TILE_BYTES = 1 << 19  # of results: with what a window sees of the image, a core's cache holds them
 
 
 def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
@@ -17,11 +20,18 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
     require_nchw("max_pool2d", x)
     where = pool_window("max_pool2d", x.shape[2:], kernel, stride, pad, dilation, ceil_mode)
     xp = array_module(x)
-    rows = slice(0, where.output_size[0])
-    band = Band(where, rows).read(x, fill=-xp.inf)
-    y = None
-    for _, seen in tap_views(band, where, rows.stop):
-        y = seen.copy() if y is None else xp.maximum(y, seen, out=y)
+    y = empty_maps(xp, (*x.shape[:2], *where.output_size), x.dtype)
+    x_last, y_last = channels_last(x), channels_last(y)
+
+    def tile(images, rows):
+        seen, best = _seen(x_last[images], where, rows, fill=-xp.inf), y_last[images, rows]
+        for tap, (u, v) in enumerate(taps(where)):
+            if tap == 0:
+                best[...] = seen[:, :, :, u, v]
+            else:
+                xp.maximum(best, seen[:, :, :, u, v], out=best)
+
+    run_tiles(x, tile, _tiles(y, where))
     return y, (x, y, where)
 
 
@@ -30,17 +40,19 @@ def max_pool2d_backward(dy, cache):
     x, y, where = cache
     require_shape("max_pool2d backward", "dy", dy, y.shape)
     xp = array_module(dy)
-    rows = slice(0, where.output_size[0])
-    whole = Band(where, rows)
-    values = whole.read(x, fill=-xp.inf)
-    band = xp.zeros(values.shape, dy.dtype)
-    unclaimed = xp.ones(y.shape, bool)  # windows whose winner is still to come
-    taps = zip(tap_views(values, where, rows.stop), tap_views(band, where, rows.stop), strict=True)
-    for (_, seen), (_, gradient) in taps:
-        wins = (seen == y) & unclaimed
-        unclaimed ^= wins
-        gradient += dy * wins
-    return _place(whole, band, where)
+    x_last, y_last, dy_last = channels_last(x), channels_last(y), channels_last(dy)
+
+    def shares(images, rows):
+        seen = _seen(x_last[images], where, rows, fill=-xp.inf)
+        best, upstream = y_last[images, rows], dy_last[images, rows]
+        unclaimed = xp.ones(best.shape, bool)  # windows whose winner is still to come
+        for u, v in taps(where):
+            wins = seen[:, :, :, u, v] == best
+            wins &= unclaimed
+            unclaimed ^= wins
+            yield (u, v), upstream * wins
+
+    return _spread(shares, dy, where)
 
 
 def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_include_pad=True):
@@ -53,14 +65,19 @@ def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_
     require_nchw("avg_pool2d", x)
     where = pool_window("avg_pool2d", x.shape[2:], kernel, stride, pad, 1, ceil_mode)
     xp = array_module(x)
-    rows = slice(0, where.output_size[0])
-    band = Band(where, rows).read(x)
-    y = xp.zeros(x.shape[:2] + where.output_size, x.dtype)
-    for _, seen in tap_views(band, where, rows.stop):
-        y += seen
     heights, widths = (_counts(where, axis, count_include_pad) for axis in (0, 1))
-    area = xp.asarray(heights, dtype=x.dtype)[:, None] * xp.asarray(widths, dtype=x.dtype)
-    y /= area
+    area = xp.asarray(heights, dtype=x.dtype)[:, None, None] * xp.asarray(widths, dtype=x.dtype)[:, None]
+    y = empty_maps(xp, (*x.shape[:2], *where.output_size), x.dtype)
+    x_last, y_last = channels_last(x), channels_last(y)
+
+    def tile(images, rows):
+        seen, total = _seen(x_last[images], where, rows), y_last[images, rows]
+        total[...] = 0
+        for u, v in taps(where):
+            total += seen[:, :, :, u, v]
+        total /= area[rows]
+
+    run_tiles(x, tile, _tiles(y, where))
     return y, (area, where)
 
 
@@ -68,13 +85,14 @@ def avg_pool2d_backward(dy, cache):
     """dx: each dy is shared equally among its window's pixels.   dy (N, C, Ho, Wo) -> dx (N, C, H, W)"""
     area, where = cache
     require_shape("avg_pool2d backward", "dy", dy, dy.shape[:2] + where.output_size)
-    rows = slice(0, where.output_size[0])
-    whole = Band(where, rows)
-    band = array_module(dy).zeros(dy.shape[:2] + whole.size, dy.dtype)
-    share = dy / area
-    for _, seen in tap_views(band, where, rows.stop):
-        seen += share
-    return _place(whole, band, where)
+    dy_last = channels_last(dy)
+
+    def shares(images, rows):
+        share = dy_last[images, rows] / area[rows]
+        for tap in taps(where):
+            yield tap, share
+
+    return _spread(shares, dy, where)
 
 
 def adaptive_avg_pool2d_forward(x, size):
@@ -103,14 +121,14 @@ def global_avg_pool_forward(x):
     """y = the mean of each map; where in the map something was, is lost here.   x (N, C, H, W) -> y (N, C)"""
     require_same_dtype("global_avg_pool", x)
     require_nchw("global_avg_pool", x)
-    return x.mean(axis=(2, 3)), x.shape
+    return channels_last(x).mean(axis=2).mean(axis=1), x.shape
 
 
 def global_avg_pool_backward(dy, cache):
     """dx: every pixel gets an equal share of its map's dy.   dy (N, C) -> dx (N, C, H, W)"""
     shape = cache
     require_shape("global_avg_pool backward", "dy", dy, shape[:2])
-    dx = array_module(dy).empty(shape, dy.dtype)
+    dx = empty_maps(array_module(dy), shape, dy.dtype)
     dx[...] = (dy / (shape[2] * shape[3]))[:, :, None, None]
     return dx
 
@@ -124,13 +142,36 @@ def _shares(size, parts):
     return shares
 
 
-def _place(whole, band, where):
-    """A band of gradients, cut to the image; rows that no window reached have gradient zero."""
-    if whole.size == where.input_size:
-        return band
-    dx = array_module(band).zeros(band.shape[:2] + where.input_size, band.dtype)
-    dx[..., whole.rows, :] = whole.inside(band)
+def _seen(x, where, rows, fill=0):
+    """What the windows of output rows `rows` see of x (n, H, W, C): (n, rows, Wo, kh, kw, C)."""
+    return windows(Band.of(where, rows).read(x, fill), where, rows.stop - rows.start)
+
+
+def _spread(shares, dy, where):
+    """dx (N, C, H, W), to which shares(images, rows) yields, tap by tap, what the tap's pixels get of dy's rows."""
+    xp = array_module(dy)
+    dx = zero_maps(xp, (*dy.shape[:2], *where.input_size), dy.dtype)
+    dx_last = channels_last(dx)
+
+    def tile(images, rows):
+        band = Band.of(where, rows)
+        whole = xp.zeros((images.stop - images.start, *band.size, dy.shape[1]), dy.dtype)
+        seen = windows(whole, where, rows.stop - rows.start)
+        for (u, v), share in shares(images, rows):
+            seen[:, :, :, u, v] += share
+        dx_last[images, band.rows, band.columns] += band.inside(whole)
+
+    tiles = _tiles(dy, where)
+    if where.extent[0] > where.stride[0]:  # windows of neighbouring rows overlap, so a thread owns an image
+        tiles = [(slice(i, i + 1), slice(0, where.output_size[0])) for i in range(len(dy))]
+    run_tiles(dy, tile, tiles)
     return dx
+
+
+def _tiles(maps, where):
+    """The tiles of the output maps (N, C, Ho, Wo), of about TILE_BYTES."""
+    height, width = where.output_size
+    return row_tiles(len(maps), height, maps.shape[1] * width * maps.itemsize, TILE_BYTES, threads())
 
 
 def _counts(where, axis, include_pad):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..backend import array_module, run_tiles, to_device_of, to_host
+from ..backend import array_module, cut, run_tiles, threads, to_device_of, to_host
 from .window import pads, require_nchw, require_same_dtype, require_shape
 
 
@@ -21,21 +21,22 @@ def upsample_forward(x, line, *, stride, pad=0):
     a, b = (
         to_device_of(x, _stamps(to_host(line), size, stride, *p)) for size, p in zip(x.shape[2:], both, strict=True)
     )
-    return _both_sides(a, x, b.T), (a, b)
+    return _both_sides(a, x, b.T).reshape(*x.shape[:2], len(a), len(b)), (a, b)
 
 
 def upsample_backward(dy, cache):
     """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The line is fixed and gets no gradient."""
     a, b = cache
     require_shape("upsample backward", "dy", dy, dy.shape[:2] + (a.shape[0], b.shape[0]))
-    return _both_sides(a.T, dy, b)
+    return _both_sides(a.T, dy, b).reshape(*dy.shape[:2], a.shape[1], b.shape[1])
 
 
 def _both_sides(left, maps, right):
-    """left (P, H) · maps (N, C, H, W) · right (W, Q), map by map, an image in each thread. -> (N, C, P, Q)"""
+    """left (P, H) · maps (N, C, H, W) · right (W, Q), map by map. -> (N, C, P, Q)"""
     xp = array_module(maps)
-    y = xp.empty(maps.shape[:2] + (left.shape[0], right.shape[1]), maps.dtype)
-    run_tiles(maps, lambda n: xp.matmul(left @ maps[n], right, out=y[n]), [(n,) for n in range(len(maps))])
+    maps = xp.ascontiguousarray(maps).reshape(-1, *maps.shape[2:])
+    y = xp.empty((len(maps), left.shape[0], right.shape[1]), maps.dtype)
+    run_tiles(maps, lambda some: xp.matmul(left @ maps[some], right, out=y[some]), [(m,) for m in cut(len(maps), threads())])
     return y
 
 

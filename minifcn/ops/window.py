@@ -1,8 +1,6 @@
 """The arithmetic of a window that slides over an image: kernel, stride, pad, dilation, and the sizes that follow."""
 
-from dataclasses import dataclass
-
-from ..backend import array_module
+from dataclasses import dataclass, replace
 
 
 def pair(name, value, least=1):
@@ -78,6 +76,11 @@ class Window:
         """How far a window reaches, first tap to last, with its dilation: d(k − 1) + 1."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
+    def mirrored(self):
+        """At stride 1, the window that leads back: dx is the convolution of dy with mirrored kernels. Its pad may be negative."""
+        pad = tuple(tuple(extent - 1 - p for p in both) for extent, both in zip(self.extent, self.pad, strict=True))
+        return replace(self, pad=pad, input_size=self.output_size, output_size=self.input_size)
+
 
 def window(op, kernel, stride, pad, dilation, groups, input_size):
     """The Window of a convolution or a pooling with floor rounding. Raises ValueError if nothing fits."""
@@ -92,47 +95,3 @@ def window(op, kernel, stride, pad, dilation, groups, input_size):
             f"{op}: a {kernel} window with dilation {dilation} does not fit into an input of {tuple(input_size)} padded by {pad}"
         )
     return Window(kernel, stride, pad, dilation, groups, tuple(input_size), output_size)
-
-
-class Band:
-    """The rows of the padded image that some output rows look at: the unit in which maps are read and written.
-
-    A band holds the image rows `rows` from its row `top` on, and all the image's columns from its column `left` on.
-    """
-
-    def __init__(self, w, output_rows):
-        (pad_top, _), (pad_left, _) = w.pad
-        height, width = w.input_size
-        first = output_rows.start * w.stride[0] - pad_top
-        last = (output_rows.stop - 1) * w.stride[0] - pad_top + w.extent[0]
-        start = min(max(first, 0), height)
-        self.rows = slice(start, max(min(last, height), start))
-        self.top = start - first
-        self.left = pad_left
-        # Windows may reach beyond the padding (ceil rounding) or stop short of it (a stride that skips the last columns).
-        self.size = last - first, max(pad_left + width, (w.output_size[1] - 1) * w.stride[1] + w.extent[1])
-        self._width = width
-
-    def read(self, x, fill=0):
-        """x (…, H, W) -> the band (…, band height, band width), `fill` where it lies outside the image."""
-        inside = x[..., self.rows, :]
-        if inside.shape[-2:] == self.size:
-            return inside
-        band = array_module(x).full(x.shape[:-2] + self.size, fill, x.dtype)
-        self.inside(band)[...] = inside
-        return band
-
-    def inside(self, band):
-        """The view of a band (…, band height, band width) that lies inside the image."""
-        height = self.rows.stop - self.rows.start
-        return band[..., self.top : self.top + height, self.left : self.left + self._width]
-
-
-def tap_views(band, w, row_count):
-    """Yield ((i, j), view) for each tap of the kernel: what it sees in the band, (…, row_count, output width)."""
-    for i in range(w.kernel[0]):
-        for j in range(w.kernel[1]):
-            top, left = i * w.dilation[0], j * w.dilation[1]
-            down = slice(top, top + (row_count - 1) * w.stride[0] + 1, w.stride[0])
-            across = slice(left, left + (w.output_size[1] - 1) * w.stride[1] + 1, w.stride[1])
-            yield (i, j), band[..., down, across]

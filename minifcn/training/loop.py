@@ -102,7 +102,7 @@ def update(model, images, labels, optimizer, lr, reduction="mean"):
         logits = model.forward(to_device(images), train=True)
         loss, cache = ops.softmax_cross_entropy_forward(logits, to_device(labels), reduction=reduction)
         model.zero_grad()
-        model.backward(ops.softmax_cross_entropy_backward(1.0, cache))
+        model.backward(ops.softmax_cross_entropy_backward(1.0, cache), inputs=False)
         optimizer.step(lr)
     return float(loss)
 

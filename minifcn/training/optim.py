@@ -1,9 +1,9 @@
-"""How parameters move. Every optimiser keeps its state by dotted parameter name and updates values in place.
+"""How parameters move. Every optimiser keeps its state by dotted parameter name and updates values in place, block by block.
 
 For each parameter: rate = lr · lr_mult and decay = weight_decay · decay_mult; frozen parameters do not move.
 """
 
-from ..backend import array_module, to_device, to_host
+from ..backend import array_module, run_blocks, to_device, to_host
 
 
 class Optimizer:
@@ -57,12 +57,14 @@ class SGD(Optimizer):
         self.momentum = momentum
 
     def update(self, name, p, rate, decay):
-        velocity = self.slot["velocity"][name]
-        velocity *= self.momentum
-        velocity += rate * p.grad
-        if decay:
-            velocity += rate * decay * p.value
-        p.value -= velocity
+        def block(value, gradient, velocity):
+            velocity *= self.momentum
+            velocity += rate * gradient
+            if decay:
+                velocity += rate * decay * value
+            value -= velocity
+
+        run_blocks(block, p.value, p.grad, self.slot["velocity"][name])
 
 
 class Adam(Optimizer):
@@ -76,19 +78,23 @@ class Adam(Optimizer):
         self.betas, self.eps = betas, eps
 
     def update(self, name, p, rate, decay):
-        first, second = self.slot["first"][name], self.slot["second"][name]
-        (beta1, beta2), gradient = self.betas, p.grad
-        if decay and self.decoupled:
-            p.value *= 1 - rate * decay
-        elif decay:
-            gradient = gradient + decay * p.value
-        first *= beta1
-        first += (1 - beta1) * gradient
-        second *= beta2
-        second += (1 - beta2) * gradient * gradient
-        size = array_module(second).sqrt(second / (1 - beta2**self.steps))
-        size += self.eps
-        p.value -= (rate / (1 - beta1**self.steps)) * (first / size)
+        xp, (beta1, beta2) = array_module(p.value), self.betas
+        correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
+
+        def block(value, gradient, first, second):
+            if decay and self.decoupled:
+                value *= 1 - rate * decay
+            elif decay:
+                gradient = gradient + decay * value
+            first *= beta1
+            first += (1 - beta1) * gradient
+            second *= beta2
+            second += (1 - beta2) * gradient * gradient
+            size = xp.sqrt(second / correction2)
+            size += self.eps
+            value -= (rate / correction1) * (first / size)
+
+        run_blocks(block, p.value, p.grad, self.slot["first"][name], self.slot["second"][name])
 
 
 class AdamW(Adam):

@@ -1,22 +1,17 @@
 """Depthwise convolution: one kernel a channel, so there is no sum over channels that a large matrix product could do.
 
-The kernel's taps are taken apart. Along a row a tap is a shift to the side, along a column a shift down:
+What is left is the definition itself, whole rows of an image at a time: with the channels last, what a tap sees of a row
+is the row again, some pixels further on, and it is multiplied by the tap's weights for all channels, repeated for every
+pixel. The taps are added up while the rows are in a core's cache.
 
-    y[i] = Σ_u  (Σ_v  w[u, v] · x shifted left by v)  shifted up by u
-
-The inner sum is a small product for each channel, W (kh, kw) times kw shifted copies of the map; the outer one adds kh
-shifted rows of what comes out. That touches memory kh + kw times instead of twice for each of the kh · kw taps, which
-is what costs here. The backward passes walk the same two steps the other way.
-
-Shapes: x (N, C, H, W), w (C, 1, kh, kw), y (N, C, Ho, Wo). Inside, N and C are one axis of maps (M, …), cut into tiles.
+Shapes: x (N, C, H, W), w (C, 1, kh, kw), y (N, C, Ho, Wo). Inside, channels come last, and the weights of a tap are a
+line (Wo · C) or, where a stride leaves gaps between the pixels, (C,).
 """
 
-from dataclasses import replace
+from ...backend import array_module, cut, run_tiles, threads
+from ..maps import Band, channels_last, empty_maps, row_tiles, taps, windows, zero_maps
 
-from ...backend import array_module, run_tiles
-from ..window import Band
-
-TILE_BYTES = 2 << 20  # of the shifted copies: below this the threads wait for each other more than they work
+TILE_BYTES = 1 << 18  # of results: with what they are made of, a core's own cache holds them
 
 
 def applies(window, w_shape):
@@ -24,124 +19,89 @@ def applies(window, w_shape):
     return w_shape[1] == 1 and w_shape[0] == window.groups > 1
 
 
-def forward(x, w, window):
-    """y = the sum of shifted rows of W · (shifted copies of x), channel by channel.   -> (N, C, Ho, Wo)"""
+def forward(x, w, window, bias=None):
+    """y = Σ over taps of w[tap] · (x, a tap further on).   -> (N, C, Ho, Wo)"""
     xp = array_module(x)
-    y = xp.empty(x.shape[:2] + window.output_size, x.dtype)
-    x_maps, y_maps, kernels = _maps(x), _maps(y), _kernels(w, x.shape[0])
+    y = empty_maps(xp, (*x.shape[:2], *window.output_size), x.dtype)
+    weights = _weights(w, window)
+    x_last, y_last = channels_last(x), channels_last(y)
 
-    def tile(maps):
-        shifted = _shift_columns(x_maps[maps], window)
-        _add_rows(xp.matmul(kernels[maps], shifted), y_maps[maps], window)
+    def tile(images, rows):
+        result = y_last[images, rows]
+        xp.einsum("nruv...,uv...->nr...", _seen(x_last[images], window, rows), weights, out=_lines(result, window))
+        if bias is not None:
+            result += bias
 
-    run_tiles(x, tile, _tiles(x_maps, window))
+    run_tiles(x, tile, _tiles(y, window))
     return y
 
 
 def input_gradient(dy, w, window):
-    """dx: dy goes to each of the kh rows it came from, Wᵀ takes it to the kw columns, and those add up.   -> (N, C, H, W)
+    """dx: each tap's share w[tap] · dy goes to where that tap looked.   -> (N, C, H, W)
 
-    At stride 1 that is the forward with the kernel mirrored, which moves less memory.
+    At stride 1 that is the forward of dy with the kernel mirrored, which adds up in a core's cache.
     """
-    if window.stride == (1, 1) and (back := _mirrored(window)):
-        return forward(dy, w[:, :, ::-1, ::-1], back)
+    if window.stride == (1, 1):
+        return forward(dy, w[:, :, ::-1, ::-1], window.mirrored())
     xp = array_module(dy)
-    dx = xp.zeros(dy.shape[:2] + window.input_size, dy.dtype)
-    dy_maps, dx_maps, transposed = _maps(dy), _maps(dx), _kernels(w, dy.shape[0]).transpose(0, 2, 1)
+    dx = zero_maps(xp, (*dy.shape[:2], *window.input_size), dy.dtype)
+    weights = w[:, 0].transpose(1, 2, 0)
+    dy_last, dx_last = channels_last(dy), channels_last(dx)
 
-    def tile(maps):
-        _add_columns(xp.matmul(transposed[maps], _shift_rows(dy_maps[maps], window)), dx_maps[maps], window)
+    def part(images, channels):
+        # Neighbouring tiles overlap in dx, so a thread owns whole maps and walks down them.
+        for some, rows in _tiles(dx[images, channels], window):
+            where = Band.of(window, rows)
+            dy_some, dx_some = dy_last[images][some, rows, :, channels], dx_last[images][some, :, :, channels]
+            band = xp.zeros((len(dx_some), *where.size, dx_some.shape[3]), dx.dtype)
+            seen = windows(band, window, rows.stop - rows.start)
+            for u, v in taps(window):
+                seen[:, :, :, u, v] += dy_some * weights[u, v, channels]
+            dx_some[:, where.rows, where.columns] += where.inside(band)
 
-    run_tiles(dy, tile, _tiles(dy_maps, window))
+    if len(dy) > 1:
+        run_tiles(dy, part, [(images, slice(None)) for images in cut(len(dy), threads())])
+    else:
+        run_tiles(dy, part, [(slice(None), channels) for channels in cut(dy.shape[1], threads())])
     return dx
 
 
 def weight_gradient(x, dy, window):
-    """dW[u, v] = Σ over the map of (dy shifted down by u) · (x shifted left by v), summed over images.   -> (C, 1, kh, kw)"""
+    """dw[tap] = Σ of dy · (x, a tap further on), over images and pixels.   -> (C, 1, kh, kw)"""
     xp = array_module(x)
-    n, c = x.shape[:2]
-    x_maps, dy_maps = _maps(x), _maps(dy)
-    dw = xp.empty((n * c,) + window.kernel, x.dtype)
+    x_last, dy_last = channels_last(x), channels_last(dy)
+    tiles = _tiles(dy, window)
+    shares = min(threads(), len(tiles))
+    sums = xp.zeros((shares, *window.kernel, window.output_size[1], dy.shape[1]), x.dtype)
 
-    def tile(maps):
-        shifted = _shift_columns(x_maps[maps], window)
-        xp.matmul(_shift_rows(dy_maps[maps], window), shifted.transpose(0, 2, 1), out=dw[maps])
+    def share(worker):
+        # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
+        for images, rows in tiles[worker::shares]:
+            seen, upstream = _seen(x_last[images], window, rows), _lines(dy_last[images, rows], window)
+            sums[worker] += xp.einsum("nruv...,nr...->uv...", seen, upstream).reshape(sums.shape[1:])
 
-    run_tiles(x, tile, _tiles(x_maps, window))
-    return dw.reshape((n, c, 1) + window.kernel).sum(axis=0)
-
-
-def _mirrored(window):
-    """The window that leads from dy back to dx at stride 1; None where a pad wider than the kernel leaves it none."""
-    pad = tuple(tuple(extent - 1 - p for p in both) for extent, both in zip(window.extent, window.pad, strict=True))
-    if min(min(both) for both in pad) < 0:
-        return None
-    return replace(window, pad=pad, input_size=window.output_size, output_size=window.input_size)
+    run_tiles(x, share, [(worker,) for worker in range(shares)])
+    return sums.sum(axis=(0, 3)).transpose(2, 0, 1)[:, None]
 
 
-def _shift_columns(x, window):
-    """kw copies of each map, the v-th one shifted left by v.   x (M, H, W) -> (M, kw, band height · Wo)"""
-    band = _band(window).read(x)
-    copies = array_module(x).empty((len(x), window.kernel[1], band.shape[1], window.output_size[1]), x.dtype)
-    for v, columns in _taps(window, axis=1):
-        copies[:, v] = band[:, :, columns]
-    return copies.reshape(copies.shape[:2] + (-1,))
+def _seen(x, window, rows):
+    """What each tap sees of x (n, H, W, C) for output rows `rows`: (n, rows, kh, kw) lines."""
+    band = Band.of(window, rows).read(x)
+    return _lines(windows(band, window, rows.stop - rows.start).transpose(0, 1, 3, 4, 2, 5), window)
 
 
-def _add_columns(dcopies, dx, window):
-    """The adjoint of `_shift_columns`.   dcopies (M, kw, band height · Wo) is added up into dx (M, H, W)"""
-    whole = _band(window)
-    dcopies = dcopies.reshape(dcopies.shape[:2] + (whole.size[0], window.output_size[1]))
-    band = array_module(dx).zeros(dx.shape[:1] + whole.size, dx.dtype)
-    for v, columns in _taps(window, axis=1):
-        band[:, :, columns] += dcopies[:, v]
-    dx[:, whole.rows] = whole.inside(band)
+def _lines(rows, window):
+    """Rows (…, Wo, C) as lines (…, Wo · C), where their pixels are neighbours in the image."""
+    return rows.reshape(*rows.shape[:-2], -1) if window.stride[1] == 1 else rows
 
 
-def _add_rows(products, y, window):
-    """Write to y (M, Ho, Wo) the sum of kh shifted rows of products (M, kh, band height · Wo)."""
-    products = products.reshape(products.shape[:2] + (-1, window.output_size[1]))
-    for u, rows in _taps(window, axis=0):
-        if u == 0:
-            y[...] = products[:, 0, rows]
-        else:
-            y += products[:, u, rows]
-
-
-def _shift_rows(dy, window):
-    """The adjoint of `_add_rows`.   dy (M, Ho, Wo) -> (M, kh, band height · Wo), zero where no output row looks"""
-    shape = (len(dy), window.kernel[0], _band(window).size[0], window.output_size[1])
-    products = array_module(dy).zeros(shape, dy.dtype)
-    for u, rows in _taps(window, axis=0):
-        products[:, u, rows] = dy
-    return products.reshape(products.shape[:2] + (-1,))
-
-
-def _band(window):
-    """The padded image that the windows look at, whole."""
-    return Band(window, slice(0, window.output_size[0]))
-
-
-def _taps(window, axis):
-    """Yield (tap, which positions of the padded image it sees) along the rows (axis 0) or the columns (axis 1)."""
-    last = (window.output_size[axis] - 1) * window.stride[axis]
-    for tap in range(window.kernel[axis]):
-        first = tap * window.dilation[axis]
-        yield tap, slice(first, first + last + 1, window.stride[axis])
-
-
-def _maps(x):
-    """(N, C, H, W) -> (N · C, H, W)"""
-    return x.reshape((-1,) + x.shape[2:])
-
-
-def _kernels(w, n):
-    """The kernel of each map: w (C, 1, kh, kw) -> (N · C, kh, kw)"""
-    return array_module(w).tile(w[:, 0], (n, 1, 1))
+def _weights(w, window):
+    """w (C, 1, kh, kw) by tap: a line for a whole row of pixels (kh, kw, Wo · C), or (kh, kw, 1, C) to be repeated."""
+    weights = w[:, 0].transpose(1, 2, 0)[:, :, None]
+    return _lines(array_module(w).tile(weights, (1, 1, window.output_size[1], 1)), window) if window.stride[1] == 1 else weights
 
 
 def _tiles(maps, window):
-    """Cut the maps into tiles whose shifted copies fill about TILE_BYTES."""
-    height, width = _band(window).size[0], window.output_size[1]
-    step = max(1, TILE_BYTES // (window.kernel[1] * height * width * maps.itemsize))
-    return [(slice(i, min(i + step, len(maps))),) for i in range(0, len(maps), step)]
+    """The tiles of the output (or of what gives rise to it), of about TILE_BYTES."""
+    row_bytes = maps.shape[1] * window.output_size[1] * maps.itemsize
+    return row_tiles(len(maps), window.output_size[0], row_bytes, TILE_BYTES, threads())

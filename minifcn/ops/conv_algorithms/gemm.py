@@ -1,12 +1,10 @@
 """A 1×1 convolution is a matrix product and nothing else: at each pixel, W (K, C) times the pixel's C values.
 
-The images of a batch are products of their own: each thread does one whole, which needs less waiting for one another
-than sharing every product does. A single image is left to BLAS and its threads.
+With every pixel a row of a matrix, the three passes are  Y = X Wᵀ,  dX = dY W  and  dW = dYᵀ X.
 """
 
-from math import prod
-
-from ...backend import array_module, run_tiles
+from ...backend import array_module, cut, matmul, run_tiles, threads
+from ..maps import empty_maps, pixels
 
 
 def applies(window):
@@ -20,38 +18,31 @@ def applies(window):
     )
 
 
-def forward(x, w, window):
-    """y = W · x at every pixel.   x (N, C, H, W), w (K, C, 1, 1) -> (N, K, H, W)"""
-    return _product(w[:, :, 0, 0], x).reshape((x.shape[0], w.shape[0]) + window.output_size)
-
-
-def input_gradient(dy, w, window):
-    """dx = Wᵀ · dy at every pixel.   -> (N, C, H, W)"""
-    return _product(w[:, :, 0, 0].T, dy).reshape((dy.shape[0], w.shape[1]) + window.input_size)
-
-
-def weight_gradient(x, dy, window):
-    """dW = Σ over images and pixels of dy · xᵀ.   -> (K, C, 1, 1)"""
-    xp = array_module(x)
-    x, dy = _flat(x), _flat(dy)
-    dw = xp.empty((len(x), dy.shape[1], x.shape[1]), x.dtype)
-    run_tiles(x, lambda n: xp.matmul(dy[n], x[n].T, out=dw[n]), _images(x))
-    return dw.sum(axis=0)[:, :, None, None]
-
-
-def _product(matrix, maps):
-    """matrix (K, C) · maps (N, C, H, W), pixel by pixel -> (N, K, H·W)"""
-    xp = array_module(maps)
-    maps = _flat(maps)
-    y = xp.empty((len(maps), len(matrix), maps.shape[2]), maps.dtype)
-    run_tiles(maps, lambda n: xp.matmul(matrix, maps[n], out=y[n]), _images(maps))
+def forward(x, w, window, bias=None):
+    """Y = X Wᵀ.   x (N, C, H, W), w (K, C, 1, 1) -> (N, K, H, W)"""
+    y = empty_maps(array_module(x), (len(x), len(w), *window.output_size), x.dtype)
+    matmul(pixels(x), w[:, :, 0, 0].T, pixels(y), bias)
     return y
 
 
-def _flat(maps):
-    """(N, C, H, W) -> (N, C, H·W)"""
-    return maps.reshape(maps.shape[:2] + (prod(maps.shape[2:]),))
+def input_gradient(dy, w, window):
+    """dX = dY W.   -> (N, C, H, W)"""
+    dx = empty_maps(array_module(dy), (len(dy), w.shape[1], *window.input_size), dy.dtype)
+    matmul(pixels(dy), w[:, :, 0, 0], pixels(dx))
+    return dx
 
 
-def _images(maps):
-    return [(n,) for n in range(len(maps))]
+def weight_gradient(x, dy, window):
+    """dW = dYᵀ X.   -> (K, C, 1, 1)
+
+    Where there are many more pixels than weights, each thread sums over pixels of its own.
+    """
+    xp = array_module(x)
+    x, dy = pixels(x), pixels(dy)
+    shape = (dy.shape[1], x.shape[1])
+    if shape[0] * shape[1] * threads() > x.size + dy.size:
+        return matmul(dy.T, x, xp.empty(shape, x.dtype))[:, :, None, None]
+    parts = cut(len(x), threads())
+    sums = xp.empty((len(parts), *shape), x.dtype)
+    run_tiles(x, lambda i, part: xp.matmul(dy[part].T, x[part], out=sums[i]), list(enumerate(parts)))
+    return sums.sum(axis=0)[:, :, None, None]

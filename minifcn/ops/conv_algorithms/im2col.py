@@ -1,126 +1,155 @@
-"""Convolution as a matrix product: lay every patch out as a column, then multiply by the kernels as rows.
+"""Convolution as a matrix product: lay every patch out as a row, then multiply by the kernels as columns.
 
-The columns repeat each pixel kh·kw times, so they are never made whole: they come and go tile by tile, a tile being
+The rows repeat each pixel kh·kw times, so they are never made whole: they come and go tile by tile, a tile being
 some output rows of some images, and the workspace stays bounded whatever the image. (Chellapilla, Puri, Simard: High
-Performance Convolutional Neural Networks for Document Processing, 2006.)
+Performance Convolutional Neural Networks for Document Processing, 2006. There patches are columns, hence the name.)
 
-Shapes: x (N, C, H, W), w (K, C/groups, kh, kw), y (N, K, Ho, Wo). Inside, maps are split into (groups, maps/group), and
-a tile of N' images is one matrix for each group: columns (groups, C/groups · kh · kw, N' · rows · Wo).
+Shapes: x (N, C, H, W), w (K, C/groups, kh, kw), y (N, K, Ho, Wo). Inside, channels come last, and a tile of P pixels is
+a matrix for each group: patches (groups, P, D), kernels (groups, K/groups, D), D = kh · kw · C/groups.
+
+The D values of a patch come tap by tap, as they lie in memory, and the kernels are copied into that order. Where there
+are more kernels than patches it is the other way round, channel by channel as in w.
 """
 
-from math import ceil, prod
+from math import prod
 
-from ...backend import WORKERS, array_module, run_tiles
-from ..window import Band, tap_views
+from ...backend import array_module, cut, matmul, run_tiles, threads
+from ..maps import Band, channels_last, empty_maps, row_tiles, taps, windows, zero_maps
 
-TILE_BYTES = 2 << 20  # about what one core's cache holds; larger kernels set the tile's size themselves
+TILE_BYTES = 2 << 20  # of patches: about what one core's cache holds
 
 
-def forward(x, w, window):
-    """y = W · columns(x).   -> (N, K, Ho, Wo)"""
-    xp = array_module(x)
-    kernels = w.reshape(window.groups, w.shape[0] // window.groups, -1)
-    y = xp.empty((x.shape[0], w.shape[0]) + window.output_size, x.dtype)
+def forward(x, w, window, bias=None):
+    """y = patches(x) · Wᵀ.   -> (N, K, Ho, Wo)"""
+    y = empty_maps(array_module(x), (len(x), len(w), *window.output_size), x.dtype)
+    by_tap = _by_tap(len(w), len(x), window)
+    kernels = _kernels(w, window.groups, by_tap)
+    x_last, y_last = channels_last(x), channels_last(y)
 
     def tile(images, rows):
-        product = xp.matmul(kernels, _columns(x[images], window, rows))
-        _put_rows(y[images], product, rows)
+        patches = _patches(x_last[images], window, rows, by_tap)
+        pixels = y_last[images, rows].reshape(-1, len(w))
+        for group, mine in enumerate(_groups(len(w), window)):
+            some_bias = None if bias is None else bias[mine]
+            matmul(patches[group], kernels[group].T, pixels[:, mine], some_bias)
 
-    run_tiles(x, tile, _tiles(x.shape[0], x.shape[1], w, window))
+    run_tiles(x, tile, _tiles(x, window, w.nbytes))
     return y
 
 
 def input_gradient(dy, w, window):
-    """dx: every column of Wᵀ · dy is added back to the pixels it would have been taken from.   -> (N, C, H, W)"""
-    xp = array_module(dy)
-    n, groups, per_group = dy.shape[0], window.groups, w.shape[1]
-    kernels = w.reshape((groups, w.shape[0] // groups) + w.shape[1:])
-    dy = dy.reshape((n, groups, -1) + window.output_size)
-    dx = xp.zeros((n, groups, per_group) + window.input_size, dy.dtype)
+    """dx: every row of dy · W is added back to the pixels it would have been taken from.   -> (N, C, H, W)
+
+    At stride 1 and where the kernels are small, it costs less to read than to add: dx is the forward with mirrored kernels.
+    """
+    per_group = w.shape[1]
+    if window.stride == (1, 1) and _by_tap(len(w), len(dy), window):
+        return forward(dy, _mirrored(w, window.groups), window.mirrored())
+    dx = zero_maps(array_module(dy), (len(dy), per_group * window.groups, *window.input_size), dy.dtype)
+    dy_last, dx_last = channels_last(dy), channels_last(dx)
+    by_tap = _by_tap(len(w), len(dy), window)
 
     def part(images, group, channels):
         # Neighbouring row tiles overlap in dx, so a thread owns whole maps and walks down them.
-        mine = kernels[group, :, channels]
-        transposed = mine.reshape(mine.shape[:2] + (-1,)).transpose(0, 2, 1)
-        dy_mine, dx_mine = dy[images, group], dx[images, group, channels]
-        for some, rows in _tiles(dy_mine.shape[0], mine.shape[0] * mine.shape[2], w, window):
-            columns = xp.matmul(transposed, _take_rows(dy_mine[some], rows))
-            _add_columns(dx_mine[some], columns, window, rows)
+        mine, first = _groups(len(w), window)[group], group * per_group
+        kernels = _kernels(w[mine, channels], 1, by_tap)[0]
+        dy_mine = dy_last[images, :, :, mine]
+        dx_mine = dx_last[images, :, :, first + channels.start : first + channels.stop]
+        for some, rows in _tiles(dx[images, :channels.stop - channels.start], window, w.nbytes):
+            patches = matmul(dy_mine[some, rows].reshape(-1, len(kernels)), kernels)
+            _add_patches(dx_mine[some], patches, window, rows, by_tap)
 
-    run_tiles(dy, part, _parts(n, groups, per_group))
-    return dx.reshape((n, groups * per_group) + window.input_size)
+    run_tiles(dy, part, _parts(len(dy), window.groups, per_group))
+    return dx
 
 
 def weight_gradient(x, dy, window):
-    """dW = dy · columns(x)ᵀ, summed over tiles.   -> (K, C/groups, kh, kw)"""
+    """dW = dyᵀ · patches(x), summed over tiles.   -> (K, C/groups, kh, kw)"""
     xp = array_module(x)
-    n, groups = x.shape[0], window.groups
-    shape = (dy.shape[1], x.shape[1] // groups) + window.kernel
-    dy = dy.reshape((n, groups, -1) + window.output_size)
-    sums = xp.zeros((WORKERS, groups, shape[0] // groups, prod(shape[1:])), x.dtype)
-    tiles = _tiles(n, x.shape[1], sums[0], window)
+    k, per_group = dy.shape[1], x.shape[1] // window.groups
+    by_tap = _by_tap(k, len(x), window)
+    x_last, dy_last = channels_last(x), channels_last(dy)
+    shape = (k, per_group * prod(window.kernel))
+    kernel_bytes = prod(shape) * x.itemsize
+    tiles = _tiles(x, window, kernel_bytes)
+    shares = 1 if kernel_bytes > TILE_BYTES else min(threads(), len(tiles))
+    sums = xp.empty((shares, *shape), x.dtype)
 
     def share(worker):
         # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
-        for images, rows in tiles[worker::WORKERS]:
-            columns = _columns(x[images], window, rows)
-            sums[worker] += xp.matmul(_take_rows(dy[images], rows), columns.transpose(0, 2, 1))
+        for number, (images, rows) in enumerate(tiles[worker::shares]):
+            patches = _patches(x_last[images], window, rows, by_tap)
+            pixels = dy_last[images, rows].reshape(-1, k)
+            for group, mine in enumerate(_groups(k, window)):
+                if number == 0:
+                    matmul(pixels[:, mine].T, patches[group], sums[worker, mine])
+                else:
+                    sums[worker, mine] += matmul(pixels[:, mine].T, patches[group])
 
-    run_tiles(x, share, [(worker,) for worker in range(min(WORKERS, len(tiles)))])
-    return sums.sum(axis=0).reshape(shape)
-
-
-def _columns(x, window, rows):
-    """The patches that output rows `rows` see.   x (N', C, H, W) -> (groups, C/groups · kh · kw, N' · rows · Wo)"""
-    n, c = x.shape[:2]
-    count = rows.stop - rows.start
-    band = Band(window, rows).read(x).transpose(1, 0, 2, 3)
-    columns = array_module(x).empty((c,) + window.kernel + (n, count, window.output_size[1]), x.dtype)
-    for (i, j), seen in tap_views(band, window, count):
-        columns[:, i, j] = seen
-    return columns.reshape(window.groups, -1, n * count * window.output_size[1])
+    run_tiles(x, share, [(worker,) for worker in range(shares)])
+    dw = sums[0] if shares == 1 else sums.sum(axis=0)
+    if by_tap:
+        return dw.reshape(k, *window.kernel, per_group).transpose(0, 3, 1, 2)
+    return dw.reshape(k, per_group, *window.kernel)
 
 
-def _add_columns(dx, columns, window, rows):
-    """The adjoint of `_columns`: add each entry to the pixel of dx (N', groups, C/groups, H, W) it would be taken from."""
-    count = rows.stop - rows.start
-    n, maps = dx.shape[0], dx.shape[1:3]
-    columns = columns.reshape(maps + window.kernel + (n, count, window.output_size[1]))
-    where = Band(window, rows)
-    band = array_module(dx).zeros(maps + (n,) + where.size, dx.dtype)
-    for (i, j), seen in tap_views(band, window, count):
-        seen += columns[:, :, i, j]
-    dx[..., where.rows, :] += where.inside(band).transpose(2, 0, 1, 3, 4)
+def _by_tap(kernels, images, window):
+    """Whether patches come tap by tap; else channel by channel."""
+    return kernels < images * prod(window.output_size)
 
 
-def _take_rows(dy, rows):
-    """Some rows of dy (N', groups, K/groups, Ho, Wo) as a matrix per group: (groups, K/groups, N' · rows · Wo)"""
-    return dy[:, :, :, rows].transpose(1, 2, 0, 3, 4).reshape(dy.shape[1:3] + (-1,))
+def _kernels(w, groups, by_tap):
+    """w (K, C/groups, kh, kw) -> (groups, K/groups, D)"""
+    return (w.transpose(0, 2, 3, 1) if by_tap else w).reshape(groups, len(w) // groups, -1)
 
 
-def _put_rows(y, product, rows):
-    """Write (groups, K/groups, N' · rows · Wo) to its rows of y (N', K, Ho, Wo)."""
-    n, k, _, wo = y.shape
-    y[:, :, rows] = product.reshape(k, n, -1, wo).transpose(1, 0, 2, 3)
+def _mirrored(w, groups):
+    """The kernels from dy to dx: w (K, C/groups, kh, kw) -> (C, K/groups, kh, kw), turned by half a turn."""
+    w = w.reshape(groups, -1, *w.shape[1:])[:, :, :, ::-1, ::-1].transpose(0, 2, 1, 3, 4)
+    return w.reshape(-1, *w.shape[2:])
 
 
-def _tiles(n, channels, w, window):
-    """Cut n images into [(images, rows)]: several small images, or some rows of one, within the workspace's bound."""
-    ho, wo = window.output_size
-    row_bytes = channels * prod(window.kernel) * wo * w.itemsize
-    bound = max(TILE_BYTES, w.nbytes)
-    if ho * row_bytes <= bound:
-        step = max(1, min(bound // (ho * row_bytes), ceil(n / WORKERS)))
-        return [(slice(i, min(i + step, n)), slice(0, ho)) for i in range(0, n, step)]
-    step = max(1, bound // row_bytes)
-    rows = [slice(r, min(r + step, ho)) for r in range(0, ho, step)]
-    return [(slice(i, i + 1), r) for i in range(n) for r in rows]
+def _patches(x, window, rows, by_tap):
+    """The patches that output rows `rows` see.   x (n, H, W, C) -> (groups, P, D)"""
+    band = Band.of(window, rows).read(x)
+    seen = windows(band, window, rows.stop - rows.start)
+    seen = seen.reshape(*seen.shape[:5], window.groups, -1)
+    seen = seen.transpose((5, 0, 1, 2, 3, 4, 6) if by_tap else (5, 0, 1, 2, 6, 3, 4))
+    return seen.reshape(window.groups, -1, seen[0, 0, 0, 0].size)
+
+
+def _add_patches(dx, patches, window, rows, by_tap):
+    """The adjoint of `_patches`: add each value of patches (P, D) to the pixel of dx (n, H, W, C/groups) it would be taken from."""
+    where = Band.of(window, rows)
+    band = array_module(dx).zeros((len(dx), *where.size, dx.shape[3]), dx.dtype)
+    seen = windows(band, window, rows.stop - rows.start)
+    if by_tap:
+        patches = patches.reshape(seen.shape)
+    else:
+        patches = patches.reshape(*seen.shape[:3], -1, *window.kernel).transpose(0, 1, 2, 4, 5, 3)
+    for u, v in taps(window):
+        seen[:, :, :, u, v] += patches[:, :, :, u, v]
+    dx[:, where.rows, where.columns] += where.inside(band)
+
+
+def _groups(kernels, window):
+    """Which of the output channels each group has."""
+    return cut(kernels, window.groups)
+
+
+def _tiles(x, window, kernel_bytes):
+    """The tiles of x (or dx): about TILE_BYTES of patches each, or, for kernels larger than that, as much as they take up."""
+    n, channels = x.shape[:2]
+    row_bytes = channels * prod(window.kernel) * window.output_size[1] * x.itemsize
+    least = threads() if kernel_bytes <= TILE_BYTES else 1  # the threads share the products by large kernels instead
+    return row_tiles(n, window.output_size[0], row_bytes, max(TILE_BYTES, kernel_bytes), least)
 
 
 def _parts(n, groups, per_group):
-    """Cut maps into one part (images, groups, channels) for each worker, along the first axis that allows it."""
-    whole = [slice(0, n), slice(0, groups), slice(0, per_group)]
-    axis = next((axis for axis in range(3) if whole[axis].stop > 1), 0)
-    size = whole[axis].stop
-    step = ceil(size / min(WORKERS, size))
-    return [tuple(whole[:axis] + [slice(i, min(i + step, size))] + whole[axis + 1 :]) for i in range(0, size, step)]
+    """Cut maps into one part (images, group, channels) for each thread, along the first axis that allows it."""
+    images, channels = [slice(0, n)], [slice(0, per_group)]
+    if n > 1:
+        images = cut(n, threads())
+    elif groups == 1:
+        channels = cut(per_group, threads())
+    return [(some, group, part) for some in images for group in range(groups) for part in channels]

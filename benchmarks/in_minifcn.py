@@ -1,0 +1,80 @@
+"""Convolutions and networks in minifcn."""
+
+import numpy as np
+from works import Convolution
+
+from minifcn import backend, data, layers, models, ops
+from minifcn.models.fcn import FCN
+from minifcn.models.vgg import DEPTHS, VGG, WIDTHS, trunk_pads
+from minifcn.training import loop
+from minifcn.training.optim import OPTIMIZERS
+
+
+def prepare(side, threads):
+    """-> (a function that does the work once, what to record beside its times)"""
+    work = side.work
+    if isinstance(work, Convolution):
+        return _convolution(work), {"threads": backend.threads(), "flops": work.flops}
+    network = build(work)
+    forward_flops = 2 * models.explain(network, (work.height, work.width), work.batch).multiply_adds
+    if work.task == "forward":
+        images, _ = batch(work)
+        return lambda: network.forward(images), {"threads": backend.threads(), "flops": forward_flops}
+    # Each product of the forward has two in the backward, one for the input's gradient and one for the weights'.
+    return training_step(network, work), {"threads": backend.threads(), "flops": 3 * forward_flops}
+
+
+def _convolution(work):
+    rng = np.random.default_rng(0)
+
+    def drawn(channels, channels_last=True):
+        """Maps (1, channels, side, side), with the channels last in memory as they are inside a network, or not."""
+        maps = rng.standard_normal((1, work.side, work.side, channels), np.float32).transpose(0, 3, 1, 2)
+        return maps if channels_last else np.ascontiguousarray(maps)
+
+    x = drawn(work.inputs, channels_last=not work.image)
+    w = rng.standard_normal((work.outputs, work.inputs, 3, 3), np.float32)
+    b = rng.standard_normal(work.outputs, np.float32)
+    if work.task == "forward":
+        return lambda: ops.conv2d_forward(x, w, b, pad=1)
+    _, cache = ops.conv2d_forward(x, w, b, pad=1)
+    dy = drawn(work.outputs)
+    return lambda: ops.conv2d_backward(dy, cache, inputs=not work.image)
+
+
+def build(work):
+    """The network of a piece of work; its score layers are not zero, so that gradients reach the trunk at once."""
+    rng = np.random.default_rng(0)
+    if work.backbone == "vgg16" and work.narrow > 1:
+        widths, pads = [width // work.narrow for width in WIDTHS], trunk_pads(work.alignment, fc_kernel=7)
+        trunk = VGG(widths, DEPTHS, 4096 // work.narrow, 7, rng=rng, **pads)
+        network = FCN(trunk, "8s", work.classes, work.alignment, rng=rng)
+    else:
+        network = models.fcn("8s", work.backbone, work.classes, work.alignment)
+    for name, parameter in network.parameters().items():
+        if name.startswith("score") and name.endswith("weight"):
+            parameter.value = np.float32(0.01) * rng.standard_normal(parameter.value.shape, np.float32)
+    for layer in network.layers_of(layers.BatchNorm2d):
+        layer.frozen = work.frozen_statistics
+    return network
+
+
+def batch(work):
+    """(images, labels) of noise; the labels of the upper rows do not count."""
+    rng = np.random.default_rng(1)
+    images = rng.standard_normal((work.batch, 3, work.height, work.width), np.float32)
+    labels = rng.integers(0, work.classes, (work.batch, work.height, work.width)).astype(np.uint8)
+    labels[:, :2] = data.VOID
+    return images, labels
+
+
+def training_step(network, work):
+    """A function that does one update and returns the loss before it."""
+    solver, (images, labels) = work.solver, batch(work)
+    parameters = network.parameters()
+    for name, parameter in parameters.items():
+        if name.startswith(network.backbone.family + "."):
+            parameter.lr_mult *= solver.backbone_rate
+    momentum = {} if solver.momentum is None else {"momentum": solver.momentum}
+    optimizer = OPTIMIZERS[solver.name](parameters, weight_decay=solver.weight_decay, **momentum)
+    return lambda: loop.update(network, images, labels, optimizer, solver.lr)

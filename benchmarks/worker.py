@@ -1,0 +1,58 @@
+"""One side of a comparison in a process of its own: does its work once for every line it is sent, and says how long it took.
+
+Answers are JSON, one line each: first what there is to know about this side, then the seconds of each turn, and once its
+input ends the peak of its memory. Between turns it waits and uses no processor.
+
+    python benchmarks/worker.py layers "conv1_2 forward" minifcn     # then Enter for each turn, Ctrl-D to end
+"""
+
+import argparse
+import importlib
+import json
+import resource
+import sys
+import time
+
+import works
+
+MODULES = {"minifcn": "in_minifcn", "PyTorch": "in_pytorch", "DeZero": "in_dezero", "NumPy": "in_numpy"}
+
+
+def say(answer):
+    print(json.dumps(answer), flush=True)
+
+
+def find(group, name, label, smoke):
+    """The Side of that label in the comparison of that name."""
+    for comparison in [works.SGEMM, *works.comparisons(smoke)]:
+        if (comparison.group, comparison.name) == (group, name):
+            return next(side for side in comparison.sides if side.label == label)
+    raise SystemExit(f"no comparison is called {group} {name!r}")
+
+
+def peak_mb():
+    """The most memory this process has ever held, in MB (macOS counts bytes, Linux kibibytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("group", choices=("sgemm", *works.GROUPS))
+    parser.add_argument("name", help="the comparison")
+    parser.add_argument("label", help="the side")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--smoke", action="store_true")
+    args = parser.parse_args()
+    side = find(args.group, args.name, args.label, args.smoke)
+    run, facts = importlib.import_module(MODULES[side.library]).prepare(side, args.threads)
+    say(facts)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        say({"seconds": time.perf_counter() - start})
+    say({"peak_mb": peak_mb()})
+
+
+if __name__ == "__main__":
+    main()

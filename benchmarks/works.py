@@ -1,0 +1,165 @@
+"""What `cpu.py` measures: pieces of work, and which of them are compared with which.
+
+A comparison has several sides; its ratio is the time of the first over that of the fastest other. Everything that both
+sides must agree on, sizes, classes, solver, stands here and nowhere else.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+LAYOUTS = ("NCHW", "channels last")  # PyTorch's memory formats
+GROUPS = ("layers", "vgg", "mini", "lite0", "scaling", "dezero")
+AVERAGE_GOALS = {"layers": 1.0, "dezero": 0.1}  # mean of a group's ratios, of forwards and of backwards
+
+
+@dataclass(frozen=True)
+class Product:
+    """One float32 matrix product of `size` cubed: how fast the machine multiplies and adds at best."""
+
+    size: int
+
+    @property
+    def flops(self):
+        return 2 * self.size**3
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A 3×3 convolution with bias, stride 1, pad 1. task: "forward", or "backward", which is dx, dw and db at once.
+
+    image: its input is the image, so that dx is not wanted.
+    """
+
+    task: str
+    inputs: int
+    outputs: int
+    side: int
+    image: bool = False
+
+    @property
+    def flops(self):
+        """Multiplications and additions of the direct convolution; those of the bias are left out."""
+        products = {"forward": 1, "backward": 1 if self.image else 2}[self.task]
+        return 2 * products * self.outputs * self.inputs * 9 * self.side**2
+
+
+class Solver(NamedTuple):
+    """The optimiser of a training step; backbone_rate: the trunk's learning rate as a multiple of the rest's."""
+
+    name: str
+    lr: float
+    weight_decay: float
+    momentum: float | None = None
+    backbone_rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Network:
+    """FCN-8s over a trunk. task: "forward" (inference), or "step": forward, loss, backward and the solver's update.
+
+    frozen_statistics: batch normalisation uses the running statistics in training too. narrow: VGG16's widths are
+    divided by it, to try in a second what is measured in an hour.
+    """
+
+    task: str
+    backbone: str
+    classes: int
+    alignment: str
+    batch: int
+    height: int
+    width: int
+    solver: Solver | None = None
+    frozen_statistics: bool = False
+    narrow: int = 1
+
+
+class Side(NamedTuple):
+    """One process: a piece of work in one library; layout: PyTorch's memory format, one of LAYOUTS."""
+
+    label: str
+    library: str
+    work: object
+    layout: str = "NCHW"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Sides that take turns. goal, memory_goal: the ratios that are not to be exceeded, where there are any."""
+
+    group: str
+    name: str
+    sides: tuple
+    goal: float | None = None
+    memory_goal: float | None = None
+
+
+VGG16 = {  # name: channels in, channels out, side of the maps of a 500×500 image
+    "conv1_1": (3, 64, 500),
+    "conv1_2": (64, 64, 500),
+    "conv2_1": (64, 128, 250),
+    "conv2_2": (128, 128, 250),
+    "conv3_1": (128, 256, 125),
+    "conv3_2": (256, 256, 125),
+    "conv3_3": (256, 256, 125),
+    "conv4_1": (256, 512, 63),
+    "conv4_2": (512, 512, 63),
+    "conv4_3": (512, 512, 63),
+    "conv5_1": (512, 512, 32),
+    "conv5_2": (512, 512, 32),
+    "conv5_3": (512, 512, 32),
+}
+FOR_DEZERO = ("conv1_2", "conv2_2", "conv3_2", "conv4_2", "conv5_2")
+
+# The published solver's momentum and decay; the rate is small because the weights are random.
+VGG = Network("forward", "vgg16", 21, "paper", 1, 500, 500, Solver("sgd", 1e-6, 5e-4, momentum=0.99))
+MINI = Network("step", "mini", 6, "same", 8, 128, 128, Solver("adam", 4e-3, 5e-4))  # the demo's
+LITE0 = Network("forward", "efficientnet_lite0", 21, "same", 1, 375, 500)
+LITE0_SOLVER = Solver("adamw", 2e-3, 1e-4, backbone_rate=0.1)  # as it is fine-tuned on VOC
+LITE0_STEP = replace(LITE0, task="step", batch=8, height=320, width=320, solver=LITE0_SOLVER, frozen_statistics=True)
+
+SGEMM = Comparison("sgemm", "sgemm 2048³", (Side("NumPy", "NumPy", Product(2048)),))
+
+
+def comparisons(smoke=False):
+    """Everything to compare, in order. smoke: the same at sizes that take no time, with fewer layers and memory formats."""
+    layouts = LAYOUTS[-1:] if smoke else LAYOUTS
+    shrink = tiny if smoke else lambda work: work
+    vgg, mini, lite0, lite0_step = (shrink(network) for network in (VGG, MINI, LITE0, LITE0_STEP))
+    convolutions = list(VGG16)[:2] if smoke else VGG16
+    for_dezero = FOR_DEZERO[:1] if smoke else FOR_DEZERO
+    small, large = (
+        Side(f"minifcn {side}×{side}", "minifcn", replace(vgg, height=side, width=side))
+        for side in (vgg.height, 2 * vgg.height)
+    )
+
+    def against_pytorch(group, name, work, **goals):
+        theirs = (Side(f"PyTorch, {layout}", "PyTorch", work, layout) for layout in layouts)
+        return Comparison(group, name, (Side("minifcn", "minifcn", work), *theirs), **goals)
+
+    def against_dezero(name, work):
+        return Comparison("dezero", name, (Side("minifcn", "minifcn", work), Side("DeZero", "DeZero", work)))
+
+    return [
+        *(against_pytorch("layers", name, shrink(work)) for name, work in _convolutions(convolutions)),
+        against_pytorch("vgg", "FCN-8s-VGG16 forward", vgg, goal=1.0, memory_goal=1.0),
+        against_pytorch("vgg", "FCN-8s-VGG16 training step", replace(vgg, task="step"), goal=1.0, memory_goal=1.0),
+        against_pytorch("mini", "FCN-8s-mini training step", mini, goal=1.0),
+        against_pytorch("lite0", "FCN-8s-EfficientNet-Lite0 forward", lite0, goal=1.0),
+        against_pytorch("lite0", "FCN-8s-EfficientNet-Lite0 training step", lite0_step, goal=1.0),
+        Comparison("scaling", "FCN-8s-VGG16 forward, twice the sides", (large, small), goal=4.3),
+        *(against_dezero(name, shrink(work)) for name, work in _convolutions(for_dezero)),
+    ]
+
+
+def _convolutions(names):
+    """(title, Convolution) of these layers of VGG16, first all forwards and then all backwards."""
+    for task in ("forward", "backward"):
+        for name in names:
+            yield f"{name} {task}", Convolution(task, *VGG16[name], image=name == "conv1_1")
+
+
+def tiny(work):
+    """The same work at a size that takes no time."""
+    if isinstance(work, Convolution):
+        return replace(work, inputs=min(work.inputs, 4), outputs=5, side=12)
+    return replace(work, height=45, width=45, batch=min(work.batch, 2), narrow=16)

@@ -1,0 +1,71 @@
+"""How many threads the work is spread over: what the machine grants this process, unless somebody says otherwise."""
+
+import os
+from math import ceil
+from pathlib import Path
+
+VARIABLE = "MINIFCN_THREADS"
+_chosen = None
+
+
+def threads():
+    """The number of threads that tiles are spread over: at least 1.
+
+    In this order: what `set_threads` was told, the environment variable MINIFCN_THREADS, and the processors this process
+    may run on, of which a container may grant fewer than there are. Raises ValueError for a variable that is no such number.
+    """
+    global _chosen
+    if _chosen is None:
+        asked = os.environ.get(VARIABLE, "").strip()
+        _chosen = _checked(VARIABLE, asked) if asked else _granted()
+    return _chosen
+
+
+def set_threads(count=None):
+    """Spread tiles over `count` threads from now on; None: look at the environment and the machine again.
+
+    Raises ValueError unless count is a whole number of at least 1.
+    """
+    global _chosen
+    _chosen = None if count is None else _checked("set_threads", count)
+
+
+def _checked(source, value):
+    try:
+        count = int(str(value))
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{source}: expected a whole number of threads of at least 1, got {value!r}")
+    return count
+
+
+def _granted():
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cpus, *container_limits()]))
+
+
+def container_limits(cgroups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
+    """How many processors' worth of time Linux control groups grant, rounded up; nothing where there is no limit.
+
+    Version 2 keeps "quota period" (or "max period") in cpu.max, in every group from this process's own up to the root;
+    version 1 two files. Microseconds.
+    """
+    limits = []
+    try:
+        path = next(line.split(":", 2)[2] for line in own.read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        path = "/"
+    group = cgroups / path.lstrip("/")
+    for place in [group, *group.parents]:
+        if cgroups in (place, *place.parents):
+            limits += _limit(place / "cpu.max")
+    return limits + _limit(cgroups / "cpu" / "cpu.cfs_quota_us", cgroups / "cpu" / "cpu.cfs_period_us")
+
+
+def _limit(*files):
+    try:
+        quota, period = " ".join(file.read_text() for file in files).split()
+        return [ceil(int(quota) / int(period))] if int(quota) > 0 else []
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        return []

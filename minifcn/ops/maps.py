@@ -1,0 +1,121 @@
+"""How maps lie in memory, and how a window's view of them is read.
+
+By shape maps are (N, C, H, W). In memory, what the convolutions write keeps the channels of a pixel together, as if the
+shape were (N, H, W, C): then a patch is a few long runs of values and one pixel's channels are one row of a matrix.
+Any other order is read as well, only more slowly.
+"""
+
+from ..backend import array_module, cut
+
+
+def channels_last(maps):
+    """The view (N, H, W, C) of maps (N, C, H, W)."""
+    return maps.transpose(0, 2, 3, 1)
+
+
+def empty_maps(xp, shape, dtype):
+    """Uninitialised maps (N, C, H, W) whose channels lie together."""
+    n, c, height, width = shape
+    return xp.empty((n, height, width, c), dtype).transpose(0, 3, 1, 2)
+
+
+def zero_maps(xp, shape, dtype):
+    """Maps (N, C, H, W) of zeros whose channels lie together."""
+    n, c, height, width = shape
+    return xp.zeros((n, height, width, c), dtype).transpose(0, 3, 1, 2)
+
+
+def pixels(maps):
+    """Maps (N, C, H, W) as a matrix with a row for each pixel, (N · H · W, C); a view where memory allows."""
+    return channels_last(maps).reshape(-1, maps.shape[1])
+
+
+def channel_sums(maps):
+    """Σ over images, rows and columns.   (N, C, H, W) -> (C,)
+
+    Row by row first: one long float32 sum would lose digits.
+    """
+    return channels_last(maps).sum(axis=2).sum(axis=(0, 1))
+
+
+class Band:
+    """A rectangle of the padded image: what some output rows look at. The unit in which maps are read and written.
+
+    top, left: where it begins, in rows and columns of the image, negative in the padding. size: its (height, width).
+    image: the image's own (height, width).
+    """
+
+    def __init__(self, top, left, size, image):
+        self.size = size
+        self.rows, self._down = _overlap(top, size[0], image[0])
+        self.columns, self._across = _overlap(left, size[1], image[1])
+
+    @classmethod
+    def of(cls, window, rows):
+        """What the output rows `rows` (a slice) of a window look at."""
+        (top, _), (left, _) = window.pad
+        height = (rows.stop - rows.start - 1) * window.stride[0] + window.extent[0]
+        width = (window.output_size[1] - 1) * window.stride[1] + window.extent[1]
+        return cls(rows.start * window.stride[0] - top, -left, (height, width), window.input_size)
+
+    def read(self, x, fill=0):
+        """x (n, H, W, C) -> the band (n, height, width, C), contiguous, `fill` where it lies outside the image."""
+        inside = x[:, self.rows, self.columns]
+        if inside.shape[1:3] == self.size and inside.flags.c_contiguous:
+            return inside
+        band = array_module(x).empty(x.shape[:1] + self.size + x.shape[3:], x.dtype)
+        for frame in _frame(band.shape[1:3], self._down, self._across):
+            band[frame] = fill
+        self.inside(band)[...] = inside
+        return band
+
+    def inside(self, band):
+        """The view of a band (n, height, width, C) that lies inside the image, where `rows` and `columns` of it are."""
+        return band[:, self._down, self._across]
+
+
+def _overlap(start, length, size):
+    """Where start … start + length − 1 meets 0 … size − 1: as a slice of the latter, and as a slice of the former."""
+    first = min(max(start, 0), size)
+    last = max(min(start + length, size), first)
+    return slice(first, last), slice(first - start, last - start)
+
+
+def _frame(size, down, across):
+    """The parts of a rectangle of `size` around the rows `down` and the columns `across`, as indices."""
+    everything = slice(None)
+    yield everything, slice(0, down.start)
+    yield everything, slice(down.stop, size[0])
+    yield everything, down, slice(0, across.start)
+    yield everything, down, slice(across.stop, size[1])
+
+
+def windows(band, window, row_count):
+    """What each window sees, as a view of a band (n, height, width, C): (n, row_count, output width, kh, kw, C).
+
+    Neighbouring windows share pixels, so write to one tap (…, u, v, :) at a time.
+    """
+    n, down, across, channel = band.strides
+    (stride_down, stride_across), (gap_down, gap_across) = window.stride, window.dilation
+    return array_module(band).lib.stride_tricks.as_strided(
+        band,
+        (len(band), row_count, window.output_size[1], *window.kernel, band.shape[3]),
+        (n, stride_down * down, stride_across * across, gap_down * down, gap_across * across, channel),
+    )
+
+
+def taps(window):
+    """Every (u, v) of the kernel."""
+    return [(u, v) for u in range(window.kernel[0]) for v in range(window.kernel[1])]
+
+
+def row_tiles(n, height, row_bytes, bound, least):
+    """Cut n images of `height` rows into [(images, rows)]: several small images, or some rows of one, of about `bound` bytes.
+
+    row_bytes: what one row needs. There are at least `least` tiles, if there are rows enough.
+    """
+    if height * row_bytes <= bound and n >= least:
+        count = max(least, -(-n * height * row_bytes // bound))
+        return [(images, slice(0, height)) for images in cut(n, count)]
+    count = max(-(-height * row_bytes // bound), -(-least // n))
+    return [(slice(i, i + 1), rows) for i in range(n) for rows in cut(height, count)]
