@@ -1,6 +1,6 @@
 """2-D convolution (cross-correlation, as deep learning calls it)."""
 
-from .conv_algorithms import choose
+from . import conv_algorithms as algorithms
 from .maps import channel_sums
 from .window import require_nchw, require_same_dtype, require_shape, window
 
@@ -23,7 +23,7 @@ def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1):
     if b is not None:
         require_shape(op, "a bias", b, w.shape[:1])
     geometry = window(op, w.shape[2:], stride, pad, dilation, groups, x.shape[2:])
-    return choose(geometry, w.shape).forward(x, w, geometry, b), (x, w, b is not None, geometry)
+    return algorithms.forward(x, w, geometry, b), (x, w, b is not None, geometry)
 
 
 def conv2d_backward(dy, cache, *, inputs=True, weights=True):
@@ -34,8 +34,7 @@ def conv2d_backward(dy, cache, *, inputs=True, weights=True):
     """
     x, w, has_bias, geometry = cache
     require_shape("conv2d backward", "dy", dy, (x.shape[0], w.shape[0]) + geometry.output_size)
-    algorithm = choose(geometry, w.shape)
-    dx = algorithm.input_gradient(dy, w, geometry) if inputs else None
-    dw = algorithm.weight_gradient(x, dy, geometry) if weights else None
+    dx = algorithms.input_gradient(dy, w, geometry) if inputs else None
+    dw = algorithms.weight_gradient(x, dy, geometry) if weights else None
     db = channel_sums(dy) if weights and has_bias else None
     return dx, dw, db

@@ -4,7 +4,7 @@ Take the convolution that leads from maps of the size of y down to maps of the s
 x up to y: that is the forward here. Going back, dx is that convolution's forward, and dw its weight gradient with the two maps exchanged.
 """
 
-from .conv_algorithms import choose
+from . import conv_algorithms as algorithms
 from .maps import channel_sums
 from .window import Window, pads, pair, require_nchw, require_same_dtype, require_shape
 
@@ -35,7 +35,7 @@ def conv_transpose2d_forward(x, w, b=None, *, stride=1, pad=0, output_pad=0, dil
     if min(size) < 1:
         raise ValueError(f"{op}: pad {pad} leaves nothing of an input of {x.shape[2:]}")
     adjoint = Window(kernel, stride, pad, dilation, groups, input_size=size, output_size=x.shape[2:])
-    y = choose(adjoint, w.shape).input_gradient(x, w, adjoint)
+    y = algorithms.input_gradient(x, w, adjoint)
     if b is not None:
         require_shape(op, "a bias", b, (w.shape[1] * groups,))
         y += b[:, None, None]
@@ -49,8 +49,7 @@ def conv_transpose2d_backward(dy, cache, *, weights=True):
     """
     x, w, has_bias, adjoint = cache
     require_shape("conv_transpose2d backward", "dy", dy, (x.shape[0], w.shape[1] * adjoint.groups) + adjoint.input_size)
-    algorithm = choose(adjoint, w.shape)
-    dx = algorithm.forward(dy, w, adjoint)
-    dw = algorithm.weight_gradient(dy, x, adjoint) if weights else None
+    dx = algorithms.forward(dy, w, adjoint)
+    dw = algorithms.weight_gradient(dy, x, adjoint) if weights else None
     db = channel_sums(dy) if weights and has_bias else None
     return dx, dw, db

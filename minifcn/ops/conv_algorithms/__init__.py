@@ -9,7 +9,7 @@ in other roles.
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from . import depthwise, gemm, im2col, naive, winograd
+from . import cost, depthwise, gemm, im2col, naive, winograd
 
 _ALGORITHMS = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwise, "winograd": winograd}
 _asked = ContextVar("conv_algorithm", default="auto")
@@ -17,10 +17,10 @@ _asked = ContextVar("conv_algorithm", default="auto")
 
 @contextmanager
 def conv_algorithm(name):
-    """Within this context every convolution runs by the named algorithm: "auto", "naive", "im2col", "gemm" or "depthwise".
+    """Within this context every convolution runs by the named algorithm: "auto", "naive", "im2col", "winograd" or "gemm".
 
-    "auto" chooses by shape; "gemm" serves plain 1×1 convolutions, "depthwise" those with one kernel a channel, and both
-    leave all others to "auto".
+    "auto" chooses by shape. "winograd" serves plain 3×3 convolutions, "gemm" plain 1×1 ones and "depthwise" those with one
+    kernel a channel; each of the three leaves all others to "auto".
     """
     if name not in ("auto", *_ALGORITHMS):
         raise ValueError(f"conv_algorithm: expected auto, {', '.join(_ALGORITHMS)}; got {name!r}")
@@ -31,13 +31,37 @@ def conv_algorithm(name):
         _asked.reset(token)
 
 
-def choose(window, w_shape):
-    """The module that computes convolutions over this window with kernels w (K, C/groups, kh, kw)."""
+def forward(x, w, window, bias=None):
+    """y by the algorithm that was asked for, or else by the one that costs least."""
+    return choose(window, w.shape, len(x)).forward(x, w, window, bias)
+
+
+def input_gradient(dy, w, window):
+    """dx, likewise; its results are what the window reads, from the output channels to the input channels."""
+    return choose(window, w.shape, len(dy), back=True).input_gradient(dy, w, window)
+
+
+def weight_gradient(x, dy, window):
+    """dw, likewise."""
+    w_shape = (dy.shape[1], x.shape[1] // window.groups, *window.kernel)
+    return choose(window, w_shape, len(x)).weight_gradient(x, dy, window)
+
+
+def choose(window, w_shape, images, back=False):
+    """The module that computes convolutions of so many images over this window with kernels w (K, C/groups, kh, kw).
+
+    back: for the input gradient.
+    """
     name = _asked.get()
-    if name in ("naive", "im2col") or name == "winograd" and winograd.applies(window):
+    if name in ("naive", "im2col"):
         return _ALGORITHMS[name]
     if gemm.applies(window):
         return gemm
     if depthwise.applies(window, w_shape):
         return depthwise
-    return winograd if winograd.applies(window) else im2col
+    if not winograd.applies(window):
+        return im2col
+    outputs, inputs = w_shape[:2]
+    shape = (outputs, inputs, window.input_size) if back else (inputs, outputs, window.output_size)
+    faster = cost.winograd(images, *shape) < cost.im2col(images, *shape)
+    return winograd if faster or name == "winograd" else im2col
