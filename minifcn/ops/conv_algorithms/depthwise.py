@@ -4,14 +4,19 @@ What is left is the definition itself, whole rows of an image at a time: with th
 is the row again, some pixels further on, and it is multiplied by the tap's weights for all channels, repeated for every
 pixel. The taps are added up while the rows are in a core's cache.
 
-Shapes: x (N, C, H, W), w (C, 1, kh, kw), y (N, C, Ho, Wo). Inside, channels come last, and the weights of a tap are a
-line (Wo · C) or, where a stride leaves gaps between the pixels, (C,).
+A stride of s leaves gaps between the pixels that a tap sees. Every s-th column of the image by itself is an image without
+gaps; the taps that see it are every s-th tap. So there is one such sum for each of the s phases.
+
+Shapes: x (N, C, H, W), w (C, 1, kh, kw), y (N, C, Ho, Wo). Inside, channels come last, and rows are lines (Wo · C).
 """
 
-from ...backend import array_module, cut, run_tiles, threads
-from ..maps import Band, channels_last, empty_maps, row_tiles, taps, windows, zero_maps
+from math import gcd
 
-TILE_BYTES = 1 << 18  # of results: with what they are made of, a core's own cache holds them
+from ...backend import array_module, run_tiles, threads
+from ..maps import Band, channels_last, empty_maps, row_tiles, zero_maps
+from ..window import Window
+
+TILE_BYTES = 1 << 20  # of results: about what one core's cache holds
 
 
 def applies(window, w_shape):
@@ -23,46 +28,41 @@ def forward(x, w, window, bias=None):
     """y = Σ over taps of w[tap] · (x, a tap further on).   -> (N, C, Ho, Wo)"""
     xp = array_module(x)
     y = empty_maps(xp, (*x.shape[:2], *window.output_size), x.dtype)
-    weights = _weights(w, window)
     x_last, y_last = channels_last(x), channels_last(y)
+    width, channels = y_last.shape[2:]
+    by_tap = w[:, 0].transpose(1, 2, 0)[:, :, None]
+    weights = xp.broadcast_to(by_tap, (*window.kernel, width, channels)).reshape(*window.kernel, -1)
 
     def tile(images, rows):
         result = y_last[images, rows]
-        xp.einsum("nruv...,uv...->nr...", _seen(x_last[images], window, rows), weights, out=_lines(result, window))
+        lines = result.reshape(*result.shape[:2], -1)
+        for phase, (columns, seen) in enumerate(_phases(x_last[images], window, rows)):
+            if phase == 0:
+                xp.einsum("nruvl,uvl->nrl", seen, weights[:, columns], out=lines)
+            else:
+                lines += xp.einsum("nruvl,uvl->nrl", seen, weights[:, columns])
         if bias is not None:
             result += bias
 
-    run_tiles(x, tile, _tiles(y, window))
+    run_tiles(x, tile, _tiles(y))
     return y
 
 
 def input_gradient(dy, w, window):
     """dx: each tap's share w[tap] · dy goes to where that tap looked.   -> (N, C, H, W)
 
-    At stride 1 that is the forward of dy with the kernel mirrored, which adds up in a core's cache.
+    At stride 1 that is the forward of dy with the kernel mirrored. With a stride, the pixels of dx that the same every
+    s-th taps looked at are such a forward each, by these taps alone.
     """
     if window.stride == (1, 1):
         return forward(dy, w[:, :, ::-1, ::-1], window.mirrored())
-    xp = array_module(dy)
-    dx = zero_maps(xp, (*dy.shape[:2], *window.input_size), dy.dtype)
-    weights = w[:, 0].transpose(1, 2, 0)
-    dy_last, dx_last = channels_last(dy), channels_last(dx)
-
-    def part(images, channels):
-        # Neighbouring tiles overlap in dx, so a thread owns whole maps and walks down them.
-        for some, rows in _tiles(dx[images, channels], window):
-            where = Band.of(window, rows)
-            dy_some, dx_some = dy_last[images][some, rows, :, channels], dx_last[images][some, :, :, channels]
-            band = xp.zeros((len(dx_some), *where.size, dx_some.shape[3]), dx.dtype)
-            seen = windows(band, window, rows.stop - rows.start)
-            for u, v in taps(window):
-                seen[:, :, :, u, v] += dy_some * weights[u, v, channels]
-            dx_some[:, where.rows, where.columns] += where.inside(band)
-
-    if len(dy) > 1:
-        run_tiles(dy, part, [(images, slice(None)) for images in cut(len(dy), threads())])
-    else:
-        run_tiles(dy, part, [(slice(None), channels) for channels in cut(dy.shape[1], threads())])
+    dx = zero_maps(array_module(dy), (*dy.shape[:2], *window.input_size), dy.dtype)
+    for rows, row_places, row_window in _phases_back(window, axis=0):
+        for columns, column_places, column_window in _phases_back(window, axis=1):
+            kernel, pad, dilation, size = zip(row_window, column_window, strict=True)
+            back = Window(kernel, (1, 1), pad, dilation, window.groups, window.output_size, size)
+            if min(size) > 0:
+                dx[:, :, row_places, column_places] = forward(dy, w[:, :, rows, columns][:, :, ::-1, ::-1], back)
     return dx
 
 
@@ -70,38 +70,64 @@ def weight_gradient(x, dy, window):
     """dw[tap] = Σ of dy · (x, a tap further on), over images and pixels.   -> (C, 1, kh, kw)"""
     xp = array_module(x)
     x_last, dy_last = channels_last(x), channels_last(dy)
-    tiles = _tiles(dy, window)
+    width, channels = dy_last.shape[2:]
+    tiles = _tiles(dy)
     shares = min(threads(), len(tiles))
-    sums = xp.zeros((shares, *window.kernel, window.output_size[1], dy.shape[1]), x.dtype)
+    sums = xp.zeros((shares, *window.kernel, width * channels), x.dtype)
 
     def share(worker):
         # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
         for images, rows in tiles[worker::shares]:
-            seen, upstream = _seen(x_last[images], window, rows), _lines(dy_last[images, rows], window)
-            sums[worker] += xp.einsum("nruv...,nr...->uv...", seen, upstream).reshape(sums.shape[1:])
+            upstream = dy_last[images, rows]
+            lines = upstream.reshape(*upstream.shape[:2], -1)
+            for columns, seen in _phases(x_last[images], window, rows):
+                sums[worker, :, columns] += xp.einsum("nruvl,nrl->uvl", seen, lines)
 
     run_tiles(x, share, [(worker,) for worker in range(shares)])
-    return sums.sum(axis=(0, 3)).transpose(2, 0, 1)[:, None]
+    dw = sums.sum(axis=0).reshape(*window.kernel, width, channels).sum(axis=2)
+    return dw.transpose(2, 0, 1)[:, None]
 
 
-def _seen(x, window, rows):
-    """What each tap sees of x (n, H, W, C) for output rows `rows`: (n, rows, kh, kw) lines."""
+def _phases(x, window, rows):
+    """Yield (which taps of a row, what they see of x (n, H, W, C) for output rows `rows`: (n, rows, kh, taps, Wo · C))."""
     band = Band.of(window, rows).read(x)
-    return _lines(windows(band, window, rows.stop - rows.start).transpose(0, 1, 3, 4, 2, 5), window)
+    (stride_down, stride), (gap_down, gap) = window.stride, window.dilation
+    xp, channels = array_module(x), x.shape[3]
+    for columns, first, step in _every_tap(window, axis=1):
+        lines = xp.ascontiguousarray(band[:, :, first * gap % stride :: stride]).reshape(*band.shape[:2], -1)
+        image, row, value = lines.strides
+        seen = xp.lib.stride_tricks.as_strided(
+            lines[:, :, first * gap // stride * channels :],
+            (len(x), rows.stop - rows.start, window.kernel[0], len(range(window.kernel[1])[columns]), window.output_size[1] * channels),
+            (image, stride_down * row, gap_down * row, step * gap // stride * channels * value, value),
+        )
+        yield columns, seen
 
 
-def _lines(rows, window):
-    """Rows (…, Wo, C) as lines (…, Wo · C), where their pixels are neighbours in the image."""
-    return rows.reshape(*rows.shape[:-2], -1) if window.stride[1] == 1 else rows
+def _phases_back(window, axis):
+    """Yield (which taps, which positions of dx they looked at, (kernel, pad, dilation, size) of the way back) along an axis.
+
+    Tap first + a·step looked from output o at  o·s + (first + a·step)·gap − pad  =  (o + a·dilation)·s + begin,  where
+    dilation = step·gap / s: so position q·s + begin collects  Σ over a of w[first + a·step] · dy[q − a·dilation].
+    """
+    stride, gap, (before, _) = window.stride[axis], window.dilation[axis], window.pad[axis]
+    for some, first, step in _every_tap(window, axis):
+        taps, dilation, begin = len(range(window.kernel[axis])[some]), step * gap // stride, first * gap - before
+        reach = (taps - 1) * dilation
+        q_first = max(0, -(begin // stride))
+        q_end = min(window.output_size[axis] + reach, -((begin - window.input_size[axis]) // stride))
+        places = slice(q_first * stride + begin, max(q_end - 1, q_first) * stride + begin + 1, stride)
+        yield some, places, (taps, (reach - q_first, 0), dilation, q_end - q_first)
 
 
-def _weights(w, window):
-    """w (C, 1, kh, kw) by tap: a line for a whole row of pixels (kh, kw, Wo · C), or (kh, kw, 1, C) to be repeated."""
-    weights = w[:, 0].transpose(1, 2, 0)[:, :, None]
-    return _lines(array_module(w).tile(weights, (1, 1, window.output_size[1], 1)), window) if window.stride[1] == 1 else weights
+def _every_tap(window, axis):
+    """Yield (slice of taps, its first, its step) for each set of taps along an axis that see the same phase of the image."""
+    step = window.stride[axis] // gcd(window.stride[axis], window.dilation[axis])
+    for first in range(min(step, window.kernel[axis])):
+        yield slice(first, None, step), first, step
 
 
-def _tiles(maps, window):
-    """The tiles of the output (or of what gives rise to it), of about TILE_BYTES."""
-    row_bytes = maps.shape[1] * window.output_size[1] * maps.itemsize
-    return row_tiles(len(maps), window.output_size[0], row_bytes, TILE_BYTES, threads())
+def _tiles(maps):
+    """The tiles of the output maps (N, C, Ho, Wo), of about TILE_BYTES."""
+    n, channels, height, width = maps.shape
+    return row_tiles(n, height, channels * width * maps.itemsize, TILE_BYTES, threads())
