@@ -13,7 +13,8 @@ from types import ModuleType
 import numpy as np
 
 from . import cupy_kernels, numpy_kernels
-from .threads import set_threads, threads
+from .threads import set_threads as set_threads
+from .threads import threads as threads
 
 log = logging.getLogger("minifcn.backend")
 
