@@ -44,7 +44,7 @@ class Child:
         self.facts = self._answer()
 
     def turn(self):
-        """Let it do its work once. -> seconds"""
+        """Let it have a turn. -> seconds of doing its work once"""
         time.sleep(self.pause)
         print(file=self.process.stdin, flush=True)
         return self._answer()["seconds"]

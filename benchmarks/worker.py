@@ -1,7 +1,10 @@
-"""One side of a comparison in a process of its own: does its work once for every line it is sent, and says how long it took.
+"""One side of a comparison in a process of its own: does its work for every line it is sent, and says how long it took.
 
-Answers are JSON, one line each: first what there is to know about this side, then the seconds of each turn, and once its
-input ends the peak of its memory. Between turns it waits and uses no processor.
+A turn is as many times as fill half a second, as in a loop over images or batches, and its time is the median of these:
+after a wait caches are cold and cores slow, and work of milliseconds would be measured as if it were always the first.
+
+Answers are JSON, one line each: first what there is to know about this side, then for each turn the seconds of doing the
+work once, and once its input ends the peak of its memory. Between turns it waits and uses no processor.
 
     python benchmarks/worker.py layers "conv1_2 forward" minifcn     # then Enter for each turn, Ctrl-D to end
 """
@@ -10,16 +13,28 @@ import argparse
 import importlib
 import json
 import resource
+import statistics
 import sys
 import time
 
 import works
 
+TURN = 0.5  # seconds
 MODULES = {"minifcn": "in_minifcn", "PyTorch": "in_pytorch", "DeZero": "in_dezero", "NumPy": "in_numpy"}
 
 
 def say(answer):
     print(json.dumps(answer), flush=True)
+
+
+def turn(run, at_least):
+    """Seconds of a run: the median of as many as take `at_least` seconds together, but of one at least."""
+    taken = []
+    while not taken or sum(taken) < at_least:
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
 
 
 def find(group, name, label, smoke):
@@ -48,9 +63,7 @@ def main():
     run, facts = importlib.import_module(MODULES[side.library]).prepare(side, args.threads)
     say(facts)
     for _ in sys.stdin:
-        start = time.perf_counter()
-        run()
-        say({"seconds": time.perf_counter() - start})
+        say({"seconds": turn(run, 0 if args.smoke else TURN)})
     say({"peak_mb": peak_mb()})
 
 

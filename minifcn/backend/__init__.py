@@ -141,10 +141,11 @@ def cut(size, count):
     return [slice(start, min(start + step, size)) for start in range(0, size, step)] or [slice(0, 0)]
 
 
-def matmul(a, b, out=None, bias=None):
+def matmul(a, b, out=None, bias=None, then=None):
     """a @ b + bias, each thread working out some rows or some columns.   a (M, D), b (D, N), bias (N,) or None -> (M, N)
 
     What BLAS would do with threads of its own, were they not left asleep. out: where to write it.
+    then: what changes each part of the result in place, as soon as it is there.
     """
     xp = array_module(a)
     rows, columns = len(a), b.shape[1]
@@ -156,6 +157,8 @@ def matmul(a, b, out=None, bias=None):
         xp.matmul(a[piece[0]], b[:, piece[1]], out=out[piece])
         if bias is not None:
             out[piece] += bias[piece]
+        if then is not None:
+            then(out[piece])
 
     count = threads()
     if 2 * rows * columns * a.shape[1] < WORTH_A_THREAD:

@@ -1,8 +1,9 @@
 """Layers: operations with parameters and one cache each, and chains of them."""
 
 from . import init
-from .base import Layer, Leaf, Parameter, Sequential
+from .base import Layer, Leaf, Parameter
 from .blocks import BatchNorm2d, Conv2d, ConvTranspose2d, LearnedUpsample, Linear, Upsample
+from .chain import Sequential, run_chain
 from .plain import (
     LRN,
     AdaptiveAvgPool2d,
@@ -40,4 +41,5 @@ __all__ = [
     "Sequential",
     "Upsample",
     "init",
+    "run_chain",
 ]

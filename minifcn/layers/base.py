@@ -147,10 +147,13 @@ class Leaf(Layer):
 
     _cache = None
 
-    def forward(self, x, train=False):
-        """x -> y. With train=True the layer remembers what backward needs. Raises ValueError that names the layer."""
+    def forward(self, x, train=False, **options):
+        """x -> y. With train=True the layer remembers what backward needs. Raises ValueError that names the layer.
+
+        options: what this layer's `run` takes besides.
+        """
         try:
-            y, cache = self.run(x, train)
+            y, cache = self.run(x, train, **options)
         except (ValueError, TypeError) as error:
             raise type(error)(f"{self.title}: {error}") from error
         self._cache = (cache,) if train else None
@@ -175,25 +178,3 @@ class Leaf(Layer):
     def title(self):
         kind = type(self).__name__
         return f"{self.name} ({kind})" if self.name else kind
-
-
-class Sequential(Layer):
-    """Layers one after the other, by name: Sequential(conv1=Conv2d(...), relu1=ReLU(), ...)."""
-
-    def __init__(self, **layers):
-        self.layers = layers
-
-    def children(self):
-        return self.layers
-
-    def forward(self, x, train=False):
-        """x through every layer in turn."""
-        for layer in self.layers.values():
-            x = layer.forward(x, train)
-        return x
-
-    def backward(self, dy):
-        """dy back through every layer, last to first."""
-        for layer in reversed(self.layers.values()):
-            dy = layer.backward(dy)
-        return dy

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import ops
-from ..backend import to_device
+from ..backend import array_module, to_device
 from ..ops.window import require_nchw, same_pads
 from .base import Leaf, Parameter
 from .init import bilinear, bilinear_line, he_normal, zeros
@@ -32,10 +32,14 @@ class Conv2d(Leaf):
         layer.weight, layer.bias = weight, bias
         return layer
 
-    def run(self, x, train):
+    def run(self, x, train, norm=None, relu=None):
+        """norm, relu: in inference, the BatchNorm2d and the ReLU that follow, to be done at once."""
         require_nchw("conv2d", x)
         settings = {**self.settings, "pad": self.pad_for(x.shape[2:])}
-        return ops.conv2d_forward(x, self.weight.value, self.bias and self.bias.value, **settings)
+        w, b = self.weight.value, self.bias and self.bias.value
+        if norm:
+            w, b = norm.folded_into(w, b)
+        return ops.conv2d_forward(x, w, b, **settings, then=relu and relu.apply)
 
     def pad_for(self, size):
         """The padding of an input of `size` (height, width): as given, or worked out where it was given as "same"."""
@@ -151,6 +155,12 @@ class BatchNorm2d(Leaf):
         )
         self.running_mean, self.running_var = cache.running_mean, cache.running_var
         return y, cache
+
+    def folded_into(self, w, b=None):
+        """(w, b) of the one convolution that is the convolution w (C, …), b (C,) or None, and then this, in inference."""
+        scale = self.gamma.value / array_module(w).sqrt(self.running_var + self.eps)
+        centre = self.running_mean if b is None else self.running_mean - b
+        return w * scale[:, None, None, None], self.beta.value - centre * scale
 
     def run_backward(self, dy, cache):
         dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)

@@ -14,6 +14,10 @@ class ReLU(Leaf):
     def __init__(self, in_place=False):
         self.in_place = in_place
 
+    def apply(self, x):
+        """Write y over x."""
+        ops.relu_forward(x, out=x)
+
     def run(self, x, train):
         return ops.relu_forward(x, out=x if self.in_place else None)
 
@@ -23,6 +27,9 @@ class ReLU(Leaf):
 
 class ReLU6(ReLU):
     """y = min(max(x, 0), 6); in_place as in ReLU."""
+
+    def apply(self, x):
+        ops.relu6_forward(x, out=x)
 
     def run(self, x, train):
         return ops.relu6_forward(x, out=x if self.in_place else None)

@@ -139,13 +139,19 @@ def _sketching(network, train):
             del leaf.forward
 
 
-def _forward(layer, rows, x, train=False):
+def _forward(layer, rows, x, train=False, **followers):
+    """followers: the layers that a convolution takes along in inference, over the same memory (`layers.run_chain`)."""
     try:
         y, multiply_adds, kept = sketch(layer, x, train)
     except ValueError as error:
         raise ValueError(f"{layer.title}: {error}") from error
+    newly = x.memory.keep(kept) if train else 0
+    rows.append(_row(layer, y, multiply_adds, newly))
+    rows.extend(_row(follower, y) for follower in followers.values())
+    return y
+
+
+def _row(layer, y, multiply_adds=0, newly=0):
     parameters = sum(p.value.size for p in layer.parameters().values() if not p.frozen)
     name, kind = layer.name or "", type(layer).__name__
-    newly = x.memory.keep(kept) if train else 0
-    rows.append(Row(name, kind, y.shape, parameters, multiply_adds, y.nbytes, newly, y.field))
-    return y
+    return Row(name, kind, y.shape, parameters, multiply_adds, y.nbytes, newly, y.field)

@@ -176,7 +176,7 @@ def _(layer: layers.Flatten, x, train):
 @sketch.register(layers.ReLU)
 @sketch.register(layers.ReLU6)
 def _(layer, x, train):
-    y = x.like()
+    y = Sketch(x.shape, x.memory, x.field, x.step, view_of=x) if layer.in_place else x.like()
     return y, 0, [y]
 
 

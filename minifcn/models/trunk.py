@@ -22,9 +22,8 @@ class Trunk(layers.Layer):
     def forward(self, x, train=False):
         """x (N, 3, H, W) -> {"pool3": 1/8, "pool4": 1/16, "fc7": 1/32 of the padded image}."""
         seen = {}
-        for name, layer in self.layers.items():
-            x = layer.forward(x, train)
-            seen.update({tap: x for tap, (after, _) in self.taps.items() if after == name})
+        for name, maps in layers.run_chain(self.layers, x, train):
+            seen.update({tap: maps for tap, (after, _) in self.taps.items() if after == name})
         return seen
 
     def backward(self, dtaps, inputs=True):

@@ -5,13 +5,15 @@ from .maps import channel_sums
 from .window import require_nchw, require_same_dtype, require_shape, window
 
 
-def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1):
+def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, then=None):
     """y[n,k,i,j] = b[k] + Σ_cuv w[k,c,u,v] · x[n, c, i·stride + u·dilation − pad, j·stride + v·dilation − pad].
 
     x (N, C, H, W), w (K, C/groups, kh, kw), b (K,) or None -> y (N, K, Ho, Wo), with
     Ho = ⌊(H + top + bottom − dilation·(kh − 1) − 1) / stride⌋ + 1.
     stride, dilation: integer or (height, width). pad: integer, pair, or ((top, bottom), (left, right)).
     All float32 or all float64. Raises ValueError for shapes that do not fit, TypeError for mixed dtypes.
+    then: for inference, what follows value by value: a function that changes an array in place. It is called once for
+    each part of y, while the part is still in a cache; backward knows nothing of it.
     """
     op = "conv2d"
     require_same_dtype(op, x, w, b)
@@ -23,7 +25,7 @@ def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1):
     if b is not None:
         require_shape(op, "a bias", b, w.shape[:1])
     geometry = window(op, w.shape[2:], stride, pad, dilation, groups, x.shape[2:])
-    return algorithms.forward(x, w, geometry, b), (x, w, b is not None, geometry)
+    return algorithms.forward(x, w, geometry, b, then), (x, w, b is not None, geometry)
 
 
 def conv2d_backward(dy, cache, *, inputs=True, weights=True):

@@ -8,6 +8,9 @@ Any other order is read as well, only more slowly.
 from ..backend import array_module, cut
 
 
+WORTH_A_THREAD = 1 << 17  # bytes: less than this is done sooner than a second thread is awake
+
+
 def channels_last(maps):
     """The view (N, H, W, C) of maps (N, C, H, W)."""
     return maps.transpose(0, 2, 3, 1)
@@ -112,8 +115,10 @@ def taps(window):
 def row_tiles(n, height, row_bytes, bound, least):
     """Cut n images of `height` rows into [(images, rows)]: several small images, or some rows of one, of about `bound` bytes.
 
-    row_bytes: what one row needs. There are at least `least` tiles, if there are rows enough.
+    row_bytes: what one row needs. There are at least `least` tiles, if there are rows enough and bytes worth it.
     """
+    if n * height * row_bytes < WORTH_A_THREAD:
+        least = 1
     if height * row_bytes <= bound and n >= least:
         count = max(least, -(-n * height * row_bytes // bound))
         return [(images, slice(0, height)) for images in cut(n, count)]

@@ -75,12 +75,12 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
         mean, var = running_mean.copy(), running_var.copy()
     inverse_std = 1 / xp.sqrt(var + eps)
     y = empty_maps(xp, x.shape, x.dtype)
-    centre, scale, shift = (_line(v, x) for v in (mean, gamma * inverse_std, beta))
+    scale = gamma * inverse_std
+    factor, offset = _line(scale, x), _line(beta - mean * scale, x)
 
     def tile(x, y):
-        xp.subtract(x, centre, out=y)
-        y *= scale
-        y += shift
+        xp.multiply(x, factor, out=y)
+        y += offset
 
     _run_lines(tile, x, y)
     return y, BatchNormCache(x, gamma, mean, inverse_std, train, running_mean, running_var)
@@ -162,4 +162,4 @@ def _run_lines(task, *maps):
 
 def _line(values, x):
     """One value for each channel (C,) as a line: repeated for each pixel of a row, (W · C,)."""
-    return array_module(x).tile(values, x.shape[3])
+    return array_module(x).broadcast_to(values, (x.shape[3], len(values))).reshape(-1)

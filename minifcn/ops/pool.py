@@ -152,17 +152,24 @@ def _spread(shares, dy, where):
     xp = array_module(dy)
     dx = zero_maps(xp, (*dy.shape[:2], *where.input_size), dy.dtype)
     dx_last = channels_last(dx)
+    overlapping = where.extent[0] > where.stride[0], where.extent[1] > where.stride[1]
 
     def tile(images, rows):
         band = Band.of(where, rows)
-        whole = xp.zeros((images.stop - images.start, *band.size, dy.shape[1]), dy.dtype)
-        seen = windows(whole, where, rows.stop - rows.start)
+        pixels = dx_last[images, band.rows, band.columns]
+        in_place = not any(overlapping) and pixels.shape[1:3] == band.size
+        target = pixels if in_place else xp.zeros((len(pixels), *band.size, dy.shape[1]), dy.dtype)
+        seen = windows(target, where, rows.stop - rows.start)
         for (u, v), share in shares(images, rows):
-            seen[:, :, :, u, v] += share
-        dx_last[images, band.rows, band.columns] += band.inside(whole)
+            if in_place:  # each pixel has one window, so there is nothing to add to
+                seen[:, :, :, u, v] = share
+            else:
+                seen[:, :, :, u, v] += share
+        if not in_place:
+            pixels += band.inside(target)
 
     tiles = _tiles(dy, where)
-    if where.extent[0] > where.stride[0]:  # windows of neighbouring rows overlap, so a thread owns an image
+    if overlapping[0]:  # windows of neighbouring rows overlap, so a thread owns an image
         tiles = [(slice(i, i + 1), slice(0, where.output_size[0])) for i in range(len(dy))]
     run_tiles(dy, tile, tiles)
     return dx

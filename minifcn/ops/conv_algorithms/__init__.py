@@ -1,8 +1,10 @@
 """Ways to compute the same convolution; each is a module with the same three functions.
 
-    forward(x, w, window, bias=None) -> y       input_gradient(dy, w, window) -> dx       weight_gradient(x, dy, window) -> dw
+    forward(x, w, window, bias=None, then=None) -> y
+    input_gradient(dy, w, window) -> dx
+    weight_gradient(x, dy, window) -> dw
 
-x (N, C, H, W), w (K, C/groups, kh, kw), bias (K,), y and dy (N, K, Ho, Wo). A transposed convolution uses the same three
+x (N, C, H, W), w (K, C/groups, kh, kw), bias (K,), y and dy (N, K, Ho, Wo); then: as in conv2d_forward. A transposed convolution uses the same three
 in other roles.
 """
 
@@ -31,9 +33,9 @@ def conv_algorithm(name):
         _asked.reset(token)
 
 
-def forward(x, w, window, bias=None):
+def forward(x, w, window, bias=None, then=None):
     """y by the algorithm that was asked for, or else by the one that costs least."""
-    return choose(window, w.shape, len(x)).forward(x, w, window, bias)
+    return choose(window, w.shape, len(x)).forward(x, w, window, bias, then)
 
 
 def input_gradient(dy, w, window):

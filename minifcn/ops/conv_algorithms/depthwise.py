@@ -24,7 +24,7 @@ def applies(window, w_shape):
     return w_shape[1] == 1 and w_shape[0] == window.groups > 1
 
 
-def forward(x, w, window, bias=None):
+def forward(x, w, window, bias=None, then=None):
     """y = Σ over taps of w[tap] · (x, a tap further on).   -> (N, C, Ho, Wo)"""
     xp = array_module(x)
     y = empty_maps(xp, (*x.shape[:2], *window.output_size), x.dtype)
@@ -43,6 +43,8 @@ def forward(x, w, window, bias=None):
                 lines += xp.einsum("nruvl,uvl->nrl", seen, weights[:, columns])
         if bias is not None:
             result += bias
+        if then is not None:
+            then(lines)
 
     run_tiles(x, tile, _tiles(y))
     return y

@@ -18,10 +18,10 @@ def applies(window):
     )
 
 
-def forward(x, w, window, bias=None):
+def forward(x, w, window, bias=None, then=None):
     """Y = X Wᵀ.   x (N, C, H, W), w (K, C, 1, 1) -> (N, K, H, W)"""
     y = empty_maps(array_module(x), (len(x), len(w), *window.output_size), x.dtype)
-    matmul(pixels(x), w[:, :, 0, 0].T, pixels(y), bias)
+    matmul(pixels(x), w[:, :, 0, 0].T, pixels(y), bias, then)
     return y
 
 

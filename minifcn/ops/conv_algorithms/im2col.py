@@ -19,7 +19,7 @@ from ..maps import Band, channels_last, empty_maps, row_tiles, taps, windows, ze
 TILE_BYTES = 2 << 20  # of patches: about what one core's cache holds
 
 
-def forward(x, w, window, bias=None):
+def forward(x, w, window, bias=None, then=None):
     """y = patches(x) · Wᵀ.   -> (N, K, Ho, Wo)"""
     y = empty_maps(array_module(x), (len(x), len(w), *window.output_size), x.dtype)
     by_tap = _by_tap(len(w), len(x), window)
@@ -31,7 +31,7 @@ def forward(x, w, window, bias=None):
         pixels = y_last[images, rows].reshape(-1, len(w))
         for group, mine in enumerate(_groups(len(w), window)):
             some_bias = None if bias is None else bias[mine]
-            matmul(patches[group], kernels[group].T, pixels[:, mine], some_bias)
+            matmul(patches[group], kernels[group].T, pixels[:, mine], some_bias, then)
 
     run_tiles(x, tile, _tiles(x, window, w.nbytes))
     return y

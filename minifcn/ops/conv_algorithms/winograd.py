@@ -45,14 +45,14 @@ def applies(window):
     return (window.kernel, window.stride, window.dilation, window.groups) == ((3, 3), (1, 1), (1, 1), 1)
 
 
-def forward(x, w, window, bias=None):
+def forward(x, w, window, bias=None, then=None):
     """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile.   -> (N, K, Ho, Wo)
 
     The kernels at the points are kept for as long as w stays unchanged.
     """
     (top, _), (left, _) = window.pad
     kernels = kept(w, _kernels_at_points).transpose(0, 2, 1)
-    return _correlate(x, kernels, (top, left), window.output_size, bias)
+    return _correlate(x, kernels, (top, left), window.output_size, bias, then)
 
 
 def input_gradient(dy, w, window):
@@ -100,7 +100,7 @@ def weight_gradient(x, dy, window):
     return dw
 
 
-def _correlate(x, kernels, pad, size, bias=None):
+def _correlate(x, kernels, pad, size, bias=None, then=None):
     """The convolution of x (N, C, H, W) with kernels (36, C, K) at the points, from `pad` (top, left) on.  -> (N, K, *size)"""
     xp = array_module(x)
     n, k = len(x), kernels.shape[2]
@@ -117,6 +117,8 @@ def _correlate(x, kernels, pad, size, bias=None):
             values[POINT_ONE] += bias
         values = xp.matmul(_both_sides(x, "A_T"), values.reshape(POINTS, -1))
         _put_tiles(y_last[images], values, rows)
+        if then is not None:
+            then(y_last[images, RESULTS * rows.start : RESULTS * rows.stop])
 
     run_tiles(x, part, _parts(n, size, max(bound, LEAST_TILES), threads()))
     return y
