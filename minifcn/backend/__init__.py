@@ -174,7 +174,7 @@ def matmul(a, b, out=None, bias=None, then=None):
     return out
 
 
-WORTH_A_THREAD = 1 << 21  # operations: below this a thread takes longer to be told than to work
+WORTH_A_THREAD = 1 << 24  # operations: below this a thread takes longer to be told than to work
 
 
 def kept(array, make):

@@ -6,7 +6,7 @@ from ..backend import array_module, run_tiles, threads
 from .maps import channels_last, empty_maps, row_tiles
 from .window import require_nchw, require_same_dtype, require_shape
 
-TILE_BYTES = 1 << 19  # of maps: with what is made of them, a core's cache holds them
+TILE_BYTES = 2 << 20  # of maps: in smaller tiles threads wait for each other too often
 
 
 def lrn_forward(x, size=5, alpha=1e-4, beta=0.75, k=1.0):

@@ -6,7 +6,7 @@ from ..backend import array_module, run_tiles, threads, to_device_of
 from .maps import Band, channels_last, empty_maps, row_tiles, taps, windows, zero_maps
 from .window import Window, pads, pair, require_nchw, require_same_dtype, require_shape
 
-TILE_BYTES = 1 << 19  # of results: with what a window sees of the image, a core's cache holds them
+TILE_BYTES = 1 << 20  # of results
 
 
 def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
@@ -150,26 +150,33 @@ def _seen(x, where, rows, fill=0):
 def _spread(shares, dy, where):
     """dx (N, C, H, W), to which shares(images, rows) yields, tap by tap, what the tap's pixels get of dy's rows."""
     xp = array_module(dy)
-    dx = zero_maps(xp, (*dy.shape[:2], *where.input_size), dy.dtype)
+    shape = (*dy.shape[:2], *where.input_size)
+    one_each = where.extent == where.stride  # a window for each pixel, so that there is nothing to add up
+    dx = (empty_maps if one_each else zero_maps)(xp, shape, dy.dtype)
     dx_last = channels_last(dx)
-    overlapping = where.extent[0] > where.stride[0], where.extent[1] > where.stride[1]
+    if one_each:  # but for those that are left over at the end
+        (top, _), (left, _) = where.pad
+        dx_last[:, where.output_size[0] * where.stride[0] - top :] = 0
+        dx_last[:, :, where.output_size[1] * where.stride[1] - left :] = 0
 
     def tile(images, rows):
         band = Band.of(where, rows)
         pixels = dx_last[images, band.rows, band.columns]
-        in_place = not any(overlapping) and pixels.shape[1:3] == band.size
+        in_place = one_each and pixels.shape[1:3] == band.size
         target = pixels if in_place else xp.zeros((len(pixels), *band.size, dy.shape[1]), dy.dtype)
         seen = windows(target, where, rows.stop - rows.start)
         for (u, v), share in shares(images, rows):
-            if in_place:  # each pixel has one window, so there is nothing to add to
+            if one_each:
                 seen[:, :, :, u, v] = share
             else:
                 seen[:, :, :, u, v] += share
-        if not in_place:
+        if one_each and not in_place:
+            pixels[...] = band.inside(target)
+        elif not one_each:
             pixels += band.inside(target)
 
     tiles = _tiles(dy, where)
-    if overlapping[0]:  # windows of neighbouring rows overlap, so a thread owns an image
+    if where.extent[0] > where.stride[0]:  # windows of neighbouring rows overlap, so a thread owns an image
         tiles = [(slice(i, i + 1), slice(0, where.output_size[0])) for i in range(len(dy))]
     run_tiles(dy, tile, tiles)
     return dx

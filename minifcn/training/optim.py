@@ -84,15 +84,21 @@ class Adam(Optimizer):
         def block(value, gradient, first, second):
             if decay and self.decoupled:
                 value *= 1 - rate * decay
-            elif decay:
-                gradient = gradient + decay * value
+            # One array of a block's size, for what is worked out on the way.
+            work = gradient + decay * value if decay and not self.decoupled else gradient.copy()
             first *= beta1
-            first += (1 - beta1) * gradient
             second *= beta2
-            second += (1 - beta2) * gradient * gradient
-            size = xp.sqrt(second / correction2)
-            size += self.eps
-            value -= (rate / correction1) * (first / size)
+            work *= 1 - beta1
+            first += work
+            work *= work
+            work *= (1 - beta2) / (1 - beta1) ** 2
+            second += work
+            xp.sqrt(second, out=work)
+            work /= correction2**0.5
+            work += self.eps
+            xp.divide(first, work, out=work)
+            work *= rate / correction1
+            value -= work
 
         run_blocks(block, p.value, p.grad, self.slot["first"][name], self.slot["second"][name])
 

@@ -39,20 +39,20 @@ def forward(x, w, window, bias=None, then=None):
 
 
 def input_gradient(dy, w, window):
-    """dx, likewise; its results are what the window reads, from the output channels to the input channels."""
-    return choose(window, w.shape, len(dy), back=True).input_gradient(dy, w, window)
+    """dx, likewise."""
+    return choose(window, w.shape, len(dy), "inputs").input_gradient(dy, w, window)
 
 
 def weight_gradient(x, dy, window):
     """dw, likewise."""
     w_shape = (dy.shape[1], x.shape[1] // window.groups, *window.kernel)
-    return choose(window, w_shape, len(x)).weight_gradient(x, dy, window)
+    return choose(window, w_shape, len(x), "weights").weight_gradient(x, dy, window)
 
 
-def choose(window, w_shape, images, back=False):
+def choose(window, w_shape, images, gradient=None):
     """The module that computes convolutions of so many images over this window with kernels w (K, C/groups, kh, kw).
 
-    back: for the input gradient.
+    gradient: "inputs" or "weights", for the passes back.
     """
     name = _asked.get()
     if name in ("naive", "im2col"):
@@ -64,6 +64,10 @@ def choose(window, w_shape, images, back=False):
     if not winograd.applies(window):
         return im2col
     outputs, inputs = w_shape[:2]
-    shape = (outputs, inputs, window.input_size) if back else (inputs, outputs, window.output_size)
-    faster = cost.winograd(images, *shape) < cost.im2col(images, *shape)
+    if gradient == "inputs":  # from the output channels to the input channels
+        shape = (outputs, inputs, window.input_size)
+    else:
+        shape = (inputs, outputs, window.output_size)
+    factor = cost.TILE_SUMS if gradient == "weights" else 1
+    faster = factor * cost.winograd(images, *shape) < cost.im2col(images, *shape)
     return winograd if faster or name == "winograd" else im2col

@@ -92,11 +92,12 @@ def weight_gradient(x, dy, window):
 
 def _phases(x, window, rows):
     """Yield (which taps of a row, what they see of x (n, H, W, C) for output rows `rows`: (n, rows, kh, taps, Wo · C))."""
-    band = Band.of(window, rows).read(x)
+    band = Band.of(window, rows)
     (stride_down, stride), (gap_down, gap) = window.stride, window.dilation
     xp, channels = array_module(x), x.shape[3]
     for columns, first, step in _every_tap(window, axis=1):
-        lines = xp.ascontiguousarray(band[:, :, first * gap % stride :: stride]).reshape(*band.shape[:2], -1)
+        lines = band.every(stride, first * gap % stride).read(x)
+        lines = lines.reshape(*lines.shape[:2], -1)
         image, row, value = lines.strides
         seen = xp.lib.stride_tricks.as_strided(
             lines[:, :, first * gap // stride * channels :],
