@@ -112,7 +112,7 @@ def run_tiles(array, task, tiles):
     _device_of(array).run_tiles(task, tiles)
 
 
-BLOCK_BYTES = 1 << 20  # about what one core's cache holds
+BLOCK_BYTES = 2 << 20  # little enough to be still in a cache, and enough to be worth sharing out
 
 
 def run_blocks(task, *arrays):

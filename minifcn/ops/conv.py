@@ -1,8 +1,11 @@
 """2-D convolution (cross-correlation, as deep learning calls it)."""
 
+from ..backend import run_tiles, threads
 from . import conv_algorithms as algorithms
 from .maps import channel_sums
 from .window import require_nchw, require_same_dtype, require_shape, window
+
+A_PASS_EACH = 1 << 27  # products of the definition
 
 
 def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, then=None):
@@ -36,7 +39,22 @@ def conv2d_backward(dy, cache, *, inputs=True, weights=True):
     """
     x, w, has_bias, geometry = cache
     require_shape("conv2d backward", "dy", dy, (x.shape[0], w.shape[0]) + geometry.output_size)
-    dx = algorithms.input_gradient(dy, w, geometry) if inputs else None
-    dw = algorithms.weight_gradient(x, dy, geometry) if weights else None
+    dx = dw = None
+
+    def input_pass():
+        nonlocal dx
+        dx = algorithms.input_gradient(dy, w, geometry)
+
+    def weight_pass():
+        nonlocal dw
+        dw = algorithms.weight_gradient(x, dy, geometry)
+
+    passes = [(input_pass,)] * inputs + [(weight_pass,)] * weights
+    if len(passes) == threads() == 2 and dy.size * w[0].size < A_PASS_EACH:
+        # Two threads that share a small pass spend much of it on waiting for each other; a pass each, they do not.
+        run_tiles(dy, lambda run: run(), passes)
+    else:
+        for (run,) in passes:
+            run()
     db = channel_sums(dy) if weights and has_bias else None
     return dx, dw, db

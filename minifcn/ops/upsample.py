@@ -36,7 +36,9 @@ def _both_sides(left, maps, right):
     xp = array_module(maps)
     maps = xp.ascontiguousarray(maps).reshape(-1, *maps.shape[2:])
     y = xp.empty((len(maps), left.shape[0], right.shape[1]), maps.dtype)
-    run_tiles(maps, lambda some: xp.matmul(left @ maps[some], right, out=y[some]), [(m,) for m in cut(len(maps), threads())])
+    run_tiles(
+        maps, lambda some: xp.matmul(left @ maps[some], right, out=y[some]), [(m,) for m in cut(len(maps), threads())]
+    )
     return y
 
 

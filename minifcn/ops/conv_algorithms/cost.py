@@ -25,7 +25,12 @@ def im2col(images, inputs, outputs, size):
     """Nanoseconds for `images` of results of `size` (height, width), from `inputs` to `outputs` channels."""
     pixels, kernels = images * prod(size), 9 * inputs * outputs
     values = 9 * pixels * inputs
-    return PATCH_VALUE * values + PATCH_PRODUCT * values * outputs + PATCH_RESULT * pixels * outputs + PATCH_KERNEL * kernels
+    return (
+        PATCH_VALUE * values
+        + PATCH_PRODUCT * values * outputs
+        + PATCH_RESULT * pixels * outputs
+        + PATCH_KERNEL * kernels
+    )
 
 
 def winograd(images, inputs, outputs, size):

@@ -16,7 +16,7 @@ from ...backend import array_module, run_tiles, threads
 from ..maps import Band, channels_last, empty_maps, row_tiles, zero_maps
 from ..window import Window
 
-TILE_BYTES = 1 << 20  # of results: about what one core's cache holds
+TILE_BYTES = 2 << 20  # of results
 
 
 def applies(window, w_shape):
@@ -101,7 +101,13 @@ def _phases(x, window, rows):
         image, row, value = lines.strides
         seen = xp.lib.stride_tricks.as_strided(
             lines[:, :, first * gap // stride * channels :],
-            (len(x), rows.stop - rows.start, window.kernel[0], len(range(window.kernel[1])[columns]), window.output_size[1] * channels),
+            (
+                len(x),
+                rows.stop - rows.start,
+                window.kernel[0],
+                len(range(window.kernel[1])[columns]),
+                window.output_size[1] * channels,
+            ),
             (image, stride_down * row, gap_down * row, step * gap // stride * channels * value, value),
         )
         yield columns, seen

@@ -55,7 +55,7 @@ def input_gradient(dy, w, window):
         kernels = _kernels(w[mine, channels], 1, by_tap)[0]
         dy_mine = dy_last[images, :, :, mine]
         dx_mine = dx_last[images, :, :, first + channels.start : first + channels.stop]
-        for some, rows in _tiles(dx[images, :channels.stop - channels.start], window, w.nbytes):
+        for some, rows in _tiles(dx[images, : channels.stop - channels.start], window, w.nbytes):
             patches = matmul(dy_mine[some, rows].reshape(-1, len(kernels)), kernels)
             _add_patches(dx_mine[some], patches, window, rows, by_tap)
 

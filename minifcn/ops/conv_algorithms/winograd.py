@@ -26,7 +26,7 @@ from functools import cache
 import numpy as np
 
 from ...backend import array_module, cut, kept, run_tiles, threads, to_device_of
-from ..maps import Band, channels_last, empty_maps
+from ..maps import WORTH_A_THREAD, Band, channels_last, empty_maps
 
 RESULTS, VALUES = 4, 6  # a side of a tile of y, and of what it sees of x
 POINTS = VALUES**2
@@ -134,7 +134,8 @@ def _kernels_at_points(w):
         taps = w[part].transpose(2, 3, 0, 1).reshape(9, -1)
         xp.matmul(_both_sides(w, "G"), taps, out=kernels[:, part].reshape(POINTS, -1))
 
-    run_tiles(w, some, [(part,) for part in cut(k, -(-w.nbytes // TILE_BYTES) * threads())])
+    count = threads() if w.nbytes > WORTH_A_THREAD else 1
+    run_tiles(w, some, [(part,) for part in cut(k, -(-w.nbytes // TILE_BYTES) * count)])
     return kernels
 
 
@@ -187,9 +188,14 @@ def _split(images, rows, size):
     """Split a part among the threads: [((images, rows), which of its tiles these are)], and how many tiles it has."""
     across = _across(size)
     if images.stop - images.start > 1:
-        parts = [((slice(images.start + i.start, images.start + i.stop), rows)) for i in cut(images.stop - images.start, threads())]
+        parts = [
+            ((slice(images.start + i.start, images.start + i.stop), rows))
+            for i in cut(images.stop - images.start, threads())
+        ]
     else:
-        parts = [(images, slice(rows.start + r.start, rows.start + r.stop)) for r in cut(rows.stop - rows.start, threads())]
+        parts = [
+            (images, slice(rows.start + r.start, rows.start + r.stop)) for r in cut(rows.stop - rows.start, threads())
+        ]
     pieces, count = [], 0
     for some, lines in parts:
         tiles = (some.stop - some.start) * (lines.stop - lines.start) * across
