@@ -35,10 +35,9 @@ class Sequential(Layer):
 
     def forward(self, x, train=False):
         """x through every layer in turn."""
-        y = x
-        for _, y in run_chain(self.layers, x, train):  # the last one's is the result
-            pass
-        return y
+        for _, maps in run_chain(self.layers, x, train):
+            x = maps
+        return x
 
     def backward(self, dy):
         """dy back through every layer, last to first."""

@@ -5,10 +5,7 @@ shape were (N, H, W, C): then a patch is a few long runs of values and one pixel
 Any other order is read as well, only more slowly.
 """
 
-from copy import copy
-
 from ..backend import array_module, cut
-
 
 WORTH_A_THREAD = 1 << 19  # bytes: less than this is done sooner than a second thread is awake
 
@@ -62,16 +59,6 @@ class Band:
         height = (rows.stop - rows.start - 1) * window.stride[0] + window.extent[0]
         width = (window.output_size[1] - 1) * window.stride[1] + window.extent[1]
         return cls(rows.start * window.stride[0] - top, -left, (height, width), window.input_size)
-
-    def every(self, step, first):
-        """The same band with every step-th of its columns only, from its column `first` on."""
-        begin, end = (max(0, -(-(edge - first) // step)) for edge in (self._across.start, self._across.stop))
-        in_image = self.columns.start - self._across.start + first
-        thinned = copy(self)
-        thinned.size = (self.size[0], len(range(first, self.size[1], step)))
-        thinned._across = slice(begin, end)
-        thinned.columns = slice(in_image + begin * step, max(in_image + end * step, 0), step)
-        return thinned
 
     def read(self, x, fill=0):
         """x (n, H, W, C) -> the band (n, height, width, C), contiguous, `fill` where it lies outside the image."""

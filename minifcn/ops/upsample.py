@@ -18,28 +18,47 @@ def upsample_forward(x, line, *, stride, pad=0):
     both = pads(pad)
     if line.ndim != 1 or any((n - 1) * stride + line.size <= sum(p) for n, p in zip(x.shape[2:], both, strict=True)):
         raise ValueError(f"upsample: a line {line.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}")
-    a, b = (
-        to_device_of(x, _stamps(to_host(line), size, stride, *p)) for size, p in zip(x.shape[2:], both, strict=True)
-    )
-    return _both_sides(a, x, b.T).reshape(*x.shape[:2], len(a), len(b)), (a, b)
+    a, b = (_stamps(to_host(line), size, stride, *p) for size, p in zip(x.shape[2:], both, strict=True))
+    return _both_sides(a, x, b.T), (a, b)
 
 
 def upsample_backward(dy, cache):
     """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The line is fixed and gets no gradient."""
     a, b = cache
     require_shape("upsample backward", "dy", dy, dy.shape[:2] + (a.shape[0], b.shape[0]))
-    return _both_sides(a.T, dy, b).reshape(*dy.shape[:2], a.shape[1], b.shape[1])
+    return _both_sides(a.T, dy, b)
 
 
 def _both_sides(left, maps, right):
     """left (P, H) · maps (N, C, H, W) · right (W, Q), map by map. -> (N, C, P, Q)"""
     xp = array_module(maps)
-    maps = xp.ascontiguousarray(maps).reshape(-1, *maps.shape[2:])
-    y = xp.empty((len(maps), left.shape[0], right.shape[1]), maps.dtype)
-    run_tiles(
-        maps, lambda some: xp.matmul(left @ maps[some], right, out=y[some]), [(m,) for m in cut(len(maps), threads())]
-    )
-    return y
+    n, c, height, _ = maps.shape
+    maps = xp.ascontiguousarray(maps).reshape(n * c, height, -1)
+    y = xp.empty((n * c, len(left), right.shape[1]), maps.dtype)
+    lefts = [(rows, columns, to_device_of(maps, left[rows, columns])) for rows, columns in _filled(left)]
+    rights = [(rows, columns, to_device_of(maps, right[rows, columns])) for columns, rows in _filled(right.T)]
+
+    def some_maps(some):
+        wide = xp.empty((some.stop - some.start, height, right.shape[1]), maps.dtype)
+        for rows, columns, block in rights:
+            xp.matmul(maps[some, :, rows], block, out=wide[:, :, columns])
+        for rows, columns, block in lefts:
+            xp.matmul(block, wide[:, columns], out=y[some, rows])
+
+    run_tiles(maps, some_maps, [(some,) for some in cut(len(maps), threads())])
+    return y.reshape(n, c, *y.shape[1:])
+
+
+def _filled(matrix, side=64):
+    """The blocks of at most `side` rows or columns outside of which a matrix is zero: [(rows, columns)], all rows in turn.
+
+    A stamp is small, so that these matrices are zero but near the diagonal.
+    """
+    blocks = []
+    for rows in cut(len(matrix), -(-max(matrix.shape) // side)):
+        (columns,) = np.nonzero(matrix[rows].any(axis=0))
+        blocks.append((rows, slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)))
+    return blocks
 
 
 def _stamps(line, size, stride, before, after):

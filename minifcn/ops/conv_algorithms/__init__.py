@@ -64,10 +64,9 @@ def choose(window, w_shape, images, gradient=None):
     if not winograd.applies(window):
         return im2col
     outputs, inputs = w_shape[:2]
-    if gradient == "inputs":  # from the output channels to the input channels
-        shape = (outputs, inputs, window.input_size)
-    else:
-        shape = (inputs, outputs, window.output_size)
+    shape = inputs, outputs, window.output_size
+    if gradient == "inputs":  # the way back
+        shape = outputs, inputs, window.input_size
     factor = cost.TILE_SUMS if gradient == "weights" else 1
     faster = factor * cost.winograd(images, *shape) < cost.im2col(images, *shape)
     return winograd if faster or name == "winograd" else im2col

@@ -16,7 +16,7 @@ from ...backend import array_module, run_tiles, threads
 from ..maps import Band, channels_last, empty_maps, row_tiles, zero_maps
 from ..window import Window
 
-TILE_BYTES = 2 << 20  # of results
+TILE_BYTES = 2 << 20  # of what is read
 
 
 def applies(window, w_shape):
@@ -46,7 +46,7 @@ def forward(x, w, window, bias=None, then=None):
         if then is not None:
             then(lines)
 
-    run_tiles(x, tile, _tiles(y))
+    run_tiles(x, tile, _tiles(x, window))
     return y
 
 
@@ -73,7 +73,7 @@ def weight_gradient(x, dy, window):
     xp = array_module(x)
     x_last, dy_last = channels_last(x), channels_last(dy)
     width, channels = dy_last.shape[2:]
-    tiles = _tiles(dy)
+    tiles = _tiles(x, window)
     shares = min(threads(), len(tiles))
     sums = xp.zeros((shares, *window.kernel, width * channels), x.dtype)
 
@@ -92,12 +92,11 @@ def weight_gradient(x, dy, window):
 
 def _phases(x, window, rows):
     """Yield (which taps of a row, what they see of x (n, H, W, C) for output rows `rows`: (n, rows, kh, taps, Wo · C))."""
-    band = Band.of(window, rows)
+    band = Band.of(window, rows).read(x)
     (stride_down, stride), (gap_down, gap) = window.stride, window.dilation
     xp, channels = array_module(x), x.shape[3]
     for columns, first, step in _every_tap(window, axis=1):
-        lines = band.every(stride, first * gap % stride).read(x)
-        lines = lines.reshape(*lines.shape[:2], -1)
+        lines = xp.ascontiguousarray(band[:, :, first * gap % stride :: stride]).reshape(*band.shape[:2], -1)
         image, row, value = lines.strides
         seen = xp.lib.stride_tricks.as_strided(
             lines[:, :, first * gap // stride * channels :],
@@ -136,7 +135,8 @@ def _every_tap(window, axis):
         yield slice(first, None, step), first, step
 
 
-def _tiles(maps):
-    """The tiles of the output maps (N, C, Ho, Wo), of about TILE_BYTES."""
-    n, channels, height, width = maps.shape
-    return row_tiles(n, height, channels * width * maps.itemsize, TILE_BYTES, threads())
+def _tiles(x, window):
+    """The tiles of the output maps that see about TILE_BYTES of x (N, C, H, W)."""
+    n, channels, _, width = x.shape
+    row_bytes = window.stride[0] * width * channels * x.itemsize
+    return row_tiles(n, window.output_size[0], row_bytes, TILE_BYTES, threads())
