@@ -67,22 +67,35 @@ class _OneBlasThread:
     def __enter__(self):
         with self._lock:
             if self._users == 0:
-                self._before = [(library, library.num_threads) for library in _blas()]
-                for library in _blas():
-                    library.set_num_threads(1)
+                self._before = [library.num_threads for library in _blas()]
+                _set_blas_threads([1] * len(_blas()))
             self._users += 1
 
     def __exit__(self, *_):
         with self._lock:
             self._users -= 1
             if self._users == 0:
-                for library, count in self._before:
-                    library.set_num_threads(count)
+                _set_blas_threads(self._before)
 
 
 @cache
 def _blas():
     return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+def _set_blas_threads(counts):
+    """Set the number of threads of each BLAS library.
+
+    threadpoolctl (from 3.7 on) heeds only the Python thread that set OpenBLAS's number first, until that thread's claim
+    is cleared. Here the last user restores the number, whichever thread that is, and nobody keeps a claim.
+    """
+    for library, count in zip(_blas(), counts, strict=True):
+        clear = getattr(library, "clear_controlling_thread", None)
+        if clear:
+            clear(force=True)
+        library.set_num_threads(count)
+        if clear:
+            clear(force=True)
 
 
 _one_blas_thread = _OneBlasThread()
@@ -100,7 +113,8 @@ def run_tiles(task, tiles):
             task(*tile)
         return
     with _one_blas_thread:
-        helpers = min(threads(), len(tiles)) - 1
+        count = threads()
+        helpers = min(count, len(tiles)) - 1
         if helpers <= 0:  # a single tile may cut its own products into tiles
             for tile in tiles:
                 task(*tile)
@@ -120,7 +134,7 @@ def run_tiles(task, tiles):
                 _here.inside = False
 
         # each in a copy of the caller's context, so that its numpy.errstate holds in the helpers too
-        jobs = [_pool(threads() - 1).submit(contextvars.copy_context().run, work) for _ in range(helpers)]
+        jobs = [_pool(count - 1).submit(contextvars.copy_context().run, work) for _ in range(helpers)]
         try:
             work()
         finally:

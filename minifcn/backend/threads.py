@@ -15,10 +15,11 @@ def threads():
     may run on, of which a container may grant fewer than there are. Raises ValueError for a variable that is no such number.
     """
     global _chosen
-    if _chosen is None:
+    count = _chosen
+    if count is None:
         asked = os.environ.get(VARIABLE, "").strip()
-        _chosen = _checked(VARIABLE, asked) if asked else _granted()
-    return _chosen
+        count = _chosen = _checked(VARIABLE, asked) if asked else _granted()
+    return count
 
 
 def set_threads(count=None):
@@ -54,7 +55,7 @@ def container_limits(cgroups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup
     limits = []
     try:
         path = next(line.split(":", 2)[2] for line in own.read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
+    except (OSError, UnicodeDecodeError, StopIteration):
         path = "/"
     group = cgroups / path.lstrip("/")
     for place in [group, *group.parents]:
