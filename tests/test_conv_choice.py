@@ -1,0 +1,205 @@
+"""Which algorithm a convolution gets: by its shape, by what it would cost, or because somebody asked."""
+
+import contextvars
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from minifcn import backend, ops
+from minifcn.ops import conv_algorithms
+from minifcn.ops.conv_algorithms import cost, depthwise, gemm, im2col, naive, winograd
+from minifcn.ops.window import window
+
+MODULES = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwise, "winograd": winograd}
+
+# x (N, C, H, W), output channels, kernel, settings; the module that is chosen forward and back
+BY_KIND = {
+    "1x1": ((1, 64, 40, 40), 32, (1, 1), {}, gemm),
+    "1x1 of one pixel": ((1, 4096, 1, 1), 4096, (1, 1), {}, gemm),
+    "1x1 strided": ((1, 64, 40, 40), 32, (1, 1), {"stride": 2}, im2col),
+    "1x1 padded": ((1, 64, 40, 40), 32, (1, 1), {"pad": 1}, im2col),
+    "1x1 padded on one side": ((1, 64, 40, 40), 32, (1, 1), {"pad": ((0, 1), (0, 0))}, im2col),
+    "1x1 groups": ((1, 64, 40, 40), 32, (1, 1), {"groups": 2}, im2col),
+    "1x1 dilated": ((1, 64, 40, 40), 32, (1, 1), {"dilation": 2}, gemm),  # a single tap has no distance to another
+    "depthwise": ((1, 64, 40, 40), 64, (3, 3), {"groups": 64, "pad": 1}, depthwise),
+    "depthwise strided": ((1, 64, 40, 40), 64, (3, 3), {"groups": 64, "stride": 2}, depthwise),
+    "depthwise 5x5": ((1, 64, 40, 40), 64, (5, 5), {"groups": 64, "pad": 2}, depthwise),
+    "depthwise 1x1": ((1, 64, 40, 40), 64, (1, 1), {"groups": 64}, depthwise),
+    "depthwise with a multiplier": ((1, 64, 40, 40), 128, (3, 3), {"groups": 64}, im2col),
+    "groups": ((1, 256, 125, 125), 256, (3, 3), {"groups": 2, "pad": 1}, im2col),
+    "3x3 strided": ((1, 256, 125, 125), 256, (3, 3), {"stride": 2, "pad": 1}, im2col),
+    "3x3 dilated": ((1, 256, 125, 125), 256, (3, 3), {"dilation": 2, "pad": 2}, im2col),
+    "5x5": ((1, 256, 125, 125), 256, (5, 5), {"pad": 2}, im2col),
+    "7x7": ((1, 512, 16, 16), 4096, (7, 7), {}, im2col),
+    "1x3": ((1, 256, 125, 125), 256, (1, 3), {"pad": (0, 1)}, im2col),
+    "conv3_2 of VGG16, 500x500": ((1, 256, 125, 125), 256, (3, 3), {"pad": 1}, winograd),
+    "conv3_2 of VGG16, 500x500 padded by 100": ((1, 256, 175, 175), 256, (3, 3), {"pad": 1}, winograd),
+}
+PLAIN = {  # x, w and settings of a convolution that several algorithms serve -> what "auto" takes
+    "3x3": ((1, 3, 6, 5), (4, 3, 3, 3), {}, im2col),
+    "1x1": ((1, 3, 6, 5), (4, 3, 1, 1), {}, gemm),
+    "depthwise": ((1, 3, 6, 5), (3, 1, 3, 3), {"groups": 3}, depthwise),
+}
+
+
+def chosen(shape, outputs, kernel=(3, 3), *, back=False, **settings):
+    """The module for such a convolution; back: for its input gradient."""
+    settings = {"stride": 1, "pad": 0, "dilation": 1, "groups": 1} | settings
+    where = window("conv2d", kernel, input_size=shape[2:], **settings)
+    return conv_algorithms.choose(where, (outputs, shape[1] // where.groups, *kernel), shape[0], back)
+
+
+def of_a_3x3(back=False):
+    """The module for a 3×3 convolution that "auto" leaves to im2col, as it is tiny."""
+    return chosen((1, 2, 6, 5), 3, back=back)
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """A list of (algorithm, pass): everything that the algorithms' modules are asked for by `conv_algorithms`."""
+    calls = []
+
+    class Noting:
+        def __init__(self, name, module):
+            self.name, self.module = name, module
+
+        def __getattr__(self, function):
+            if function in ("forward", "input_gradient", "weight_gradient"):
+                calls.append((self.name, function))
+            return getattr(self.module, function)
+
+    for name, module in MODULES.items():
+        monkeypatch.setattr(conv_algorithms, name, Noting(name, module))
+        monkeypatch.setitem(conv_algorithms._ALGORITHMS, name, getattr(conv_algorithms, name))
+    return calls
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("case", BY_KIND)
+def test_the_kind_of_convolution_decides(case, back):
+    shape, outputs, kernel, settings, expected = BY_KIND[case]
+    assert chosen(shape, outputs, kernel, back=back, **settings) is expected
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("size", [(128, 128), (500, 500), (698, 698)])
+@pytest.mark.parametrize("outputs", [12, 64])
+def test_a_3x3_of_the_image_has_too_few_channels_for_winograd(outputs, size, batch):
+    assert chosen((batch, 3, *size), outputs, pad=1) is im2col
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize(("dear", "expected"), [("winograd", im2col), ("im2col", winograd)])
+def test_a_plain_3x3_gets_the_cheaper_way(dear, expected, back, monkeypatch):
+    monkeypatch.setattr(cost, dear, lambda *shape: 1e30)
+    assert of_a_3x3(back) is expected
+    assert chosen((1, 512, 100, 100), 512, back=back) is expected
+
+
+def test_each_pass_is_weighed_with_what_it_reads_and_writes(rng, monkeypatch):
+    weighed = []
+    monkeypatch.setattr(cost, "winograd", lambda *shape: weighed.append(shape) or 1)
+    monkeypatch.setattr(cost, "im2col", lambda *shape: weighed.append(shape) or 0)
+    x, w = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((5, 3, 3, 3))
+    y, kept = ops.conv2d_forward(x, w)
+    ops.conv2d_backward(np.ones_like(y), kept, weights=False)
+    ops.conv2d_backward(np.ones_like(y), kept, inputs=False)
+    there, back = (2, 3, 5, (7, 6)), (2, 5, 3, (9, 8))
+    assert weighed == [there, there, back, back, there, there]
+
+
+@pytest.mark.parametrize("way", [cost.im2col, cost.winograd])
+def test_what_is_larger_costs_more(way):
+    least = way(1, 8, 16, (12, 16))
+    assert 0 < least < min(way(2, 8, 16, (12, 16)), way(1, 16, 16, (12, 16)), way(1, 8, 32, (12, 16)))
+    assert least < min(way(1, 8, 16, (24, 16)), way(1, 8, 16, (12, 32)))
+
+
+def test_tiles_that_are_partly_outside_cost_as_much_as_whole_ones():
+    assert cost.winograd(1, 8, 16, (5, 9)) == cost.winograd(1, 8, 16, (8, 12)) < cost.winograd(1, 8, 16, (9, 12))
+
+
+@pytest.mark.parametrize("case", PLAIN)
+@pytest.mark.parametrize("asked", MODULES)
+def test_what_was_asked_for_runs_where_it_applies(asked, case, ran, rng):
+    x_shape, w_shape, settings, otherwise = PLAIN[case]
+    applies = asked in ("naive", "im2col") or (asked, case) == ("winograd", "3x3")
+    expected = asked if applies else otherwise.__name__.rpartition(".")[2]
+    x, w = rng.standard_normal(x_shape), rng.standard_normal(w_shape)
+    with ops.conv_algorithm(asked):
+        y, kept = ops.conv2d_forward(x, w, **settings)
+        ops.conv2d_backward(y, kept)
+    assert ran == [(expected, name) for name in ("forward", "input_gradient", "weight_gradient")]
+
+
+@pytest.mark.parametrize("asked", ["naive", "im2col", "winograd"])
+def test_what_was_asked_for_runs_in_a_transposed_convolution_too(asked, ran, rng):
+    x, w = rng.standard_normal((1, 3, 6, 5)), rng.standard_normal((3, 4, 3, 3))
+    with ops.conv_algorithm(asked):
+        y, kept = ops.conv_transpose2d_forward(x, w)
+        ops.conv_transpose2d_backward(y, kept)
+    assert ran == [(asked, name) for name in ("input_gradient", "forward", "weight_gradient")]
+
+
+def test_auto_within_another_choice_is_auto():
+    with ops.conv_algorithm("naive"), ops.conv_algorithm("auto"):
+        assert of_a_3x3() is im2col
+
+
+@pytest.mark.parametrize("asked", MODULES)
+def test_the_choice_before_is_restored_after_an_exception(asked):
+    with ops.conv_algorithm("winograd"):
+        with pytest.raises(KeyError), ops.conv_algorithm(asked):
+            raise KeyError
+        assert of_a_3x3() is winograd
+    assert of_a_3x3() is im2col
+
+
+def test_an_unknown_name_is_refused_and_changes_nothing():
+    with ops.conv_algorithm("winograd"):
+        with pytest.raises(ValueError, match="conv_algorithm: expected auto, .*winograd.*; got 'fft'"):
+            ops.conv_algorithm("fft").__enter__()
+        assert of_a_3x3() is winograd
+
+
+def test_a_choice_holds_in_its_own_thread_only():
+    both = threading.Barrier(2, timeout=20)
+
+    def choose_in_a_thread(name):
+        before = of_a_3x3()
+        with ops.conv_algorithm(name):
+            both.wait()  # now both have chosen
+            within = of_a_3x3()
+            both.wait()
+        return before, within, of_a_3x3()
+
+    with ops.conv_algorithm("im2col"), ThreadPoolExecutor(2) as pool:
+        found = [job.result() for job in [pool.submit(choose_in_a_thread, name) for name in ("naive", "winograd")]]
+    assert found == [(im2col, naive, im2col), (im2col, winograd, im2col)]
+
+
+def test_a_choice_holds_in_copies_of_its_context():
+    with ops.conv_algorithm("naive"):
+        copy = contextvars.copy_context()
+    assert copy.run(of_a_3x3) is naive
+    assert of_a_3x3() is im2col
+
+
+def test_a_choice_holds_in_the_tiles_of_its_thread():
+    both, found = threading.Barrier(2, timeout=20), {}
+
+    def tile(number):
+        both.wait()  # each thread has one of the two
+        found[number] = threading.get_ident(), of_a_3x3()
+
+    backend.set_threads(2)
+    try:
+        with ops.conv_algorithm("naive"):
+            backend.run_tiles(np.zeros(1), tile, [(0,), (1,)])
+    finally:
+        backend.set_threads(None)
+    (one, first), (other, second) = found.values()
+    assert one != other
+    assert first is second is naive

@@ -1,0 +1,686 @@
+"""How many threads there are, how tiles are spread over them, and what they leave as it was."""
+
+import gc
+import importlib
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import minifcn
+from minifcn import backend
+from minifcn.backend import numpy_kernels
+
+counting = importlib.import_module("minifcn.backend.threads")  # `backend.threads` is the function of that name
+PATIENCE = 10  # seconds that a thread waits for another before the test fails
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    backend.set_threads(None)
+    yield
+    backend.set_threads(None)
+
+
+# How many threads
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """machine(cpus, limits): a machine that grants this process so many processors, in a container with such limits."""
+
+    def grant(cpus, limits=()):
+        monkeypatch.delenv("MINIFCN_THREADS", raising=False)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cpus)), raising=False)
+        monkeypatch.setattr(counting, "container_limits", lambda: list(limits))
+        backend.set_threads(None)
+
+    return grant
+
+
+@pytest.mark.parametrize(
+    ("cpus", "limits", "expected"),
+    [(1, [], 1), (5, [], 5), (5, [8], 5), (5, [3], 3), (5, [4, 2, 3], 2), (5, [0], 1)],
+)
+def test_the_machine_grants_what_both_affinity_and_container_allow(cpus, limits, expected, machine):
+    machine(cpus, limits)
+    assert backend.threads() == expected
+
+
+@pytest.mark.parametrize(("count", "expected"), [(7, 7), (None, 1)])
+def test_where_there_is_no_affinity_all_processors_count(count, expected, machine, monkeypatch):
+    machine(3)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: count)
+    assert backend.threads() == expected
+
+
+def test_what_was_set_goes_before_the_variable_and_the_variable_before_the_machine(machine, monkeypatch):
+    machine(5, [3])
+    assert backend.threads() == 3
+    monkeypatch.setenv("MINIFCN_THREADS", "7")
+    assert backend.threads() == 3  # looked up once
+    backend.set_threads(None)
+    assert backend.threads() == 7
+    backend.set_threads(2)
+    assert backend.threads() == 2
+    backend.set_threads()
+    assert backend.threads() == 7
+    monkeypatch.delenv("MINIFCN_THREADS")
+    backend.set_threads()
+    assert backend.threads() == 3
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\t"])
+def test_a_blank_variable_is_none(blank, machine, monkeypatch):
+    machine(5)
+    monkeypatch.setenv("MINIFCN_THREADS", blank)
+    assert backend.threads() == 5
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1", 1), (" 4 ", 4), ("64", 64)])
+def test_the_variable_may_ask_for_more_than_there_are(text, expected, machine, monkeypatch):
+    machine(2)
+    monkeypatch.setenv("MINIFCN_THREADS", text)
+    assert backend.threads() == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", "2 threads", "1e1", "\u221e", "auto"])
+def test_a_variable_that_is_no_number_of_threads_is_refused_in_one_line(text, machine, monkeypatch):
+    machine(2)
+    monkeypatch.setenv("MINIFCN_THREADS", text)
+    for _ in range(2):  # the second time no less
+        with pytest.raises(ValueError) as caught:
+            backend.threads()
+        expected = f"MINIFCN_THREADS: expected a whole number of threads of at least 1, got {text!r}"
+        assert str(caught.value) == expected
+    backend.set_threads(3)  # who does not need the variable is not bothered by it
+    assert backend.threads() == 3
+
+
+@pytest.mark.parametrize("count", [0, -2, 1.5, "two", "", True, [2]])
+def test_setting_what_is_no_number_of_threads_is_refused_and_changes_nothing(count):
+    backend.set_threads(3)
+    with pytest.raises(ValueError, match="^set_threads: expected a whole number of threads of at least 1, got "):
+        backend.set_threads(count)
+    assert backend.threads() == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to processors here")
+def test_a_process_bound_to_one_processor_has_one_thread():
+    script = (
+        "import os; from minifcn import backend; one = min(os.sched_getaffinity(0)); first = backend.threads(); "
+        "os.sched_setaffinity(0, {one}); backend.set_threads(); print(first, backend.threads())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(minifcn.__file__).parents[1]), "MINIFCN_THREADS": ""}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+    first, bound = done.stdout.split()
+    assert bound == "1", done.stderr
+    assert int(first) == min([len(os.sched_getaffinity(0)), *counting.container_limits()])
+
+
+def control_groups(folder, own, **files):
+    """What `container_limits` finds in a made-up /sys/fs/cgroup; files: path with __ for / -> text."""
+    root = folder / "cgroup"
+    root.mkdir()
+    for name, text in files.items():
+        path = root / name.replace("__", "/").replace("cpu_max", "cpu.max").replace("cpu_cfs", "cpu.cfs")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if own is not None:
+        (folder / "own").write_bytes(own if isinstance(own, bytes) else own.encode())
+    return sorted(counting.container_limits(root, folder / "own"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("200000 100000\n", [2]),
+        ("150000 100000\n", [2]),  # a part of a processor is one more thread
+        ("100001 100000\n", [2]),
+        ("10000 100000\n", [1]),
+        ("300000 50000\n", [6]),
+        ("max 100000\n", []),
+        *((text, []) for text in ("", "\n", "max", "100000", "1 2 3", "two 100000", "1.5 2", "100000 0", "0 100000")),
+        *((text, []) for text in ("-1 100000", b"\xff\xfe\x00", "\0 \0", "100000 max")),
+    ],
+)
+def test_a_limit_of_version_2_is_read_and_garbage_is_none(text, expected, tmp_path):
+    assert control_groups(tmp_path, "0::/\n", cpu_max=text) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "expected"),
+    [
+        ("250000\n", "100000\n", [3]),
+        ("100000\n", "100000\n", [1]),
+        ("-1\n", "100000\n", []),
+        ("0\n", "100000\n", []),
+        ("100000\n", "0\n", []),
+        ("", "", []),
+        ("lots\n", "100000\n", []),
+        ("100000\n", None, []),
+        (None, "100000\n", []),
+    ],
+)
+def test_a_limit_of_version_1_is_read_and_garbage_is_none(quota, period, expected, tmp_path):
+    files = {"cpu__cpu_cfs_quota_us": quota, "cpu__cpu_cfs_period_us": period}
+    files = {name: text for name, text in files.items() if text is not None}
+    assert control_groups(tmp_path, "4:cpu,cpuacct:/\n1:name=systemd:/\n", **files) == expected
+
+
+def test_every_group_around_a_process_counts_and_no_other(tmp_path, machine, monkeypatch):
+    files = {
+        "cpu_max": "max 100000",
+        "a__cpu_max": "250000 100000",
+        "a__b__cpu_max": "max 100000",
+        "a__b__c__cpu_max": "600000 100000",
+        "a__b__c__d__cpu_max": "100000 100000",  # inside this process's group
+        "a__x__cpu_max": "100000 100000",  # beside it
+    }
+    (tmp_path / "cpu.max").write_text("100000 100000")  # above the root
+    limits = control_groups(tmp_path, "1:name=systemd:/a/x\n0::/a/b/c\n", **files)
+    assert limits == [3, 6]
+    machine(8, limits)
+    assert backend.threads() == 3
+
+
+def test_limits_of_both_versions_count(tmp_path):
+    files = {"cpu_max": "400000 100000", "cpu__cpu_cfs_quota_us": "200000", "cpu__cpu_cfs_period_us": "100000"}
+    assert control_groups(tmp_path, "0::/\n", **files) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "own", [None, "", "garbage\n", "4:cpu:/a\n", "0:\n\n", "0::/no/such/group\n", "0::/../..\n", b"\xff\xfe\n"]
+)
+def test_without_a_group_of_its_own_the_root_counts(own, tmp_path):
+    assert control_groups(tmp_path, own, cpu_max="200000 100000") == [2]
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path):
+    assert counting.container_limits(tmp_path / "nowhere", tmp_path / "nothing") == []
+
+
+# Tiles
+
+
+def run(task, tiles):
+    backend.run_tiles(np.zeros(1), task, tiles)
+
+
+def within_patience(function):
+    """Its result, from a thread of its own; fails if it does not come."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), "still waiting"
+    return results[0]
+
+
+class Guest:
+    """A thread that is inside tiles of its own from `begin` to `end`."""
+
+    def __init__(self):
+        self.inside, self.leave = threading.Event(), threading.Event()
+
+    def begin(self, tiles=1):
+        together = threading.Barrier(tiles, action=self.inside.set, timeout=PATIENCE)
+
+        def stay():
+            together.wait()
+            self.leave.wait(2 * PATIENCE)
+
+        self.thread = threading.Thread(target=run, args=(stay, [()] * tiles), daemon=True)
+        self.thread.start()
+        assert self.inside.wait(PATIENCE)
+
+    def end(self):
+        self.leave.set()
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def guests():
+    """Two threads that may be inside a tile; both have left when the test ends."""
+    both = Guest(), Guest()
+    yield both
+    for guest in both:
+        guest.leave.set()
+        if guest.inside.is_set():
+            guest.thread.join(PATIENCE)
+
+
+def times_run(count):
+    """How often each of so many tiles runs."""
+    done = np.zeros(count, int)
+
+    def task(number, step):
+        done[number] += step
+
+    run(task, [(number, 1) for number in range(count)])
+    return done.tolist()
+
+
+def threads_that_meet(count):
+    """The threads of so many tiles, which wait for each other."""
+    together, where = threading.Barrier(count, timeout=PATIENCE), set()
+
+    def task(_):
+        together.wait()
+        where.add(threading.current_thread())
+
+    run(task, [(number,) for number in range(count)])
+    return where
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 200])
+def test_every_tile_runs_exactly_once(count, threads):
+    backend.set_threads(threads)
+    assert times_run(count) == [1] * count
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_tiles_run_side_by_side_in_the_caller_and_the_helpers(threads):
+    backend.set_threads(threads)
+    where = threads_that_meet(threads)
+    assert len(where) == threads
+    assert threading.current_thread() in where
+
+
+@pytest.mark.parametrize("tiles", [1, 5])
+def test_one_thread_is_the_callers(tiles):
+    backend.set_threads(1)
+    where = set()
+    run(lambda _: where.add(threading.current_thread()), [(number,) for number in range(tiles)])
+    assert where == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("in_caller", [True, False])
+def test_an_error_in_any_thread_is_raised_and_the_next_tiles_run_as_ever(in_caller):
+    backend.set_threads(2)
+    both, caller = threading.Barrier(2, timeout=PATIENCE), threading.current_thread()
+
+    def task(_):
+        both.wait()
+        if (threading.current_thread() is caller) == in_caller:
+            raise KeyError("from a tile")
+
+    for _ in range(3):
+        with pytest.raises(KeyError, match="from a tile"):
+            run(task, [(0,), (1,)])
+        assert times_run(200) == [1] * 200
+        assert len(threads_that_meet(2)) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_after_an_error_no_further_tile_begins(threads):
+    backend.set_threads(threads)
+    begun, at_work = [], threading.Event()
+
+    def task(number):
+        begun.append(number)
+        if number == 0:
+            assert threads == 1 or at_work.wait(PATIENCE)  # until the helper is there
+            raise KeyError
+        at_work.set()
+        time.sleep(0.001)
+
+    with pytest.raises(KeyError):
+        run(task, [(number,) for number in range(1000)])
+    assert len(begun) < 500
+
+
+def test_errors_in_every_thread_raise_one_of_them():
+    backend.set_threads(3)
+    together = threading.Barrier(3, timeout=PATIENCE)
+
+    def task(number):
+        together.wait()
+        raise KeyError(number)
+
+    with pytest.raises(KeyError) as caught:
+        run(task, [(0,), (1,), (2,)])
+    assert caught.value.args[0] in (0, 1, 2)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 6])  # six: some have nothing to do meanwhile
+def test_tiles_of_a_tile_run_in_its_thread(threads):
+    backend.set_threads(threads)
+    done, same = np.zeros((4, 10, 2), int), []
+
+    def outer(i):
+        here = threading.current_thread()
+
+        def inner(j):
+            same.append(threading.current_thread() is here)
+            time.sleep(0.001)
+            run(lambda k: np.add.at(done, (i, j, k), 1), [(0,), (1,)])
+
+        run(inner, [(j,) for j in range(10)])
+
+    within_patience(lambda: run(outer, [(i,) for i in range(4)]))
+    assert (done == 1).all()
+    assert all(same)
+
+
+def test_the_only_tile_may_spread_its_own():
+    backend.set_threads(2)
+    met = []
+    within_patience(lambda: run(lambda count: met.extend(threads_that_meet(count)), [(2,)]))
+    assert len(met) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_several_callers_at_once_all_get_their_results(threads):
+    backend.set_threads(threads)
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((6, 90, 80)), rng.standard_normal((6, 80, 70))
+
+    def caller(number):
+        for _ in range(20):
+            out = np.zeros((90, 70))
+
+            def task(rows, number=number, out=out):
+                out[rows] += a[number, rows] @ b[number]
+
+            run(task, [(slice(row, row + 10),) for row in range(0, 90, 10)])
+            np.testing.assert_allclose(out, a[number] @ b[number], atol=1e-12)
+        return number
+
+    def everybody():
+        with ThreadPoolExecutor(6) as pool:
+            return list(pool.map(caller, range(6)))
+
+    assert within_patience(everybody) == list(range(6))
+
+
+def test_a_caller_does_not_wait_for_helpers_that_are_busy_elsewhere(guests):
+    backend.set_threads(2)
+    guests[0].begin(tiles=2)  # one of them in the only helper
+    assert within_patience(lambda: times_run(20)) == [1] * 20
+    guests[0].end()
+
+
+def test_the_number_of_threads_may_change_while_tiles_are_spread(monkeypatch):
+    numbers = cycle([3, 1, 2])
+    monkeypatch.setattr(numpy_kernels, "threads", lambda: next(numbers))
+    for _ in range(3):
+        assert times_run(20) == [1] * 20
+
+
+def test_the_callers_error_state_holds_in_every_tile():
+    backend.set_threads(2)
+    both, seen = threading.Barrier(2, timeout=PATIENCE), []
+
+    def task(_):
+        both.wait()
+        seen.append(np.geterr()["over"])
+
+    for state in ("raise", "ignore", "warn"):
+        with np.errstate(over=state):
+            run(task, [(0,), (1,)])
+    assert seen == ["raise", "raise", "ignore", "ignore", "warn", "warn"]
+
+
+# BLAS
+
+
+def blas():
+    """How many threads each BLAS has."""
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+@pytest.fixture(params=[2, 3])
+def blas_threads(request):
+    """So many threads for BLAS, as a user may have set them."""
+    with threadpool_limits(request.param, user_api="blas"):
+        if not blas() or set(blas()) != {request.param}:
+            pytest.skip("BLAS has no number of threads that could be set")
+        yield request.param
+        after = blas()
+    assert set(after) == {request.param}
+
+
+@pytest.mark.parametrize("tiles", [0, 1, 2, 9])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blas_has_one_thread_within_tiles_and_as_many_as_before_after_them(threads, tiles, blas_threads):
+    backend.set_threads(threads)
+    seen = []
+    run(lambda _: seen.append(set(blas())), [(number,) for number in range(tiles)])
+    assert seen == [{1}] * tiles
+    assert set(blas()) == {blas_threads}
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 9])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blas_is_as_before_after_an_error(threads, tiles, blas_threads):
+    backend.set_threads(threads)
+
+    def task(_):
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        run(task, [(number,) for number in range(tiles)])
+    assert set(blas()) == {blas_threads}
+
+
+def test_blas_is_as_before_after_tiles_of_tiles(blas_threads):
+    backend.set_threads(2)
+    run(lambda i: run(lambda j: None, [(0,), (1,)]), [(number,) for number in range(5)])
+    assert set(blas()) == {blas_threads}
+
+
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_blas_is_as_before_when_the_last_of_overlapping_callers_ends(first_ends_first, guests, blas_threads):
+    for guest in guests:
+        guest.begin()
+        assert set(blas()) == {1}
+    for guest in guests if first_ends_first else reversed(guests):
+        assert set(blas()) == {1}
+        guest.end()
+    assert set(blas()) == {blas_threads}
+
+
+@pytest.mark.parametrize("begins", ["the other first", "this one first"])
+@pytest.mark.parametrize("ends", ["the other first", "this one first"])
+def test_blas_is_as_before_when_this_thread_and_another_overlap(begins, ends, guests, blas_threads):
+    guest, _ = guests
+
+    def ours():
+        if begins == "this one first":
+            guest.begin()
+        if ends == "the other first":
+            guest.end()
+        assert set(blas()) == {1}
+
+    if begins == "the other first":
+        guest.begin()
+    run(ours, [()])
+    if ends == "this one first":
+        assert set(blas()) == {1}
+        guest.end()
+    assert set(blas()) == {blas_threads}
+
+
+def test_other_threads_may_set_the_threads_of_blas_afterwards():
+    run(lambda: None, [()])
+    if not blas():
+        pytest.skip("BLAS has no number of threads that could be set")
+
+    others = max(blas()) + 1
+
+    def elsewhere():
+        with threadpool_limits(others, user_api="blas"):
+            return set(blas())
+
+    assert within_patience(elsewhere) == {others}
+
+
+def test_blas_is_as_before_after_many_callers_some_of_whom_fail(blas_threads):
+    backend.set_threads(2)
+
+    def task(number):
+        if number == 7:
+            raise KeyError
+
+    def caller(some):
+        for i in range(50):
+            try:
+                run(task, [(number,) for number in range(some + i % 5)])
+            except KeyError:
+                assert some + i % 5 > 7
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(caller, range(5)))
+    assert set(blas()) == {blas_threads}
+
+
+# Products
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("worth", "block_bytes"), [(1 << 21, 1 << 20), (1, 1000), (1 << 60, 1000)])
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns"),
+    [(1, 1, 1), (1, 7, 5), (7, 5, 1), (1, 1, 9), (4, 1, 4), (3, 4, 5), (130, 100, 110), (40, 300, 200), (401, 20, 37)]
+    + [(37, 20, 401), (2, 50, 900), (900, 50, 2)],
+)
+def test_a_product_cut_into_pieces_is_the_product(
+    rows, depth, columns, worth, block_bytes, threads, device, monkeypatch
+):
+    monkeypatch.setattr(backend, "WORTH_A_THREAD", worth)
+    monkeypatch.setattr(backend, "BLOCK_BYTES", block_bytes)
+    backend.set_threads(threads)
+    rng = np.random.default_rng(0)
+    a, b, bias = rng.standard_normal((rows, depth)), rng.standard_normal((depth, columns)), rng.standard_normal(columns)
+    on_device = device.put(a), device.put(b)
+    np.testing.assert_allclose(device.get(backend.matmul(*on_device)), a @ b, atol=1e-11)
+    result = backend.matmul(*on_device, bias=device.put(bias))
+    np.testing.assert_allclose(device.get(result), a @ b + bias, atol=1e-11)
+    frame = device.put(np.full((rows + 2, columns + 3), 7.0), writable=True)
+    out = frame[1:-1, 2:-1]
+    assert backend.matmul(*on_device, out, device.put(bias)) is out
+    expected = np.pad(a @ b + bias, ((1, 1), (2, 1)), constant_values=7)
+    np.testing.assert_allclose(device.get(frame), expected, atol=1e-11)
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(0, 3, 4), (3, 4, 0), (0, 0, 0), (3, 0, 4), (0, 5, 1)])
+def test_a_product_of_nothing_is_empty_or_the_bias(rows, depth, columns):
+    a, b, bias = np.ones((rows, depth)), np.ones((depth, columns)), np.arange(columns) + 1.0
+    result = backend.matmul(a, b, bias=bias)
+    assert result.shape == (rows, columns)
+    np.testing.assert_array_equal(result, a @ b + bias)
+
+
+@pytest.mark.parametrize("transposed", [(False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_product_of_views_keeps_its_dtype(dtype, transposed, rng):
+    a, b = rng.standard_normal((210, 180)).astype(dtype), rng.standard_normal((180, 150)).astype(dtype)
+    views = (np.ascontiguousarray(m.T).T if turn else m for m, turn in zip((a, b), transposed, strict=True))
+    result = backend.matmul(*views)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, a.astype(float) @ b.astype(float), atol=1e-3 if dtype == np.float32 else 1e-11)
+
+
+# What is kept
+
+
+class Made:
+    """Something made of an array: a copy, and how often that was done."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, array):
+        self.count += 1
+        return 2 * array
+
+
+@pytest.mark.parametrize("shape", [(1,), (5, 4), (700, 1000)])
+def test_what_is_kept_is_the_same_object_until_a_single_value_changes(shape, rng):
+    array, make = rng.standard_normal(shape, np.float32), Made()
+    made = backend.kept(array, make)
+    assert all(backend.kept(array, make) is made for _ in range(3))
+    assert make.count == 1
+    for number, place in enumerate({0, array.size // 2, array.size - 1}, start=2):
+        array.reshape(-1)[place] += 1
+        made = backend.kept(array, make)
+        assert backend.kept(array, make) is made
+        assert make.count == number
+        np.testing.assert_array_equal(made, 2 * array)
+
+
+def test_what_is_kept_of_a_view_follows_the_array_it_looks_at(rng):
+    array, make = rng.standard_normal((6, 8)), Made()
+    view = array[::2].T
+    made = backend.kept(view, make)
+    assert backend.kept(view, make) is made
+    array[1] += 1  # not seen
+    assert backend.kept(view, make) is made
+    array[2, 3] += 1
+    np.testing.assert_array_equal(backend.kept(view, make), 2 * view)
+
+
+def test_each_array_and_each_way_of_making_is_kept_by_itself(rng):
+    one, other = rng.standard_normal((2, 5))
+    double, triple = Made(), lambda array: 3 * array
+    kept = [backend.kept(array, make) for make in (double, triple) for array in (one, other)]
+    expected = [2 * one, 2 * other, 3 * one, 3 * other]
+    for made, values in zip(kept, expected, strict=True):
+        np.testing.assert_array_equal(made, values)
+    assert all(
+        a is b for a, b in zip(kept, [backend.kept(x, m) for m in (double, triple) for x in (one, other)], strict=True)
+    )
+
+
+def test_what_is_kept_goes_when_the_array_does(rng):
+    gc.collect()
+    before = len(numpy_kernels._kept)
+    array = rng.standard_normal(9)
+    made = weakref.ref(backend.kept(array, Made()))
+    assert made() is not None
+    assert len(numpy_kernels._kept) == before + 1
+    array[0] += 1
+    del array
+    gc.collect()
+    assert made() is None
+    assert len(numpy_kernels._kept) == before
+
+
+def test_an_array_in_the_place_of_one_that_is_gone_is_another(rng):
+    make = Made()
+    for number in range(50):  # each soon has the memory of the one before
+        array = np.full(9, 5.0)
+        np.testing.assert_array_equal(backend.kept(array, make), np.full(9, 10.0))
+        assert make.count == number + 1
+        del array
+
+
+def test_what_is_kept_may_be_asked_for_by_several_threads(rng):
+    arrays, make = list(rng.standard_normal((4, 1000))), Made()
+
+    def ask(number):
+        array = arrays[number % 4]
+        return all((backend.kept(array, make) == 2 * array).all() for _ in range(100))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(16)))
+
+
+def test_other_devices_make_anew(device, rng):
+    array, make = device.put(rng.standard_normal(4)), Made()
+    for _ in range(2):
+        np.testing.assert_array_equal(device.get(backend.kept(array, make)), 2 * device.get(array))
+    assert make.count == (1 if device.name == "numpy" else 2)
