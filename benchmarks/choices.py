@@ -46,8 +46,8 @@ def convolutions(work):
     """{(shape of x, shape of w, Window): names of the layers}, from one forward of a network."""
     network, found = in_minifcn.build(work), {}
 
-    def noting(layer, x, train):
-        y, cache = type(layer).run(layer, x, train)
+    def noting(layer, x, train, **followers):
+        y, cache = type(layer).run(layer, x, train, **followers)
         found.setdefault((x.shape, layer.weight.value.shape, cache[-1]), []).append(layer.name)
         return y, cache
 
@@ -78,11 +78,13 @@ def passes(x_shape, w_shape, window):
 
     x, dy = drawn(*x_shape), drawn(x_shape[0], w_shape[0], *window.output_size)
     w = rng.standard_normal(w_shape, np.float32)
-    there, back = (conv_algorithms.choose(window, w_shape, len(x), back) for back in (False, True))
-    found = {"forward": (there, lambda module: module.forward(x, w, window))}
+    forward, of_inputs, of_weights = (
+        conv_algorithms.choose(window, w_shape, len(x), gradient) for gradient in (None, "inputs", "weights")
+    )
+    found = {"forward": (forward, lambda module: module.forward(x, w, window))}
     if x_shape[1] > 3:
-        found["input gradient"] = back, lambda module: module.input_gradient(dy, w, window)
-    return found | {"weight gradient": (there, lambda module: module.weight_gradient(x, dy, window))}
+        found["input gradient"] = of_inputs, lambda module: module.input_gradient(dy, w, window)
+    return found | {"weight gradient": (of_weights, lambda module: module.weight_gradient(x, dy, window))}
 
 
 def measure(run, modules, rounds):

@@ -37,6 +37,7 @@ BY_KIND = {
     "conv3_2 of VGG16, 500x500": ((1, 256, 125, 125), 256, (3, 3), {"pad": 1}, winograd),
     "conv3_2 of VGG16, 500x500 padded by 100": ((1, 256, 175, 175), 256, (3, 3), {"pad": 1}, winograd),
 }
+PASSES = [None, "inputs", "weights"]
 PLAIN = {  # x, w and settings of a convolution that several algorithms serve -> what "auto" takes
     "3x3": ((1, 3, 6, 5), (4, 3, 3, 3), {}, im2col),
     "1x1": ((1, 3, 6, 5), (4, 3, 1, 1), {}, gemm),
@@ -44,16 +45,16 @@ PLAIN = {  # x, w and settings of a convolution that several algorithms serve ->
 }
 
 
-def chosen(shape, outputs, kernel=(3, 3), *, back=False, **settings):
-    """The module for such a convolution; back: for its input gradient."""
+def chosen(shape, outputs, kernel=(3, 3), *, gradient=None, **settings):
+    """The module for such a convolution; gradient: "inputs" or "weights", for a pass back."""
     settings = {"stride": 1, "pad": 0, "dilation": 1, "groups": 1} | settings
     where = window("conv2d", kernel, input_size=shape[2:], **settings)
-    return conv_algorithms.choose(where, (outputs, shape[1] // where.groups, *kernel), shape[0], back)
+    return conv_algorithms.choose(where, (outputs, shape[1] // where.groups, *kernel), shape[0], gradient)
 
 
-def of_a_3x3(back=False):
+def of_a_3x3(gradient=None):
     """The module for a 3×3 convolution that "auto" leaves to im2col, as it is tiny."""
-    return chosen((1, 2, 6, 5), 3, back=back)
+    return chosen((1, 2, 6, 5), 3, gradient=gradient)
 
 
 @pytest.fixture
@@ -76,11 +77,11 @@ def ran(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("gradient", PASSES)
 @pytest.mark.parametrize("case", BY_KIND)
-def test_the_kind_of_convolution_decides(case, back):
+def test_the_kind_of_convolution_decides(case, gradient):
     shape, outputs, kernel, settings, expected = BY_KIND[case]
-    assert chosen(shape, outputs, kernel, back=back, **settings) is expected
+    assert chosen(shape, outputs, kernel, gradient=gradient, **settings) is expected
 
 
 @pytest.mark.parametrize("batch", [1, 8])
@@ -90,12 +91,12 @@ def test_a_3x3_of_the_image_has_too_few_channels_for_winograd(outputs, size, bat
     assert chosen((batch, 3, *size), outputs, pad=1) is im2col
 
 
-@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("gradient", PASSES)
 @pytest.mark.parametrize(("dear", "expected"), [("winograd", im2col), ("im2col", winograd)])
-def test_a_plain_3x3_gets_the_cheaper_way(dear, expected, back, monkeypatch):
+def test_a_plain_3x3_gets_the_cheaper_way(dear, expected, gradient, monkeypatch):
     monkeypatch.setattr(cost, dear, lambda *shape: 1e30)
-    assert of_a_3x3(back) is expected
-    assert chosen((1, 512, 100, 100), 512, back=back) is expected
+    assert of_a_3x3(gradient) is expected
+    assert chosen((1, 512, 100, 100), 512, gradient=gradient) is expected
 
 
 def test_each_pass_is_weighed_with_what_it_reads_and_writes(rng, monkeypatch):
@@ -108,6 +109,12 @@ def test_each_pass_is_weighed_with_what_it_reads_and_writes(rng, monkeypatch):
     ops.conv2d_backward(np.ones_like(y), kept, inputs=False)
     there, back = (2, 3, 5, (7, 6)), (2, 5, 3, (9, 8))
     assert weighed == [there, there, back, back, there, there]
+
+
+def test_a_weight_gradient_has_to_be_cheaper_by_more(monkeypatch):
+    monkeypatch.setattr(cost, "im2col", lambda *shape: cost.TILE_SUMS)
+    monkeypatch.setattr(cost, "winograd", lambda *shape: 1)
+    assert of_a_3x3() is of_a_3x3("inputs") is winograd and of_a_3x3("weights") is im2col
 
 
 @pytest.mark.parametrize("way", [cost.im2col, cost.winograd])

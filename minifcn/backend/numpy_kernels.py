@@ -86,7 +86,7 @@ def _blas():
 def _set_blas_threads(counts):
     """Set the number of threads of each BLAS library.
 
-    threadpoolctl (from 3.7 on) heeds only the Python thread that set OpenBLAS's number first, until that thread's claim
+    threadpoolctl heeds only the Python thread that set OpenBLAS's number first, until that thread's claim
     is cleared. Here the last user restores the number, whichever thread that is, and nobody keeps a claim.
     """
     for library, count in zip(_blas(), counts, strict=True):
