@@ -5,7 +5,7 @@ from . import conv_algorithms as algorithms
 from .maps import channel_sums
 from .window import require_nchw, require_same_dtype, require_shape, window
 
-A_PASS_EACH = 1 << 27  # products of the definition
+A_PASS_EACH = range(1 << 22, 1 << 27)  # products of the definition
 
 
 def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, then=None):
@@ -50,7 +50,7 @@ def conv2d_backward(dy, cache, *, inputs=True, weights=True):
         dw = algorithms.weight_gradient(x, dy, geometry)
 
     passes = [(input_pass,)] * inputs + [(weight_pass,)] * weights
-    if len(passes) == threads() == 2 and dy.size * w[0].size < A_PASS_EACH:
+    if len(passes) == threads() == 2 and dy.size * w[0].size in A_PASS_EACH:
         # Two threads that share a small pass spend much of it on waiting for each other; a pass each, they do not.
         run_tiles(dy, lambda run: run(), passes)
     else:

@@ -7,7 +7,7 @@ Any other order is read as well, only more slowly.
 
 from ..backend import array_module, cut
 
-WORTH_A_THREAD = 1 << 19  # bytes: less than this is done sooner than a second thread is awake
+BYTES_WORTH_A_THREAD = 1 << 19  # bytes: less than this is done sooner than a second thread is awake
 
 
 def channels_last(maps):
@@ -116,7 +116,7 @@ def row_tiles(n, height, row_bytes, bound, least):
 
     row_bytes: what one row needs. There are at least `least` tiles, if there are rows enough and bytes worth it.
     """
-    if n * height * row_bytes < WORTH_A_THREAD:
+    if n * height * row_bytes < BYTES_WORTH_A_THREAD:
         least = 1
     if height * row_bytes <= bound and n >= least:
         count = max(least, -(-n * height * row_bytes // bound))

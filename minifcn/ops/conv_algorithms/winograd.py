@@ -26,7 +26,7 @@ from functools import cache
 import numpy as np
 
 from ...backend import array_module, cut, kept, run_tiles, threads, to_device_of
-from ..maps import WORTH_A_THREAD, Band, channels_last, empty_maps
+from ..maps import BYTES_WORTH_A_THREAD, Band, channels_last, empty_maps
 
 RESULTS, VALUES = 4, 6  # a side of a tile of y, and of what it sees of x
 POINTS = VALUES**2
@@ -134,7 +134,7 @@ def _kernels_at_points(w):
         taps = w[part].transpose(2, 3, 0, 1).reshape(9, -1)
         xp.matmul(_both_sides(w, "G"), taps, out=kernels[:, part].reshape(POINTS, -1))
 
-    count = threads() if w.nbytes > WORTH_A_THREAD else 1
+    count = threads() if w.nbytes > BYTES_WORTH_A_THREAD else 1
     run_tiles(w, some, [(part,) for part in cut(k, -(-w.nbytes // TILE_BYTES) * count)])
     return kernels
 
