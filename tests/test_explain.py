@@ -123,12 +123,15 @@ NETWORKS = {
 
 
 def recorded(network, image, train, monkeypatch):
-    """(name, kind, shape of the output) of every layer that a forward runs through, in order."""
+    """(name, kind, shape of the output) of every layer that a forward runs through, in order.
+
+    followers: layers that another one takes along.
+    """
     found, forward = [], layers.Leaf.forward
 
-    def recording(layer, x, train=False):
-        y = forward(layer, x, train)
-        found.append((layer.name, type(layer).__name__, y.shape))
+    def recording(layer, x, train=False, **followers):
+        y = forward(layer, x, train, **followers)
+        found.extend((one.name, type(one).__name__, y.shape) for one in (layer, *followers.values()))
         return y
 
     with monkeypatch.context() as patched:

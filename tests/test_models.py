@@ -100,8 +100,8 @@ def test_alexnets_map_sizes_at_500():
 def test_map_sizes_at_500(variant, expected, monkeypatch):
     sizes, forward = {}, layers.Leaf.forward
 
-    def recorded(layer, x, train=False):
-        y = forward(layer, x, train)
+    def recorded(layer, x, train=False, **options):
+        y = forward(layer, x, train, **options)
         sizes[layer.name] = y.shape[2:]
         return y
 
