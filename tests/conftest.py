@@ -7,6 +7,8 @@ import pytest
 import strict_device
 
 from minifcn import backend
+from minifcn.ops import loss, normalize, pool
+from minifcn.ops.conv_algorithms import depthwise, im2col, winograd
 
 NAMES = ("numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu))
 
@@ -47,6 +49,26 @@ def device(request, monkeypatch):
     except RuntimeError as error:
         pytest.skip(str(error))
     return ChosenDevice(request.param, backend._current.xp)
+
+
+@pytest.fixture
+def tiling(monkeypatch):
+    """tiling(tile_bytes, threads): cut the work into tiles of this size, for so many threads; None leaves it as it is."""
+    before = backend.threads()
+
+    def cut_into(tile_bytes=None, threads=None):
+        if tile_bytes is not None:
+            for module in (im2col, depthwise, winograd, pool, normalize):
+                monkeypatch.setattr(module, "TILE_BYTES", tile_bytes)
+            for module in (backend, loss):
+                monkeypatch.setattr(module, "BLOCK_BYTES", tile_bytes)
+            monkeypatch.setattr(winograd, "LEAST_TILES", 1)
+            monkeypatch.setattr(backend, "WORTH_A_THREAD", 0)
+        if threads is not None:
+            backend.set_threads(threads)
+
+    yield cut_into
+    backend.set_threads(before)
 
 
 @pytest.fixture

@@ -32,11 +32,14 @@ def both(name, **settings):
 
 CONV2D = {  # name: x, w (K, C/groups, kh, kw), settings
     "plain": ((2, 2, 5, 4), (3, 2, 3, 3), {}),
+    "many-tiles": ((2, 2, 9, 6), (3, 2, 3, 3), {"pad": 1}),
     "1x1": ((2, 3, 3, 4), (2, 3, 1, 1), {}),
+    "more-kernels-than-pixels": ((1, 2, 5, 4), (7, 2, 3, 2), {"stride": 2}),
     "stride": ((1, 2, 6, 8), (3, 2, 3, 2), {"stride": (3, 2)}),
     "pad": ((2, 2, 3, 4), (3, 2, 3, 3), {"pad": 1}),
     "pad-wide": ((1, 2, 2, 1), (2, 2, 2, 2), {"pad": (3, 2)}),
     "pad-asymmetric": ((2, 2, 4, 3), (3, 2, 3, 3), {"pad": ((0, 2), (1, 0))}),
+    "pad-beyond-the-kernel": ((1, 2, 2, 5), (2, 2, 3, 3), {"pad": ((3, 0), (1, 4))}),
     "dilation": ((1, 2, 6, 6), (3, 2, 2, 3), {"dilation": (3, 2)}),
     "groups": ((2, 4, 4, 3), (6, 2, 3, 2), {"groups": 2}),
     "depthwise": ((1, 3, 5, 4), (3, 1, 3, 3), {"groups": 3, "pad": 1}),
@@ -44,6 +47,11 @@ CONV2D = {  # name: x, w (K, C/groups, kh, kw), settings
     "depthwise-5x5": ((1, 2, 6, 7), (2, 1, 5, 5), {"groups": 2, "stride": 2, "pad": ((1, 2), (2, 2))}),
     "depthwise-not-square": ((1, 2, 5, 6), (2, 1, 2, 3), {"groups": 2, "stride": (2, 1)}),
     "depthwise-dilation": ((1, 2, 6, 7), (2, 1, 3, 2), {"groups": 2, "dilation": (2, 3), "pad": (2, 1)}),
+    "depthwise-dilation-stride": (
+        (1, 2, 9, 8),
+        (2, 1, 3, 3),
+        {"groups": 2, "stride": (2, 3), "dilation": 2, "pad": (1, 2)},
+    ),
     "depthwise-asymmetric": ((2, 2, 6, 5), (2, 1, 3, 3), {"groups": 2, "stride": 2, "pad": ((0, 1), (1, 0))}),
     "depthwise-pad-wide": ((1, 2, 3, 4), (2, 1, 3, 2), {"groups": 2, "pad": ((0, 2), (1, 0))}),
     "depthwise-pad-beyond-the-kernel": ((1, 2, 2, 3), (2, 1, 2, 2), {"groups": 2, "pad": (3, 2)}),
@@ -58,6 +66,7 @@ CONV2D = {  # name: x, w (K, C/groups, kh, kw), settings
 }
 CONV_TRANSPOSE2D = {  # name: x, w (C, K/groups, kh, kw), settings
     "plain": ((2, 2, 3, 4), (2, 3, 3, 2), {}),
+    "many-tiles": ((1, 2, 5, 6), (2, 3, 3, 3), {"pad": 1}),
     "bilinear-size": ((2, 2, 3, 2), (2, 2, 4, 4), {"stride": 2, "pad": 1}),
     "stride": ((1, 2, 3, 2), (2, 2, 2, 3), {"stride": (3, 2)}),
     "pad-asymmetric": ((2, 2, 4, 3), (2, 3, 3, 3), {"pad": ((0, 2), (1, 0))}),
@@ -174,6 +183,18 @@ def _chain(rng):
     return layers.Sequential(conv=conv, norm=layers.BatchNorm2d(3), relu=layers.ReLU(), pool=layers.MaxPool2d(2))
 
 
+def _chain_in_place(rng):
+    """ReLUs that write over what the layer before gave, forward and back."""
+    return layers.Sequential(
+        conv=layers.Conv2d(2, 3, 3, rng, pad=1),
+        relu=layers.ReLU(in_place=True),
+        again=layers.Conv2d(3, 3, 3, rng, pad=1, bias=False),
+        norm=layers.BatchNorm2d(3),
+        relu6=layers.ReLU6(in_place=True),
+        pool=layers.MaxPool2d(2),
+    )
+
+
 def _crop(rng):
     crop = layers.Crop((1, 2))
     crop.size = (3, 2)
@@ -240,6 +261,7 @@ LAYERS = {  # name: rng -> layer, shape of x
     "ReLU": (lambda rng: layers.ReLU(), (2, 3, 4, 5)),
     "ReLU6": (lambda rng: layers.ReLU6(), (2, 3, 4, 5)),
     "Sequential": (_chain, (3, 2, 6, 6)),
+    "Sequential-in-place": (_chain_in_place, (3, 2, 6, 7)),
     "Upsample": (lambda rng: layers.Upsample(4, kernel=8, pad=2), (2, 3, 2, 3)),
     "Upsample-asymmetric": (lambda rng: layers.Upsample(4, kernel=7, pad=((1, 2), (1, 2))), (2, 3, 2, 3)),
 }

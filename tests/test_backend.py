@@ -5,6 +5,8 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +201,97 @@ def test_an_error_in_a_tile_reaches_the_caller(device, tiles):
 
     with pytest.raises(ValueError, match="from a tile"):
         backend.run_tiles(device.put(np.zeros(1)), task, tiles)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_tiles_own_tiles_run_exactly_once_in_its_thread(count, device, tiling):
+    tiling(threads=count)
+    done, strangers = device.put(np.zeros((4, 5)), writable=True), []
+
+    def inner(i, j, owner):
+        done[i, j] += 1
+        if threading.current_thread() is not owner:
+            strangers.append((i, j))
+
+    def outer(i):
+        backend.run_tiles(done, inner, [(i, j, threading.current_thread()) for j in range(5)])
+
+    backend.run_tiles(done, outer, [(i,) for i in range(4)])
+    np.testing.assert_array_equal(device.get(done), np.ones((4, 5)))
+    assert strangers == []
+
+
+def test_tiles_share_as_many_threads_as_were_asked_for(tiling):
+    for count in (1, 3):
+        tiling(threads=count)
+        everybody, seen = threading.Barrier(count, timeout=10), set()
+
+        def task(_, everybody=everybody, seen=seen):
+            everybody.wait()  # each thread takes one tile, as none goes on before all have come
+            seen.add(threading.current_thread())
+
+        backend.run_tiles(np.zeros(1), task, [(i,) for i in range(count)])
+        assert len(seen) == count
+        assert threading.current_thread() in seen
+
+
+@pytest.mark.parametrize("size", range(8))
+@pytest.mark.parametrize("count", range(1, 9))
+def test_cut_leaves_nothing_out(size, count):
+    parts = backend.cut(size, count)
+    assert [i for part in parts for i in range(size)[part]] == list(range(size))
+    assert len(parts) <= count
+    assert all(part.stop > part.start for part in parts) or size == 0
+
+
+@pytest.mark.parametrize(("tile_bytes", "threads"), [(None, None), (1, 1), (100, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 3, 2), (2, 3, 7), (5, 4, 5), (1, 6, 9), (150, 20, 130)])
+def test_a_matrix_product_in_parts_is_the_matrix_product(shape, bias, tile_bytes, threads, device, rng, tiling):
+    tiling(tile_bytes if shape[0] < 100 else None, threads)
+    rows, depth, columns = shape
+    a, b, c = (rng.standard_normal(s) for s in ((rows, depth), (depth, columns), (columns,)))
+    expected = a @ b + (c if bias else 0)
+    there = [device.put(a), device.put(b.T).T]
+    out = device.put(np.zeros((columns, rows)), writable=True).T
+    given = device.put(c) if bias else None
+    np.testing.assert_allclose(device.get(backend.matmul(*there, bias=given)), expected, rtol=1e-12, atol=1e-12)
+    assert backend.matmul(*there, out, given) is out
+    np.testing.assert_allclose(device.get(out), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_kept_is_made_again_once_its_array_has_changed():
+    made = []
+
+    def double(array):
+        made.append(array.copy())
+        return 2 * array
+
+    array, other = np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3)
+    first = backend.kept(array, double)
+    assert backend.kept(array, double) is first
+    assert backend.kept(array, np.negative).tolist() == (-array).tolist()
+    assert backend.kept(other, double) is not first
+    array[1, 2] = 7
+    assert backend.kept(array, double).tolist() == [[0, 2, 4], [6, 8, 14]]
+    assert backend.kept(other, double).tolist() == [[0, 2, 4], [6, 8, 10]]
+    assert len(made) == 3
+
+
+def test_what_is_kept_goes_with_its_array():
+    before = len(backend.numpy_kernels._kept)
+    array = np.arange(6.0)
+    gone = weakref.ref(backend.kept(array, lambda array: 2 * array))
+    assert gone() is not None
+    del array
+    assert gone() is None
+    assert len(backend.numpy_kernels._kept) == before
+
+
+def test_what_is_kept_is_made_anew_for_another_array_at_the_same_place():
+    for value in range(20):  # arrays that come and go get each other's memory, and so each other's id
+        array = np.full(1000, float(value))
+        assert backend.kept(array, np.negative)[0] == -value
 
 
 def imports(path):

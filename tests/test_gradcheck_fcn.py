@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minifcn import layers, models
+from minifcn import layers, models, ops
 from minifcn.gradcheck import check_layer
 from minifcn.models.vgg import trunk_pads
 
@@ -43,6 +43,12 @@ def agrees(network, x, directions=1, elements=1):
 @pytest.mark.parametrize("variant", ["32s", "16s", "8s"])
 def test_plain_trunk_same(variant, upsampling):
     agrees(plain(variant, "same", upsampling=upsampling), image(1, 3, 20, 15))
+
+
+@pytest.mark.parametrize(("variant", "upsampling"), [("32s", "frozen"), ("8s", "learned")])
+def test_plain_trunk_by_winograd(variant, upsampling):
+    with ops.conv_algorithm("winograd"):
+        agrees(plain(variant, "same", upsampling=upsampling), image(1, 3, 20, 15))
 
 
 def test_plain_trunk_at_once():

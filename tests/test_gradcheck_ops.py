@@ -18,17 +18,16 @@ from gradcheck_cases import (
     spreads,
 )
 
-from minifcn import backend, layers, ops
+from minifcn import layers, ops
 from minifcn.gradcheck import check_adjoint, check_layer
-from minifcn.ops import loss, normalize
-from minifcn.ops.conv_algorithms import depthwise, im2col
+
+ALGORITHMS = ["auto", "naive", "im2col", "winograd", "im2col_row_tiles", "depthwise_row_tiles", "winograd_row_tiles"]
 
 
-@pytest.fixture(params=["auto", "naive", "im2col", "im2col_row_tiles", "depthwise_map_tiles"])
-def algorithm(request, monkeypatch):
-    if request.param.endswith("tiles"):  # so that these small maps too are cut into tiles of a few rows, or single maps
-        monkeypatch.setattr(im2col, "TILE_BYTES", 1)
-        monkeypatch.setattr(depthwise, "TILE_BYTES", 1)
+@pytest.fixture(params=ALGORITHMS)
+def algorithm(request, tiling):
+    if request.param.endswith("tiles"):  # so that these small maps too are cut into tiles of single rows
+        tiling(1)
     with ops.conv_algorithm(request.param.split("_")[0]):
         yield
 
@@ -59,14 +58,14 @@ def test_op(passes, shapes):
     assert report.redrawn == 0
 
 
-TILED = [name for name in OTHERS if name.split("-")[0] in ("relu", "relu6", "batch_norm", "cross_entropy")]
+IN_TILES = ("relu", "relu6", "batch_norm", "cross_entropy", "max_pool2d", "avg_pool2d", "linear", "upsample")
+TILED = [name for name in OTHERS if name.split("-")[0] in IN_TILES]
 
 
 @pytest.mark.parametrize("name", TILED)
-@pytest.mark.parametrize("block_bytes", [1, 100], ids=["smallest-tiles", "small-tiles"])
-def test_op_in_tiles(name, block_bytes, monkeypatch):
-    for module in (backend, normalize, loss):
-        monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)
+@pytest.mark.parametrize(("tile_bytes", "threads"), [(1, 1), (100, 3)], ids=["smallest-tiles", "small-tiles"])
+def test_op_in_tiles(name, tile_bytes, threads, tiling):
+    tiling(tile_bytes, threads)
     passes, shapes = OTHERS[name]
     report = check(*passes, *spreads(*shapes), directions=2, elements=4)
     assert report.max_relative_error <= TOLERANCE, report

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minifcn import backend, layers, models
+from minifcn import backend, layers, models, ops
 from minifcn.models import alignment
 from minifcn.models.efficientnet_lite0 import InvertedResidual
 from minifcn.models.explain import Memory, Sketch, _sketching
@@ -100,8 +100,8 @@ def test_alexnets_map_sizes_at_500():
 def test_map_sizes_at_500(variant, expected, monkeypatch):
     sizes, forward = {}, layers.Leaf.forward
 
-    def recorded(layer, x, train=False):
-        y = forward(layer, x, train)
+    def recorded(layer, x, train=False, **options):
+        y = forward(layer, x, train, **options)
         sizes[layer.name] = y.shape[2:]
         return y
 
@@ -268,12 +268,15 @@ WIDTHS = {"mini": 640, "alexnet": 640, "efficientnet_lite0": 1056}  # more than 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["auto", "im2col"])
 @pytest.mark.parametrize("across", [True, False], ids=["across", "down"])
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize(
     ("backbone", "variant"), [(b, v) for b in WIDTHS for v in VARIANTS if b != "efficientnet_lite0" or v == "32s"]
 )
-def test_what_a_pixel_of_the_logits_depends_on_lies_around_that_pixel(backbone, variant, alignment, across, even):
+def test_what_a_pixel_of_the_logits_depends_on_lies_around_that_pixel(
+    backbone, variant, alignment, across, algorithm, even
+):
     """The centre of mass of a logit's gradient is the logit's own place: bilinear interpolation keeps it, between cells too.
 
     But for EfficientNet-Lite0: each of its five halvings leans half a cell to the bottom and right, which `alignment` leaves
@@ -284,14 +287,37 @@ def test_what_a_pixel_of_the_logits_depends_on_lies_around_that_pixel(backbone, 
     length, place = WIDTHS[backbone], WIDTHS[backbone] // 2 + 5
     size = (32, length) if across else (length, 32)
     image = np.full((1, 3, *size), 1e-3, np.float32)  # residuals add up: no ReLU6 may come to its end
-    logits = network.forward(image, train=True)
-    dlogits = np.zeros_like(logits)
-    dlogits[(0, 0, 16, place) if across else (0, 0, place, 16)] = 1
-    dx = network.backward(dlogits).astype(np.float64)
+    with ops.conv_algorithm(algorithm):
+        logits = network.forward(image, train=True)
+        dlogits = np.zeros_like(logits)
+        dlogits[(0, 0, 16, place) if across else (0, 0, place, 16)] = 1
+        dx = network.backward(dlogits).astype(np.float64)
     weight = dx.sum(axis=(0, 1, 2) if across else (0, 1, 3))
-    assert weight.min() >= 0
+    rounding = 0 if algorithm == "im2col" else 1e-6  # of Winograd's differences; im2col adds up products alone
+    assert weight.min() >= -rounding * weight.max()
     assert weight.sum() > 0
     assert (weight * np.arange(length)).sum() / weight.sum() == pytest.approx(place + lean, abs=0.02)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_without_the_images_gradient_the_others_are_the_same(variant, monkeypatch):
+    calls, input_gradient = [], ops.conv_algorithms.input_gradient
+    monkeypatch.setattr(ops.conv_algorithms, "input_gradient", lambda *a: calls.append(1) or input_gradient(*a))
+    network = draw_scores(tiny(variant, "same"))
+    for dropout in network.layers_of(layers.Dropout):
+        dropout.p = 0.0
+    x, found, counts = photograph(40, 33), [], []
+    for options in ({}, {"inputs": False}):
+        calls.clear()
+        network.zero_grad()
+        dx = network.backward(network.forward(x, train=True), **options)
+        assert (dx is None) == bool(options)
+        found.append({name: p.grad.copy() for name, p in network.parameters().items()})
+        counts.append(len(calls))
+    assert counts[1] == counts[0] - 1
+    for name, gradient in found[0].items():
+        np.testing.assert_array_equal(found[1][name], gradient, err_msg=name)
+    assert sum(gradient.any() for gradient in found[0].values()) > 20
 
 
 @pytest.mark.slow

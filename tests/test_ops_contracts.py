@@ -53,6 +53,9 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
     "conv2d": (both("conv2d", **CONV_SETTINGS), CONV),
     "conv2d naive": (by("naive", both("conv2d", **CONV_SETTINGS)), CONV),
     "conv2d 3x3": (both("conv2d", pad=1), [(1, 3, 9, 8), (4, 3, 3, 3), (4,)]),
+    "conv2d winograd": (by("winograd", both("conv2d", pad=((2, 0), (1, 1)))), [(2, 3, 9, 8), (4, 3, 3, 3), (4,)]),
+    "conv2d im2col": (by("im2col", both("conv2d", pad=1)), [(2, 3, 5, 6), (4, 3, 3, 3), (4,)]),
+    "conv2d, more kernels than pixels": (both("conv2d", stride=2), [(1, 2, 5, 4), (9, 2, 3, 2), (9,)]),
     "conv2d 1x1": (both("conv2d"), [(2, 4, 3, 2), (5, 4, 1, 1), (5,)]),
     "conv2d depthwise": (both("conv2d", groups=3, pad=1), [(2, 3, 6, 5), (3, 1, 3, 3), (3,)]),
     "conv2d depthwise, strided": (
@@ -62,6 +65,10 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
     "conv2d without bias": (both("conv2d"), CONV[:1] + [(3, 4, 2, 2)]),
     "conv_transpose2d": (both("conv_transpose2d", **TRANSPOSED_SETTINGS), TRANSPOSED),
     "conv_transpose2d naive": (by("naive", both("conv_transpose2d", **TRANSPOSED_SETTINGS)), TRANSPOSED),
+    "conv_transpose2d winograd": (
+        by("winograd", both("conv_transpose2d", pad=1)),
+        [(1, 3, 6, 7), (3, 2, 3, 3), (2,)],
+    ),
     "conv_transpose2d depthwise": (
         both("conv_transpose2d", groups=3, stride=2, pad=1, output_pad=1),
         [(2, 3, 3, 4), (3, 1, 4, 4), (3,)],
@@ -182,19 +189,34 @@ def test_operations_follow_their_data_and_not_the_chosen_backend(case, device, r
             device.get(gradient)
 
 
+def spaced(host, put):
+    return put(np.repeat(host, 2, axis=-1))[..., ::2] if host.ndim else put(host)
+
+
+def channels_last(host, put):
+    if host.ndim < 3:
+        return put(host)
+    return put(np.ascontiguousarray(np.moveaxis(host, 1, -1))).transpose(0, host.ndim - 1, *range(1, host.ndim - 1))
+
+
+def last_axis_first(host, put):
+    return put(np.ascontiguousarray(host.T)).T if host.ndim else put(host)
+
+
+def backwards(host, put):
+    return put(host[::-1].copy())[::-1] if host.ndim else put(host)
+
+
 @every_op
-def test_arrays_that_do_not_lie_in_one_piece_give_the_same(case, device, rng):
+@pytest.mark.parametrize("lay", [spaced, channels_last, last_axis_first, backwards])
+def test_arrays_of_any_order_in_memory_give_the_same(case, lay, device, rng):
     (forward, backward), given = CASES[case]
     hosts = make(given, "float64", rng)
-
-    def spaced(host):
-        return device.put(np.repeat(host, 2, axis=-1))[..., ::2] if host.ndim else device.put(host)
-
     expected, host_cache = forward(*hosts)
-    y, cache = forward(*map(spaced, hosts))
+    y, cache = forward(*(lay(host, device.put) for host in hosts))
     np.testing.assert_allclose(device.get(y), expected, rtol=1e-12, atol=1e-12)
     dy = np.asarray(rng.standard_normal(y.shape))
-    gradients, references = as_tuple(backward(spaced(dy), cache)), as_tuple(backward(dy, host_cache))
+    gradients, references = as_tuple(backward(lay(dy, device.put), cache)), as_tuple(backward(dy, host_cache))
     for gradient, reference in zip(gradients, references, strict=True):
         if reference is not None:
             np.testing.assert_allclose(device.get(gradient), reference, rtol=1e-12, atol=1e-12)

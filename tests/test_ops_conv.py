@@ -1,12 +1,14 @@
 """Convolution and transposed convolution: every algorithm computes the definition, whatever the tiles, on every device."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from minifcn import gradcheck, ops
 from minifcn.ops import conv_algorithms
-from minifcn.ops.conv_algorithms import depthwise, im2col
-from minifcn.ops.window import pads, pair
+from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, naive, winograd
+from minifcn.ops.window import pads, pair, window
 
 FAST = [name for name in conv_algorithms._ALGORITHMS if name != "naive"]
 
@@ -14,6 +16,12 @@ FAST = [name for name in conv_algorithms._ALGORITHMS if name != "naive"]
 CONV = {
     "3x3": ((2, 3, 6, 5), 4, (3, 3), {}),
     "3x3 same": ((1, 2, 5, 5), 3, (3, 3), {"pad": 1}),
+    "3x3 of many tiles": ((2, 3, 9, 14), 4, (3, 3), {"pad": 1}),
+    "3x3 of whole tiles": ((3, 2, 8, 12), 3, (3, 3), {"pad": 1}),
+    "3x3 of one result": ((2, 3, 3, 3), 2, (3, 3), {}),
+    "3x3 of one pixel": ((2, 3, 1, 1), 2, (3, 3), {"pad": 1}),
+    "3x3 of one column": ((1, 2, 9, 1), 3, (3, 3), {"pad": 1}),
+    "3x3 pad beyond the kernel": ((1, 2, 5, 6), 3, (3, 3), {"pad": ((4, 0), (1, 3))}),
     "stride 2": ((2, 2, 7, 6), 3, (3, 3), {"stride": 2, "pad": 1}),
     "stride skips the last columns": ((1, 2, 6, 8), 2, (2, 2), {"stride": 3}),
     "stride larger than the kernel": ((1, 2, 7, 8), 2, (1, 2), {"stride": (3, 4)}),
@@ -30,6 +38,8 @@ CONV = {
     "dilation": ((1, 2, 7, 8), 2, (3, 3), {"dilation": 2, "pad": 2}),
     "dilation over groups": ((2, 4, 6, 6), 4, (2, 2), {"dilation": (3, 2), "groups": 2, "stride": (1, 2)}),
     "groups": ((2, 6, 4, 5), 9, (3, 3), {"groups": 3, "pad": 1}),
+    "more kernels than pixels": ((1, 2, 5, 4), 9, (3, 3), {"stride": 2, "pad": (1, 0)}),
+    "more kernels than pixels, groups": ((1, 4, 4, 3), 10, (3, 2), {"groups": 2, "dilation": (1, 2)}),
     "depthwise": ((2, 4, 5, 5), 4, (3, 3), {"groups": 4, "stride": 2, "pad": 1}),
     "depthwise with a multiplier": ((1, 3, 4, 4), 6, (3, 3), {"groups": 3}),
     "depthwise 5x5": ((2, 3, 7, 6), 3, (5, 5), {"groups": 3, "pad": 2}),
@@ -37,6 +47,24 @@ CONV = {
     "depthwise stride skips the last columns": ((1, 2, 6, 8), 2, (2, 2), {"groups": 2, "stride": 3}),
     "depthwise stride larger than the kernel": ((1, 2, 7, 8), 2, (1, 2), {"groups": 2, "stride": (3, 4)}),
     "depthwise dilation": ((2, 2, 7, 8), 2, (3, 2), {"groups": 2, "dilation": (2, 3), "pad": (2, 1)}),
+    "depthwise dilation, strided": (
+        (1, 2, 11, 12),
+        2,
+        (3, 3),
+        {"groups": 2, "stride": (2, 4), "dilation": 2, "pad": 1},
+    ),
+    "depthwise dilation beside the stride": (
+        (2, 2, 10, 11),
+        2,
+        (3, 2),
+        {"groups": 2, "stride": (2, 3), "dilation": (3, 2), "pad": (2, 1)},
+    ),
+    "depthwise taps that see only padding": (
+        (1, 2, 1, 2),
+        2,
+        (3, 3),
+        {"groups": 2, "stride": 2, "dilation": 3, "pad": ((0, 6), (0, 5))},
+    ),
     "depthwise asymmetric pad": ((1, 3, 5, 4), 3, (3, 3), {"groups": 3, "pad": ((0, 2), (1, 0))}),
     "depthwise windows that see only padding": ((1, 2, 2, 2), 2, (2, 2), {"groups": 2, "pad": 3, "stride": 2}),
     "depthwise pad beyond the kernel": ((1, 2, 3, 2), 2, (2, 2), {"groups": 2, "pad": ((3, 1), (1, 3))}),
@@ -54,6 +82,9 @@ TRANSPOSED = {
     "doubling": ((1, 2, 3, 4), 2, (4, 4), {"stride": 2, "pad": 1}),
     "published doubling": ((1, 3, 3, 2), 3, (4, 4), {"stride": 2}),
     "stride 1": ((2, 2, 4, 3), 3, (3, 3), {"pad": 1}),
+    "stride 1 of many tiles": ((1, 3, 7, 10), 2, (3, 3), {"pad": 1}),
+    "stride 1, asymmetric pad": ((2, 2, 5, 6), 3, (3, 3), {"pad": ((2, 0), (1, 2))}),
+    "more kernels than pixels": ((1, 9, 2, 2), 2, (3, 3), {"stride": 2}),
     "output_pad": ((2, 2, 3, 3), 2, (3, 3), {"stride": 2, "pad": 1, "output_pad": 1}),
     "output_pad of one axis": ((1, 2, 2, 3), 2, (3, 2), {"stride": (3, 2), "output_pad": (2, 0)}),
     "output_pad under the dilation": ((1, 2, 3, 3), 2, (2, 2), {"dilation": 3, "output_pad": 2}),
@@ -110,17 +141,21 @@ def assert_same(results, expected, tolerance=1e-10):
         np.testing.assert_allclose(result, reference, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize(("tile_bytes", "workers"), [(1, 1), (1000, 3), (im2col.TILE_BYTES, im2col.WORKERS)])
+@cache
+def by_definition(op, case):
+    """(y, dx, dw, db) by the loops, of the arguments that a generator of seed 0 draws."""
+    return passes(op, "naive", *arguments(op, case, np.random.default_rng(0)), seed=1)
+
+
+@pytest.mark.parametrize(("tile_bytes", "threads"), [(1, 1), (1000, 3), (None, None)])
 @pytest.mark.parametrize("algorithm", [*FAST, "auto"])
 @pytest.mark.parametrize(("op", "case"), GRID)
-def test_fast_algorithms_agree_with_the_loops(op, case, algorithm, tile_bytes, workers, device, rng, monkeypatch):
+def test_fast_algorithms_agree_with_the_loops(op, case, algorithm, tile_bytes, threads, device, rng, tiling):
     x, w, b, settings = arguments(op, case, rng)
-    expected = passes(op, "naive", x, w, b, settings, seed=1)
-    monkeypatch.setattr(im2col, "TILE_BYTES", tile_bytes)
-    monkeypatch.setattr(im2col, "WORKERS", workers)
-    monkeypatch.setattr(depthwise, "TILE_BYTES", tile_bytes)
+    tiling(tile_bytes, threads)
     x, w, b = map(device.put, (x, w, b))
-    assert_same(map(device.get, passes(op, algorithm, x, w, b, settings, seed=1, put=device.put)), expected)
+    results = passes(op, algorithm, x, w, b, settings, seed=1, put=device.put)
+    assert_same(map(device.get, results), by_definition(op, case))
 
 
 @pytest.mark.parametrize(
@@ -128,14 +163,18 @@ def test_fast_algorithms_agree_with_the_loops(op, case, algorithm, tile_bytes, w
 )
 def test_the_loops_run_on_every_device(op, case, device, rng):
     x, w, b, settings = arguments(op, case, rng)
-    expected = passes(op, "naive", x, w, b, settings, seed=1)
     x, w, b = map(device.put, (x, w, b))
-    assert_same(map(device.get, passes(op, "naive", x, w, b, settings, seed=1, put=device.put)), expected)
+    results = passes(op, "naive", x, w, b, settings, seed=1, put=device.put)
+    assert_same(map(device.get, results), by_definition(op, case))
 
 
 @pytest.mark.parametrize("algorithm", ["naive", *FAST])
 @pytest.mark.parametrize(
-    ("op", "case"), [("conv", "stride 2"), ("conv", "1x1"), ("conv", "depthwise 5x5"), ("transposed", "output_pad")]
+    ("op", "case"),
+    [
+        *(("conv", case) for case in ("stride 2", "1x1", "depthwise 5x5", "3x3 same", "3x3 of many tiles")),
+        *(("transposed", case) for case in ("output_pad", "stride 1 of many tiles")),
+    ],
 )
 def test_float32_is_as_close_as_float32_can_be(op, case, algorithm, rng):
     x, w, b, settings = arguments(op, case, rng, np.float32)
@@ -143,6 +182,17 @@ def test_float32_is_as_close_as_float32_can_be(op, case, algorithm, rng):
     results = passes(op, algorithm, x, w, b, settings, seed=1)
     assert {a.dtype for a in results} == {np.dtype("float32")}
     assert_same(results, wide, tolerance=1e-4)
+
+
+@pytest.mark.parametrize(("algorithm", "bound"), [("im2col", 2e-6), ("winograd", 2e-5)])
+def test_float32_of_many_channels_is_as_close_as_the_algorithm_can_be(algorithm, bound, rng):
+    """Relative to the greatest value: Winograd's constants cost a digit."""
+    x, w, b = (rng.standard_normal(shape, np.float32) for shape in ((1, 256, 28, 27), (192, 256, 3, 3), (192,)))
+    w *= np.float32(np.sqrt(2 / (9 * 256)))
+    wide = passes("conv", "im2col", *(a.astype(np.float64) for a in (x, w, b)), {"pad": 1}, seed=1)
+    results = passes("conv", algorithm, x, w, b, {"pad": 1}, seed=1)
+    for name, result, reference in zip(("y", "dx", "dw", "db"), results, wide, strict=True):
+        assert abs(result - reference).max() <= bound * abs(reference).max(), name
 
 
 @pytest.mark.parametrize("algorithm", ["naive", *FAST])
@@ -156,6 +206,22 @@ def test_a_convolution_worked_by_hand(algorithm):
     np.testing.assert_allclose(dx[0, 0], [[1, 2, 0], [3, 14, 20], [0, 30, 40]])
     np.testing.assert_allclose(dw[0, 0], [[40, 51], [73, 84]])
     np.testing.assert_allclose(db, [11])
+
+
+@pytest.mark.parametrize("algorithm", ["naive", *FAST])
+def test_a_3x3_convolution_worked_by_hand(algorithm):
+    x = np.arange(20.0).reshape(1, 1, 4, 5)
+    w = np.array([[[[1.0, 0, 0], [0, 0, 100], [0, 10, 0]]]])
+    dy = np.array([[[[1.0, 0, 0], [0, 0, 2]]]])
+    with ops.conv_algorithm(algorithm):
+        y, cache = ops.conv2d_forward(x, w, np.array([0.5]))
+        dx, dw, db = ops.conv2d_backward(dy, cache)
+    np.testing.assert_allclose(y[0, 0], [[810.5, 921.5, 1032.5], [1365.5, 1476.5, 1587.5]])
+    np.testing.assert_allclose(
+        dx[0, 0], [[1, 0, 0, 0, 0], [0, 0, 102, 0, 0], [0, 10, 0, 0, 200], [0, 0, 0, 20, 0]], atol=1e-12
+    )
+    np.testing.assert_allclose(dw[0, 0], [[14, 17, 20], [29, 32, 35], [44, 47, 50]])
+    np.testing.assert_allclose(db, [3])
 
 
 @pytest.mark.parametrize("case", TRANSPOSED)
@@ -206,55 +272,122 @@ def test_a_bias_is_optional_and_weights_can_be_left_out(op, device, rng):
     assert frozen[1:] == (None, None)
     np.testing.assert_array_equal(device.get(frozen[0]), device.get(dx))
     np.testing.assert_array_equal(device.get(dx_without), device.get(dx))
+    if op == "conv":
+        nothing, *first = backward(dy, cache, inputs=False)
+        assert nothing is None
+        for again, once in zip(first, (dw, db), strict=True):
+            np.testing.assert_array_equal(device.get(again), device.get(once))
 
 
-def record_columns(monkeypatch):
-    """Every (bytes, bytes of one output row) of the columns that im2col makes from now on: when reading, when adding."""
-    read, added = [], []
-    make, add = im2col._columns, im2col._add_columns
+class Sizes(list):
+    """(bytes of a tile, bytes of one of its rows) of what an algorithm makes, in the order in which it is made."""
 
-    def making(x, window, rows):
-        columns = make(x, window, rows)
-        read.append((columns.nbytes, columns.nbytes // (x.shape[0] * (rows.stop - rows.start))))
-        return columns
+    def note(self, nbytes, images, rows):
+        self.append((nbytes, nbytes // (images * (rows.stop - rows.start))))
 
-    def adding(dx, columns, window, rows):
-        added.append((columns.nbytes, columns.nbytes // (dx.shape[0] * (rows.stop - rows.start))))
-        add(dx, columns, window, rows)
+    def taken(self):
+        """What was noted since the last call."""
+        found = self[:]
+        self.clear()
+        return found
 
-    monkeypatch.setattr(im2col, "_columns", making)
-    monkeypatch.setattr(im2col, "_add_columns", adding)
+
+def record_patches(monkeypatch):
+    """The patches that im2col makes from now on: to read from, and to add back."""
+    read, added = Sizes(), Sizes()
+    make, add = im2col._patches, im2col._add_patches
+
+    def making(x, window, rows, by_tap):
+        patches = make(x, window, rows, by_tap)
+        read.note(patches.nbytes, len(x), rows)
+        return patches
+
+    def adding(dx, patches, window, rows, by_tap):
+        added.note(patches.nbytes, len(dx), rows)
+        add(dx, patches, window, rows, by_tap)
+
+    monkeypatch.setattr(im2col, "_patches", making)
+    monkeypatch.setattr(im2col, "_add_patches", adding)
     return read, added
 
 
-@pytest.mark.parametrize(
-    ("shape", "outputs", "tile_bytes"),
-    [
-        ((1, 3, 300, 200), 4, 1 << 16),  # some rows a tile
-        ((1, 3, 300, 200), 4, 1),  # one row is more than the bound
-        ((2, 16, 20, 30), 16, 1),  # the kernel sets the bound
-        ((20, 2, 9, 8), 3, 1 << 13),  # some images a tile
-    ],
-)
-def test_the_workspace_is_bounded_whatever_the_image(shape, outputs, tile_bytes, rng, monkeypatch):
+BOUNDED = [  # x (N, C, H, W), output channels, bytes of a tile
+    ((1, 3, 300, 200), 4, 1 << 16),  # some rows a tile
+    ((1, 3, 300, 200), 4, 1),  # one row is more than the bound
+    ((2, 16, 20, 30), 16, 1),  # the kernel sets the bound
+    ((20, 2, 9, 8), 3, 1 << 13),  # some images a tile
+    ((20, 2, 9, 8), 3, 6500),  # one image a tile: two would be more than the bound
+]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("shape", "outputs", "tile_bytes"), BOUNDED)
+def test_the_workspace_is_bounded_whatever_the_image(shape, outputs, tile_bytes, stride, rng, monkeypatch):
     monkeypatch.setattr(im2col, "TILE_BYTES", tile_bytes)
     x = rng.standard_normal(shape, dtype=np.float32)
     w = rng.standard_normal((outputs, shape[1], 3, 3), dtype=np.float32)
-    read, added = record_columns(monkeypatch)
+    read, added = record_patches(monkeypatch)
     with ops.conv_algorithm("im2col"):
+        y, cache = ops.conv2d_forward(x, w, pad=1, stride=stride)
+        found = [read.taken()]
+        ops.conv2d_backward(np.ones_like(y), cache, weights=False)
+        assert bool(read) == (stride == 1)  # with a stride, the way back adds patches instead of reading them
+        found.append(read.taken() + added.taken())
+        ops.conv2d_backward(np.ones_like(y), cache, inputs=False)
+        found.append(read.taken())
+    for sizes in found:  # each of the three passes works in tiles
+        assert len(sizes) > 1
+        for size, row in sizes:
+            assert size <= max(tile_bytes, w.nbytes, row)
+
+
+def record_points(monkeypatch):
+    """What Winograd's way holds at its points from now on, of tiles that it takes and of tiles that it gives."""
+    held = Sizes()
+    take, put = winograd._tiles, winograd._put_tiles
+
+    def taking(x, part, side, pad, size):
+        tiles = take(x, part, side, pad, size)
+        held.note(tiles.nbytes * winograd.POINTS // side**2, part[0].stop - part[0].start, part[1])
+        return tiles
+
+    def putting(y, tiles, rows):
+        held.note(tiles.nbytes * winograd.POINTS // winograd.RESULTS**2, len(y), rows)
+        put(y, tiles, rows)
+
+    monkeypatch.setattr(winograd, "_tiles", taking)
+    monkeypatch.setattr(winograd, "_put_tiles", putting)
+    return held
+
+
+@pytest.mark.parametrize(("shape", "outputs", "tile_bytes"), BOUNDED)
+def test_winograds_workspace_is_bounded_whatever_the_image(shape, outputs, tile_bytes, rng, monkeypatch):
+    monkeypatch.setattr(winograd, "TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(winograd, "LEAST_TILES", 1)
+    x = rng.standard_normal(shape, dtype=np.float32)
+    w = rng.standard_normal((outputs, shape[1], 3, 3), dtype=np.float32)
+    held = record_points(monkeypatch)
+    with ops.conv_algorithm("winograd"):
         y, cache = ops.conv2d_forward(x, w, pad=1)
-        forward = len(read)
-        ops.conv2d_backward(np.ones_like(y), cache)
-    assert min(forward, len(read) - forward, len(added)) > 1  # each of the three passes works in tiles
-    for size, row in read + added:
-        assert size <= max(tile_bytes, w.nbytes, row)
+        found = [(held.taken(), tile_bytes)]
+        ops.conv2d_backward(np.ones_like(y), cache, weights=False)
+        found.append((held.taken(), tile_bytes))
+        ops.conv2d_backward(np.ones_like(y), cache, inputs=False)
+        found.append((held.taken(), max(2 * tile_bytes, w.nbytes * winograd.POINTS // 9)))
+    for sizes, bound in found:
+        assert len(sizes) > 2
+        for size, row in sizes:
+            assert size <= max(bound, row)
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize(("algorithm", "case"), [("im2col", "groups"), ("depthwise", "depthwise")])
-def test_the_same_batch_gives_the_same_bits_every_time(algorithm, case, op, rng, monkeypatch):
-    monkeypatch.setattr(im2col, "TILE_BYTES", 1)
-    monkeypatch.setattr(depthwise, "TILE_BYTES", 1)
+@pytest.mark.parametrize(
+    ("algorithm", "case"),
+    [("im2col", "groups"), ("depthwise", "depthwise"), ("winograd", "many tiles"), ("gemm", "1x1")],
+)
+def test_the_same_batch_gives_the_same_bits_every_time(algorithm, case, op, rng, tiling):
+    tiling(1, 3)
+    case = {"conv": "3x3 of many tiles", "transposed": "stride 1 of many tiles"}[op] if case == "many tiles" else case
     x, w, b, settings = arguments(op, case, rng, np.float32)
     first = passes(op, algorithm, x, w, b, settings, seed=1)
     for _ in range(5):
@@ -274,49 +407,108 @@ def test_depthwise_tiles_of_any_size_give_the_same(op, case, tile_bytes, rng, mo
     assert_same(passes(op, "depthwise", x, w, b, settings, seed=1), expected, tolerance=1e-12)
 
 
-def test_depthwise_tiles_stay_below_their_bound(rng, monkeypatch):
-    """As long as a single map's copies do; 2 · 40 maps of 20 × 30, of 3 shifted copies each."""
-    sizes, copies = [], 3 * 22 * 30 * 4
-    shift = depthwise._shift_columns
-    monkeypatch.setattr(depthwise, "TILE_BYTES", 7 * copies + 1)
-    monkeypatch.setattr(depthwise, "_shift_columns", lambda x, w: sizes.append((y := shift(x, w)).nbytes) or y)
+@pytest.mark.parametrize(
+    ("rows", "tiles"),
+    [
+        (0.5, 40),  # one row is more than the bound
+        (7, 6),  # 6 or 7 of an image's 20 rows
+        (45, 1),  # both images
+    ],
+)
+def test_depthwise_tiles_stay_below_their_bound(rows, tiles, rng, monkeypatch, tiling):
+    """2 images of 20 rows of 30 pixels of 40 channels."""
+    tiling(threads=1)
+    row, results = 30 * 40 * 4, Sizes()
+    look = depthwise._phases
+
+    def looking(x, window, rows):
+        results.note(len(x) * (rows.stop - rows.start) * row, len(x), rows)
+        return look(x, window, rows)
+
+    monkeypatch.setattr(depthwise, "TILE_BYTES", int(rows * row))
+    monkeypatch.setattr(depthwise, "_phases", looking)
     x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((2, 40, 20, 30), (40, 1, 3, 3)))
-    ops.conv2d_forward(x, w, pad=1, groups=40)
-    assert max(sizes) == 7 * copies
-    assert sum(sizes) == 80 * copies
+    y, cache = ops.conv2d_forward(x, w, pad=1, groups=40)
+    found = [results.taken()]
+    ops.conv2d_backward(y, cache, weights=False)
+    found.append(results.taken())
+    ops.conv2d_backward(y, cache, inputs=False)
+    found.append(results.taken())
+    for sizes in found:
+        assert len(sizes) == tiles
+        assert max(size for size, _ in sizes) <= max(rows, 1) * row
+        assert sum(size for size, _ in sizes) == 40 * row
 
 
-def test_depthwise_serves_only_convolutions_of_one_kernel_a_channel(rng, monkeypatch):
-    served = []
-    forward = depthwise.forward
-    monkeypatch.setattr(depthwise, "forward", lambda x, w, window: served.append(w.shape) or forward(x, w, window))
-    expected = []
+def served(algorithm, monkeypatch):
+    """The cases of CONV whose forward the algorithm's module computes, where nothing else is asked for."""
+    found, forward = [], algorithm.forward
+
+    def serve(*arguments):
+        found.append(case)
+        return forward(*arguments)
+
+    monkeypatch.setattr(algorithm, "forward", serve)
     for case in CONV:
-        x, w, b, settings = arguments("conv", case, rng)
+        x, w, b, settings = arguments("conv", case, np.random.default_rng(0))
         ops.conv2d_forward(x, w, b, **settings)
-        if settings.get("groups", 1) == x.shape[1] == len(w) > 1:
-            expected.append(w.shape)
-    assert served == expected
-    assert len(served) == sum(case.startswith("depthwise") for case in CONV) - 1  # all but that with a multiplier
+    return found
 
 
-def test_gemm_serves_only_plain_1x1_convolutions(rng, monkeypatch):
-    served = []
-    gemm = conv_algorithms.gemm
-    monkeypatch.setattr(
-        gemm, "forward", lambda x, w, window, run=gemm.forward: served.append(window) or run(x, w, window)
-    )
-    for case in CONV:
-        x, w, b, settings = arguments("conv", case, rng)
-        ops.conv2d_forward(x, w, b, **settings)
-    assert len(served) == 2  # "1x1" and "one pixel"
-    assert all(window.kernel == window.stride == (1, 1) for window in served)
+def test_depthwise_serves_only_convolutions_of_one_kernel_a_channel(monkeypatch):
+    expected = [case for case in CONV if case.startswith("depthwise") and "multiplier" not in case]
+    assert served(depthwise, monkeypatch) == expected
+
+
+def test_gemm_serves_only_plain_1x1_convolutions(monkeypatch):
+    assert served(gemm, monkeypatch) == ["1x1", "one pixel"]
+
+
+def test_winograd_serves_only_plain_3x3_convolutions(monkeypatch):
+    plain = [case for case in CONV if case.startswith("3x3") or case in ("asymmetric pad", "pad larger than the image")]
+    with ops.conv_algorithm("winograd"):
+        assert served(winograd, monkeypatch) == plain
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "side", "expected"),
+    [
+        (64, 64, 112, winograd),
+        (256, 256, 28, winograd),
+        (3, 64, 224, im2col),  # few channels: the values outweigh the products
+        (512, 512, 2, im2col),  # few pixels: the kernels do
+        (2, 3, 9, im2col),
+    ],
+)
+def test_winograd_is_chosen_where_it_costs_less(inputs, outputs, side, expected):
+    plain = window("conv2d", (3, 3), 1, 1, 1, 1, (side, side))
+    assert conv_algorithms.choose(plain, (outputs, inputs, 3, 3), images=1) is expected
+    assert conv_algorithms.choose(plain, (inputs, outputs, 3, 3), images=1, back=True) is expected
+    with ops.conv_algorithm("winograd"):
+        assert conv_algorithms.choose(plain, (outputs, inputs, 3, 3), images=1) is winograd
+    with ops.conv_algorithm("im2col"):
+        assert conv_algorithms.choose(plain, (outputs, inputs, 3, 3), images=1) is im2col
+
+
+@pytest.mark.parametrize("algorithm", ["naive", *FAST])
+def test_a_kernel_that_is_changed_in_place_counts_from_then_on(algorithm, device, rng):
+    x, w, _, settings = arguments("conv", "3x3 same", rng)
+    with ops.conv_algorithm(algorithm):
+        there, kernel = device.put(x), device.put(w, writable=True)
+        before, _ = ops.conv2d_forward(there, kernel, **settings)
+        again, _ = ops.conv2d_forward(there, kernel, **settings)
+        kernel[1:, :, 2, 2] += 1
+        after, _ = ops.conv2d_forward(there, kernel, **settings)
+        expected, _ = ops.conv2d_forward(there, device.put(device.get(kernel)), **settings)
+    np.testing.assert_array_equal(device.get(again), device.get(before))
+    np.testing.assert_array_equal(device.get(after), device.get(expected))
+    np.testing.assert_array_equal(device.get(after)[:, 0], device.get(before)[:, 0])
+    assert abs(device.get(after) - device.get(before))[:, 1:].max() > 0.1
 
 
 def test_an_algorithm_holds_within_its_context_only(rng, monkeypatch):
-    calls = []
-    naive = conv_algorithms.naive
-    monkeypatch.setattr(naive, "forward", lambda x, w, window, run=naive.forward: calls.append(1) or run(x, w, window))
+    calls, forward = [], naive.forward
+    monkeypatch.setattr(naive, "forward", lambda *arguments: calls.append(1) or forward(*arguments))
     x, w, _, _ = arguments("conv", "3x3 same", rng)
     with pytest.raises(RuntimeError), ops.conv_algorithm("naive"):
         ops.conv2d_forward(x, w)
@@ -330,7 +522,7 @@ def test_an_algorithm_holds_within_its_context_only(rng, monkeypatch):
 
 def test_an_unknown_algorithm_is_refused():
     with (
-        pytest.raises(ValueError, match="conv_algorithm: expected auto, .*naive.* got 'fft'"),
+        pytest.raises(ValueError, match="conv_algorithm: expected auto, .*naive.*winograd.* got 'fft'"),
         ops.conv_algorithm("fft"),
     ):
         pass

@@ -156,29 +156,96 @@ def test_relu6_passes_what_lies_between_0_and_6(device):
     np.testing.assert_array_equal(dx, [0, 0, 0, 7, 7, 7, 0, 0, 0])
 
 
+ORDERS = {  # how an array lies in memory
+    "first axis first": lambda a: np.array(a, order="C"),
+    "last axis first": lambda a: np.array(a, order="F"),
+    "channels last": lambda a: (
+        np.moveaxis(np.array(np.moveaxis(a, 1, -1), order="C"), -1, 1) if a.ndim > 1 else a.copy()
+    ),
+    "with gaps": lambda a: np.concatenate([a, a], axis=-1)[..., : a.shape[-1]] if a.ndim else a.copy(),
+}
+
+
 @pytest.mark.parametrize("block_bytes", [1, 50, 300, 1 << 20])
-@pytest.mark.parametrize("shape", [(7,), (1, 9), (3, 5), (1, 11, 2, 2), (5, 1, 3), (3, 2, 2, 3), (2, 40, 1, 1)])
-def test_blocks_cover_an_array_exactly_once(shape, block_bytes, device, monkeypatch):
+@pytest.mark.parametrize("orders", list(product(ORDERS, ORDERS)), ids=", ".join)
+@pytest.mark.parametrize("shape", [(), (7,), (1, 9), (3, 5), (1, 11, 2, 2), (5, 1, 3), (3, 2, 2, 3), (2, 40, 1, 1)])
+def test_blocks_cover_corresponding_arrays_exactly_once(shape, orders, block_bytes, monkeypatch):
     monkeypatch.setattr(backend, "BLOCK_BYTES", block_bytes)
-    counts, sizes = device.put(np.zeros(shape), writable=True), []
+    numbers = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
+    sums, values = (ORDERS[order](array) for order, array in zip(orders, (np.zeros(shape), numbers), strict=True))
+    sizes = []
 
-    def count(block):
-        sizes.append(counts[block].nbytes)
-        counts[block] += 1
+    def add(sums, values):
+        sizes.append(sums.nbytes)
+        sums += values
+        values *= -1
 
-    backend.run_blocks(counts, count)
-    np.testing.assert_array_equal(device.get(counts), np.ones(shape))
-    if len(shape) > 1:  # a block is never larger than two of the size asked for, or than one map
-        assert max(sizes) <= max(2 * block_bytes, counts.nbytes // (shape[0] * shape[1]))
+    backend.run_blocks(add, sums, values)
+    np.testing.assert_array_equal(sums, numbers)
+    np.testing.assert_array_equal(values, -numbers)
+    sliced = min((n for n, stride in zip(shape, sums.strides, strict=True) if stride == max(sums.strides)), default=1)
+    piece = sums.itemsize if sums.flags.forc and sums.strides == values.strides else sums.nbytes // sliced
+    assert max(sizes) <= max(2 * block_bytes, piece)
 
 
-def test_relu_writes_to_out_only_when_asked(device):
-    x = device.put(np.array([-1.0, 2.0]), writable=True)
-    y, _ = ops.relu_forward(x)
-    np.testing.assert_array_equal(device.get(x), [-1, 2])
-    y, _ = ops.relu_forward(x, out=x)
+@pytest.mark.parametrize("block_bytes", [1, 50, 1 << 20])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 2, 2, 3)])
+def test_blocks_run_on_every_device(shape, block_bytes, device, monkeypatch):
+    monkeypatch.setattr(backend, "BLOCK_BYTES", block_bytes)
+    numbers = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
+    sums = device.put(np.zeros(shape), writable=True)
+
+    def add(sums, values):
+        sums += values
+
+    backend.run_blocks(add, sums, device.put(numbers))
+    np.testing.assert_array_equal(device.get(sums), numbers)
+
+
+@pytest.mark.parametrize("op", ["relu", "relu6"])
+def test_relu_writes_to_out_only_when_asked(op, device):
+    forward, backward = getattr(ops, f"{op}_forward"), getattr(ops, f"{op}_backward")
+    x = device.put(np.array([-1.0, 2.0, 5.0]), writable=True)
+    y, _ = forward(x)
+    np.testing.assert_array_equal(device.get(x), [-1, 2, 5])
+    y, cache = forward(x, out=x)
     assert y is x
-    np.testing.assert_array_equal(device.get(x), [0, 2])
+    np.testing.assert_array_equal(device.get(x), [0, 2, 5])
+    dy = device.put(np.array([3.0, 4.0, 5.0]), writable=True)
+    backward(dy, cache)
+    np.testing.assert_array_equal(device.get(dy), [3, 4, 5])
+    dx = backward(dy, cache, out=dy)
+    assert dx is dy
+    np.testing.assert_array_equal(device.get(dy), [0, 4, 5])
+    np.testing.assert_array_equal(device.get(y), [0, 2, 5])
+
+
+@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
+@pytest.mark.parametrize("case", POOLS)
+def test_pools_do_not_depend_on_their_tiles(op, case, device, rng, tiling):
+    size, kernel, settings = POOLS[case]
+    x = rng.standard_normal((3, 2, *size))
+    found = []
+    for tile_bytes, threads in ((None, 1), (1, 3), (100, 2)):
+        tiling(tile_bytes, threads)
+        y, cache = getattr(ops, f"{op}_forward")(device.put(x), kernel, **settings)
+        dy = np.random.default_rng(1).standard_normal(y.shape)
+        found.append([device.get(a) for a in (y, getattr(ops, f"{op}_backward")(device.put(dy), cache))])
+    for other in found[1:]:
+        for again, once in zip(other, found[0], strict=True):
+            np.testing.assert_allclose(again, once, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
+def test_windows_that_overlap_add_up_whatever_the_threads(op, rng, tiling):
+    x = rng.standard_normal((1, 64, 60, 200))
+    forward, backward = getattr(ops, f"{op}_forward"), getattr(ops, f"{op}_backward")
+    y, cache = forward(x, 3, stride=1)
+    tiling(1, 1)
+    expected = backward(y, cache)
+    tiling(1, 4)
+    for _ in range(3):
+        np.testing.assert_array_equal(backward(y, cache), expected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
@@ -218,12 +285,13 @@ def test_batch_norm_in_evaluation_uses_the_running_statistics_and_keeps_them(dev
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_batch_norm_does_not_depend_on_its_tiles(train, device, rng, monkeypatch):
+def test_batch_norm_does_not_depend_on_its_tiles(train, device, rng, tiling):
     x, dy = rng.normal(1.0, 2.0, (2, 2, 5, 3, 4))
     gamma, beta, mean, var = rng.random((4, 5)) + 0.5
     found = []
-    for block_bytes in (1, 2 * x[:, 0].nbytes, 1 << 20):  # a channel a tile; two, and one left; all in one
-        monkeypatch.setattr(ops.normalize, "BLOCK_BYTES", block_bytes)
+    row = x[0, :, 0].nbytes
+    for tile_bytes, threads in ((1, 3), (2 * row, 1), (6 * row, 1)):  # a row a tile; two, and one left; all in one
+        tiling(tile_bytes, threads)
         y, cache = ops.batch_norm_forward(*map(device.put, (x, gamma, beta, mean, var)), train=train)
         gradients = ops.batch_norm_backward(device.put(dy), cache)
         found.append([device.get(a) for a in (y, cache.running_mean, cache.running_var, *gradients)])

@@ -74,6 +74,27 @@ def test_layer_keeps_the_dtype(build, shape, dtype):
     assert {a.dtype for a in arrays + [p.grad for p in layer.parameters().values()]} == {np.dtype(dtype)}
 
 
+@pytest.mark.parametrize("kind", [layers.ReLU, layers.ReLU6])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_only_relus_in_place_write_over_their_arguments(kind, in_place):
+    layer = kind(in_place=True) if in_place else kind()
+    x, dy = np.array([-1.0, 2, 5]), np.array([3.0, 4, 5])
+    y, dx = layer.forward(x, train=True), layer.backward(dy)
+    assert ((y is x), (dx is dy)) == (in_place, in_place)
+    assert (y.tolist(), dx.tolist()) == ([0, 2, 5], [0, 4, 5])
+    assert (x.tolist(), dy.tolist()) == ((y.tolist(), dx.tolist()) if in_place else ([-1, 2, 5], [3, 4, 5]))
+
+
+def test_a_gradient_that_nobody_gave_is_zero():
+    p = Parameter(np.ones((2, 3), np.float32))
+    assert (p.grad.shape, p.grad.dtype, p.grad.any()) == ((2, 3), np.float32, False)
+    p.add_gradient(np.full((2, 3), 2, np.float32))
+    p.add_gradient(np.full((2, 3), 3, np.float32))
+    assert (p.grad == 5).all()
+    p.zero_grad()
+    assert not p.grad.any()
+
+
 # --- Networks: kernels and crops ----------------------------------------------------------------------------------
 
 

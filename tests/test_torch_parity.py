@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from minifcn import layers, ops
-from minifcn.ops.conv_algorithms import depthwise
 from minifcn.ops.window import same_pads
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
@@ -84,6 +83,39 @@ def test_conv2d_with_asymmetric_padding(pad, stride, dtype, rng):
     )
 
 
+@every_dtype
+@pytest.mark.parametrize("tile_bytes", [1, 5000, None])
+@pytest.mark.parametrize("size", [(9, 11), (8, 12), (3, 3), (1, 14)])
+@pytest.mark.parametrize("pad", [1, 2, (3, 1)])
+def test_conv2d_by_winograd(pad, size, tile_bytes, dtype, rng, tiling):
+    tiling(tile_bytes)
+    with ops.conv_algorithm("winograd"):
+        compare(
+            lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad),
+            ops.conv2d_backward,
+            lambda x, w, b: F.conv2d(x, w, b, padding=pad),
+            [rng.standard_normal(shape) for shape in ((3, 6, *size), (8, 6, 3, 3), (8,))],
+            dtype,
+        )
+
+
+@pytest.mark.parametrize("algorithm", ["winograd", "im2col"])
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 64), (128, 32)])
+def test_conv2d_of_many_channels(inputs, outputs, algorithm, rng):
+    with ops.conv_algorithm(algorithm):
+        compare(
+            lambda x, w, b: ops.conv2d_forward(x, w, b, pad=1),
+            ops.conv2d_backward,
+            lambda x, w, b: F.conv2d(x, w, b, padding=1),
+            [
+                rng.standard_normal((2, inputs, 21, 18)),
+                rng.standard_normal((outputs, inputs, 3, 3)) * np.sqrt(2 / (9 * inputs)),
+                rng.standard_normal(outputs),
+            ],
+            "float64",
+        )
+
+
 DEPTHWISE = [  # kernel, stride, pad, dilation, size
     (kernel, stride, pad, dilation, size)
     for kernel in ((3, 3), (5, 5), (2, 3))
@@ -95,10 +127,10 @@ DEPTHWISE = [  # kernel, stride, pad, dilation, size
 
 
 @every_dtype
-@pytest.mark.parametrize("tile_bytes", [1, depthwise.TILE_BYTES], ids=["map-tiles", "whole"])
+@pytest.mark.parametrize("tile_bytes", [1, None], ids=["row-tiles", "whole"])
 @pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "size"), DEPTHWISE)
-def test_depthwise_conv2d(kernel, stride, pad, dilation, size, tile_bytes, dtype, rng, monkeypatch):
-    monkeypatch.setattr(depthwise, "TILE_BYTES", tile_bytes)
+def test_depthwise_conv2d(kernel, stride, pad, dilation, size, tile_bytes, dtype, rng, tiling):
+    tiling(tile_bytes)
     settings = {"stride": stride, "dilation": dilation, "groups": 3}
     compare(
         lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad, **settings),
@@ -292,9 +324,9 @@ def test_batch_norm(eps, momentum, train, dtype, rng):
 
 @every_dtype
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("block_bytes", [1, 5000])
-def test_batch_norm_in_tiles(block_bytes, train, dtype, rng, monkeypatch):
-    monkeypatch.setattr(ops.normalize, "BLOCK_BYTES", block_bytes)
+@pytest.mark.parametrize("tile_bytes", [1, 5000])
+def test_batch_norm_in_tiles(tile_bytes, train, dtype, rng, tiling):
+    tiling(tile_bytes)
     mean, var = rng.standard_normal(7).astype(dtype), (rng.random(7) + 0.5).astype(dtype)
     compare(
         lambda x, g, b: ops.batch_norm_forward(x, g, b, mean, var, train=train),

@@ -9,23 +9,21 @@ from gradcheck_cases import CONVOLUTIONS, LABELS, WEIGHTS, bias_shape, both, spr
 
 from minifcn import layers, ops
 from minifcn.models.efficientnet_lite0 import InvertedResidual
-from minifcn.ops.conv_algorithms import depthwise, im2col
 from minifcn.ops.window import same_pads
 
 
-@pytest.mark.parametrize("tile_bytes", [1, 2 << 20], ids=["row-tiles", "whole"])
+@pytest.mark.parametrize("tile_bytes", [1, None], ids=["row-tiles", "whole"])
 @pytest.mark.parametrize(("op", "x", "w", "settings"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_convolution_agrees_with_the_definition(op, x, w, settings, tile_bytes, monkeypatch):
-    monkeypatch.setattr(im2col, "TILE_BYTES", tile_bytes)
-    monkeypatch.setattr(depthwise, "TILE_BYTES", tile_bytes)
+def test_convolution_agrees_with_the_definition(op, x, w, settings, tile_bytes, tiling):
+    tiling(tile_bytes)
     forward, backward = both(op, **settings)
     arrays = spreads(x, w, bias_shape(op, w, settings))
     found = {}
-    for algorithm in ("naive", "im2col", "auto"):
+    for algorithm in ("naive", "im2col", "winograd", "auto"):
         with ops.conv_algorithm(algorithm):
             y, cache = forward(*arrays)
             found[algorithm] = [y, *backward(spread(y.shape, seed=9), cache)]
-    for algorithm in ("im2col", "auto"):  # "auto" takes "gemm" and "depthwise" where they apply
+    for algorithm in ("im2col", "winograd", "auto"):  # these two take "gemm" and "depthwise" where they apply
         for fast, slow in zip(found[algorithm], found["naive"], strict=True):
             np.testing.assert_allclose(fast, slow, rtol=1e-12, atol=1e-12)
 
