@@ -483,7 +483,7 @@ def test_winograd_serves_only_plain_3x3_convolutions(monkeypatch):
 def test_winograd_is_chosen_where_it_costs_less(inputs, outputs, side, expected):
     plain = window("conv2d", (3, 3), 1, 1, 1, 1, (side, side))
     assert conv_algorithms.choose(plain, (outputs, inputs, 3, 3), images=1) is expected
-    assert conv_algorithms.choose(plain, (inputs, outputs, 3, 3), images=1, back=True) is expected
+    assert conv_algorithms.choose(plain, (inputs, outputs, 3, 3), images=1, gradient="inputs") is expected
     with ops.conv_algorithm("winograd"):
         assert conv_algorithms.choose(plain, (outputs, inputs, 3, 3), images=1) is winograd
     with ops.conv_algorithm("im2col"):

@@ -170,7 +170,10 @@ def _(layer: layers.GlobalAvgPool, x, train):
 
 @sketch.register
 def _(layer: layers.Flatten, x, train):
-    return Sketch((len(x), prod(x.shape[1:])), x.memory, inf, x.step, view_of=x), 0, []
+    flat = (len(x), prod(x.shape[1:]))
+    if x.shape[1] == 1 or x.shape[2:] == (1, 1):
+        return Sketch(flat, x.memory, inf, x.step, view_of=x), 0, []
+    return x.like(flat, field=inf), 0, []  # a copy, as the channels lie together in memory
 
 
 @sketch.register(layers.ReLU)

@@ -119,7 +119,7 @@ def row_tiles(n, height, row_bytes, bound, least):
     if n * height * row_bytes < BYTES_WORTH_A_THREAD:
         least = 1
     if height * row_bytes <= bound and n >= least:
-        count = max(least, -(-n * height * row_bytes // bound))
+        count = max(least, -(-n // (bound // (height * row_bytes))))
         return [(images, slice(0, height)) for images in cut(n, count)]
-    count = max(-(-height * row_bytes // bound), -(-least // n))
+    count = max(-(-height // max(1, bound // row_bytes)), -(-least // n))
     return [(slice(i, i + 1), rows) for i in range(n) for rows in cut(height, count)]

@@ -177,7 +177,7 @@ def _parts(n, size, bound, least=1):
     """Cut the results of n images into [(images, rows of tiles)] of up to `bound` tiles, and into at least `least` parts."""
     down, across = -(-size[0] // RESULTS), _across(size)
     if down * across * 2 <= bound and n >= least:
-        return [(images, slice(0, down)) for images in cut(n, max(least, -(-n * down * across // bound)))]
+        return [(images, slice(0, down)) for images in cut(n, max(least, -(-n // (bound // (down * across)))))]
     parts = -(-down // max(1, bound // across))
     if n * parts < 4 * least:  # few parts are shared out evenly
         parts = -(-n * parts // least) * least // n or 1
