@@ -10,9 +10,8 @@ def he_normal(shape, rng):
     """
     fan_in = int(np.prod(shape[1:]))
     w = np.empty(shape, np.float32)
-    for (
-        row
-    ) in w:  # the same numbers as all at once; fc6's alone, in float64, would be the most that a network ever needs
+    # Row by row: VGG16's fc6 as a whole would be 800 MB of float64, more than the network ever needs.
+    for row in w:
         row[...] = rng.standard_normal(row.shape) * np.sqrt(2.0 / fan_in)
     return w
 

@@ -174,7 +174,8 @@ def _across(size):
 
 
 def _parts(n, size, bound, least=1):
-    """Cut the results of n images into [(images, rows of tiles)] of up to `bound` tiles, and into at least `least` parts."""
+    """Cut the results of n images into [(images, rows of tiles)] of up to `bound` tiles or one row of them; at least `least`
+    parts, as far as that comes out even."""
     down, across = -(-size[0] // RESULTS), _across(size)
     if down * across * 2 <= bound and n >= least:
         return [(images, slice(0, down)) for images in cut(n, max(least, -(-n // (bound // (down * across)))))]
@@ -186,19 +187,12 @@ def _parts(n, size, bound, least=1):
 
 def _split(images, rows, size):
     """Split a part among the threads: [((images, rows), which of its tiles these are)], and how many tiles it has."""
-    across = _across(size)
-    if images.stop - images.start > 1:
-        parts = [
-            ((slice(images.start + i.start, images.start + i.stop), rows))
-            for i in cut(images.stop - images.start, threads())
-        ]
-    else:
-        parts = [
-            (images, slice(rows.start + r.start, rows.start + r.stop)) for r in cut(rows.stop - rows.start, threads())
-        ]
-    pieces, count = [], 0
-    for some, lines in parts:
-        tiles = (some.stop - some.start) * (lines.stop - lines.start) * across
+    several = images.stop - images.start > 1
+    whole, pieces, count = images if several else rows, [], 0
+    for part in cut(whole.stop - whole.start, threads()):
+        part = slice(whole.start + part.start, whole.start + part.stop)
+        some, lines = (part, rows) if several else (images, part)
+        tiles = (some.stop - some.start) * (lines.stop - lines.start) * _across(size)
         pieces.append(((some, lines), slice(count, count + tiles)))
         count += tiles
     return pieces, count
