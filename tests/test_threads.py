@@ -561,7 +561,7 @@ def test_a_product_cut_into_pieces_is_the_product(
     rows, depth, columns, worth, block_bytes, threads, device, monkeypatch
 ):
     monkeypatch.setattr(backend, "WORTH_A_THREAD", worth)
-    monkeypatch.setattr(backend, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(backend, "PIECE_BYTES", block_bytes)
     backend.set_threads(threads)
     rng = np.random.default_rng(0)
     a, b, bias = rng.standard_normal((rows, depth)), rng.standard_normal((depth, columns)), rng.standard_normal(columns)

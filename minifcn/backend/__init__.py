@@ -112,7 +112,7 @@ def run_tiles(array, task, tiles):
     _device_of(array).run_tiles(task, tiles)
 
 
-BLOCK_BYTES = 2 << 20  # little enough to be still in a cache, and enough to be worth sharing out
+BLOCK_BYTES = 1 << 20  # of an array: little enough to be still in a cache, and enough to be worth sharing out
 
 
 def run_blocks(task, *arrays):
@@ -164,7 +164,7 @@ def matmul(a, b, out=None, bias=None, then=None):
     if 2 * rows * columns * a.shape[1] < WORTH_A_THREAD:
         count = 1
     elif rows >= columns:  # in pieces that are still warm when the bias is added
-        count *= -(-out.nbytes // (count * BLOCK_BYTES))
+        count *= -(-out.nbytes // (count * PIECE_BYTES))
     everything = slice(None)
     if rows >= columns:
         tiles = [((piece, everything),) for piece in cut(rows, count)]
@@ -174,6 +174,7 @@ def matmul(a, b, out=None, bias=None, then=None):
     return out
 
 
+PIECE_BYTES = 4 << 20  # of a product: warm enough for a bias
 WORTH_A_THREAD = 1 << 24  # operations: below this a thread takes longer to be told than to work
 
 

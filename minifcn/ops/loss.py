@@ -1,6 +1,7 @@
 """Softmax cross-entropy, pixel by pixel, with an ignored label."""
 
-from ..backend import BLOCK_BYTES, array_module, run_tiles
+from ..backend import BLOCK_BYTES, array_module, run_tiles, threads
+from .maps import row_tiles
 from .window import require_same_dtype, require_shape
 
 
@@ -78,8 +79,7 @@ def _of(array, part):
 
 def _tiles(logits):
     """Cut the pixels (N, ...) into parts (images,) or (images, rows) whose logits stay in a core's cache."""
-    n, *rest = logits.shape
-    if len(rest) == 1:
+    n, _, *rest = logits.shape
+    if not rest or logits.size == 0:
         return [((slice(0, n),),)]
-    step = max(1, BLOCK_BYTES // max(1, logits.nbytes // max(1, n * rest[1])))
-    return [((slice(i, i + 1), slice(r, r + step)),) for i in range(n) for r in range(0, rest[1], step)]
+    return [(part,) for part in row_tiles(n, rest[0], logits.nbytes // (n * rest[0]), BLOCK_BYTES, threads())]
