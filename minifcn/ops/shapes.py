@@ -17,10 +17,12 @@ def crop_forward(x, offset, size):
 
 
 def crop_backward(dy, cache):
-    """dx = dy in its place, zero around it."""
+    """dx = dy in its place, zero around it; dy itself where nothing was cropped."""
     shape, top, left = cache
     if dy.shape[:2] != shape[:2]:
         raise ValueError(f"crop backward: expected dy with {shape[:2]} maps, got shape {dy.shape}")
+    if dy.shape == shape:
+        return dy
     dx = array_module(dy).zeros(shape, dy.dtype)
     dx[:, :, top : top + dy.shape[2], left : left + dy.shape[3]] = dy
     return dx
@@ -29,11 +31,13 @@ def crop_backward(dy, cache):
 def pad_forward(x, pad):
     """y = x with zeros around it.   x (N, C, H, W) -> y (N, C, top + H + bottom, left + W + right)
 
-    pad: integer, (height, width), or ((top, bottom), (left, right)).
+    pad: integer, (height, width), or ((top, bottom), (left, right)). Where it is 0, y is x.
     """
     require_nchw("pad", x)
     (top, bottom), (left, right) = pads(pad)
     n, c, height, width = x.shape
+    if not any((top, bottom, left, right)):
+        return x, (x.shape, x.shape, 0, 0)
     y = array_module(x).zeros((n, c, top + height + bottom, left + width + right), x.dtype)
     y[:, :, top : top + height, left : left + width] = x
     return y, (x.shape, y.shape, top, left)
