@@ -44,11 +44,29 @@ def markdown(record):
     text += LEGEND.format(
         rounds=record["rounds"], threads=record["threads"], sgemm=record["sgemm"]["sides"][0]["gflops"]
     )
+    text += f"\n{summary(record)}"
     for group, title in TITLES.items():
         entries = [entry for entry in record["comparisons"] if entry["group"] == group]
         if entries:
             averages = [average for average in record["averages"] if average["group"] == group]
             text += f"\n**{title}**\n\n{HEADER}{''.join(map(_row, entries))}{''.join(map(_average_row, averages))}"
+    return text
+
+
+def summary(record):
+    """A short table: the mean and the greatest ratio of each group of convolutions, and the ratio of each network."""
+    text = "| work | ratio | goal |\n|---|---|---|\n"
+    for average in record["averages"]:
+        group, task = average["group"], average["task"]
+        worst = max(e["ratio"] for e in record["comparisons"] if (e["group"], e["task"]) == (group, task))
+        title = f"{TITLES[group]}, {task}, mean (greatest: {_ratio(worst)})"
+        text += _cells([title, f"**{_ratio(average['ratio'])}**", _goal(average)])
+    for entry in record["comparisons"]:
+        if entry["group"] not in ("layers", "dezero") and "ratio" in entry:
+            text += _cells([entry["name"], f"**{_ratio(entry['ratio'])}**", _goal(entry)])
+            if "memory_goal" in entry:
+                memory = f"**{entry['memory_ratio']:.2f}**"
+                text += _cells([f"{entry['name']}, peak memory", memory, _goal(entry, "memory_")])
     return text
 
 
