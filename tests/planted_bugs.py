@@ -20,6 +20,11 @@ VALUES = "tests/test_values_by_hand.py::"
 ROOMS = "tests/test_rooms.py::"
 OTHER = "tests/test_ops_other.py::"
 CONVS = "tests/test_ops_conv.py::"
+CHOICE = "tests/test_conv_choice.py::"
+WINOGRAD = "tests/test_winograd.py::"
+THREADS = "tests/test_threads.py::"
+BACKEND = "tests/test_backend.py::"
+GAPS = "tests/test_engine_gaps.py::"
 CHECKER = "tests/test_gradcheck.py::"
 MODELS = "tests/test_models.py::"
 SURGERY = "tests/test_surgery.py::"
@@ -91,7 +96,153 @@ CONVOLUTION = [
     Bug("depthwise chosen where channels have several kernels", "ops/conv_algorithms/depthwise.py",
         "w_shape[0] == window.groups > 1", "window.groups > 1", AGREE + "[conv2d-depthwise-multiplier-whole]"),
     Bug("1×1 weight gradient of the first part alone", "ops/conv_algorithms/gemm.py", ".sum(axis=0)", "[0]",
-        CONVS + "test_fast_algorithms_agree_with_the_loops[numpy-conv-1x1-gemm-1000-3]"),
+        GAPS + "test_a_1x1_weight_gradient_is_the_sum_of_what_each_thread_finds[2]"),
+]
+IM2COL, GEMM, DEPTHWISE = (f"ops/conv_algorithms/{name}.py" for name in ("im2col", "gemm", "depthwise"))
+FOLLOWED = GAPS + "test_what_follows_a_convolution_changes_each_value_once_and_after_the_bias"
+LEFT_OUT = CONVS + "test_a_bias_is_optional_and_weights_can_be_left_out"
+ALGORITHMS = [
+    Bug("image's gradient asked for, kernel's given", "ops/conv.py", "* inputs + [(weight_pass,)] * weights",
+        "* weights + [(weight_pass,)] * inputs", LEFT_OUT + "[numpy-conv]"),
+    Bug("two threads, one pass", "ops/conv.py", "lambda run: run(), passes)", "lambda run: run(), passes[:1])",
+        GAPS + "test_two_threads_with_a_pass_each_find_what_one_finds[True-True]"),
+    Bug("bias gradient one long float32 sum", "ops/maps.py", "channels_last(maps).sum(axis=2).sum(axis=(0, 1))",
+        "pixels(maps).sum(axis=0)", GAPS + "test_a_long_float32_sum_over_a_channel_loses_no_digits"),
+    Bug("im2col bias dropped", IM2COL, "None if bias is None else bias[mine]", "None", AGREE + "[conv2d-plain-whole]"),
+    Bug("every im2col group gets the first one's bias", IM2COL, "else bias[mine]", "else bias[: mine.stop - mine.start]",
+        AGREE + "[conv2d-groups-whole]"),
+    Bug("im2col kernel not mirrored on the way back", IM2COL, "[:, :, :, ::-1, ::-1].transpose", ".transpose",
+        CONV + "[im2col-bias-conv2d-plain]"),
+    Bug("im2col groups exchanged on the way back", IM2COL, "first = _groups(len(w), window)[group], group * per_group",
+        "first = _groups(len(w), window)[group - 1], group * per_group", CONV + "[im2col-bias-conv_transpose2d-groups]"),
+    Bug("im2col weight gradient of the last tile alone", IM2COL, "sums[worker, mine] += ", "sums[worker, mine] = ",
+        CONV + "[im2col_row_tiles-bias-conv2d-pad]"),
+    Bug("im2col weight gradient of the first thread alone", IM2COL, "if shares == 1 else sums.sum(axis=0)", "",
+        CONVS + "test_fast_algorithms_agree_with_the_loops[numpy-conv-3x3 of many tiles-im2col-1000-3]"),
+    Bug("im2col weight gradient's channels taken for its taps", IM2COL, "        return dw.reshape(k, *window.kernel, per_group)",
+        "        return dw.reshape(k, per_group, *window.kernel).transpose(0, 2, 3, 1)", CONV + "[im2col-bias-conv2d-plain]"),
+    Bug("im2col does nothing that follows", IM2COL, "some_bias, then)", "some_bias)", FOLLOWED + "[numpy-im2col-plain-None-None]"),
+    Bug("1×1 bias dropped", GEMM, "pixels(y), bias, then)", "pixels(y), None, then)", AGREE + "[conv2d-1x1-whole]"),
+    Bug("1×1 of groups taken for one matrix product", GEMM, "        and window.groups == 1\n", "",
+        CHOICE + "test_the_kind_of_convolution_decides[1x1 groups-None]"),
+    Bug("1×1 does nothing that follows", GEMM, "pixels(y), bias, then)", "pixels(y), bias)",
+        FOLLOWED + "[numpy-auto-1x1-None-None]"),
+    Bug("depthwise bias dropped", DEPTHWISE, "result += bias", "result += 0", AGREE + "[conv2d-depthwise-whole]"),
+    Bug("depthwise bias after what follows", DEPTHWISE,
+        "            result += bias\n        if then is not None:\n            then(lines)",
+        "            then(lines) if then else None\n            result += bias",
+        FOLLOWED + "[numpy-auto-depthwise-None-None]"),
+    Bug("depthwise follows only where there is a bias", DEPTHWISE, "        if then is not None:\n            then", "            if then is not None:\n                then",
+        FOLLOWED + "[numpy-auto-depthwise-stride-None-None]"),
+    Bug("depthwise phases all begin at the first column", DEPTHWISE, "first * gap % stride :: stride", ":: stride",
+        AGREE + "[conv2d-depthwise-stride-whole]"),
+    Bug("depthwise phases of the way back in each other's places", DEPTHWISE, "yield some, places,", "yield some, slice(q_first * stride, (q_end - 1) * stride + 1, stride),",
+        CONV + "[auto-bias-conv2d-depthwise-stride]"),
+    Bug("depthwise way back without its pad", DEPTHWISE, "(taps, (reach - q_first, 0)", "(taps, (reach, 0)",
+        CONV + "[auto-bias-conv2d-depthwise-stride]"),
+    Bug("the naive way follows with nothing", "ops/conv_algorithms/naive.py", "        then(y)", "        pass",
+        FOLLOWED + "[numpy-naive-plain-None-None]"),
+    Bug("the image's gradient weighed as the forward", "ops/conv_algorithms/__init__.py", 'if gradient == "inputs":', "if False:",
+        CHOICE + "test_each_pass_is_weighed_with_what_it_reads_and_writes"),
+    Bug("weight gradients weighed as if their values stayed in a cache", "ops/conv_algorithms/__init__.py",
+        'cost.TILE_SUMS if gradient == "weights" else 1', "1",
+        CHOICE + "test_a_weight_gradient_has_to_be_cheaper_by_more"),
+    Bug("tiles partly outside weighed as nothing", "ops/conv_algorithms/cost.py", "-(-n // 4)", "n // 4",
+        CHOICE + "test_tiles_that_are_partly_outside_cost_as_much_as_whole_ones"),
+    Bug("a band's columns padded like its rows", "ops/maps.py", "- top, -left,", "- top, -top,",
+        AGREE + "[conv2d-pad-asymmetric-whole]"),
+    Bug("a band ends at the image's height in both directions", "ops/maps.py", "size[1], image[1]", "size[1], image[0]",
+        AGREE + "[conv2d-plain-whole]"),
+    Bug("tiles of rows leave out the last row", "ops/maps.py", "for rows in cut(height, count)]",
+        "for rows in cut(height - 1, count)]", CONV + "[im2col_row_tiles-bias-conv2d-pad]"),
+    Bug("tiles of images pass their bound by rounding", "ops/maps.py", "-(-n // (bound // (height * row_bytes)))",
+        "-(-n * height * row_bytes // bound)", CONVS + "test_the_workspace_is_bounded_whatever_the_image[shape4-3-6500-1]"),
+]
+WAY, LOOPS = "ops/conv_algorithms/winograd.py", WINOGRAD + "test_three_passes_agree_with_the_loops"
+ADJOINT = WINOGRAD + "test_forward_and_input_gradient_are_adjoint"
+COVERED = WINOGRAD + "test_parts_cover_every_row_of_tiles_exactly_once"
+OF_A_PART = WINOGRAD + "test_parts_of_any_size_and_any_number_of_threads_give_the_same"
+WINOGRADS = [
+    Bug("a sign on Winograd's way to the points", WAY, "[0, 4, -4, -1, 1, 0]", "[0, 4, 4, -1, 1, 0]",
+        LOOPS + "[numpy-one whole tile-channels last]"),
+    Bug("a sign of Winograd's kernels at the points", WAY, "[-1 / 6, 1 / 6, -1 / 6]", "[-1 / 6, 1 / 6, 1 / 6]",
+        LOOPS + "[numpy-one whole tile-channels last]"),
+    Bug("a sign on Winograd's way back from the points", WAY, "[0, 1, -1, 8, -8, 1]", "[0, 1, -1, 8, 8, 1]",
+        LOOPS + "[numpy-one whole tile-channels last]"),
+    Bug("Winograd's tiles begin one row late", WAY, "Band(RESULTS * rows.start - pad[0],", "Band(RESULTS * rows.start - pad[0] + 1,",
+        LOOPS + "[numpy-four whole tiles-channels last]"),
+    Bug("Winograd's tiles transposed", WAY, "places[...] = tiles[i, j,", "places[...] = tiles[j, i,",
+        LOOPS + "[numpy-four whole tiles-channels last]"),
+    Bug("Winograd's bias at the point of infinity", WAY, "POINT_ONE = VALUES + 1", "POINT_ONE = POINTS - 1",
+        LOOPS + "[numpy-one whole tile-channels last]"),
+    Bug("Winograd does nothing that follows", WAY, "        if then is not None:\n", "        if False:\n",
+        FOLLOWED + "[numpy-winograd-plain-None-None]"),
+    Bug("Winograd follows with whole images", WAY, "then(y_last[images, RESULTS * rows.start : RESULTS * rows.stop])",
+        "then(y_last[images])", FOLLOWED + "[numpy-winograd-many-tiles-1-1]"),
+    Bug("Winograd's kernel not mirrored on the way back", WAY, "_kernels_at_points(w[:, :, ::-1, ::-1])",
+        "_kernels_at_points(w)", ADJOINT + "[four whole tiles]"),
+    Bug("Winograd's pad not turned inside out on the way back", WAY, "(2 - top, 2 - left)", "(top, left)",
+        ADJOINT + "[no pad]"),
+    Bug("Winograd's pads exchanged on the way back", WAY, "(2 - top, 2 - left)", "(2 - left, 2 - top)",
+        ADJOINT + "[asymmetric pad]"),
+    Bug("Winograd's weight gradient pads dy like x", WAY, "RESULTS, (0, 0), window", "RESULTS, (top, left), window",
+        LOOPS + "[numpy-four whole tiles-channels last]"),
+    Bug("Winograd's weight gradient of the last part alone", WAY, "sums[points] += ", "sums[points] = ",
+        OF_A_PART + "[many tiles-a row of tiles in each part]"),
+    Bug("Winograd's last row of tiles dropped", WAY, "for rows in cut(down, parts)]", "for rows in cut(down - 1, parts)]",
+        COVERED + "[1-size1-10-1]"),
+    Bug("Winograd's threads write their tiles to the same place", WAY, "        count += tiles\n", "",
+        COVERED + "[5-size2-100-3]"),
+    Bug("Winograd taken for dilated convolutions", WAY, "window.dilation, window.groups) == ((3, 3), (1, 1), (1, 1), 1)",
+        "(1, 1), window.groups) == ((3, 3), (1, 1), (1, 1), 1)",
+        CHOICE + "test_the_kind_of_convolution_decides[3x3 dilated-None]"),
+    Bug("Winograd taken for groups", WAY, "window.groups) ==", "1) ==",
+        CONVS + "test_winograd_serves_only_plain_3x3_convolutions"),
+    Bug("Winograd's kernels brought to the points every time", WAY, "kept(w, _kernels_at_points)", "_kernels_at_points(w)",
+        WINOGRAD + "test_kernels_are_transformed_once_while_they_stay_unchanged"),
+]
+SPREAD = "test_blas_has_one_thread_within_tiles_and_as_many_as_before_after_them"
+PIECES = THREADS + "test_a_product_cut_into_pieces_is_the_product"
+SHARED_OUT = [
+    Bug("what is kept is kept for good", "backend/numpy_kernels.py", " and _same(entry.values, array)", "",
+        WINOGRAD + "test_changing_one_weight_in_place_changes_the_next_forward[where_in_w1]"),
+    Bug("what is kept compared with itself", "backend/numpy_kernels.py", "array.copy(), made)", "array, made)",
+        BACKEND + "test_what_is_kept_is_made_again_once_its_array_has_changed"),
+    Bug("what is kept compared by its first block alone", "backend/numpy_kernels.py", "range(0, a.size, block)", "[0]",
+        THREADS + "test_what_is_kept_is_the_same_object_until_a_single_value_changes[shape2]"),
+    Bug("what is kept outlives its array", "backend/numpy_kernels.py", "_kept.pop(key, None)", "None",
+        BACKEND + "test_what_is_kept_goes_with_its_array"),
+    Bug("the last tile dropped", "backend/numpy_kernels.py", "queue = iter(tiles)", "queue = iter(tiles[:-1])",
+        THREADS + "test_every_tile_runs_exactly_once[5-2]"),
+    Bug("helpers without the caller's context", "backend/numpy_kernels.py", "contextvars.copy_context().run, work)", "work)",
+        CHOICE + "test_a_choice_holds_in_the_tiles_of_its_thread"),
+    Bug("a helper's error goes unheard", "backend/numpy_kernels.py", "            raise errors[0]", "            pass",
+        THREADS + "test_an_error_in_any_thread_is_raised_and_the_next_tiles_run_as_ever[False]"),
+    Bug("BLAS left with one thread", "backend/numpy_kernels.py", "_set_blas_threads(self._before)", "pass",
+        THREADS + SPREAD + "[2-2-2]"),
+    Bug("BLAS keeps its threads within tiles", "backend/numpy_kernels.py", "_set_blas_threads([1] * len(_blas()))", "pass",
+        THREADS + SPREAD + "[2-2-2]"),
+    Bug("BLAS restored by the first of two callers", "backend/numpy_kernels.py",
+        "self._users -= 1\n            if self._users == 0:", "self._users -= 1\n            if True:",
+        THREADS + "test_blas_is_as_before_when_the_last_of_overlapping_callers_ends[2-True]"),
+    Bug("every piece of a product gets the first one's bias", "backend/__init__.py", "+= bias[piece]",
+        "+= bias[:1, : out[piece].shape[1]]", PIECES + "[numpy-37-20-401-1-1000-3]"),
+    Bug("a product's last columns dropped", "backend/__init__.py", "for piece in cut(columns, count)]",
+        "for piece in cut(columns - 1, count)]", PIECES + "[numpy-37-20-401-1-1000-3]"),
+    Bug("what follows a product comes before the bias", "backend/__init__.py",
+        "            out[piece] += bias[piece]\n        if then is not None:\n            then(out[piece])",
+        "            then(out[piece]) if then else None\n            out[piece] += bias[piece]",
+        GAPS + "test_what_follows_a_product_changes_each_value_once_and_after_the_bias[3-shape1]"),
+    Bug("what follows a product is done to all of it each time", "backend/__init__.py", "then(out[piece])", "then(out)",
+        GAPS + "test_what_follows_a_product_changes_each_value_once_and_after_the_bias[3-shape1]"),
+    Bug("an upsampling's blocks one column short", "ops/upsample.py", "columns[-1] + 1", "columns[-1]",
+        OTHER + "test_upsample_is_the_transposed_convolution_with_the_bilinear_kernel[numpy-2-4-0]"),
+    Bug("batch norm forgets that its tiles have means of their own", "ops/normalize.py",
+        "squares + pixels * (own - mean) ** 2", "squares", OTHER + "test_batch_norm_does_not_depend_on_its_tiles[numpy-True]"),
+    Bug("batch norm takes its tiles for equally large", "ops/normalize.py", "mean * (pixels / count)", "mean / len(parts)",
+        OTHER + "test_batch_norm_does_not_depend_on_its_tiles[numpy-True]"),
+    Bug("a normalisation folded into its convolution in training too", "layers/chain.py", "isinstance(layer, Conv2d) and not train:",
+        "isinstance(layer, Conv2d):", OPS + "test_layer[Sequential]"),
 ]
 POOLING = [
     Bug("max pool tie given to both", "ops/pool.py", "            unclaimed ^= wins\n", "",
@@ -107,7 +258,7 @@ POOLING = [
     Bug("avg pool counts what lies beyond the padding", "ops/pool.py", "min(start + extent, high)", "start + extent",
         VALUES + "test_avg_pool_divisors"),
     Bug("adaptive pool's parts rounded down", "ops/pool.py", "-(-(i + 1) * size // parts)",
-        "max((i + 1) * size // parts, first + 1)", VALUES + "test_adaptive_pool_parts_share_a_row_where_they_have_to"),
+        "max((i + 1) * size // parts, i * size // parts + 1)", VALUES + "test_adaptive_pool_parts_share_a_row_where_they_have_to"),
     Bug("adaptive pool's gradient shared as in a sum", "ops/pool.py", "matmul(a.T @ dy, b)", "matmul((a > 0).T @ dy, b)",
         OPS + "test_op[adaptive_avg_pool2d]"),
     Bug("global average's gradient not divided", "ops/pool.py", "(dy / (shape[2] * shape[3]))", "dy",
@@ -428,5 +579,18 @@ WEIGHTS = [
 ]
 # fmt: on
 
-BUGS = CONVOLUTION + POOLING + POINTWISE + NORMALISATION + LOSS + SHAPES + LAYERS + NETWORKS + TRAINING
+BUGS = (
+    CONVOLUTION
+    + ALGORITHMS
+    + WINOGRADS
+    + SHARED_OUT
+    + POOLING
+    + POINTWISE
+    + NORMALISATION
+    + LOSS
+    + SHAPES
+    + LAYERS
+    + NETWORKS
+    + TRAINING
+)
 BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS
