@@ -13,7 +13,14 @@ from planted_bugs import BUGS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-NOT_A_FINDING = ("ImportError", "ModuleNotFoundError", "SyntaxError", "NameError", "AttributeError")
+NOT_A_FINDING = (
+    "ImportError",
+    "ModuleNotFoundError",
+    "SyntaxError",
+    "NameError",
+    "UnboundLocalError",
+    "AttributeError",
+)
 
 
 def copy(source, target):
