@@ -7,8 +7,8 @@ import pytest
 import strict_device
 
 from minifcn import backend
-from minifcn.ops import loss, normalize, pool
-from minifcn.ops.conv_algorithms import depthwise, im2col, winograd
+from minifcn.ops import loss, maps, normalize, pool
+from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, winograd
 
 NAMES = ("numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu))
 
@@ -63,7 +63,10 @@ def tiling(monkeypatch):
             for module in (backend, loss):
                 monkeypatch.setattr(module, "BLOCK_BYTES", tile_bytes)
             monkeypatch.setattr(winograd, "LEAST_TILES", 1)
-            monkeypatch.setattr(backend, "WORTH_A_THREAD", 0)
+            for module in (backend, gemm):
+                monkeypatch.setattr(module, "WORTH_A_THREAD", 0)
+            for module in (maps, winograd):
+                monkeypatch.setattr(module, "BYTES_WORTH_A_THREAD", 0)
         if threads is not None:
             backend.set_threads(threads)
 
