@@ -62,6 +62,7 @@ def tiling(monkeypatch):
                 monkeypatch.setattr(module, "TILE_BYTES", tile_bytes)
             for module in (backend, loss):
                 monkeypatch.setattr(module, "BLOCK_BYTES", tile_bytes)
+            monkeypatch.setattr(backend, "PIECE_BYTES", tile_bytes)
             monkeypatch.setattr(winograd, "LEAST_TILES", 1)
             for module in (backend, gemm):
                 monkeypatch.setattr(module, "WORTH_A_THREAD", 0)
