@@ -302,3 +302,21 @@ def test_the_account_has_the_same_rows_for_inference_as_for_training(backbone):
         tables.append([(row.name, row.kind, row.shape, row.field, row.multiply_adds) for row in rows])
     assert tables[0] == tables[1]
     assert len(tables[0]) == len(network.layers_of(layers.Leaf))
+
+
+def test_a_normalisation_of_another_width_is_refused_by_name(rng):
+    x = np.ones((1, 3, 5, 5), np.float32)
+    for outputs, width in ((4, 1), (1, 4), (4, 3)):
+        chain = layers.Sequential(conv=layers.Conv2d(3, outputs, 3, rng), norm=layers.BatchNorm2d(width)).name_all()
+        with pytest.raises(ValueError, match=r"norm \(BatchNorm2d\): expected one value per channel"):
+            chain.forward(x)
+
+
+def test_inference_leaves_no_cache_of_a_training_forward_before_it(rng):
+    x = np.ones((1, 3, 5, 5), np.float32)
+    chain = layers.Sequential(conv=layers.Conv2d(3, 4, 3, rng), norm=layers.BatchNorm2d(4), relu=layers.ReLU())
+    chain.forward(x, train=True)
+    y = chain.forward(x)
+    with pytest.raises(ValueError, match="backward needs"):
+        chain.backward(np.ones_like(y))
+    assert not chain.layers["norm"].gamma.grad.any()

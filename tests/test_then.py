@@ -329,3 +329,12 @@ def test_where_threads_cannot_be_bound_nothing_is_done(monkeypatch):
     for name in ("sched_setaffinity", "sched_getaffinity"):
         monkeypatch.delattr(os, name, raising=False)
     numpy_kernels._leave_a_core_to_the_caller()
+
+
+def test_threads_that_may_not_choose_their_processor_work_all_the_same():
+    code = "import os, numpy as np; from minifcn import backend\n"
+    code += "def deny(*_): raise PermissionError\n"
+    code += "os.sched_setaffinity = deny; backend.set_threads(3); done = []\n"
+    code += "for _ in range(3): backend.run_tiles(np.zeros(1), done.append, [(i,) for i in range(9)])\n"
+    code += "assert sorted(done) == sorted(list(range(9)) * 3)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

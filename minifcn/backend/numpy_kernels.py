@@ -14,6 +14,7 @@ import os
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -54,7 +55,8 @@ def _leave_a_core_to_the_caller():
     if hasattr(os, "sched_setaffinity"):
         _, *others = sorted(os.sched_getaffinity(0))
         if others:
-            os.sched_setaffinity(0, others)
+            with suppress(OSError):  # where that is not allowed, it is no more than a little slower
+                os.sched_setaffinity(0, others)
 
 
 class _OneBlasThread:

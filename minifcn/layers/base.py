@@ -174,6 +174,10 @@ class Leaf(Layer):
         except (ValueError, TypeError) as error:
             raise type(error)(f"{self.title}: {error}") from error
 
+    def forget(self):
+        """Let go of the cache, as a forward without train=True does."""
+        self._cache = None
+
     @property
     def title(self):
         kind = type(self).__name__

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import ops
 from ..backend import array_module, to_device
-from ..ops.window import require_nchw, same_pads
+from ..ops.window import require_nchw, require_shape, same_pads
 from .base import Leaf, Parameter
 from .init import bilinear, bilinear_line, he_normal, zeros
 
@@ -158,6 +158,7 @@ class BatchNorm2d(Leaf):
 
     def folded_into(self, w, b=None):
         """(w, b) of the one convolution that is the convolution w (C, …), b (C,) or None, and then this, in inference."""
+        require_shape(self.title, "one value per channel", self.gamma.value, w.shape[:1])
         scale = self.gamma.value / array_module(w).sqrt(self.running_var + self.eps)
         centre = self.running_mean if b is None else self.running_mean - b
         return w * scale[:, None, None, None], self.beta.value - centre * scale

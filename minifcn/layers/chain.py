@@ -21,6 +21,8 @@ def run_chain(chain, x, train=False):
             if names and isinstance(chain[names[0]], ReLU):
                 followers["relu"] = chain[name := names.pop(0)]
         x = layer.forward(x, train, **followers)
+        for follower in followers.values():
+            follower.forget()
         yield name, x
 
 

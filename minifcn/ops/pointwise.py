@@ -9,9 +9,8 @@ def relu_forward(x, *, out=None):
     require_same_dtype("relu", x)
     xp = array_module(x)
     y = xp.empty_like(x) if out is None else out
-    run_blocks(
-        lambda x, y: xp.clip(x, 0, xp.inf, out=y), x, y
-    )  # NumPy's maximum takes three times as long with a scalar
+    # NumPy's maximum of an array and a number takes three times as long.
+    run_blocks(lambda x, y: xp.clip(x, 0, xp.inf, out=y), x, y)
     return y, y  # where y > 0 is all that backward needs
 
 
