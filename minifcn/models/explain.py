@@ -131,12 +131,14 @@ def _sketching(network, train):
     rows = []
     leaves = network.layers_of(layers.Leaf)
     for leaf in leaves:
-        leaf.forward = partial(_forward, leaf, rows)  # hides the method of that name until it is deleted again
+        # These hide the methods of the same names until they are deleted again.
+        leaf.forward = partial(_forward, leaf, rows)
+        leaf.forget = lambda: None  # the real maps of a training step in progress are left alone
     try:
         yield rows
     finally:
         for leaf in leaves:
-            del leaf.forward
+            del leaf.forward, leaf.forget
 
 
 def _forward(layer, rows, x, train=False, **followers):
