@@ -138,7 +138,8 @@ def _sketching(network, train):
         yield rows
     finally:
         for leaf in leaves:
-            del leaf.forward, leaf.forget
+            del leaf.forward
+            del leaf.forget
 
 
 def _forward(layer, rows, x, train=False, **followers):
