@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import strict_device
-from strict_device import StrictArray, xp
 
 from minifcn import backend
+from minifcn.backend import strict
+from minifcn.backend.strict import StrictArray, xp
 
 HOST = np.arange(6.0).reshape(2, 3)
 
@@ -177,7 +177,7 @@ def test_numpy_functions_that_cupy_lacks_are_refused(there):
 
 def test_tiles_run_last_to_first():
     seen = []
-    strict_device.run_tiles(seen.append, [(1,), (2,), (3,)])
+    strict.run_tiles(seen.append, [(1,), (2,), (3,)])
     assert seen == [3, 2, 1]
 
 
