@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import logging
 import sys
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def begin():
         sys.argv[1:]
     )  # a notebook has arguments of its own
     backend.register(strict.DEVICE)
+    backend.log.addHandler(logging.NullHandler())  # the line is printed here; once is enough
     try:
         print(backend.use(DEVICES[args.device]))
     except RuntimeError as error:
@@ -84,15 +86,15 @@ def show(figure, name):
 def pictures(name, rows, *, legend=(), classes=()):
     """Show pictures beside each other.   rows: [{title: image (H, W) or (H, W, 3)}], one dict a row
 
-    legend: the labels whose colours are explained below, by their names in `classes`.
+    Rows with the first one's titles do not repeat them. legend: the labels whose colours are explained below, by their
+    names in `classes`.
     """
     columns = max(map(len, rows))
     sizes = [
         max(image.shape[0] / image.shape[1] for image in row.values()) for row in rows
     ]
-    height = (
-        WIDTH / columns * sum(sizes) + 0.35 * len(rows) + (0.5 if len(legend) else 0)
-    )
+    height = 0.97 * WIDTH / columns * sum(sizes) + 0.05 * len(rows) + 0.3
+    height += 0.5 if len(legend) else 0
     figure, grid = plt.subplots(
         len(rows), columns, figsize=(WIDTH, height), squeeze=False, height_ratios=sizes
     )
@@ -101,7 +103,8 @@ def pictures(name, rows, *, legend=(), classes=()):
             panel.set_axis_off()
         for (title, image), panel in zip(row.items(), axes, strict=False):
             panel.imshow(image, cmap="gray", interpolation="nearest")
-            panel.set_title(title)
+            if row is rows[0] or list(row) != list(rows[0]):
+                panel.set_title(title)
     if len(legend):
         add_legend(figure, legend, classes)
     show(figure, name)
