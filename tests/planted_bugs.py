@@ -24,7 +24,7 @@ CHOICE = "tests/test_conv_choice.py::"
 WINOGRAD = "tests/test_winograd.py::"
 THREADS = "tests/test_threads.py::"
 BACKEND = "tests/test_backend.py::"
-GAPS = "tests/test_engine.py::"
+THEN = "tests/test_then.py::"
 CHECKER = "tests/test_gradcheck.py::"
 MODELS = "tests/test_models.py::"
 SURGERY = "tests/test_surgery.py::"
@@ -98,18 +98,18 @@ CONVOLUTION = [
     Bug("depthwise chosen where channels have several kernels", "ops/conv_algorithms/depthwise.py",
         "w_shape[0] == window.groups > 1", "window.groups > 1", AGREE + "[conv2d-depthwise-multiplier-whole]"),
     Bug("1×1 weight gradient of the first part alone", "ops/conv_algorithms/gemm.py", ".sum(axis=0)", "[0]",
-        GAPS + "test_a_1x1_weight_gradient_is_the_sum_of_what_each_thread_finds[2]"),
+        THEN + "test_a_1x1_weight_gradient_is_the_sum_of_what_each_thread_finds[2]"),
 ]
 IM2COL, GEMM, DEPTHWISE = (f"ops/conv_algorithms/{name}.py" for name in ("im2col", "gemm", "depthwise"))
-FOLLOWED = GAPS + "test_what_follows_a_convolution_changes_each_value_once_and_after_the_bias"
+FOLLOWED = THEN + "test_what_follows_is_done_to_every_result_once"
 LEFT_OUT = CONVS + "test_a_bias_is_optional_and_weights_can_be_left_out"
 ALGORITHMS = [
     Bug("image's gradient asked for, kernel's given", "ops/conv.py", "* inputs + [(weight_pass,)] * weights",
         "* weights + [(weight_pass,)] * inputs", LEFT_OUT + "[numpy-conv]"),
     Bug("two threads, one pass", "ops/conv.py", "lambda run: run(), passes)", "lambda run: run(), passes[:1])",
-        GAPS + "test_two_threads_with_a_pass_each_find_what_one_finds[True-True]"),
+        THEN + "test_a_pass_each_gives_the_same_gradients[3x3-winograd-None]"),
     Bug("bias gradient one long float32 sum", "ops/maps.py", "channels_last(maps).sum(axis=2).sum(axis=(0, 1))",
-        "pixels(maps).sum(axis=0)", GAPS + "test_a_long_float32_sum_over_a_channel_loses_no_digits"),
+        "pixels(maps).sum(axis=0)", THEN + "test_a_long_float32_sum_over_a_channel_loses_no_digits"),
     Bug("im2col bias dropped", IM2COL, "None if bias is None else bias[mine]", "None", AGREE + "[conv2d-plain-whole]"),
     Bug("every im2col group gets the first one's bias", IM2COL, "else bias[mine]",
         "else bias[: mine.stop - mine.start]",
@@ -128,20 +128,20 @@ ALGORITHMS = [
         "        return dw.reshape(k, per_group, *window.kernel).transpose(0, 2, 3, 1)",
         CONV + "[im2col-bias-conv2d-plain]"),
     Bug("im2col does nothing that follows", IM2COL, "some_bias, then)", "some_bias)",
-        FOLLOWED + "[numpy-im2col-plain-None-None]"),
+        FOLLOWED + "[numpy-3x3-im2col-1-None]"),
     Bug("1×1 bias dropped", GEMM, "pixels(y), bias, then)", "pixels(y), None, then)", AGREE + "[conv2d-1x1-whole]"),
     Bug("1×1 of groups taken for one matrix product", GEMM, "        and window.groups == 1\n", "",
         CHOICE + "test_the_kind_of_convolution_decides[1x1 groups-None]"),
     Bug("1×1 does nothing that follows", GEMM, "pixels(y), bias, then)", "pixels(y), bias)",
-        FOLLOWED + "[numpy-auto-1x1-None-None]"),
+        FOLLOWED + "[numpy-1x1-gemm-1-None]"),
     Bug("depthwise bias dropped", DEPTHWISE, "result += bias", "result += 0", AGREE + "[conv2d-depthwise-whole]"),
     Bug("depthwise bias after what follows", DEPTHWISE,
         "            result += bias\n        if then is not None:\n            then(lines)",
         "            then(lines) if then else None\n            result += bias",
-        FOLLOWED + "[numpy-auto-depthwise-None-None]"),
+        FOLLOWED + "[numpy-depthwise-depthwise-1-None]"),
     Bug("depthwise follows only where there is a bias", DEPTHWISE, "        if then is not None:\n            then",
         "            if then is not None:\n                then",
-        FOLLOWED + "[numpy-auto-depthwise-stride-None-None]"),
+        FOLLOWED + "[numpy-depthwise strided-depthwise-1-None]"),
     Bug("depthwise phases all begin at the first column", DEPTHWISE, "first * gap % stride :: stride", ":: stride",
         AGREE + "[conv2d-depthwise-stride-whole]"),
     Bug("depthwise phases of the way back in each other's places", DEPTHWISE, "yield some, places,",
@@ -150,7 +150,7 @@ ALGORITHMS = [
     Bug("depthwise way back without its pad", DEPTHWISE, "(taps, (reach - q_first, 0)", "(taps, (reach, 0)",
         CONV + "[auto-bias-conv2d-depthwise-stride]"),
     Bug("the naive way follows with nothing", "ops/conv_algorithms/naive.py", "        then(y)", "        pass",
-        FOLLOWED + "[numpy-naive-plain-None-None]"),
+        FOLLOWED + "[numpy-3x3-naive-1-None]"),
     Bug("the image's gradient weighed as the forward", "ops/conv_algorithms/__init__.py", 'if gradient == "inputs":',
         "if False:",
         CHOICE + "test_each_pass_is_weighed_with_what_it_reads_and_writes"),
@@ -188,9 +188,9 @@ WINOGRADS = [
     Bug("Winograd's bias at the point of infinity", WAY, "POINT_ONE = VALUES + 1", "POINT_ONE = POINTS - 1",
         LOOPS + "[numpy-one whole tile-channels last]"),
     Bug("Winograd does nothing that follows", WAY, "        if then is not None:\n", "        if False:\n",
-        FOLLOWED + "[numpy-winograd-plain-None-None]"),
+        FOLLOWED + "[numpy-3x3-winograd-1-None]"),
     Bug("Winograd follows with whole images", WAY, "then(y_last[images, RESULTS * rows.start : RESULTS * rows.stop])",
-        "then(y_last[images])", FOLLOWED + "[numpy-winograd-many-tiles-1-1]"),
+        "then(y_last[images])", FOLLOWED + "[numpy-3x3-winograd-1-400]"),
     Bug("Winograd's kernel not mirrored on the way back", WAY, "_kernels_at_points(w[:, :, ::-1, ::-1])",
         "_kernels_at_points(w)", ADJOINT + "[four whole tiles]"),
     Bug("Winograd's pad not turned inside out on the way back", WAY, "(2 - top, 2 - left)", "(top, left)",
@@ -249,9 +249,12 @@ SHARED_OUT = [
     Bug("what follows a product comes before the bias", "backend/__init__.py",
         "            out[piece] += bias[piece]\n        if then is not None:\n            then(out[piece])",
         "            then(out[piece]) if then else None\n            out[piece] += bias[piece]",
-        GAPS + "test_what_follows_a_product_changes_each_value_once_and_after_the_bias[3-shape1]"),
+        THEN + "test_a_matrix_product_with_bias_and_what_follows[numpy-37-5-3-3]"),
     Bug("what follows a product is done to all of it each time", "backend/__init__.py", "then(out[piece])", "then(out)",
-        GAPS + "test_what_follows_a_product_changes_each_value_once_and_after_the_bias[3-shape1]"),
+        THEN + "test_a_matrix_product_with_bias_and_what_follows[numpy-37-5-3-3]"),
+    Bug("an enlargement fetches its kernel from the device", "ops/upsample.py", "stamped(array_module(line), line.dtype, line)",
+        "stamped(array_module(line), line.dtype, line if __import__('minifcn').backend.to_host(line).any() else line)",
+        "tests/test_strict.py::test_a_training_step_brings_nothing_to_the_host_but_the_loss[8s-frozen]"),
     Bug("an upsampling's blocks one column short", "ops/upsample.py", "columns[-1] + 1", "columns[-1]",
         OTHER + "test_upsample_is_the_transposed_convolution_with_the_bilinear_kernel[numpy-2-4-0]"),
     Bug("batch norm forgets that its tiles have means of their own", "ops/normalize.py",
