@@ -1,0 +1,127 @@
+"""Plain tar files: where each file in one lies, and unpacking. What a hostile archive could do with its names is refused.
+
+Nothing here asks `tarfile` to write: it only reads the headers, and every file is then copied by its offset and size.
+"""
+
+import os
+import tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"}
+_KINDS = {
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.CHRTYPE: "a character device",
+    tarfile.BLKTYPE: "a block device",
+    tarfile.FIFOTYPE: "a FIFO",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+}
+DEEPEST = 50  # folders within folders, so that nobody runs out of path or stack
+_CHUNK = 1 << 20
+
+
+def index(path):
+    """The files in a plain tar: name -> (offset, size), in the archive's order. Folders are left out.
+
+    Raises ValueError, naming the archive and the member, for anything but files and folders that stay in the folder they
+    are unpacked into (no "..", absolute path, link, device, FIFO or sparse file), for names that come twice or clash, and
+    for an archive that is compressed, broken or cut off.
+    """
+    files, seen = {}, {}
+    end = os.path.getsize(path)
+    for member in _members(path):
+        name = _inside(path, member.name)
+        if member.isdir():
+            continue
+        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
+            kind = _KINDS.get(member.type, "a sparse file" if member.issparse() else f"of the type {member.type!r}")
+            raise ValueError(f"{path}: refused: the member {member.name!r} is {kind}; expected files and folders only")
+        if not name:
+            raise ValueError(f"{path}: refused: the member {member.name!r} is a file without a name")
+        if member.offset_data + member.size > end:
+            raise ValueError(f"{path}: cut off: {member.name!r} should end at byte {member.offset_data + member.size:,}, "
+                             f"the file ends at {end:,}")  # fmt: skip
+        if name.casefold() in seen:  # which one would win depends on who reads it, and on the file system
+            raise ValueError(f"{path}: refused: the members {seen[name.casefold()]!r} and {name!r} would be one file")
+        seen[name.casefold()] = name
+        files[name] = (member.offset_data, member.size)
+    for name in files:
+        parts = name.casefold().split("/")
+        for depth in range(1, len(parts)):
+            if (above := "/".join(parts[:depth])) in seen:
+                raise ValueError(f"{path}: refused: the member {seen[above]!r} is a file, and {name!r} lies in it")
+    return files
+
+
+def unpack(path, folder, progress=None):
+    """Unpack a plain tar into `folder`; everything or, if anything is refused or fails, nothing. -> what was made there.
+
+    progress: called with the bytes of each piece written. Raises ValueError as `index` does, and for something already
+    in `folder` that would be overwritten or written into.
+    """
+    files, folder = index(path), Path(folder)
+    made = [folder / top for top in dict.fromkeys(name.split("/")[0] for name in files)]
+    for top in made:
+        if os.path.lexists(top):
+            raise ValueError(f"{top}: exists already; nothing was unpacked from {path}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".unpacking-", dir=folder) as scratch, open(path, "rb") as archive:
+        for name, (offset, size) in files.items():
+            target = Path(scratch, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            archive.seek(offset)
+            with open(target, "xb") as file:
+                _copy(archive, file, size, progress or (lambda count: None))
+        for top in made:
+            os.rename(Path(scratch, top.name), top)
+    return made
+
+
+def _copy(archive, file, size, progress):
+    while size:
+        chunk = archive.read(min(size, _CHUNK))
+        if not chunk:
+            raise ValueError(f"{archive.name}: cut off while it was read")
+        file.write(chunk)
+        size -= len(chunk)
+        progress(len(chunk))
+
+
+def _members(path):
+    """Yield the headers of an archive. Raises ValueError unless it is a plain tar that is sound up to its end mark."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+        for magic, kind in _COMPRESSED.items():
+            if start.startswith(magic):
+                raise ValueError(f"{path}: compressed ({kind}); expected a plain .tar, decompress it first")
+        file.seek(0)
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                while (member := archive.next()) is not None:
+                    if member.size < 0:  # the next header would be this one again, for ever
+                        raise ValueError(f"the member {member.name!r} has a size of {member.size}")
+                    yield member
+                file.seek(archive.offset)
+                mark = file.read(tarfile.BLOCKSIZE)
+        except Exception as error:  # tarfile lets out whatever a broken header makes it stumble over
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{path}: not a readable tar: {reason}") from error
+    if mark != bytes(tarfile.BLOCKSIZE):  # tarfile itself takes a broken header for the end
+        what = "cut off: no end mark" if len(mark) < tarfile.BLOCKSIZE else "broken: no header"
+        raise ValueError(f"{path}: {what} at byte {archive.offset:,}")
+
+
+def _inside(path, name):
+    """A member's name without "." and empty parts. Raises ValueError if it leads out of a folder, on any system."""
+    parts = name.split("/")
+    if name.startswith("/"):
+        raise ValueError(f"{path}: refused: the member {name!r} has an absolute path")
+    if ".." in parts:
+        raise ValueError(f"{path}: refused: the member {name!r} leads out of the folder")
+    if any(c in "\\:" or ord(c) < 32 for c in name):  # on Windows these are other folders, drives and streams
+        raise ValueError(f"{path}: refused: the member {name!r} has a character that no file name should have")
+    parts = [part for part in parts if part not in ("", ".")]
+    if len(parts) > DEEPEST:
+        raise ValueError(f"{path}: refused: the member {name[:60]!r}… lies {len(parts)} folders deep")
+    return "/".join(parts)
