@@ -28,16 +28,16 @@ def read_lines(source):
 
 
 def files_at(path):
-    """The Folder or Tar at a path. Raises FileNotFoundError, or ValueError for a file that is no plain tar."""
+    """The FolderFiles or TarFiles at a path. Raises FileNotFoundError, or ValueError for a file that is no plain tar."""
     path = Path(path)
     if path.is_dir():
-        return Folder(path)
+        return FolderFiles(path)
     if path.is_file():
-        return Tar(path)
+        return TarFiles(path)
     raise FileNotFoundError(f"{path}: no such folder or tar file")
 
 
-class Folder:
+class FolderFiles:
     """Files under a folder. Names are relative to it, with "/" between their parts; "" is the folder itself."""
 
     def __init__(self, path):
@@ -59,8 +59,8 @@ class Folder:
         return open(self.path / name, "rb")
 
 
-class Tar:
-    """Files in a plain tar, with the methods of Folder. The archive's headers are read once, at construction, and checked
+class TarFiles:
+    """Files in a plain tar, with the methods of FolderFiles. The archive's headers are read once, at construction, and checked
     as for unpacking. Any number of threads may read at once: each `open` reads through a file of its own."""
 
     def __init__(self, path):

@@ -36,21 +36,21 @@ def index(path):
             continue
         if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
             kind = _KINDS.get(member.type, "a sparse file" if member.issparse() else f"of the type {member.type!r}")
-            raise ValueError(f"{path}: refused: the member {member.name!r} is {kind}; expected files and folders only")
+            raise _refused(path, member.name, f"is {kind}; expected files and folders only")
         if not name:
-            raise ValueError(f"{path}: refused: the member {member.name!r} is a file without a name")
-        if member.offset_data + member.size > end:
-            raise ValueError(f"{path}: cut off: {member.name!r} should end at byte {member.offset_data + member.size:,}, "
-                             f"the file ends at {end:,}")  # fmt: skip
-        if name.casefold() in seen:  # which one would win depends on who reads it, and on the file system
-            raise ValueError(f"{path}: refused: the members {seen[name.casefold()]!r} and {name!r} would be one file")
-        seen[name.casefold()] = name
+            raise _refused(path, member.name, "is a file without a name")
+        if (last := member.offset_data + member.size) > end:
+            raise ValueError(f"{path}: cut off at byte {end:,}; {_short(name)} ends at {last:,}")
+        same = name.casefold()  # which of two would win depends on who reads it, and on the file system
+        if same in seen:
+            raise _refused(path, seen[same], f"and {_short(name)} would be one file")
+        seen[same] = name
         files[name] = (member.offset_data, member.size)
     for name in files:
         parts = name.casefold().split("/")
         for depth in range(1, len(parts)):
             if (above := "/".join(parts[:depth])) in seen:
-                raise ValueError(f"{path}: refused: the member {seen[above]!r} is a file, and {name!r} lies in it")
+                raise _refused(path, seen[above], f"is a file, and {_short(name)} lies in it")
     return files
 
 
@@ -100,10 +100,12 @@ def _members(path):
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (member := archive.next()) is not None:
                     if member.size < 0:  # the next header would be this one again, for ever
-                        raise ValueError(f"the member {member.name!r} has a size of {member.size}")
+                        raise ValueError(f"the member {_short(member.name)} has a size of {member.size}")
                     yield member
                 file.seek(archive.offset)
                 mark = file.read(tarfile.BLOCKSIZE)
+        except RecursionError:
+            raise ValueError(f"{path}: not a readable tar: headers of headers without end") from None
         except Exception as error:  # tarfile lets out whatever a broken header makes it stumble over
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{path}: not a readable tar: {reason}") from error
@@ -116,12 +118,21 @@ def _inside(path, name):
     """A member's name without "." and empty parts. Raises ValueError if it leads out of a folder, on any system."""
     parts = name.split("/")
     if name.startswith("/"):
-        raise ValueError(f"{path}: refused: the member {name!r} has an absolute path")
+        raise _refused(path, name, "has an absolute path")
     if ".." in parts:
-        raise ValueError(f"{path}: refused: the member {name!r} leads out of the folder")
+        raise _refused(path, name, "leads out of the folder")
     if any(c in "\\:" or ord(c) < 32 for c in name):  # on Windows these are other folders, drives and streams
-        raise ValueError(f"{path}: refused: the member {name!r} has a character that no file name should have")
+        raise _refused(path, name, "has a character that no file name should have")
     parts = [part for part in parts if part not in ("", ".")]
     if len(parts) > DEEPEST:
-        raise ValueError(f"{path}: refused: the member {name[:60]!r}… lies {len(parts)} folders deep")
+        raise _refused(path, name, f"lies {len(parts)} folders deep")
     return "/".join(parts)
+
+
+def _refused(path, name, why):
+    return ValueError(f"{path}: refused: the member {_short(name)} {why}")
+
+
+def _short(name):
+    text = repr(name)
+    return text if len(text) <= 100 else f"{text[:100]}…"

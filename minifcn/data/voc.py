@@ -2,9 +2,9 @@
 
 import re
 
-from .dataset import ListedSet
 from .files import files_at
 from .labels import VOC_CLASSES, read_class_names
+from .listed import ListedSet
 
 _ABOVE = ("", "VOCdevkit/", "TrainVal/VOCdevkit/")  # where the official archives of the years have their VOC<year>
 
@@ -30,13 +30,13 @@ class VOC(ListedSet):
         classes = read_class_names((files.open(names), str(files.path / names))) if own else VOC_CLASSES
         super().__init__(files, inner, split, classes, ids, limit)
 
-    def _what_lists_there_are(self):
-        if self.split != "seg11valid":
-            return super()._what_lists_there_are()
+    def _advice(self, split):
+        if split != "seg11valid":
+            return super()._advice(split)
         return (
-            "VOC comes without it: get seg11valid.txt (736 ids, one a line) from "
+            "VOC comes without it: get its 736 ids from "
             "https://github.com/shelhamer/fcn.berkeleyvision.org/blob/master/data/pascal/seg11valid.txt "
-            "and put it there, or give its path as the split: --split path/to/seg11valid.txt"
+            "and save them there, or name the file itself, also for a tar: --split path/to/seg11valid.txt"
         )
 
 
