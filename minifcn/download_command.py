@@ -40,30 +40,30 @@ def run(args):
         raise ValueError(f"timeout: expected a number of seconds from 0 to 3600, got {args.timeout:g}")
     archive, folder = ARCHIVES[args.name], Path(args.folder)
     target = folder / archive.name
-    with _bar(archive.size) as bar:
+    with _bar() as bar:
         for event in download(archive, folder, args.timeout):
             if isinstance(event, HostFailed):
                 bar.write(f"{event.host}: {event.reason}", file=sys.stderr)
             else:
-                _show(bar, "checking" if isinstance(event, Checked) else event.host, event.bytes)
+                _show(bar, "checking" if isinstance(event, Checked) else event.host, event.bytes, archive.size)
     notice(f"{target}: whole, size and SHA-256 as they should be; train on it with: minifcn train --data {target}")
     if args.unpack:
-        with _bar(archive.size) as bar:
-            made = tars.unpack(target, folder, bar.update)
+        with _bar() as bar:
+            made = tars.unpack(target, folder, lambda done, total: _show(bar, "unpacking", done, total))
         notice(f"unpacked: {', '.join(map(str, made))}")
     return 0
 
 
-def _bar(size):
-    return tqdm(total=size, unit="B", unit_scale=True, disable=None)
+def _bar():
+    return tqdm(unit="B", unit_scale=True, disable=None)
 
 
-def _show(bar, title, done):
+def _show(bar, title, done, total):
     """Move the bar; when its title changes, its clock starts anew."""
     if bar.disable:
         return
     if bar.desc != f"{title}: ":
-        bar.reset()
+        bar.reset(total)
         bar.initial = bar.n = done
         bar.set_description(title)
     bar.update(done - bar.n)

@@ -57,10 +57,11 @@ def index(path):
 def unpack(path, folder, progress=None):
     """Unpack a plain tar into `folder`; everything or, if anything is refused or fails, nothing. -> what was made there.
 
-    progress: called with the bytes of each piece written. Raises ValueError as `index` does, and for something already
+    progress: called with (bytes written, bytes in all) as it goes on. Raises ValueError as `index` does, and for something already
     in `folder` that would be overwritten or written into.
     """
     files, folder = index(path), Path(folder)
+    done, total = 0, sum(size for _, size in files.values())
     made = [folder / top for top in dict.fromkeys(name.split("/")[0] for name in files)]
     for top in made:
         if os.path.lexists(top):
@@ -72,20 +73,23 @@ def unpack(path, folder, progress=None):
             target.parent.mkdir(parents=True, exist_ok=True)
             archive.seek(offset)
             with open(target, "xb") as file:
-                _copy(archive, file, size, progress or (lambda count: None))
+                for chunk in _chunks(archive, size):
+                    file.write(chunk)
+                    done += len(chunk)
+                    if progress:
+                        progress(done, total)
         for top in made:
             os.rename(Path(scratch, top.name), top)
     return made
 
 
-def _copy(archive, file, size, progress):
+def _chunks(archive, size):
     while size:
         chunk = archive.read(min(size, _CHUNK))
         if not chunk:
             raise ValueError(f"{archive.name}: cut off while it was read")
-        file.write(chunk)
         size -= len(chunk)
-        progress(len(chunk))
+        yield chunk
 
 
 def _members(path):
