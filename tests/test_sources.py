@@ -1,8 +1,10 @@
 """VOC from a folder and from its tar alike, the years, and lists from elsewhere."""
 
+import io
 import os
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from PIL import Image
 from voc_trees import SIZE, SMALL, lists_there, run, same, tar_of, write_voc
 
 from minifcn import data
+from minifcn.data import files
 
 IDS = [f"2007_{i:06d}" for i in range(60)]
 
@@ -47,14 +50,27 @@ def test_a_data_set_opens_and_names_its_files(devkit, tar):
             assert name.startswith(str(root)) and name.endswith(ending)
 
 
-def test_many_threads_read_from_one_tar(tar):
+class SlowToRead(io.BufferedReader):
+    """A file in which every other thread gets a turn between seek and read."""
+
+    def __init__(self, path, mode):
+        super().__init__(io.FileIO(path))
+
+    def seek(self, *where):
+        super().seek(*where)
+        time.sleep(0.002)
+
+
+def test_many_threads_read_from_one_tar(devkit, tar, monkeypatch):
+    monkeypatch.setattr(files, "open", SlowToRead, raising=False)
     voc = data.VOC(tar)
-    whole = [voc[i] for i in range(50)]
+    content = [(devkit / f"VOC2012/JPEGImages/{id}.jpg").read_bytes() for id in voc.ids]
+    assert len(set(content)) == 50
     start = threading.Barrier(8)
 
     def read(seed):
         start.wait()
-        return all(same(voc[i], whole[i]) for i in np.random.default_rng(seed).permutation(50))
+        return all(voc.open_image(voc.ids[i]).read() == content[i] for i in np.random.default_rng(seed).permutation(50))
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, range(8)))
