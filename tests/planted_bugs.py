@@ -3,6 +3,7 @@
 Add one here whenever a test is written for a mistake: a test that no bug can fail tests nothing.
 """
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 
@@ -30,6 +31,7 @@ MODELS = "tests/test_models.py::"
 SURGERY = "tests/test_surgery.py::"
 EXPLAIN = "tests/test_explain.py::"
 SOURCES = "tests/test_sources.py::"
+SBD = "tests/test_sbd.py::"
 TARS = "tests/test_tars.py::"
 DOWNLOAD = "tests/test_download.py::"
 HOSTILE = TARS + "test_a_hostile_or_broken_archive_is_refused_in_one_line_and_nothing_is_written[{}]"
@@ -693,6 +695,22 @@ DOWNLOADS = [
     Bug("no look at the room on the disk", "data/download.py", "if free < missing:", "if False:",
         DOWNLOAD + "test_too_little_room_is_told_before_anything_is_asked_for"),
 ]
+SBD_AND_VOC = [
+    Bug("a line of pixels loses its other side", "data/sbd.py", "np.asarray(self._loadmat(", "np.squeeze(self._loadmat(",
+        SBD + "test_a_line_of_pixels_stays_a_picture"),
+    Bug("labels below zero wrapped around", "data/sbd.py", "if label.min() < 0:", "if False:",
+        SBD + "test_labels_that_are_none_are_named"),
+    Bug("labels in halves rounded", "data/sbd.py", 'label.dtype.kind not in "ui"', 'label.dtype.kind not in "uif"',
+        SBD + "test_labels_that_are_none_are_named"),
+    Bug("SBD's labels before VOC's", "data/sbd.py", "self._home.setdefault(id, dataset)", "self._home[id] = dataset",
+        SBD + "test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val"),
+    Bug("validation images trained on", "data/sbd.py", "without=set(val.ids) - set(train.ids)", "without=()",
+        SBD + "test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val"),
+    Bug("asked for images left out", "data/sbd.py", "without=set(val.ids) - set(train.ids)", "without=set(val.ids)",
+        SBD + "test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val"),
+    Bug("SBD asked for in vain", "training/run.py", "if config.sbd:", "if False:",
+        SBD + "test_training_with_sbd_sees_its_images"),
+]
 # fmt: on
 
 BUGS = (
@@ -710,3 +728,5 @@ BUGS = (
     + TRAINING
 )
 BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS + ARCHIVES + DOWNLOADS
+if find_spec("scipy"):  # which SBD's tests need
+    BUGS += SBD_AND_VOC
