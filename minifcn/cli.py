@@ -14,7 +14,7 @@ from .training.schedule import SCHEDULES
 _HELP = {
     "train": (
         "train one network",
-        "Train one FCN on a folder in VOC's layout. Everything is kept in --out: settings, metrics, checkpoint, the best "
+        "Train one FCN on data in VOC's layout. Everything is kept in --out: settings, metrics, checkpoint, the best "
         "weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never stopped.",
     ),
     "reproduce": (
@@ -66,7 +66,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 _DATA = "VOCdevkit folder, or VOC's own tar as it is"
-_SPLIT = "list in ImageSets/Segmentation, or a path ending in .txt,"
+_SPLIT = "list in ImageSets/Segmentation or path ending in .txt"
 _YEAR = "which VOC<year> in --data"
 NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
 
@@ -223,14 +223,14 @@ def _add_training(parser, single):
         where.add_argument(
             "--resume", metavar="FOLDER", help="go on with the run in this folder; other settings are its own"
         )
-    option(where, "split", f"{_SPLIT} to train on")
-    option(where, "val_split", f"{_SPLIT} to validate on")
+    option(where, "split", f"{_SPLIT}, to train on")
+    option(where, "val_split", f"{_SPLIT}, to validate on")
     option(where, "year", _YEAR)
     option(
         where,
         "sbd",
-        "also train on SBD, on its images in neither list: train, val and the whole of SBD are the usual train_aug; needs "
-        "minifcn[sbd]",
+        "also train on SBD's images that are in neither list (with train and val: the usual train_aug); reading them takes "
+        "pip install minifcn[sbd]",
         metavar="FOLDER",
     )
     option(where, "limit", "train on the first so many images only", type=int)
