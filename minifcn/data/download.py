@@ -24,6 +24,7 @@ class Archive(NamedTuple):
     urls: tuple
 
 
+# Addresses, size and checksum are those that other projects name; none could be tried from where this was written.
 ARCHIVES = {
     "voc2012": Archive(
         "VOCtrainval_11-May-2012.tar",
