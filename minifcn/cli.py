@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import fields
 
-from . import backend, commands, models
+from . import backend, commands, download_command, models
 from .training.config import Config
 from .training.optim import OPTIMIZERS
 from .training.schedule import SCHEDULES
@@ -14,7 +14,7 @@ from .training.schedule import SCHEDULES
 _HELP = {
     "train": (
         "train one network",
-        "Train one FCN on a folder in VOC's layout. Everything is kept in --out: settings, metrics, checkpoint, the best "
+        "Train one FCN on data in VOC's layout. Everything is kept in --out: settings, metrics, checkpoint, the best "
         "weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never stopped.",
     ),
     "reproduce": (
@@ -52,8 +52,8 @@ _HELP = {
         "Whole networks with few channels, in float64, random upstream gradients, read-only inputs; exit code 2 above 1e-6.",
     ),
     "data": (
-        "make data",
-        "Draw the toy data set: a VOCdevkit folder of textured scenes, made from a seed, in seconds.",
+        "get data",
+        "Draw a toy data set, or download a real one.",
     ),
 }
 
@@ -65,6 +65,9 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
+_DATA = "VOCdevkit folder, or VOC's own tar as it is"
+_SPLIT = "list in ImageSets/Segmentation or path ending in .txt"
+_YEAR = "which VOC<year> in --data"
 NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
 
 
@@ -95,8 +98,9 @@ def build_parser():
         metavar="FILE",
         help="checkpoint.npz or best.npz of a run, or what was converted from one",
     )
-    add("--data", required=True, metavar="FOLDER", help="VOCdevkit folder")
-    add("--split", default="val", help="list in ImageSets/Segmentation")
+    add("--data", required=True, metavar="PATH", help=_DATA)
+    add("--split", default="val", help=_SPLIT)
+    add("--year", default="2012", help=_YEAR)
     add("--limit", type=int, help="only the first so many images")
     add("--resize", type=int, metavar="PIXELS", help="shrink images to this longer side first")
     add(
@@ -163,7 +167,7 @@ def build_parser():
     toy = kinds.add_parser(
         "toy",
         help="draw the toy data set",
-        description=_HELP["data"][1],
+        description="Draw the toy data set: a VOCdevkit folder of textured scenes, made from a seed, in seconds.",
         formatter_class=_Help,
     )
     toy.add_argument("root", metavar="FOLDER", help="where to; must not hold a VOC2012 folder yet")
@@ -171,6 +175,7 @@ def build_parser():
     toy.add_argument("--val", type=int, default=50, help="validation images")
     toy.add_argument("--size", type=int, default=128, help="typical height and width in pixels")
     toy.add_argument("--seed", type=int, default=0, help="of the drawing")
+    download_command.add_parser(kinds, _Help)
     return parser
 
 
@@ -208,8 +213,8 @@ def _add_training(parser, single):
     where.add_argument(
         "--data",
         required=not single,
-        metavar="FOLDER",
-        help="VOCdevkit folder (VOC2012/classes.txt in it names other classes than VOC's)",
+        metavar="PATH",
+        help=f"{_DATA} (classes.txt in VOC<year> names other classes than VOC's)",
     )
     where.add_argument(
         "--out", default="runs/train" if single else "runs/reproduce", metavar="FOLDER", help="where everything is kept"
@@ -218,8 +223,16 @@ def _add_training(parser, single):
         where.add_argument(
             "--resume", metavar="FOLDER", help="go on with the run in this folder; other settings are its own"
         )
-    option(where, "split", "list to train on")
-    option(where, "val_split", "list to validate on")
+    option(where, "split", f"{_SPLIT}, to train on")
+    option(where, "val_split", f"{_SPLIT}, to validate on")
+    option(where, "year", _YEAR)
+    option(
+        where,
+        "sbd",
+        "also train on SBD's images that are in neither list (with train and val: the usual train_aug); reading them takes "
+        "pip install minifcn[sbd]",
+        metavar="FOLDER",
+    )
     option(where, "limit", "train on the first so many images only", type=int)
     if single:
         option(network, "variant", "which FCN", choices=models.VARIANTS)
@@ -270,6 +283,8 @@ def _dispatch(args):
         return commands.train(args, None if args.resume else _config(args))
     if args.command == "reproduce":
         return commands.reproduce(args, _config(args))
+    if args.command == "data":
+        return {"toy": commands.make_toy_data, "download": download_command.run}[args.kind](args)
     return {
         "evaluate": commands.evaluate,
         "predict": commands.predict,
@@ -277,7 +292,6 @@ def _dispatch(args):
         "explain": commands.explain,
         "convert": commands.convert,
         "gradcheck": commands.check_gradients,
-        "data": commands.make_toy_data,
     }[args.command](args)
 
 

@@ -149,7 +149,7 @@ def _write_report(folder, title, runs, results):
 def evaluate(args):
     """The four scores and the IU of each class, of a trained network on a labelled split."""
     model, classes = checkpoint.load_segmenter(args.weights)
-    dataset = data.VOC(args.data, args.split, limit=args.limit or None)
+    dataset = data.VOC(args.data, args.split, args.year, limit=args.limit or None)
     if dataset.classes != classes:
         raise ValueError(
             f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "

@@ -3,6 +3,7 @@
 Add one here whenever a test is written for a mistake: a test that no bug can fail tests nothing.
 """
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 
@@ -29,6 +30,11 @@ CHECKER = "tests/test_gradcheck.py::"
 MODELS = "tests/test_models.py::"
 SURGERY = "tests/test_surgery.py::"
 EXPLAIN = "tests/test_explain.py::"
+SOURCES = "tests/test_sources.py::"
+SBD = "tests/test_sbd.py::"
+TARS = "tests/test_tars.py::"
+DOWNLOAD = "tests/test_download.py::"
+HOSTILE = TARS + "test_a_hostile_or_broken_archive_is_refused_in_one_line_and_nothing_is_written[{}]"
 CONV = OPS + "test_convolution"
 AGREE = VALUES + "test_convolution_agrees_with_the_definition"
 EIGHT = NETS + "test_plain_trunk_same[8s-frozen]"
@@ -603,6 +609,111 @@ WEIGHTS = [
     Bug("a file may ask for any size of network", "training/checkpoint.py", "        _require_as_wide(network, arrays)\n",
         "", "tests/test_endless_weight_files.py::test_settings_that_do_not_fit_the_arrays[changes1-width 1000000 but arrays for 1]"),
 ]
+ARCHIVES = [
+    Bug("members may climb out of the folder", "data/tars.py", 'if ".." in parts:', 'if parts[0] == "..":',
+        HOSTILE.format("parent below a folder")),
+    Bug("absolute members taken", "data/tars.py", 'if name.startswith("/"):', "if False:", HOSTILE.format("absolute")),
+    Bug("paths of Windows taken", "data/tars.py", 'if any(c in "\\\\:" or ord(c) < 32 for c in name):', "if False:",
+        HOSTILE.format("parent of Windows")),
+    Bug("hard links taken for files", "data/tars.py", "not in (tarfile.REGTYPE, tarfile.AREGTYPE) or",
+        "not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE) or", HOSTILE.format("hard link out")),
+    Bug("members of any type taken", "data/tars.py", "if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member",
+        "if member.issym() or member", HOSTILE.format("unknown type")),
+    Bug("sparse files taken", "data/tars.py", "tarfile.AREGTYPE) or member.issparse():", "tarfile.AREGTYPE):",
+        HOSTILE.format("sparse file in POSIX headers")),
+    Bug("negative sizes read for ever", "data/tars.py", "if member.size < 0:", "if False:", HOSTILE.format("negative size")),
+    Bug("members beyond the archive's end taken", "data/tars.py", "member.size) > end:", "member.size) < 0:",
+        HOSTILE.format("size a little beyond the end")),
+    Bug("broken headers taken for the end", "data/tars.py", "if mark != bytes(tarfile.BLOCKSIZE):", "if not mark:",
+        HOSTILE.format("garbage in the middle")),
+    Bug("archives without an end taken", "data/tars.py", "if mark != bytes(tarfile.BLOCKSIZE):",
+        "if mark not in (b\"\", bytes(tarfile.BLOCKSIZE)):", HOSTILE.format("no end mark")),
+    Bug("the later of two members wins", "data/tars.py", "        if same in seen:", "        if False:",
+        HOSTILE.format("same name twice")),
+    Bug("names compared with their capitals", "data/tars.py", "same = name.casefold()", "same = name",
+        HOSTILE.format("same name in capitals")),
+    Bug("files within files taken", "data/tars.py", 'in seen:\n                raise', "in ():\n                raise",
+        HOSTILE.format("file below a file")),
+    Bug("unpacking into what is there", "data/tars.py", "if os.path.lexists(top):", "if os.path.isfile(top):",
+        TARS + "test_nothing_that_is_there_is_written_over_or_into[link]"),
+    Bug("dangling links not seen", "data/tars.py", "os.path.lexists(top)", "os.path.exists(top)",
+        TARS + "test_nothing_that_is_there_is_written_over_or_into[dangling link]"),
+    Bug("unpacking straight into the folder", "data/tars.py", "target = Path(scratch, name)", "target = folder / name",
+        TARS + "test_a_failure_halfway_leaves_nothing"),
+    Bug("files unpacked one after the other, whatever lies between", "data/tars.py",
+        "            archive.seek(offset)\n            with open(target", "            with open(target",
+        TARS + "test_a_good_archive_unpacks_whole"),
+    Bug("threads share a tar's file", "data/files.py", 'with open(self.path, "rb") as archive:\n            archive.seek',
+        'if archive := self.__dict__.setdefault("_one", open(self.path, "rb")):\n            archive.seek',
+        SOURCES + "test_many_threads_read_from_one_tar"),
+    Bug("files in a tar kept open", "data/files.py", "return BytesIO(content)",
+        'return open(self.path, "rb")', SOURCES + "test_a_tar_keeps_no_file_open"),
+    Bug("a tar that changed not noticed", "data/files.py", "if len(content) < size:", "if False:",
+        SOURCES + "test_a_tar_that_changed_is_named"),
+    Bug("any year will do", "data/voc.py", 'if f"VOC{year}" in found:\n        return found[f"VOC{year}"]',
+        'if found:\n        return next(iter(found.values()))', SOURCES + "test_several_years_are_told_and_chosen"),
+    Bug("the folders of 2011 not looked into", "data/voc.py", ', "TrainVal/VOCdevkit/")', ")",
+        SOURCES + "test_every_year_is_found_where_its_archive_has_it[True-TrainVal/VOCdevkit/VOC2010]"),
+    Bug("lists from elsewhere not read", "data/listed.py", 'if self.split.endswith(".txt"):', "if False:",
+        SOURCES + "test_a_split_may_be_the_path_of_a_list"),
+    Bug("ids may climb out of the folder", "data/listed.py", 'if id.startswith("/") or ".." in id.split("/"):', "if False:",
+        SOURCES + "test_ids_stay_in_the_folder[../a]"),
+    Bug("the year not passed on", "training/run.py", "data.VOC(config.data, config.val_split, config.year)",
+        "data.VOC(config.data, config.val_split)", SOURCES + "test_train_and_evaluate_take_a_tar_a_year_and_lists"),
+]
+DOWNLOADS = [
+    Bug("a cut download starts anew", "data/download.py", 'request.add_header("Range"', 'request.add_header("X-Range"',
+        DOWNLOAD + "test_a_cut_is_resumed_at_the_byte_where_it_came[cut]"),
+    Bug("ignored ranges not noticed", "data/download.py", "elif response.status == 200:\n        position = 0",
+        "elif response.status == 200:\n        position = start", DOWNLOAD + "test_a_host_that_ignores_ranges_starts_anew"),
+    Bug("other ranges than asked for taken", "data/download.py", "if not told or int(told[1]) != start:", "if not told:",
+        DOWNLOAD + "test_what_is_not_the_archive_is_told_and_the_next_host_asked[range not asked for]"),
+    Bug("a cut while starting anew cuts the file", "data/download.py", '"r+b" if start else "wb"',
+        '"r+b" if position else "wb"', DOWNLOAD + "test_a_cut_while_starting_anew_loses_nothing"),
+    Bug("checksum not compared", "data/download.py", "return digest.hexdigest() == archive.sha256", "return True",
+        DOWNLOAD + "test_what_is_not_the_archive_is_told_and_the_next_host_asked[other bytes]"),
+    Bug("hosts waited for without end", "data/download.py", "urlopen(request, timeout=timeout)", "urlopen(request)",
+        DOWNLOAD + "test_a_stalled_host_is_left_after_the_timeout_and_the_next_goes_on"),
+    Bug("announced lengths not compared", "data/download.py", "if total is not None and total != size:", "if False:",
+        DOWNLOAD + "test_what_is_not_the_archive_is_told_and_the_next_host_asked[a longer file]"),
+    Bug("more bytes than the archive's taken", "data/download.py", "if position + len(chunk) > size:", "if False:",
+        DOWNLOAD + "test_what_is_not_the_archive_is_told_and_the_next_host_asked[more bytes and no length]"),
+    Bug("web pages known by their type alone", "data/download.py", 'chunk.lstrip().startswith(b"<")', "False",
+        DOWNLOAD + "test_what_is_not_the_archive_is_told_and_the_next_host_asked[web page without a type]"),
+    Bug("a host may cut for ever", "data/download.py", "for _ in range(TRIES):", "for _ in range(9999):",
+        DOWNLOAD + "test_a_host_that_cuts_again_and_again_is_left"),
+    Bug("wrong bytes kept", "data/download.py", "            part.unlink()  # and", "            # and",
+        DOWNLOAD + "test_wrong_bytes_are_not_kept_for_the_next_time"),
+    Bug("a host blamed for another's bytes", "data/download.py", "sent_all = _size(part) == 0", "sent_all = True",
+        DOWNLOAD + "test_a_host_that_goes_on_with_the_wrong_bytes_of_another_is_asked_again_from_the_start"),
+    Bug("a file that is there written over", "data/download.py", "    if target.exists():\n        if not", "    if False:\n        if not",
+        DOWNLOAD + "test_a_file_that_is_there_is_checked_and_never_written_over"),
+    Bug("a file that came meanwhile written over", "data/download.py", "if target.exists():  # somebody", "if False:  # somebody",
+        DOWNLOAD + "test_a_file_that_comes_into_being_meanwhile_is_not_written_over"),
+    Bug("downloading straight to the archive's name", "data/download.py", 'folder / f"{archive.name}.part"',
+        "folder / archive.name", DOWNLOAD + "test_nothing_has_the_archives_name_before_it_is_checked"),
+    Bug("a full disk without a name", "data/download.py", 'except OSError as error:\n            raise OSError(f"{part}: cannot',
+        'except ValueError as error:\n            raise OSError(f"{part}: cannot',
+        DOWNLOAD + "test_a_full_disk_is_not_blamed_on_the_host"),
+    Bug("no look at the room on the disk", "data/download.py", "if free < missing:", "if False:",
+        DOWNLOAD + "test_too_little_room_is_told_before_anything_is_asked_for"),
+]
+SBD_AND_VOC = [
+    Bug("a line of pixels loses its other side", "data/sbd.py", "np.asarray(self._loadmat(", "np.squeeze(self._loadmat(",
+        SBD + "test_a_line_of_pixels_stays_a_picture"),
+    Bug("labels below zero wrapped around", "data/sbd.py", "if label.min() < 0:", "if False:",
+        SBD + "test_labels_that_are_none_are_named"),
+    Bug("labels in halves rounded", "data/sbd.py", 'label.dtype.kind not in "ui"', 'label.dtype.kind not in "uif"',
+        SBD + "test_labels_that_are_none_are_named"),
+    Bug("SBD's labels before VOC's", "data/sbd.py", "self._home.setdefault(id, dataset)", "self._home[id] = dataset",
+        SBD + "test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val"),
+    Bug("validation images trained on", "data/sbd.py", "without=set(val.ids) - set(train.ids)", "without=()",
+        SBD + "test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val"),
+    Bug("asked for images left out", "data/sbd.py", "without=set(val.ids) - set(train.ids)", "without=set(val.ids)",
+        SBD + "test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val"),
+    Bug("SBD asked for in vain", "training/run.py", "if config.sbd:", "if False:",
+        SBD + "test_training_with_sbd_sees_its_images"),
+]
 # fmt: on
 
 BUGS = (
@@ -619,4 +730,6 @@ BUGS = (
     + NETWORKS
     + TRAINING
 )
-BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS
+BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS + ARCHIVES + DOWNLOADS
+if find_spec("scipy"):  # which SBD's tests need
+    BUGS += SBD_AND_VOC

@@ -1,9 +1,25 @@
 """Data sets, label images and what happens to them on their way to the network."""
 
 from .batches import Augment, BatchStream, Kept
+from .dataset import Sample
 from .labels import VOC_CLASSES, VOID
+from .sbd import SBD, train_aug
+from .tars import unpack
 from .toyvoc import write_toyvoc
 from .transforms import Preprocessing
-from .voc import VOC, Sample
+from .voc import VOC
 
-__all__ = ["VOC", "VOC_CLASSES", "VOID", "Augment", "BatchStream", "Kept", "Preprocessing", "Sample", "write_toyvoc"]
+__all__ = [
+    "SBD",
+    "VOC",
+    "VOC_CLASSES",
+    "VOID",
+    "Augment",
+    "BatchStream",
+    "Kept",
+    "Preprocessing",
+    "Sample",
+    "train_aug",
+    "unpack",
+    "write_toyvoc",
+]
