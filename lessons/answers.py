@@ -79,6 +79,41 @@ def _(answer):
     return None
 
 
+# ---- 02 lose the where
+
+
+@exercise("02.1")
+def _(answer):
+    return _near(
+        answer,
+        512 * 7 * 7 * 1000 - 512 * 1000,
+        "how many numbers go into each of the two layers? Every one of them has a weight for each of the 1000 classes.",
+    )
+
+
+@exercise("02.2")
+def _(answer):
+    for case in ((128, 100, 32, 8), (50, 33, 32, 5), (32, 32, 32, 16)):
+        height, width, side, step = case
+        tops, lefts = (range(0, n - side + 1, step) for n in (height, width))
+        if int(answer(*case)) != len(tops) * len(lefts):
+            return f"for {case} it is {len(tops) * len(lefts)}. Where may the upper left corner of the last window be?"
+    return None
+
+
+@exercise("02.3")
+def _(answer):
+    maps = np.random.default_rng(0).standard_normal((3, 4, 5))
+    flat = np.asarray(answer(maps.copy()))
+    if flat.shape != maps.shape:
+        return f"for maps {maps.shape} it returned {flat.shape}."
+    if np.ptp(flat, axis=(1, 2)).max() > 1e-9:
+        return "there is a map in which one place differs from another."
+    if np.abs(flat - maps.mean(axis=(1, 2), keepdims=True)).max() > 1e-9:
+        return "the head would answer something else. What is the only thing that it gets to know of each map?"
+    return None
+
+
 # ---- 03 convolve forward and back
 
 
@@ -116,6 +151,40 @@ def _(answer):
     )
 
 
+# ---- 04 turn fc into conv
+
+
+@exercise("04.1")
+def _(answer):
+    maps = np.random.default_rng(0).standard_normal((3, 2, 4))  # (C, h, w)
+    W = np.arange(5 * maps.size, dtype=float).reshape(5, -1)
+    kernel = np.asarray(answer(W, 2, 4))
+    if kernel.shape != (5, 3, 2, 4):
+        return f"for W {W.shape}, h = 2 and w = 4 the kernel is (5, 3, 2, 4); it returned {kernel.shape}."
+    if not np.allclose((kernel * maps).sum(axis=(1, 2, 3)), W @ maps.reshape(-1)):
+        return "the shape is right, the order is not: flattening goes map by map, then row by row."
+    return None
+
+
+@exercise("04.2")
+def _(answer):
+    for case in ((128, 38, 8), (38, 38, 8), (141, 38, 8), (500, 404, 32)):
+        height, side, stride = case
+        rows = len(range(0, height - side + 1, stride))
+        if int(answer(*case)) != rows:
+            return f"for {case} it is {rows}. Where may the last window begin, and which one is the first?"
+    return None
+
+
+@exercise("04.3")
+def _(answer):
+    return _near(
+        answer,
+        (2**5) ** 2,
+        "each pooling doubles the distance between columns. The shifts go down and to the right, independently.",
+    )
+
+
 # ---- 05 upsample
 
 
@@ -138,12 +207,105 @@ def _(answer):
 
 @exercise("05.3")
 def _(answer):
-    for case in "1331/2 111/2 121/2 3111/2 12321/3 1111/3 123321/2 1302/4 2310/2".split():
+    cases = "1331/2 111/2 121/2 3111/2 12321/3 1111/3 123321/2 1302/4 2310/2"
+    for case in cases.split():
         kernel, s = [int(tap) for tap in case[:-2]], int(case[-1])
         sums = [sum(kernel[phase::s]) for phase in range(s)]
         if bool(answer(np.array(kernel, float), s)) != (max(sums) - min(sums) < 1e-9):
             return f"it is wrong for the kernel {kernel} at stride {s}. What do the taps of each phase add up to?"
     return None
+
+
+# ---- 06 align the grids
+
+
+@exercise("06.1")
+def _(answer):
+    a, b = (float(number) for number in answer)
+    if abs(a - 1 / 4) > 1e-9:
+        return "a is what the scales of the two layers make together."
+    return _near(b, -1 / 4, "work out (a, b) of each layer, then a2·(a1·u + b1) + b2.")
+
+
+@exercise("06.2")
+def _(answer):
+    return _near(
+        answer,
+        59,
+        "add the shifts in pixels of the image: conv1_1's, four poolings', three cells of fc6's, the middle of the stamp.",
+    )
+
+
+@exercise("06.3")
+def _(answer):
+    for k, s in ((64, 32), (16, 8), (4, 2), (9, 3)):
+        if float(answer(k, s)) != (k - s) / 2:
+            return "cell 0 lands at (k − 1)/2 − p. Where is the middle of the outputs 0 … s − 1?"
+    return None
+
+
+# ---- 07 build FCN-32s
+
+
+@exercise("07.1")
+def _(answer):
+    if tuple(int(n) for n in answer) != (10, 13):
+        return "each side plus the frame, halved five times with rounding up, less what fc6's seven cells need; rows first."
+    return None
+
+
+@exercise("07.2")
+def _(answer):
+    return _near(
+        answer,
+        50 * np.log(1000),
+        "what is −log of the probability of one class out of 1000? That for each pixel.",
+        relative=1e-3,
+    )
+
+
+@exercise("07.3")
+def _(answer):
+    rng = np.random.default_rng(0)
+    dscores, x = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 6, 4, 5))
+    dw, db = (np.asarray(array) for array in answer(dscores, x))
+    if dw.shape != (3, 6) or db.shape != (3,):
+        return f"expected shapes (C, D) and (C,), got {dw.shape} and {db.shape}."
+    if not np.allclose(db, dscores.sum(axis=(0, 2, 3))):
+        return "db: the bias is added at every place of every image."
+    if not np.allclose(dw, np.tensordot(dscores, x, axes=((0, 2, 3), (0, 2, 3)))):
+        return "dw: each weight multiplies x[d] at every place of every image; what comes back from all of them adds up."
+    return None
+
+
+# ---- 08 add the skips
+
+
+@exercise("08.1")
+def _(answer):
+    dz, a, b = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
+    da, db = (np.asarray(array) for array in answer(dz, a, b))
+    if np.allclose(da, dz * b) and np.allclose(db, dz * a):
+        return None
+    return "if a moves by a little, by how much does a · b move? And which of the two gradients comes first?"
+
+
+@exercise("08.2")
+def _(answer):
+    return _near(
+        answer,
+        12,
+        "begin with field 1 and step 1. A pooling by 2 has a kernel too, and doubles the step only after it has counted.",
+    )
+
+
+@exercise("08.3")
+def _(answer):
+    return _near(
+        answer,
+        128 * 21 + 21,
+        "only a score layer is new: enlargements are frozen. One weight for each channel and class, and the biases.",
+    )
 
 
 # ---- 09 check the gradients

@@ -1,0 +1,569 @@
+# %% [markdown]
+# # 12. Make it fast
+#
+# **You will** find out where a training step spends its time, measure four remedies one
+# by one, and put the result beside PyTorch.
+#
+# **You will learn** to time things fairly, to know the fastest that a machine can be,
+# why memory is the enemy of im2col, what tiles, threads and Winograd's trick bring, and
+# where none of them helps.
+#
+# **You need** lesson 3 (im2col, Winograd).
+#
+# **It takes** 25 minutes to read and twenty seconds to run. Close other programs: this
+# lesson is about time. Yours will differ from anybody else's, so look at what it
+# prints.
+
+# %%
+import lesson
+
+lesson.begin()
+
+# %% [markdown]
+# ## Measure fairly
+#
+# Time the same thing ten times, and look at all ten.
+
+# %%
+import time
+
+import numpy as np
+
+from minifcn import backend, ops
+
+rng = np.random.default_rng(0)
+x = rng.standard_normal((1, 64, 128, 128), np.float32)  # (N, C, H, W)
+w = rng.standard_normal((64, 64, 3, 3), np.float32)  # (K, C, 3, 3)
+
+
+def milliseconds(work):
+    start = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - start)
+
+
+ten = [milliseconds(lambda: ops.conv2d_forward(x, w, pad=1)) for _ in range(10)]
+print(" ".join(f"{ms:.1f}" for ms in ten), "ms")
+print(f"mean {np.mean(ten):.1f}   median {np.median(ten):.1f}   least {min(ten):.1f}")
+print("threads:", backend.threads())
+
+# %% [markdown]
+# The first is often the slowest: memory is fetched, threads are started, caches are
+# empty. And now and then something else runs on the machine. So:
+#
+# - **Warm up**: do not count the first.
+# - **Take the median**: one disturbed run moves a mean, and does not move a median.
+# - **Alternate**: compare A and B as A B B A A B …, not as A A A B B B. A machine's
+#   speed drifts, and what comes second would pay for it.
+# - **Report ratios**. Seconds are your machine's; a ratio may hold on another one, too.
+
+
+# %%
+def race(works, rounds=5, pause=0.0):
+    """Let them take turns, each round beginning with another.   -> {name: median ms}"""
+    times, names = {name: [] for name in works}, list(works)
+    for number in range(-1, rounds):  # round -1 is the warm-up
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            time.sleep(pause)
+            taken = milliseconds(works[name])
+            if number >= 0:
+                times[name].append(taken)
+    return {name: np.median(taken) for name, taken in times.items()}
+
+
+twins = dict.fromkeys(("A", "B"), lambda: ops.conv2d_forward(x, w, pad=1))
+medians = race(twins)
+ratio = medians["A"] / medians["B"]
+print(
+    f"A against its twin B: {ratio:.2f}. Differences no larger than that say nothing."
+)
+
+# %% [markdown]
+# ## Where the time goes
+#
+# Before making anything faster, ask what is slow. Here is a training step of the small
+# FCN of lesson 10: 8 images of 128×128, forward, loss, backward, update. Put a
+# stopwatch around both passes of every layer. (On a GPU a call returns before the work
+# is done; fetching one number waits for it.)
+
+# %%
+from minifcn import layers, models
+from minifcn.training.optim import SGD
+
+model = models.fcn("8s", "mini", num_classes=6, alignment="same")
+optimizer = SGD(model.parameters())
+images = backend.to_device(rng.standard_normal((8, 3, 128, 128), np.float32))
+labels = backend.to_device(rng.integers(0, 6, (8, 128, 128)).astype(np.uint8))
+
+
+def step():
+    """One update of the weights."""
+    logits = model.forward(images, train=True)  # (8, 6, 128, 128)
+    _, cache = ops.softmax_cross_entropy_forward(logits, labels)
+    model.zero_grad()
+    model.backward(ops.softmax_cross_entropy_backward(1.0, cache), inputs=False)
+    optimizer.step(1e-3)
+    backend.to_host(logits[:1, :1, :1, :1])
+
+
+spent = {}  # (layer, kind, pass): milliseconds of each step
+
+
+def watched(key, function):
+    """The same function, with its time noted in `spent`."""
+
+    def run(*arguments, **options):
+        start = time.perf_counter()
+        result = function(*arguments, **options)
+        if result is not None:
+            backend.to_host(result[:1, :1, :1, :1])
+        spent.setdefault(key, []).append(1e3 * (time.perf_counter() - start))
+        return result
+
+    return run
+
+
+for layer in model.layers_of(layers.Leaf):
+    for name in ("forward", "backward"):
+        key = (layer.name, type(layer).__name__, name)
+        setattr(layer, name, watched(key, getattr(layer, name)))
+
+whole = [milliseconds(step) for _ in range(6)]
+step_ms = np.median(whole[1:])
+spent = {key: np.median(ms[1:]) for key, ms in spent.items()}
+
+print(f"a step: {step_ms:.1f} ms. The ten longest passes:")
+for (name, _, which), ms in sorted(spent.items(), key=lambda item: -item[1])[:10]:
+    print(f"  {name:16s}{which:9s}{ms:7.2f} ms {100 * ms / step_ms:5.1f} %")
+
+# %%
+import matplotlib.pyplot as plt
+
+kinds = {}  # kind: [forward, backward]
+for (_, kind, which), ms in spent.items():
+    kinds.setdefault(kind, [0, 0])[which == "backward"] += ms
+kinds = dict(sorted(kinds.items(), key=lambda item: sum(item[1])))
+forward, backward = np.array(list(kinds.values())).T
+
+figure, panel = plt.subplots(figsize=(7, 3.4))
+panel.barh(list(kinds), forward, label="forward")
+panel.barh(list(kinds), backward, left=forward, label="backward")
+panel.barh("loss, update", step_ms - sum(spent.values()), color="0.6", label="the rest")
+panel.set(xlabel="ms of a step", title=f"FCN-8s-mini, a step of {step_ms:.0f} ms")
+panel.legend(frameon=False)
+lesson.show(figure, "12_profile")
+
+share = sum(kinds["Conv2d"]) / step_ms
+print(f"convolutions: {100 * share:.0f} % of a step")
+print(f"twice as fast, they make the step {1 / (1 - share / 2):.2f} times as fast,")
+print(f"and if they took no time at all, {1 / (1 - share):.2f} times")
+
+# %% [markdown]
+# The last lines are *Amdahl's law*. If a share p of the time becomes f times as fast,
+# the whole becomes
+#
+#     1 / (1 − p + p/f)
+#
+# times as fast. It says where to work: on what is long, and only until something else
+# is longer.
+#
+# ## How fast can it be?
+#
+# A convolution is multiplications and additions. Count them: two operations for each
+# product (multiply, add), so 2·N·K·C·kh·kw·Ho·Wo. Divided by the seconds this is a
+# *rate*, in GFLOP/s, billions of floating-point operations a second. The best rate a
+# machine has is that of a large matrix product, *sgemm* in BLAS's language. That is the
+# ceiling.
+
+
+# %%
+def gflops(C, K, side, ms, N=1, kernel=3):
+    """The rate of a convolution at stride 1 whose maps keep their size."""
+    return 2 * N * K * C * kernel**2 * side**2 / (ms * 1e6)
+
+
+a, b = (rng.standard_normal((2048, 2048), np.float32) for _ in range(2))
+ceiling = 2 * 2048**3 / (1e6 * race({"sgemm": lambda: backend.matmul(a, b)})["sgemm"])
+print(f"sgemm: {ceiling:.0f} GFLOP/s with {backend.threads()} threads")
+
+# %% [markdown]
+# ## The memory of im2col
+#
+# Lesson 3 turned a convolution into one matrix product, over a matrix of patches. How
+# large is that matrix for the second layer of VGG16, 64 channels at 500×500, in
+# float32?
+
+# %%
+from minifcn.ops.conv_algorithms import im2col
+
+pixels, values, size = 500 * 500, 9 * 64, 4
+matrix = pixels * values * size
+print(f"the image's maps: {pixels * 64 * size / 1e6:6.0f} MB")
+print(f"all patches:      {matrix / 1e6:6.0f} MB")
+print(f"a tile of them:   {im2col.TILE_BYTES / 1e6:6.1f} MB")
+assert matrix == 576_000_000
+
+# %% [markdown]
+# Nine times the maps. It must be written to memory and read again, and memory is slow:
+# while one number comes from there, a core could multiply many. But the matrix does not
+# have to exist as a whole. Make the patches of a few rows of the image, multiply them
+# while they are still in the core's cache (a small and fast memory of its own), forget
+# them, go on. Such a part is a *tile*.
+#
+# Here is im2col with the whole matrix in six lines, against the library's with tiles;
+# each with the most memory that it held at any moment.
+
+# %%
+import tracemalloc
+
+from numpy.lib.stride_tricks import sliding_window_view
+
+
+def whole_im2col(x, w):
+    """(1, C, H, W), (K, C, 3, 3) -> (1, K, H, W)"""
+    height, width = x.shape[2:]
+    padded = np.pad(x[0], ((0, 0), (1, 1), (1, 1)))
+    seen = sliding_window_view(padded, (3, 3), axis=(1, 2))  # (C, H, W, 3, 3)
+    patches = seen.transpose(1, 2, 0, 3, 4).reshape(height * width, -1)  # copied here
+    y = patches @ w.reshape(len(w), -1).T  # (H·W, K)
+    return y.T.reshape(1, len(w), height, width)
+
+
+def by(way, x, w):
+    with ops.conv_algorithm(way):
+        return ops.conv2d_forward(x, w, pad=1)[0]
+
+
+def peak(work):
+    """The most memory at any moment, in MB, beyond what is there now."""
+    tracemalloc.start()
+    work()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most / 1e6
+
+
+big = rng.standard_normal((1, 64, 250, 250), np.float32)
+ways = {"whole": lambda: whole_im2col(big, w), "tiles": lambda: by("im2col", big, w)}
+assert np.allclose(ways["whole"](), ways["tiles"](), atol=1e-3)
+peaks = {name: peak(work) for name, work in ways.items()}
+# BLAS's own threads go on spinning for a while after a product: hence the pause.
+medians = race(ways, rounds=3, pause=0.15)
+for name, ms in medians.items():
+    print(f"{name}: {ms:7.1f} ms, {peaks[name]:6.1f} MB")
+print(f"whole / tiles: {medians['whole'] / medians['tiles']:.1f} in time")
+assert peaks["whole"] > 5 * peaks["tiles"]
+
+# %% [markdown]
+# What the tiles hold is mostly the result itself, and the rest does not grow with the
+# image.
+#
+# ## Threads
+#
+# Tiles have a second use: they do not depend on each other, so every core can take the
+# next one. Python's threads are good for this, because NumPy lets go of the
+# interpreter's lock while it copies and multiplies. BLAS has threads of its own; the
+# library holds them to one, so that there are not twice as many as cores.
+
+# %%
+many = backend.threads()
+
+
+def with_threads(count, way, x):
+    """Work for a race: the convolution with so many threads."""
+
+    def work():
+        backend.set_threads(count)
+        by(way, x, w)
+        backend.set_threads(many)
+
+    return work
+
+
+medians = race({n: with_threads(n, "im2col", x) for n in (1, 2)})
+print(f"1 thread {medians[1]:.1f} ms, 2 threads {medians[2]:.1f} ms", end="")
+print(f": {medians[1] / medians[2]:.2f} times as fast ({many} granted to this process)")
+
+# %% [markdown]
+# Two threads are seldom twice as fast. They share the way to memory, and they wait for
+# each other at the end.
+#
+# ## Fewer products
+#
+# Winograd's F(4×4, 3×3) needs a quarter of the products, and pays with additions and
+# with a digit of precision. Here it is against im2col on layers of several shapes, and
+# what the library would choose by itself. The error is relative to float64.
+
+# %%
+from minifcn.ops.conv_algorithms import choose
+from minifcn.ops.window import window
+
+print("  C →   K  side    im2col   winograd  ratio   errors       chosen")
+for C, K, side in (
+    (3, 64, 128),
+    (16, 16, 128),
+    (64, 64, 128),
+    (256, 256, 32),
+    (512, 512, 8),
+):
+    maps = rng.standard_normal((1, C, side, side), np.float32)
+    taps = rng.standard_normal((K, C, 3, 3), np.float32)
+    exact = by("im2col", maps.astype(float), taps.astype(float))
+    errors, works = [], {}
+    for way in ("im2col", "winograd"):
+        works[way] = lambda way=way, maps=maps, taps=taps: by(way, maps, taps)
+        off = np.linalg.norm(works[way]() - exact) / np.linalg.norm(exact)
+        errors.append(off)
+        assert off < 1e-5
+    t = race(works)
+    shape = window("conv2d", (3, 3), 1, 1, 1, 1, (side, side))
+    chosen = choose(shape, taps.shape, 1).__name__.split(".")[-1]
+    one, two, (e1, e2) = t["im2col"], t["winograd"], errors
+    print(f"{C:3d} → {K:3d} {side:5d} {one:6.2f} ms {two:6.2f} ms", end="")
+    print(f"{one / two:7.2f}   {e1:.0e} {e2:.0e}  {chosen}")
+
+# %% [markdown]
+# A ratio above 1 is Winograd's win. It loses where channels are few: there the time
+# goes into transforming values, not into products. It also loses where pixels are few:
+# the kernels must be transformed as well, and there are C·K of them for a handful of
+# tiles. (The library keeps them for as long as w stays the same, so a race shows the
+# better case.) In between, where networks spend their time, it should win.
+#
+# ## Small layers
+#
+# The same layer, 64 → 64 channels, on maps from 4×4 to 256×256. What rate do we get?
+
+# %%
+sides = [4, 8, 16, 32, 64, 128, 256]
+lines = [("im2col", 1), ("im2col", 2), ("winograd", 2)]
+rates = {line: [] for line in lines}
+for side in sides:
+    maps = rng.standard_normal((1, 64, side, side), np.float32)
+    works = {(way, n): with_threads(n, way, maps) for way, n in lines}
+    for line, ms in race(works).items():
+        rates[line].append(gflops(64, 64, side, ms))
+
+figure, panel = plt.subplots(figsize=(7, 3.6))
+for ((way, n), rate), mark in zip(rates.items(), "os^", strict=True):
+    panel.plot(sides, rate, f"{mark}-", label=f"{way}, threads: {n}")
+panel.axhline(ceiling, color="0.5", ls="--", label="sgemm, all threads")
+panel.set_xscale("log", base=2)
+panel.set_xticks(sides, sides)
+panel.set(xlabel="side of the map, pixels", ylabel="GFLOP/s")
+panel.legend(frameon=False)
+lesson.show(figure, "12_small_and_large")
+
+# %% [markdown]
+# (The rate counts the products of the definition. Winograd does fewer, so its line may
+# lie above the ceiling.)
+#
+# On small maps every line is at the bottom. There the time is not in the arithmetic at
+# all. It is in calling: checking shapes, allocating the result, waking a thread and
+# waiting for it. How much is that? Convolve a single pixel; and share out tiles in
+# which there is nothing to do.
+
+# %%
+dot, tap = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 3, 3), np.float32)
+
+
+def hundred(work):
+    return lambda: [work() for _ in range(100)]
+
+
+backend.set_threads(2)
+fixed = race(
+    {
+        "a convolution of one pixel": hundred(lambda: by("im2col", dot, tap)),
+        "one empty tile": hundred(lambda: backend.run_tiles(dot, int, [(0,)])),
+        "two empty tiles, two threads": hundred(
+            lambda: backend.run_tiles(dot, int, [(0,), (0,)])
+        ),
+    }
+)
+backend.set_threads(many)
+for name, ms in fixed.items():
+    us = 1e3 * ms / 100
+    print(
+        f"{name:30s}{us:6.1f} µs, {us * ceiling / 1e3:5.1f} million operations of sgemm"
+    )
+print(f"passes of layers in a step of the small FCN: {len(spent)}")
+
+# %% [markdown]
+# Each of these is nothing, and a step has many. For a network whose layers take a
+# millisecond and less, this is where its time is. The remedies are of another kind: do
+# not wake a thread for less than it costs, join several operations into one, take
+# larger batches.
+#
+# ## Beside PyTorch
+#
+# PyTorch does the same arithmetic in C++, by libraries that many people have tuned. How
+# far off are we? Where it is installed, a process of its own runs the same
+# convolutions, with as many threads, in both of its memory layouts, and takes turns
+# with ours and with sgemm. In each turn everything is done twice, and the second
+# counts. The layers are VGG16's, for an image of 500×500.
+
+# %%
+VGG16 = {
+    "conv1_2": (64, 64, 500),
+    "conv2_2": (128, 128, 250),
+    "conv3_2": (256, 256, 125),
+    "conv4_2": (512, 512, 63),
+    "conv5_2": (512, 512, 32),
+}
+
+# What the other process runs: a line in, milliseconds of each layer out.
+PROGRAM = """
+import json, sys, time, torch
+torch.set_num_threads(int(sys.argv[1]))
+layers = []
+for C, K, side in json.loads(sys.argv[2]):
+    x, w = torch.randn(1, C, side, side), torch.randn(K, C, 3, 3)
+    layouts = torch.contiguous_format, torch.channels_last
+    layers.append([[a.to(memory_format=m) for a in (x, w)] for m in layouts])
+with torch.inference_mode():
+    for line in sys.stdin:
+        taken = []
+        for layer in layers:
+            taken.append([])
+            for x, w in layer:
+                for _ in range(2):  # the second counts
+                    start = time.perf_counter()
+                    torch.nn.functional.conv2d(x, w, padding=1)
+                    ms = 1e3 * (time.perf_counter() - start)
+                taken[-1].append(ms)
+        print(json.dumps(taken), flush=True)
+"""
+
+
+# %%
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+
+
+def second(work):
+    """The time of the second of two runs, in milliseconds."""
+    return [milliseconds(work) for _ in range(2)][1]
+
+
+def beside_pytorch(rounds=3):
+    """-> {layer: (our ms, PyTorch's in its faster layout)}, sgemm's GFLOP/s; medians"""
+    command = [sys.executable, "-c", PROGRAM, str(many), json.dumps([*VGG16.values()])]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    arrays = [
+        (
+            rng.standard_normal((1, side, side, C), np.float32).transpose(0, 3, 1, 2),
+            rng.standard_normal((K, C, 3, 3), np.float32),
+        )
+        for C, K, side in VGG16.values()
+    ]  # channels last in memory, as inside a network
+    ours, theirs, best = [], [], []
+    with subprocess.Popen(command, **pipes) as process:
+        for _ in range(rounds):
+            print(file=process.stdin, flush=True)
+            theirs.append(json.loads(process.stdout.readline()))
+            time.sleep(0.2)
+            ours.append(
+                [second(lambda pair=pair: by("auto", *pair)) for pair in arrays]
+            )
+            best.append(second(lambda: backend.matmul(a, b)))
+        process.stdin.close()
+    mine = np.median(ours, axis=0)  # (layers,)
+    other = np.median(theirs, axis=0).min(axis=1)  # (layers, layouts) -> (layers,)
+    rate = 2 * 2048**3 / (1e6 * np.median(best))
+    return dict(zip(VGG16, zip(mine, other, strict=True), strict=True)), rate
+
+
+def show_table(times, ceiling):
+    print("layer      minifcn   PyTorch   ratio    GFLOP/s: minifcn  PyTorch    sgemm")
+    for name, (mine, other) in times.items():
+        rate, their_rate = (gflops(*VGG16[name], ms) for ms in (mine, other))
+        print(f"{name:8s}{mine:7.1f} ms{other:7.1f} ms{mine / other:8.2f}", end="")
+        print(f"{rate:19.0f}{their_rate:9.0f}{ceiling:9.0f}")
+
+
+if find_spec("torch"):
+    show_table(*beside_pytorch())
+else:
+    print("PyTorch is not installed: see the record below.")
+
+# %% [markdown]
+# Here is the same from the repository's record, measured at leisure by
+# `benchmarks/cpu.py`, on a machine that is named in the first line.
+
+# %%
+from pathlib import Path
+
+record = json.loads(
+    (Path(lesson.__file__).parents[1] / "benchmarks/records/cpu.json").read_text(
+        "utf-8"
+    )
+)
+versions = record["versions"]
+print(f"{record['cpu']}, {record['threads']} threads, {record['date']};", end=" ")
+print(f"NumPy {versions['numpy']}, PyTorch {versions['torch']}")
+
+recorded = {}
+for comparison in record["comparisons"]:
+    sides = {side["label"]: 1e3 * side["median"] for side in comparison["sides"]}
+    if "minifcn" in sides and any("PyTorch" in label for label in sides):
+        best = min(ms for label, ms in sides.items() if "PyTorch" in label)
+        recorded[comparison["name"]] = sides["minifcn"], best
+
+recorded_ceiling = record["sgemm"]["sides"][0]["gflops"]
+show_table({name: recorded[f"{name} forward"] for name in VGG16}, recorded_ceiling)
+mine, other = recorded["FCN-8s-mini training step"]
+print(f"step of FCN-8s-mini: minifcn {mine:.1f} ms, PyTorch {other:.1f} ms", end="")
+print(f", ratio {mine / other:.2f}")
+
+# %% [markdown]
+# Read the rates, not only the ratios. A rate far above the sgemm column cannot come
+# from doing all products: that is Winograd. A rate about as high as it is a library
+# that does all of them and wastes next to nothing; there is no way to be faster but to
+# do fewer. And the last line is the price of Python: on the small network, with its
+# many short passes, PyTorch is ahead of us, because it spends less on calling and
+# waiting.
+#
+# ## Exercises
+#
+# Replace the dots and run the cell again.
+#
+# **1.** How many megabytes (10⁶ bytes) does the whole im2col matrix take for a 3×3
+# convolution of 128 channels with pad 1 on a map of 250×250, in float32?
+#
+# **2.** A step takes 80 ms, and 60 % of it are convolutions. They become three times as
+# fast. How many times as fast does the step become?
+#
+# **3.** Write a function `(ours, theirs)` of two lists of seconds, in the order in
+# which they were measured. The first of each is the warm-up. Return how many times as
+# long ours takes, such that a single disturbed run in either list does no harm.
+
+# %%
+import answers
+
+answers.check("12.1", ...)
+answers.check("12.2", ...)
+answers.check("12.3", ...)
+
+# %% [markdown]
+# ## In practice
+#
+# - `MINIFCN_THREADS=4` or `minifcn.backend.set_threads(4)` says how many threads; by
+#   default it is what the machine grants this process, also in a container.
+# - `minifcn explain` counts multiply-adds and memory of a whole network without running
+#   it. Begin there: is it the arithmetic, or the calls?
+# - `python benchmarks/profile_layers.py mini` is the profile above for three networks;
+#   for Python's own part of the time, `python -m cProfile -s tottime` before a script.
+# - Small maps: take a larger batch before you tune anything.
+#
+# ## Further reading
+#
+# - A. Lavin, S. Gray, *Fast Algorithms for Convolutional Neural Networks*, CVPR 2016.
+# - K. Goto, R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, ACM
+#   TOMS 2008: why BLAS is made of tiles, too.
+# - S. Williams, A. Waterman, D. Patterson, *Roofline*, CACM 2009: arithmetic or memory?
+# - In the code: `minifcn/ops/conv_algorithms/cost.py`, `im2col.py`, `winograd.py`;
+#   `minifcn/backend/numpy_kernels.py`; and `benchmarks/README.md`, with what was tried
+#   in vain.
