@@ -8,8 +8,8 @@
 # **You will learn** how each layer moves coordinates, how to compute the crop of any
 # network, why pooling has to round up, and how to do without padding by 100.
 #
-# **You need** lesson 3 (kernel, stride, padding) and lesson 5 (the transposed
-# convolution).
+# **You need** lesson 3 (kernel, stride, padding), lesson 4 (VGG16 and its fc6) and
+# lesson 5 (the transposed convolution).
 #
 # **It takes** 25 minutes to read and a few seconds to run.
 
@@ -25,10 +25,11 @@ lesson.begin()
 #
 #     conv1_1   3×3, pad 100          the padding of all other 3×3 layers is 1
 #     …         13 convolutions and 5 poolings by 2 in all
-#     fc6       7×7, no padding       then fc7 and score_fr, both 1×1
+#     fc6       7×7, no padding       then fc7 and the scores, score_fr: both 1×1
 #     upscore   transposed convolution, kernel 64, stride 32
 #     crop      the image's size, beginning at 19
 #
+# (`conv1_1` is the first convolution of the first group, the part before a pooling.)
 # Why 100? Why 19? Change the 19 and everything still runs: the shapes fit, the loss
 # falls, and all the masks sit a few pixels beside their objects. So it is worth knowing
 # where the number comes from.
@@ -49,7 +50,7 @@ lesson.begin()
 #
 #     i = s·u − p + (k − 1)/2
 #
-# All three have one form, u → a·u + b:
+# All three have one form: what is at u in the input is at a·u + b in the output.
 #
 # | layer | a | b |
 # |---|---|---|
@@ -108,8 +109,9 @@ print("pooling 2, stride 2: ", *layer_map("pool", 2, 2, 0))
 assert layer_map("conv", 3, 1, 1) == (1, 0)  # moves nothing
 
 # %% [markdown]
-# Is the formula true? The gradient of one output tells which inputs it looks at. Here
-# is one output of a convolution with odd settings, and the middle of what it looks at:
+# Is the formula true? Send back a gradient for one output only: it reaches just the
+# inputs that this output looks at (lesson 3). Here is one output of a convolution with
+# unusual settings, and the middle of what it looks at:
 
 # %%
 import numpy as np
@@ -171,8 +173,9 @@ assert at == (1, 19) and n == 544
 # There it is. After the last layer, pixel u of the image is at u + 19 of the output.
 # The output has 544 rows for an image of 500; the image's own begin at row **19**.
 #
-# Where do the 19 pixels come from? Measure each layer's shift in pixels of the image,
-# that is, divide its b by the scale it leaves behind:
+# Where do the 19 pixels come from? A layer's own b counts cells of its output. To turn
+# it into pixels of the image, divide it by the scale reached there, the number before
+# the u in the table:
 
 # %%
 shares, at = {}, (Fraction(1), Fraction(0))
@@ -189,10 +192,11 @@ assert sum(shares.values()) == 19
 
 # %% [markdown]
 # The padding pushes everything down by 100, less the 1 that a 3×3 window takes back.
-# The five poolings look half a window back each: 15½. `fc6` without padding looks at 7
-# cells and stands for the middle one, three cells of 32 pixels further: −96. The stamp
-# of 64 has its middle at 31½. So the answer to the most asked question about this
-# network is
+# Each pooling moves things up by half a cell of the map it gets, and these cells are 1,
+# 2, 4, 8 and 16 pixels wide: half of 31, −15½. `fc6` without padding looks at 7 cells,
+# and its first output stands for the fourth of them. That is three cells of 32 pixels:
+# −96. The stamp of 64 has its middle at 31½. So the answer to the most asked question
+# about this network is
 #
 #     99 − 15½ − 96 + 31½ = 19
 #
@@ -206,10 +210,12 @@ for pad in (81, 90, 100, 110):
 # %% [markdown]
 # ## The other crops
 #
-# FCN-16s and FCN-8s (lesson 8) add finer scores, taken at `pool4` and `pool3`, to the
-# coarse ones. Two maps may be added only if the same cell means the same place in both,
-# that is, if their (a, b) are equal. The scales are; the difference of the b is the
-# crop.
+# FCN-16s enlarges the coarse scores by 2, adds finer ones that it takes at `pool4`, and
+# enlarges the sum by 16. FCN-8s enlarges that sum by 2 instead, adds scores taken at
+# `pool3`, and enlarges by 8. (Lesson 8 builds them. All kernels are twice the factor.)
+# Two maps may be added only if the same cell means the same place in both, that is, if
+# their (a, b) are equal. The a are. The finer map has the larger b, and cropping it by
+# the difference takes that away.
 
 # %%
 trunk = vgg16()
@@ -220,6 +226,7 @@ fc7 = where(trunk)
 
 
 def enlarge(at, factor, kernel):
+    """The map `at` with an enlargement behind it."""
     return then(at, layer_map("deconv", kernel, factor, 0))
 
 
@@ -304,8 +311,8 @@ inside = np.arange(350, 650)  # far enough from the padding's zeros
 assert np.allclose(reading[inside], inside - 19, atol=1e-9)
 
 # %% [markdown]
-# Row 519 looks at pixel 500, and so for all others. Now the other way round: one bright
-# dot, and where its light lands.
+# Row 519 looks at pixel 500, and so do all others that are far from the padding: 19
+# pixels less. Now the other way round: one bright dot, and where its light lands.
 
 # %%
 dots = np.zeros((32, 1, 1000, 1))
@@ -331,7 +338,7 @@ lesson.show(figure, "06_dot")
 # %% [markdown]
 # The light of one pixel is spread over hundreds of rows. That is coarseness, which
 # lessons 7 and 8 are about, and no crop cures it. What the crop can do is to put the
-# *middle* of the light onto the dot, and it does.
+# *middle* of the light onto the dot, and it does, to a tenth of a pixel.
 #
 # ## What a wrong crop costs
 #
@@ -349,7 +356,7 @@ scenes = [draw_scene(np.random.default_rng([6, i]), 128) for i in range(30)]
 
 
 def oracle(label, cell, wrong=0):
-    """The best guess from cells, cropped `wrong` pixels too far.   (H, W) -> (H, W)"""
+    """A guess from the truth in cells, cropped `wrong` too far.   (H, W) -> (H, W)"""
     height, width = label.shape
     framed = np.full([n + -n % cell + 2 * cell for n in label.shape], 255, np.uint8)
     framed[cell : cell + height, cell : cell + width] = label  # void: of no class
@@ -369,10 +376,10 @@ for cell, curve in curves.items():
         for _, label in scenes:
             matrix.update(label, oracle(label, cell, wrong))
         curve.append(100 * matrix.mean_iou())
+print("mean IoU (%)   " + "".join(f"{f'cells of {cell}':>12s}" for cell in curves))
 for wrong in wrongs:
-    print(
-        f"{wrong} pixels off: mean IoU", *(f"{c[wrong]:6.1f}" for c in curves.values())
-    )
+    row = "".join(f"{curve[wrong]:12.1f}" for curve in curves.values())
+    print(f"{wrong} pixels off   {row}")
 assert all(np.diff(curve).max() < 0.5 for curve in curves.values())
 assert curves[8][0] - curves[8][4] > 10
 
@@ -393,15 +400,15 @@ lesson.pictures("06_off", [row], legend=seen[seen < 255], classes=CLASSES)
 
 # %% [markdown]
 # The last picture alone would not look broken: that is what makes the mistake so
-# common. And the finer cells lose far more by it than the coarse ones. Who tests a crop
-# with FCN-32s alone may not notice.
+# common. And the finer cells lose far more by it than the coarse ones. Whoever tests a
+# crop with FCN-32s alone may not notice.
 #
 # ## Why pad by 100?
 #
-# Because `fc6` has no padding. It needs 7 × 7 cells to stand on, cells of 32 pixels: a
-# smaller map has no place for it, and the image vanishes. And even a large image would
-# lose three cells on each side. Here is what is left for some sizes, without the big
-# padding and with it.
+# Because `fc6` has no padding. It needs 7 × 7 cells of 32 pixels to stand on. A smaller
+# map has no place for it, and the image vanishes. Even a large image would lose three
+# cells on each side. Here is what is left of some sizes, without the big padding and
+# with it.
 
 
 # %%
@@ -422,7 +429,8 @@ assert all(sizes(n, 100)[1] >= n + 19 for n in range(1, 1100))
 # %% [markdown]
 # With pad 1, anything up to 192 pixels vanishes, and 500 pixels come back as 352. With
 # pad 100 even a single pixel has an answer, and the output is always large enough to
-# cut the image out of. How much padding would have been enough?
+# cut the image out of. How much padding P would have been enough? At least 81, for a
+# crop of P − 81 that is not negative, and so much that n rows fit behind the crop.
 
 # %%
 for pad in (81, 95, 96, 97, 98, 99, 100):
@@ -437,14 +445,15 @@ print("the least that works for all:", least)
 assert least <= 100
 
 # %% [markdown]
-# So 100 is no magic number, only a round one above it.
+# So 100 is no magic number, only a round one above 97.
 #
 # ## Why pooling rounds up
 #
-# A pooling by 2 of 349 rows has one row left over. Caffe, in which FCN was written,
-# keeps it: the last window hangs over the edge (175 outputs). Most other libraries drop
-# it unless told otherwise (174). Five poolings can lose up to 31 pixels at the bottom
-# like that, and then the output may be too small to cut the image out of it.
+# A pooling by 2 of 349 rows has one row left over. Caffe, the library in which FCN was
+# written, keeps it: the last window hangs over the edge (175 outputs). Most others drop
+# it unless told otherwise (174). Five poolings can lose up to 1 + 2 + 4 + 8 + 16 = 31
+# pixels at the bottom like that, and then the output may be too small to cut the image
+# out of it.
 
 # %%
 heights = np.arange(32, 1100)
@@ -453,7 +462,8 @@ spare = {
     for up in (True, False)
 }
 for up, rows in spare.items():
-    print(f"rounding {'up' if up else 'down'}: too small for {np.sum(rows < 0)} sizes")
+    print(f"rounding {'up' if up else 'down'}:", end=" ")
+    print(f"too small for {np.sum(rows < 0)} of {len(heights):,} sizes")
 assert np.sum(spare[True] < 0) == 0 and np.sum(spare[False] < 0) == 396
 
 figure, axes = plt.subplots(figsize=(7, 3))
@@ -466,8 +476,9 @@ axes.legend(frameon=False, ncols=2, loc="upper right")
 lesson.show(figure, "06_rounding")
 
 # %% [markdown]
-# 396 of the 1,068 sizes fail. It is nasty because it depends on the image: training on
-# crops of one good size works, and then some photograph stops the program. See it stop:
+# The line at 0 is where the output is just large enough. Rounded down, 396 of the 1,068
+# sizes fail. This is nasty because it depends on the image: training on crops of one
+# good size works, and then some photograph stops the program. See it stop:
 
 # %%
 from minifcn import layers
@@ -496,7 +507,8 @@ assert failed
 # - the image is padded, below and to the right, only up to the next multiple of 32
 #   (512); then no pooling ever has a row left over;
 # - every convolution is padded so that its map keeps its size, `fc6` by 3;
-# - a stamp of 2s is padded by s/2: exactly s times the size, each cell in its middle.
+# - a stamp of 2s is padded by s/2 (that is, cut by so much on each side): the output is
+#   exactly s times as large, each cell in the middle of its s pixels.
 #
 # The crop begins at 0. Ours is a list of layers, so we can check that:
 
@@ -507,7 +519,7 @@ assert where(same) == (1, 0)
 
 
 def multiply_adds(n, network):
-    """Of VGG16's convolutions and fc6 on an image of n × n pixels."""
+    """Of VGG16's convolutions and fc6 on n × n pixels. fc7 and scores are left out."""
     widths = {"1": 64, "2": 128, "3": 256, "4": 512, "5": 512, "6": 4096}
     total, channels = 0, 3
     for name, *layer in network:
@@ -536,6 +548,8 @@ assert paper_cost > same_cost
 # output of exactly the image's size for every size.
 #
 # ## Exercises
+#
+# Replace the dots and run the cell again.
 #
 # **1.** A convolution with kernel 5, stride 2, padding 2, and then a pooling by 2
 # (stride 2, no padding). Pixel u of the image is at a·u + b after both. What are a and

@@ -40,10 +40,12 @@ lesson.begin()
 #
 # Every convolution is followed by two helpers. *ReLU* replaces negative values by 0;
 # without it all layers together would be one single linear map. *Batch normalisation*
-# shifts and scales each channel so that over the batch its mean is 0 and its variance 1
-# (and then by two learned numbers). VGG16 did without: its weights came ready from a
-# classifier. Ours start from random numbers, and a deep chain of those hardly learns
-# unless each layer finds its input at a reasonable size.
+# shifts and scales each channel so that over the *batch*, the images of one training
+# step, its mean is 0 and its variance 1 (and then by two learned numbers). Outside
+# training it uses a mean and a variance that it remembers from there. VGG16 did
+# without: its weights came ready from a classifier. Ours start from random numbers, and
+# a deep chain of those hardly learns unless the numbers keep a reasonable size from
+# layer to layer.
 #
 # `fc6` and `fc7` also have *dropout*: in training, one value in ten, drawn at random,
 # is set to 0, so that no single one is relied upon.
@@ -57,6 +59,7 @@ from minifcn import layers
 def convolution(chain, name, inputs, outputs, kernel, pad, rng):
     """Append a convolution with its two helpers to a chain {name: layer}."""
     number = name.removeprefix("conv").removeprefix("fc")
+    # No bias: the normalisation subtracts the mean, and any bias with it.
     chain[name] = layers.Conv2d(inputs, outputs, kernel, rng, pad=pad, bias=False)
     chain["bn" + number] = layers.BatchNorm2d(outputs)
     chain["relu" + number] = layers.ReLU()
@@ -65,9 +68,9 @@ def convolution(chain, name, inputs, outputs, kernel, pad, rng):
 def trunk(rng, width, first_pad=100, fc_pad=0):
     """image (N, 3, H, W) -> fc7 (N, 8·width, h, w) at 1/32, as {name: layer}."""
     chain, channels = {}, 3
-    for group, (depth, times) in enumerate(
-        ((1, 1), (1, 2), (2, 4), (2, 8), (1, 8)), start=1
-    ):
+    # Of each group: how many convolutions, and how many times `width` channels.
+    groups = ((1, 1), (1, 2), (2, 4), (2, 8), (1, 8))
+    for group, (depth, times) in enumerate(groups, start=1):
         for n in range(1, depth + 1):
             pad = first_pad if (group, n) == (1, 1) else 1
             convolution(chain, f"conv{group}_{n}", channels, times * width, 3, pad, rng)
@@ -88,8 +91,10 @@ print(len(names), "layers:", *names)
 # The forward pass goes through the row. The backward pass goes through it from behind:
 # each layer takes the gradient of its output, adds the gradients of its own weights to
 # what it holds, and returns the gradient of its input. There is no more to it, because
-# each layer already knows its own backward from lesson 3. (Each remembers what it needs
-# while `train=True`.)
+# each layer knows its own backward, as lessons 3 and 5 showed for the two that matter
+# most. The others follow the same rule of shares: ReLU hands on the gradient where its
+# input was positive, and max pooling hands it to the pixel that won. (Each remembers
+# what it needs while `train=True`.)
 
 
 # %%
@@ -150,16 +155,16 @@ assert x.shape == (2, 21, 96, 96)
 
 # %% [markdown]
 # Two questions about size answer themselves here. The image may have any size from 1×1
-# up, as no layer asks for a particular one. And the coarsest map of a 96 × 96 image has
-# only a handful of cells. All that the network knows about *where* passes through them.
+# up, as no layer asks for a particular one. And the scores of a 96 × 96 image have only
+# 4 × 4 cells. All that the network knows about *where* passes through them.
 #
 # ## The first loss
 #
-# `score_fr` starts with weights of zero. So every score is 0, every class is equally
-# probable, 1/21 at each pixel, and the loss, the mean of −log(probability of the true
-# class), is ln 21 = 3.0445. Whoever trains an FCN and sees 3.04 in the first line knows
-# that all is well; whoever sees it after a thousand steps knows that nothing is
-# learned.
+# `score_fr` starts with weights of zero (`zero=True`), its bias included. So every score
+# is 0, every class is equally probable, 1/21 at each pixel, and the loss, lesson 5's
+# mean of −log(probability of the true class), is ln 21 = 3.0445, whatever the labels.
+# Whoever trains an FCN on 21 classes and sees 3.04 in the first line knows that all is
+# well; whoever sees it after a thousand steps knows that nothing is learned.
 
 # %%
 from minifcn import ops
@@ -185,11 +190,11 @@ print("parameters with a gradient:", *moved)
 assert moved == ["score_fr.weight", "score_fr.bias"]
 
 # %% [markdown]
-# Look at the last line. At the first step only the score layer has a gradient. Behind
-# it everything is multiplied with its weights, and those are 0. After one update they
-# are not, and the trunk begins to learn, too. So zero does no harm: it starts the
-# network from "I don't know" rather than from a random opinion. (In a hidden layer zero
-# *would* be harmful: all its channels would stay equal for ever.)
+# Look at the last line. At the first step only the score layer has a gradient. What it
+# hands on to the trunk is multiplied by its weights, and those are 0. After one update
+# they are not, and the trunk begins to learn, too. So zero does no harm: it starts the
+# network from "I don't know" rather than from a random opinion. (In a layer further
+# down zero *would* be harmful: all its channels would stay equal for ever.)
 #
 # ## Is it right?
 #
@@ -232,7 +237,8 @@ assert ours.keys() == theirs.keys() and max(errors.values()) < 1e-12
 # Logits, the image's gradient and that of each parameter: the same. But two programs
 # can share a mistake. The judge who knows neither is the definition of a derivative:
 # move all parameters a little along a random direction, and see whether the result
-# changes as much as the gradients say.
+# changes as much as the gradients say. (Not to the last digit, since "a little" is not
+# nothing. Lesson 9 says how near is near enough.)
 
 # %%
 learned = [p for p in mine.parameters().values() if not p.frozen]
@@ -264,9 +270,10 @@ assert abs(predicted - measured) < 1e-5 * abs(measured)
 # an easier question than usual, so that seconds are enough: is a pixel part of a shape,
 # whichever, or background?
 #
-# Training is a loop of four lines: forward, loss, backward, a small step of each weight
-# against its gradient. (Lesson 10 is about the step; Adam is a rule that chooses its
-# length for each weight by itself.)
+# Training is a loop of four things: forward, loss, backward, a small step of each weight
+# against its gradient. (Lesson 10 is about the step. Adam is a rule that chooses its
+# length for each weight by itself, and *weight decay* pulls the weights a little
+# towards 0.)
 
 # %%
 from minifcn.data.toyvoc import draw_scene
@@ -299,6 +306,7 @@ for step in range(STEPS):
     adam.step(4e-3 * (1 - step / STEPS))  # ever smaller steps
     losses.append(float(loss))
     if step % 40 == 0 or step == STEPS - 1:
+        # the mean of the last 20, since a single batch's jumps about
         print(f"step {step + 1:3d}: loss {np.mean(losses[-20:]):.3f}")
 assert np.isclose(losses[0], np.log(2), atol=1e-5)
 assert np.mean(losses[-20:]) < 0.75 * np.log(2)
@@ -311,7 +319,7 @@ from minifcn.metrics import ConfusionMatrix
 def probability(network, image):
     """That of "shape", for each pixel.   (H, W, 3) -> (H, W)"""
     logits = to_host(network.forward(to_device(prepare(image)[None])))[0]
-    return 1 / (1 + np.exp(logits[0] - logits[1]))
+    return 1 / (1 + np.exp(logits[0] - logits[1]))  # softmax of two
 
 
 lazy, matrix = ConfusionMatrix(2), ConfusionMatrix(2)
@@ -340,11 +348,12 @@ lesson.pictures("07_predictions", rows, legend=list(seen), classes=seen.values()
 #
 # Is that for want of training? Let us give the network everything: perfect knowledge of
 # each image. All it has to say, it says in `score_fr`, one number per class and cell;
-# behind that nothing is learned. So take the score map itself as the thing to learn,
-# for each image by itself, and find the very best one. Its loss has no hills to get
-# stuck between (the logits are linear in the scores, and cross-entropy is convex), so
-# that small steps lead towards it. No network with this head can have a lower loss;
-# what the best score map misses, no training by this loss can bring.
+# after that nothing is learned. So take the score map itself as the thing to learn, for
+# each image by itself, and find the one with the least loss. Small steps lead towards
+# it, as the loss has no second valley to get stuck in (the logits are linear in the
+# scores, and cross-entropy is convex). No network with this head can have a lower loss;
+# what the best score map misses, no training by this loss can be expected to bring.
+# This time with all six classes:
 
 # %%
 from minifcn.data.toyvoc import CLASSES
@@ -355,7 +364,7 @@ def best_scores(label, cell, steps=150):
     """The best logits from cells of `cell` pixels.   (H, W) -> (6, H, W)"""
     scores = np.zeros((1, len(CLASSES), *(n // cell for n in label.shape)), np.float32)
     line = bilinear_line(2 * cell)
-    first, second = 0.0, 0.0  # Adam, in three lines
+    first, second = 0.0, 0.0  # for Adam, the last three lines of the loop
     for step in range(1, steps + 1):
         logits, up = ops.upsample_forward(scores, line, stride=cell, pad=cell // 2)
         _, cache = ops.softmax_cross_entropy_forward(logits, label[None])
@@ -388,14 +397,17 @@ lesson.pictures("07_bounds", [row], legend=seen[seen < 255], classes=CLASSES)
 
 # %% [markdown]
 # The second picture from the left is what a perfect network would draw if it had to say
-# everything in cells of 32 pixels. The cure is not more training, and not a cleverer
-# enlargement. It is to let scores through that are finer. The trunk has had finer maps
-# all along, in `pool4` and `pool3`, on its way down. Lesson 8 taps them.
+# everything in cells of 32 pixels. More training does not cure that. Finer scores do,
+# say the numbers above. And the trunk has had finer maps all along, on its way down:
+# `pool4` with cells of 16 pixels, and `pool3` with cells of 8. Lesson 8 taps them.
 #
 # ## Exercises
 #
+# Replace the dots and run the cell again.
+#
 # **1.** An image of 300 rows and 400 columns goes through FCN-32s with the frame of 100
-# pixels, as in the article. How many rows and columns has the map of scores? (A pair.)
+# pixels, as in the article. How many rows and columns has the map that `score_fr` puts
+# out? (A pair, rows first.)
 #
 # **2.** A network for 1000 classes starts with scores of 0. The loss is not the mean
 # but the *sum* over all pixels that count, and 50 do. What is the first loss, to one

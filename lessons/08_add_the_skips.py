@@ -31,8 +31,9 @@ lesson.begin()
 #                      ├── pool4 1/16 ── score_pool4 ───┐                 │
 #                      └── fc7 1/32 ── score_fr ── ×2 ──┴── + ── ×2 ──────┴── + ── ×8
 #
-# That is FCN-8s. FCN-16s stops after the first sum and enlarges by 16; FCN-32s has no
-# sum. The branches are called *skips*, as they skip the rest of the trunk. Two new
+# That is FCN-8s. `score_pool3` and `score_pool4` are 1×1 convolutions from a map's
+# channels to the classes, as `score_fr` is. FCN-16s stops after the first sum and
+# enlarges by 16; FCN-32s has no sum. The branches are called *skips*, as they skip the rest of the trunk. Two new
 # things happen in the drawing: a map is used twice (a *fork*), and two maps become one
 # (a *join*). Forward, they are trivial. What are they backward?
 #
@@ -120,9 +121,9 @@ def forward(net, x, train=False, say=lambda name, maps: None):
 
 
 # %% [markdown]
-# Watch the sizes at the joins. The skip's map is larger than the coarse one, since the
-# trunk's `fc6` needs seven cells to stand on (lesson 6). The crop takes the part that
-# lies pixel on pixel: from 5 at 1/16, from 9 at 1/8, from 31 at the end.
+# Watch the sizes at the joins. The skip's map is larger than the coarse one, since
+# `fc6` without padding takes three cells off each side (lesson 6). The crop takes the
+# part that lies cell on cell: from 5 at 1/16, from 9 at 1/8, from 31 at the end.
 
 # %%
 net = models.fcn("8s", "mini", 21, alignment="paper", width=4)
@@ -222,8 +223,8 @@ assert abs(np.sum(ours["image"] * step) - measured) < 1e-4 * abs(measured)
 assert abs(np.sum(forgot["image"] * step) - measured) > 0.01 * abs(measured)
 
 # %% [markdown]
-# Without the addition at the fork the network would still train, only worse, and nobody
-# would notice. The quotient notices.
+# Without the addition at the fork nothing stops or complains. The network would go on
+# training with wrong gradients, and nobody would notice. The quotient notices.
 #
 # ## A new skip is nothing, at first
 #
@@ -232,7 +233,9 @@ assert abs(np.sum(forgot["image"] * step) - measured) > 0.01 * abs(measured)
 # another. The new score layers start at **zero**, so that a new skip adds exactly
 # nothing: training goes on from where it stood, and the skip grows as far as it is
 # useful. Let us do that with the task of lesson 7 (shape or background?), and the
-# alignment without frame.
+# alignment without frame. The library's `loop.update` does the four things of lesson
+# 7's loop; a `BatchStream` feeds it, every scene once in a random order, then all
+# again. `initialise_from` takes over the weights of a coarser network.
 
 # %%
 from minifcn.data import BatchStream, Sample
@@ -293,8 +296,8 @@ print(f"predicted alike: {100 * np.mean(before == after):.1f} % of the pixels")
 assert np.array_equal(after, to_host(twice[0].argmax(axis=0)))
 
 # %% [markdown]
-# The skip's scores are 0 everywhere. What little differs is due to the enlargement: by
-# 2 and then by 16 is not quite the same as by 32 at once. FCN-16s starts with FCN-32s'
+# The skip's scores are 0 everywhere. What differs is due to the enlargement: by 2 and
+# then by 16 is not quite the same as by 32 at once. FCN-16s starts with FCN-32s'
 # scores, enlarged in two steps, and the last assertion says that this is all.
 #
 # Now let the skips grow, in two short stages. To be fair, a third network goes on as
@@ -359,9 +362,9 @@ lesson.pictures("08_three", rows, legend=list(seen), classes=seen.values())
 # ## Every map inside
 #
 # Here is the last of them with everything that FCN-8s makes of it. Upper row: the
-# image, and the mean over the channels of each tap. Below, the score maps in the order
-# of our `forward`: score for "shape" minus score for "background". Blue says shape, red
-# says background, white says nothing.
+# image, and the mean over the channels of each tap, the brighter the larger. Below, the
+# score maps in the order of our `forward`: score for "shape" minus score for
+# "background". Blue says shape, red says background, white says nothing.
 
 # %%
 import matplotlib.pyplot as plt
@@ -396,9 +399,9 @@ figure.colorbar(drawn, ax=grid, orientation="horizontal", aspect=50, extend="bot
 lesson.show(figure, "08_inside")
 
 # %% [markdown]
-# Read the second row as a sum: the first two maps are one, enlarged; add the third, get
-# the fourth. Then the third row goes on with it. The coarse scores say "about here";
-# the fine ones put the edge where it belongs.
+# Read the second row as a sum. Its second map is the first, enlarged. Add the third, and
+# you have the fourth. The third row goes on with that in the same way. The coarse
+# scores say "about here"; the fine ones put the edge where it belongs.
 #
 # ## What does each branch know?
 #
@@ -420,7 +423,8 @@ assert alone[branches[:1]] < min(alone[branches], alone[branches[1:2]])
 
 # %% [markdown]
 # The coarse branch alone, without the others to correct it, is poor. And `score_pool4`
-# alone keeps up with the sum! In this small task it has all it needs: what gives a
+# alone keeps up with the sum, or beats it! In this small task it has all it needs: what
+# gives a
 # shape away is its patterned coat, and a cell of `pool4` sees enough of that. To tell a
 # dog from a cat takes more of the surroundings, and with photographs the coarse branch
 # is the one that carries: in the article's table, FCN-32s reaches a mean IoU of 59.4,
@@ -429,9 +433,10 @@ assert alone[branches[:1]] < min(alone[branches], alone[branches[1:2]])
 #
 # ## How much does a cell see?
 #
-# The *receptive field* of a cell is the part of the image it depends on. It follows
-# from kernels and strides. A layer of kernel k adds k − 1 cells of its input, and these
-# lie `step` pixels apart, where `step` is the product of all strides before it:
+# The *receptive field* of a cell is the part of the image it depends on (lesson 4). It
+# follows from kernels and strides. A layer of kernel k adds k − 1 cells of its input,
+# and these lie `step` pixels apart, where `step` is the product of all strides before
+# it. Begin with a pixel, field 1 and step 1. Then for each layer, poolings included:
 #
 #     field ← field + (k − 1) · step          step ← step · stride
 
@@ -455,12 +460,12 @@ assert vgg["fc7"] == (404, 32)  # as the article says
 assert models.explain(fcn32, 96).receptive_field == mini["fc7"][0]
 
 # %% [markdown]
-# Is that so? Take one cell in the middle of each tap, and ask for the gradient of its
-# channels by the image: it can be different from zero only inside the field. (Batch
-# normalisation is told to use fixed statistics; with those of the batch, every cell
-# would depend a little on all pixels. And less than a millionth of the largest value is
-# rounding: a fast convolution, such as lesson 3's Winograd, leaves some around the true
-# result.)
+# Is that so? Take one cell in the middle of each tap, and send back a 1 from each of its
+# channels: the image's gradient can be different from zero only inside the field.
+# (Batch normalisation is told to use its remembered mean and variance; with those of
+# the batch, every cell would depend a little on all pixels. And less than a millionth
+# of the largest value is rounding: a fast convolution, such as lesson 3's Winograd,
+# leaves some around the true result.)
 
 # %%
 for layer in fcn8.layers_of(layers.BatchNorm2d):
@@ -502,9 +507,11 @@ lesson.show(figure, "08_fields")
 # The box is the arithmetic, the glow is the gradient. It is brightest in the middle: a
 # cell sees the rim of its field only through few of the many paths. `fc7` sees all
 # around an object and can know *what* it is; `pool3` sees a patch, and knows *where*
-# its pattern ends. FCN-8s is the sum of both.
+# its pattern ends; `pool4` stands between them. FCN-8s adds up the three.
 #
 # ## Exercises
+#
+# Replace the dots and run the cell again.
 #
 # **1.** Some later networks join by a product. Let z = a · b (two maps of one shape,
 # multiplied pixel by pixel). Write its backward pass: a function `(dz, a, b)` that
@@ -516,8 +523,8 @@ lesson.show(figure, "08_fields")
 #
 # **3.** FCN-16s over VGG16 has one score layer more than FCN-32s: 1×1, from the 512
 # channels of `pool4` to 21 classes, with a bias, so 512 · 21 + 21 = 10,773 learned
-# numbers. Build an FCN-4s, with one more skip than FCN-8s, from `pool2` with its 128
-# channels. How many learned numbers more than FCN-8s has it?
+# numbers. Imagine an FCN-4s, with one more skip than FCN-8s, from `pool2` with its 128
+# channels. How many more learned numbers than FCN-8s does it have?
 
 # %%
 import answers
@@ -533,7 +540,8 @@ answers.check("08.3", ...)
 #   the first run's `best.npz`, then 8s. `minifcn reproduce` does the three in turn. Or
 #   `--at-once`, which scales the skips down at the start.
 # - Taking 16s or 8s straight from a classifier without either is the classic way to get
-#   stuck: the skips' maps are much larger than those of `fc7`, and drown it.
+#   stuck: the numbers in the skips' maps are much larger than those in `fc7`, and drown
+#   them.
 # - Where thin things matter to you (poles, bicycles), look at their own IoU, not at the
 #   mean alone: they are made of outlines.
 #

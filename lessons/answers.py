@@ -4,6 +4,8 @@ A checker is `@exercise("lesson.number")` over a function of the answer that ret
 think about. Answers are numbers, short strings, arrays or functions, as the exercise says.
 """
 
+from fractions import Fraction
+
 import numpy as np
 
 from minifcn import backend
@@ -224,7 +226,8 @@ def _(answer):
 
 @exercise("06.1")
 def _(answer):
-    a, b = (float(number) for number in answer)
+    # Fractions may come as text, "1/4", as the lesson prints them.
+    a, b = (float(Fraction(n) if isinstance(n, str) else n) for n in answer)
     if abs(a - 1 / 4) > 1e-9:
         return "a is what the scales of the two layers make together."
     return _near(b, -1 / 4, "work out (a, b) of each layer, then a2·(a1·u + b1) + b2.")
