@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import fields
 
-from . import backend, commands, models
+from . import backend, commands, data_commands, models
 from .training.config import Config
 from .training.optim import OPTIMIZERS
 from .training.schedule import SCHEDULES
@@ -14,12 +14,12 @@ from .training.schedule import SCHEDULES
 _HELP = {
     "train": (
         "train one network",
-        "Train one FCN on a folder in VOC's layout. Everything is kept in --out: settings, metrics, checkpoint, the best "
+        "Train one FCN on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best "
         "weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never stopped.",
     ),
     "reproduce": (
         "train FCN-32s, then FCN-16s from it, then FCN-8s from that, and compare them",
-        "The staged training of the paper, on any folder in VOC's layout: its Table 2 and Figure 4 at your scale. "
+        "The staged training of the paper, on any folder of labelled images: its Table 2 and Figure 4 at your scale. "
         "After Ctrl-C the same command goes on where it stopped.",
     ),
     "evaluate": (
@@ -28,7 +28,7 @@ _HELP = {
     ),
     "predict": (
         "segment any images",
-        "For each image (or each image in a folder) write NAME.png, a palette mask in VOC's colours, and NAME_overlay.jpg.",
+        "For each image (or each image in a folder) write NAME.png, a palette mask in the colours of the data set it learned from, and NAME_overlay.jpg.",
     ),
     "classify": (
         "name what a photograph shows, and draw where",
@@ -52,10 +52,16 @@ _HELP = {
         "Whole networks with few channels, in float64, random upstream gradients, read-only inputs; exit code 2 above 1e-6.",
     ),
     "data": (
-        "make data",
-        "Draw the toy data set: a VOCdevkit folder of textured scenes, made from a seed, in seconds.",
+        "make or examine data",
+        "Draw a toy data set, or let a doctor look at yours.",
     ),
 }
+
+
+DATA = (
+    "a VOCdevkit folder (VOC2012/classes.txt in it names other classes than VOC's), a folder with leftImg8bit and gtFine "
+    "(Cityscapes), or one with dataset.toml (your own data; `minifcn data doctor --help` shows all of that file)"
+)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -95,10 +101,16 @@ def build_parser():
         metavar="FILE",
         help="checkpoint.npz or best.npz of a run, or what was converted from one",
     )
-    add("--data", required=True, metavar="FOLDER", help="VOCdevkit folder")
-    add("--split", default="val", help="list in ImageSets/Segmentation")
+    add("--data", required=True, metavar="FOLDER", help=DATA)
+    add("--split", default="val", help="which list of images")
     add("--limit", type=int, help="only the first so many images")
     add("--resize", type=int, metavar="PIXELS", help="shrink images to this longer side first")
+    add(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="work in overlapping squares of this side, which takes less memory for large images; a multiple of 32",
+    )
     add(
         "--classes",
         metavar="LIST",
@@ -163,7 +175,7 @@ def build_parser():
     toy = kinds.add_parser(
         "toy",
         help="draw the toy data set",
-        description=_HELP["data"][1],
+        description="Draw the toy data set: a VOCdevkit folder of textured scenes, made from a seed, in seconds.",
         formatter_class=_Help,
     )
     toy.add_argument("root", metavar="FOLDER", help="where to; must not hold a VOC2012 folder yet")
@@ -171,6 +183,7 @@ def build_parser():
     toy.add_argument("--val", type=int, default=50, help="validation images")
     toy.add_argument("--size", type=int, default=128, help="typical height and width in pixels")
     toy.add_argument("--seed", type=int, default=0, help="of the drawing")
+    data_commands.add_doctor(kinds)
     return parser
 
 
@@ -209,7 +222,7 @@ def _add_training(parser, single):
         "--data",
         required=not single,
         metavar="FOLDER",
-        help="VOCdevkit folder (VOC2012/classes.txt in it names other classes than VOC's)",
+        help=DATA,
     )
     where.add_argument(
         "--out", default="runs/train" if single else "runs/reproduce", metavar="FOLDER", help="where everything is kept"
@@ -270,6 +283,8 @@ def _dispatch(args):
         return commands.train(args, None if args.resume else _config(args))
     if args.command == "reproduce":
         return commands.reproduce(args, _config(args))
+    if args.command == "data":
+        return {"toy": commands.make_toy_data, "doctor": data_commands.run_doctor}[args.kind](args)
     return {
         "evaluate": commands.evaluate,
         "predict": commands.predict,
@@ -277,7 +292,6 @@ def _dispatch(args):
         "explain": commands.explain,
         "convert": commands.convert,
         "gradcheck": commands.check_gradients,
-        "data": commands.make_toy_data,
     }[args.command](args)
 
 

@@ -16,7 +16,12 @@ def read_image(path):
     Raises FileNotFoundError, or ValueError for a file that cannot be decoded whole; both name the file.
     """
     with _open(path) as image:
-        return _decoded(path, lambda: np.asarray(_rgb(ImageOps.exif_transpose(image))))
+        return _decoded(path, lambda: upright(image))
+
+
+def upright(image):
+    """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB."""
+    return np.asarray(_rgb(ImageOps.exif_transpose(image)))
 
 
 def read_mask(path):
@@ -32,10 +37,10 @@ def read_mask(path):
         return _decoded(path, lambda: np.array(image))
 
 
-def write_mask(path, labels):
-    """Write labels (H, W) uint8 as a palette PNG in VOC's colours."""
+def write_mask(path, labels, palette=None):
+    """Write labels (H, W) uint8 as a palette PNG in the colours palette (256, 3) uint8, VOC's unless given."""
     image = Image.fromarray(labels)
-    image.putpalette(voc_palette().tobytes())
+    image.putpalette((voc_palette() if palette is None else palette).tobytes())
     image.save(path)
 
 
@@ -62,15 +67,15 @@ def _open(path):
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image") from None
     except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable image: {_one_line(error)}") from error
+        raise ValueError(f"{path}: not a readable image: {one_line(error)}") from error
 
 
 def _decoded(path, decode):
     try:
         return decode()
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for truncated and broken files
-        raise ValueError(f"{path}: not a readable image: {_one_line(error)}") from error
+        raise ValueError(f"{path}: not a readable image: {one_line(error)}") from error
 
 
-def _one_line(error):
+def one_line(error):
     return str(error).splitlines()[0] if str(error) else type(error).__name__

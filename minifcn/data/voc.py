@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .images import read_image, read_mask
-from .labels import VOC_CLASSES, check_labels, read_class_names
+from .labels import VOC_CLASSES, check_labels, read_class_names, voc_palette
 
 
 class Sample(NamedTuple):
@@ -56,6 +56,11 @@ class VOC(Sequence):
 
     def mask_path(self, id):
         return self.folder / "SegmentationClass" / f"{id}.png"
+
+    @property
+    def palette(self):
+        """The colour of each label, (256, 3) uint8: VOC's, whatever the classes."""
+        return voc_palette()
 
     @property
     def num_classes(self):

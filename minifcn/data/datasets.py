@@ -1,0 +1,52 @@
+"""A data set from its folder alone: which of the three layouts it has is seen by what is in it."""
+
+from pathlib import Path
+
+from .cityscapes import Cityscapes
+from .description import NAME
+from .folder import Folder
+from .voc import VOC
+
+
+def kind_of(root):
+    """The class that reads this folder: Folder, Cityscapes or VOC.
+
+    Raises FileNotFoundError for no folder and ValueError, saying what was expected and what is there, for another.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise FileNotFoundError(f"{root}: no such folder; expected a data set")
+    if root.is_dir():
+        if (root / NAME).is_file():
+            return Folder
+        if (root / "leftImg8bit").is_dir():
+            return Cityscapes
+        if not (root / "JPEGImages").is_dir() and not _years(root):
+            there = sorted(path.name for path in root.iterdir())
+            raise ValueError(
+                f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes) or "
+                f"{NAME} (own data); found {', '.join(there[:5]) or 'nothing'}{', …' if len(there) > 5 else ''}"
+            )
+    return VOC
+
+
+def _years(root):
+    """The years of the VOC<year> folders in a VOCdevkit."""
+    return sorted(path.name[3:] for path in root.glob("VOC[0-9]*") if path.is_dir())
+
+
+def year_of(root):
+    """The year to read from a VOCdevkit: 2012, or the latest there is."""
+    years = _years(Path(root))
+    return years[-1] if years and "2012" not in years else "2012"
+
+
+def open_dataset(root, split="train", ids=None, limit=None):
+    """The samples of one split of a data set in any of the layouts: data.VOC, data.Cityscapes or data.Folder.
+
+    Raises FileNotFoundError or ValueError, in one line that names the folder or file, for what is none of them and
+    for what the reader refuses.
+    """
+    kind = kind_of(root)
+    more = {"year": year_of(root)} if kind is VOC else {}
+    return kind(root, split, ids=ids, limit=limit, **more)
