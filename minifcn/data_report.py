@@ -117,7 +117,7 @@ def _draw_class(axes, diagnosis, number):
     if number in diagnosis.samples:
         image, label = _sample(diagnosis, number)
         colours = found.palette[label]
-        pale = (0.3 * colours + 0.7 * 190).astype(np.uint8)
+        pale = (0.2 * colours + 0.8 * 235).astype(np.uint8)
         mask = np.where((label == number)[:, :, None], colours, pale)
         for left, panel in ((0, image), (1.05, mask)):
             axes.imshow(panel, extent=(left, left + 1, 1, 0), interpolation="nearest")
@@ -127,16 +127,15 @@ def _draw_class(axes, diagnosis, number):
 
 
 def _sample(diagnosis, number):
-    """A square part of the image with most of a class, around where most of the class is. -> (image, label)"""
+    """A square part of the image with most of a class, where most of it is. -> (image, label)"""
     found, id = diagnosis.survey, diagnosis.samples[number]
     image, label = read_image(found.images[id]), _label(diagnosis, id)
-    places = [np.percentile(axis, (10, 90)) for axis in np.nonzero(label == number)]
-    side = int(min(*label.shape, max(64, *(1.8 * (high - low) for low, high in places))))
-    starts = [
-        int(np.clip((low + high - side) / 2, 0, length - side))
-        for (low, high), length in zip(places, label.shape, strict=True)
-    ]
-    part = tuple(slice(start, start + side) for start in starts)
+    there = label == number
+    side = int(min(*label.shape, max(64, 2 * np.sqrt(there.sum()))))
+    sums = np.pad(there.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # over all above and to the left
+    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    best = [int(np.median(axis)) for axis in np.nonzero(inside == inside.max())]
+    part = tuple(slice(start, start + side) for start in best)
     return shrink(image[part], label[part], 240)
 
 

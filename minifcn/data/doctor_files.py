@@ -147,8 +147,8 @@ def _examine_numbers(file, numbers, image, survey):
     between = in_between(numbers, counts)
     if between:
         file.faults.append(("in-between", f"{_some(between)}"))
-    outside = [v for v in np.flatnonzero(counts) if not survey.allowed[v] and v not in between]
-    if outside:
+    outside = [v for v in np.flatnonzero(counts) if not survey.allowed[v]]
+    if outside and not between:
         file.faults.append(("label-outside", ", ".join(f"{v} ({counts[v]} pixels)" for v in outside[:5])))
     used = [v for v in np.flatnonzero(counts) if v != VOID]
     if not used and not between:
@@ -162,15 +162,16 @@ def _examine_numbers(file, numbers, image, survey):
 def _examine_palette(file, palette, used, survey):
     """Are the colours behind the numbers those of the classes, and can they be seen?"""
     known = {tuple(survey.palette[v]): v for v in (*range(len(survey.classes)), VOID)}
-    used = [int(v) for v in used if v < len(palette)]
+    used = [int(v) for v in used if v < len(palette) and survey.allowed[v]]
     meant = {v: known.get(tuple(palette[v])) for v in used}
-    if used and None not in meant.values() and any(v != meant[v] for v in used):
-        changed = ", ".join(f"{v} is {_class(survey, meant[v])}'s colour" for v in used if v != meant[v])
+    wrong = [v for v in used if v != meant[v]]
+    if any(used) and all(palette[v].max() < DARK for v in used):
+        file.faults.append(("looks-black", f"a black palette; numbers {_some(used)}"))
+    elif wrong and None not in meant.values() and len(set(meant.values())) == len(used):
+        changed = ", ".join(f"{v} is {_class(survey, meant[v])}'s colour" for v in wrong)
         file.faults.append(("renumbered-palette", changed))
         file.readable_as = "colours"
-    elif any(palette[v].max() < DARK for v in used if v) and max(palette[v].max() for v in used) < DARK:
-        file.faults.append(("looks-black", f"a black palette; numbers {_some(used)}"))
-    elif any(v != meant[v] for v in used):
+    elif wrong:
         file.faults.append(("other-palette", ""))
 
 
