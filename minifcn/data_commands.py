@@ -51,21 +51,25 @@ def run_doctor(args):
     )
     if diagnosis.survey is not None:
         print("\n".join([*data_report.summary(diagnosis), ""]))
-    for line in data_report.findings(diagnosis, shown=sys.maxsize if args.all else data_report.SHOWN):
+    shown = sys.maxsize if args.all else data_report.SHOWN
+    for line in data_report.findings(diagnosis, shown):
         print(line)
     print(data_report.verdict(diagnosis))
     if args.picture:
         data_report.picture(diagnosis, args.picture)
         print(f"picture: {args.picture}", file=sys.stderr)
     if args.fix:
-        _fix(diagnosis, args.fix)
+        _fix(diagnosis, args.fix, shown)
     return 1 if diagnosis.findings.errors else 0
 
 
-def _fix(diagnosis, target):
+def _fix(diagnosis, target, shown):
     """Write what can be used into a new folder, and tell what could not."""
     fixed = doctor_fix.write_fixed(diagnosis, target)
     lists = ", ".join(f"{name} {count}" for name, count in fixed.lists.items())
-    print(f"mended copy: {target}: {fixed.written} images with their masks ({lists})", file=sys.stderr)
-    for id, why in fixed.left_out:
-        print(f"    left out: {id}: {why}", file=sys.stderr)
+    told = [f"mended copy, for --data {target}: {fixed.written} images with their masks ({lists})"]
+    if fixed.left_out:
+        told.append(f"left out ({len(fixed.left_out)}):")
+        told += [f"    {id}: {why}" for id, why in fixed.left_out[:shown]]
+        told += [f"    and {len(fixed.left_out) - shown} more"] if len(fixed.left_out) > shown else []
+    print("\n".join(told), file=sys.stderr)

@@ -11,6 +11,7 @@ from .data.labels import VOID, match_colours
 from .data.transforms import shrink
 
 SHOWN = 3  # names a finding
+_MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit grey"}
 
 
 def summary(diagnosis):
@@ -29,8 +30,14 @@ def summary(diagnosis):
 
 def _forms(diagnosis, which):
     forms = diagnosis.forms(which)
-    told = ", ".join(f"{count} {form}" for form, count in forms.most_common())
+    told = ", ".join(f"{count} {_in_words(form)}" for form, count in forms.most_common())
     return f"{forms.total()}{f' ({told})' if told else ''}"
+
+
+def _in_words(form):
+    """ "PNG P" -> "PNG palette" """
+    name, _, mode = form.partition(" ")
+    return f"{name} {_MODES.get(mode, mode)}".strip()
 
 
 def _sizes(diagnosis):
@@ -112,7 +119,9 @@ def picture(diagnosis, path):
 def _draw_class(axes, diagnosis, number):
     """A patch of the class's colour, its number and name; below, image and mask side by side, other classes pale."""
     found = diagnosis.survey
-    axes.add_patch(Rectangle((0, -0.19), 0.2, 0.15, facecolor=found.palette[number] / 255, edgecolor="0.5", linewidth=0.5))
+    axes.add_patch(
+        Rectangle((0, -0.19), 0.2, 0.15, facecolor=found.palette[number] / 255, edgecolor="0.5", linewidth=0.5)
+    )
     axes.text(0.25, -0.115, f"{number} {found.classes[number]}", va="center", fontsize=9, parse_math=False)
     if number in diagnosis.samples:
         image, label = _sample(diagnosis, number)

@@ -109,7 +109,10 @@ class Sick:
 
     def fault_list_in_another_coding(self):
         self.list("latin").write_bytes(f"{self.free[0]}\nkatze_\xfc\n".encode("latin-1"))
-        return [("list-unreadable", "ImageSets/Segmentation/latin.txt"), ("missing-image", "JPEGImages/katze_\ufffd.jpg")]
+        return [
+            ("list-unreadable", "ImageSets/Segmentation/latin.txt"),
+            ("missing-image", "JPEGImages/katze_\ufffd.jpg"),
+        ]
 
     def fault_empty_list(self):
         self.list("none").write_text("\n")
@@ -135,11 +138,11 @@ class Sick:
         return self.in_mask("truncated")
 
     def fault_bomb(self):
-        self.image.write_bytes(png_head(30000, 30000))
+        self.image.write_bytes(png(30000, 30000, 8, bytes(1000)))
         return self.in_image("bomb")
 
     def fault_large_but_allowed_by_pillow(self):
-        self.image.write_bytes(png_head(10000, 10000))
+        self.image.write_bytes(png(10000, 10000, 8, bytes(1000)))
         return self.in_image("bomb")
 
     # Photographs that become something else.
@@ -170,6 +173,22 @@ class Sick:
     def fault_sixteen_bit_grey(self):
         Image.fromarray(np.asarray(self.photo().convert("L")).astype(np.uint16) * 257).save(self.image, "PNG")
         return self.in_image("16-bit", "wrong-ending")
+
+    def fault_sixteen_bit_colours(self):
+        pixels = np.asarray(self.photo()).astype(">u2") * 257
+        self.image.write_bytes(
+            png(pixels.shape[1], pixels.shape[0], 16, b"".join(b"\0" + row.tobytes() for row in pixels))
+        )
+        return self.in_image("16-bit", "wrong-ending")
+
+    def fault_link_to_nothing(self):
+        self.image.unlink()
+        self.image.symlink_to("nowhere.jpg")
+        return self.in_image("unreadable")
+
+    def fault_mask_with_alpha(self):
+        Image.fromarray(labels.colourise(self.label())).convert("RGBA").save(self.mask)
+        return self.in_mask("mask-mode")
 
     def fault_alpha(self):
         self.photo().convert("RGBA").save(self.image, "PNG")
@@ -251,13 +270,13 @@ class Sick:
         return [("unseen-class", "unicorn")]
 
 
-def png_head(width, height):
-    """The beginning of a PNG of this size: enough to know it, far too little to fill it."""
+def png(width, height, bits, rows):
+    """A PNG in colours, of these rows of bytes; too few rows give the head of one that could fill any memory."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in (
-            (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-            (b"IDAT", zlib.compress(bytes(1000))),
+            (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(rows)),
             (b"IEND", b""),
         )
     )

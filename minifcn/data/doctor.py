@@ -118,15 +118,18 @@ def _check_contents(diagnosis):
     splits = _sets(found)
     for ids in (ids for ids in alike.values() if len(ids) > 1):
         names = [found.name(found.images[id]) for id in ids]
-        between = [
-            (a, b)
-            for a, b in disjoint(splits)
-            if any(i in splits[a] and j in splits[b] for i in ids for j in ids if i != j)
-        ]
+        told = f"and {', '.join(names[1:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+        between = [(a, b) for a, b in disjoint(splits) if _meet(ids, splits[a], splits[b])]
         for a, b in between:
-            diagnosis.findings.add("overlap-by-content", names[0], f"and {', '.join(names[1:])}: {a} and {b}")
+            diagnosis.findings.add("overlap-by-content", names[0], f"{told}: {a} and {b}")
         if not between:
-            diagnosis.findings.add("duplicate-content", names[0], f"and {', '.join(names[1:])}")
+            diagnosis.findings.add("duplicate-content", names[0], told)
+
+
+def _meet(ids, a, b):
+    """Whether two different ones of these ids lie in the sets a and b."""
+    here, there = a.intersection(ids), b.intersection(ids)
+    return bool(here and there) and len(here | there) > 1
 
 
 def _check_classes(diagnosis):

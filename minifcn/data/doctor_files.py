@@ -87,27 +87,24 @@ def examine_mask(path, survey):
             if numbers is not None:
                 _examine_numbers(file, numbers, image, survey)
         else:
-            pixels = _decoded(file, lambda: images.upright(image))
-            if pixels is not None:
-                _examine_wrong_mode(file, pixels, image.mode, survey)
+            _decoded(file, lambda: _examine_wrong_mode(file, image, survey))
     return file
 
 
 @contextmanager
 def _opened(file):
     """Pillow's image with its head read, or None after noting in `file` why there is none."""
-    if file.path.stat().st_size == 0:
-        file.faults.append(("empty-file", ""))
-        yield None
-        return
+    image = None
     try:
-        image = Image.open(file.path)
+        if file.path.stat().st_size:
+            image = Image.open(file.path)
+        else:
+            file.faults.append(("empty-file", ""))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         file.faults.append(("bomb", str(error).split(",")[0]))
-        yield None
-        return
     except Exception as error:  # Pillow's readers raise whatever a broken file makes them
-        file.faults.append(("unreadable", images.one_line(error)))
+        file.faults.append(("unreadable", images.one_line(error).replace(f" {str(file.path)!r}", "")))
+    if image is None:
         yield None
         return
     with image:
@@ -142,11 +139,12 @@ def _decoded(file, decode):
 def _examine_numbers(file, numbers, image, survey):
     """numbers (H, W) uint8: the values of a palette or grey image."""
     counts = np.bincount(numbers.reshape(-1), minlength=256)
-    file.counts = np.bincount(survey.table, weights=counts, minlength=256).astype(np.int64)
     file.readable_as = "numbers"
     between = in_between(numbers, counts)
     if between:
         file.faults.append(("in-between", f"{_some(between)}"))
+    else:  # values in between would count for classes that are not there
+        file.counts = np.bincount(survey.table, weights=counts, minlength=256).astype(np.int64)
     outside = [v for v in np.flatnonzero(counts) if not survey.allowed[v]]
     if outside and not between:
         file.faults.append(("label-outside", ", ".join(f"{v} ({counts[v]} pixels)" for v in outside[:5])))
@@ -194,18 +192,21 @@ def _examine_colours(file, pixels, survey):
     file.faults.append(("in-between" if smooth else "colour-outside", told))
 
 
-def _examine_wrong_mode(file, pixels, mode, survey):
-    """A mask that is neither palette nor grey of 8 bits: what does it hold?   pixels (H, W, 3)"""
-    colours, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
-    labels, known = match_colours(colours[None], survey.palette, len(survey.classes), void=True)
-    grey = (colours[:, 0] == colours[:, 1]).all() and (colours[:, 1] == colours[:, 2]).all()
-    if mode.startswith("RGB") and known.all() and survey.kind != "Cityscapes":
-        file.readable_as = "colours"
-        names = ", ".join(_class(survey, v) for v in sorted(labels[0]))
-        file.faults.append(("mask-mode", f"{mode} in the classes' colours ({names}), which --fix turns into numbers"))
+def _examine_wrong_mode(file, image, survey):
+    """A mask that is neither palette nor grey of 8 bits: what does it hold, and can the labels be told from that?"""
+    if len(image.getbands()) == 1:
+        values = np.unique(np.array(image))
+        told = f"{image.mode} with the values {_some(values)}"
+        if np.isin(values, np.flatnonzero(survey.allowed)).all():
+            file.readable_as = "numbers"
     else:
-        told = "grey values" if grey else "colours"
-        file.faults.append(("mask-mode", f"{mode} with {len(colours)} {told}, {int(known.sum())} of them classes'"))
+        colours = np.unique(images.upright(image).reshape(-1, 3), axis=0)
+        labels, known = match_colours(colours, survey.palette, len(survey.classes), void=True)
+        told = f"{image.mode} with {len(colours)} colours, {int(known.sum())} of them classes'"
+        if image.mode in ("RGB", "RGBA") and known.all() and survey.kind != "Cityscapes":
+            file.readable_as = "colours"
+            told = f"{image.mode} in the classes' colours: {', '.join(_class(survey, v) for v in sorted(labels))}"
+    file.faults.append(("mask-mode", f"{told}{'; --fix can write it' if file.readable_as else ''}"))
 
 
 def _class(survey, label):

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from .description import NAME
 from .doctor_findings import KINDS
 from .doctor_survey import disjoint
-from .images import read_image, read_mask, write_mask
+from .images import read_image, write_mask
 from .labels import VOID, from_colours
 
 _COPIED = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")  # what is read as it is; anything else is written anew
@@ -105,7 +105,8 @@ def _write_mask(found, pair, target):
     if mask.readable_as == "colours":
         labels = from_colours(read_image(mask.path), found.palette, len(found.classes), True, mask.path)
     else:
-        labels = found.table[read_mask(mask.path)]
+        with Image.open(mask.path) as numbers:
+            labels = found.table[np.array(numbers).astype(np.uint8)]
     if fits_before_turning(image, mask):
         drawn = Image.fromarray(labels)
         with Image.open(image.path) as photo:

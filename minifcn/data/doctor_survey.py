@@ -1,5 +1,6 @@
 """What a data set says it has and what lies in its folders, without opening an image; broken data sets too."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,10 +164,11 @@ def _read_list(found, split, path, findings):
     ids = [line.split()[0] for line in lines] if found.kind == "PASCAL VOC" else lines
     if not ids:
         findings.add("empty-list", found.name(path))
-    found.splits[split] = list(dict.fromkeys(ids))
-    for id in found.splits[split]:
-        if ids.count(id) > 1:
-            findings.add("repeated-id", id, f"{ids.count(id)} times in {found.name(path)}")
+    counts = Counter(ids)
+    found.splits[split] = list(counts)
+    for id, count in counts.items():
+        if count > 1:
+            findings.add("repeated-id", id, f"{count} times in {found.name(path)}")
 
 
 def _check_lists(found, findings):
@@ -195,8 +197,14 @@ def _check_pairs(found, findings):
         ("missing-image", found.images, found.image_at),
         ("missing-mask", found.masks, found.mask_at),
     ):
+        near = {}
         for id in (id for id in listed if id not in there):
-            findings.add(kind, found.name(at(id)), f"listed in {', '.join(listed[id])}{_near(at(id))}")
+            path = at(id)
+            if path.parent not in near:
+                near[path.parent] = _stems(path.parent)
+            hint = near[path.parent].get(path.stem.casefold(), [])
+            told = f"listed in {', '.join(listed[id])}" + (f"; there is {', '.join(hint)}" if hint else "")
+            findings.add(kind, found.name(path), told)
     for id, path in found.masks.items():
         if id not in listed:
             findings.add(*(("unlisted", id) if id in found.images else ("mask-without-image", found.name(path))))
@@ -205,8 +213,9 @@ def _check_pairs(found, findings):
             findings.add("image-without-mask", found.name(path))
 
 
-def _near(path):
-    """A hint at a file of almost the right name."""
-    files = path.parent.iterdir() if path.parent.is_dir() else []
-    near = [other.name for other in files if other.stem.casefold() == path.stem.casefold()]
-    return f"; there is {', '.join(near)}" if near else ""
+def _stems(folder):
+    """{a name without its ending, in small letters: the files that are called so}, to hint at almost the right name."""
+    stems = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        stems.setdefault(path.stem.casefold(), []).append(path.name)
+    return stems
