@@ -46,6 +46,8 @@ def run_doctor(args):
     """Examine, print, draw, mend. -> 0 if there are no errors, else 1"""
     if args.picture and Path(args.picture).suffix.lower() != ".png":
         raise ValueError(f"{args.picture}: expected the name of a PNG file for the picture")
+    if args.fix:
+        doctor_fix.check_target(args.fix)
     diagnosis = doctor.examine(
         args.root, lambda results, total: tqdm(results, total=total, unit="image", disable=None, leave=False)
     )

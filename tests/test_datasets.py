@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_doctor import COLOURS, write_cityscapes, write_own
+from small_datasets import COLOURS, write_cityscapes, write_own
 
 from minifcn import cli, data
 from minifcn.data import cityscapes, folder, images, labels
@@ -124,7 +124,8 @@ def test_colours_of_no_class_are_named(tmp_path):
 def test_match_colours_against_one_pixel_at_a_time():
     rng = np.random.default_rng(0)
     palette = rng.integers(0, 256, (256, 3), np.uint8)
-    image = palette[rng.choice([0, 1, 2, 3, 4, 255], (9, 7))]
+    near = [palette[i][[1, 0, 2]] for i in range(4)] + [palette[i] ^ np.eye(3, dtype=np.uint8)[i % 3] for i in range(4)]
+    image = rng.choice(np.concatenate([palette[[0, 1, 2, 3, 4, 255]], near]), (9, 7))
     for void in (False, True):
         found, known = labels.match_colours(image, palette, 4, void)
         names = {tuple(palette[i]): i for i in (*range(4), *([255] if void else []))}

@@ -35,10 +35,7 @@ def write_fixed(diagnosis, target):
     Raises ValueError for a folder that holds something and where nothing is usable; nothing is written then.
     """
     target, found = Path(target), diagnosis.survey
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(
-            f"{target}: expected an empty or absent folder to write to, found something; nothing was written"
-        )
+    check_target(target)
     for kind in ("description", "classes-file", "black-and-white"):
         if diagnosis.findings.names(kind):
             raise ValueError(f"{target}: nothing was written; first to be put right by hand: {KINDS[kind].meaning}")
@@ -53,12 +50,22 @@ def write_fixed(diagnosis, target):
         _write_mask(found, diagnosis.files[id], target / "masks" / f"{id}.png")
     for split, ids in lists.items():
         (target / f"{split}.txt").write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
+    # Last, so that what was interrupted is no data set.
     (target / NAME).write_text(_description(found, lists), encoding="utf-8")
     left_out = [(id, why or "in no list, or also in one to validate or test on") for id, why in reasons.items()]
     chosen = set(kept)
     return Fixed(
         len(kept), [(id, why) for id, why in left_out if id not in chosen], {k: len(v) for k, v in lists.items()}
     )
+
+
+def check_target(target):
+    """Raise ValueError unless this folder is absent or empty."""
+    target = Path(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(
+            f"{target}: expected an empty or absent folder to write to, found something; nothing was written"
+        )
 
 
 def why_not(image, mask):

@@ -129,6 +129,8 @@ def _own(root, findings):
         _note_strays(found, place.rglob("*"), SUFFIXES, findings)
     if isinstance(told.splits, float):
         found.splits = folder.shared_out(found.images, told.splits)
+        if not found.splits["train"]:
+            findings.add("empty-list", found.name(told.images), f"too few images for a split: {len(found.images)}")
     else:
         for name, path in told.splits.items():
             _read_list(found, name, path, findings)
