@@ -204,7 +204,9 @@ def test_masks_of_black_and_white_are_explained(tmp_path):
     for path in (root / "masks").iterdir():
         label = images.read_mask(path)
         Image.fromarray(np.where(label > 0, 255, 0).astype(np.uint8)).save(path)
-    assert len(names(root, "black-and-white")) == 6
+    assert sorted(names(root, "black-and-white")) == [f"masks/{i}.png" for i in range(6)]
+    images.write_mask(root / "masks/0.png", np.eye(24, 30).astype(np.uint8))  # one that knows class 1: 255 is meant
+    assert names(root, "black-and-white") == []
 
 
 def test_class_names_that_come_twice_and_lists_of_none(healthy, tmp_path):
@@ -240,6 +242,14 @@ def test_faults_in_cityscapes(tmp_path):
     assert found.names("missing-mask") == ["gtFine/train/bonn/bonntrain_000001_000019_gtFine_labelIds.png"]
     assert found.names("mask-without-image") == ["gtFine/val/ulm/ulmval_000001_000019_gtFine_labelIds.png"]
     assert found.names("label-outside") == [place]
+
+
+def test_a_cityscapes_image_in_two_splits(tmp_path):
+    write_cityscapes(tmp_path)
+    for place in ("leftImg8bit", "gtFine"):
+        (tmp_path / place / "val/bonn").rename(tmp_path / place / "val/old")
+        shutil.copytree(tmp_path / place / "train/bonn", tmp_path / place / "val/bonn")
+    assert names(tmp_path, "overlap-by-id") == ["bonntrain_000001_000019"]
 
 
 # --- Mending ---------------------------------------------------------------------------------------------------------

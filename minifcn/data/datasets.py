@@ -41,12 +41,13 @@ def year_of(root):
     return years[-1] if years and "2012" not in years else "2012"
 
 
-def open_dataset(root, split="train", ids=None, limit=None):
+def open_dataset(root, split="train", year=None, ids=None, limit=None):
     """The samples of one split of a data set in any of the layouts: data.VOC, data.Cityscapes or data.Folder.
 
+    year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
     Raises FileNotFoundError or ValueError, in one line that names the folder or file, for what is none of them and
     for what the reader refuses.
     """
     kind = kind_of(root)
-    more = {"year": year_of(root)} if kind is VOC else {}
+    more = {"year": year or year_of(root)} if kind is VOC else {}
     return kind(root, split, ids=ids, limit=limit, **more)

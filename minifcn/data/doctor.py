@@ -145,8 +145,7 @@ def _check_classes(diagnosis):
             diagnosis.findings.add("unseen-class", name, f"not in {' nor in '.join(absent)}")
     if found.coloured or found.kind == "Cityscapes":
         return
-    masks = [mask for _, mask in diagnosis.files.values() if mask is not None and mask.counts is not None]
-    only = [m for m in masks if m.counts[[0, VOID]].all() and not m.counts[1:VOID].any()]
-    if len(only) > len(masks) / 2:
-        for mask in only:
-            diagnosis.findings.add("black-and-white", found.name(mask.path), f"{mask.counts[VOID]} pixels of 255")
+    if diagnosis.pixels[VOID] and diagnosis.pixels[0] and not diagnosis.pixels[1:VOID].any() and len(found.classes) > 1:
+        for _, mask in diagnosis.files.values():
+            if mask is not None and mask.counts is not None and mask.counts[VOID]:
+                diagnosis.findings.add("black-and-white", found.name(mask.path), f"{mask.counts[VOID]} pixels of 255")

@@ -176,6 +176,7 @@ def _examine_palette(file, palette, used, survey):
 def _examine_colours(file, pixels, survey):
     """pixels (H, W, 3): a mask whose colours stand for classes."""
     labels, known = match_colours(pixels, survey.palette, len(survey.classes), survey.void)
+    file.size = known.shape[::-1]
     file.counts = np.bincount(labels[known], minlength=256)
     file.readable_as = "colours"
     if not known.any() or (labels[known] == VOID).all():
@@ -183,12 +184,12 @@ def _examine_colours(file, pixels, survey):
     if known.all():
         return
     colours, where, counts = np.unique(pixels[~known], axis=0, return_inverse=True, return_counts=True)
-    numbers = np.zeros(known.shape, np.int64)
+    numbers = np.zeros(known.shape, np.int64)  # 0: a class's colour
     numbers[~known] = where.reshape(-1) + 1
-    thin = [v for v in range(1, len(colours) + 1) if v <= 255 and not _thick(numbers == v)]
     told = ", ".join(f"{c.tolist()} ({n} pixels)" for c, n in zip(colours[:3], counts[:3], strict=True))
     told += f" and {len(colours) - 3} more colours" if len(colours) > 3 else ""
-    smooth = len(thin) >= THIN and len(thin) == min(len(colours), 255)
+    low, high = _extremes(numbers)
+    smooth = len(colours) >= THIN and not low[low == high].any()  # no square of 3×3 pixels of one foreign colour
     file.faults.append(("in-between" if smooth else "colour-outside", told))
 
 
@@ -238,11 +239,6 @@ def _extremes(numbers):
     low = np.minimum(np.minimum(rows_low[:, :-2], rows_low[:, 1:-1]), rows_low[:, 2:])
     high = np.maximum(np.maximum(rows_high[:, :-2], rows_high[:, 1:-1]), rows_high[:, 2:])
     return low, high
-
-
-def _thick(inside):
-    """Whether a region (H, W) bool holds a square of 3×3 pixels anywhere."""
-    return min(inside.shape) >= 3 and bool(_extremes(inside)[0].any())
 
 
 def _some(values):

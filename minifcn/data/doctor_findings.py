@@ -56,7 +56,9 @@ KINDS = {
     "label-outside": Kind(True, "labels that are no class", unusable=True),
     "colour-outside": Kind(True, "colours that are no class's", unusable=True),
     "in-between": Kind(
-        True, "rare values in between along the borders: resized smoothly, not by nearest neighbour", unusable=True
+        True,
+        "rare values in between along the borders: from a resize that was not by nearest neighbour, or from JPEG",
+        unusable=True,
     ),
     "renumbered-palette": Kind(
         True, "the colours are the classes', but the numbers behind them are not the classes' numbers"

@@ -16,9 +16,12 @@ from .voc import VOC
 
 @dataclass
 class Survey:
-    """kind: "PASCAL VOC", "Cityscapes" or "own data". splits: {name: ids, each once}. images, masks: {id: path}, the path
-    where there is a file. image_at, mask_at: functions of an id that say where its file should be. table: (256,) uint8, the label for each number in a mask. allowed: (256,) bool, the numbers that
-    may occur there. coloured: masks hold colours. void: whether palette[255] in them means void."""
+    """kind: "PASCAL VOC", "Cityscapes" or "own data". splits: {name: ids, each once}.
+
+    images, masks: {id: path} of the files that are there. image_at, mask_at: functions of an id, where its file should be.
+    table: (256,) uint8, the label for each number in a mask. allowed: (256,) bool, the numbers that may occur there.
+    coloured: masks hold colours. void: whether palette[255] in them means void.
+    """
 
     kind: str
     folder: Path
@@ -100,8 +103,6 @@ def _cityscapes(root, findings):
         images = cityscapes.list_files(root / "leftImg8bit" / split, cityscapes.IMAGE_END)
         masks = cityscapes.list_files(root / "gtFine" / split, cityscapes.MASK_END)
         found.splits[split] = list(images)
-        for id in images.keys() & found.images.keys():
-            findings.add("overlap-by-id", id, f"{found.name(found.images[id])} and {found.name(images[id])}")
         found.images |= images
         found.masks |= masks
         if not images:
