@@ -179,7 +179,7 @@ def _examine_colours(file, pixels, survey):
     file.size = known.shape[::-1]
     file.counts = np.bincount(labels[known], minlength=256)
     file.readable_as = "colours"
-    if not known.any() or (labels[known] == VOID).all():
+    if known.any() and (labels[known] == VOID).all():
         file.faults.append(("void-only", ""))
     if known.all():
         return
