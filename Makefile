@@ -7,10 +7,11 @@ OUT ?= runs/demo-seed$(SEED)
 BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo lessons test lint clean
 
 help:
 	@echo "make demo    draw the toy data, train FCN-32s, 16s and 8s, compare them (SEED=0, OUT=$(OUT))"
+	@echo "make lessons run all lessons and write lessons/output/lessons.html"
 	@echo "make test    run the tests"
 	@echo "make setup   only prepare the virtual environment in $(VENV)"
 	@echo "make lint    style and layer rules"
@@ -30,6 +31,9 @@ toydata/VOC2012/ImageSets/Segmentation/trainval.txt: | $(READY)
 
 demo: $(READY) toydata/VOC2012/ImageSets/Segmentation/trainval.txt
 	$(BIN)/python -m minifcn reproduce --data toydata --out $(OUT) --seed $(SEED)
+
+lessons: $(READY)
+	$(BIN)/python -m lessons --all
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -11,7 +11,6 @@ import argparse
 import numpy as np
 
 from minifcn import classify, data, models, weights
-from minifcn.data.images import read_mask
 
 DOMESTIC_CATS = {
     "tabby, tiger cat, Egyptian cat": (281, 282, 285),
@@ -32,7 +31,7 @@ def main():
         dataset = data.VOC(args.root, split)
         cat = dataset.classes.index("cat")
         for i, id in enumerate(dataset.ids):
-            if cats == args.limit or not np.any(read_mask(dataset.mask_path(id)) == cat):
+            if cats == args.limit or not np.any(dataset.read_label(id) == cat):
                 continue
             image, label, _ = dataset[i]
             cats += 1

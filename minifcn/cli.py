@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import fields
 
-from . import backend, commands, data_commands, models
+from . import backend, commands, data_commands, download_command, models
 from .training.config import Config
 from .training.optim import OPTIMIZERS
 from .training.schedule import SCHEDULES
@@ -52,16 +52,10 @@ _HELP = {
         "Whole networks with few channels, in float64, random upstream gradients, read-only inputs; exit code 2 above 1e-6.",
     ),
     "data": (
-        "make or examine data",
-        "Draw a toy data set, or let a doctor look at yours.",
+        "get or examine data",
+        "Draw a toy data set, download a real one, or let a doctor look at yours.",
     ),
 }
-
-
-DATA = (
-    "a VOCdevkit folder (VOC2012/classes.txt in it names other classes than VOC's), a folder with leftImg8bit and gtFine "
-    "(Cityscapes), or one with dataset.toml (your own data; `minifcn data doctor --help` shows all of that file)"
-)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -71,6 +65,12 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
+_DATA = (
+    "a VOCdevkit folder or VOC's own tar as it is (classes.txt in VOC<year> names other classes than VOC's), a folder with "
+    "leftImg8bit and gtFine (Cityscapes), or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
+)
+_SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
+_YEAR = "which VOC<year> in --data, if it is VOC"
 NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
 
 
@@ -101,8 +101,9 @@ def build_parser():
         metavar="FILE",
         help="checkpoint.npz or best.npz of a run, or what was converted from one",
     )
-    add("--data", required=True, metavar="FOLDER", help=DATA)
-    add("--split", default="val", help="which list of images")
+    add("--data", required=True, metavar="PATH", help=_DATA)
+    add("--split", default="val", help=_SPLIT)
+    add("--year", default="2012", help=_YEAR)
     add("--limit", type=int, help="only the first so many images")
     add("--resize", type=int, metavar="PIXELS", help="shrink images to this longer side first")
     add(
@@ -183,6 +184,7 @@ def build_parser():
     toy.add_argument("--val", type=int, default=50, help="validation images")
     toy.add_argument("--size", type=int, default=128, help="typical height and width in pixels")
     toy.add_argument("--seed", type=int, default=0, help="of the drawing")
+    download_command.add_parser(kinds, _Help)
     data_commands.add_doctor(kinds)
     return parser
 
@@ -221,8 +223,8 @@ def _add_training(parser, single):
     where.add_argument(
         "--data",
         required=not single,
-        metavar="FOLDER",
-        help=DATA,
+        metavar="PATH",
+        help=_DATA,
     )
     where.add_argument(
         "--out", default="runs/train" if single else "runs/reproduce", metavar="FOLDER", help="where everything is kept"
@@ -231,8 +233,16 @@ def _add_training(parser, single):
         where.add_argument(
             "--resume", metavar="FOLDER", help="go on with the run in this folder; other settings are its own"
         )
-    option(where, "split", "list to train on")
-    option(where, "val_split", "list to validate on")
+    option(where, "split", f"{_SPLIT}, to train on")
+    option(where, "val_split", f"{_SPLIT}, to validate on")
+    option(where, "year", _YEAR)
+    option(
+        where,
+        "sbd",
+        "also train on SBD's images that are in neither list (with train and val: the usual train_aug); reading them takes "
+        "pip install minifcn[sbd]",
+        metavar="FOLDER",
+    )
     option(where, "limit", "train on the first so many images only", type=int)
     if single:
         option(network, "variant", "which FCN", choices=models.VARIANTS)
@@ -284,7 +294,8 @@ def _dispatch(args):
     if args.command == "reproduce":
         return commands.reproduce(args, _config(args))
     if args.command == "data":
-        return {"toy": commands.make_toy_data, "doctor": data_commands.run_doctor}[args.kind](args)
+        kinds = {"toy": commands.make_toy_data, "download": download_command.run, "doctor": data_commands.run_doctor}
+        return kinds[args.kind](args)
     return {
         "evaluate": commands.evaluate,
         "predict": commands.predict,

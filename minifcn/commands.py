@@ -150,7 +150,7 @@ def evaluate(args):
     """The four scores and the IU of each class, of a trained network on a labelled split."""
     model, classes = checkpoint.load_segmenter(args.weights)
     tiles.check_tile(args.tile)
-    dataset = data.open_dataset(args.data, args.split, limit=args.limit or None)
+    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit or None)
     if dataset.classes != classes:
         raise ValueError(
             f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "

@@ -4,9 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import strict_device
 
 from minifcn import backend
+from minifcn.backend import strict
 from minifcn.ops import loss, maps, normalize, pool
 from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, winograd
 
@@ -43,7 +43,7 @@ def device(request, monkeypatch):
     """NumPy, the strict stand-in for a GPU, and CuPy where there is a GPU; chosen as the backend during the test."""
     monkeypatch.setattr(backend, "_devices", dict(backend._devices))  # both are put back when the test ends
     monkeypatch.setattr(backend, "_current", backend._current)
-    backend.register(strict_device.DEVICE)
+    backend.register(strict.DEVICE)
     try:
         backend.use(request.param)
     except RuntimeError as error:

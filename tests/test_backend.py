@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from strict_device import StrictArray, xp
 
 import minifcn
 from minifcn import backend
+from minifcn.backend.strict import StrictArray, xp
 
 PACKAGE = Path(minifcn.__file__).parent
 

@@ -127,7 +127,8 @@ def test_gradcheck_command_fails_on_a_wrong_backward(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["reproduce"], ["evaluate"], ["predict"], ["gradcheck"], ["data", "toy"]]
+    "command",
+    [[], ["train"], ["reproduce"], ["evaluate"], ["predict"], ["gradcheck"], ["data", "toy"], ["data", "download"]],
 )
 def test_help_exists(command, capsys):
     with pytest.raises(SystemExit) as ended:

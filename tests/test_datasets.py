@@ -276,7 +276,7 @@ def test_a_folder_is_known_by_what_is_in_it(tmp_path):
 
 
 def test_what_is_none_of_them_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match="absent: no such folder; expected a data set"):
+    with pytest.raises(FileNotFoundError, match="absent: no such folder or tar file; expected a data set"):
         data.open_dataset(tmp_path / "absent")
     with pytest.raises(ValueError, match=r"expected VOC<year>.*leftImg8bit.*dataset\.toml \(own data\); found nothing"):
         data.open_dataset(tmp_path)

@@ -1,21 +1,16 @@
-"""What is done to results while they are in a cache, the two passes back side by side, and where the helpers run."""
+"""What is done to results while they are in a cache, and the passes back, side by side and shared out."""
 
-import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import minifcn
 from minifcn import backend, ops
-from minifcn.backend import numpy_kernels
 from minifcn.ops import conv, conv_algorithms
 from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, naive, winograd
+from minifcn.ops.maps import channel_sums
+from minifcn.ops.window import window
 
-GRANTED = getattr(os, "sched_getaffinity", lambda pid: set())(0)  # before any test could change it
 PATIENCE = 20  # seconds that a thread waits for another before the test fails
 MODULES = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwise, "winograd": winograd}
 KINDS = {  # x (N, C, H, W), w (K, C/groups, kh, kw), settings
@@ -268,73 +263,15 @@ def test_the_algorithm_that_was_asked_for_runs_in_both_passes(algorithm, a_pass_
     assert len({thread for *_, thread in calls}) == 2
 
 
-# Where the helpers run
-
-SCRIPT = """
-import os, threading
-import numpy as np
-from minifcn import backend
-
-granted, together, found = PROCESSORS, threading.Barrier(THREADS, timeout=PATIENCE), {}
-os.sched_setaffinity(0, granted)
-
-def task(_):
-    together.wait()
-    found[threading.current_thread()] = os.sched_getaffinity(0)
-
-backend.set_threads(THREADS)
-for _ in range(2):
-    backend.run_tiles(np.zeros(1), task, [(number,) for number in range(THREADS)])
-assert found.pop(threading.main_thread()) == granted == os.sched_getaffinity(0)
-assert len(found) == THREADS - 1
-print(*sorted({processor for mine in found.values() for processor in mine}))
-"""
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_1x1_weight_gradient_is_the_sum_of_what_each_thread_finds(threads, tiling, monkeypatch, rng):
+    tiling(threads=threads)
+    monkeypatch.setattr(gemm, "WORTH_A_THREAD", 0)
+    x, dy = (rng.normal(size=(2, channels, 6, 7)) for channels in (3, 4))
+    dw = gemm.weight_gradient(x, dy, window("conv2d", (1, 1), 1, 0, 1, 1, (6, 7)))
+    np.testing.assert_allclose(dw[:, :, 0, 0], np.einsum("nkij,ncij->kc", dy, x), rtol=1e-12, atol=1e-12)
 
 
-def processors_of_helpers(granted, threads):
-    """Where the helpers may run in a process that is granted some processors."""
-    script = SCRIPT.replace("PROCESSORS", repr(granted)).replace("THREADS", str(threads))
-    environment = {**os.environ, "PYTHONPATH": str(Path(minifcn.__file__).parents[1]), "MINIFCN_THREADS": ""}
-    command = [sys.executable, "-c", script.replace("PATIENCE", str(PATIENCE))]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return {int(number) for number in done.stdout.split()}
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be bound to processors here")
-@pytest.mark.parametrize("threads", [2, 3])
-def test_helpers_leave_the_first_processor_to_the_caller(threads):
-    if len(GRANTED) < 2:
-        pytest.skip("there is one processor only")
-    assert processors_of_helpers(GRANTED, threads) == GRANTED - {min(GRANTED)}
-    assert os.sched_getaffinity(0) == GRANTED
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be bound to processors here")
-def test_a_single_processor_is_the_helpers_too():
-    one = {max(GRANTED)}
-    assert processors_of_helpers(one, 2) == one
-
-
-@pytest.mark.parametrize(("granted", "expected"), [({3}, []), ({7, 2, 5}, [{5, 7}]), ({0, 1}, [{1}])])
-def test_the_first_processor_is_the_one_of_the_least_number(granted, expected, monkeypatch):
-    bound = []
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(granted), raising=False)
-    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, those: bound.append(set(those)), raising=False)
-    numpy_kernels._leave_a_core_to_the_caller()
-    assert bound == expected
-
-
-def test_where_threads_cannot_be_bound_nothing_is_done(monkeypatch):
-    for name in ("sched_setaffinity", "sched_getaffinity"):
-        monkeypatch.delattr(os, name, raising=False)
-    numpy_kernels._leave_a_core_to_the_caller()
-
-
-def test_threads_that_may_not_choose_their_processor_work_all_the_same():
-    code = "import os, numpy as np; from minifcn import backend\n"
-    code += "def deny(*_): raise PermissionError\n"
-    code += "os.sched_setaffinity = deny; backend.set_threads(3); done = []\n"
-    code += "for _ in range(3): backend.run_tiles(np.zeros(1), done.append, [(i,) for i in range(9)])\n"
-    code += "assert sorted(done) == sorted(list(range(9)) * 3)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+def test_a_long_float32_sum_over_a_channel_loses_no_digits():
+    maps = np.full((4, 500, 500, 3), 0.1, np.float32).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(channel_sums(maps), 1e6 * np.float64(np.float32(0.1)), rtol=2e-6)

@@ -2,15 +2,19 @@
 
 from .batches import Augment, BatchStream, Kept
 from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
+from .dataset import Sample
 from .datasets import open_dataset
 from .folder import Folder
 from .labels import VOC_CLASSES, VOID
+from .sbd import SBD, train_aug
+from .tars import unpack
 from .toyvoc import write_toyvoc
 from .transforms import Preprocessing
-from .voc import VOC, Sample
+from .voc import VOC
 
 __all__ = [
     "CITYSCAPES_CLASSES",
+    "SBD",
     "VOC",
     "VOC_CLASSES",
     "VOID",
@@ -22,5 +26,7 @@ __all__ = [
     "Preprocessing",
     "Sample",
     "open_dataset",
+    "train_aug",
+    "unpack",
     "write_toyvoc",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import transforms
-from .voc import Sample
+from .dataset import Sample
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,25 @@ from pathlib import Path
 
 from .cityscapes import Cityscapes
 from .description import NAME
+from .files import files_at
 from .folder import Folder
-from .voc import VOC
+from .voc import VOC, years_in
 
 
 def kind_of(root):
-    """The class that reads this folder: Folder, Cityscapes or VOC.
+    """The class that reads what is here: Folder, Cityscapes or VOC, which reads its official tar too.
 
     Raises FileNotFoundError for no folder and ValueError, saying what was expected and what is there, for another.
     """
     root = Path(root)
     if not root.exists():
-        raise FileNotFoundError(f"{root}: no such folder; expected a data set")
+        raise FileNotFoundError(f"{root}: no such folder or tar file; expected a data set")
     if root.is_dir():
         if (root / NAME).is_file():
             return Folder
         if (root / "leftImg8bit").is_dir():
             return Cityscapes
-        if not (root / "JPEGImages").is_dir() and not _years(root):
+        if not (root / "JPEGImages").is_dir() and not years_in(files_at(root)):
             there = sorted(path.name for path in root.iterdir())
             raise ValueError(
                 f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes) or "
@@ -30,15 +31,10 @@ def kind_of(root):
     return VOC
 
 
-def _years(root):
-    """The years of the VOC<year> folders in a VOCdevkit."""
-    return sorted(path.name[3:] for path in root.glob("VOC[0-9]*") if path.is_dir())
-
-
-def year_of(root):
+def voc_year(root):
     """The year to read from a VOCdevkit: 2012, or the latest there is."""
-    years = _years(Path(root))
-    return years[-1] if years and "2012" not in years else "2012"
+    years = sorted(years_in(files_at(root)))
+    return years[-1][3:] if years and "VOC2012" not in years else "2012"
 
 
 def open_dataset(root, split="train", year=None, ids=None, limit=None):
@@ -49,5 +45,5 @@ def open_dataset(root, split="train", year=None, ids=None, limit=None):
     for what the reader refuses.
     """
     kind = kind_of(root)
-    more = {"year": year or year_of(root)} if kind is VOC else {}
+    more = {"year": year or voc_year(root)} if kind is VOC else {}
     return kind(root, split, ids=ids, limit=limit, **more)

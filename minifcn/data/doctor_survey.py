@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from . import cityscapes, folder
-from .datasets import kind_of, year_of
+from .datasets import kind_of, voc_year
 from .description import NAME, description_problems, read_description
+from .files import files_at, read_lines
 from .images import SUFFIXES
 from .labels import VOC_CLASSES, VOID, read_class_names, voc_palette
-from .voc import VOC
+from .voc import VOC, years_in
 
 
 @dataclass
@@ -71,7 +72,8 @@ def survey(root, findings):
 
 
 def _voc(root, findings):
-    root = root if (root / "JPEGImages").is_dir() else root / f"VOC{year_of(root)}"
+    if not (root / "JPEGImages").is_dir():
+        root = root / years_in(files_at(root))[f"VOC{voc_year(root)}"]
     classes, names = VOC_CLASSES, root / "classes.txt"
     if names.is_file():
         try:
@@ -152,21 +154,15 @@ def _note_strays(found, paths, endings, findings):
 
 
 def _read_list(found, split, path, findings):
-    """Put a list's ids into found.splits; repeated ones once."""
+    """Put a list's ids into found.splits; repeated ones once, and none of a list that is no text."""
     try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        findings.add("list-unreadable", found.name(path), str(error))
-        text = path.read_bytes().decode("utf-8", errors="replace")
-    if text.startswith("\ufeff"):
-        findings.add(
-            "list-unreadable", found.name(path), "begins with a byte order mark, which becomes part of the first id"
-        )
-        text = text[1:]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = read_lines(path)
+        if not lines:
+            findings.add("empty-list", found.name(path))
+    except ValueError as error:
+        findings.add("list-unreadable", found.name(path), str(error).removeprefix(f"{path}: "))
+        lines = []
     ids = [line.split()[0] for line in lines] if found.kind == "PASCAL VOC" else lines
-    if not ids:
-        findings.add("empty-list", found.name(path))
     counts = Counter(ids)
     found.splits[split] = list(counts)
     for id, count in counts.items():

@@ -4,6 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from .description import EXAMPLE, NAME, read_description
+from .files import read_lines
 from .images import SUFFIXES, read_image
 from .labels import from_colours
 from .pairs import Pairs
@@ -96,11 +97,7 @@ def read_ids(path):
 
     Raises ValueError, naming the file, for an empty list or one that is not text.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected one id a line in UTF-8, got other bytes ({error.reason})") from error
-    ids = [line.strip() for line in text.splitlines() if line.strip()]
+    ids = read_lines(path)
     if not ids:
         raise ValueError(f"{path}: expected one id a line, got an empty list")
     return ids

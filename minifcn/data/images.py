@@ -1,22 +1,24 @@
 """Image files in and out. Everything inside the library is RGB uint8 (H, W, 3) and labels uint8 (H, W)."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .files import opened
 from .labels import voc_palette
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-def read_image(path):
+def read_image(source):
     """A photograph as (H, W, 3) uint8 RGB, turned upright if its EXIF data says so.
 
-    Raises FileNotFoundError, or ValueError for a file that cannot be decoded whole; both name the file.
+    source: a path, or a pair (binary file, its name for messages); the file is closed. Raises FileNotFoundError, or ValueError for a file that cannot be decoded whole; both name the file.
     """
-    with _open(path) as image:
-        return _decoded(path, lambda: upright(image))
+    with _open(source) as (image, name):
+        return _decoded(name, lambda: upright(image))
 
 
 def upright(image):
@@ -24,17 +26,17 @@ def upright(image):
     return np.asarray(_rgb(ImageOps.exif_transpose(image)))
 
 
-def read_mask(path):
+def read_mask(source):
     """A label image (H, W) uint8 from a palette or grey PNG: the stored numbers, not their colours.
 
-    Raises FileNotFoundError, or ValueError for an image in colours, where the numbers are lost, or one that cannot be decoded.
+    source: a path, or a pair (binary file, its name for messages); the file is closed. Raises FileNotFoundError, or ValueError for an image in colours, where the numbers are lost, or one that cannot be decoded.
     """
-    with _open(path) as image:
+    with _open(source) as (image, name):
         if image.mode not in ("P", "L"):
             raise ValueError(
-                f"{path}: expected a palette PNG whose values are class numbers, got a {image.mode} image: the numbers are lost"
+                f"{name}: expected a palette PNG whose values are class numbers, got a {image.mode} image: the numbers are lost"
             )
-        return _decoded(path, lambda: np.array(image))
+        return _decoded(name, lambda: np.array(image))
 
 
 def write_mask(path, labels, palette=None):
@@ -61,20 +63,24 @@ def _rgb(image):
     return image.convert("RGB")
 
 
-def _open(path):
-    try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such image") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable image: {one_line(error)}") from error
+@contextmanager
+def _open(source):
+    file, name = opened(source)
+    with file:
+        try:
+            image = Image.open(file)
+        except UnidentifiedImageError:
+            raise ValueError(f"{name}: not a readable image: of no known format") from None
+        except (OSError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{name}: not a readable image: {one_line(error)}") from error
+        yield image, name
 
 
-def _decoded(path, decode):
+def _decoded(name, decode):
     try:
         return decode()
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for truncated and broken files
-        raise ValueError(f"{path}: not a readable image: {one_line(error)}") from error
+        raise ValueError(f"{name}: not a readable image: {one_line(error)}") from error
 
 
 def one_line(error):

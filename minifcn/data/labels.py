@@ -1,9 +1,10 @@
 """Class names, colours and ids, and the checks that keep wrong label images out."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
+
+from .files import opened, read_lines
 
 VOID = 255  # the label of pixels that count for nothing: VOC's border, and what augmentation leaves uncovered
 
@@ -104,9 +105,13 @@ def class_numbers(text, classes):
     return list(dict.fromkeys(numbers))
 
 
-def read_class_names(path):
-    """The classes listed in a text file, one name a line, background first. Raises ValueError if there are none."""
-    names = tuple(line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip())
+def read_class_names(source):
+    """The classes listed in a text file, one name a line, background first. Raises ValueError if there are none.
+
+    source: a path, or a pair (binary file, its name for messages).
+    """
+    file, source = opened(source)
+    names = tuple(read_lines((file, source)))
     if not names or len(names) > VOID:
-        raise ValueError(f"{path}: expected 1 to {VOID} class names, one a line; got {len(names)}")
+        raise ValueError(f"{source}: expected 1 to {VOID} class names, one a line; got {len(names)}")
     return names

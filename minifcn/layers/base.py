@@ -23,7 +23,8 @@ class Parameter:
     def grad(self):
         """The sum of the gradients since the last `zero_grad`; zeros that nobody asks for take no memory."""
         if self._grad is None:
-            self._grad = array_module(self.value).zeros_like(self.value)
+            # Zeros by zeros_like are written one by one; these take memory only where something is added to them.
+            self._grad = array_module(self.value).zeros(self.value.shape, self.value.dtype)
         return self._grad
 
     @grad.setter

@@ -1,8 +1,10 @@
 """Enlarging by a fixed, separable kernel: what a frozen bilinear transposed convolution computes, as two matrix products."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ..backend import array_module, cut, run_tiles, threads, to_device_of, to_host
+from ..backend import array_module, cut, run_tiles, threads
 from .window import pads, require_nchw, require_same_dtype, require_shape
 
 
@@ -18,14 +20,14 @@ def upsample_forward(x, line, *, stride, pad=0):
     both = pads(pad)
     if line.ndim != 1 or any((n - 1) * stride + line.size <= sum(p) for n, p in zip(x.shape[2:], both, strict=True)):
         raise ValueError(f"upsample: a line {line.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}")
-    a, b = (_stamps(to_host(line), size, stride, *p) for size, p in zip(x.shape[2:], both, strict=True))
+    a, b = (_stamps(line, size, stride, *p) for size, p in zip(x.shape[2:], both, strict=True))
     return _both_sides(a, x, b.T), (a, b)
 
 
 def upsample_backward(dy, cache):
     """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The line is fixed and gets no gradient."""
     a, b = cache
-    require_shape("upsample backward", "dy", dy, dy.shape[:2] + (a.shape[0], b.shape[0]))
+    require_shape("upsample backward", "dy", dy, dy.shape[:2] + (len(a.values), len(b.values)))
     return _both_sides(a.T, dy, b)
 
 
@@ -34,12 +36,13 @@ def _both_sides(left, maps, right):
     xp = array_module(maps)
     n, c, height, _ = maps.shape
     maps = xp.ascontiguousarray(maps).reshape(n * c, height, -1)
-    y = xp.empty((n * c, len(left), right.shape[1]), maps.dtype)
-    lefts = [(rows, columns, to_device_of(maps, left[rows, columns])) for rows, columns in _filled(left)]
-    rights = [(rows, columns, to_device_of(maps, right[rows, columns])) for columns, rows in _filled(right.T)]
+    width = right.values.shape[1]
+    y = xp.empty((n * c, len(left.values), width), maps.dtype)
+    lefts = [(rows, columns, left.values[rows, columns]) for rows, columns in _blocks(left.filled)]
+    rights = [(rows, columns, right.values[rows, columns]) for columns, rows in _blocks(right.filled.T)]
 
     def some_maps(some):
-        wide = xp.empty((some.stop - some.start, height, right.shape[1]), maps.dtype)
+        wide = xp.empty((some.stop - some.start, height, width), maps.dtype)
         for rows, columns, block in rights:
             xp.matmul(maps[some, :, rows], block, out=wide[:, :, columns])
         for rows, columns, block in lefts:
@@ -49,21 +52,36 @@ def _both_sides(left, maps, right):
     return y.reshape(n, c, *y.shape[1:])
 
 
-def _filled(matrix, side=64):
+def _blocks(filled, side=64):
     """The blocks of at most `side` rows or columns outside of which a matrix is zero: [(rows, columns)], all rows in turn.
 
-    A stamp is small, so that these matrices are zero but near the diagonal.
+    A stamp is small, so that these matrices are zero but near the diagonal. filled: where they are not.
     """
     blocks = []
-    for rows in cut(len(matrix), -(-max(matrix.shape) // side)):
-        (columns,) = np.nonzero(matrix[rows].any(axis=0))
+    for rows in cut(len(filled), -(-max(filled.shape) // side)):
+        (columns,) = np.nonzero(filled[rows].any(axis=0))
         blocks.append((rows, slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)))
     return blocks
 
 
+class _Stamps(NamedTuple):
+    """A matrix where the maps are, and on the host where it is filled, so that nobody has to fetch it to know."""
+
+    values: object
+    filled: np.ndarray
+
+    @property
+    def T(self):
+        return _Stamps(self.values.T, self.filled.T)
+
+
 def _stamps(line, size, stride, before, after):
     """The matrix (output size, size) whose column i is the line, shifted down by i·stride − before."""
-    whole = np.zeros(((size - 1) * stride + line.size, size), line.dtype)
-    for i in range(size):
-        whole[i * stride : i * stride + line.size, i] = line
-    return whole[before : len(whole) - after]
+
+    def stamped(xp, dtype, value):
+        whole = xp.zeros(((size - 1) * stride + line.size, size), dtype)
+        columns = xp.arange(size)[:, None]
+        whole[columns * stride + xp.arange(line.size), columns] = value
+        return whole[before : len(whole) - after]
+
+    return _Stamps(stamped(array_module(line), line.dtype, line), stamped(np, bool, True))

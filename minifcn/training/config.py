@@ -12,7 +12,9 @@ from .schedule import SCHEDULES
 class Config:
     """The settings of a run. Two runs with equal settings on one machine give the same weights, bit by bit."""
 
-    data: str  # the VOCdevkit folder
+    data: str  # the VOCdevkit folder, or VOC's tar
+    year: str = "2012"
+    sbd: str | None = None  # a folder with SBD, whose images are trained on as well
     split: str = "train"
     val_split: str = "val"
     limit: int | None = None  # train on the first so many images only

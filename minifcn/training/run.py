@@ -29,9 +29,12 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.npz"
         if self.checkpoint.exists() and not resume:
             raise ValueError(f"{self.folder}: holds a run already; resume it with --resume, or choose another --out")
-        train = data.open_dataset(config.data, config.split, limit=config.limit)
+        train = data.open_dataset(config.data, config.split, config.year, limit=config.limit)
+        val = data.open_dataset(config.data, config.val_split, config.year)
+        if config.sbd:
+            train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.train_data = data.Kept(train, longest=config.resize)
-        self.val_data = data.Kept(data.open_dataset(config.data, config.val_split), longest=config.resize)
+        self.val_data = data.Kept(val, longest=config.resize)
         self.classes = train.classes
         self.model = models.fcn(
             config.variant,

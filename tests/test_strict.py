@@ -1,11 +1,14 @@
 """The stand-in for a GPU must itself be strict, or the tests that run on it prove nothing."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-import strict_device
-from strict_device import StrictArray, xp
 
-from minifcn import backend
+from minifcn import backend, models
+from minifcn.backend import strict
+from minifcn.backend.strict import StrictArray, xp
+from minifcn.training import loop, optim
 
 HOST = np.arange(6.0).reshape(2, 3)
 
@@ -177,7 +180,7 @@ def test_numpy_functions_that_cupy_lacks_are_refused(there):
 
 def test_tiles_run_last_to_first():
     seen = []
-    strict_device.run_tiles(seen.append, [(1,), (2,), (3,)])
+    strict.run_tiles(seen.append, [(1,), (2,), (3,)])
     assert seen == [3, 2, 1]
 
 
@@ -192,3 +195,23 @@ def test_the_fixture_fails_on_arrays_of_another_device(device):
     stranger = HOST if device.name == "strict" else xp.asarray(HOST)
     with pytest.raises(AssertionError, match="expected an array on"):
         device.get(stranger)
+
+
+@pytest.mark.parametrize(("variant", "upsampling"), [("32s", "frozen"), ("8s", "frozen"), ("8s", "learned")])
+def test_a_training_step_brings_nothing_to_the_host_but_the_loss(variant, upsampling, monkeypatch):
+    """Each array fetched is a moment in which a GPU waits. The loss, a number, comes by `float`."""
+    fetched = []
+
+    def fetch(array):
+        fetched.append(array.shape)
+        return array.get()
+
+    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
+    monkeypatch.setattr(backend, "_current", backend._current)
+    backend.register(dataclasses.replace(strict.DEVICE, to_host=fetch))
+    backend.use("strict")
+    network = models.fcn(variant, "mini", 3, "paper", upsampling=upsampling, width=2)
+    solver = optim.SGD(network.parameters())
+    images, labels = np.ones((1, 3, 40, 40), np.float32), np.zeros((1, 40, 40), np.uint8)
+    assert np.isclose(loop.update(network, images, labels, solver, 0.1), np.log(3), rtol=1e-6)
+    assert fetched == []

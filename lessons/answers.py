@@ -1,0 +1,285 @@
+"""Checks the answers to the lessons' exercises. It knows how to tell a right one from a wrong one, and gives nothing away.
+
+A checker is `@exercise("lesson.number")` over a function of the answer that returns None for a right one, or what to
+think about. Answers are numbers, short strings, arrays or functions, as the exercise says.
+"""
+
+import numpy as np
+
+from minifcn import backend
+from minifcn.backend import strict, to_host
+
+CHECKERS = {}
+
+
+def exercise(name):
+    """Register the checker of an exercise."""
+
+    def register(checker):
+        CHECKERS[name] = checker
+        return checker
+
+    return register
+
+
+def check(name, answer):
+    """Print whether an answer is right, and if not, a hint. -> True, False, or None for one that is still `...`"""
+    if answer is ...:
+        print(f"Exercise {name}: put your answer in place of the dots.")
+        return None
+    try:
+        hint = CHECKERS[name](answer)
+    except Exception as error:  # whatever the reader's own code may raise
+        hint = f"it stopped with {type(error).__name__}: {error}"
+    print(f"Exercise {name}: {'right.' if hint is None else f'not yet: {hint}'}")
+    return hint is None
+
+
+def _near(answer, value, hint, relative=1e-6):
+    """None for a number near enough to `value`, else the hint."""
+    return None if abs(float(answer) - value) <= relative * abs(value) + 1e-12 else hint
+
+
+# ---- 01 label every pixel
+
+
+@exercise("01.1")
+def _(answer):
+    labels = np.array([[1, 1, 255], [0, 1, 0]], np.uint8)
+    predictions = np.array([[1, 0, 1], [1, 1, 0]], np.uint8)
+    if abs(answer(labels, predictions, 1) - 2 / 4) > 1e-9:
+        return "of the pixels that are not void, count those that are the class in both, then those that are it in either."
+    if not np.isnan(answer(labels, predictions, 7)):
+        return "for a class that is in neither of the two there is no IoU; return float('nan')."
+    return None
+
+
+@exercise("01.2")
+def _(answer):
+    return _near(
+        answer,
+        (80 / 85 + 5 / 15 + 5 / 10) / 3,
+        "for each class, divide its number on the diagonal by (row + column - diagonal); then take the mean of the three.",
+        relative=5e-3,
+    )
+
+
+@exercise("01.3")
+def _(answer):
+    colours = {
+        (0, 0, 0): 0,
+        (128, 0, 0): 1,
+        (64, 0, 0): 8,
+        (192, 128, 128): 15,
+        (224, 224, 192): 255,
+    }
+    for colour, number in colours.items():
+        if int(answer(colour)) != number:
+            return f"{colour} stands for {number}. Which bit of which channel holds each bit of the number?"
+    return None
+
+
+# ---- 03 convolve forward and back
+
+
+@exercise("03.1")
+def _(answer):
+    return _near(
+        answer,
+        (500 + 2 * 100 - 11) // 4 + 1,
+        "the pad is on both sides, and the kernel must fit as a whole at its last place. Round down, then count the first.",
+    )
+
+
+@exercise("03.2")
+def _(answer):
+    dy, w = np.array([1.0, -2, 3]), np.array([5.0, 7, 11, 2])
+    for s, size in ((2, 9), (3, 10), (1, 6)):
+        dx = np.asarray(answer(dy, w, s, size), float)
+        if dx.shape != (size,):
+            return f"dx has the shape of x, ({size},) here; got {dx.shape}."
+        for i in range(size):
+            x = (np.arange(size) == i).astype(float)  # what one pixel adds to the loss
+            share = sum(dy[j] * (w @ x[j * s : j * s + 4]) for j in range(3))
+            if abs(share - dx[i]) > 1e-9:
+                return "walk the forward's loops over i and u: whatever multiplied x collects its share of dy."
+    return None
+
+
+@exercise("03.3")
+def _(answer):
+    return _near(
+        answer,
+        (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2,
+        "by the definition, each of the 36 results takes 9 products. In one dimension Winograd needs m + r - 1; square it.",
+        relative=2e-3,
+    )
+
+
+# ---- 05 upsample
+
+
+@exercise("05.1")
+def _(answer):
+    return _near(
+        answer,
+        (1 - 0.5 / 8) ** 2,
+        "what are f and c for k = 16, and how far from c is the nearest pixel? The kernel is a tent times a tent.",
+        relative=1e-3,
+    )
+
+
+@exercise("05.2")
+def _(answer):
+    if tuple(map(int, answer)) != (2, 3):
+        return "sort the taps 0 to 4 by phase: those that reach the even fine pixels, and those that reach the odd ones."
+    return None
+
+
+@exercise("05.3")
+def _(answer):
+    for case in "1331/2 111/2 121/2 3111/2 12321/3 1111/3 123321/2 1302/4 2310/2".split():
+        kernel, s = [int(tap) for tap in case[:-2]], int(case[-1])
+        sums = [sum(kernel[phase::s]) for phase in range(s)]
+        if bool(answer(np.array(kernel, float), s)) != (max(sums) - min(sums) < 1e-9):
+            return f"it is wrong for the kernel {kernel} at stride {s}. What do the taps of each phase add up to?"
+    return None
+
+
+# ---- 09 check the gradients
+
+
+@exercise("09.1")
+def _(answer):
+    return _near(
+        answer,
+        2 * 700_000 * 0.02 / 3600,
+        "each entry needs F at two points, and each F is one forward pass. An hour has 3600 seconds.",
+        relative=1e-2,
+    )
+
+
+@exercise("09.2")
+def _(answer):
+    x, dy = np.linspace(-3, 3, 13), np.cos(np.arange(13.0))
+    e = 1e-5
+    ahead, behind = ((x + s) / (1 + np.exp(-(x + s))) for s in (e, -e))
+    dx = np.asarray(answer(dy, x))
+    if dx.shape != x.shape or np.abs(dx - dy * (ahead - behind) / (2 * e)).max() > 1e-6:
+        return "finite differences disagree. It is a product of x and sigmoid(x): both factors depend on x."
+    return None
+
+
+@exercise("09.3")
+def _(answer):
+    for n in (5, 6):
+        dy = np.asarray(answer(n), float)
+        if dy.shape != (n,) or np.ptp(dy) == 0:
+            return "return an array of shape (n,) that is not all the same number."
+        if not np.array_equal(3 * dy, 3 * dy[::-1]):
+            return "with this dy the two gradients differ. Which arrays are the same from both ends?"
+    return None
+
+
+# ---- 10 train on a tiny VOC
+
+
+@exercise("10.1")
+def _(answer):
+    return _near(
+        answer,
+        np.log(19),
+        "with all scores equal, each of the 19 classes has probability 1/19.",
+        relative=5e-3,
+    )
+
+
+@exercise("10.2")
+def _(answer):
+    return _near(
+        answer,
+        2e-8 * 320 * 320,
+        "the mean's gradient is the sum's divided by the number of pixels. So its rate is larger by that number.",
+        relative=1e-2,
+    )
+
+
+@exercise("10.3")
+def _(answer):
+    losses = [4.0, 2.0, 3.0, 1.0, 5.0]
+    for n, means in ((1, losses), (2, [4, 3, 2.5, 2, 3]), (9, [4, 3, 3, 2.5, 3])):
+        given = np.asarray(answer(losses, n), float)
+        if given.shape != (5,):
+            return f"for five losses return five means; got shape {given.shape}."
+        if np.abs(given - means).max() > 1e-9:
+            return f"for {losses} and n = {n} it should end in {means[-2]}, {means[-1]} and begin with {means[0]}."
+    return None
+
+
+# ---- 11 swap NumPy for CuPy
+
+
+def _on_both(function, *hosts):
+    """The answers of a function on NumPy's arrays and on the stand-in's, as NumPy arrays."""
+    backend.register(strict.DEVICE)
+    return [function(*hosts), to_host(function(*map(strict.xp.asarray, hosts)))]
+
+
+@exercise("11.1")
+def _(answer):
+    x = np.random.default_rng(0).normal(2, 3, (7, 4))
+    for given in _on_both(answer, x):
+        if (
+            given.shape != x.shape
+            or np.abs(given - (x - x.mean(0)) / x.std(0)).max() > 1e-9
+        ):
+            return "mean and std are methods of the arrays themselves, with axis=0."
+    return None
+
+
+@exercise("11.2")
+def _(answer):
+    return _near(answer, 24, "float32 has four bytes.")
+
+
+@exercise("11.3")
+def _(answer):
+    log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 4))
+    labels = np.array([3, 255, 0, 255], np.uint8)
+    for given in _on_both(answer, log_p, labels):
+        if abs(float(given) - (log_p[0, 3] + log_p[2, 0])) > 1e-9:
+            return "where the label is 255, read any class that exists, and multiply what was read by 0."
+    return None
+
+
+# ---- 12 make it fast
+
+
+@exercise("12.1")
+def _(answer):
+    return _near(
+        answer,
+        9 * 128 * 250 * 250 * 4 / 1e6,
+        "a row for each pixel, a column for each value that the kernel sees in all channels, four bytes a value.",
+        relative=2e-3,
+    )
+
+
+@exercise("12.2")
+def _(answer):
+    return _near(
+        answer,
+        1 / (0.4 + 0.6 / 3),
+        "how many milliseconds are left of each part? Then divide the old time by the new one.",
+        relative=5e-3,
+    )
+
+
+@exercise("12.3")
+def _(answer):
+    one = [9.0, 2, 2.2, 50, 2.1, 2], [1.0, 1, 1.1, 1, 0.9, 30]
+    for ours, theirs in (one, ([1.0, 6, 4, 5], [80.0, 2, 2, 9])):
+        expected = np.median(ours[1:]) / np.median(theirs[1:])
+        if abs(float(answer(ours, theirs)) - expected) > 1e-9:
+            return f"for {ours} and {theirs} the ratio is {expected:.3f}. Which runs count, and what does one slow run not move?"
+    return None

@@ -1,0 +1,110 @@
+"""What every lesson needs around it: the device it runs on, and figures that are saved and shown."""
+
+import argparse
+import atexit
+import logging
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from minifcn import backend
+from minifcn.backend import strict
+from minifcn.report import add_legend
+
+OUTPUT = Path(__file__).parent / "output"
+DEVICES = {"auto": "auto", "cpu": "numpy", "cuda": "cupy", "strict": "strict"}
+WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone
+
+shown = []  # the files of the figures shown so far, for whoever puts the lessons on a page
+
+plt.rcParams.update(
+    {
+        "figure.figsize": (WIDTH, 3.4),
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 150,
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.labelsize": 11,
+        "legend.fontsize": 11,
+        "xtick.labelsize": 10,
+        "ytick.labelsize": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+)
+
+
+def begin():
+    """Choose where arrays live, by --device where the lesson is run as a script, and print it.
+
+    --device auto (a GPU if one works), cpu, cuda, or strict: a stand-in for a GPU that runs anywhere, slowly (lesson 11).
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--device", choices=tuple(DEVICES), default="auto")
+    args, _ = parser.parse_known_args(
+        sys.argv[1:]
+    )  # a notebook has arguments of its own
+    backend.register(strict.DEVICE)
+    backend.log.addHandler(logging.NullHandler())  # the line is printed here; once is enough
+    try:
+        print(backend.use(DEVICES[args.device]))
+    except RuntimeError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: --device {args.device}: {error}")
+
+
+def show(figure, name):
+    """Save a figure as output/NAME.png, and show it where there is a notebook or a screen.
+
+    Raises ValueError if a text runs over its edge.
+    """
+    figure.canvas.draw()
+    used, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    if min(used.x0, used.y0, width - used.x1, height - used.y1) < -0.02:
+        raise ValueError(
+            f"figure {name}: something runs over the edge: {used} of {width:.2f} x {height:.2f} inches"
+        )
+    OUTPUT.mkdir(exist_ok=True)
+    path = OUTPUT / f"{name}.png"
+    figure.savefig(path)
+    shown.append(path)
+    if "ipykernel" in sys.modules:
+        from IPython.display import display
+
+        display(figure)
+        plt.close(figure)
+    elif plt.get_backend().lower() == "agg":  # no screen
+        plt.close(figure)
+    else:
+        figure.show()
+        if len(shown) == 1:
+            atexit.register(
+                plt.show
+            )  # keeps the windows open at the end, until they are closed
+
+
+def pictures(name, rows, *, legend=(), classes=()):
+    """Show pictures beside each other.   rows: [{title: image (H, W) or (H, W, 3)}], one dict a row
+
+    Rows with the first one's titles do not repeat them. legend: the labels whose colours are explained below, by their
+    names in `classes`.
+    """
+    columns = max(map(len, rows))
+    sizes = [
+        max(image.shape[0] / image.shape[1] for image in row.values()) for row in rows
+    ]
+    height = 0.97 * WIDTH / columns * sum(sizes) + 0.05 * len(rows) + 0.3
+    height += 0.5 if len(legend) else 0
+    figure, grid = plt.subplots(
+        len(rows), columns, figsize=(WIDTH, height), squeeze=False, height_ratios=sizes
+    )
+    for row, axes in zip(rows, grid, strict=True):
+        for panel in axes:
+            panel.set_axis_off()
+        for (title, image), panel in zip(row.items(), axes, strict=False):
+            panel.imshow(image, cmap="gray", interpolation="nearest")
+            if row is rows[0] or list(row) != list(rows[0]):
+                panel.set_title(title)
+    if len(legend):
+        add_legend(figure, legend, classes)
+    show(figure, name)

