@@ -103,7 +103,7 @@ def _opened(file):
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         file.faults.append(("bomb", str(error).split(",")[0]))
     except Exception as error:  # Pillow's readers raise whatever a broken file makes them
-        file.faults.append(("unreadable", images.one_line(error).replace(f" {str(file.path)!r}", "")))
+        file.faults.append(("unreadable", _told(error).replace(f" {str(file.path)!r}", "")))
     if image is None:
         yield None
         return
@@ -124,12 +124,16 @@ def _read_head(file, image):
     return True
 
 
+def _told(error):
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _decoded(file, decode):
     """What `decode` gives, or None after noting in `file` why it cannot."""
     try:
         return decode()
     except Exception as error:  # as above
-        told = images.one_line(error)
+        told = _told(error)
         cut = "truncated" in told.lower() or "broken data stream" in told.lower()
         file.faults.append(("truncated" if cut else "unreadable", told))
         file.size = None

@@ -65,23 +65,26 @@ def _rgb(image):
 
 @contextmanager
 def _open(source):
+    """Open and then use an image; yields (image, name)."""
     file, name = opened(source)
     with file:
-        try:
+        with _refusing(name):
             image = Image.open(file)
-        except UnidentifiedImageError:
-            raise ValueError(f"{name}: not a readable image: of no known format") from None
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{name}: not a readable image: {one_line(error)}") from error
         yield image, name
 
 
 def _decoded(name, decode):
-    try:
+    with _refusing(name):
         return decode()
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for truncated and broken files
-        raise ValueError(f"{name}: not a readable image: {one_line(error)}") from error
 
 
-def one_line(error):
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+@contextmanager
+def _refusing(name):
+    """Turn what a broken file makes Pillow stumble over, which may be any exception, into one ValueError in one line."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise ValueError(f"{name}: not a readable image: of no known format") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{name}: not a readable image: {reason}") from error

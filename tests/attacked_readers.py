@@ -1,0 +1,142 @@
+"""The readers that files from elsewhere meet, and small honest files to begin an attack from."""
+
+import io
+import json
+from typing import NamedTuple
+
+import numpy as np
+import weight_writers as write
+from PIL import Image
+
+from minifcn.data import VOC
+from minifcn.data.images import read_image, read_mask
+from minifcn.data.labels import read_class_names
+from minifcn.weights.caffe import read_caffemodel
+from minifcn.weights.npz import read_archive, write_archive
+from minifcn.weights.safetensors_file import read_safetensors
+from minifcn.weights.torch_file import read_torch
+
+DOCUMENTED = (ValueError, FileNotFoundError)
+FLOATS = np.arange(6, dtype="<f4").tobytes()
+
+
+class Reader(NamedTuple):
+    """read(path) loads the file or raises one of DOCUMENTED; seeds(folder) writes honest files and gives their bytes."""
+
+    read: object
+    suffix: str
+    seeds: object
+
+
+def photograph(size=(7, 5)):
+    return np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+
+
+def encoded(picture, form, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def images(folder):
+    picture = Image.fromarray(photograph())
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    return [
+        encoded(picture, "JPEG", exif=exif),
+        encoded(picture.convert("CMYK"), "JPEG"),
+        encoded(picture, "JPEG", progressive=True),
+        encoded(picture, "PNG"),
+        encoded(picture.convert("RGBA"), "PNG"),
+        encoded(Image.fromarray(photograph()[:, :, 0].astype(np.uint16) * 257), "PNG"),
+        encoded(picture, "BMP"),
+        encoded(picture, "WEBP"),
+        encoded(picture, "TIFF"),
+        encoded(picture.convert("P"), "GIF"),
+    ]
+
+
+def masks(folder):
+    labels = Image.fromarray(photograph()[:, :, 0] % 5)
+    palette = labels.copy()
+    palette.putpalette(bytes(range(256)) * 3)
+    return [encoded(labels, "PNG"), encoded(palette, "PNG"), encoded(labels.convert("RGB"), "PNG")]
+
+
+def read_list(path):
+    """A split list: it names two files that exist, and whatever else an attacker would like to open."""
+    root = path.parent / "VOC2012"
+    lists = root / "ImageSets" / "Segmentation"
+    for name in ("JPEGImages", "SegmentationClass"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in ("a", "b"):
+        (root / "JPEGImages" / f"{name}.jpg").touch()
+        (root / "SegmentationClass" / f"{name}.png").touch()
+    lists.mkdir(parents=True, exist_ok=True)
+    (lists / "train.txt").write_bytes(path.read_bytes())
+    return VOC(path.parent, "train")
+
+
+def lists(folder):
+    return [b"a\nb\n", b"a\r\n\r\nb 1\r\n", "a\nä\n".encode(), b"\xef\xbb\xbfa\n"]
+
+
+def class_lists(folder):
+    return [b"background\ncat\n", "Hintergrund\nBär\n".encode()]
+
+
+def archives(folder):
+    path = folder / "seed.npz"
+    write_archive(path, {"weights/w": np.arange(6.0, dtype=np.float32)}, {"kind": "seed", "numbers": [1, 2]})
+    plain = io.BytesIO()
+    np.savez_compressed(plain, w=np.zeros(3))
+    return [path.read_bytes(), plain.getvalue()]
+
+
+def torch_files(folder):
+    path, seeds = folder / "seed.pth", []
+    value = write.dict_of(("w", write.tensor()))
+    write.torch_zip(path, value, {"0": FLOATS})
+    seeds.append(path.read_bytes())
+    write.torch_legacy(path, value, {"0": (6, FLOATS)})
+    return [*seeds, path.read_bytes()]
+
+
+def safetensors(folder):
+    entry = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+    header = {"w": entry, "__metadata__": {"format": "pt", "minifcn": json.dumps({"network": "mini"})}}
+    return [write.safetensors(header, FLOATS), write.safetensors({"w": {**entry, "dtype": "I32"}}, FLOATS)]
+
+
+def caffemodels(folder):
+    numbers = write.numbers_packed(5, "<f", range(6))
+    one_by_one = write.numbers_one_by_one(8, "<d", range(6))
+    return [
+        write.layer("conv", numbers + write.shape(2, 3), one_by_one + write.shape(6)),
+        write.v1_layer("conv", numbers + write.legacy_shape(1, 1, 2, 3)),
+    ]
+
+
+READERS = {
+    "image": Reader(read_image, ".jpg", images),
+    "mask": Reader(read_mask, ".png", masks),
+    "list": Reader(read_list, ".txt", lists),
+    "classes": Reader(read_class_names, ".txt", class_lists),
+    "npz": Reader(read_archive, ".npz", archives),
+    "pth": Reader(read_torch, ".pth", torch_files),
+    "safetensors": Reader(read_safetensors, ".safetensors", safetensors),
+    "caffemodel": Reader(read_caffemodel, ".caffemodel", caffemodels),
+}
+
+
+def attack(reader, path, content):
+    """Whether a reader loaded this content. Raises AssertionError if it refused it in another way than documented."""
+    path.write_bytes(content)
+    try:
+        reader.read(path)
+    except DOCUMENTED as error:
+        message = str(error)
+        assert str(path.parent) in message, f"the file is not named: {message!r}"
+        assert "\n" not in message, f"more than one line: {message!r}"
+        return False
+    return True
