@@ -708,7 +708,7 @@ ARCHIVES = [
     Bug("ids may climb out of the folder", "data/listed.py", 'if id.startswith("/") or ".." in id.split("/"):', "if False:",
         SOURCES + "test_ids_stay_in_the_folder[../a]"),
     Bug("the year not passed on", "training/run.py", "data.open_dataset(config.data, config.val_split, config.year)",
-        "data.open_dataset(config.data, config.val_split)", SOURCES + "test_train_and_evaluate_take_a_tar_a_year_and_lists"),
+        "data.open_dataset(config.data, config.val_split, '2012')", SOURCES + "test_train_and_evaluate_take_a_tar_a_year_and_lists"),
 ]
 DOWNLOADS = [
     Bug("a cut download starts anew", "data/download.py", 'request.add_header("Range"', 'request.add_header("X-Range"',
