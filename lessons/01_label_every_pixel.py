@@ -31,8 +31,9 @@ lesson.begin()
 #
 # The lessons bring their own scenes: shapes in patterned coats in front of a dull
 # background with clutter, drawn by the library from a random seed. The height and the
-# width vary around the size that one asks for. There are five shapes, and `background`
-# is a class like the others.
+# width vary around the size that one asks for. There are five shapes. Each has a
+# pattern of its own (discs have spots, triangles checks), in colours that vary. And
+# `background` is a class like the others; the clutter belongs to it.
 
 # %%
 import numpy as np
@@ -122,7 +123,8 @@ lesson.pictures(
 #
 # Two mistakes follow from not knowing this, and both are common. Reading a palette
 # image as colours, and having to guess the numbers back. And resizing a label image
-# smoothly: between class 2 and class 4 there is no class 3.
+# smoothly: at an edge between class 2 and class 4, a ring and a triangle, the average
+# is class 3, a square that nobody saw.
 
 # %%
 edge = np.array([[2, 2, 4, 4]], np.uint8)
@@ -138,8 +140,9 @@ print(
 #
 # The outline of each shape has the label 255, *void*. In VOC too: people drew the
 # masks, nobody can say to which side a pixel on the edge belongs, and so a band a
-# few pixels wide along every outline does not count. It is not a class. No network
-# learns from these pixels, and scores leave them out.
+# few pixels wide along every outline does not count. The palette paints it in a pale
+# cream, nearly white. It is not a class. No network learns from these pixels, and
+# scores leave them out.
 
 # %%
 void = label == 255
@@ -194,10 +197,10 @@ lesson.pictures(
 )
 
 # %% [markdown]
-# That is a segmentation, and a bad one: it sees one pixel at a time, and a stripe of
-# a triangle may have the colour of a disc. What a pixel is depends on what is around
-# it. How a network gets to see the surroundings, without losing track of the pixel,
-# is the subject of all the lessons that follow.
+# That is a segmentation, and a bad one: it sees one pixel at a time, and the spots of
+# these discs come nearest to the mean colour of squares. What a pixel is depends on
+# what is around it. How a network gets to see the surroundings, without losing track of
+# the pixel, is the subject of all the lessons that follow.
 #
 # ## How good is it? Count pairs
 #

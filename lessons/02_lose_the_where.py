@@ -480,9 +480,9 @@ print(f"one image, once:            {once / speed:9.1f} seconds")
 #
 # Replace the dots and run the cell again.
 #
-# **1.** The last maps of VGG16 are 512 maps of 7 × 7. How many weights has a `Linear`
-# to 1000 classes over the *flattened* maps more than one after *global average
-# pooling*? (Weights only, no biases.)
+# **1.** The last maps of VGG16 are 512 maps of 7 × 7. Put one `Linear` to 1000 classes
+# on the *flattened* maps, or one after *global average pooling*. How many more weights
+# does the first have than the second? (The difference; weights only, no biases.)
 #
 # **2.** Write a function `(height, width, side, step)` that returns the number of
 # windows of `side` × `side` pixels that lie wholly inside an image, if the first sits
@@ -491,7 +491,7 @@ print(f"one image, once:            {once / speed:9.1f} seconds")
 #
 # **3.** Write a function of `maps`, an array (C, H, W), that returns an array of the
 # same shape for which the average head gives the same answer, but in which no place
-# differs from any other: in each map, all values are equal.
+# differs from any other: within each map, all values are equal. (Two maps may differ.)
 
 # %%
 import answers

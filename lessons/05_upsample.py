@@ -253,24 +253,24 @@ assert max(off) < 1e-15
 
 # %% [markdown]
 # Its own backward comes for free. The transpose of a transpose is the matrix itself: dx
-# is a plain convolution of dy. And for dw, the rule of lesson 3 holds: whatever w[u, v]
-# multiplied collects its share; the pairs are the same, with the two maps in exchanged
-# roles.
+# is a plain convolution of dy. And for dw, the rule of lesson 3 holds: w[u, v] collects its
+# share from everything that it multiplied. The meetings are the same, but the two maps
+# have exchanged their roles: the coarse one, g here, is now the input.
 
 # %%
 dy = rng.normal(size=back.shape)
 dx, dw, _ = ops.conv_transpose2d_backward(dy, cache)
 assert np.allclose(dx, ops.conv2d_forward(dy, w, stride=2, pad=1)[0])
 
-_, exchanged = ops.conv2d_forward(dy, w, stride=2, pad=1)  # dy as input …
-assert np.allclose(dw, ops.conv2d_backward(g, exchanged)[1])  # … x as upstream gradient
+_, exchanged = ops.conv2d_forward(dy, w, stride=2, pad=1)  # dy in x's place …
+assert np.allclose(dw, ops.conv2d_backward(g, exchanged)[1])  # … g in dy's
 
 # %% [markdown]
 # ## Checkerboards
 #
 # Nothing forces the stamps to be tents. Networks that learn them often paint fine
-# chequered patterns over their results. Count why: how many stamps does a fine pixel
-# get?
+# chequered patterns over their results. To see why, count: how many stamps does a fine
+# pixel get?
 
 # %%
 flat = np.ones((5, 5))  # a coarse map without any pattern

@@ -29,7 +29,8 @@ lesson.begin()
 #     upscore   transposed convolution, kernel 64, stride 32
 #     crop      the image's size, beginning at 19
 #
-# (`conv1_1` is the first convolution of the first group, the part before a pooling.)
+# (`conv1_1` is the first convolution of the first of VGG16's five groups.)
+#
 # Why 100? Why 19? Change the 19 and everything still runs: the shapes fit, the loss
 # falls, and all the masks sit a few pixels beside their objects. So it is worth knowing
 # where the number comes from.

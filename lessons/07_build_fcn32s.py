@@ -160,8 +160,8 @@ assert x.shape == (2, 21, 96, 96)
 #
 # ## The first loss
 #
-# `score_fr` starts with weights of zero (`zero=True`), its bias included. So every score
-# is 0, every class is equally probable, 1/21 at each pixel, and the loss, lesson 5's
+# `score_fr` starts with weights and biases of zero (`zero=True`). So every score is 0,
+# every class is equally probable, 1/21 at each pixel, and the loss, lesson 5's
 # mean of −log(probability of the true class), is ln 21 = 3.0445, whatever the labels.
 # Whoever trains an FCN on 21 classes and sees 3.04 in the first line knows that all is
 # well; whoever sees it after a thousand steps knows that nothing is learned.

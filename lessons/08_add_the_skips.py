@@ -424,12 +424,11 @@ assert alone[branches[:1]] < min(alone[branches], alone[branches[1:2]])
 # %% [markdown]
 # The coarse branch alone, without the others to correct it, is poor. And `score_pool4`
 # alone keeps up with the sum, or beats it! In this small task it has all it needs: what
-# gives a
-# shape away is its patterned coat, and a cell of `pool4` sees enough of that. To tell a
-# dog from a cat takes more of the surroundings, and with photographs the coarse branch
-# is the one that carries: in the article's table, FCN-32s reaches a mean IoU of 59.4,
-# and the two skips bring it to 62.7. What a branch is worth is a question to the data.
-# Silence it and see.
+# gives a shape away is its patterned coat, and a cell of `pool4` sees enough of that.
+# To tell a dog from a cat takes more of the surroundings, and with photographs the
+# coarse branch is the one that carries: in the article's table, FCN-32s reaches a mean
+# IoU of 59.4, and the two skips bring it to 62.7. What a branch is worth is a question
+# to the data. Silence it and see.
 #
 # ## How much does a cell see?
 #
@@ -540,8 +539,8 @@ answers.check("08.3", ...)
 #   the first run's `best.npz`, then 8s. `minifcn reproduce` does the three in turn. Or
 #   `--at-once`, which scales the skips down at the start.
 # - Taking 16s or 8s straight from a classifier without either is the classic way to get
-#   stuck: the numbers in the skips' maps are much larger than those in `fc7`, and drown
-#   them.
+#   stuck: the numbers in `pool3` and `pool4` are much larger than those in `fc7`, and
+#   drown them.
 # - Where thin things matter to you (poles, bicycles), look at their own IoU, not at the
 #   mean alone: they are made of outlines.
 #

@@ -14,7 +14,7 @@ import atheris
 
 SECONDS, MEGABYTES = 10, 1024
 
-with atheris.instrument_imports(include=["minifcn"]):
+with atheris.instrument_imports(include=["minifcn", "PIL", "tomllib", "zipfile"]):
     from attacked_readers import READERS, attack
 
 
