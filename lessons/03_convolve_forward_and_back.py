@@ -324,8 +324,8 @@ lesson.show(figure, "03_im2col")
 # Going back, nothing new. A matrix product Y = P·M, here patches times kernels, has two
 # gradients, dM = Pᵀ·dY and dP = dY·Mᵀ, by the same rule of shares: M[q, k] met P[r, q]
 # on the way to Y[r, k], for every row r, so it collects Σ over r of P[r, q] · dY[r, k].
-# dM is dw already, but for its shape. dP holds, for every row, what each copied pixel should collect; add
-# every copy back to where it came from:
+# dM is dw already, but for its shape. dP holds, for every row, what each copied pixel
+# should collect; add every copy back to where it came from:
 
 # %%
 dy = rng.normal(size=y.shape)  # (N, K, Ho, Wo)
@@ -396,9 +396,9 @@ assert np.array_equal(two_results(d, taps), np.correlate(d, taps))
 # Shmuel Winograd showed how far this goes: m results of r taps need m + r − 1 products
 # (2 + 3 − 1 above), written F(m, r). In two dimensions, apply it to rows and columns,
 # and both counts are squared. The library takes F(4×4, 3×3): a tile of 4×4 results at
-# once. Three small matrices say which sums to make: Bᵀ those of the pixels, like d0 − d2
-# above, G those of the weights, Aᵀ those of the products. (⊙ multiplies entry by entry;
-# how to find the three, Lavin and Gray tell below.)
+# once. Three small matrices say which sums to make: Bᵀ those of the pixels, like d0 −
+# d2 above, G those of the weights, Aᵀ those of the products. (⊙ multiplies entry by
+# entry; Lavin and Gray, under "Further reading", give all three.) In formulas:
 #
 #     y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A           d 6×6 pixels, w 3×3, y 4×4
 

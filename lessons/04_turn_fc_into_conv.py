@@ -355,11 +355,11 @@ assert native.max() < 1e-12 < 1e-6 < own_crops.min()
 # At the native size all is well. On the scene, *no* column equals the padded classifier
 # on its crop. Is something broken? No: the two see different things. In the crop,
 # beyond pixel 24 there are zeros. In the scene there is more scene, and the heat-map
-# uses it. How far does it look? Each convolution reaches one pixel further on every side.
-# It is a pixel of the maps that the convolution reads, and one of these is 1, 2 or 4
-# pixels of the image wide. That makes 1 + 2 + 4 = 7 on every side, and 24 + 7 + 7 = 38. The part of the image
-# that a column depends on is called its **receptive field**. It is 38 × 38, the window
-# of the classifier *without* padding!
+# uses it. How far does it look? Each convolution reaches one pixel further on every
+# side. It is a pixel of the maps that the convolution reads, and one of these is 1, 2
+# or 4 pixels of the image wide. That makes 1 + 2 + 4 = 7 on every side, and 24 + 7 + 7
+# = 38. The part of the image that a column depends on is called its **receptive
+# field**. It is 38 × 38, the window of the classifier *without* padding!
 #
 # So that is whom to compare it with. The column at (r, c) of the padded network should
 # be the unpadded classifier's answer to the window that begins at (8r − 7, 8c − 7). For

@@ -253,9 +253,9 @@ assert max(off) < 1e-15
 
 # %% [markdown]
 # Its own backward comes for free. The transpose of a transpose is the matrix itself: dx
-# is a plain convolution of dy. And for dw, the rule of lesson 3 holds: w[u, v] collects its
-# share from everything that it multiplied. The meetings are the same, but the two maps
-# have exchanged their roles: the coarse one, g here, is now the input.
+# is a plain convolution of dy. And for dw, the rule of lesson 3 holds: w[u, v] collects
+# its share from everything that it multiplied. The meetings are the same, but the two
+# maps have exchanged their roles: the coarse one, g here, is now the input.
 
 # %%
 dy = rng.normal(size=back.shape)

@@ -377,9 +377,9 @@ for cell, curve in curves.items():
         for _, label in scenes:
             matrix.update(label, oracle(label, cell, wrong))
         curve.append(100 * matrix.mean_iou())
-print("mean IoU (%)   " + "".join(f"{f'cells of {cell}':>12s}" for cell in curves))
+print("mean IoU (%)   " + "".join(f"{f'cells of {cell}':>13s}" for cell in curves))
 for wrong in wrongs:
-    row = "".join(f"{curve[wrong]:12.1f}" for curve in curves.values())
+    row = "".join(f"{curve[wrong]:13.1f}" for curve in curves.values())
     print(f"{wrong} pixels off   {row}")
 assert all(np.diff(curve).max() < 0.5 for curve in curves.values())
 assert curves[8][0] - curves[8][4] > 10

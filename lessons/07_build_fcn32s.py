@@ -161,10 +161,10 @@ assert x.shape == (2, 21, 96, 96)
 # ## The first loss
 #
 # `score_fr` starts with weights and biases of zero (`zero=True`). So every score is 0,
-# every class is equally probable, 1/21 at each pixel, and the loss, lesson 5's
-# mean of −log(probability of the true class), is ln 21 = 3.0445, whatever the labels.
-# Whoever trains an FCN on 21 classes and sees 3.04 in the first line knows that all is
-# well; whoever sees it after a thousand steps knows that nothing is learned.
+# every class is equally probable, 1/21 at each pixel, and the loss, lesson 5's mean of
+# −log(probability of the true class), is ln 21 = 3.0445, whatever the labels. Whoever trains
+# an FCN on 21 classes and sees 3.04 in the first line knows that all is well; whoever
+# sees it after a thousand steps knows that nothing is learned.
 
 # %%
 from minifcn import ops
@@ -270,9 +270,9 @@ assert abs(predicted - measured) < 1e-5 * abs(measured)
 # an easier question than usual, so that seconds are enough: is a pixel part of a shape,
 # whichever, or background?
 #
-# Training is a loop of four things: forward, loss, backward, a small step of each weight
-# against its gradient. (Lesson 10 is about the step. Adam is a rule that chooses its
-# length for each weight by itself, and *weight decay* pulls the weights a little
+# Training is a loop of four things: forward, loss, backward, a small step of each
+# weight against its gradient. (Lesson 10 is about the step. Adam is a rule that chooses
+# its length for each weight by itself, and *weight decay* pulls the weights a little
 # towards 0.)
 
 # %%

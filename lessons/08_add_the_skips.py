@@ -33,9 +33,10 @@ lesson.begin()
 #
 # That is FCN-8s. `score_pool3` and `score_pool4` are 1×1 convolutions from a map's
 # channels to the classes, as `score_fr` is. FCN-16s stops after the first sum and
-# enlarges by 16; FCN-32s has no sum. The branches are called *skips*, as they skip the rest of the trunk. Two new
-# things happen in the drawing: a map is used twice (a *fork*), and two maps become one
-# (a *join*). Forward, they are trivial. What are they backward?
+# enlarges by 16; FCN-32s has no sum. The branches are called *skips*, as they skip the
+# rest of the trunk. Two new things happen in the drawing: a map is used twice (a
+# *fork*), and two maps become one (a *join*). Forward, they are trivial. What are they
+# backward?
 #
 # ## The fork adds, the join copies
 #
@@ -399,8 +400,8 @@ figure.colorbar(drawn, ax=grid, orientation="horizontal", aspect=50, extend="bot
 lesson.show(figure, "08_inside")
 
 # %% [markdown]
-# Read the second row as a sum. Its second map is the first, enlarged. Add the third, and
-# you have the fourth. The third row goes on with that in the same way. The coarse
+# Read the second row as a sum. Its second map is the first, enlarged. Add the third,
+# and you have the fourth. The third row goes on with that in the same way. The coarse
 # scores say "about here"; the fine ones put the edge where it belongs.
 #
 # ## What does each branch know?
@@ -459,8 +460,8 @@ assert vgg["fc7"] == (404, 32)  # as the article says
 assert models.explain(fcn32, 96).receptive_field == mini["fc7"][0]
 
 # %% [markdown]
-# Is that so? Take one cell in the middle of each tap, and send back a 1 from each of its
-# channels: the image's gradient can be different from zero only inside the field.
+# Is that so? Take one cell in the middle of each tap, and send back a 1 from each of
+# its channels: the image's gradient can be different from zero only inside the field.
 # (Batch normalisation is told to use its remembered mean and variance; with those of
 # the batch, every cell would depend a little on all pixels. And less than a millionth
 # of the largest value is rounding: a fast convolution, such as lesson 3's Winograd,

@@ -128,7 +128,8 @@ for name, gradient, numeric in (
 # the sixteen digits that float64 has, few survive: that error *grows* like 1/e. The sum
 # of the two is a valley.
 #
-# float32 has seven digits. Its valley lies higher, and further to the right.
+# float32 has seven digits. Its valley lies higher, and further to the right. (In the
+# figure the two slopes, e² and 1/e, are dotted.)
 
 # %%
 logits = rng.normal(size=(1, 6, 4, 4))
@@ -495,9 +496,9 @@ answers.check("09.3", ...)
 # %% [markdown]
 # ## In practice
 #
-# - `minifcn gradcheck` does this for FCN-32s, 16s and 8s as they are, and ends with an
-#   error above 1e-6.
-# - Every operation, layer and network in this library passes with 1e-6 in float64; the
+# - `minifcn gradcheck` does this for FCN-32s, 16s and 8s as they are, and fails if a
+#   relative error is above 1e-6.
+# - Every operation, layer and network in this library stays below 1e-6 in float64; the
 #   tests also plant some hundreds of bugs in a copy of the code, one by one.
 # - Layers that draw at random (dropout) must draw the same in both evaluations.
 #   `check_layer` puts their generators back before each.

@@ -136,9 +136,9 @@ print("second step:", {name: round(size, 4) for name, size in second.items()})
 assert second["vgg.conv1_1.weight"] > 0 and float(loss) < np.log(6)
 
 # %% [markdown]
-# (All-zero weights would be fatal in a *hidden* layer: its units would all get the same
-# gradient and stay alike for ever. Here each unit is a class, and each class has pixels
-# of its own.)
+# (All-zero weights would be fatal in a *hidden* layer, one that is not the last: its
+# channels would all get the same gradient and stay alike for ever. Here each channel is
+# a class, and each class has pixels of its own.)
 #
 # Those lines are a training step. `training.loop.update` is the same in one function:
 # forward, loss, zero the gradients, backward, step. From here on we use it.
@@ -214,12 +214,12 @@ for rate in (0.02, 1.0):
 # %% [markdown]
 # "Huge loss" and "NaN" are the two most reported troubles of this network, and this is
 # nearly always why. Here a loss that is no longer a number ends the training with a
-# line that says so, and the last good checkpoint stays.
+# line that says so, and what was last saved in good health (a *checkpoint*) stays.
 #
 # ## First, one image
 #
 # A network that cannot learn one image by heart will not learn three hundred. It takes
-# seconds, it needs no luck, and it tests data, network, loss, backward and solver at
+# seconds, it needs no luck, and it tests data, network, loss, backward and optimiser at
 # once. Always do it first.
 
 # %%
@@ -384,8 +384,8 @@ assert ends[4e-3] < min(ends[4e-5], ends[4e-1])
 
 # %% [markdown]
 # The loss says how the training set goes. What counts are images that the network has
-# not seen. The two scores side by side tell which remedy helps: both low, train longer
-# or larger; far apart, more data or more variation in it.
+# not seen. The two scores side by side tell which remedy helps. Both low: train longer,
+# or a larger network. Far apart: get more data, or more variation in it.
 
 # %%
 rows = []
@@ -423,8 +423,8 @@ assert all(np.all(loop.predict(staged["32s"], val[i].image) == 0) for i in (3, 8
 # million images knows edges, fur and wheels already; its trunk is taken over (lesson
 # 4), the statistics of its batch normalisation are left as they are, it moves at a
 # tenth of the rate, and only the score layers are new. If VOC and such weights are on
-# this machine, the next cell does 25 steps on 60 photographs. If not, it says what it
-# would need.
+# this machine, the next cell does 25 steps on 60 photographs, and shows what it makes
+# of three others. If not, it says what it would need.
 
 # %%
 import os
@@ -487,11 +487,12 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Somebody trains on Cityscapes, 19 classes, and sees a first loss of 3.53. The
-# score layers start at zero. What should the first loss be? (Then look for what is
-# wrong: 3.53 is the ln of another number of classes.)
+# **1.** Somebody trains on Cityscapes, street scenes with 19 classes, and sees a first
+# loss of 3.53. The score layers start at zero. What should the first loss be, to two
+# digits after the point? (Then look for what is wrong: 3.53 is the ln of another number
+# of classes.)
 #
-# **2.** A published solver sums the loss over images of 320 × 320 pixels and has a rate
+# **2.** A published training sums the loss over images of 320 × 320 pixels, at a rate
 # of 2e-8. You take the mean over the pixels instead. Which rate gives the same steps?
 #
 # **3.** Write a function `(losses, n)` that returns the running mean of a list of
@@ -519,7 +520,7 @@ answers.check("10.3", ...)
 #
 # ## Further reading
 #
-# - Long, Shelhamer and Darrell, 2015, section 4.3: the solver. The journal version
+# - Long, Shelhamer and Darrell, 2015, section 4.3: the training. The journal version
 #   (PAMI 2017) adds training at once.
 # - K. He and others, *Delving Deep into Rectifiers*, 2015: how to draw weights that are
 #   not zero.

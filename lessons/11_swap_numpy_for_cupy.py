@@ -283,7 +283,7 @@ for name in ["numpy", "strict"] + ["cupy"] * has_gpu:
 # Three ways to fool oneself, two of them on every machine:
 #
 # 1. **The first call** pays for what happens once: memory fetched from the system,
-#    threads started, on a GPU kernels compiled. Warm up, then measure.
+#    threads started, on a GPU its programs compiled. Warm up, then measure.
 # 2. **One measurement** is a draw. Take several and the median, and when comparing,
 #    take turns, so that both meet the same noise.
 # 3. **A GPU answers before it is done.** The call returns as soon as the work is
@@ -378,7 +378,7 @@ answers.check("11.3", ...)
 # - The tests run each operation, layer and network on NumPy, on the stand-in, and on
 #   CuPy where there is a GPU (`pytest -m gpu`): one body, three devices.
 # - Move late and little: once in with the batch, once out with a number. Print the loss
-#   every tenth step if waiting for it shows in the profile.
+#   every tenth step only, if waiting for it costs time that you can measure.
 #
 # ## Further reading
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 12. Make it fast
 #
-# **You will** find out where a training step spends its time, measure four remedies one
-# by one, and put the result beside PyTorch.
+# **You will** find out where a training step spends its time, measure three remedies
+# one by one, and put the result beside PyTorch.
 #
 # **You will learn** to time things fairly, to know the fastest that a machine can be,
 # why memory is the enemy of im2col, what tiles, threads and Winograd's trick bring, and
@@ -11,7 +11,7 @@
 # **You need** lessons 3 (im2col, Winograd) and 10 (a training step).
 #
 # **It takes** 25 minutes to read and twenty seconds to run. Close other programs: this
-# lesson is about time. Yours will differ from anybody else's, so look at what it
+# lesson is about time. Your numbers will differ from anybody else's, so look at what it
 # prints.
 
 # %%
@@ -326,11 +326,13 @@ for C, K, side in (
     print(f"{one / two:7.2f}   {e1:.0e} {e2:.0e}  {chosen}")
 
 # %% [markdown]
-# A ratio above 1 is Winograd's win. It loses where channels are few: there the time
-# goes into transforming values, not into products. It also loses where pixels are few:
-# the kernels must be transformed as well, and there are C·K of them for a handful of
-# tiles. (The library keeps them for as long as w stays the same, so a race shows the
-# better case.) In between, where networks spend their time, it should win.
+# A ratio above 1 is Winograd's win. It loses where channels are few, as in the first
+# line: there the time goes into transforming values, not into products. (Near a ratio
+# of 1 the library, which chooses by shapes alone, may miss the faster one by a little.)
+# It also loses where pixels are few: the kernels must be transformed as well, and there
+# are C·K of them for a handful of tiles. (The library keeps them for as long as w stays
+# the same, so a race shows the better case.) In between, where networks spend their
+# time, it should win.
 #
 # ## Small layers
 #
@@ -542,9 +544,9 @@ print(f", ratio {mine / other:.2f}")
 # fast. How many times as fast does the step become?
 #
 # **3.** Write a function `(ours, theirs)` of two lists of seconds, in the order in
-# which they were measured. The first of each is the warm-up. Return how many times as
-# long ours takes, by the rules of "Measure fairly": a single disturbed run in either
-# list must do no harm.
+# which they were measured. The first of each is the warm-up, and the lists need not be
+# equally long. Return how many times as long ours takes, by the rules of "Measure
+# fairly": a single disturbed run in either list must do no harm.
 
 # %%
 import answers

@@ -344,7 +344,7 @@ def _(answer):
         dy = np.asarray(answer(n), float)
         if dy.shape != (n,) or np.ptp(dy) == 0:
             return "return an array of shape (n,) that is not all the same number."
-        if not np.array_equal(3 * dy, 3 * dy[::-1]):
+        if np.abs(dy - dy[::-1]).max() > 1e-9 * np.ptp(dy):  # rounding is allowed
             return "with this dy the two gradients differ. Which arrays are the same from both ends?"
     return None
 
