@@ -4,7 +4,10 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 from dataclasses import fields
+
+from PIL import Image
 
 from . import backend, commands, data_commands, download_command, models
 from .training.config import Config
@@ -310,6 +313,7 @@ def main(argv=None):
     """Run one command. -> the exit code: 0, 2 for wrong input (told in one line), 130 after Ctrl-C."""
     args = build_parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused, in one line
     try:
         if args.command not in ("data", "explain", "convert"):
             backend.use(args.backend)

@@ -7,7 +7,8 @@ import zlib
 
 import numpy as np
 import pytest
-from attacked_readers import READERS, attack
+from attacked_readers import READERS, attack, encoded, photograph
+from PIL import Image
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 st = hypothesis.strategies
@@ -62,6 +63,19 @@ def test_a_photograph_whose_header_is_cut_is_refused_in_a_line(tmp_path):
     header += zlib.crc32(b"IHDR" + bytes(5)).to_bytes(4, "big")
     for name in ("image", "mask"):
         assert not attack(READERS[name], tmp_path / "cut.png", header)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_hundred_bytes_that_claim_a_gigabyte_are_refused(tmp_path):
+    """A small frame far from the corner makes a GIF's canvas grow to 12,000 x 12,000."""
+    whole = encoded(Image.fromarray(photograph()).convert("P"), "GIF")
+    frame = whole.index(b",")
+    moved = whole[: frame + 1] + (11_995).to_bytes(2, "little") + (11_993).to_bytes(2, "little") + whole[frame + 5 :]
+    path = tmp_path / "bomb.gif"
+    path.write_bytes(moved)
+    for name in ("image", "mask"):
+        with pytest.raises(ValueError, match="pixels; at most"):
+            READERS[name].read(path)
 
 
 def test_an_undocumented_error_is_noticed(tmp_path):

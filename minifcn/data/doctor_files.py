@@ -98,9 +98,13 @@ def _opened(file):
     try:
         if file.path.stat().st_size:
             image = Image.open(file.path)
+            if reason := images.too_large(image.size):
+                image.close()
+                image = None
+                file.faults.append(("bomb", reason))
         else:
             file.faults.append(("empty-file", ""))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         file.faults.append(("bomb", str(error).split(",")[0]))
     except Exception as error:  # Pillow's readers raise whatever a broken file makes them
         file.faults.append(("unreadable", _told(error).replace(f" {str(file.path)!r}", "")))

@@ -9,13 +9,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .files import opened
 from .labels import voc_palette
 
+MOST_PIXELS = 1 << 26  # 8192 × 8192
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def read_image(source):
     """A photograph as (H, W, 3) uint8 RGB, turned upright if its EXIF data says so.
 
-    source: a path, or a pair (binary file, its name for messages); the file is closed. Raises FileNotFoundError, or ValueError for a file that cannot be decoded whole; both name the file.
+    source: a path, or a pair (binary file, its name for messages); the file is closed. Raises FileNotFoundError, or
+    ValueError for a file that cannot be decoded whole or has more than MOST_PIXELS; both name the file.
     """
     with _open(source) as (image, name):
         return _decoded(name, lambda: upright(image))
@@ -29,7 +31,8 @@ def upright(image):
 def read_mask(source):
     """A label image (H, W) uint8 from a palette or grey PNG: the stored numbers, not their colours.
 
-    source: a path, or a pair (binary file, its name for messages); the file is closed. Raises FileNotFoundError, or ValueError for an image in colours, where the numbers are lost, or one that cannot be decoded.
+    source: a path, or a pair (binary file, its name for messages); the file is closed. Raises FileNotFoundError, or
+    ValueError for an image in colours, where the numbers are lost, one that cannot be decoded, or of more than MOST_PIXELS.
     """
     with _open(source) as (image, name):
         if image.mode not in ("P", "L"):
@@ -57,9 +60,23 @@ def image_files(path):
     return found
 
 
+def too_large(size):
+    """What is wrong with an image of `size` (width, height), or None. Decoding takes about ten bytes a pixel, and a file of a
+    hundred bytes may claim any number of them.
+    """
+    width, height = size
+    if width * height > MOST_PIXELS:
+        return f"{width}x{height}, which is {width * height} pixels; at most {MOST_PIXELS} are read"
+    return None
+
+
 def _rgb(image):
     if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+        grey = np.asarray(image).astype(np.uint32)
+        grey *= 255
+        grey += 32895  # grey / 257, rounded, in whole numbers
+        grey >>= 16
+        image = Image.fromarray(grey.astype(np.uint8))
     return image.convert("RGB")
 
 
@@ -70,6 +87,8 @@ def _open(source):
     with file:
         with _refusing(name):
             image = Image.open(file)
+            if reason := too_large(image.size):
+                raise ValueError(reason)
         yield image, name
 
 
