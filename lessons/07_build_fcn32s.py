@@ -162,9 +162,9 @@ assert x.shape == (2, 21, 96, 96)
 #
 # `score_fr` starts with weights and biases of zero (`zero=True`). So every score is 0,
 # every class is equally probable, 1/21 at each pixel, and the loss, lesson 5's mean of
-# −log(probability of the true class), is ln 21 = 3.0445, whatever the labels. Whoever trains
-# an FCN on 21 classes and sees 3.04 in the first line knows that all is well; whoever
-# sees it after a thousand steps knows that nothing is learned.
+# −log(probability of the true class), is ln 21 = 3.0445, whatever the labels. Whoever
+# trains an FCN on 21 classes and sees 3.04 in the first line knows that all is well;
+# whoever sees it after a thousand steps knows that nothing is learned.
 
 # %%
 from minifcn import ops
