@@ -56,7 +56,7 @@ def first_id(root):
 def test_reproduce_leaves_a_complete_folder(trained, capsys):
     for stage in ("32s", "16s", "8s"):
         names = {path.name for path in (trained / stage).iterdir()}
-        assert names == {"config.json", "metrics.jsonl", "checkpoint.npz", "best.npz"}
+        assert names == {"config.json", "metrics.jsonl", "checkpoint.npz", "best.npz", ".lock"}
     for figure in ("curves", "side_by_side", "confusion"):
         assert Image.open(trained / "figures" / f"{figure}.png").size[0] > 300
     scores = json.loads((trained / "scores.json").read_text())
