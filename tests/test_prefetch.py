@@ -116,5 +116,5 @@ with data.Prefetch(stream):
     print("body done")
 print("ended")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout.split("\n")[:2], done.stderr) == (0, ["body done", "ended"], "")
