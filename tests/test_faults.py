@@ -324,6 +324,35 @@ def test_ctrl_c_once_saves_and_more_often_stops_at_once(toy, whole, tmp_path, pr
     kills.require_same(folder, whole)
 
 
+STUCK = """
+import sys, threading, time
+from minifcn import cli, data
+plain, made = data.BatchStream.__next__, []
+def third_never_comes(stream):
+    made.append(1)
+    if len(made) == 3:
+        threading.Event().wait()
+    return plain(stream)
+data.BatchStream.__next__ = third_never_comes
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
+def test_ctrl_c_twice_ends_a_run_whose_data_never_comes(toy, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", STUCK, *map(str, training(toy, out)), "--iterations", "9", "--save-every", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for_steps(process, out, 2)
+    time.sleep(0.3)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and "minifcn: interrupted" in said and "Traceback" not in said
+    assert checkpoint.read(out / "checkpoint.npz")[1]["iteration"] == 2
+
+
 # --- Slow data ----------------------------------------------------------------------------------------------------
 
 
