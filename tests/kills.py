@@ -3,10 +3,10 @@
     python tests/kills.py --kills 100 --seed 0
 
 A run is a real process, `python -m minifcn train`. Half of the kills (SIGKILL, which no process can notice) come at a random
-moment of its life; the other half as soon as it is seen writing a file, plus up to a few milliseconds. After each kill everything
-in the run's folder has to load; then the same run goes on in a new process, is killed again, and so on until one gets
-to its end. What it leaves is compared with what a run leaves that nobody disturbed: weights, optimiser, data stream,
-best weights, settings and metrics.
+moment of its life; the other half up to a few milliseconds after it was seen writing a checkpoint. After each kill
+everything in the run's folder has to load; then the same run goes on in a new process, is killed again, and so on until
+one gets to its end. What it leaves is compared with what a run leaves that nobody disturbed: weights, optimiser, data
+stream, best weights, settings and metrics.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from minifcn.training.run import read_metrics
 ITERATIONS = 60
 SETTINGS = ["--width", "2", "--crop", "32", "--batch-size", "2", "--iterations", str(ITERATIONS), "--save-every", "1"]
 SETTINGS += ["--eval-every", "7", "--scale", "0.8", "1.2", "--colour", "0.2", "--optimizer", "adam", "--seed", "5"]
-IN_A_SAVE = 0.006  # seconds: about as long as writing a checkpoint takes here
+A_SAVE = 0.006  # seconds: about as long as writing a checkpoint takes here
 PATIENCE = 120
 
 
@@ -56,17 +56,15 @@ def run_to_end(toy, folder):
 
 
 def kill_somewhere(process, folder, rng, longest):
-    """Kill it at a random moment: of its whole life, or of a moment in which it writes. -> whether it was still alive"""
-    began = time.monotonic()
-    moment = rng.uniform(0, longest)
-    if rng.random() < 0.5:
-        while process.poll() is None and time.monotonic() - began < moment:
-            time.sleep(0.0005)
-    else:  # from a random moment on, wait for it to write
-        moment = rng.uniform(0, longest / 2)
-        while process.poll() is None and not (time.monotonic() - began > moment and unfinished(folder, process.pid)):
-            time.sleep(0.0001)
-        pause = time.perf_counter() + rng.uniform(0, IN_A_SAVE)
+    """Kill it at a random moment of its life; every other time in or just after the next checkpoint that it writes from
+    then on. -> whether it was still alive"""
+    moment, while_saving = time.monotonic() + rng.uniform(0, longest), rng.random() < 0.5
+    while process.poll() is None and time.monotonic() < moment:
+        time.sleep(0.0005)
+    if while_saving:
+        while process.poll() is None and "checkpoint.npz" not in unfinished(folder, process.pid):
+            pass
+        pause = time.perf_counter() + rng.uniform(0, A_SAVE)
         while time.perf_counter() < pause:
             pass
     alive = process.poll() is None
