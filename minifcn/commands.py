@@ -42,6 +42,7 @@ def train(args, config):
 def reproduce(args, config):
     """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison. Finished parts are not done again."""
     folder, runs, results = Path(args.out), {}, {}
+    clear_leftovers(folder)
     for variant in models.VARIANTS:
         before = list(runs.values())[-1] if runs else None
         stage = replace(config, variant=variant, start=str(before.checkpoint) if before else config.start)
@@ -76,7 +77,6 @@ def _write_report(folder, title, runs, results):
     figures = folder / "figures"
     with naming(figures):
         figures.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(folder)
     last = list(runs.values())[-1]
     samples = [last.val_data[i] for i in range(min(5, len(last.val_data)))]
     rows = [(s.image, s.label, {name: loop.predict(run.model, s.image) for name, run in runs.items()}) for s in samples]

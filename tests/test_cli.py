@@ -75,10 +75,12 @@ def test_the_report_is_self_contained(trained):
 def test_reproduce_again_goes_on_from_what_is_there(trained, toy, capsys):
     before = (trained / "8s/checkpoint.npz").read_bytes()
     scores = json.loads((trained / "scores.json").read_text())
+    (trained / ".report.html.1.part").write_bytes(b"what a killed process left")
     command = ["reproduce", "--data", str(toy), *SMALL]
     assert cli.main([*command, "--out", str(trained)]) == 0
     again = json.loads((trained / "scores.json").read_text())
     assert (trained / "8s/checkpoint.npz").read_bytes() == before
+    assert not list(trained.glob(".*.part"))
     for name, values in scores.items():
         assert again[name]["mean_iou"] == values["mean_iou"]
         assert again[name]["seconds"] > 0

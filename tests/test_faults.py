@@ -110,7 +110,7 @@ def test_what_a_checkpoint_tells_is_on_the_disk_before_it(toy, tmp_path, journal
         elif kind == "Saved":
             order = [name for what, name in journal if what == "replace" or name == "metrics.jsonl"]
             assert order[-2:] == ["metrics.jsonl", "checkpoint.npz"]
-        journal.clear() if kind == "Saved" else None
+            journal.clear()
     assert best
 
 
