@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import warnings
 from dataclasses import fields
@@ -311,7 +312,15 @@ def _dispatch(args):
 
 def main(argv=None):
     """Run one command. -> the exit code: 0, 2 for wrong input (told in one line), 130 after Ctrl-C."""
-    args = build_parser().parse_args(argv)
+    code = _code_of(build_parser().parse_args(argv))
+    if argv is None:  # the program ends now, and one Ctrl-C more would only garble its last words
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    elif signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # set when Ctrl-C stopped a run; whoever called us goes on
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return code
+
+
+def _code_of(args):
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused, in one line
     try:

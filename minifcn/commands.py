@@ -1,11 +1,8 @@
 """What each command does, once its arguments are read. Tables go to stdout, notices and progress to stderr."""
 
 import json
-import signal
-import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,67 +16,19 @@ from .data import images
 from .data.imagenet import IMAGENET_CLASSES
 from .data.labels import class_numbers, colourise
 from .data.transforms import shrink
+from .running import do, notice
 from .training import checkpoint, loop, tiles
 from .training.run import Run, read_metrics
+from .weights.atomic import clear_leftovers, naming, written_whole
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
-
-
-def notice(text):
-    print(text, file=sys.stderr)
-
-
-@contextmanager
-def _ctrl_c():
-    """Within this context the first Ctrl-C only raises a flag, which the returned function reads; the second ends at once."""
-    asked = []
-
-    def note(number, frame):
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _do(run, title, go_on):
-    """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it); go_on: what to tell then."""
-    if run.started:
-        notice(run.started)
-    start = time.perf_counter()
-    bar = tqdm(total=run.config.iterations, initial=run.done, desc=title, unit="it", disable=None)
-    with bar, _ctrl_c() as asked:
-        try:
-            for event in run.events(asked):
-                if isinstance(event, loop.Step):
-                    bar.update()
-                    bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
-                elif isinstance(event, loop.Evaluated):
-                    bar.write(f"{title} iteration {event.iteration}: {_short(event.scores)}", file=sys.stderr)
-            stopped = asked()  # also when it came during the last update, after which nothing is left to stop
-        except loop.Diverged as error:
-            good = checkpoint.read(run.checkpoint)[1]["iteration"]
-            raise ValueError(
-                f"{title}: {error}; the last good checkpoint, iteration {good}, is {run.checkpoint}"
-            ) from error
-    if stopped:
-        notice(f"{title}: stopped and saved; go on with: {go_on}")
-    return time.perf_counter() - start, stopped
-
-
-def _short(scores):
-    return ", ".join(f"{title} {100 * scores[key]:.1f}" for key, title in report.SCORES.items())
 
 
 def train(args, config):
     """Train one network, or go on with one; then write its figures and page."""
     run = Run.resume(args.resume) if args.resume else Run(config, args.out)
     title = f"FCN-{run.config.variant}"
-    seconds, stopped = _do(run, title, go_on=f"minifcn train --resume {run.folder}")
+    seconds, stopped = do(run, title, go_on=f"minifcn train --resume {run.folder}")
     if stopped:
         return INTERRUPTED
     folder, matrix = run.folder, run.matrix or run.evaluate()
@@ -93,19 +42,21 @@ def train(args, config):
 def reproduce(args, config):
     """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison. Finished parts are not done again."""
     folder, runs, results = Path(args.out), {}, {}
+    clear_leftovers(folder)
     for variant in models.VARIANTS:
         before = list(runs.values())[-1] if runs else None
         stage = replace(config, variant=variant, start=str(before.checkpoint) if before else config.start)
         title = f"FCN-{variant}"
         run, earlier = _stage(stage, folder / variant)
-        seconds, stopped = _do(run, title, go_on="the same command")
+        seconds, stopped = do(run, title, go_on="the same command")
         if stopped:
             return INTERRUPTED
         seconds += earlier
         runs[title], results[title] = run, (run.matrix or run.evaluate(), seconds)
     _write_report(folder, "FCN-32s, FCN-16s and FCN-8s", runs, results)
     table = {name: {**matrix.scores(), "seconds": seconds} for name, (matrix, seconds) in results.items()}
-    (folder / "scores.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    with written_whole(folder / "scores.json") as file:
+        file.write((json.dumps(table, indent=2) + "\n").encode("utf-8"))
     print(report.scores_table(results))
     notice(f"report: {folder / 'report.html'}")
     return 0
@@ -124,7 +75,8 @@ def _stage(config, folder):
 def _write_report(folder, title, runs, results):
     """Figures and page for one run or several stages, on the validation images of the last."""
     figures = folder / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
+    with naming(figures):
+        figures.mkdir(parents=True, exist_ok=True)
     last = list(runs.values())[-1]
     samples = [last.val_data[i] for i in range(min(5, len(last.val_data)))]
     rows = [(s.image, s.label, {name: loop.predict(run.model, s.image) for name, run in runs.items()}) for s in samples]

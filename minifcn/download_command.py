@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .commands import notice
 from .data import tars
 from .data.download import ARCHIVES, TIMEOUT, Checked, HostFailed, download
+from .running import notice
 
 
 def add_parser(kinds, formatter):

@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from .data.labels import VOID, colourise
+from .weights.atomic import naming, written_whole
 
 SCORES = {
     "pixel_accuracy": "pixel acc.",
@@ -48,7 +49,12 @@ def curves(runs, path):
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
+
+
+def _save(figure, path):
+    with naming(path):
+        figure.savefig(path, dpi=110)
 
 
 def _running_mean(values, window=20):
@@ -80,7 +86,7 @@ def side_by_side(rows, classes, path, palette=None):
     for panel, title in zip(grid[0], columns, strict=True):
         panel.set_title(title, fontsize=10)
     add_legend(figure, seen, classes, palette)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def add_legend(figure, labels, classes, palette=None):
@@ -109,7 +115,7 @@ def heat_map(image, heat, peak, title, path):
     bar = figure.colorbar(picture, ax=right, shrink=0.8, ticks=[0, 1])
     bar.ax.set_yticklabels(["lowest", "highest"])
     bar.solids.set_alpha(1)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def confusion(matrix, classes, path):
@@ -132,7 +138,7 @@ def confusion(matrix, classes, path):
                 j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color="w" if share > 0.5 else "k"
             )
     figure.colorbar(picture, shrink=0.7, label="share of the true class")
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
 
 
 def scores_table(results):
@@ -186,7 +192,8 @@ def write_page(path, title, results, classes, figures, settings):
         )
     body += ["<h2>IU by class</h2>", _classes_html(results, classes), "<h2>Settings</h2>", _settings_html(settings)]
     page = _PAGE.format(title=html.escape(title), body="\n".join(body))
-    Path(path).write_text(page, encoding="utf-8")
+    with written_whole(path) as file:
+        file.write(page.encode("utf-8"))
 
 
 def _table(header, rows):

@@ -768,6 +768,50 @@ SBD_AND_VOC = [
     Bug("SBD asked for in vain", "training/run.py", "if config.sbd:", "if False:",
         SBD + "test_training_with_sbd_sees_its_images"),
 ]
+PREFETCH, FAULTS = "tests/test_prefetch.py::", "tests/test_faults.py::"
+REFUSED_TWICE = FAULTS + "test_a_second_process_is_refused_and_a_killed_one_locks_nothing"
+NOTHING_LOST = [
+    Bug("a checkpoint holds what was made ahead", "data/prefetch.py", "        return self._state\n",
+        "        return self._stream.state()\n", PREFETCH + "test_a_stream_goes_on_from_what_was_taken_not_from_what_was_made"),
+    Bug("a batch's state is the one before it", "data/prefetch.py", "next(self._stream), self._stream.state(), None",
+        "(*(self._stream.state(), next(self._stream))[::-1], None)",
+        PREFETCH + "test_the_batches_and_states_are_those_of_the_stream_itself"),
+    Bug("any number of batches wait", "data/prefetch.py", "Queue(AHEAD)", "Queue(12)",
+        PREFETCH + "test_few_batches_wait"),
+    Bug("an error ahead is lost", "data/prefetch.py", "            raise error\n", "            return batch\n",
+        PREFETCH + "test_an_error_comes_where_its_batch_is_asked_for_and_again_after_that"),
+    Bug("the thread waits for room for ever", "data/prefetch.py", "                self._made.get_nowait()\n",
+        "                break\n", PREFETCH + "test_the_thread_ends_with_the_body_however_that_ends"),
+    Bug("a stuck thread keeps the program", "data/prefetch.py", "daemon=True", "daemon=False",
+        PREFETCH + "test_a_file_that_never_answers_does_not_keep_the_program_from_ending"),
+    Bug("a file gets its name before it is on the disk", "weights/atomic.py", "                os.fsync(file.fileno())\n", "",
+        FAULTS + "test_a_file_is_on_the_disk_before_its_name_and_its_name_before_anything_else"),
+    Bug("a name is not on the disk", "weights/atomic.py", "            sync(path.parent)\n", "",
+        FAULTS + "test_a_file_is_on_the_disk_before_its_name_and_its_name_before_anything_else"),
+    Bug("a file half written stays", "weights/atomic.py", "            temporary.unlink(missing_ok=True)\n", "            pass\n",
+        FAULTS + "test_a_full_disk_leaves_the_old_file_and_is_told_by_the_files_name"),
+    Bug("a full disk names no file", "weights/atomic.py", '{path}: cannot be written (', 'cannot be written (',
+        FAULTS + "test_a_full_disk_leaves_the_old_file_and_is_told_by_the_files_name"),
+    Bug("leftovers of a killed process stay", "training/run.py", "            clear_leftovers(self.folder)\n", "",
+        FAULTS + "test_what_a_killed_process_was_writing_is_cleared_away_and_never_read"),
+    Bug("metrics not on the disk before their checkpoint", "training/run.py", "        sync(self.metrics)\n", "",
+        FAULTS + "test_what_a_checkpoint_tells_is_on_the_disk_before_it"),
+    Bug("metrics not cut at the checkpoint", "training/run.py", '0 < record["iteration"] <= iteration', "True",
+        "tests/test_training.py::test_resume_writes_the_same_metrics_as_an_unbroken_run"),
+    Bug("a checkpoint that was killed before it was told is not told", "training/run.py", "iteration and saved not in kept",
+        "False", FAULTS + "test_metrics_that_end_in_rubbish_go_on_where_the_checkpoint_stands"),
+    Bug("a lock that everybody gets", "training/lock.py", "        return False\n", "        return True\n", REFUSED_TWICE),
+    Bug("a lock file that locks by being there", "training/lock.py", "os.O_RDWR | os.O_CREAT", "os.O_RDWR | os.O_CREAT | os.O_EXCL",
+        REFUSED_TWICE),
+    Bug("a lock that is never let go", "training/lock.py", "        os.close(file)", "        pass",
+        FAULTS + "test_a_folder_is_free_again_after_a_run"),
+    Bug("a run goes on from what somebody else replaced", "training/run.py", "if _stamp(self.checkpoint) != self._found:",
+        "if False:", FAULTS + "test_a_run_that_somebody_else_has_gone_on_with_meanwhile_is_refused"),
+    Bug("nobody hears that the network waits for data", "training/loop.py",
+        "waited = time.perf_counter() - start\n", "waited = 0.0\n", FAULTS + "test_train_says_when_it_waits_for_data"),
+    Bug("every run waits for data", "running.py", "if waited > max(WORTH_A_NOTICE, WAITING * trained):", "if True:",
+        FAULTS + "test_train_says_when_it_waits_for_data"),
+]
 # fmt: on
 
 BUGS = (
@@ -784,7 +828,7 @@ BUGS = (
     + NETWORKS
     + TRAINING
 )
-BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS
+BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS + NOTHING_LOST
 BUGS += DATA_SETS + ARCHIVES + DOWNLOADS
 if find_spec("scipy"):  # which SBD's tests need
     BUGS += SBD_AND_VOC

@@ -56,7 +56,7 @@ def first_id(root):
 def test_reproduce_leaves_a_complete_folder(trained, capsys):
     for stage in ("32s", "16s", "8s"):
         names = {path.name for path in (trained / stage).iterdir()}
-        assert names == {"config.json", "metrics.jsonl", "checkpoint.npz", "best.npz"}
+        assert names == {"config.json", "metrics.jsonl", "checkpoint.npz", "best.npz", ".lock"}
     for figure in ("curves", "side_by_side", "confusion"):
         assert Image.open(trained / "figures" / f"{figure}.png").size[0] > 300
     scores = json.loads((trained / "scores.json").read_text())
@@ -75,10 +75,12 @@ def test_the_report_is_self_contained(trained):
 def test_reproduce_again_goes_on_from_what_is_there(trained, toy, capsys):
     before = (trained / "8s/checkpoint.npz").read_bytes()
     scores = json.loads((trained / "scores.json").read_text())
+    (trained / ".report.html.1.part").write_bytes(b"what a killed process left")
     command = ["reproduce", "--data", str(toy), *SMALL]
     assert cli.main([*command, "--out", str(trained)]) == 0
     again = json.loads((trained / "scores.json").read_text())
     assert (trained / "8s/checkpoint.npz").read_bytes() == before
+    assert not list(trained.glob(".*.part"))
     for name, values in scores.items():
         assert again[name]["mean_iou"] == values["mean_iou"]
         assert again[name]["seconds"] > 0

@@ -6,6 +6,7 @@ from .dataset import Sample
 from .datasets import open_dataset
 from .folder import Folder
 from .labels import VOC_CLASSES, VOID
+from .prefetch import Prefetch
 from .sbd import SBD, train_aug
 from .tars import unpack
 from .toyvoc import write_toyvoc
@@ -23,6 +24,7 @@ __all__ = [
     "Cityscapes",
     "Folder",
     "Kept",
+    "Prefetch",
     "Preprocessing",
     "Sample",
     "open_dataset",

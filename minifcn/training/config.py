@@ -2,8 +2,8 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
+from ..weights.atomic import written_whole
 from .optim import OPTIMIZERS
 from .schedule import SCHEDULES
 
@@ -65,7 +65,8 @@ class Config:
             raise ValueError(f"scale: expected two factors, low and high; got {self.scale}")
 
     def write(self, path):
-        Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        with written_whole(path) as file:
+            file.write((json.dumps(asdict(self), indent=2) + "\n").encode("utf-8"))
 
     def as_dict(self):
         return asdict(self)

@@ -13,12 +13,16 @@ from .tiles import cut
 
 @dataclass(frozen=True)
 class Step:
-    """One update: loss before it, the learning rate, seconds taken. Iterations count from 1."""
+    """One update: loss before it, the learning rate, seconds taken, and how many of them went by in wait for the batch.
+
+    Iterations count from 1.
+    """
 
     iteration: int
     loss: float
     rate: float
     seconds: float
+    waited: float
 
 
 @dataclass(frozen=True)
@@ -73,17 +77,20 @@ def train(
     for i in range(done, iterations):
         start = time.perf_counter()
         lr = rate(i)
-        loss = update(model, *next(stream), optimizer, lr, reduction)
+        images, labels = next(stream)
+        waited = time.perf_counter() - start
+        loss = update(model, images, labels, optimizer, lr, reduction)
         iteration = i + 1
         if not np.isfinite(loss):
             raise Diverged(f"iteration {iteration}: the loss is {loss} at learning rate {lr:.3g}; try a smaller one")
-        yield Step(iteration, loss, lr, time.perf_counter() - start)
-        last, stop = iteration == iterations, should_stop()
+        yield Step(iteration, loss, lr, time.perf_counter() - start, waited)
+        last = iteration == iterations
         if evaluate and (last or iteration % eval_every == 0):
             scores = evaluate().scores()
             improved = best is None or scores["mean_iou"] > best
             best = scores["mean_iou"] if improved else best
             yield Evaluated(iteration, scores, improved)
+        stop = should_stop()
         if save and (last or stop or iteration % save_every == 0):
             if not all(np.isfinite(a).all() for a in model.state_dict().values()):
                 raise Diverged(

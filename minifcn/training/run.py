@@ -1,19 +1,21 @@
 """A run: settings, data, network and loop put together, with everything that happens written to one folder.
 
 The folder holds config.json, metrics.jsonl (one event a line), checkpoint.npz (where to go on) and best.npz (the
-weights with the highest validation mean IoU).
+weights with the highest validation mean IoU). Whatever a checkpoint tells is on the disk before it: the lines of
+metrics.jsonl up to its iteration, and best.npz with its best score.
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from .. import data, layers, models, weights
+from ..weights.atomic import clear_leftovers, naming, sync, written_whole
 from . import checkpoint, loop
 from .config import Config
+from .lock import locked
 from .optim import OPTIMIZERS
 from .schedule import SCHEDULES
 
@@ -27,8 +29,12 @@ class Run:
     def __init__(self, config, folder, *, resume=False):
         self.config, self.folder = config, Path(folder)
         self.checkpoint = self.folder / "checkpoint.npz"
-        if self.checkpoint.exists() and not resume:
-            raise ValueError(f"{self.folder}: holds a run already; resume it with --resume, or choose another --out")
+        self._found = _stamp(self.checkpoint)  # to notice whether somebody else has gone on since
+        if self._found and not resume:
+            with locked(self.folder):  # if another process is at work there, that is what to tell
+                raise ValueError(
+                    f"{self.folder}: holds a run already; resume it with --resume, or choose another --out"
+                )
         train = data.open_dataset(config.data, config.split, config.year, limit=config.limit)
         val = data.open_dataset(config.data, config.val_split, config.year)
         if config.sbd:
@@ -72,13 +78,13 @@ class Run:
 
     @classmethod
     def resume(cls, folder):
-        """The run in `folder`, where its checkpoint left it; later metrics, which it will write again, are cut off."""
+        """The run in `folder`, where its checkpoint left it."""
         path = Path(folder) / "checkpoint.npz"
+        found = _stamp(path)
         arrays, meta = checkpoint.read(path)
         run = cls(Config.from_dict(meta["config"], path), folder, resume=True)
         checkpoint.restore(path, arrays, meta, model=run.model, optimizer=run.optimizer, stream=run.stream)
-        run.done, run.best = meta["iteration"], meta["best"]
-        run._keep_metrics_up_to(run.done)
+        run.done, run.best, run._found = meta["iteration"], meta["best"], found
         return run
 
     @property
@@ -90,12 +96,13 @@ class Run:
         self.matrix = loop.evaluate(self.model, self.val_data, len(self.classes))
         return self.matrix
 
-    def save(self, iteration, best):
+    def save(self, iteration, best, stream):
+        sync(self.metrics)
         checkpoint.write(
             self.checkpoint,
             model=self.model,
             optimizer=self.optimizer,
-            stream=self.stream,
+            stream=stream,
             classes=self.classes,
             config=self.config,
             iteration=iteration,
@@ -103,17 +110,35 @@ class Run:
         )
 
     def events(self, should_stop=lambda: False):
-        """Do the run, yielding the loop's events. Raises Diverged; the last good checkpoint then stays as it was."""
+        """Do the run, yielding the loop's events.
+
+        Raises Diverged; OSError, naming the file, where one cannot be written; and ValueError while another process is
+        at work in the folder, or if one was since this Run was made. The last good checkpoint then stays as it was.
+        """
+        with locked(self.folder):
+            if _stamp(self.checkpoint) != self._found:
+                raise ValueError(
+                    f"{self.folder}: another process has gone on with this run; expected the run as it was read"
+                )
+            clear_leftovers(self.folder)
+            self.config.write(self.folder / "config.json")
+            self._keep_metrics_up_to(self.done)
+            if not self._found:
+                self.save(0, None, self.stream)
+            if self.done < self.config.iterations:
+                with data.Prefetch(self.stream) as batches:
+                    for event in self._train(batches, should_stop):
+                        self._record(event)
+                        if isinstance(event, loop.Evaluated) and event.best:
+                            weights.save(self.folder / "best.npz", self.model, classes=list(self.classes))
+                        yield event
+
+    def _train(self, batches, should_stop):
         config = self.config
-        self.folder.mkdir(parents=True, exist_ok=True)
-        config.write(self.folder / "config.json")
-        if self.done == 0:
-            self.metrics.write_text("")
-            self.save(0, None)
         factor = SCHEDULES[config.schedule]
-        happening = loop.train(
+        return loop.train(
             self.model,
-            self.stream,
+            batches,
             self.optimizer,
             lambda i: config.lr * factor(i, config.iterations),
             config.iterations,
@@ -122,25 +147,33 @@ class Run:
             reduction=config.reduction,
             evaluate=self.evaluate,
             eval_every=config.eval_every,
-            save=self.save,
+            save=lambda iteration, best: self.save(iteration, best, batches),
             save_every=config.save_every,
             should_stop=should_stop,
         )
-        with open(self.metrics, "a", encoding="utf-8") as file:
-            for event in happening:
-                file.write(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}) + "\n")
-                file.flush()
-                if isinstance(event, loop.Evaluated) and event.best:
-                    weights.save(self.folder / "best.npz", self.model, classes=list(self.classes))
-                yield event
+
+    def _record(self, event):
+        line = json.dumps({"event": type(event).__name__.lower(), **asdict(event)}) + "\n"
+        with naming(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(line)
 
     def _keep_metrics_up_to(self, iteration):
-        if not self.metrics.exists():
-            return
-        kept = [json.dumps(record) for record in read_metrics(self.folder) if record["iteration"] <= iteration]
-        temporary = self.metrics.with_suffix(".part")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, self.metrics)
+        """Cut off what came after a checkpoint, because it will happen again; a file that is not there becomes empty."""
+        records = read_metrics(self.folder) if self.metrics.exists() else []
+        kept = [record for record in records if 0 < record["iteration"] <= iteration]
+        saved = {"event": "saved", "iteration": iteration}
+        if iteration and saved not in kept:  # the process was killed before it could say so
+            kept.append(saved)
+        with written_whole(self.metrics) as file:
+            file.write("".join(json.dumps(record) + "\n" for record in kept).encode("utf-8"))
+
+
+def _stamp(path):
+    """What changes whenever a file is replaced; None if there is none."""
+    if not path.exists():
+        return None
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino
 
 
 def read_metrics(folder):
@@ -149,7 +182,7 @@ def read_metrics(folder):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the metrics of a training run")
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:

@@ -1,0 +1,74 @@
+"""A training run at the terminal: its progress, Ctrl-C, and what to tell at its end. Everything goes to stderr."""
+
+import signal
+import sys
+import time
+from contextlib import closing, contextmanager
+
+from tqdm import tqdm
+
+from . import report
+from .training import checkpoint, loop
+
+WAITING = 0.2  # of the training time: beyond this share it is worth saying that the network waits for its data
+WORTH_A_NOTICE = 1.0  # seconds; the wait for the very first batch is none
+
+
+def notice(text):
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def _ctrl_c():
+    """Within this context the first Ctrl-C only raises a flag, which the returned function reads; the second ends at once.
+
+    Any further one is ignored, also after the context: what is left to do then is to clear up and to end.
+    """
+    asked = []
+
+    def note(number, frame):
+        if asked:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN if asked else before)
+
+
+def do(run, title, go_on):
+    """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it); go_on: what to tell then."""
+    if run.started:
+        notice(run.started)
+    start, trained, waited = time.perf_counter(), 0.0, 0.0
+    bar = tqdm(total=run.config.iterations, initial=run.done, desc=title, unit="it", disable=None)
+    with _ctrl_c() as asked, bar, closing(run.events(asked)) as events:
+        try:
+            for event in events:
+                if isinstance(event, loop.Step):
+                    trained, waited = trained + event.seconds, waited + event.waited
+                    bar.update()
+                    bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
+                elif isinstance(event, loop.Evaluated):
+                    bar.write(f"{title} iteration {event.iteration}: {_short(event.scores)}", file=sys.stderr)
+            stopped = asked()  # also when it came during the last update, after which nothing is left to stop
+        except loop.Diverged as error:
+            good = checkpoint.read(run.checkpoint)[1]["iteration"]
+            raise ValueError(
+                f"{title}: {error}; the last good checkpoint, iteration {good}, is {run.checkpoint}"
+            ) from error
+    if waited > max(WORTH_A_NOTICE, WAITING * trained):
+        notice(
+            f"{title}: {100 * waited / trained:.0f} % of the training time was waiting for data; images shrunk by --resize, "
+            "fewer processes beside this one or a faster disk would help"
+        )
+    if stopped:
+        notice(f"{title}: stopped and saved; go on with: {go_on}")
+    return time.perf_counter() - start, stopped
+
+
+def _short(scores):
+    return ", ".join(f"{title} {100 * scores[key]:.1f}" for key, title in report.SCORES.items())

@@ -1,0 +1,55 @@
+"""One process at a time in a run's folder."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..weights.atomic import naming
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
+    fcntl = None
+
+NAME = ".lock"
+
+
+@contextmanager
+def locked(folder):
+    """Keep other processes out of `folder`, which is made if it is not there.
+
+    The system drops the lock with the process, however that ends: the file that stays behind locks nothing.
+    Raises ValueError, naming the folder and the other process, if one is at work there; OSError if the folder cannot be
+    written to.
+    """
+    folder = Path(folder)
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _take(file):
+            other = os.read(file, 20).decode("ascii", "replace") or "unknown"
+            raise ValueError(f"{folder}: another process is training here (process id {other})")
+        with naming(folder / NAME):
+            os.ftruncate(file, 0)
+            os.write(file, str(os.getpid()).encode("ascii"))
+        yield
+    finally:
+        os.close(file)  # which also unlocks it
+
+
+def _take(file):
+    """Lock an open file. -> whether nobody else had"""
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            os.lseek(file, 1 << 30, os.SEEK_SET)  # what is locked cannot be read, so lock a byte far behind the number
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    finally:
+        os.lseek(file, 0, os.SEEK_SET)
+    return True

@@ -1,0 +1,370 @@
+"""What goes wrong around a run: kills, full and read-only disks, a second process, Ctrl-C. Nothing that was saved is lost."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import kills
+import pytest
+
+from minifcn import cli, data
+from minifcn.training import checkpoint
+from minifcn.training.config import Config
+from minifcn.training.lock import locked
+from minifcn.training.run import Run, read_metrics
+from minifcn.weights.atomic import written_whole
+
+LINUX = sys.platform == "linux"
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    root = tmp_path_factory.mktemp("toy")
+    data.write_toyvoc(root, train=6, val=2, size=40, seed=3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(toy, tmp_path_factory):
+    """The folder of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    kills.run_to_end(toy, folder)
+    return folder
+
+
+def small(toy, **more):
+    values = {"data": str(toy), "width": 2, "crop": 32, "batch_size": 2, "iterations": 4, "save_every": 2}
+    return Config(**{**values, "eval_every": 1, **more})
+
+
+def steps(folder):
+    return [r for r in read_metrics(folder) if r["event"] == "step"] if (folder / "metrics.jsonl").exists() else []
+
+
+def wait_for_steps(process, folder, count):
+    deadline = time.monotonic() + 60
+    while len(steps(folder)) < count:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.005)
+
+
+def only_line(said):
+    """The one line with which a process that failed ended."""
+    lines = [line for line in said.splitlines() if line.startswith("minifcn: ")]
+    assert len(lines) == 1 and "Traceback" not in said and "Exception ignored" not in said, said
+    return lines[0]
+
+
+# --- Kills --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_runs_that_are_killed_come_out_as_if_nobody_had_touched_them(tmp_path):
+    counts = kills.kill_runs(tmp_path, kills=12, seed=1)
+    assert counts["kills"] == 12
+    assert counts["inside"].get("checkpoint.npz"), f"no kill met a checkpoint: {counts}"
+
+
+# --- Files that are written whole ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def journal(monkeypatch):
+    """What reaches the disk, in order: ("sync", name) and ("replace", name)."""
+    entries = []
+
+    def fsync(descriptor):
+        entries.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+
+    def replace(source, target, replace=os.replace):
+        entries.append(("replace", Path(target).name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    return entries
+
+
+@pytest.mark.skipif(not LINUX, reason="looks into /proc")
+def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_anything_else(tmp_path, journal):
+    with written_whole(tmp_path / "file") as file:
+        file.write(b"new")
+    temporary = f".file.{os.getpid()}.part"
+    assert journal == [("sync", temporary), ("replace", "file"), ("sync", tmp_path.name)]
+
+
+@pytest.mark.skipif(not LINUX, reason="looks into /proc")
+def test_what_a_checkpoint_tells_is_on_the_disk_before_it(toy, tmp_path, journal):
+    best = 0
+    for event in Run(small(toy), tmp_path / "run").events():
+        kind = type(event).__name__
+        if kind == "Evaluated" and event.best:
+            assert ("replace", "best.npz") in journal
+            best += 1
+        elif kind == "Saved":
+            order = [name for what, name in journal if what == "replace" or name == "metrics.jsonl"]
+            assert order[-2:] == ["metrics.jsonl", "checkpoint.npz"]
+            journal.clear()
+    assert best
+
+
+def test_a_full_disk_leaves_the_old_file_and_is_told_by_the_files_name(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(OSError, match=r"file: cannot be written \(No space left on device\)"),
+        written_whole(path) as file,
+    ):
+        file.write(b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away_and_never_read(toy, tmp_path):
+    run = Run(small(toy), tmp_path)
+    list(run.events())
+    for name in ("checkpoint.npz", "best.npz", "metrics.jsonl"):
+        (tmp_path / f".{name}.1.part").write_bytes(b"half")
+    resumed = Run.resume(tmp_path)
+    assert resumed.done == 4
+    list(resumed.events())
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("lost", [b'"sav', b"\x00\xff\x00\x00"])
+def test_metrics_that_end_in_rubbish_go_on_where_the_checkpoint_stands(toy, tmp_path, lost):
+    run = Run(small(toy), tmp_path)
+    list(run.events())
+    expected = [(r["event"], r["iteration"]) for r in read_metrics(tmp_path)]
+    content = run.metrics.read_bytes()
+    run.metrics.write_bytes(content[: content.rindex(b'"saved"')] + lost)  # as if it had been killed there
+    list(Run.resume(tmp_path).events())
+    assert [(r["event"], r["iteration"]) for r in read_metrics(tmp_path)] == expected
+
+
+# --- Full and read-only disks -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of one MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if (
+        not LINUX
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True).returncode
+    ):
+        pytest.skip("mounting a small file system needs Linux and its administrator")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", [1, 20])
+def test_a_disk_that_fills_up_ends_the_run_and_costs_nothing(toy, whole, disk, wait):
+    folder, ballast = disk / "run", disk / "ballast"
+    process = kills.start(toy, folder)
+    wait_for_steps(process, folder, wait)
+    with open(ballast, "wb", buffering=0) as file:
+        while process.poll() is None:
+            try:
+                file.write(bytes(1024))
+            except OSError:
+                time.sleep(0.001)
+    code, said = kills.finish(process)
+    assert code == 2
+    line = only_line(said)
+    assert f"{folder}/" in line and "No space left on device" in line
+    assert wait - 1 <= checkpoint.read(folder / "checkpoint.npz")[1]["iteration"] < kills.ITERATIONS
+
+    ballast.unlink()
+    kills.run_to_end(toy, folder)
+    kills.require_same(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits no file sizes")
+def test_a_checkpoint_that_cannot_grow_to_its_size_leaves_the_one_before(toy, whole, tmp_path):
+    import resource  # which Windows lacks
+
+    folder = tmp_path / "run"
+    process = kills.start(toy, folder)
+    wait_for_steps(process, folder, 5)
+    process.kill()
+    kills.finish(process)
+    before = checkpoint.read(folder / "checkpoint.npz")[1]["iteration"]
+    size = (folder / "checkpoint.npz").stat().st_size // 2
+    command = [sys.executable, "-m", "minifcn", "train", "--resume", str(folder)]
+    limited = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
+    assert limited.returncode == 2
+    assert f"{folder / 'checkpoint.npz'}: cannot be written (File too large)" in only_line(limited.stderr)
+    assert checkpoint.read(folder / "checkpoint.npz")[1]["iteration"] == before
+    assert not kills.unfinished(folder)
+    kills.run_to_end(toy, folder)
+    kills.require_same(folder, whole)
+
+
+def refused(capsys, *arguments):
+    assert cli.main([str(a) for a in arguments]) == 2
+    return only_line(capsys.readouterr().err)
+
+
+def training(toy, out):
+    return ["train", "--data", toy, "--out", out, "--width", "2", "--crop", "32", "--iterations", "2"]
+
+
+def test_a_read_only_folder_is_refused_before_anything_is_trained(toy, disk, capsys, monkeypatch):
+    list(Run(small(toy), disk / "run").events())
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    monkeypatch.setattr("minifcn.training.loop.update", lambda *_: pytest.fail("trained"))
+    for folder, command in {
+        disk / "new": training(toy, disk / "new"),
+        disk / "run": ["train", "--resume", disk / "run"],
+    }.items():
+        assert f"{folder}: cannot be written (Read-only file system)" in refused(capsys, *command)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is forbidden to the administrator")
+def test_a_folder_that_is_somebody_elses_is_refused(toy, tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert f"{tmp_path / 'run'}: cannot be written" in refused(capsys, *training(toy, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("below", ["run", "file/run"])
+def test_a_folder_that_cannot_be_made_is_refused(toy, tmp_path, capsys, below):
+    (tmp_path / below.split("/")[0]).write_text("a file")
+    line = refused(capsys, *training(toy, tmp_path / below))
+    assert f"{tmp_path / below}: cannot be written" in line
+
+
+# --- Two processes ------------------------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused_and_a_killed_one_locks_nothing(toy, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "minifcn", *map(str, training(toy, out)), "--iterations", "100000"]
+    first = subprocess.Popen([*command, "--save-every", "1"], stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for_steps(first, out, 3)
+        for arguments in (training(toy, out), ["train", "--resume", out]):
+            line = refused(capsys, *arguments)
+            assert f"{out}: another process is training here (process id {first.pid})" in line
+    finally:
+        first.kill()
+        first.communicate()
+    assert (out / ".lock").read_text() == str(first.pid)
+    assert next(Run.resume(out).events()).iteration > 1
+
+
+def test_a_folder_is_free_again_after_a_run(toy, tmp_path):
+    events = Run(small(toy), tmp_path / "run").events()
+    next(events)
+    with pytest.raises(ValueError, match="another process"), locked(tmp_path / "run"):
+        pass
+    events.close()
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_a_run_that_somebody_else_has_gone_on_with_meanwhile_is_refused(toy, tmp_path):
+    stale = Run(small(toy), tmp_path)
+    for event in Run(small(toy), tmp_path).events():
+        if event.iteration == 3:
+            break
+    with pytest.raises(ValueError, match="another process has gone on with this run"):
+        next(stale.events())
+    late = Run.resume(tmp_path)
+    list(Run.resume(tmp_path).events())
+    with pytest.raises(ValueError, match="another process has gone on with this run"):
+        next(late.events())
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
+@pytest.mark.parametrize("presses", [1, 2, 5])
+def test_ctrl_c_once_saves_and_more_often_stops_at_once(toy, whole, tmp_path, presses):
+    """At random moments, again and again, until a run is through: it is the same as if nobody had pressed anything."""
+    folder, rng, codes, said = tmp_path / "run", random.Random(presses), [], []
+    for _ in range(4):
+        process = kills.start(toy, folder)
+        before = len(steps(folder))
+        wait_for_steps(process, folder, 1 if not before else min(before + rng.randrange(1, 5), kills.ITERATIONS - 1))
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+            time.sleep(rng.uniform(0, 0.004))
+        code, words = kills.finish(process)
+        codes.append(code)
+        said.append(words)
+        assert "Traceback" not in words and "Exception ignored" not in words, words
+        kills.require_sound(folder)
+    assert codes == [130] * 4, said
+    if presses == 1:
+        assert all(f"stopped and saved; go on with: minifcn train --resume {folder}" in words for words in said)
+    else:
+        assert any("minifcn: interrupted" in words for words in said)
+    kills.run_to_end(toy, folder)
+    kills.require_same(folder, whole)
+
+
+STUCK = """
+import sys, threading, time
+from minifcn import cli, data
+plain, made = data.BatchStream.__next__, []
+def third_never_comes(stream):
+    made.append(1)
+    if len(made) == 3:
+        threading.Event().wait()
+    return plain(stream)
+data.BatchStream.__next__ = third_never_comes
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
+def test_ctrl_c_twice_ends_a_run_whose_data_never_comes(toy, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", STUCK, *map(str, training(toy, out)), "--iterations", "9", "--save-every", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for_steps(process, out, 2)
+    time.sleep(0.3)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and "minifcn: interrupted" in said and "Traceback" not in said
+    assert checkpoint.read(out / "checkpoint.npz")[1]["iteration"] == 2
+
+
+# --- Slow data ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_train_says_when_it_waits_for_data(toy, tmp_path, capsys, monkeypatch, slow):
+    plain = data.BatchStream.__next__
+
+    def late(stream):
+        time.sleep(0.4 if slow else 0)
+        return plain(stream)
+
+    monkeypatch.setattr(data.BatchStream, "__next__", late)
+    assert cli.main([str(a) for a in [*training(toy, tmp_path / "run"), "--iterations", "5"]]) == 0
+    assert ("% of the training time was waiting for data" in capsys.readouterr().err) == slow
+    assert all(0 <= step["waited"] <= step["seconds"] for step in steps(tmp_path / "run"))
