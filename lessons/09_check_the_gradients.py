@@ -475,6 +475,8 @@ lesson.show(figure, "09_bugs")
 #
 # ## Exercises
 #
+# Replace the dots and run the cell again.
+#
 # **1.** A network has 700,000 parameters and its forward pass takes 20 milliseconds.
 # How many *hours* would the check of every entry take, by the formula at the top?
 #

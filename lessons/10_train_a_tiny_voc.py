@@ -264,9 +264,10 @@ lesson.pictures(
 # ## In stages, or at once
 #
 # The article trains FCN-32s first, starts FCN-16s from it, and FCN-8s from that. Each
-# new skip has a zero score layer, so that at the start the finer network *is* the
-# coarser one (lesson 8), and training only has to improve it. 120 steps for each stage
-# here; Adam, and a rate that falls to zero nearly in a straight line (`poly`):
+# new skip has a zero score layer, so that at the start the finer network says what the
+# coarser one said, nearly (lesson 8), and training only has to improve it. 120 steps
+# for each stage here; Adam, and a rate that falls to zero nearly in a straight line
+# (`poly`):
 
 # %%
 from minifcn.training.schedule import poly
@@ -353,8 +354,8 @@ for (name, losses), colour in zip(
     start += len(losses)
 axes.axhline(np.log(6), color="k", linestyle=":", linewidth=1)
 axes.text(3 * STEPS, np.log(6) + 0.03, "ln 6", ha="right")
-axes.set(xlabel="step", ylabel="loss a pixel", ylim=(0, 2.1))
-axes.legend(frameon=False, ncols=2)
+axes.set(xlabel="step", ylabel="loss a pixel", ylim=(0, 2.6))
+axes.legend(frameon=False, ncols=2, loc="upper right")
 lesson.show(figure, "10_curves")
 
 # %% [markdown]
@@ -486,6 +487,8 @@ else:
 
 # %% [markdown]
 # ## Exercises
+#
+# Replace the dots and run the cell again.
 #
 # **1.** Somebody trains on Cityscapes, street scenes with 19 classes, and sees a first
 # loss of 3.53. The score layers start at zero. What should the first loss be, to two

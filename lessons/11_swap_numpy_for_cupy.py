@@ -352,6 +352,8 @@ lesson.show(figure, "11_timing")
 # %% [markdown]
 # ## Exercises
 #
+# Replace the dots and run the cell again.
+#
 # **1.** Write a function of `x`, an array (N, C) on any device, that returns x with
 # each column's mean taken off and divided by its standard deviation (`std`). It will be
 # tried on NumPy's arrays and on the stand-in's.

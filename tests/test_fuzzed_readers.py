@@ -5,7 +5,6 @@
 
 import zlib
 
-import numpy as np
 import pytest
 from attacked_readers import READERS, attack, encoded, photograph
 from PIL import Image
@@ -90,13 +89,3 @@ def test_an_undocumented_error_is_noticed(tmp_path):
 
     with pytest.raises(AssertionError, match="not named"):
         attack(READERS["npz"]._replace(read=hide), tmp_path / "file", b"")
-
-
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "uint64", "bool"])
-def test_labels_of_every_integer_type_are_counted(dtype):
-    from minifcn.metrics import ConfusionMatrix
-
-    matrix = ConfusionMatrix(2)
-    labels = np.array([[0, 1], [1, 0]]).astype(dtype)
-    matrix.update(labels, labels)
-    assert matrix.counts.tolist() == [[2, 0], [0, 2]]

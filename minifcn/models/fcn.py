@@ -105,7 +105,8 @@ class FCN(layers.Layer):
     def initialise_from(self, coarser):
         """Take over everything a trained, coarser variant shares with this network: the staged training of the paper.
 
-        The new skip keeps its zero score layer, so that training goes on from the coarser network's prediction.
+        The new skip keeps its zero score layer, so that training goes on from the coarser network's prediction. (But for
+        the enlargement: twice and then 16 times is not quite 32 times.)
         coarser: an FCN over the same trunk with as many classes. Raises ValueError where that does not hold.
         """
         order = VARIANTS.index(self.variant) - VARIANTS.index(coarser.variant)
