@@ -31,9 +31,9 @@ lesson.begin()
 #
 # (`conv1_1` is the first convolution of the first of VGG16's five groups.)
 #
-# Why 100? Why 19? Change the 19 and everything still runs: the shapes fit, the loss
-# falls, and all the masks sit a few pixels beside their objects. So it is worth knowing
-# where the number comes from.
+# Why 100? Why 19? Change the 19 in a trained network and everything still runs: the
+# shapes fit, nothing complains, and all the masks sit a few pixels beside their
+# objects. So it is worth knowing where the number comes from.
 #
 # The question behind both is: *pixel u of the image, where is it in the output?*
 #
@@ -110,9 +110,10 @@ print("pooling 2, stride 2: ", *layer_map("pool", 2, 2, 0))
 assert layer_map("conv", 3, 1, 1) == (1, 0)  # moves nothing
 
 # %% [markdown]
-# Is the formula true? Send back a gradient for one output only: it reaches just the
-# inputs that this output looks at (lesson 3). Here is one output of a convolution with
-# unusual settings, and the middle of what it looks at:
+# That is what the picture shows: the position ½ goes to ½·½ − ¼ = 0, cell 0. But is the
+# formula true for any layer? Send back a gradient for one output only: it reaches just
+# the inputs that this output looks at (lesson 3). Here is one output of a convolution
+# with unusual settings, and the middle of what it looks at:
 
 # %%
 import numpy as np
@@ -246,7 +247,8 @@ assert crops == {"32s": [19], "16s": [5, 27], "8s": [5, 9, 31]}
 # %% [markdown]
 # All six published numbers. The library holds none of them: `models/alignment.py` does
 # with its layers what we just did. Its small network, `mini`, has VGG's poolings and
-# VGG's fc6, hence the same crops.
+# VGG's fc6, hence the same crops. (`alignment="paper"` is the padding by 100; another
+# one follows at the end.)
 
 # %%
 from minifcn import models
@@ -312,8 +314,10 @@ inside = np.arange(350, 650)  # far enough from the padding's zeros
 assert np.allclose(reading[inside], inside - 19, atol=1e-9)
 
 # %% [markdown]
-# Row 519 looks at pixel 500, and so do all others that are far from the padding: 19
-# pixels less. Now the other way round: one bright dot, and where its light lands.
+# Row 519 looks at pixel 500, and every row that is far from the padding looks at the
+# pixel with its own number less 19. Now the other way round: one bright dot, and where
+# its light lands. A cell has 32 pixels, and the dot may be any of them: hence 32
+# images, the dot one pixel further down in each.
 
 # %%
 dots = np.zeros((32, 1, 1000, 1))
@@ -346,7 +350,8 @@ lesson.show(figure, "06_dot")
 # No training is needed to find out. Take an *oracle*, a network that knows the truth
 # and is only as coarse as a real one: average the truth (one map per class, 1 inside
 # and 0 outside) over cells of 8 pixels, enlarge that bilinearly, crop, and take the
-# highest. Then crop it wrongly, by 1 to 8 pixels.
+# highest. Then crop it wrongly, by 1 to 8 pixels, along both axes. The same with cells
+# of 32.
 
 # %%
 from minifcn.data.labels import colourise
@@ -401,8 +406,9 @@ lesson.pictures("06_off", [row], legend=seen[seen < 255], classes=CLASSES)
 
 # %% [markdown]
 # The last picture alone would not look broken: that is what makes the mistake so
-# common. And the finer cells lose far more by it than the coarse ones. Whoever tests a
-# crop with FCN-32s alone may not notice.
+# common. And the finer cells lose far more by it than the coarse ones, which at 1 or 2
+# pixels off even come out a little ahead. Whoever tests a crop with FCN-32s alone may
+# not notice.
 #
 # ## Why pad by 100?
 #
@@ -431,7 +437,8 @@ assert all(sizes(n, 100)[1] >= n + 19 for n in range(1, 1100))
 # With pad 1, anything up to 192 pixels vanishes, and 500 pixels come back as 352. With
 # pad 100 even a single pixel has an answer, and the output is always large enough to
 # cut the image out of. How much padding P would have been enough? At least 81, for a
-# crop of P − 81 that is not negative, and so much that n rows fit behind the crop.
+# crop of P − 81 that is not negative, and so much that the output still has n rows from
+# row P − 81 on.
 
 # %%
 for pad in (81, 95, 96, 97, 98, 99, 100):

@@ -90,11 +90,11 @@ print(len(names), "layers:", *names)
 #
 # The forward pass goes through the row. The backward pass goes through it from behind:
 # each layer takes the gradient of its output, adds the gradients of its own weights to
-# what it holds, and returns the gradient of its input. There is no more to it, because
-# each layer knows its own backward, as lessons 3 and 5 showed for the two that matter
-# most. The others follow the same rule of shares: ReLU hands on the gradient where its
-# input was positive, and max pooling hands it to the pixel that won. (Each remembers
-# what it needs while `train=True`.)
+# those it has stored (`zero_grad` sets these to 0 beforehand), and returns the gradient
+# of its input. There is no more to it, because each layer knows its own backward, as
+# lessons 3 and 5 showed for the two that matter most. The others follow the same rule
+# of shares: ReLU hands on the gradient where its input was positive, and max pooling
+# hands it to the pixel that won. (Each remembers what it needs while `train=True`.)
 
 
 # %%
@@ -125,14 +125,15 @@ class FCN32s(layers.Layer):
 
 
 mine = FCN32s(21, width=8, rng=np.random.default_rng(0))
+# Only the tent of `upscore` is frozen, that is, not learned (lesson 5).
 weights = {name: p.value.size for name, p in mine.parameters().items() if not p.frozen}
 print(f"{len(weights)} arrays with {sum(weights.values()):,} learned numbers;")
 print("most of them in", max(weights, key=weights.get))
 
 # %% [markdown]
-# Here is an image of 96 × 96 on its way. Follow the numbers from lesson 6: 100 pixels
-# of frame on each side, halved five times with rounding up, seven cells for `fc6` to
-# stand on.
+# Here are two images of 96 × 96 on their way. Follow the numbers from lesson 6: 100
+# pixels of frame on each side, of which the first 3×3 takes 1 back, five times halved
+# with rounding up, seven cells for `fc6` to stand on.
 
 # %%
 from minifcn.backend import to_device, to_host
@@ -176,6 +177,7 @@ print(f"loss {float(loss):.4f}, ln 21 = {np.log(21):.4f}")
 assert np.isclose(float(loss), np.log(21), atol=1e-5)
 
 mine.zero_grad()
+# 1.0: by how much the loss rises, per unit, if the loss rises. So it all begins.
 dx = mine.backward(ops.softmax_cross_entropy_backward(1.0, cache))
 
 
@@ -219,6 +221,7 @@ x = to_device(rng.normal(size=(2, 3, 40, 53)))
 dlogits = to_device(rng.normal(size=(2, 21, 40, 53)))
 results = []
 for network in (mine, library):
+    network.zero_grad()
     logits = network.forward(x, train=True)
     dx = network.backward(dlogits)
     arrays = {"logits": logits, "image": dx}
@@ -292,7 +295,7 @@ def draw(seed):
 
 prepare = Preprocessing().apply  # (H, W, 3) of 0 … 255 -> (3, H, W) around 0
 scenes = [draw(i) for i in range(240)]
-train, val = scenes[:200], scenes[200:]
+train, val = scenes[:200], scenes[200:]  # val, for *validation*: never trained on
 net = FCN32s(2, 8, np.random.default_rng(0), first_pad=1, fc_pad=3, cut=16, offset=0)
 adam = Adam(net.parameters(), weight_decay=5e-4)
 STEPS, losses = 200, []
@@ -341,8 +344,8 @@ lesson.pictures("07_predictions", rows, legend=list(seen), classes=seen.values()
 
 # %% [markdown]
 # It has found the shapes, and it has drawn them as clouds. It knows *what* better than
-# *where*. (Towards the image's border the probability fades to one half, that is, the
-# scores to 0: out there each pixel is reached by fewer stamps, see lesson 5.)
+# *where*. (Close to the image's border the probability fades towards one half, that is,
+# the scores towards 0: out there each pixel is reached by fewer stamps, see lesson 5.)
 #
 # ## Why it is coarse
 #
@@ -353,7 +356,8 @@ lesson.pictures("07_predictions", rows, legend=list(seen), classes=seen.values()
 # it, as the loss has no second valley to get stuck in (the logits are linear in the
 # scores, and cross-entropy is convex). No network with this head can have a lower loss;
 # what the best score map misses, no training by this loss can be expected to bring.
-# This time with all six classes:
+# This time with all six classes, another question than above, so do not compare with
+# the IoU there:
 
 # %%
 from minifcn.data.toyvoc import CLASSES

@@ -173,8 +173,9 @@ def backward(net, d, fork=True):
 
 # %% [markdown]
 # Compare with the library's network, weights and all, and then with the definition of a
-# derivative. In float64, without dropout, and with random scores, since score layers
-# that start at zero send nothing back.
+# derivative. In float64, without dropout, and with random score layers, since those
+# that start at zero send nothing back. In the second cell, one more backward pass
+# forgets the addition at the fork, to see who notices.
 
 # %%
 net = models.fcn("8s", "mini", 5, alignment="paper", width=4)
@@ -225,7 +226,7 @@ assert abs(np.sum(forgot["image"] * step) - measured) > 0.01 * abs(measured)
 
 # %% [markdown]
 # Without the addition at the fork nothing stops or complains. The network would go on
-# training with wrong gradients, and nobody would notice. The quotient notices.
+# training with wrong gradients. Only the quotient notices.
 #
 # ## A new skip is nothing, at first
 #
@@ -301,7 +302,7 @@ assert np.array_equal(after, to_host(twice[0].argmax(axis=0)))
 # then by 16 is not quite the same as by 32 at once. FCN-16s starts with FCN-32s'
 # scores, enlarged in two steps, and the last assertion says that this is all.
 #
-# Now let the skips grow, in two short stages. To be fair, a third network goes on as
+# Now let the skips grow, in two short stages. To be fair, another network goes on as
 # FCN-32s for as long as the two stages take together. What *it* gains is due to the
 # time; only what lies above is due to the skips.
 
@@ -401,8 +402,9 @@ lesson.show(figure, "08_inside")
 
 # %% [markdown]
 # Read the second row as a sum. Its second map is the first, enlarged. Add the third,
-# and you have the fourth. The third row goes on with that in the same way. The coarse
-# scores say "about here"; the fine ones put the edge where it belongs.
+# and you have the fourth. The third row begins with that one, enlarged. Add its second
+# map, and you have its third; the last is the third, enlarged by 8. The coarse scores
+# say "about here"; the fine ones put the edge where it belongs.
 #
 # ## What does each branch know?
 #
@@ -428,8 +430,8 @@ assert alone[branches[:1]] < min(alone[branches], alone[branches[1:2]])
 # gives a shape away is its patterned coat, and a cell of `pool4` sees enough of that.
 # To tell a dog from a cat takes more of the surroundings, and with photographs the
 # coarse branch is the one that carries: in the article's table, FCN-32s reaches a mean
-# IoU of 59.4, and the two skips bring it to 62.7. What a branch is worth is a question
-# to the data. Silence it and see.
+# IoU of 59.4, and the two skips bring it to 62.7. What a branch is worth depends on the
+# data. Silence it and see.
 #
 # ## How much does a cell see?
 #
@@ -505,9 +507,10 @@ lesson.show(figure, "08_fields")
 
 # %% [markdown]
 # The box is the arithmetic, the glow is the gradient. It is brightest in the middle: a
-# cell sees the rim of its field only through few of the many paths. `fc7` sees all
-# around an object and can know *what* it is; `pool3` sees a patch, and knows *where*
-# its pattern ends; `pool4` stands between them. FCN-8s adds up the three.
+# cell sees the rim of its field only through few of the many paths. (At `fc7` the rim
+# is too dark to see, but counted above.) `fc7` sees all around an object and can know
+# *what* it is; `pool3` sees a patch, and knows *where* its pattern ends; `pool4` stands
+# between them. FCN-8s adds up the three.
 #
 # ## Exercises
 #

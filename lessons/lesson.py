@@ -46,7 +46,9 @@ def begin():
         sys.argv[1:]
     )  # a notebook has arguments of its own
     backend.register(strict.DEVICE)
-    backend.log.addHandler(logging.NullHandler())  # the line is printed here; once is enough
+    backend.log.addHandler(
+        logging.NullHandler()
+    )  # the line is printed here; once is enough
     try:
         print(backend.use(DEVICES[args.device]))
     except RuntimeError as error:
