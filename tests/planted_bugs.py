@@ -33,6 +33,8 @@ EXPLAIN = "tests/test_explain.py::"
 SOURCES = "tests/test_sources.py::"
 SBD = "tests/test_sbd.py::"
 TARS = "tests/test_tars.py::"
+DEVICES = "tests/test_devices.py::"
+CUPY_NAMES = "tests/test_cupy_names.py::"
 DOWNLOAD = "tests/test_download.py::"
 HOSTILE = TARS + "test_a_hostile_or_broken_archive_is_refused_in_one_line_and_nothing_is_written[{}]"
 CONV = OPS + "test_convolution"
@@ -701,6 +703,37 @@ DOWNLOADS = [
     Bug("no look at the room on the disk", "data/download.py", "if free < missing:", "if False:",
         DOWNLOAD + "test_too_little_room_is_told_before_anything_is_asked_for"),
 ]
+DEVICES_AND_MEMORY = [
+    Bug("every GPU is the first", "backend/__init__.py", 'return "cupy", int(number)', 'return "cupy", 0',
+        DEVICES + "test_a_gpu_is_chosen_by_its_number"),
+    Bug("the last GPU refused", "backend/cupy_kernels.py", "if number >= count:", "if number >= count - 1:",
+        DEVICES + "test_a_gpu_is_chosen_by_its_number"),
+    Bug("a GPU that is not there chosen", "backend/cupy_kernels.py", "if number >= count:", "if False:",
+        DEVICES + "test_a_number_without_a_gpu_is_refused_in_one_line"),
+    Bug("CuPy for a newer driver advised", "backend/diagnosis.py", "if version <= major)", "if version)",
+        DEVICES + "test_what_to_do_is_told_exactly[CuPy newer than the driver]"),
+    Bug("missing libraries overlooked", "backend/diagnosis.py", "missing = list(found.packages), None in found.libraries.values()",
+        "missing = list(found.packages), False", DEVICES + "test_what_to_do_is_told_exactly[libraries missing]"),
+    Bug("out of memory without the size", "backend/memory.py", "{_size(asked[1])} asked for", "too much asked for",
+        DEVICES + "test_running_out_of_memory_is_told_with_the_size[CuPy]"),
+    Bug("kibibytes taken for thousands", "backend/memory.py", "size /= 1024", "size /= 1000",
+        DEVICES + "test_running_out_of_memory_is_told_with_the_size[CuPy]"),
+    Bug("every error is out of memory", "backend/memory.py", "if code else None", "if True else None",
+        DEVICES + "test_other_errors_are_not_taken_for_it"),
+    Bug("a command without --device", "cli.py", '"classify", "gradcheck")', '"classify")',
+        DEVICES + "test_every_command_that_computes_has_the_option"),
+]
+NAMES_OF_CUPY = [
+    Bug("an argument that CuPy's einsum lacks", "backend/__init__.py", "out[...] = xp.einsum(subscripts, *operands)",
+        "xp.einsum(subscripts, *operands, out=out)",
+        CUPY_NAMES + "test_every_name_in_the_source_is_cupys_too[backend/__init__.py]"),
+    Bug("an argument that CuPy's sums lack", "ops/pointwise.py", "dy.sum(axis=0) if", "dy.sum(axis=0, initial=0) if",
+        CUPY_NAMES + "test_every_name_in_the_source_is_cupys_too[ops/pointwise.py]"),
+    Bug("a function that CuPy lacks", "ops/loss.py", "xp.log(total", "xp.emath.log(total",
+        CUPY_NAMES + "test_every_name_in_the_source_is_cupys_too[ops/loss.py]"),
+    Bug("the stand-in takes what CuPy does not", "backend/strict.py", '"einsum": "casting order out"', '"einsum": "casting order"',
+        CUPY_NAMES + "test_the_stand_in_refuses_every_argument_that_cupy_lacks[einsum]"),
+]
 SBD_AND_VOC = [
     Bug("a line of pixels loses its other side", "data/sbd.py", "np.asarray(self._loadmat(", "np.squeeze(self._loadmat(",
         SBD + "test_a_line_of_pixels_stays_a_picture"),
@@ -734,5 +767,8 @@ BUGS = (
     + TRAINING
 )
 BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS + ARCHIVES + DOWNLOADS
+BUGS += DEVICES_AND_MEMORY
 if find_spec("scipy"):  # which SBD's tests need
     BUGS += SBD_AND_VOC
+if find_spec("cupy"):
+    BUGS += NAMES_OF_CUPY

@@ -177,7 +177,8 @@ def _equip():
         forward = _wrapped(getattr(operator, f"__{name}__"))
         setattr(StrictArray, f"__{name}__", forward)
         setattr(StrictArray, f"__r{name}__", lambda self, other, forward=forward: forward(other, self))
-        setattr(StrictArray, f"__i{name}__", _in_place(getattr(operator, f"__i{name}__")))
+        if name != "matmul":  # CuPy's arrays have no @=
+            setattr(StrictArray, f"__i{name}__", _in_place(getattr(operator, f"__i{name}__")))
     for name in COMPARISONS_AND_UNARY.split():
         setattr(StrictArray, f"__{name}__", _wrapped(getattr(operator, f"__{name}__")))
     for name in NUMBERS.split():
