@@ -33,6 +33,7 @@ EXPLAIN = "tests/test_explain.py::"
 SOURCES = "tests/test_sources.py::"
 SBD = "tests/test_sbd.py::"
 TARS = "tests/test_tars.py::"
+GPU = "tests/test_gpu.py::"
 DEVICES = "tests/test_devices.py::"
 CUPY_NAMES = "tests/test_cupy_names.py::"
 DOWNLOAD = "tests/test_download.py::"
@@ -723,6 +724,20 @@ DEVICES_AND_MEMORY = [
     Bug("a command without --device", "cli.py", '"classify", "gradcheck")', '"classify")',
         DEVICES + "test_every_command_that_computes_has_the_option"),
 ]
+AWAY_FROM_THE_HOST = [
+    Bug("an optimiser's state restored on the host", "training/optim.py", "kept[name] = to_device(arrays[f\"{slot}/{name}\"].copy())",
+        "kept[name] = arrays[f\"{slot}/{name}\"].copy()", GPU + "test_a_run_goes_on_on_another_device[on the host-strict]"),
+    Bug("weights loaded on the host", "layers/base.py", "values[name] = to_device(to_host(state[name]).astype(array.dtype, copy=True))",
+        "values[name] = to_host(state[name]).astype(array.dtype, copy=True)", GPU + "test_predictions_and_scores_are_the_hosts[strict]"),
+    Bug("predictions left on the device", "training/loop.py", "to_host(logits[0].argmax(axis=0)).astype", "logits[0].argmax(axis=0).astype",
+        GPU + "test_predictions_and_scores_are_the_hosts[strict]"),
+    Bug("a heat-map left on the device", "classify.py", "return to_host(scores[list(classes)].sum(axis=0))",
+        "return scores[list(classes)].sum(axis=0)", GPU + "test_a_photograph_is_classified_as_on_the_host[strict]"),
+    Bug("labels not looked at before they index", "ops/loss.py", "    if outside.any():", "    if False:",
+        GPU + "test_a_label_outside_the_classes_is_refused_and_nothing_moves[254-uint8-strict]"),
+    Bug("ignored pixels pull their logits to class 0", "ops/loss.py", "share = xp.where(counted, ones, xp.zeros_like(ones))", "share = ones.copy()",
+        GPU + "test_pixels_that_do_not_count_change_nothing[strict]"),
+]
 NAMES_OF_CUPY = [
     Bug("an argument that CuPy's einsum lacks", "backend/__init__.py", "out[...] = xp.einsum(subscripts, *operands)",
         "xp.einsum(subscripts, *operands, out=out)",
@@ -767,7 +782,7 @@ BUGS = (
     + TRAINING
 )
 BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS + ARCHIVES + DOWNLOADS
-BUGS += DEVICES_AND_MEMORY
+BUGS += DEVICES_AND_MEMORY + AWAY_FROM_THE_HOST
 if find_spec("scipy"):  # which SBD's tests need
     BUGS += SBD_AND_VOC
 if find_spec("cupy"):
