@@ -34,6 +34,7 @@ SOURCES = "tests/test_sources.py::"
 SBD = "tests/test_sbd.py::"
 TARS = "tests/test_tars.py::"
 GPU = "tests/test_gpu.py::"
+STRICT = "tests/test_strict.py::"
 DEVICES = "tests/test_devices.py::"
 CUPY_NAMES = "tests/test_cupy_names.py::"
 DOWNLOAD = "tests/test_download.py::"
@@ -725,6 +726,13 @@ DEVICES_AND_MEMORY = [
         DEVICES + "test_every_command_that_computes_has_the_option"),
 ]
 AWAY_FROM_THE_HOST = [
+    Bug("Winograd's matrices sent in every call", "ops/conv_algorithms/winograd.py", "return constant(x, _kron, name, str(x.dtype))",
+        "return __import__('minifcn').backend.to_device_of(x, _kron(name, str(x.dtype)))",
+        STRICT + "test_all_that_crosses_the_bus_in_a_step[8s-winograd]"),
+    Bug("the sizes of a pool's windows sent in every call", "ops/pool.py", "area = constant(x, _areas, where, count_include_pad, str(x.dtype))",
+        "area = xp.asarray(_areas(where, count_include_pad, str(x.dtype)))", STRICT + "test_pooling_sends_what_never_changes_only_once"),
+    Bug("one device's constants given to another", "backend/__init__.py", "_sent(_device_of(like).to_device, getattr(like, \"device\", None), make, arguments)",
+        "_sent(_current.to_device, None, make, arguments)", STRICT + "test_constants_belong_to_their_device_and_cannot_be_written_to[strict]"),
     Bug("an optimiser's state restored on the host", "training/optim.py", "kept[name] = to_device(arrays[f\"{slot}/{name}\"].copy())",
         "kept[name] = arrays[f\"{slot}/{name}\"].copy()", GPU + "test_a_run_goes_on_on_another_device[on the host-strict]"),
     Bug("weights loaded on the host", "layers/base.py", "values[name] = to_device(to_host(state[name]).astype(array.dtype, copy=True))",

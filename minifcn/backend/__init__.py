@@ -8,6 +8,7 @@ Only code that brings new data in, such as parameters at birth and batches in th
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
@@ -109,6 +110,22 @@ def to_device(array):
 def to_device_of(array, host):
     """Place the NumPy array `host` where `array` lives."""
     return _device_of(array).to_device(host)
+
+
+def constant(like, make, *arguments):
+    """make(*arguments), a NumPy array that is always the same for these arguments, where `like` lives. Not to be written to.
+
+    It is sent there once and kept: a transfer in every call would let a GPU wait.
+    """
+    return _sent(_device_of(like).to_device, getattr(like, "device", None), make, arguments)
+
+
+@lru_cache(maxsize=256)
+def _sent(to_device, place, make, arguments):
+    """place: which of several GPUs, as part of what is remembered."""
+    made = make(*arguments)
+    made.flags.writeable = False
+    return to_device(made)
 
 
 def to_host(array):
