@@ -30,8 +30,10 @@ lesson.begin()
 # classification, as often as the image has pixels.
 #
 # The lessons bring their own scenes: shapes in patterned coats in front of a dull
-# background with clutter, drawn by the library from a random seed. There are five
-# shapes, and `background` is a class like the others.
+# background with clutter, drawn by the library from a random seed. The height and the
+# width vary around the size that one asks for. There are five shapes. Each has a
+# pattern of its own (discs have spots, triangles checks), in colours that vary. And
+# `background` is a class like the others; the clutter belongs to it.
 
 # %%
 import numpy as np
@@ -46,10 +48,12 @@ print("labels that occur:", np.unique(label))
 assert label.shape == image.shape[:2]  # one label for each pixel
 
 # %% [markdown]
-# The label of a pixel is a number, the class. Here is a corner of both arrays: three
-# numbers of colour a pixel on the one side, one class number on the other.
+# The label of a pixel is a number, the class. Only 255 is no class; what it means comes
+# below. Here is one pixel in both arrays: three numbers for its colour in the one, one
+# class number in the other. The labels around it follow.
 
 # %%
+# some pixel of the shape with the highest number
 row, column = np.argwhere(label == label[label != 255].max())[40]
 print(
     "image[row, column]:",
@@ -63,11 +67,12 @@ print(label[row - 3 : row + 3, column - 6 : column + 6])
 # %% [markdown]
 # ## "My labels are black"
 #
-# Saved as a grey image, these labels look black: classes 0 to 5 out of 255 shades.
-# Nothing is lost, the numbers are only small. PASCAL VOC, the data set that the FCN
-# article was judged on, therefore stores its masks as *palette* images: the file
-# holds the class numbers, and beside them a table that says which colour a viewer
-# should paint for each.
+# Saved as a grey image, these labels look black: classes 0 to 5 out of 256 shades.
+# Nothing is lost, the numbers are only small. PASCAL VOC therefore stores its *masks*,
+# as label images are also called, as *palette* images: the file holds the class
+# numbers, and beside them a table that says which colour a viewer should paint for
+# each. (VOC is the data set of the article that these lessons follow, on *fully
+# convolutional networks* or FCNs; it is the first under "Further reading".)
 #
 # The table is not arbitrary. Take the bits of the class number three at a time from
 # the lowest: the first goes to red, the second to green, the third to blue, into
@@ -113,12 +118,13 @@ lesson.pictures(
 )
 
 # %% [markdown]
-# In the middle picture the shapes are there, as shades 1 to 5 of 255. (The void
-# pixels, about which more below, would be white; they are left out.)
+# In the middle picture the shapes are there, as shades close to black. (The pixels of
+# label 255 would be white; they are left out.)
 #
 # Two mistakes follow from not knowing this, and both are common. Reading a palette
 # image as colours, and having to guess the numbers back. And resizing a label image
-# smoothly: between class 2 and class 4 there is no class 3.
+# smoothly: at an edge between class 2 and class 4, a ring and a triangle, the average
+# is class 3, a square that nobody saw.
 
 # %%
 edge = np.array([[2, 2, 4, 4]], np.uint8)
@@ -134,8 +140,9 @@ print(
 #
 # The outline of each shape has the label 255, *void*. In VOC too: people drew the
 # masks, nobody can say to which side a pixel on the edge belongs, and so a band a
-# few pixels wide along every outline does not count. It is not a class. Training
-# takes no gradient from these pixels, and scores leave them out.
+# few pixels wide along every outline does not count. The palette paints it in a pale
+# cream, nearly white. It is not a class. No network learns from these pixels, and
+# scores leave them out.
 
 # %%
 void = label == 255
@@ -152,11 +159,12 @@ assert near_edge[void].mean() > 0.9
 # %% [markdown]
 # ## A classifier for pixels, in five lines
 #
-# A network for segmentation ends in an array `scores` of shape (classes, height,
-# width): for each pixel, one number per class. The prediction is the class with the
-# highest score, an `argmax` over the first axis. Any way of getting scores will do
+# A *network*, for us, is a long computation with many numbers in it that are learned
+# from examples. One for segmentation ends in an array `scores` of shape (classes,
+# height, width): for each pixel, one number per class. The prediction is the class with
+# the highest score, an `argmax` over the first axis. Any way of getting scores will do
 # for now, so let us take the simplest: a class scores high where a pixel's colour is
-# near the class's typical colour, the mean over 40 training scenes.
+# near the class's typical colour, its mean over 40 other scenes.
 
 # %%
 scenes = [draw_scene(np.random.default_rng([1, i]), 128) for i in range(40)]
@@ -189,10 +197,10 @@ lesson.pictures(
 )
 
 # %% [markdown]
-# That is a segmentation, and a bad one: it sees one pixel at a time, and a stripe of
-# a triangle may have the colour of a disc. What a pixel is depends on what is around
-# it. How a network gets to see the surroundings, without losing track of the pixel,
-# is the subject of all the lessons that follow.
+# That is a segmentation, and a bad one: it sees one pixel at a time, and the spots of
+# these discs come nearest to the mean colour of squares. What a pixel is depends on
+# what is around it. How a network gets to see the surroundings, without losing track of
+# the pixel, is the subject of all the lessons that follow.
 #
 # ## How good is it? Count pairs
 #
@@ -299,11 +307,11 @@ assert (
 # %% [markdown]
 # Background is most of the world, in VOC nearly three quarters of it. Calling
 # everything background gets most pixels right, and has found nothing. The mean of the
-# IoUs over classes is not impressed: one class is fair, five are 0. That is why
-# *mean IoU* is the number that the field compares.
+# IoUs over classes is not impressed: background has its 71.9 %, the other five have 0.
+# That is why *mean IoU* is the number that the field compares.
 #
-# The article prints four numbers. With `t[i]` the true pixels of class `i` (a row's
-# sum):
+# The article prints four numbers. With `t[i]` the number of pixels whose true class is
+# `i` (a row's sum):
 #
 # | name | formula |
 # |---|---|
@@ -332,7 +340,7 @@ for name, value in by_hand.items():
 # Our first image had no pixel of some classes, and where the prediction has none
 # either, the IoU is 0 / 0. It is neither 0 (nothing was missed) nor 1 (nothing was
 # found). It does not exist, and the mean is taken over the classes that have one. A
-# code that counts it as 0 or as 1 reports another number, and the difference can be
+# program that counts it as 0 or as 1 reports another number, and the difference can be
 # large.
 
 # %%
@@ -363,7 +371,8 @@ print(f"mean of {len(fresh)} images' means: {100 * np.mean(separately):.1f} %")
 # %% [markdown]
 # ## Exercises
 #
-# Replace the dots and run the cell again.
+# Replace the dots, by a number or by the name of a function that you wrote above them,
+# and run the cell again.
 #
 # **1.** Write a function `(labels, predictions, k)` that returns the IoU of class `k`.
 # Pixels whose label is 255 do not count, whatever was predicted there. For a class in
@@ -393,7 +402,7 @@ answers.check("01.3", ...)
 # - `minifcn.data.VOC(root, split)` reads images and masks from disk and refuses a mask
 #   in colours, a mask of another size and a label that is no class, by the file's name.
 # - `minifcn evaluate` prints the four scores and the IoU of each class for a trained
-#   network. A class that your validation images do not contain has a dash.
+#   network. A class that occurs in neither truth nor prediction has a dash.
 # - Compare only numbers over the same images, the same classes and with void left out.
 #   A mean IoU "over 21 classes" and one "over the 7 that occur" are different things.
 #

@@ -75,9 +75,10 @@ lesson.pictures("02_windows", rows)
 # The lower half finds *features*. It holds three **convolutions**. Lesson 3 takes
 # them apart. Today one sentence is enough: a convolution replaces each pixel by
 # weighted sums of its 3 × 3 neighbourhood, with the same learned weights everywhere.
-# Eight different sums give eight new pictures, called **maps**. After each convolution
-# come `ReLU`, which sets what is negative to zero, and `MaxPool2d(2)`, which keeps
-# the largest of every 2 × 2 values and so halves height and width.
+# Eight different sums give eight new pictures, called **maps**, and the next
+# convolution sums over all of them. After each convolution come `ReLU`, which sets what
+# is negative to zero, and `MaxPool2d(2)`, which keeps the largest of every 2 × 2 values
+# and so halves height and width.
 
 # %%
 from minifcn import layers
@@ -85,6 +86,7 @@ from minifcn.backend import to_device, to_host
 
 rng = np.random.default_rng(0)
 features = layers.Sequential(
+    # 3 colours in, 8 maps out, 3 x 3 weights; pad=1 keeps height and width
     conv1=layers.Conv2d(3, 8, 3, rng, pad=1),
     relu1=layers.ReLU(),
     pool1=layers.MaxPool2d(2),
@@ -95,7 +97,7 @@ features = layers.Sequential(
     relu3=layers.ReLU(),
     pool3=layers.MaxPool2d(2),
 )
-maps = to_device(x_test[:1])
+maps = to_device(x_test[:1])  # one window; to_device puts it where arrays live
 print(f"{'image':8s}", maps.shape)
 for name, layer in features.layers.items():
     maps = layer.forward(maps)
@@ -103,11 +105,12 @@ for name, layer in features.layers.items():
 assert maps.shape == (1, 32, 4, 4)
 
 # %% [markdown]
-# Read the last line: 32 maps of 4 × 4. Each number in a map still has a place. The one
-# at the upper left was computed from the upper left of the window, and from nothing
-# else.
+# Read the last line: for one window, 32 maps of 4 × 4. Each number in a map still has a
+# place. The one at the upper left was computed from the upper left of the window, and
+# from nothing else.
 #
-# The upper half has to make six scores of that, one a class. There are two customs:
+# The upper half, the **head**, has to make six scores of that, one a class. There are
+# two customs, here with the names of well-known classifiers:
 #
 # - **Global average pooling**: replace each map by its mean, which leaves 32 numbers,
 #   and let each class weigh them. ResNets and EfficientNets do this.
@@ -115,8 +118,8 @@ assert maps.shape == (1, 32, 4, 4)
 #   them all. VGG16, the network of the article, does this.
 #
 # The weighing is a matrix product, scores = W · numbers + b, in which each output is
-# connected to every input: a **fully connected layer**, here `Linear`. We build both
-# heads on the same features.
+# connected to every input (and gets a number of its own added, the *bias* b): a **fully
+# connected layer**, here `Linear`. We build both heads on the same features.
 
 # %%
 average = layers.Sequential(mean=layers.GlobalAvgPool(), fc=layers.Linear(32, 6, rng))
@@ -222,9 +225,12 @@ figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False
 lesson.show(figure, "02_shuffled")
 
 # %% [markdown]
-# The head with the average gives the same scores to the last digits (float32 has about
-# seven; adding in another order changes the last). It cannot do otherwise: a mean does
-# not depend on the order. After this layer no computation in the world can tell in
+# The figure shows the second shuffle for one window: one of its 32 maps, and the scores
+# of both heads.
+#
+# The head with the average gives the same scores up to the last digit (float32 has
+# about seven; adding in another order changes the last). It cannot do otherwise: a mean
+# does not depend on the order. After this layer no computation in the world can tell in
 # which place of a map a value stood. **Here the where is lost**, and it is lost on
 # purpose: a cat is a cat in every corner.
 #
@@ -252,8 +258,8 @@ else:
     raise AssertionError("the flat head took a larger image")
 
 # %% [markdown]
-# The flat head has 512 weights a class, and here come more numbers than that. It was
-# built for 4 × 4 maps, hence for windows of 32 × 32, and can use nothing else. The
+# The flat head has 512 weights a class, and here come 32 · 18 · 18 = 10368 numbers. It
+# was built for 4 × 4 maps, hence for windows of 32 × 32, and can use nothing else. The
 # average head takes any size, but all it says of a whole scene is one class.
 #
 # The maps themselves, though, are there, larger than before, each value in its place.
@@ -342,8 +348,8 @@ assert by_window.mean_iou() > 2 * by_colour.mean_iou()
 # ## Count the work
 #
 # The unit is the *multiply-add*, one weight times one number, added to a sum. A
-# convolution from C to K maps does, for each of the K · H · W numbers it puts out, one
-# for each of its 3 · 3 · C weights. A fully connected layer does one for each weight.
+# convolution from C to K maps puts out K · H · W numbers. Each of them takes 3 · 3 · C
+# multiply-adds, one a weight. A fully connected layer does one for each of its weights.
 # Pooling and ReLU multiply nothing.
 
 
@@ -416,8 +422,8 @@ assert covering**2 == (32 // step) ** 2
 #
 # VGG16 is the classifier that the article starts from. It takes windows of 224 × 224.
 # It has thirteen 3 × 3 convolutions in five groups, each group closed by a pooling that
-# halves the maps, then three fully connected layers. An image of PASCAL VOC has up to
-# 500 × 500 pixels.
+# halves the maps (and, unlike ours, rounds up), then three fully connected layers, with
+# 4096, 4096 and 1000 outputs. An image of PASCAL VOC has up to 500 × 500 pixels.
 
 
 # %%
@@ -428,7 +434,7 @@ def vgg16_convolutions(height, width):
         for _ in range(repeats):
             total += convolution(c, k, height, width)
             c = k
-        height, width = -(-height // 2), -(-width // 2)  # the pool, rounding up
+        height, width = -(-height // 2), -(-width // 2)  # the pool
     return total
 
 
@@ -446,7 +452,7 @@ assert window == 15_470_264_320 and 50 < ratio < 52
 
 # %% [markdown]
 # How long is that? Computed plainly, a convolution is at best as fast as the product of
-# two large matrices. At that speed, on this machine:
+# two large matrices (lesson 3 makes it one). At that speed, on this machine:
 
 # %%
 a = np.random.default_rng(0).standard_normal((1500, 1500)).astype(np.float32)
@@ -468,13 +474,15 @@ print(f"one image, once:            {once / speed:9.1f} seconds")
 # size.
 #
 # Lesson 3 opens the convolution. Lesson 4 then shows that the fully connected layer was
-# one all along.
+# a convolution all along.
 #
 # ## Exercises
 #
-# **1.** The last maps of VGG16 are 512 maps of 7 × 7. How many weights has a `Linear`
-# to 1000 classes over the *flattened* maps more than one after *global average
-# pooling*? (Weights only, no biases.)
+# Replace the dots and run the cell again.
+#
+# **1.** The last maps of VGG16 are 512 maps of 7 × 7. Put one `Linear` to 1000 classes
+# on the *flattened* maps, or one after *global average pooling*. How many more weights
+# does the first have than the second? (The difference; weights only, no biases.)
 #
 # **2.** Write a function `(height, width, side, step)` that returns the number of
 # windows of `side` × `side` pixels that lie wholly inside an image, if the first sits
@@ -483,7 +491,7 @@ print(f"one image, once:            {once / speed:9.1f} seconds")
 #
 # **3.** Write a function of `maps`, an array (C, H, W), that returns an array of the
 # same shape for which the average head gives the same answer, but in which no place
-# differs from any other: in each map, all values are equal.
+# differs from any other: within each map, all values are equal. (Two maps may differ.)
 
 # %%
 import answers
@@ -511,6 +519,6 @@ answers.check("02.3", ...)
 #   Segmentation*, CVPR 2015, sections 2 and 3: patchwise methods, and why not.
 # - M. Lin, Q. Chen, S. Yan, *Network in Network*, 2013: global average pooling.
 # - D. Ciresan and others, *Deep Neural Networks Segment Neuronal Membranes in Electron
-#   Microscopy Images*, 2012: a window for every pixel, and it won.
+#   Microscopy Images*, 2012: a window for every pixel, and it won its contest.
 # - In the code: `minifcn/layers/plain.py`, `minifcn/layers/blocks.py`,
 #   `minifcn/models/explain.py`.

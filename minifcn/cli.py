@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import fields
 
-from . import commands, devices, download_command, models
+from . import commands, data_commands, devices, download_command, models
 from .training.config import Config
 from .training.optim import OPTIMIZERS
 from .training.schedule import SCHEDULES
@@ -14,12 +14,12 @@ from .training.schedule import SCHEDULES
 _HELP = {
     "train": (
         "train one network",
-        "Train one FCN on data in VOC's layout. Everything is kept in --out: settings, metrics, checkpoint, the best "
+        "Train one FCN on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best "
         "weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never stopped.",
     ),
     "reproduce": (
         "train FCN-32s, then FCN-16s from it, then FCN-8s from that, and compare them",
-        "The staged training of the paper, on any folder in VOC's layout: its Table 2 and Figure 4 at your scale. "
+        "The staged training of the paper, on any folder of labelled images: its Table 2 and Figure 4 at your scale. "
         "After Ctrl-C the same command goes on where it stopped.",
     ),
     "evaluate": (
@@ -28,7 +28,7 @@ _HELP = {
     ),
     "predict": (
         "segment any images",
-        "For each image (or each image in a folder) write NAME.png, a palette mask in VOC's colours, and NAME_overlay.jpg.",
+        "For each image (or each image in a folder) write NAME.png, a palette mask in the colours of the data set it learned from, and NAME_overlay.jpg.",
     ),
     "classify": (
         "name what a photograph shows, and draw where",
@@ -57,8 +57,8 @@ _HELP = {
         "used, the line that mends it.",
     ),
     "data": (
-        "get data",
-        "Draw a toy data set, or download a real one.",
+        "get or examine data",
+        "Draw a toy data set, download a real one, or let a doctor look at yours.",
     ),
 }
 
@@ -70,9 +70,12 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
-_DATA = "VOCdevkit folder, or VOC's own tar as it is"
-_SPLIT = "list in ImageSets/Segmentation or path ending in .txt"
-_YEAR = "which VOC<year> in --data"
+_DATA = (
+    "a VOCdevkit folder or VOC's own tar as it is (classes.txt in VOC<year> names other classes than VOC's), a folder with "
+    "leftImg8bit and gtFine (Cityscapes), or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
+)
+_SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
+_YEAR = "which VOC<year> in --data, if it is VOC"
 COMPUTING = ("train", "reproduce", "evaluate", "predict", "classify", "gradcheck")
 NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
 
@@ -105,6 +108,12 @@ def build_parser():
     add("--year", default="2012", help=_YEAR)
     add("--limit", type=int, help="only the first so many images")
     add("--resize", type=int, metavar="PIXELS", help="shrink images to this longer side first")
+    add(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="work in overlapping squares of this side, which takes less memory for large images; a multiple of 32",
+    )
     add(
         "--classes",
         metavar="LIST",
@@ -178,6 +187,7 @@ def build_parser():
     toy.add_argument("--size", type=int, default=128, help="typical height and width in pixels")
     toy.add_argument("--seed", type=int, default=0, help="of the drawing")
     download_command.add_parser(kinds, _Help)
+    data_commands.add_doctor(kinds)
     return parser
 
 
@@ -216,7 +226,7 @@ def _add_training(parser, single):
         "--data",
         required=not single,
         metavar="PATH",
-        help=f"{_DATA} (classes.txt in VOC<year> names other classes than VOC's)",
+        help=_DATA,
     )
     where.add_argument(
         "--out", default="runs/train" if single else "runs/reproduce", metavar="FOLDER", help="where everything is kept"
@@ -286,7 +296,8 @@ def _dispatch(args):
     if args.command == "reproduce":
         return commands.reproduce(args, _config(args))
     if args.command == "data":
-        return {"toy": commands.make_toy_data, "download": download_command.run}[args.kind](args)
+        kinds = {"toy": commands.make_toy_data, "download": download_command.run, "doctor": data_commands.run_doctor}
+        return kinds[args.kind](args)
     return {
         "evaluate": commands.evaluate,
         "predict": commands.predict,

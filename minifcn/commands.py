@@ -19,7 +19,7 @@ from .data import images
 from .data.imagenet import IMAGENET_CLASSES
 from .data.labels import class_numbers, colourise
 from .data.transforms import shrink
-from .training import checkpoint, loop
+from .training import checkpoint, loop, tiles
 from .training.run import Run, read_metrics
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
@@ -129,7 +129,7 @@ def _write_report(folder, title, runs, results):
     samples = [last.val_data[i] for i in range(min(5, len(last.val_data)))]
     rows = [(s.image, s.label, {name: loop.predict(run.model, s.image) for name, run in runs.items()}) for s in samples]
     name = list(runs)[-1]
-    report.side_by_side(rows, last.classes, figures / "side_by_side.png")
+    report.side_by_side(rows, last.classes, figures / "side_by_side.png", last.model.palette)
     report.curves({key: read_metrics(run.folder) for key, run in runs.items()}, figures / "curves.png")
     report.confusion(results[name][0], last.classes, figures / "confusion.png")
     report.write_page(
@@ -149,7 +149,8 @@ def _write_report(folder, title, runs, results):
 def evaluate(args):
     """The four scores and the IU of each class, of a trained network on a labelled split."""
     model, classes = checkpoint.load_segmenter(args.weights)
-    dataset = data.VOC(args.data, args.split, args.year, limit=args.limit or None)
+    tiles.check_tile(args.tile)
+    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit or None)
     if dataset.classes != classes:
         raise ValueError(
             f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "
@@ -158,7 +159,7 @@ def evaluate(args):
     chosen = class_numbers(args.classes, classes) if args.classes else []
     start = time.perf_counter()
     samples = data.Kept(dataset, longest=args.resize, limit=0)
-    matrix = loop.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes))
+    matrix = loop.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
     print(report.scores_table({f"FCN-{model.variant}": (matrix, time.perf_counter() - start)}))
     if chosen:
         print(
@@ -189,8 +190,9 @@ def predict(args):
     for path, stem in zip(tqdm(paths, unit="image", disable=None), stems, strict=True):
         image = images.read_image(path)
         labels = loop.predict(model, image)
-        images.write_mask(out / f"{stem}.png", labels)
-        overlay = np.where(labels[:, :, None] > 0, image * 0.4 + colourise(labels) * 0.6, image)
+        images.write_mask(out / f"{stem}.png", labels, model.palette)
+        coloured = colourise(labels, model.palette)
+        overlay = np.where(coloured.any(axis=2, keepdims=True), image * 0.4 + coloured * 0.6, image)
         Image.fromarray(overlay.astype(np.uint8)).save(out / f"{stem}_overlay.jpg", quality=92)
     notice(f"{len(paths)} masks and overlays written to {out}")
     return 0

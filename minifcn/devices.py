@@ -8,7 +8,7 @@ import numpy as np
 from . import backend
 from .backend import diagnosis
 
-LOWERS_MEMORY = ("batch_size", "crop", "resize")  # options that make a step or an image smaller
+LOWERS_MEMORY = ("batch_size", "crop", "resize", "tile")  # options that make a step or an image smaller
 
 
 def add_option(parser):

@@ -59,10 +59,10 @@ def _running_mean(values, window=20):
     return (total[ends] - total[starts]) / (ends - starts)
 
 
-def side_by_side(rows, classes, path):
-    """Image | truth | one column for each network, in VOC's colours, with a legend of the classes that occur.
+def side_by_side(rows, classes, path, palette=None):
+    """Image | truth | one column for each network, with a legend of the classes that occur.
 
-    rows: [(image (H, W, 3), label (H, W), {network name: prediction (H, W)})].
+    rows: [(image (H, W, 3), label (H, W), {network name: prediction (H, W)})]. palette: (256, 3) uint8, VOC's unless given.
     """
     names = list(rows[0][2])
     columns = ["image", "truth", *names]
@@ -72,20 +72,20 @@ def side_by_side(rows, classes, path):
     seen = set()
     for axes, (image, label, predictions) in zip(grid, rows, strict=True):
         maps = [label, *(predictions[name] for name in names)]
-        for panel, picture in zip(axes, [image, *map(colourise, maps)], strict=True):
+        for panel, picture in zip(axes, [image, *(colourise(one, palette) for one in maps)], strict=True):
             panel.imshow(picture, interpolation="nearest")
             panel.set_axis_off()
         for one in maps:
             seen.update(np.unique(one).tolist())
     for panel, title in zip(grid[0], columns, strict=True):
         panel.set_title(title, fontsize=10)
-    add_legend(figure, seen, classes)
+    add_legend(figure, seen, classes, palette)
     figure.savefig(path, dpi=110)
 
 
-def add_legend(figure, labels, classes):
+def add_legend(figure, labels, classes, palette=None):
     """Below a figure, a patch of colour and a name for each label, in as many columns as there is room for."""
-    colours = colourise(np.arange(256, dtype=np.uint8)) / 255
+    colours = colourise(np.arange(256, dtype=np.uint8), palette) / 255
     names = {**dict(enumerate(classes)), VOID: "void"}
     patches = [Patch(facecolor=colours[i], edgecolor="0.5", linewidth=0.5, label=names[i]) for i in sorted(labels)]
     columns = max(2, int(figure.get_figwidth() / 1.4))

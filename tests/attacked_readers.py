@@ -9,6 +9,7 @@ import weight_writers as write
 from PIL import Image
 
 from minifcn.data import VOC
+from minifcn.data.description import EXAMPLE, read_description
 from minifcn.data.images import read_image, read_mask
 from minifcn.data.labels import read_class_names
 from minifcn.weights.caffe import read_caffemodel
@@ -60,7 +61,8 @@ def masks(folder):
     labels = Image.fromarray(photograph()[:, :, 0] % 5)
     palette = labels.copy()
     palette.putpalette(bytes(range(256)) * 3)
-    return [encoded(labels, "PNG"), encoded(palette, "PNG"), encoded(labels.convert("RGB"), "PNG")]
+    honest = [encoded(labels, "PNG"), encoded(palette, "PNG"), encoded(labels.convert("RGB"), "PNG")]
+    return [*honest, *(encoded(palette, form) for form in ("BMP", "GIF", "TIFF"))]  # these have no checksums
 
 
 def read_list(path):
@@ -83,6 +85,12 @@ def lists(folder):
 
 def class_lists(folder):
     return [b"background\ncat\n", "Hintergrund\nBär\n".encode()]
+
+
+def descriptions(folder):
+    for name in ("images", "masks"):
+        (folder / name).mkdir(exist_ok=True)
+    return [EXAMPLE.encode(), b'[[classes]]\nname = "a"\n[[classes]]\nname = "b"\n']
 
 
 def archives(folder):
@@ -122,6 +130,7 @@ READERS = {
     "mask": Reader(read_mask, ".png", masks),
     "list": Reader(read_list, ".txt", lists),
     "classes": Reader(read_class_names, ".txt", class_lists),
+    "toml": Reader(read_description, ".toml", descriptions),
     "npz": Reader(read_archive, ".npz", archives),
     "pth": Reader(read_torch, ".pth", torch_files),
     "safetensors": Reader(read_safetensors, ".safetensors", safetensors),

@@ -14,7 +14,7 @@ import atheris
 
 SECONDS, MEGABYTES = 10, 1024
 
-with atheris.instrument_imports(include=["minifcn"]):
+with atheris.instrument_imports(include=["minifcn", "PIL", "tomllib", "zipfile"]):
     from attacked_readers import READERS, attack
 
 
@@ -39,7 +39,13 @@ def main():
             runs += 1
             loaded += attack(reader, work / f"attacked{reader.suffix}", content)
 
-        limits = [f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", "-max_len=4096", f"-seed={args.seed}"]
+        limits = [
+            f"-timeout={SECONDS}",
+            f"-rss_limit_mb={MEGABYTES}",
+            "-max_len=4096",
+            "-len_control=0",
+            f"-seed={args.seed}",
+        ]
         atheris.Setup([sys.argv[0], f"-atheris_runs={args.runs}", *limits, str(corpus)], once)
         try:
             atheris.Fuzz()

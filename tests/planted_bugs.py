@@ -265,6 +265,9 @@ SHARED_OUT = [
     Bug("only some of Pillow's errors are told as documented", "data/images.py", "    except Exception as error:\n        reason",
         "    except OSError as error:\n        reason",
         "tests/test_fuzzed_readers.py::test_a_photograph_whose_header_is_cut_is_refused_in_a_line"),
+    Bug("a name too long breaks the reading of a list", "data/files.py", "os.path.isfile(self.path / name)",
+        "(self.path / name).is_file()",
+        "tests/test_sources.py::test_an_id_too_long_to_be_a_file_is_told_as_a_missing_file"),
     Bug("an enlargement fetches its kernel from the device", "ops/upsample.py", "stamped(array_module(line), line.dtype, line)",
         "stamped(array_module(line), line.dtype, line if __import__('minifcn').backend.to_host(line).any() else line)",
         "tests/test_strict.py::test_a_training_step_brings_nothing_to_the_host_but_the_loss[8s-frozen]"),
@@ -616,6 +619,52 @@ WEIGHTS = [
     Bug("a file may ask for any size of network", "training/checkpoint.py", "        _require_as_wide(network, arrays)\n",
         "", "tests/test_endless_weight_files.py::test_settings_that_do_not_fit_the_arrays[changes1-width 1000000 but arrays for 1]"),
 ]
+DOCTOR, SETS, TILES = "tests/test_doctor.py::", "tests/test_datasets.py::", "tests/test_tiles.py::"
+FAULT = DOCTOR + "test_a_planted_fault_is_reported_by_kind_and_name"
+DATA_SETS = [
+    Bug("two rows of the Cityscapes table exchanged", "data/cityscapes.py", 'Label(24, "person", 11,', 'Label(24, "person", 12,',
+        SETS + "test_the_official_table"),
+    Bug("label ids taken for train ids", "data/cityscapes.py", "return train_ids()[numbers]", "return numbers",
+        SETS + "test_cityscapes_reads_train_ids"),
+    Bug("void always has a colour", "data/labels.py", "*([VOID] if void else [])", "VOID",
+        SETS + "test_colours_of_no_class_are_named"),
+    Bug("red and green exchanged in masks", "data/labels.py", "image[..., 0] << 16 | image[..., 1] << 8",
+        "image[..., 0] << 16 | image[..., 1] << 16", SETS + "test_match_colours_against_one_pixel_at_a_time"),
+    Bug("the share of validation taken from the front", "data/folder.py", "key=lambda id: sha256(id.encode(\"utf-8\")).digest()",
+        "key=len", SETS + "test_shares_are_stable_and_complete"),
+    Bug("wrong entries of a description ignored", "data/description.py", "    for problem in _problems(values, path.parent):\n",
+        "    for problem in ():\n", SETS + "test_wrong_classes_are_told[classes = []]"),
+    Bug("weights forget their colours", "weights/npz.py", 'meta["palette"] = model.palette.tolist()', "pass",
+        SETS + "test_a_network_learns_from_any_and_draws_in_its_colours[city]"),
+    Bug("tiles begin between cells", "training/tiles.py", "start += tile - 2 * margin", "start += tile - 2 * margin - 5",
+        TILES + "test_tiles_cover_every_pixel_once_and_begin_on_cells[128-size3]"),
+    Bug("a tile's edge counts", "training/tiles.py", "first = start + margin if start else 0", "first = start + 2 * margin if start else 0",
+        TILES + "test_what_is_kept_lies_inside_its_tile_unless_the_image_ends[128-32-size0]"),
+    Bug("tiles not used", "training/loop.py", "cut(image.shape[:2], tile or max(image.shape[:2]))",
+        "cut(image.shape[:2], max(image.shape[:2]))", TILES + "test_predictions_come_from_the_tiles"),
+    Bug("images only opened, not decoded", "data/doctor_files.py", "    return images.upright(image)\n",
+        "    return np.zeros((*image.size[::-1], 3), np.uint8)\n", FAULT + "[truncated_image]"),
+    Bug("bombs decoded where Pillow only warns", "data/doctor.py", 'warnings.simplefilter("error", Image',
+        'warnings.simplefilter("ignore", Image', FAULT + "[large_but_allowed_by_pillow]"),
+    Bug("void outside of the classes", "data/doctor_survey.py", "(numbers < len(self.classes)) | (numbers == VOID)",
+        "(numbers < len(self.classes))", DOCTOR + "test_nothing_is_reported_that_was_not_planted"),
+    Bug("thin lines taken for a smooth resize", "data/doctor_files.py", "strictly[v] >= 0.9 * all_inner[v]",
+        "strictly[v] >= 0", DOCTOR + "test_a_thin_line_and_small_dots_are_not_in_between"),
+    Bug("content compared by id", "data/doctor.py", "len(here | there) > 1", "len(here | there) > 2",
+        FAULT + "[overlap_by_content]"),
+    Bug("sizes compared before EXIF turns", "data/doctor.py", "image.size != mask.size:", "image.stored != mask.size:",
+        FAULT + "[exif_with_a_mask_of_what_is_stored]"),
+    Bug("renumbered palettes not noticed", "data/doctor_files.py", "wrong and None not in meant.values()",
+        "not wrong and None not in meant.values()", FAULT + "[renumbered]"),
+    Bug("masks mended without their image's turn", "data/doctor_fix.py", "    if fits_before_turning(image, mask):\n",
+        "    if False:\n", DOCTOR + "test_turned_images_are_upright_and_so_are_their_masks[exif_with_a_mask_of_what_is_stored]"),
+    Bug("mended lists keep what is in both", "data/doctor_fix.py", "if digest[id] not in there", "if True",
+        DOCTOR + "test_lists_are_parted_by_id_and_by_content"),
+    Bug("mended over what is there", "data/doctor_fix.py", "(not target.is_dir() or any(target.iterdir()))", "not target.is_dir()",
+        DOCTOR + "test_mending_refuses_a_folder_that_holds_something"),
+    Bug("errors without an exit code", "data_commands.py", "return 1 if diagnosis.findings.errors else 0", "return 0",
+        DOCTOR + "test_the_command_prints_counts_names_and_more"),
+]
 ARCHIVES = [
     Bug("members may climb out of the folder", "data/tars.py", 'if ".." in parts:', 'if parts[0] == "..":',
         HOSTILE.format("parent below a folder")),
@@ -665,8 +714,8 @@ ARCHIVES = [
         SOURCES + "test_a_split_may_be_the_path_of_a_list"),
     Bug("ids may climb out of the folder", "data/listed.py", 'if id.startswith("/") or ".." in id.split("/"):', "if False:",
         SOURCES + "test_ids_stay_in_the_folder[../a]"),
-    Bug("the year not passed on", "training/run.py", "data.VOC(config.data, config.val_split, config.year)",
-        "data.VOC(config.data, config.val_split)", SOURCES + "test_train_and_evaluate_take_a_tar_a_year_and_lists"),
+    Bug("the year not passed on", "training/run.py", "data.open_dataset(config.data, config.val_split, config.year)",
+        "data.open_dataset(config.data, config.val_split, '2012')", SOURCES + "test_train_and_evaluate_take_a_tar_a_year_and_lists"),
 ]
 DOWNLOADS = [
     Bug("a cut download starts anew", "data/download.py", 'request.add_header("Range"', 'request.add_header("X-Range"',
@@ -737,7 +786,7 @@ AWAY_FROM_THE_HOST = [
         "kept[name] = arrays[f\"{slot}/{name}\"].copy()", GPU + "test_a_run_goes_on_on_another_device[on the host-strict]"),
     Bug("weights loaded on the host", "layers/base.py", "values[name] = to_device(to_host(state[name]).astype(array.dtype, copy=True))",
         "values[name] = to_host(state[name]).astype(array.dtype, copy=True)", GPU + "test_predictions_and_scores_are_the_hosts[strict]"),
-    Bug("predictions left on the device", "training/loop.py", "to_host(logits[0].argmax(axis=0)).astype", "logits[0].argmax(axis=0).astype",
+    Bug("predictions left on the device", "training/loop.py", "to_host(logits[0].argmax(axis=0))[kept]", "logits[0].argmax(axis=0)[kept]",
         GPU + "test_predictions_and_scores_are_the_hosts[strict]"),
     Bug("a heat-map left on the device", "classify.py", "return to_host(scores[list(classes)].sum(axis=0))",
         "return scores[list(classes)].sum(axis=0)", GPU + "test_a_photograph_is_classified_as_on_the_host[strict]"),
@@ -789,7 +838,8 @@ BUGS = (
     + NETWORKS
     + TRAINING
 )
-BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS + ARCHIVES + DOWNLOADS
+BUGS += METRICS_AND_DATA + CHECKER_ITSELF + OTHER_TRUNKS + CUTS + ACCOUNTS + WEIGHTS
+BUGS += DATA_SETS + ARCHIVES + DOWNLOADS
 BUGS += DEVICES_AND_MEMORY + AWAY_FROM_THE_HOST
 if find_spec("scipy"):  # which SBD's tests need
     BUGS += SBD_AND_VOC

@@ -29,3 +29,19 @@ def test_every_command_shown_is_one_that_exists():
 def test_pictures_shown_are_there():
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (Path(__file__).parents[1] / picture).is_file(), picture
+
+
+def test_the_map_from_article_to_lessons_points_at_the_lines_it_names():
+    root = Path(__file__).parents[1]
+    links = re.findall(r"\[`([\w.]+)`\]\(([^)#]+)#L(\d+)\)", README)
+    assert len(links) >= 24
+    for name, path, number in links:
+        wanted = re.compile(rf"\s*(def|class) {name.split('.')[-1]}\b")
+        lines = (root / path).read_text(encoding="utf-8").splitlines()
+        here = [i for i, line in enumerate(lines, 1) if wanted.match(line)]
+        assert int(number) in here, f"README: {name} is at line {' or '.join(map(str, here))} of {path}, not {number}"
+
+
+def test_the_map_has_every_lesson_once():
+    mapped = re.findall(r"\]\(lessons/(\d\d_\w+)\.py\)", README)
+    assert mapped == sorted(path.stem for path in (Path(__file__).parents[1] / "lessons").glob("[0-9]*.py"))

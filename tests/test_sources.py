@@ -254,3 +254,12 @@ def test_train_and_evaluate_take_a_tar_a_year_and_lists(devkit, tmp_path, capsys
     assert run("evaluate", *weights, "--data", path) == 2
     assert f"minifcn: {path}: expected VOC2012, found the year 2011; choose it with --year" in capsys.readouterr().err
     assert run("train", "--resume", out) == 0
+
+
+def test_an_id_too_long_to_be_a_file_is_told_as_a_missing_file(tmp_path):
+    root = tmp_path / "VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text("a" * 300)
+    with pytest.raises(FileNotFoundError, match="no image for id"):
+        data.VOC(tmp_path)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .images import read_image, read_mask
-from .labels import check_labels
+from .labels import check_labels, voc_palette
 
 
 class Sample(NamedTuple):
@@ -22,8 +22,11 @@ class SegmentationSet(Sequence):
     where an id's files are: `open_image(id)` and `open_mask(id)` give binary file objects, `image_name(id)` and
     `mask_name(id)` what messages call them.
 
+    palette: (256, 3) uint8, the colour of each label, so that palette[label] is a picture; VOC's unless a subclass has its own.
     Files that do not fit together (sizes, labels, colours) raise ValueError, naming the file, when they are read.
     """
+
+    palette = voc_palette()
 
     @property
     def num_classes(self):

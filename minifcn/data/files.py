@@ -1,5 +1,6 @@
 """The files of a data set, read by name: from a folder, or straight from a plain tar."""
 
+import os
 from io import BytesIO
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class FolderFiles:
         self.path = Path(path)
 
     def is_file(self, name):
-        return (self.path / name).is_file()
+        return os.path.isfile(self.path / name)  # unlike a Path's, it also answers for a name too long to be one
 
     def is_folder(self, name):
         return (self.path / name).is_dir()

@@ -18,7 +18,12 @@ def read_image(source):
     source: a path, or a pair (binary file, its name for messages); the file is closed. Raises FileNotFoundError, or ValueError for a file that cannot be decoded whole; both name the file.
     """
     with _open(source) as (image, name):
-        return _decoded(name, lambda: np.asarray(_rgb(ImageOps.exif_transpose(image))))
+        return _decoded(name, lambda: upright(image))
+
+
+def upright(image):
+    """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB."""
+    return np.asarray(_rgb(ImageOps.exif_transpose(image)))
 
 
 def read_mask(source):
@@ -34,10 +39,10 @@ def read_mask(source):
         return _decoded(name, lambda: np.array(image))
 
 
-def write_mask(path, labels):
-    """Write labels (H, W) uint8 as a palette PNG in VOC's colours."""
+def write_mask(path, labels, palette=None):
+    """Write labels (H, W) uint8 as a palette PNG in the colours palette (256, 3) uint8, VOC's unless given."""
     image = Image.fromarray(labels)
-    image.putpalette(voc_palette().tobytes())
+    image.putpalette((voc_palette() if palette is None else palette).tobytes())
     image.save(path)
 
 

@@ -28,9 +28,50 @@ def voc_palette():
     return palette
 
 
-def colourise(labels):
-    """Labels (H, W) -> the VOC colours (H, W, 3) uint8; void is 224, 224, 192, as in VOC's own files."""
-    return voc_palette()[labels]
+def colourise(labels, palette=None):
+    """Labels (H, W) -> their colours (H, W, 3) uint8; VOC's unless given, with void as 224, 224, 192 as in VOC's own files."""
+    return (voc_palette() if palette is None else palette)[labels]
+
+
+def palette_from(values, source):
+    """A palette (256, 3) uint8 from nested lists. Raises ValueError, naming `source`, for anything else."""
+    try:
+        palette = np.array(values)
+        if palette.shape == (256, 3) and palette.dtype.kind == "i" and palette.min() >= 0 and palette.max() <= 255:
+            return palette.astype(np.uint8)
+    except (ValueError, OverflowError):  # lists of unequal length, numbers beyond any type
+        pass
+    raise ValueError(f"{source}: expected a palette of 256 colours of three numbers 0..255, got {str(values)[:60]!r}")
+
+
+def colour_codes(image):
+    """Colours (…, 3) uint8 -> one number each, (…) uint32: red in the upper bits, blue in the lower."""
+    image = np.asarray(image).astype(np.uint32)
+    return image[..., 0] << 16 | image[..., 1] << 8 | image[..., 2]
+
+
+def match_colours(image, palette, num_classes, void):
+    """Which class has exactly this colour.   image (H, W, 3) uint8, palette (256, 3) -> (labels (H, W) uint8, known (H, W) bool)
+
+    void: whether palette[255] stands for void. Where a colour is not known, the label means nothing.
+    """
+    numbers = np.array([*range(num_classes), *([VOID] if void else [])], np.uint8)
+    listed = colour_codes(palette[numbers])
+    order = np.argsort(listed, kind="stable")
+    listed, numbers, codes = listed[order], numbers[order], colour_codes(image)
+    place = np.searchsorted(listed, codes).clip(max=len(listed) - 1)
+    return numbers[place], listed[place] == codes
+
+
+def from_colours(image, palette, num_classes, void, source):
+    """The labels (H, W) uint8 of a mask in colours. Raises ValueError naming `source` and colours that are no class's."""
+    labels, known = match_colours(image, palette, num_classes, void)
+    if not known.all():
+        colours, counts = np.unique(image[~known], axis=0, return_counts=True)
+        found = ", ".join(f"{c.tolist()} ({n} pixels)" for c, n in zip(colours[:3], counts[:3], strict=True))
+        more = f" and {len(colours) - 3} more colours" if len(colours) > 3 else ""
+        raise ValueError(f"{source}: expected the colours of the classes only, got {found}{more}")
+    return labels
 
 
 def check_labels(labels, num_classes, source):

@@ -40,15 +40,21 @@ class VOC(ListedSet):
         )
 
 
-def _folder_of_year(files, year):
-    """The VOC<year> folder in `files`. Raises FileNotFoundError, telling the years that are there, if it is not."""
-    if files.is_folder("JPEGImages"):
-        return ""
+def years_in(files):
+    """{"VOC2012": the folder of that name in `files`, …} for every year that is there."""
     found = {}
     for above in _ABOVE:
         for child in files.children(above.rstrip("/")):
             if re.fullmatch(r"VOC\d{4}", child) and files.is_folder(f"{above}{child}/JPEGImages"):
                 found.setdefault(child, above + child)
+    return found
+
+
+def _folder_of_year(files, year):
+    """The VOC<year> folder in `files`. Raises FileNotFoundError, telling the years that are there, if it is not."""
+    if files.is_folder("JPEGImages"):
+        return ""
+    found = years_in(files)
     if f"VOC{year}" in found:
         return found[f"VOC{year}"]
     if found:

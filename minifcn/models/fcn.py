@@ -37,6 +37,7 @@ class FCN(layers.Layer):
 
         self.variant = variant
         self.num_classes = num_classes
+        self.palette = None  # (256, 3) uint8, the colours to draw its labels in, where the data set has its own
         self.backbone = backbone
         # The published at-once training scales the skips' inputs, which start out much larger than fc7's.
         self.pool4_scale, self.pool3_scale = (0.01, 0.0001) if at_once else (1.0, 1.0)

@@ -1,7 +1,7 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped; and networks rebuilt from files."""
 
 from .. import models, weights
-from ..data.labels import VOC_CLASSES
+from ..data.labels import VOC_CLASSES, palette_from
 from ..data.transforms import Preprocessing
 from ..weights import foreign, npz
 
@@ -70,6 +70,8 @@ def load_network(path):
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     model.preprocessing = Preprocessing.from_dict(meta.get("preprocessing"), path) or model.preprocessing
+    if "palette" in meta:
+        model.palette = palette_from(meta["palette"], path)
     return model, classes and tuple(classes)
 
 

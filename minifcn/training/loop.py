@@ -8,6 +8,7 @@ import numpy as np
 from .. import ops
 from ..backend import to_device, to_host
 from ..metrics import ConfusionMatrix
+from .tiles import cut
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,21 @@ def update(model, images, labels, optimizer, lr, reduction="mean"):
     return float(loss)
 
 
-def predict(model, image):
-    """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8"""
-    logits = model.forward(to_device(model.preprocessing.apply(image)[None]))
-    return to_host(logits[0].argmax(axis=0)).astype(np.uint8)
+def predict(model, image, tile=None):
+    """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8
+
+    tile: work in overlapping squares of at most so many pixels (`tiles`), which needs less memory; None: all at once.
+    """
+    labels = np.empty(image.shape[:2], np.uint8)
+    for seen, kept, place in cut(image.shape[:2], tile or max(image.shape[:2])):
+        logits = model.forward(to_device(model.preprocessing.apply(image[seen])[None]))
+        labels[place] = to_host(logits[0].argmax(axis=0))[kept]
+    return labels
 
 
-def evaluate(model, samples, num_classes):
-    """The ConfusionMatrix of a model's predictions on labelled samples, each at its own size."""
+def evaluate(model, samples, num_classes, tile=None):
+    """The ConfusionMatrix of a model's predictions on labelled samples, each at its own size, whole or by tiles."""
     matrix = ConfusionMatrix(num_classes)
     for sample in samples:
-        matrix.update(sample.label, predict(model, sample.image))
+        matrix.update(sample.label, predict(model, sample.image, tile))
     return matrix

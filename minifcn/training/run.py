@@ -29,8 +29,8 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.npz"
         if self.checkpoint.exists() and not resume:
             raise ValueError(f"{self.folder}: holds a run already; resume it with --resume, or choose another --out")
-        train = data.VOC(config.data, config.split, config.year, limit=config.limit)
-        val = data.VOC(config.data, config.val_split, config.year)
+        train = data.open_dataset(config.data, config.split, config.year, limit=config.limit)
+        val = data.open_dataset(config.data, config.val_split, config.year)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.train_data = data.Kept(train, longest=config.resize)
@@ -46,6 +46,7 @@ class Run:
             upsampling=config.upsampling,
             width=config.width,
         )
+        self.model.palette = train.palette
         # In words, what the network starts from; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
         for name, parameter in self.model.parameters().items():

@@ -118,4 +118,6 @@ def describe(model):
         meta["network"] = model.config
     if hasattr(model, "preprocessing"):
         meta["preprocessing"] = model.preprocessing.as_dict()
+    if getattr(model, "palette", None) is not None:
+        meta["palette"] = model.palette.tolist()
     return meta

@@ -1,0 +1,158 @@
+"""What the doctor of data sets found, as lines of text and as one picture."""
+
+import textwrap
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from .data.images import read_image, read_mask
+from .data.labels import VOID, match_colours
+from .data.transforms import shrink
+
+SHOWN = 3  # names a finding
+_MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit grey"}
+
+
+def summary(diagnosis):
+    """What there is: lists, files, classes with their pixels and masks. -> lines of text"""
+    found = diagnosis.survey
+    lines = [
+        f"{found.folder}: {found.kind}, {len(found.classes)} classes",
+        f"lists    {', '.join(f'{name} {len(ids)}' for name, ids in found.splits.items()) or 'none'}",
+        f"images   {_forms(diagnosis, 0)}{_sizes(diagnosis)}",
+        f"masks    {_forms(diagnosis, 1)}",
+    ]
+    if diagnosis.pixels.any():
+        lines += ["", *_class_lines(diagnosis)]
+    return lines
+
+
+def _forms(diagnosis, which):
+    forms = diagnosis.forms(which)
+    told = ", ".join(f"{count} {_in_words(form)}" for form, count in forms.most_common())
+    return f"{forms.total()}{f' ({told})' if told else ''}"
+
+
+def _in_words(form):
+    """ "PNG P" -> "PNG palette" """
+    name, _, mode = form.partition(" ")
+    return f"{name} {_MODES.get(mode, mode)}".strip()
+
+
+def _sizes(diagnosis):
+    sizes = [image.size for image, _ in diagnosis.files.values() if image and image.size]
+    if not sizes:
+        return ""
+    small, large = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
+    return f", {small[0]}x{small[1]}" + (f" to {large[0]}x{large[1]}" if large != small else "")
+
+
+def _class_lines(diagnosis):
+    """The histogram of classes, as shares of the pixels that are not void, and the number of masks that show each."""
+    found, pixels = diagnosis.survey, diagnosis.pixels
+    splits = [split for split in found.splits if split != "trainval"]
+    name_width = max(len(name) for name in (*found.classes, "class"))
+    labelled = max(pixels[: len(found.classes)].sum(), 1)
+    widths = [max(len(split), 5) + 7 for split in splits]
+    titles = "".join(f"{f'{split} masks':>{width}}" for split, width in zip(splits, widths, strict=True))
+    lines = [f"{'class':{name_width + 5}}{'pixels':>13}{'share':>9}{titles}"]
+    for number, name in enumerate(found.classes):
+        if pixels[number]:
+            shown = "".join(f"{diagnosis.shown[s][number]:{width}}" for s, width in zip(splits, widths, strict=True))
+            share = _percent(pixels[number] / labelled)
+            lines.append(f"{number:3}  {name:{name_width}}{pixels[number]:13}{share:>9}{shown}")
+    lines.append(f"{'':3}  {'void':{name_width}}{pixels[VOID]:13}{_percent(diagnosis.void_share):>9} of all pixels")
+    return lines
+
+
+def _percent(share):
+    return f"{100 * share:.1f} %" if share >= 0.0005 or share == 0 else "<0.1 %"
+
+
+def findings(diagnosis, shown=SHOWN):
+    """Errors, then remarks: each with its count, what it means, and the first names. -> lines of text"""
+    lines = []
+    for title, some in (("error", diagnosis.findings.errors), ("remark", diagnosis.findings.remarks)):
+        for finding in some:
+            count = len(finding.entries)
+            lines += textwrap.wrap(
+                f"{title} {finding.kind} ({count}): {finding.meaning}", 118, subsequent_indent="    "
+            )
+            lines += [f"    {name}{f': {detail}' if detail else ''}" for name, detail in finding.entries[:shown]]
+            lines += [f"    and {count - shown} more"] if count > shown else []
+    return lines
+
+
+def verdict(diagnosis):
+    """One line: how much is wrong."""
+    errors, remarks = diagnosis.findings.errors, diagnosis.findings.remarks
+    counts = [sum(len(finding.entries) for finding in some) for some in (errors, remarks)]
+    told = f"{_number(counts[0], 'error')} of {_number(len(errors), 'kind')}" if errors else "no errors"
+    return f"{told}, {_number(counts[1], 'remark')}"
+
+
+def _number(count, what):
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def picture(diagnosis, path):
+    """A PNG: every class's colour and name and, where a mask shows the class, the place with most of it, and its mask.
+
+    Raises ValueError for a data set whose description could not be used.
+    """
+    found = diagnosis.survey
+    if found is None:
+        raise ValueError(f"{path}: no picture of a data set whose description is wrong")
+    columns = min(5, len(found.classes))
+    rows = -(-len(found.classes) // columns)
+    figure = Figure(figsize=(3 * columns, 1.8 * rows + 0.4), layout="constrained")
+    figure.suptitle(f"{found.kind}, {len(found.classes)} classes", fontsize=11)
+    grid = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    for axes in grid:
+        axes.set_axis_off()
+    for number, axes in enumerate(grid[: len(found.classes)]):
+        _draw_class(axes, diagnosis, number)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_class(axes, diagnosis, number):
+    """A patch of the class's colour, its number and name; below, image and mask side by side, other classes pale."""
+    found = diagnosis.survey
+    axes.add_patch(
+        Rectangle((0, -0.19), 0.2, 0.15, facecolor=found.palette[number] / 255, edgecolor="0.5", linewidth=0.5)
+    )
+    axes.text(0.25, -0.115, f"{number} {found.classes[number]}", va="center", fontsize=9, parse_math=False)
+    if number in diagnosis.samples:
+        image, label = _sample(diagnosis, number)
+        colours = found.palette[label]
+        pale = (0.2 * colours + 0.8 * 235).astype(np.uint8)
+        mask = np.where((label == number)[:, :, None], colours, pale)
+        for left, panel in ((0, image), (1.05, mask)):
+            axes.imshow(panel, extent=(left, left + 1, 1, 0), interpolation="nearest")
+    else:
+        axes.text(0, 0.1, "in no mask", fontsize=8, color="0.5")
+    axes.set(xlim=(0, 2.05), ylim=(1, -0.22), aspect="equal")
+
+
+def _sample(diagnosis, number):
+    """A square part of the image with most of a class, where most of it is. -> (image, label)"""
+    found, id = diagnosis.survey, diagnosis.samples[number]
+    image, label = read_image(found.images[id]), _label(diagnosis, id)
+    there = label == number
+    side = int(min(*label.shape, max(64, 2 * np.sqrt(there.sum()))))
+    sums = np.pad(there.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # over all above and to the left
+    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    best = [int(np.median(axis)) for axis in np.nonzero(inside == inside.max())]
+    part = tuple(slice(start, start + side) for start in best)
+    return shrink(image[part], label[part], 240)
+
+
+def _label(diagnosis, id):
+    """The labels (H, W) of a mask as far as they are labels, void elsewhere."""
+    found, mask = diagnosis.survey, diagnosis.files[id][1]
+    if mask.readable_as == "colours":
+        labels, known = match_colours(read_image(mask.path), found.palette, len(found.classes), True)
+        return np.where(known, labels, VOID).astype(np.uint8)
+    numbers = read_mask(mask.path)
+    return np.where(found.allowed[numbers], found.table[numbers], VOID).astype(np.uint8)

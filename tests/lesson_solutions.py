@@ -1,0 +1,104 @@
+"""For each exercise of the lessons a right answer, and a wrong one of the kind that people give."""
+
+import numpy as np
+
+from minifcn.backend import array_module
+
+
+def iou(labels, predictions, k, void=255):
+    counted = labels != void
+    true, predicted = (labels == k) & counted, (predictions == k) & counted
+    union = np.sum(true | predicted)
+    return np.sum(true & predicted) / union if union else float("nan")
+
+
+def class_of(colour):
+    return sum((colour[bit % 3] >> (7 - bit // 3) & 1) << bit for bit in range(8))
+
+
+def image_gradient(dy, w, s, size, add=True):
+    dx = np.zeros(size)
+    for i in range(len(dy)):
+        for u in range(len(w)):
+            dx[i * s + u] = w[u] * dy[i] + (dx[i * s + u] if add else 0)
+    return dx
+
+
+def even_phases(kernel, s):
+    sums = [np.sum(kernel[phase::s]) for phase in range(s)]
+    return bool(np.allclose(sums, sums[0]))
+
+
+def score_gradients(dscores, x, total=np.sum):
+    return np.einsum("nchw,ndhw->cd", dscores, x), total(dscores, axis=(0, 2, 3))
+
+
+def silu_backward(dy, x):
+    s = 1 / (1 + np.exp(-x))
+    return dy * (s + x * s * (1 - s))
+
+
+def running_mean(losses, n):
+    return np.array([np.mean(losses[max(0, i - n + 1) : i + 1]) for i in range(len(losses))])
+
+
+def masked_sum(log_p, labels):
+    xp = array_module(log_p)
+    known = labels != 255
+    safe = xp.where(known, labels, 0)
+    return (xp.take_along_axis(log_p, safe[:, None].astype("int64"), axis=1)[:, 0] * known).sum()
+
+
+SOLUTIONS = {  # exercise: (right, wrong)
+    "01.1": (iou, lambda labels, predictions, k: iou(labels, predictions, k, void=-1)),
+    "01.2": ((80 / 85 + 5 / 15 + 5 / 10) / 3, 90 / 100),
+    "01.3": (class_of, lambda colour: colour[0] >> 7),
+    "02.1": (24_576_000, 25_088_000),
+    "02.2": (
+        lambda height, width, side, step: ((height - side) // step + 1) * ((width - side) // step + 1),
+        lambda height, width, side, step: (height // step) * (width // step),
+    ),
+    "02.3": (
+        lambda maps: np.broadcast_to(maps.mean(axis=(1, 2), keepdims=True), maps.shape),
+        lambda maps: np.full(maps.shape, maps.mean()),
+    ),
+    "03.1": (173, 174),
+    "03.2": (image_gradient, lambda *given: image_gradient(*given, add=False)),
+    "03.3": (5.0625, 4.0),
+    "04.1": (
+        lambda weights, h, w: weights.reshape(len(weights), -1, h, w),
+        lambda weights, h, w: weights.reshape(len(weights), h, w, -1).transpose(0, 3, 1, 2),
+    ),
+    "04.2": (lambda height, side, stride: (height - side) // stride + 1, lambda height, side, stride: height // stride),
+    "04.3": (1024, 32),
+    "05.1": (0.87890625, 0.9375),
+    "05.2": ((2, 3), (2, 2)),
+    "05.3": (even_phases, lambda kernel, s: len(kernel) % s == 0),
+    "06.1": ((0.25, -0.25), (0.25, 0.25)),
+    "06.2": (59, 19),
+    "06.3": (lambda k, s: (k - s) / 2, lambda k, s: (k - 1) / 2),
+    "07.1": ((10, 13), (16, 16)),
+    "07.2": (345.4, 6.9),
+    "07.3": (score_gradients, lambda dscores, x: score_gradients(dscores, x, total=np.mean)),
+    "08.1": (lambda dz, a, b: (dz * b, dz * a), lambda dz, a, b: (dz, dz)),
+    "08.2": (12, 10),
+    "08.3": (2709, 2688),
+    "09.1": (2 * 700_000 * 0.02 / 3600, 3.9),
+    "09.2": (silu_backward, lambda dy, x: dy / (1 + np.exp(-x))),
+    "09.3": (lambda n: np.abs(np.arange(n) - (n - 1) / 2) + 1, lambda n: np.arange(n) + 1.0),
+    "10.1": (np.log(19), 3.53),
+    "10.2": (2e-8 * 320 * 320, 2e-8),
+    "10.3": (running_mean, lambda losses, n: np.convolve(losses, np.ones(n) / n, mode="same")),
+    "11.1": (
+        lambda x: (x - x.mean(axis=0)) / x.std(axis=0),
+        lambda x: (x - np.mean(np.asarray(x), axis=0)) / x.std(axis=0),
+    ),
+    "11.2": (24, 6),
+    "11.3": (masked_sum, lambda log_p, labels: log_p[np.arange(len(labels)), labels % log_p.shape[1]].sum()),
+    "12.1": (288, 144),
+    "12.2": (5 / 3, 3),
+    "12.3": (
+        lambda ours, theirs: np.median(ours[1:]) / np.median(theirs[1:]),
+        lambda ours, theirs: np.mean(ours) / np.mean(theirs),
+    ),
+}

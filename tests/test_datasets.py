@@ -1,0 +1,337 @@
+"""Cityscapes and own data are read as they say they are; what they are is seen by what is in the folder."""
+
+import os
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_datasets import COLOURS, write_cityscapes, write_own
+
+from minifcn import cli, data
+from minifcn.data import cityscapes, folder, images, labels
+from minifcn.data.description import EXAMPLE, description_problems, read_description
+
+# --- Cityscapes ------------------------------------------------------------------------------------------------------
+
+
+def test_the_official_table():
+    """Written out a second time, from the table's published form: which id is which train id."""
+    assert [label.id for label in cityscapes.LABELS] == list(range(34))
+    classes = dict(
+        zip((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33), range(19), strict=True)
+    )
+    assert cityscapes.train_ids().tolist() == [classes.get(id, 255) for id in range(256)]
+    assert (
+        data.CITYSCAPES_CLASSES[0] == "road"
+        and data.CITYSCAPES_CLASSES[13] == "car"
+        and len(data.CITYSCAPES_CLASSES) == 19
+    )
+    palette = cityscapes.cityscapes_palette()
+    assert palette[[0, 11, 13, 18, 255]].tolist() == [
+        [128, 64, 128],
+        [220, 20, 60],
+        [0, 0, 142],
+        [119, 11, 32],
+        [0, 0, 0],
+    ]
+    assert len(np.unique(palette[:19], axis=0)) == 19
+
+
+def test_cityscapes_reads_train_ids(tmp_path):
+    written = write_cityscapes(tmp_path)
+    train = data.Cityscapes(tmp_path, "train")
+    assert train.ids == ["bonntrain_000001_000019", "ulmtrain_000001_000019"]
+    for image, label, id in train:
+        assert image.shape == (32, 48, 3) and label.dtype == np.uint8
+        np.testing.assert_array_equal(label, cityscapes.train_ids()[written[id]])
+    assert {255, 0, 2, 13, 18} == set(np.unique([sample.label for sample in train]).tolist())
+    assert data.Cityscapes(tmp_path, "val", limit=1).ids == ["bonnval_000001_000019"]
+    chosen = data.Cityscapes(str(tmp_path), "val", ids=["ulmval_000001_000019"])
+    assert chosen[0].id == "ulmval_000001_000019"
+
+
+def test_what_is_missing_in_cityscapes_is_named(tmp_path):
+    write_cityscapes(tmp_path, splits=("train",))
+    with pytest.raises(FileNotFoundError, match=r"leftImg8bit/val: no such folder; .*: train"):
+        data.Cityscapes(tmp_path, "val")
+    with pytest.raises(FileNotFoundError, match=r"rome_1_2_leftImg8bit\.png: no image for id 'rome_1_2'"):
+        data.Cityscapes(tmp_path, "train", ids=["rome_1_2"])
+    path = next((tmp_path / "gtFine").rglob("*labelIds.png"))
+    Image.fromarray(np.full((32, 48), 34, np.uint8)).save(path)
+    with pytest.raises(ValueError, match=rf"{path.name}: expected label ids 0\.\.33, got 34"):
+        list(data.Cityscapes(tmp_path, "train"))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{path.name}: no mask"):
+        data.Cityscapes(tmp_path, "train")
+    (tmp_path / "leftImg8bit/empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty: expected <city>/<id>_leftImg8bit.png, found none"):
+        data.Cityscapes(tmp_path, "empty")
+
+
+@pytest.mark.skipif("MINIFCN_CITYSCAPES" not in os.environ, reason="MINIFCN_CITYSCAPES names no Cityscapes folder")
+def test_the_real_samples_and_how_far_their_train_id_files_are_off():
+    """labelTrainIds files in these samples differ from the table on about half a percent of the pixels: not the truth."""
+    train = data.Cityscapes(Path(os.environ["MINIFCN_CITYSCAPES"]), "train")
+    assert len(train) == 3
+    differing = []
+    for image, label, id in train:
+        assert image.shape == (1024, 2048, 3) and label.shape == (1024, 2048)
+        colours = Path(str(train.mask_path(id)).replace("labelIds", "color"))
+        drawn = np.asarray(Image.open(colours).convert("RGB"))
+        counted = label != 255
+        np.testing.assert_array_equal(train.palette[label][counted], drawn[counted])
+        theirs = images.read_mask(str(train.mask_path(id)).replace("labelIds", "labelTrainIds"))
+        differing.append((theirs != label).mean())
+    assert all(0.003 < share < 0.007 for share in differing), differing
+
+
+# --- Own data --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["colours", "ids"])
+def test_own_data_in_numbers_and_in_colours(tmp_path, kind):
+    own = data.Folder(write_own(tmp_path / "own", kind=kind), "trainval")
+    assert own.ids == list("012345") and own.classes == tuple(COLOURS) and own.num_classes == 3
+    assert own.palette[:3].tolist() == [list(colour) for colour in COLOURS.values()]
+    for image, label, _ in own:
+        np.testing.assert_array_equal(label, np.kron([[0, 1], [2, 0]], np.ones((12, 15))))
+        assert image.shape == (24, 30, 3)
+
+
+def test_void_has_a_colour_of_its_own(tmp_path):
+    root = write_own(tmp_path / "own", void="void = [255, 0, 255]")
+    pixels = np.array(Image.open(root / "masks/0.png"))
+    pixels[:2] = (255, 0, 255)
+    Image.fromarray(pixels).save(root / "masks/0.png")
+    own = data.Folder(root, ids=["0"])
+    assert (own[0].label[:2] == 255).all() and (own[0].label[2:] < 3).all()
+    assert own.palette[255].tolist() == [255, 0, 255]
+
+
+def test_colours_of_no_class_are_named(tmp_path):
+    root = write_own(tmp_path / "own")
+    pixels = np.array(Image.open(root / "masks/0.png"))
+    pixels[0, :4] = (224, 224, 192)  # void's usual colour, which this dataset.toml does not list
+    Image.fromarray(pixels).save(root / "masks/0.png")
+    with pytest.raises(
+        ValueError, match=r"0\.png: expected the colours of the classes only, got \[224, 224, 192\] \(4 pix"
+    ):
+        data.Folder(root, ids=["0"])[0]
+
+
+def test_match_colours_against_one_pixel_at_a_time():
+    rng = np.random.default_rng(0)
+    palette = rng.integers(0, 256, (256, 3), np.uint8)
+    near = [palette[i][[1, 0, 2]] for i in range(4)] + [palette[i] ^ np.eye(3, dtype=np.uint8)[i % 3] for i in range(4)]
+    image = rng.choice(np.concatenate([palette[[0, 1, 2, 3, 4, 255]], near]), (9, 7))
+    for void in (False, True):
+        found, known = labels.match_colours(image, palette, 4, void)
+        names = {tuple(palette[i]): i for i in (*range(4), *([255] if void else []))}
+        for place in np.ndindex(9, 7):
+            expected = names.get(tuple(image[place]))
+            assert known[place] == (expected is not None)
+            assert expected is None or found[place] == expected
+
+
+def test_shares_are_stable_and_complete():
+    ids = [f"image{i}" for i in range(100)]
+    splits = folder.shared_out(ids, 0.2)
+    assert len(splits["val"]) == 20 and splits["train"] + splits["val"] != ids
+    assert sorted(splits["train"] + splits["val"]) == sorted(ids) and splits["trainval"] == ids
+    assert set(folder.shared_out(ids[::-1], 0.2)["val"]) == set(splits["val"])
+    more = folder.shared_out([*ids, "one more"], 0.2)
+    assert len(set(more["val"]) ^ set(splits["val"])) <= 2
+    assert len(folder.shared_out(["a", "b"], 0.01)["val"]) == 1
+
+
+def test_lists_and_folders_within_folders(tmp_path):
+    root = write_own(tmp_path / "own")
+    for place in ("images", "masks"):
+        (root / place / "deep").mkdir()
+        (root / place / "0.png").rename(root / place / "deep/with space.png")
+    (root / "some.txt").write_bytes(b"\xef\xbb\xbfdeep/with space\r\n\r\n1\r\n")
+    text = (root / "dataset.toml").read_text()
+    (root / "dataset.toml").write_text(text + '[splits]\ntrain = "some.txt"\nother = "some.txt"\n')
+    assert [sample.id for sample in data.Folder(root)] == ["deep/with space", "1"]
+    with pytest.raises(FileNotFoundError, match=r"dataset\.toml: no split 'val'; it has: train, other"):
+        data.Folder(root, "val")
+    (root / "some.txt").write_text("../masks/1\n")
+    with pytest.raises(FileNotFoundError, match="no image for id '../masks/1'"):
+        data.Folder(root)
+    (root / "some.txt").write_text("\n")
+    with pytest.raises(ValueError, match=r"some\.txt: expected one id a line, got an empty list"):
+        data.Folder(root)
+
+
+def test_two_images_of_one_id_and_too_few(tmp_path):
+    root = write_own(tmp_path / "own", count=1)
+    with pytest.raises(ValueError, match=r"too few images \(1\) for a split"):
+        data.Folder(root)
+    Image.new("RGB", (3, 3)).save(root / "images/0.jpg")
+    with pytest.raises(ValueError, match=r"0\.jpg: expected one file for id '0', got also 0\.png"):
+        data.Folder(root)
+
+
+def test_the_example_is_complete_and_stands_where_people_look(tmp_path, capsys):
+    for place in ("images", "masks"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "dataset.toml").write_text(EXAMPLE)
+    found = read_description(tmp_path / "dataset.toml")
+    assert found.classes == ("background", "leaf") and found.splits == 0.2 and not found.coloured and found.void
+    assert set(tomllib.loads(EXAMPLE)) == {"images", "masks", "mask_kind", "void", "splits", "classes"}
+    with pytest.raises(SystemExit):
+        cli.main(["data", "doctor", "--help"])
+    printed = capsys.readouterr().out
+    for line in EXAMPLE.splitlines():
+        assert line in printed and line in data.Folder.__doc__
+
+
+BROKEN = [
+    ("x = ", "expected TOML, got"),
+    ("colour = 1", "colour: expected only images, masks, mask_kind, void, splits, classes; got 'colour'"),
+    ("images = 3", "images: expected the name of a folder, got 3"),
+    ('masks = "nowhere"', "masks: expected a folder, found none at 'nowhere'"),
+    ('masks = "images"', "masks: expected another folder than that of the images, got 'images' for both"),
+    ('masks = "a\\u0000b"', "masks: expected a folder, found none at 'a\\x00b'"),
+    ('mask_kind = "rgb"', "mask_kind: expected 'ids' or 'colours', got 'rgb'"),
+    ("void = [1, 2]", "void: expected a colour of three numbers 0..255, got [1, 2]"),
+    ("void = [1, 2, true]", "void: expected a colour of three numbers 0..255, got [1, 2, True]"),
+    ("void = [10, 20, 30]", "classes[0].colour: expected a colour of its own, got [10, 20, 30] as for void"),
+    ("splits = 3", "splits: expected a table of lists, or val = a share of the images; got 3"),
+    ("splits = {val = 1.5}", "splits.val: expected a list's file name, or a share above 0 and below 1, got 1.5"),
+    ("splits = {val = nan}", "splits.val: expected a list's file name, or a share above 0 and below 1, got nan"),
+    ("splits = {train = 0.5}", "splits.train: expected a list's file name, got 0.5"),
+    ('splits = {train = "no.txt"}', "splits.train: expected a file with one id a line, found none at 'no.txt'"),
+    ('splits = {val = 0.2, test = "dataset.toml"}', "splits: expected nothing beside the share of val, got also test"),
+]
+
+
+@pytest.mark.parametrize(("entry", "told"), BROKEN, ids=[entry for entry, _ in BROKEN])
+def test_a_wrong_entry_is_told_in_one_line_with_file_and_key(tmp_path, entry, told, capsys):
+    root = write_own(tmp_path / "own", kind="ids")
+    path = root / "dataset.toml"
+    text = path.read_text().replace('mask_kind = "ids"', "") if "mask_kind" in entry else path.read_text()
+    path.write_text(entry + "\n" + text)
+    (problem,) = description_problems(path)
+    assert problem.startswith(f"{path}: {told}")
+    with pytest.raises(ValueError) as error:
+        data.Folder(root)
+    assert str(error.value) == problem
+    assert cli.main(["train", "--data", str(root), "--out", str(tmp_path / "run")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minifcn: ")]
+    assert str(path) in line
+
+
+CLASSES = [
+    ("", "classes: expected 1 to 255 tables [[classes]], got nothing"),
+    ("classes = []", "classes: expected 1 to 255 tables [[classes]], got 0 of them"),
+    ("classes = [1]", "classes[0]: expected a table with name and colour, got 1"),
+    ("classes = [{colour = [1, 2, 3]}]", "classes[0].name: expected a name, got nothing"),
+    ('classes = [{name = "a", colour = [1, 2, 300]}]', "classes[0].colour: expected a colour of three numbers 0..255"),
+    ('classes = [{name = "a", color = [1, 2, 3]}]', "classes[0].color: expected only name, colour; got 'color'"),
+    (
+        'classes = [{name = "a", colour = [1, 2, 3]}, {name = "a", colour = [1, 2, 4]}]',
+        "classes[1].name: expected a name of its own, got 'a' as for classes[0]",
+    ),
+    (
+        'classes = [{name = "a", colour = [1, 2, 3]}, {name = "b", colour = [1, 2, 3]}]',
+        "classes[1].colour: expected a colour of its own, got [1, 2, 3] as for classes[0]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("entry", "told"), CLASSES, ids=[entry for entry, _ in CLASSES])
+def test_wrong_classes_are_told(tmp_path, entry, told):
+    for place in ("images", "masks"):
+        (tmp_path / place).mkdir()
+    path = tmp_path / "dataset.toml"
+    path.write_text(entry)
+    with pytest.raises(ValueError) as error:
+        read_description(path)
+    assert str(error.value).startswith(f"{path}: {told}")
+
+
+def test_a_description_of_other_bytes(tmp_path):
+    (tmp_path / "dataset.toml").write_bytes(b"# \xff\xfe")
+    with pytest.raises(ValueError, match=r"dataset\.toml: expected TOML in UTF-8, got other bytes"):
+        read_description(tmp_path / "dataset.toml")
+
+
+# --- Any of them -----------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_known_by_what_is_in_it(tmp_path):
+    write_cityscapes(tmp_path / "city")
+    write_own(tmp_path / "own")
+    data.write_toyvoc(tmp_path / "toy", train=2, val=1, size=32)
+    kinds = {"city": data.Cityscapes, "own": data.Folder, "toy": data.VOC, "toy/VOC2012": data.VOC}
+    for name, kind in kinds.items():
+        assert type(data.open_dataset(tmp_path / name, "train")) is kind
+    assert len(data.open_dataset(tmp_path / "toy", limit=1)) == 1
+    assert data.open_dataset(tmp_path / "own", ids=["3"])[0].id == "3"
+    (tmp_path / "toy/VOC2012").rename(tmp_path / "toy/VOC2007")
+    assert data.open_dataset(tmp_path / "toy").folder.name == "VOC2007"
+
+
+def test_what_is_none_of_them_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent: no such folder or tar file; expected a data set"):
+        data.open_dataset(tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"expected VOC<year>.*leftImg8bit.*dataset\.toml \(own data\); found nothing"):
+        data.open_dataset(tmp_path)
+    for i in range(7):
+        (tmp_path / f"file{i}").touch()
+    with pytest.raises(ValueError, match=r"found file0, file1, file2, file3, file4, …$"):
+        data.open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["city", "own"])
+def test_files_and_their_names(tmp_path, kind):
+    if kind == "city":
+        write_cityscapes(tmp_path / "data")
+    else:
+        write_own(tmp_path / "data")
+    found = data.open_dataset(tmp_path / "data")
+    id = found.ids[0]
+    for name, opened, path in (
+        (found.image_name(id), found.open_image(id), found.image_path(id)),
+        (found.mask_name(id), found.open_mask(id), found.mask_path(id)),
+    ):
+        with opened as file:
+            assert name == str(path) and file.read() == path.read_bytes()
+
+
+SMALL = ["--width", "2", "--crop", "32", "--batch-size", "2", "--iterations", "2", "--variant", "32s"]
+
+
+@pytest.mark.parametrize("kind", ["city", "own"])
+def test_a_network_learns_from_any_and_draws_in_its_colours(tmp_path, kind, capsys):
+    root = tmp_path / "data"
+    if kind == "city":
+        write_cityscapes(root)
+    else:
+        write_own(root)
+    palette = data.open_dataset(root).palette
+    assert cli.main(["train", "--data", str(root), "--out", str(tmp_path / "run"), *SMALL]) == 0
+    best = tmp_path / "run/best.npz"
+    assert cli.main(["evaluate", "--weights", str(best), "--data", str(root), "--tile", "128"]) == 0
+    assert cli.main(["convert", str(best), str(tmp_path / "best.safetensors")]) == 0
+    photo = next((root / ("leftImg8bit" if kind == "city" else "images")).rglob("*.png"))
+    for weights in (best, tmp_path / "best.safetensors"):
+        out = tmp_path / f"out {weights.suffix}"
+        assert cli.main(["predict", "--weights", str(weights), "--out", str(out), str(photo)]) == 0
+        with Image.open(out / f"{photo.stem}.png") as mask:
+            assert mask.mode == "P"
+            used = np.unique(np.asarray(mask))
+            colours = np.array(mask.getpalette()).reshape(-1, 3)
+        np.testing.assert_array_equal(colours[used], palette[used])
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 3, [[1, 2, 3]], [[0, 0, 256]] * 256, [[0, 0, 0.5]] * 256, [[1], [2, 3]], [[[]]]]
+)
+def test_a_palette_is_256_colours(wrong):
+    with pytest.raises(ValueError, match=r"^weights\.npz: expected a palette"):
+        labels.palette_from(wrong, "weights.npz")
+    assert labels.palette_from(labels.voc_palette().tolist(), "x").tolist() == labels.voc_palette().tolist()

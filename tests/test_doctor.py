@@ -1,0 +1,435 @@
+"""The doctor of data sets: a healthy one has nothing, and every planted fault is found under its name."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from planted_faults import Sick
+from small_datasets import write_cityscapes, write_own
+
+from minifcn import cli, data
+from minifcn.data import doctor, doctor_fix, images, labels
+from minifcn.data.doctor_files import in_between
+from minifcn.data.doctor_findings import KINDS
+
+FAULTS = sorted(name.removeprefix("fault_") for name in dir(Sick) if name.startswith("fault_"))
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+    root = tmp_path_factory.mktemp("healthy")
+    data.write_toyvoc(root, train=len(FAULTS) + 12, val=8, size=40, seed=5)
+    return root
+
+
+@pytest.fixture(scope="module")
+def sick(healthy, tmp_path_factory):
+    root = tmp_path_factory.mktemp("sick") / "kit"
+    shutil.copytree(healthy, root)
+    return Sick(root / "VOC2012").plant_all()
+
+
+@pytest.fixture(scope="module")
+def diagnosis(sick):
+    return doctor.examine(sick.folder)
+
+
+def found_in(diagnosis):
+    return {(finding.kind, name) for finding in diagnosis.findings for name, _ in finding.entries}
+
+
+def bytes_of(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+# --- What is well, and what is planted -------------------------------------------------------------------------------
+
+
+def test_a_healthy_data_set_has_no_findings_and_correct_counts(healthy):
+    found = doctor.examine(healthy)
+    assert found_in(found) == set()
+    samples = data.VOC(healthy, "trainval")
+    pixels = sum(np.bincount(sample.label.ravel(), minlength=256) for sample in samples)
+    np.testing.assert_array_equal(found.pixels, pixels)
+    for split in ("train", "val"):
+        masks = [sample.label for sample in data.VOC(healthy, split)]
+        assert found.shown[split].tolist() == [sum((mask == i).any() for mask in masks) for i in range(256)]
+    assert found.forms(0) == {"JPEG RGB": len(samples)} and found.forms(1) == {"PNG P": len(samples)}
+    assert found.void_share == pytest.approx(pixels[255] / pixels.sum())
+    assert set(found.samples) == set(range(6))
+
+
+def test_many_faults_are_planted():
+    assert len(FAULTS) >= 35
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_reported_by_kind_and_name(fault, sick, diagnosis):
+    for kind, name in sick.expected[fault]:
+        assert name in diagnosis.findings.names(kind), (kind, name)
+
+
+def test_nothing_is_reported_that_was_not_planted(sick, diagnosis):
+    planted = {pair for pairs in sick.expected.values() for pair in pairs}
+    assert found_in(diagnosis) - planted == set()
+
+
+def test_details_say_what_was_found(sick, diagnosis):
+    told = {(f.kind, name): detail for f in diagnosis.findings for name, detail in f.entries}
+
+    def detail(fault, at=0):
+        return told[sick.expected[fault][at]]
+
+    ids = sick.ids
+    assert detail("label_outside") == "77 (50 pixels)"
+    assert detail("missing_image") == "listed in train, trainval"
+    other = ids["fault_image_of_another_ending"]
+    assert detail("image_of_another_ending") == f"listed in train, trainval; there is {other}.JPG"
+    assert "the mask fits the image before EXIF turns it" in detail("exif_with_a_mask_of_what_is_stored", 1)
+    assert detail("mask_in_colours").startswith("RGB in the classes' colours: background, ")
+    assert "0 of them classes'" in detail("mask_in_foreign_colours")
+    assert detail("mask_of_two_values") == "1 with the values 0, 1; --fix can write it"
+    assert detail("no_image") == "cannot identify image file"
+    assert detail("unseen_class") == "nowhere"
+    assert "900000000 pixels" in detail("bomb")
+    assert detail("overlap_by_id") == "in train and val"
+    assert detail("overlap_by_content") == f"and JPEGImages/{sick.val[0]}.jpg: train and val"
+    numbers = dict(zip(("background", "disc", "ring", "square", "triangle", "cross"), (0, 3, 4, 5, 1, 2), strict=True))
+    for part in detail("renumbered").split(", "):
+        number, name = part.removesuffix("'s colour").split(" is ")
+        assert numbers[name] == int(number) > 0
+
+
+def test_errors_come_before_remarks_and_every_finding_is_known(diagnosis):
+    kinds = [finding.kind for finding in diagnosis.findings]
+    errors = [KINDS[kind].error for kind in kinds]
+    assert errors == sorted(errors, reverse=True) and any(errors) and not all(errors)
+    assert [f.kind for f in diagnosis.findings.errors + diagnosis.findings.remarks] == kinds
+
+
+# --- Traces of a smooth resize ---------------------------------------------------------------------------------------
+
+
+def toy_masks(healthy):
+    return [sample.label for sample in data.VOC(healthy, "trainval")]
+
+
+def between(mask):
+    return in_between(mask, np.bincount(mask.ravel(), minlength=256))
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.75, 1.3, 2])
+@pytest.mark.parametrize("way", ["BILINEAR", "BICUBIC", "NEAREST"])
+def test_only_smooth_resizes_leave_values_in_between(healthy, factor, way):
+    for mask in toy_masks(healthy)[:12]:
+        size = [round(side * factor) for side in mask.shape[::-1]]
+        resized = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling[way]))
+        assert bool(between(resized)) == (way != "NEAREST")
+
+
+def test_a_thin_line_and_small_dots_are_not_in_between():
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:, 20:] = 9
+    mask[:, 19] = 5  # one thin class between two others
+    mask[5, 5], mask[9, 9], mask[30, 3] = 2, 3, 4  # dots on class 0 lie between nothing
+    assert between(mask) == []
+
+
+# --- Own data --------------------------------------------------------------------------------------------------------
+
+
+def names(root, kind):
+    return doctor.examine(root).findings.names(kind)
+
+
+@pytest.mark.parametrize("kind", ["colours", "ids"])
+def test_healthy_own_data(tmp_path, kind):
+    found = doctor.examine(write_own(tmp_path / "own", kind=kind))
+    assert found_in(found) == set()
+    assert {split: len(ids) for split, ids in found.survey.splits.items()} == {"train": 5, "val": 1, "trainval": 6}
+    assert found.pixels[:3].tolist() == [6 * 2 * 180, 6 * 180, 6 * 180]
+
+
+def test_every_wrong_entry_of_a_description_is_told_at_once(tmp_path):
+    root = write_own(tmp_path / "own", void="void = [1, 2]", splits='extra = 1\n[splits]\nval = "nowhere.txt"')
+    found = doctor.examine(root)
+    (finding,) = found.findings
+    assert finding.kind == "description" and len(finding.entries) == 3 and found.survey is None
+    assert [detail.split(":")[0] for _, detail in finding.entries] == ["extra", "void", "splits.val"]
+
+
+def test_foreign_colours_and_smooth_edges_are_told_apart(tmp_path):
+    root = write_own(tmp_path / "own")
+    pixels = np.array(Image.open(root / "masks/0.png"))
+    pixels[:6, :6] = (1, 2, 3)
+    Image.fromarray(pixels).save(root / "masks/0.png")
+    with Image.open(root / "masks/1.png") as mask:
+        mask.resize((60, 48), Image.Resampling.BILINEAR).resize((30, 24), Image.Resampling.BICUBIC).save(
+            root / "masks/1.png"
+        )
+    found = doctor.examine(root).findings
+    assert found.names("colour-outside") == ["masks/0.png"]
+    assert found.names("in-between") == ["masks/1.png"]
+
+
+def test_two_files_for_one_id(tmp_path):
+    root = write_own(tmp_path / "own")
+    shutil.copy(root / "images/2.png", root / "images/2.bmp")
+    assert names(root, "two-files") == ["images/2.bmp"]
+
+
+def test_lists_of_own_data(tmp_path):
+    root = write_own(tmp_path / "own")
+    (root / "some.txt").write_text("0\n1\n7\n")
+    text = (root / "dataset.toml").read_text()
+    (root / "dataset.toml").write_text(text + '[splits]\ntrain = "some.txt"\n')
+    found = doctor.examine(root).findings
+    assert found.names("no-val-list") == ["own"]
+    assert (found.names("missing-image"), found.names("missing-mask")) == (["images/7.jpg"], ["masks/7.png"])
+    (root / "dataset.toml").write_text(text + '[splits]\nval = "some.txt"\n')
+    assert names(root, "no-list") == ["own"]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_images_for_a_split(tmp_path, count):
+    assert names(write_own(tmp_path / "own", count=count), "empty-list") == ["images"]
+
+
+def test_masks_of_black_and_white_are_explained(tmp_path):
+    root = write_own(tmp_path / "own", kind="ids")
+    for path in (root / "masks").iterdir():
+        label = images.read_mask(path)
+        Image.fromarray(np.where(label > 0, 255, 0).astype(np.uint8)).save(path)
+    assert sorted(names(root, "black-and-white")) == [f"masks/{i}.png" for i in range(6)]
+    images.write_mask(root / "masks/0.png", np.eye(24, 30).astype(np.uint8))  # one that knows class 1: 255 is meant
+    assert names(root, "black-and-white") == []
+
+
+def test_class_names_that_come_twice_and_lists_of_none(healthy, tmp_path):
+    root = tmp_path / "kit"
+    shutil.copytree(healthy, root)
+    path = root / "VOC2012/classes.txt"
+    path.write_text(path.read_text() + "disc\n")
+    assert names(root, "classes-file") == ["classes.txt"]
+    path.write_bytes(b"\xff\xfe")
+    assert names(root, "classes-file") == ["classes.txt"]
+    shutil.rmtree(root / "VOC2012/ImageSets")
+    assert names(root, "no-list") == ["VOC2012"]
+
+
+# --- Cityscapes ------------------------------------------------------------------------------------------------------
+
+
+def test_cityscapes_counts_train_ids_and_explains_what_looks_black(tmp_path):
+    written = write_cityscapes(tmp_path)
+    found = doctor.examine(tmp_path)
+    assert {f.kind for f in found.findings} == {"looks-black", "unseen-class"}
+    expected = np.bincount(data.cityscapes.train_ids()[np.stack(list(written.values()))].ravel(), minlength=256)
+    np.testing.assert_array_equal(found.pixels, expected)
+
+
+def test_faults_in_cityscapes(tmp_path):
+    write_cityscapes(tmp_path)
+    place = "gtFine/train/ulm/ulmtrain_000001_000019_gtFine_labelIds.png"
+    (tmp_path / "gtFine/train/bonn/bonntrain_000001_000019_gtFine_labelIds.png").unlink()
+    (tmp_path / "leftImg8bit/val/ulm/ulmval_000001_000019_leftImg8bit.png").unlink()
+    Image.fromarray(np.full((32, 48), 40, np.uint8)).save(tmp_path / place)
+    found = doctor.examine(tmp_path).findings
+    assert found.names("missing-mask") == ["gtFine/train/bonn/bonntrain_000001_000019_gtFine_labelIds.png"]
+    assert found.names("mask-without-image") == ["gtFine/val/ulm/ulmval_000001_000019_gtFine_labelIds.png"]
+    assert found.names("label-outside") == [place]
+
+
+def test_a_cityscapes_image_in_two_splits(tmp_path):
+    write_cityscapes(tmp_path)
+    for place in ("leftImg8bit", "gtFine"):
+        (tmp_path / place / "val/bonn").rename(tmp_path / place / "val/old")
+        shutil.copytree(tmp_path / place / "train/bonn", tmp_path / place / "val/bonn")
+    assert names(tmp_path, "overlap-by-id") == ["bonntrain_000001_000019"]
+
+
+# --- Mending ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mended(sick, diagnosis, tmp_path_factory):
+    target = tmp_path_factory.mktemp("mended") / "new"
+    before = bytes_of(sick.folder)
+    fixed = doctor_fix.write_fixed(diagnosis, target)
+    assert bytes_of(sick.folder) == before
+    return target, fixed
+
+
+def test_the_mended_copy_is_well_and_can_be_trained_on(mended):
+    target, fixed = mended
+    assert doctor.examine(target).findings.errors == []
+    for split, count in fixed.lists.items():
+        assert len([sample.id for sample in data.open_dataset(target, split)]) == count
+
+
+def mended_label(mended, sick, fault):
+    return images.read_mask(mended[0] / "masks" / f"{sick.ids[f'fault_{fault}']}.png")
+
+
+@pytest.mark.parametrize(
+    "fault", ["mask_in_colours", "mask_with_alpha", "sixteen_bit_mask", "renumbered", "grey", "black_palette"]
+)
+def test_masks_get_their_numbers_back(fault, mended, sick, healthy):
+    whole = images.read_mask(healthy / "VOC2012/SegmentationClass" / f"{sick.ids[f'fault_{fault}']}.png")
+    np.testing.assert_array_equal(mended_label(mended, sick, fault), whole)
+
+
+@pytest.mark.parametrize("fault", ["exif", "exif_with_a_mask_of_what_is_stored"])
+def test_turned_images_are_upright_and_so_are_their_masks(fault, mended, sick, healthy):
+    id = sick.ids[f"fault_{fault}"]
+    with Image.open(mended[0] / "images" / f"{id}.png") as image:
+        assert not image.getexif() and image.size == Image.open(healthy / f"VOC2012/JPEGImages/{id}.jpg").size
+        whole = images.read_image(healthy / f"VOC2012/JPEGImages/{id}.jpg")
+        assert np.abs(np.asarray(image).astype(int) - whole).mean() < 20  # JPEG once more
+    np.testing.assert_array_equal(
+        mended_label(mended, sick, fault), images.read_mask(healthy / f"VOC2012/SegmentationClass/{id}.png")
+    )
+
+
+@pytest.mark.parametrize(
+    "fault", ["cmyk", "sixteen_bit_grey", "sixteen_bit_colours", "alpha", "animated", "wrong_ending"]
+)
+def test_odd_photographs_become_rgb(fault, mended, sick):
+    id = sick.ids[f"fault_{fault}"]
+    with Image.open(mended[0] / "images" / f"{id}.png") as image:
+        assert (image.format, image.mode) == ("PNG", "RGB")
+        np.testing.assert_array_equal(np.asarray(image), images.read_image(sick.folder / f"JPEGImages/{id}.jpg"))
+
+
+UNUSABLE = (
+    *("missing_image", "missing_mask", "empty_file", "no_image", "truncated_image", "truncated_mask", "bomb", "size"),
+    *("mask_in_foreign_colours", "label_outside", "resized_smoothly", "jpeg_mask"),
+)
+
+
+@pytest.mark.parametrize("fault", UNUSABLE)
+def test_what_cannot_be_mended_is_left_out_and_named(fault, mended, sick):
+    target, fixed = mended
+    id = sick.ids[f"fault_{fault}"]
+    assert id in dict(fixed.left_out)
+    assert not list((target / "images").glob(f"{id}.*")) and not list((target / "masks").glob(f"{id}.*"))
+    assert all(id not in path.read_text().split() for path in target.glob("*.txt"))
+
+
+def test_lists_are_parted_by_id_and_by_content(mended, sick):
+    target, fixed = mended
+    train, val = ((target / f"{split}.txt").read_text().split() for split in ("train", "val"))
+    assert sick.ids["fault_overlap_by_id"] in val and sick.ids["fault_overlap_by_id"] not in train
+    assert sick.ids["fault_overlap_by_content"] not in train
+    assert train.count(sick.ids["fault_repeated_id"]) == 1
+
+
+def test_mending_refuses_a_folder_that_holds_something(diagnosis, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="expected an empty or absent folder"):
+        doctor_fix.write_fixed(diagnosis, tmp_path)
+    assert bytes_of(tmp_path) == {"mine.txt": b"mine"}
+
+
+def test_mending_leaves_what_only_people_can_decide(tmp_path):
+    root = write_own(tmp_path / "own", splits="extra = 1")
+    with pytest.raises(ValueError, match=r"wrong entries in dataset\.toml"):
+        doctor_fix.write_fixed(doctor.examine(root), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("kind", ["cityscapes", "colours"])
+def test_other_layouts_are_mended_to_the_same_labels(kind, tmp_path):
+    root = tmp_path / "from"
+    if kind == "cityscapes":
+        write_cityscapes(root)
+    else:
+        write_own(root)
+    doctor_fix.write_fixed(doctor.examine(root), tmp_path / "new")
+    for split in ("train", "val"):
+        old, new = (data.open_dataset(place, split) for place in (root, tmp_path / "new"))
+        assert (new.ids, new.classes) == (old.ids, old.classes)
+        np.testing.assert_array_equal(new.palette[: new.num_classes], old.palette[: new.num_classes])
+        for a, b in zip(old, new, strict=True):
+            np.testing.assert_array_equal(a.label, b.label)
+            np.testing.assert_array_equal(a.image, b.image)
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_counts_names_and_more(sick, capsys):
+    assert cli.main(["data", "doctor", str(sick.folder)]) == 1
+    out = capsys.readouterr().out
+    for text in (
+        "PASCAL VOC, 7 classes",
+        "error missing-image (",
+        "JPEGImages/",
+        "and 2 more",
+        "void",
+        "remark unlisted (1)",
+    ):
+        assert text in out
+    assert cli.main(["data", "doctor", str(sick.folder), "--all"]) == 1
+    everything = capsys.readouterr().out
+    for pairs in sick.expected.values():
+        assert all(name in everything for _, name in pairs)
+
+
+def test_the_command_draws_mends_and_is_silent_about_health(healthy, tmp_path, capsys):
+    picture, target = tmp_path / "classes.png", tmp_path / "new"
+    assert cli.main(["data", "doctor", str(healthy), "--picture", str(picture), "--fix", str(target)]) == 0
+    out = capsys.readouterr().out
+    assert "no errors, 0 remarks" in out and "error " not in out
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    for colour in labels.voc_palette()[:6]:  # a patch and the class's places in a mask
+        assert (pixels == colour).all(axis=1).sum() > 300
+    assert cli.main(["data", "doctor", str(target)]) == 0
+
+
+@pytest.mark.parametrize("case", ["nowhere", "nothing", "not empty", "no png"])
+def test_wrong_use_ends_in_one_line_and_2(case, healthy, tmp_path, capsys):
+    (tmp_path / "file.txt").write_text("x")
+    arguments = {
+        "nowhere": [tmp_path / "nowhere"],
+        "nothing": [tmp_path],
+        "not empty": [healthy, "--fix", tmp_path],
+        "no png": [healthy, "--picture", tmp_path / "x.txt"],
+    }[case]
+    assert cli.main(["data", "doctor", *map(str, arguments)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minifcn: ")]
+    assert {"nowhere": "no such folder", "nothing": "found file.txt", "not empty": "empty", "no png": "PNG"}[
+        case
+    ] in line
+
+
+# --- Real data -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("MINIFCN_VOC" not in os.environ, reason="MINIFCN_VOC names no VOCdevkit folder")
+def test_the_real_voc_images_are_well():
+    found = doctor.examine(Path(os.environ["MINIFCN_VOC"]))
+    assert {split: len(ids) for split, ids in found.survey.splits.items()} == {
+        "train": 437,
+        "trainval": 637,
+        "val": 200,
+    }
+    assert found.forms(0) == {"JPEG RGB": 637} and found.forms(1) == {"PNG P": 637}
+    assert {finding.kind for finding in found.findings} == {"unseen-class"}
+    assert [name for f in found.findings for name, told in f.entries if told == "nowhere"] == ["aeroplane", "train"]
+    assert found.shown["train"][8] == 131 and found.shown["val"][15] == 49  # cats to learn from, people to test on
+    assert int(found.pixels[255]) == 6820976 and int(found.pixels.sum()) == 114936017
+
+
+@pytest.mark.skipif("MINIFCN_CITYSCAPES" not in os.environ, reason="MINIFCN_CITYSCAPES names no Cityscapes folder")
+def test_the_real_cityscapes_images_are_well():
+    found = doctor.examine(Path(os.environ["MINIFCN_CITYSCAPES"]))
+    assert {split: len(ids) for split, ids in found.survey.splits.items()} == {"train": 3}
+    assert {finding.kind for finding in found.findings} == {"no-val-list", "looks-black", "unseen-class"}
+    assert found.findings.names("unseen-class") == ["bus", "train", "motorcycle"]
+    assert int(found.pixels.sum()) == 3 * 2048 * 1024 and int(found.pixels[255]) == 530982

@@ -1,0 +1,142 @@
+"""Every lesson runs, draws what can be seen, says what it promises to say; every exercise knows right from wrong."""
+
+import base64
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lesson_solutions import SOLUTIONS
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "lessons"))
+
+import answers  # noqa: E402
+import cells  # noqa: E402
+import page  # noqa: E402
+
+LESSONS = [path.stem for path in cells.find()]
+
+
+def python(*arguments):
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_there_are_twelve_in_order():
+    assert [name[:2] for name in LESSONS] == [f"{number:02d}" for number in range(1, 13)]
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_lesson_opens_and_closes_as_all_do(name):
+    parts = cells.read(ROOT / "lessons" / f"{name}.py")
+    number = int(name[:2])
+    first, last = parts[0], parts[-1]
+    assert first.kind == last.kind == "markdown"
+    assert first.source.startswith(f"# {number}. ")
+    for promise in ("**You will**", "**You will learn**", "**You need**", "**It takes**"):
+        assert promise in first.source
+    assert "## In practice" in last.source
+    assert "## Further reading" in last.source
+    texts = [cell.source for cell in parts if cell.kind == "markdown"]
+    exercises = next(text for text in texts if "## Exercises" in text)
+    assert re.findall(r"^\*\*(\d)\.\*\*", exercises, re.MULTILINE) == ["1", "2", "3"]
+    code = "\n".join(cell.source for cell in parts if cell.kind == "code")
+    assert re.findall(r'answers\.check\("([\d.]+)", \.\.\.\)', code) == [f"{number:02d}.{i}" for i in (1, 2, 3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LESSONS)
+def test_lesson_runs_and_its_figures_can_be_seen(name, tmp_path):
+    """On the stand-in, so that a lesson that leaks to NumPy fails, as it would on a GPU."""
+    result = python("-m", "lessons", name, "--device", "strict", "--out", tmp_path / "page.html")
+    assert result.returncode == 0, result.stderr
+    figures = pictures((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert figures
+    for figure in figures:
+        colours = np.unique(figure.reshape(-1, 3), axis=0)
+        ink = (figure != figure[0, 0]).any(axis=2).mean()
+        assert len(colours) > 20, "a figure is blank"
+        assert ink > 0.01, "a figure is nearly blank"
+
+
+def pictures(html):
+    """The figures on a page, as arrays (H, W, 3)."""
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")) for data in found]
+
+
+def test_every_exercise_has_a_right_and_a_wrong_answer():
+    assert sorted(SOLUTIONS) == sorted(answers.CHECKERS) == [f"{n:02d}.{i}" for n in range(1, 13) for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("name", SOLUTIONS)
+def test_checker_accepts_a_right_answer_and_rejects_a_wrong_one(name, capsys):
+    right, wrong = SOLUTIONS[name]
+    assert answers.check(name, right) is True
+    assert answers.check(name, wrong) is False
+    assert answers.check(name, ...) is None
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"Exercise {name}: right."
+    assert said[1].startswith(f"Exercise {name}: not yet: ")
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize("name", SOLUTIONS)
+def test_checker_survives_nonsense(name, capsys):
+    for nonsense in (None, "a cat", lambda *_: None, -1e9):
+        assert answers.check(name, nonsense) is False
+    assert capsys.readouterr().out.count("not yet") == 4
+
+
+def test_cells_know_their_lines_and_lose_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    path = tmp_path / "99_count.py"
+    path.write_text(
+        "# %% [markdown]\n# # 99. Count\n#\n#     indented\n\n# %%\nprint(1)\n\n# %%\n\nx = 1 / 0\nprint(2)\n"
+    )
+    text, first, second = cells.read(path)
+    assert (text.kind, text.source) == ("markdown", "# 99. Count\n\n    indented")
+    assert (first.kind, first.source, first.line) == ("code", "print(1)", 7)
+    record = cells.run(path, "cpu")
+    assert [cell.printed for cell in record.cells] == ["", "1\n", ""]
+    assert "ZeroDivisionError" in record.error
+    assert "line 11" in record.error
+
+
+def test_page_shows_markup_as_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    path = tmp_path / "99_inject.py"
+    path.write_text("# %% [markdown]\n# # 99. <script>alert(1)</script>\n# %%\nprint('<script>alert(2)</script>')\n")
+    html = page.html([cells.run(path, "cpu")])
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") >= 4
+
+
+def test_wrong_lesson_and_wrong_device_are_told_in_a_line():
+    for arguments in (["13"], ["nothing"], ["1", "--device", "tpu"]):
+        result = python("-m", "lessons", *arguments)
+        assert result.returncode == 2
+        assert "Traceback" not in result.stderr
+
+
+def test_a_failing_lesson_fails_the_command(tmp_path):
+    (tmp_path / "lessons").mkdir()
+    for path in (ROOT / "lessons").glob("*.py"):
+        if not path.stem[0].isdigit():
+            (tmp_path / "lessons" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "lessons" / "01_fail.py").write_text("# %% [markdown]\n# # 1. Fail\n# %%\nassert 1 > 2\n")
+    result = subprocess.run([sys.executable, "-m", "lessons", "--all"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "FAILED" in result.stdout
+    assert "failed" in (tmp_path / "lessons" / "output" / "lessons.html").read_text(encoding="utf-8")
+
+
+def test_list_names_every_lesson():
+    result = python("-m", "lessons")
+    assert result.returncode == 0
+    for name in LESSONS:
+        assert name in result.stdout
