@@ -1,9 +1,9 @@
 """python -m lessons: list the lessons, run some or all of them, and put what they say, print and draw on one page."""
 
 import argparse
-import re
 import multiprocessing
 import os
+import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
