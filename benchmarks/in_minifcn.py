@@ -53,7 +53,8 @@ def build(work):
         network = models.fcn("8s", work.backbone, work.classes, work.alignment)
     for name, parameter in network.parameters().items():
         if name.startswith("score") and name.endswith("weight"):
-            parameter.value = np.float32(0.01) * rng.standard_normal(parameter.value.shape, np.float32)
+            drawn = np.float32(0.01) * rng.standard_normal(parameter.value.shape, np.float32)
+            parameter.value = backend.to_device(drawn)
     for layer in network.layers_of(layers.BatchNorm2d):
         layer.frozen = work.frozen_statistics
     return network

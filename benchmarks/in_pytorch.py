@@ -43,8 +43,8 @@ def _network(work, layout):
     return training_step(network, work, images, labels)
 
 
-def training_step(network, work, images, labels):
-    """A function that does one update and returns the loss before it."""
+def training_step(network, work, images, labels, device="cpu"):
+    """A function that does one update on a batch, which it brings to the network's device, and returns the loss before it."""
     network.train()
     if work.frozen_statistics:
         for module in network.modules():
@@ -57,7 +57,7 @@ def training_step(network, work, images, labels):
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(network(images), labels, ignore_index=VOID)
+        loss = F.cross_entropy(network(images.to(device)), labels.to(device), ignore_index=VOID)
         loss.backward()
         optimizer.step()
         return loss.item()

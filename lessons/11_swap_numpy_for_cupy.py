@@ -375,8 +375,8 @@ answers.check("11.3", ...)
 # %% [markdown]
 # ## In practice
 #
-# - `--backend auto`, the default of every command, takes a GPU that works and otherwise
-#   NumPy, and says which and why.
+# - `--device auto`, the default of every command that computes, takes a GPU that works and
+#   otherwise NumPy, and says which and why. `minifcn info` shows what was found.
 # - The tests run each operation, layer and network on NumPy, on the stand-in, and on
 #   CuPy where there is a GPU (`pytest -m gpu`): one body, three devices.
 # - Move late and little: once in with the batch, once out with a number. Print the loss

@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import os
+import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -34,8 +35,8 @@ def main():
     add(
         "--device",
         default="auto",
-        choices=("auto", "cpu", "cuda", "strict"),
-        help="where arrays live",
+        type=_device,
+        help="where arrays live: auto, cpu, cuda, cuda:1, or strict, a stand-in for a GPU",
     )
     add(
         "--out",
@@ -63,6 +64,14 @@ def main():
         )
     print(f"{sum(record.seconds for record in records):39.1f} s   in all\n{args.out}")
     return 1 if any(record.error for record in records) else 0
+
+
+def _device(name):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|strict", name):
+        raise argparse.ArgumentTypeError(
+            f"expected auto, cpu, cuda, cuda:1 or strict; got {name!r}"
+        )
+    return name
 
 
 def _apart(path, device):

@@ -13,7 +13,6 @@ from minifcn.backend import strict
 from minifcn.report import add_legend
 
 OUTPUT = Path(__file__).parent / "output"
-DEVICES = {"auto": "auto", "cpu": "numpy", "cuda": "cupy", "strict": "strict"}
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone
 
 shown = []  # the files of the figures shown so far, for whoever puts the lessons on a page
@@ -38,10 +37,11 @@ plt.rcParams.update(
 def begin():
     """Choose where arrays live, by --device where the lesson is run as a script, and print it.
 
-    --device auto (a GPU if one works), cpu, cuda, or strict: a stand-in for a GPU that runs anywhere, slowly (lesson 11).
+    --device auto (a GPU if one works), cpu, cuda, cuda:1 (the GPU of that number), or strict: a stand-in for a GPU that
+    runs anywhere, slowly (lesson 11).
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--device", choices=tuple(DEVICES), default="auto")
+    parser.add_argument("--device", default="auto")
     args, _ = parser.parse_known_args(
         sys.argv[1:]
     )  # a notebook has arguments of its own
@@ -50,8 +50,8 @@ def begin():
         logging.NullHandler()
     )  # the line is printed here; once is enough
     try:
-        print(backend.use(DEVICES[args.device]))
-    except RuntimeError as error:
+        print(backend.use(args.device))
+    except (ValueError, RuntimeError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: --device {args.device}: {error}")
 
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from PIL import Image
 
-from . import backend, commands, data_commands, download_command, models
+from . import commands, data_commands, devices, download_command, models
 from .training.config import Config
 from .training.optim import OPTIMIZERS
 from .training.schedule import SCHEDULES
@@ -55,6 +55,11 @@ _HELP = {
         "check the backward passes against finite differences",
         "Whole networks with few channels, in float64, random upstream gradients, read-only inputs; exit code 2 above 1e-6.",
     ),
+    "info": (
+        "show what there is to compute with",
+        "Python, NumPy, BLAS, threads and why so many, the GPU's driver, CuPy and CUDA's libraries; and where a GPU cannot be "
+        "used, the line that mends it.",
+    ),
     "data": (
         "get or examine data",
         "Draw a toy data set, download a real one, or let a doctor look at yours.",
@@ -75,6 +80,7 @@ _DATA = (
 )
 _SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
 _YEAR = "which VOC<year> in --data, if it is VOC"
+COMPUTING = ("train", "reproduce", "evaluate", "predict", "classify", "gradcheck")
 NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
 
 
@@ -85,16 +91,12 @@ def build_parser():
         description="Fully convolutional networks for semantic segmentation, every forward and backward pass written by hand.",
         epilog="Start with: minifcn data toy toydata; minifcn reproduce --data toydata --out runs/demo",
     )
-    parser.add_argument(
-        "--backend",
-        default="auto",
-        choices=("auto", "numpy", "cupy"),
-        help="where arrays live (default: auto, a GPU if one works)",
-    )
     commands_ = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     made = {}
     for name, (short, long) in _HELP.items():
         made[name] = commands_.add_parser(name, help=short, description=long, formatter_class=_Help)
+    for name in COMPUTING:
+        devices.add_option(made[name])
     _add_training(made["train"], single=True)
     _add_training(made["reproduce"], single=False)
 
@@ -307,6 +309,7 @@ def _dispatch(args):
         "explain": commands.explain,
         "convert": commands.convert,
         "gradcheck": commands.check_gradients,
+        "info": devices.info,
     }[args.command](args)
 
 
@@ -324,8 +327,8 @@ def _code_of(args):
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused, in one line
     try:
-        if args.command not in ("data", "explain", "convert"):
-            backend.use(args.backend)
+        if args.command in COMPUTING:
+            devices.choose(args.device)
         return _dispatch(args)
     except KeyboardInterrupt:
         commands.notice("minifcn: interrupted")
@@ -333,9 +336,7 @@ def _code_of(args):
     except BrokenPipeError:  # whoever read our output has had enough, as in `minifcn evaluate … | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except MemoryError:
-        commands.notice("minifcn: out of memory; smaller images, crops or batches need less")
-        return 2
-    except (ValueError, OSError, RuntimeError) as error:
-        commands.notice(f"minifcn: {' '.join(str(error).split())}")
+    except (MemoryError, ValueError, OSError, RuntimeError) as error:
+        told = devices.out_of_memory(error, args) or " ".join(str(error).split())
+        commands.notice(f"minifcn: {told}")
         return 2

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from minifcn import backend, models
+from minifcn import backend, models, ops
 from minifcn.backend import strict
 from minifcn.backend.strict import StrictArray, xp
 from minifcn.training import loop, optim
@@ -215,3 +215,79 @@ def test_a_training_step_brings_nothing_to_the_host_but_the_loss(variant, upsamp
     images, labels = np.ones((1, 3, 40, 40), np.float32), np.zeros((1, 40, 40), np.uint8)
     assert np.isclose(loop.update(network, images, labels, solver, 0.1), np.log(3), rtol=1e-6)
     assert fetched == []
+
+
+@pytest.fixture
+def traffic(monkeypatch):
+    """What goes over the bus: the shapes sent to the stand-in, and the ways in which something came back."""
+    sent, back = [], []
+    send = strict._array
+
+    def counted(a, dtype=None):
+        if not isinstance(a, StrictArray):
+            sent.append(np.shape(a))
+        return send(a, dtype)
+
+    monkeypatch.setattr(strict, "_array", counted)
+    for door in ("get", "item", "tolist", "__float__", "__int__", "__bool__", "__complex__"):
+        passing = getattr(StrictArray, door)
+        counting = lambda self, door=door, passing=passing: back.append(door) or passing(self)  # noqa: E731
+        monkeypatch.setattr(StrictArray, door, counting)
+    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
+    monkeypatch.setattr(backend, "_current", backend._current)
+    backend.register(strict.DEVICE)
+    backend.use("strict")
+    return sent, back
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "winograd", "im2col"])
+@pytest.mark.parametrize("variant", models.VARIANTS)
+def test_all_that_crosses_the_bus_in_a_step(variant, algorithm, traffic):
+    """In: the batch, and the masks of dropout, drawn on the host. Out: whether a label is wrong, and the loss."""
+    network = models.fcn(variant, "mini", 3, "same", width=2)
+    solver = optim.Adam(network.parameters(), weight_decay=1e-4)
+    images, labels = np.ones((2, 3, 64, 64), np.float32), np.zeros((2, 64, 64), np.uint8)
+    sent, back = traffic
+    with ops.conv_algorithm(algorithm):
+        loop.update(network, images, labels, solver, 0.1)
+        sent.clear()
+        back.clear()
+        loop.update(network, images, labels, solver, 0.1)
+    masks = [shape for shape in sent if shape not in (images.shape, labels.shape)]
+    assert sorted(sent) == sorted([images.shape, labels.shape, *masks])
+    assert masks == [(2, 16, 2, 2)] * 2  # dropout after fc6 and fc7
+    assert sorted(back) == ["__bool__", "__float__"]
+
+
+def test_pooling_sends_what_never_changes_only_once(traffic):
+    x = backend.to_device(np.ones((1, 2, 6, 7)))
+    pools = (
+        lambda: ops.avg_pool2d_forward(x, 3, stride=2, pad=1, count_include_pad=False),
+        lambda: ops.adaptive_avg_pool2d_forward(x, (2, 3)),
+    )
+    for pool in pools:
+        first, _ = pool()
+        traffic[0].clear()
+        again, _ = pool()
+        assert traffic[0] == []
+        np.testing.assert_array_equal(first.get(), again.get())
+
+
+def test_constants_belong_to_their_device_and_cannot_be_written_to(device):
+    made = []
+
+    def make(size, dtype):
+        made.append(size)
+        return np.arange(size, dtype=dtype)
+
+    like = device.put(np.zeros(2))
+    first = backend.constant(like, make, 3, "float32")
+    np.testing.assert_array_equal(device.get(first), np.arange(3, dtype="float32"))
+    assert backend.constant(device.put(np.ones(5)), make, 3, "float32") is first
+    assert backend.constant(like, make, 4, "float32") is not first
+    assert made == [3, 4]
+    if device.name == "numpy":
+        with pytest.raises(ValueError, match="read-only"):
+            first += 1
+    else:
+        assert type(backend.constant(np.zeros(2), make, 3, "float32")) is np.ndarray

@@ -8,13 +8,16 @@ Only code that brings new data in, such as parameters at birth and batches in th
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
 
 from . import cupy_kernels, numpy_kernels
+from .memory import out_of_memory as out_of_memory
 from .threads import set_threads as set_threads
 from .threads import threads as threads
+from .threads import threads_because as threads_because
 
 log = logging.getLogger("minifcn.backend")
 
@@ -45,17 +48,17 @@ def register(device):
 def use(name):
     """Choose where new parameters and batches are placed, and return one line that says what was chosen and why.
 
-    name: "numpy", "cupy", or "auto", which takes a working GPU and otherwise NumPy. The line also goes to the
-    logger `minifcn.backend`; it is a warning if CuPy is installed and cannot be used.
-    Raises ValueError for an unknown name, RuntimeError if "cupy" was asked for and does not work.
+    name: "auto", which takes a working GPU and otherwise NumPy; "numpy" or "cpu"; "cupy" or "cuda"; or "cuda:1", the GPU
+    of that number, for the thread that asks, as CUDA has it. The line also goes to the logger `minifcn.backend`; it is a
+    warning if CuPy is installed and cannot be used.
+    Raises ValueError for an unknown name, RuntimeError if a GPU was asked for and does not work or is not there.
     """
     global _current
-    if name not in ("auto", "cupy") and name not in _devices:
-        raise ValueError(f"backend: expected one of auto, cupy, {', '.join(_devices)}; got {name!r}")
+    meant, number = _meant(name)
     level, reason = logging.INFO, "as asked"
-    if name in ("auto", "cupy"):
-        cupy, found = cupy_kernels.probe()
-        if cupy is None and name == "cupy":
+    if meant in ("auto", "cupy"):
+        cupy, found = cupy_kernels.probe() if number is None else cupy_kernels.probe(number)
+        if cupy is None and meant == "cupy":
             raise RuntimeError(f"backend: CuPy cannot be used: {found}")
         if cupy is None:
             chosen, reason = "numpy", found
@@ -64,11 +67,24 @@ def use(name):
             register(Device("cupy", cupy.ndarray, cupy, cupy.asarray, cupy.asnumpy, cupy_kernels.run_tiles))
             chosen, reason = "cupy", found
     else:
-        chosen = name
+        chosen = meant
     _current = _devices[chosen]
     line = f"backend {name}: using {chosen} ({reason})"
     log.log(level, line)
     return line
+
+
+def _meant(name):
+    """(auto, cupy or the name of a known device; the number of the GPU, or None) for a name that `use` was given."""
+    kind, _, number = str(name).partition(":")
+    if kind == "cuda" and number.isdecimal():
+        return "cupy", int(number)
+    meant = {"cpu": "numpy", "cuda": "cupy"}.get(name, name)
+    if meant not in ("auto", "cupy", *_devices):
+        raise ValueError(
+            f"backend: expected one of auto, cupy, {', '.join(_devices)}, cpu, cuda, or cuda:0 and so on; got {name!r}"
+        )
+    return meant, None
 
 
 def _device_of(array):
@@ -96,6 +112,22 @@ def to_device_of(array, host):
     return _device_of(array).to_device(host)
 
 
+def constant(like, make, *arguments):
+    """make(*arguments), a NumPy array that is always the same for these arguments, where `like` lives. Not to be written to.
+
+    It is sent there once and kept: a transfer in every call would let a GPU wait.
+    """
+    return _sent(_device_of(like).to_device, getattr(like, "device", None), make, arguments)
+
+
+@lru_cache(maxsize=256)
+def _sent(to_device, place, make, arguments):
+    """place: which of several GPUs, as part of what is remembered."""
+    made = make(*arguments)
+    made.flags.writeable = False
+    return to_device(made)
+
+
 def to_host(array):
     """The same values as a NumPy array; NumPy arrays and Python numbers pass through."""
     for device in _devices.values():
@@ -110,6 +142,15 @@ def run_tiles(array, task, tiles):
     Tasks must write to disjoint places, because nothing says in which order they run.
     """
     _device_of(array).run_tiles(task, tiles)
+
+
+def einsum_into(out, subscripts, *operands):
+    """out[...] = einsum(subscripts, *operands). NumPy's writes there directly; CuPy's einsum knows no `out`."""
+    xp = array_module(out)
+    if xp is np:
+        np.einsum(subscripts, *operands, out=out)
+    else:
+        out[...] = xp.einsum(subscripts, *operands)
 
 
 BLOCK_BYTES = 1 << 20  # of an array: little enough to be still in a cache, and enough to be worth sharing out

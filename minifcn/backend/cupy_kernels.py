@@ -5,8 +5,11 @@ import warnings
 NOT_INSTALLED = "CuPy is not installed"
 
 
-def probe():
-    """Return (cupy, which GPU) if a GPU multiplies two matrices rightly, else (None, the reason in one line)."""
+def probe(number=None):
+    """Return (cupy, which GPU) if a GPU multiplies two matrices rightly, else (None, the reason in one line).
+
+    number: which GPU, from 0; from then on it is this thread's. None: the one that CUDA has chosen.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # CuPy's warnings say at length what the reason below says in a line
@@ -18,8 +21,13 @@ def probe():
     except Exception as error:  # a broken CUDA set-up raises many types
         return None, _one_line("CuPy is installed but does not load", error)
     try:
-        if cupy.cuda.runtime.getDeviceCount() == 0:
+        count = cupy.cuda.runtime.getDeviceCount()
+        if count == 0:
             return None, "CuPy is installed but finds no GPU"
+        if number is not None:
+            if number >= count:
+                return None, f"there is no cuda:{number}, only {', '.join(f'cuda:{i}' for i in range(count))}"
+            cupy.cuda.Device(number).use()
         ones = cupy.ones((4, 4), cupy.float32)
         if float((ones @ ones).sum()) != 64.0:
             return None, "CuPy is installed but the GPU multiplies wrongly"
@@ -27,6 +35,40 @@ def probe():
     except Exception as error:
         return None, _one_line("CuPy is installed but has no working GPU", error)
     return cupy, f"GPU {properties['name'].decode()}, CuPy {cupy.__version__}"
+
+
+def devices():
+    """The names of the GPUs that CuPy sees, by number; none where CuPy, its driver or a GPU is missing."""
+    try:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        return [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
+    except Exception:  # as in `probe`, which says what is wrong
+        return []
+
+
+def libraries():
+    """{name: path, or None where it is missing} of the CUDA libraries that CuPy loads for the work here.
+
+    Products are cuBLAS's; every other kernel is compiled by NVRTC, with the headers that come with cudart. {} where the
+    package that finds them, a part of CuPy from version 14 on, is not installed.
+    """
+    try:
+        from cuda import pathfinder
+    except ImportError:
+        return {}
+    found = {}
+    for name in ("cublas", "nvrtc"):
+        try:
+            found[name] = pathfinder.load_nvidia_dynamic_lib(name).abs_path
+        except Exception:  # of several types, all of which mean that it cannot be loaded
+            found[name] = None
+    try:
+        found["cudart"] = pathfinder.find_nvidia_header_directory("cudart")
+    except Exception:
+        found["cudart"] = None
+    return found
 
 
 def run_tiles(task, tiles):

@@ -1,7 +1,7 @@
 """A stand-in for a GPU's arrays that runs on any machine: NumPy inside, and outside as strict as CuPy.
 
 A StrictArray is not a NumPy array and never becomes one by itself; `get()` is the only way out and copies, as a GPU does.
-It refuses, with a TypeError, to meet a NumPy array that has axes. Whatever it computes is again a StrictArray, single
+It refuses, with a TypeError, to meet a NumPy array that has axes, and arguments that CuPy's functions lack. Whatever it computes is again a StrictArray, single
 numbers too (shape ()). `empty` is filled with NaN, and tiles run last to first, because nothing promises otherwise.
 """
 
@@ -95,10 +95,12 @@ def _wrap(value):
     return value
 
 
-def _wrapped(function):
-    """`function` for strict arrays only, in and out."""
+def _wrapped(function, lacking=frozenset()):
+    """`function` for strict arrays only, in and out, without the arguments that CuPy's lacks."""
 
     def call(*args, **kwargs):
+        if unknown := lacking & kwargs.keys():
+            raise TypeError(f"{function.__name__}: CuPy's has no argument {', '.join(sorted(unknown))}")
         out = kwargs.get("out")
         result = function(*_unwrap(args), **{key: _unwrap(value) for key, value in kwargs.items()})
         if out is not None:
@@ -132,6 +134,35 @@ CONSTANTS = (
 )
 
 
+UFUNC_LACKS = "axes axis keepdims order signature subok where"  # CuPy's know out, dtype and casting
+LACKS = {  # arguments of NumPy's other functions that CuPy's of the same name do not know
+    "all": "where",
+    "amax": "initial where",
+    "amin": "initial where",
+    "any": "where",
+    "argsort": "order stable",
+    "clip": "max min",
+    "count_nonzero": "keepdims",
+    "einsum": "casting order out",
+    "max": "initial where",
+    "mean": "where",
+    "min": "initial where",
+    "prod": "initial where",
+    "std": "correction mean where",
+    "sum": "initial where",
+    "take": "mode",
+    "unique": "sorted",
+    "var": "correction mean where",
+}
+
+
+def lacking(name):
+    """Which arguments CuPy's function of this name lacks, of those that NumPy's has."""
+    if isinstance(function := getattr(np, name), np.ufunc) and not function.signature:
+        return frozenset(UFUNC_LACKS.split())
+    return frozenset(LACKS.get(name, "").split())
+
+
 def _in_place(function):
     def call(self, other):
         function(self._data, _unwrap(other))
@@ -146,13 +177,16 @@ def _equip():
         forward = _wrapped(getattr(operator, f"__{name}__"))
         setattr(StrictArray, f"__{name}__", forward)
         setattr(StrictArray, f"__r{name}__", lambda self, other, forward=forward: forward(other, self))
-        setattr(StrictArray, f"__i{name}__", _in_place(getattr(operator, f"__i{name}__")))
+        if name != "matmul":  # CuPy's arrays have no @=
+            setattr(StrictArray, f"__i{name}__", _in_place(getattr(operator, f"__i{name}__")))
     for name in COMPARISONS_AND_UNARY.split():
         setattr(StrictArray, f"__{name}__", _wrapped(getattr(operator, f"__{name}__")))
     for name in NUMBERS.split():
         setattr(StrictArray, f"__{name}__", lambda self, kind=name: getattr(self._data, f"__{kind}__")())
     for name in METHODS.split():
-        setattr(StrictArray, name, _wrapped(getattr(np.ndarray, name)))
+        # A method lacks what the function lacks, but for the limits of clip, which only CuPy's method knows by name.
+        missing = lacking(name) if name in FUNCTIONS.split() and name != "clip" else frozenset()
+        setattr(StrictArray, name, _wrapped(getattr(np.ndarray, name), missing))
     for name in ATTRIBUTES.split():
         setattr(StrictArray, name, property(lambda self, key=name: _wrap(getattr(self._data, key))))
 
@@ -161,7 +195,7 @@ def _module():
     """The NumPy-like module: only functions that CuPy has too."""
     module = types.ModuleType("strict")
     for name in FUNCTIONS.split():
-        setattr(module, name, _wrapped(getattr(np, name)))
+        setattr(module, name, _wrapped(getattr(np, name), lacking(name)))
     for name in CONSTANTS.split():
         setattr(module, name, getattr(np, name))
     module.ndarray = StrictArray

@@ -31,6 +31,18 @@ def set_threads(count=None):
     _chosen = None if count is None else _checked("set_threads", count)
 
 
+def threads_because():
+    """In words, what the number of threads comes from."""
+    asked, granted = os.environ.get(VARIABLE, "").strip(), _granted()
+    if asked and threads() == _checked(VARIABLE, asked):
+        return f"{VARIABLE}={asked}"
+    if threads() != granted:
+        return "set_threads"
+    limits = container_limits()
+    told = f"{_processors()} processors may be used"
+    return f"{told}, and the container grants the time of {min(limits)}" if limits else told
+
+
 def _checked(source, value):
     try:
         count = int(str(value))
@@ -42,8 +54,11 @@ def _checked(source, value):
 
 
 def _granted():
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cpus, *container_limits()]))
+    return max(1, min([_processors(), *container_limits()]))
+
+
+def _processors():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def container_limits(cgroups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..backend import array_module, run_tiles, threads, to_device_of
+from ..backend import array_module, constant, run_tiles, threads
 from .maps import Band, channels_last, empty_maps, row_tiles, taps, windows, zero_maps
 from .window import Window, pads, pair, require_nchw, require_same_dtype, require_shape
 
@@ -65,8 +65,7 @@ def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_
     require_nchw("avg_pool2d", x)
     where = pool_window("avg_pool2d", x.shape[2:], kernel, stride, pad, 1, ceil_mode)
     xp = array_module(x)
-    heights, widths = (_counts(where, axis, count_include_pad) for axis in (0, 1))
-    area = xp.asarray(heights, dtype=x.dtype)[:, None, None] * xp.asarray(widths, dtype=x.dtype)[:, None]
+    area = constant(x, _areas, where, count_include_pad, str(x.dtype))
     y = empty_maps(xp, (*x.shape[:2], *where.output_size), x.dtype)
     x_last, y_last = channels_last(x), channels_last(y)
 
@@ -103,10 +102,8 @@ def adaptive_avg_pool2d_forward(x, size):
     """
     require_same_dtype("adaptive_avg_pool2d", x)
     require_nchw("adaptive_avg_pool2d", x)
-    a, b = (
-        to_device_of(x, _shares(have, want).astype(str(x.dtype)))
-        for have, want in zip(x.shape[2:], pair("size", size), strict=True)
-    )
+    sizes = zip(x.shape[2:], pair("size", size), strict=True)
+    a, b = (constant(x, _shares, have, want, str(x.dtype)) for have, want in sizes)
     return array_module(x).matmul(a @ x, b.T), (a, b)
 
 
@@ -133,9 +130,9 @@ def global_avg_pool_backward(dy, cache):
     return dx
 
 
-def _shares(size, parts):
+def _shares(size, parts, dtype):
     """The matrix (parts, size) whose row i averages part i."""
-    shares = np.zeros((parts, size))
+    shares = np.zeros((parts, size), dtype)
     for i in range(parts):
         first, end = i * size // parts, -(-(i + 1) * size // parts)
         shares[i, first:end] = 1 / (end - first)
@@ -186,6 +183,12 @@ def _tiles(maps, where):
     """The tiles of the output maps (N, C, Ho, Wo), of about TILE_BYTES."""
     height, width = where.output_size
     return row_tiles(len(maps), height, maps.shape[1] * width * maps.itemsize, TILE_BYTES, threads())
+
+
+def _areas(where, include_pad, dtype):
+    """How many pixels each window covers, (Ho, Wo, 1)."""
+    heights, widths = (np.array(_counts(where, axis, include_pad), dtype) for axis in (0, 1))
+    return (heights[:, None] * widths)[:, :, None]
 
 
 def _counts(where, axis, include_pad):

@@ -12,7 +12,7 @@ Shapes: x (N, C, H, W), w (C, 1, kh, kw), y (N, C, Ho, Wo). Inside, channels com
 
 from math import gcd
 
-from ...backend import array_module, run_tiles, threads
+from ...backend import array_module, einsum_into, run_tiles, threads
 from ..maps import Band, channels_last, empty_maps, row_tiles, zero_maps
 from ..window import Window
 
@@ -38,7 +38,7 @@ def forward(x, w, window, bias=None, then=None):
         lines = result.reshape(*result.shape[:2], -1)
         for phase, (columns, seen) in enumerate(_phases(x_last[images], window, rows)):
             if phase == 0:
-                xp.einsum("nruvl,uvl->nrl", seen, weights[:, columns], out=lines)
+                einsum_into(lines, "nruvl,uvl->nrl", seen, weights[:, columns])
             else:
                 lines += xp.einsum("nruvl,uvl->nrl", seen, weights[:, columns])
         if bias is not None:

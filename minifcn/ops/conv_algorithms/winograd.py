@@ -21,11 +21,9 @@ Shapes: x (N, C, H, W), w (K, C, 3, 3), y (N, K, Ho, Wo). Inside, channels come 
 points come first: (36, T, C) for x, (36, C, K) for w, (36, T, K) for y.
 """
 
-from functools import cache
-
 import numpy as np
 
-from ...backend import array_module, cut, kept, run_tiles, threads, to_device_of
+from ...backend import array_module, constant, cut, kept, run_tiles, threads
 from ..maps import BYTES_WORTH_A_THREAD, Band, channels_last, empty_maps
 
 RESULTS, VALUES = 4, 6  # a side of a tile of y, and of what it sees of x
@@ -200,10 +198,9 @@ def _split(images, rows, size):
 
 def _both_sides(x, name):
     """The matrix that multiplies a tile, written as a vector, by a matrix from the left and its transpose from the right."""
-    return to_device_of(x, _kron(name, str(x.dtype)))
+    return constant(x, _kron, name, str(x.dtype))
 
 
-@cache
 def _kron(name, dtype):
     matrix = {"A_T": A_T, "B_T": B_T, "G": G}[name]
     return np.kron(matrix, matrix).astype(dtype)

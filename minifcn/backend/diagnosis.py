@@ -1,0 +1,132 @@
+"""What is there to compute with, and what to do where a GPU cannot be used: facts first, then a judgement of the facts.
+
+Nothing here needs CuPy, a driver or a GPU to be there; what is missing is found to be missing.
+"""
+
+import ctypes
+import importlib.metadata
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from threadpoolctl import threadpool_info
+
+from . import cupy_kernels
+
+# CUDA's major version -> the oldest driver release that runs it (NVIDIA's release notes, "CUDA Toolkit and
+# Minimum Required Driver Version").
+OLDEST_DRIVER = {12: 525, 13: 580}
+PACKAGES = {f"cupy-cuda{major}x": major for major in (11, *OLDEST_DRIVER)}  # and plain "cupy", built by its user
+INSTALL = 'pip install ".[cuda{}]"'  # in the folder of minifcn's sources
+
+
+@dataclass(frozen=True)
+class Found:
+    """driver: its release, "580.65.06"; cuda: the newest CUDA version that it runs, (13, 0); None for what is not there.
+
+    packages: {name: version} of every CuPy that is installed. libraries: {name: path, or None where it is missing} of what
+    CuPy has to load, {} where that cannot be told. devices: the names of the GPUs. works: in words, the GPU that
+    multiplied rightly; or why not, in `problem`.
+    """
+
+    driver: str | None
+    cuda: tuple | None
+    packages: dict
+    libraries: dict
+    devices: list
+    works: str | None
+    problem: str | None
+    visible: str | None  # CUDA_VISIBLE_DEVICES
+
+
+def look():
+    """-> Found"""
+    cupy, told = cupy_kernels.probe()
+    return Found(
+        driver=_driver_release(),
+        cuda=_driver_cuda(),
+        packages=_packages(),
+        libraries=cupy_kernels.libraries(),
+        devices=cupy_kernels.devices(),
+        works=told if cupy else None,
+        problem=None if cupy else told,
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+    )
+
+
+def remedy(found):
+    """What to do so that the GPU can be used, in a line; None if it can."""
+    if found.works:
+        return None
+    if found.cuda is None:
+        then = _pip(found, max(OLDEST_DRIVER)) if found.packages else " or ".join(map(INSTALL.format, OLDEST_DRIVER))
+        told = (
+            f"no NVIDIA driver was found; if there is an NVIDIA GPU, install its driver ({OLDEST_DRIVER[13]} or newer)"
+        )
+        return f"{told}, then: {then or 'minifcn info'}"
+    major = found.cuda[0]
+    if major < min(OLDEST_DRIVER):
+        newest = ".".join(map(str, found.cuda))
+        return f"the driver runs CUDA up to {newest}: install driver {OLDEST_DRIVER[12]} or newer, then: minifcn info"
+    if line := _pip(found, major):
+        return line
+    if not found.devices:
+        if found.visible is not None:
+            return f"the driver shows no GPU because CUDA_VISIBLE_DEVICES={found.visible!r}: unset CUDA_VISIBLE_DEVICES"
+        return "the driver shows no GPU: see whether nvidia-smi lists one (in a container: docker run --gpus all)"
+    return f"CuPy does not work as it is installed: pip install --force-reinstall --no-cache-dir {' '.join(found.packages)}"
+
+
+def _pip(found, major):
+    """The line that leaves one CuPy, for a driver that runs CUDA `major`, with its libraries; None if that is there."""
+    extra = max(version for version in OLDEST_DRIVER if version <= major)
+    if not found.packages:
+        return INSTALL.format(extra)
+    names, missing = list(found.packages), None in found.libraries.values()
+    built_for = PACKAGES.get(names[0], extra)
+    if len(names) > 1 or built_for not in OLDEST_DRIVER or built_for > major or (names == ["cupy"] and missing):
+        return f"pip uninstall -y {' '.join(names)} && {INSTALL.format(extra)}"
+    return INSTALL.format(built_for) if missing else None
+
+
+def blas():
+    """The libraries that multiply NumPy's matrices: "openblas 0.3.31 (Haswell), 2 threads"."""
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return [
+        f"{p['internal_api']} {p['version'] or 'of unknown version'} ({p.get('architecture', 'unknown')}), "
+        f"{p['num_threads']} thread{'s' * (p['num_threads'] > 1)} of its own"
+        for p in pools
+    ]
+
+
+def _packages():
+    found = {}
+    for name in ("cupy", *PACKAGES):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _driver_cuda():
+    """The newest CUDA version that the driver runs, (major, minor): the driver's library says so even without a GPU."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:
+            continue
+        version = ctypes.c_int()
+        if library.cuDriverGetVersion(ctypes.byref(version)) == 0 and version.value:
+            return version.value // 1000, version.value % 1000 // 10
+    return None
+
+
+def _driver_release(told=Path("/proc/driver/nvidia/version")):
+    """Such as "580.65.06", where Linux tells it."""
+    try:
+        numbers = re.search(r"\b(\d{3}(?:\.\d+)+)\b", told.read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return numbers and numbers[1]

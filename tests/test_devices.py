@@ -1,0 +1,280 @@
+"""--device, `minifcn info`, and running out of memory: as people meet them, on machines that have no GPU."""
+
+import dataclasses
+import sys
+import types
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minifcn import backend, cli, data, devices
+from minifcn.backend import cupy_kernels, diagnosis
+from minifcn.training import loop
+
+COMPLETE = {"cublas": "/lib/libcublas.so", "nvrtc": "/lib/libnvrtc.so", "cudart": "/include"}
+WORKS = diagnosis.Found(
+    driver="580.65.06",
+    cuda=(13, 0),
+    packages={"cupy-cuda13x": "14.2.0"},
+    libraries=COMPLETE,
+    devices=["Pretend"],
+    works="GPU Pretend, CuPy 14.2.0",
+    problem=None,
+    visible=None,
+)
+FAILS = dataclasses.replace(WORKS, works=None, problem="some error")
+TWELVE, THIRTEEN = 'pip install ".[cuda12]"', 'pip install ".[cuda13]"'
+
+# what is found -> the line to do
+CASES = {
+    "no driver, no CuPy": ({"cuda": None, "packages": {}, "libraries": {}}, f"then: {TWELVE} or {THIRTEEN}"),
+    "no driver, CuPy": ({"cuda": None}, "580 or newer), then: minifcn info"),
+    "no driver, CuPy without libraries": (
+        {"cuda": None, "packages": {"cupy-cuda12x": "14"}, "libraries": {**COMPLETE, "nvrtc": None}},
+        f"then: {TWELVE}",
+    ),
+    "a driver from before CUDA 12": ({"cuda": (11, 8)}, "runs CUDA up to 11.8: install driver 525 or newer"),
+    "a driver for CUDA 12, no CuPy": ({"cuda": (12, 4), "packages": {}}, TWELVE),
+    "a driver for CUDA 13, no CuPy": ({"packages": {}}, THIRTEEN),
+    "a driver newer than all CuPys": ({"cuda": (14, 1), "packages": {}}, THIRTEEN),
+    "CuPy newer than the driver": ({"cuda": (12, 9)}, f"pip uninstall -y cupy-cuda13x && {TWELVE}"),
+    "CuPy of an old CUDA": ({"packages": {"cupy-cuda11x": "13"}}, f"pip uninstall -y cupy-cuda11x && {THIRTEEN}"),
+    "two CuPys": (
+        {"packages": {"cupy-cuda12x": "14", "cupy-cuda13x": "14"}},
+        f"pip uninstall -y cupy-cuda12x cupy-cuda13x && {THIRTEEN}",
+    ),
+    "libraries missing": ({"libraries": {**COMPLETE, "cublas": None}}, THIRTEEN),
+    "libraries missing, a newer driver": (
+        {"packages": {"cupy-cuda12x": "14"}, "libraries": {**COMPLETE, "cublas": None}},
+        TWELVE,
+    ),
+    "libraries missing beside a CuPy of one's own": (
+        {"packages": {"cupy": "14"}, "libraries": {**COMPLETE, "cublas": None}},
+        f"pip uninstall -y cupy && {THIRTEEN}",
+    ),
+    "no GPU": ({"devices": []}, "see whether nvidia-smi lists one"),
+    "all GPUs hidden": ({"devices": [], "visible": ""}, "CUDA_VISIBLE_DEVICES='': unset CUDA_VISIBLE_DEVICES"),
+    "anything else": ({}, "pip install --force-reinstall --no-cache-dir cupy-cuda13x"),
+}
+
+
+@pytest.mark.parametrize(("change", "line"), CASES.values(), ids=CASES)
+def test_what_to_do_is_told_exactly(change, line):
+    told = diagnosis.remedy(dataclasses.replace(FAILS, **change))
+    assert told.endswith(line) or line in told
+    assert "\n" not in told
+
+
+def test_nothing_is_to_do_where_the_gpu_works():
+    assert diagnosis.remedy(WORKS) is None
+
+
+def test_the_extras_that_are_told_of_exist():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    for major in diagnosis.OLDEST_DRIVER:
+        assert f'cuda{major} = ["cupy-cuda{major}x[ctk]' in text
+
+
+def printed(capsys, found, monkeypatch):
+    monkeypatch.setattr(diagnosis, "look", lambda: found)
+    assert cli.main(["info"]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_info_shows_a_gpu_that_works_and_nothing_to_do(capsys, monkeypatch):
+    lines = printed(capsys, WORKS, monkeypatch)
+    assert "driver    580.65.06, runs CUDA up to 13.0" in lines
+    assert "device    cuda:0, Pretend" in lines
+    assert "CuPy      cupy-cuda13x 14.2.0" in lines
+    assert "GPU       works: GPU Pretend, CuPy 14.2.0" in lines
+    assert not any(line.startswith("to do") for line in lines)
+
+
+def test_info_shows_what_is_missing_and_ends_with_what_to_do(capsys, monkeypatch):
+    lines = printed(capsys, dataclasses.replace(FAILS, libraries={**COMPLETE, "nvrtc": None}), monkeypatch)
+    assert "  nvrtc   missing" in lines
+    assert "GPU       cannot be used: some error" in lines
+    assert lines[-1] == f"to do     {THIRTEEN}"
+
+
+def test_info_on_this_machine(capsys):
+    assert cli.main(["info"]) == 0
+    shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert np.__version__ in shown["NumPy"]
+    assert shown["threads"].split()[1] == str(backend.threads())
+    assert {"Python", "BLAS", "driver", "CuPy", "GPU"} <= shown.keys()
+    assert ("to" in shown) == ("cannot be used" in shown["GPU"])
+    assert (find_spec("cupy") is None) == ("not installed" in shown["CuPy"])
+
+
+@pytest.fixture
+def machine(tiling, monkeypatch):
+    """machine(processors, container, variable): one that grants so much; threads are counted anew."""
+    tiling()  # puts the number of threads back when the test ends
+    module = sys.modules["minifcn.backend.threads"]  # `backend.threads` is its function of that name
+
+    def grants(processors, container=(), variable=None):
+        monkeypatch.delenv(module.VARIABLE, raising=False)
+        if variable:
+            monkeypatch.setenv(module.VARIABLE, variable)
+        monkeypatch.setattr(module, "_processors", lambda: processors)
+        monkeypatch.setattr(module, "container_limits", lambda: list(container))
+        backend.set_threads(None)
+
+    return grants
+
+
+def test_why_so_many_threads(machine):
+    machine(2)
+    assert (backend.threads(), backend.threads_because()) == (2, "2 processors may be used")
+    machine(8, container=[3, 5])
+    told = "8 processors may be used, and the container grants the time of 3"
+    assert (backend.threads(), backend.threads_because()) == (3, told)
+    machine(8, variable="3")
+    assert (backend.threads(), backend.threads_because()) == (3, "MINIFCN_THREADS=3")
+    backend.set_threads(5)
+    assert (backend.threads(), backend.threads_because()) == (5, "set_threads")
+
+
+# --- --device -----------------------------------------------------------------------------------------------------
+
+
+def test_every_command_that_computes_has_the_option(capsys):
+    for command in cli._HELP:
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        computes = command not in ("explain", "convert", "info", "data")
+        assert ("--device" in capsys.readouterr().out) == computes, command
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cpu", "numpy"), ("numpy", "numpy"), ("strict", "strict")])
+def test_names_of_devices(device, name, chosen):
+    assert backend.use(name).startswith(f"backend {name}: using {chosen} ")
+
+
+def pretend(monkeypatch, count=2):
+    """A CuPy with so many GPUs that is NumPy inside. -> the list of the numbers that were chosen"""
+    chosen = []
+    cuda = types.SimpleNamespace(
+        runtime=types.SimpleNamespace(
+            getDeviceCount=lambda: count,
+            getDevice=lambda: chosen[-1] if chosen else 0,
+            getDeviceProperties=lambda number: {"name": b"Pretend %d" % number},
+        ),
+        Device=lambda number: types.SimpleNamespace(use=lambda: chosen.append(number)),
+    )
+    cupy = types.SimpleNamespace(
+        cuda=cuda,
+        ones=np.ones,
+        float32=np.float32,
+        ndarray=type("ndarray", (), {}),
+        asarray=np.asarray,
+        asnumpy=np.asarray,
+        __version__="0.0",
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
+    monkeypatch.setattr(backend, "_current", backend._current)
+    return chosen
+
+
+@pytest.mark.parametrize(("name", "number"), [("cuda", 0), ("cupy", 0), ("auto", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_a_gpu_is_chosen_by_its_number(name, number, monkeypatch):
+    chosen = pretend(monkeypatch)
+    assert backend.use(name) == f"backend {name}: using cupy (GPU Pretend {number}, CuPy 0.0)"
+    assert chosen == [number] * (":" in name)
+
+
+def test_all_gpus_are_listed(monkeypatch):
+    pretend(monkeypatch)
+    assert cupy_kernels.devices() == ["Pretend 0", "Pretend 1"]
+
+
+def refused(capsys, device):
+    assert cli.main(["gradcheck", "--device", device]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def test_a_number_without_a_gpu_is_refused_in_one_line(capsys, monkeypatch):
+    chosen = pretend(monkeypatch)
+    before = backend._current
+    assert "there is no cuda:2, only cuda:0, cuda:1; minifcn info" in refused(capsys, "cuda:2")
+    assert chosen == []
+    assert backend._current is before
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda 1", "cpu:0", "CUDA"])
+def test_a_name_that_is_none_is_refused_in_one_line(capsys, name):
+    line = refused(capsys, name)
+    assert "expected one of auto, cupy, numpy" in line and line.endswith(f"got {name!r}")
+
+
+def test_a_gpu_asked_for_in_vain_leads_to_info(capsys, monkeypatch):
+    monkeypatch.setattr(cupy_kernels, "probe", lambda: (None, "pretended failure"))
+    assert refused(capsys, "cuda") == (
+        "minifcn: backend: CuPy cannot be used: pretended failure; minifcn info says what to do"
+    )
+
+
+# --- Out of memory ------------------------------------------------------------------------------------------------
+
+
+def of_numpy():
+    try:
+        np.empty((1 << 20, 1 << 30))
+    except MemoryError as error:
+        return error
+    return pytest.skip("this machine has petabytes of memory")
+
+
+def of_cupy():
+    if find_spec("cupy") is None:
+        return MemoryError("Out of memory allocating 1,610,612,736 bytes (allocated so far: 1,073,741,824 bytes).")
+    from cupy.cuda.memory import OutOfMemoryError
+
+    return OutOfMemoryError(1610612736, 1 << 30)
+
+
+ERRORS = {
+    "NumPy": (of_numpy, "out of memory: unable to allocate 8.00 PiB for an array with shape (1048576, 1073741824)"),
+    "CuPy": (of_cupy, "out of memory on the GPU: 1.5 GiB asked for, 1 GiB in use"),
+    "cuBLAS": (lambda: RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "on the GPU (CUBLAS_STATUS_ALLOC_FAILED)"),
+    "nobody's": (MemoryError, "out of memory"),
+}
+
+
+@pytest.mark.parametrize(("make", "told"), ERRORS.values(), ids=ERRORS)
+def test_running_out_of_memory_is_told_with_the_size(make, told):
+    assert told in backend.out_of_memory(make())
+
+
+@pytest.mark.parametrize("error", [ValueError("memory"), RuntimeError("cudaErrorIllegalAddress"), OSError("memory")])
+def test_other_errors_are_not_taken_for_it(error):
+    assert backend.out_of_memory(error) is None
+
+
+def test_training_out_of_memory_ends_in_one_line_that_says_what_to_lower(tmp_path, capsys, monkeypatch):
+    data.write_toyvoc(tmp_path / "toy", train=2, val=1, size=40, seed=0)
+    error = of_cupy()
+
+    def too_large(*_):
+        raise error
+
+    monkeypatch.setattr(loop, "update", too_large)
+    command = ["train", "--data", str(tmp_path / "toy"), "--out", str(tmp_path / "run"), "--width", "2", "--crop", "32"]
+    assert cli.main(command) == 2
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1] == (
+        "minifcn: out of memory on the GPU: 1.5 GiB asked for, 1 GiB in use; lower --batch-size or --crop or --resize"
+    )
+    assert "Traceback" not in captured.err
+
+
+def test_where_nothing_can_be_lowered_smaller_images_are_advised():
+    assert devices.out_of_memory(MemoryError(), types.SimpleNamespace()) == "out of memory; smaller images need less"
+    assert devices.out_of_memory(ValueError("x"), types.SimpleNamespace()) is None
