@@ -12,13 +12,12 @@ ORIENTATION = 0x0112
 
 
 class Sick:
-    """A toy data set that is spoiled step by step. Each `_fault` method gives [(kind, name)] of what must be found."""
+    """A data set in VOC's layout that is spoiled step by step. Each `_fault` method gives [(kind, name)] of what must be found."""
 
     def __init__(self, folder):
         self.folder = folder
         self.expected = {}  # name of the fault -> [(kind, name)]
-        self.free = [path.stem for path in sorted((folder / "JPEGImages").glob("toy_train*"))]
-        self.val = [path.stem for path in sorted((folder / "JPEGImages").glob("toy_val*"))]
+        self.free, self.val = (self.list(split).read_text(encoding="utf-8").split() for split in ("train", "val"))
         self.ids = {}
 
     def plant_all(self):
@@ -230,11 +229,14 @@ class Sick:
         return self.in_mask("in-between")
 
     def fault_renumbered(self):
-        numbers = np.array([0, 3, 4, 5, 1, 2], np.uint8)  # class -> number; the palette goes along
-        palette = labels.voc_palette().copy()
-        palette[numbers] = labels.voc_palette()[:6]
-        changed = self.label()
-        images.write_mask(self.mask, np.where(changed < 6, numbers[changed.clip(max=5)], changed), palette)
+        before = self.label()
+        used = np.setdiff1d(np.union1d(before, [1, 2]), [0, labels.VOID])
+        numbers = np.arange(256, dtype=np.uint8)  # class -> number; the palette goes along
+        numbers[used] = np.roll(used, 1)
+        self.renumbered = numbers
+        palette = np.empty((256, 3), np.uint8)
+        palette[numbers] = labels.voc_palette()
+        images.write_mask(self.mask, numbers[before], palette)
         return self.in_mask("renumbered-palette")
 
     def fault_other_palette(self):

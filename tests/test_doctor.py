@@ -97,7 +97,7 @@ def test_details_say_what_was_found(sick, diagnosis):
     assert "900000000 pixels" in detail("bomb")
     assert detail("overlap_by_id") == "in train and val"
     assert detail("overlap_by_content") == f"and JPEGImages/{sick.val[0]}.jpg: train and val"
-    numbers = dict(zip(("background", "disc", "ring", "square", "triangle", "cross"), (0, 3, 4, 5, 1, 2), strict=True))
+    numbers = dict(zip(diagnosis.survey.classes, sick.renumbered, strict=False))
     for part in detail("renumbered").split(", "):
         number, name = part.removesuffix("'s colour").split(" is ")
         assert numbers[name] == int(number) > 0
@@ -433,3 +433,17 @@ def test_the_real_cityscapes_images_are_well():
     assert {finding.kind for finding in found.findings} == {"no-val-list", "looks-black", "unseen-class"}
     assert found.findings.names("unseen-class") == ["bus", "train", "motorcycle"]
     assert int(found.pixels.sum()) == 3 * 2048 * 1024 and int(found.pixels[255]) == 530982
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("MINIFCN_VOC" not in os.environ, reason="MINIFCN_VOC names no VOCdevkit folder")
+def test_faults_planted_in_a_copy_of_real_images_are_reported(tmp_path):
+    root = shutil.copytree(data.VOC(os.environ["MINIFCN_VOC"], "val").folder, tmp_path / "VOC2012")
+    (root / "classes.txt").write_text("\n".join(data.VOC_CLASSES) + "\n", encoding="utf-8")
+    for path in root.rglob("*"):
+        path.chmod(0o755)
+    sick = Sick(root).plant_all()
+    found = found_in(doctor.examine(root))
+    missed = {fault for fault, expected in sick.expected.items() if not found.issuperset(expected)}
+    assert missed == set()
+    assert {kind for kind, _ in found - {one for some in sick.expected.values() for one in some}} <= {"unseen-class"}
