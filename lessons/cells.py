@@ -92,7 +92,11 @@ def run(path, device):
             try:
                 with contextlib.redirect_stdout(printed):
                     exec(_compiled(cell, path), names)
-            except (Exception, SystemExit):
+            except (
+                SystemExit
+            ) as stop:  # a lesson that cannot run here says why in a line
+                record.error = str(stop)
+            except Exception:
                 record.error = traceback.format_exc()
             cell.printed = printed.getvalue()
             cell.figures = lesson.shown[drawn:]

@@ -42,13 +42,10 @@ def begin():
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--device", default="auto")
-    args, _ = parser.parse_known_args(
-        sys.argv[1:]
-    )  # a notebook has arguments of its own
+    args, _ = parser.parse_known_args(sys.argv[1:])  # a notebook has others
     backend.register(strict.DEVICE)
-    backend.log.addHandler(
-        logging.NullHandler()
-    )  # the line is printed here; once is enough
+    # The line about the device is printed here; once is enough.
+    backend.log.addHandler(logging.NullHandler())
     try:
         print(backend.use(args.device))
     except (ValueError, RuntimeError) as error:
