@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from minifcn import data, models
-from minifcn.training import loop
+from minifcn.training import loop, pace
 from minifcn.training.optim import Adam
 
 BATCH, LR = 8, 1e-3
@@ -53,16 +53,10 @@ class Case:
         self.fixed = next(self.stream)
 
     def loader(self, batches):
-        start = time.perf_counter()
-        for _ in range(batches):
-            next(self.stream)
-        return time.perf_counter() - start
+        return pace.seconds_to_make(self.stream, batches)
 
     def training(self, batches):
-        start = time.perf_counter()
-        for _ in range(batches):
-            loop.update(self.model, *self.fixed, self.optimizer, LR)
-        return time.perf_counter() - start
+        return pace.seconds_to_train(self.model, self.fixed, self.optimizer, LR, batches)
 
     def in_turn(self, batches):
         """Training that makes each batch when it needs it, without a thread."""

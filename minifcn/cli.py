@@ -154,6 +154,11 @@ def build_parser():
         help="of the image: one side, or height and width (unless given, what the classifier was made for, or 500)",
     )
     add("--batch", type=int, default=1, help="images at a time")
+    add(
+        "--data",
+        metavar="PATH",
+        help="with --variant, run it after all: do these data, read from disk, keep up with its training?",
+    )
 
     add = made["convert"].add_argument
     add("source", metavar="FROM", help="file to read")

@@ -17,7 +17,7 @@ from .data.imagenet import IMAGENET_CLASSES
 from .data.labels import class_numbers, colourise
 from .data.transforms import shrink
 from .running import do, notice
-from .training import checkpoint, loop, tiles
+from .training import checkpoint, loop, pace, tiles
 from .training.run import Run, read_metrics
 from .weights.atomic import clear_leftovers, naming, written_whole
 
@@ -181,13 +181,31 @@ def classify(args):
 
 
 def explain(args):
-    """What a network would cost, layer by layer."""
+    """What a network would cost, layer by layer; with --data, whether reading them keeps up with training it."""
+    dataset = None
+    if args.data:
+        if not args.variant:
+            raise ValueError("explain: --data is for an FCN; expected --variant, too")
+        dataset = data.open_dataset(args.data)
+        args.num_classes = args.num_classes or dataset.num_classes
     model = _network(args)
     size = args.size or [getattr(model, "native", 500)]
     if len(size) > 2:
         raise ValueError(f"size: expected one side, or height and width; got {len(size)} numbers")
     print(models.explain(model, tuple(size) if len(size) == 2 else size[0], args.batch))
+    if dataset:
+        crop = (size[0], size[-1])
+        stream = data.BatchStream(dataset, args.batch, model.preprocessing, np.random.default_rng(0), crop=crop)
+        print(_keeps_up(args.data, pace.measure(model, stream)))
     return 0
+
+
+def _keeps_up(name, found):
+    """One line that says which of the two waits for the other."""
+    told = f"{name}: {found.loader:.1f} samples a second are read and cut; the network trains on {found.training:.1f}"
+    if found.data_keep_up:
+        return f"{told}: the data keep up"
+    return f"{told}: the data are the bottleneck; images shrunk beforehand or a faster disk would help"
 
 
 def _network(args):

@@ -272,6 +272,8 @@ SHARED_OUT = [
         "tests/test_odd_input.py::test_a_class_called_script_shows_as_text"),
     Bug("labels in floating point taken for numbers of classes", "ops/loss.py", 'labels.dtype.kind not in "iu"', "False",
         "tests/test_odd_input.py::test_labels_that_are_no_integers_are_refused[float32]"),
+    Bug("the bottleneck told the wrong way round", "training/pace.py", "self.loader > self.training", "self.loader < self.training",
+        "tests/test_pace.py::test_a_reader_that_sleeps_is_the_bottleneck"),
     Bug("an enlargement fetches its kernel from the device", "ops/upsample.py", "stamped(array_module(line), line.dtype, line)",
         "stamped(array_module(line), line.dtype, line if __import__('minifcn').backend.to_host(line).any() else line)",
         "tests/test_strict.py::test_a_training_step_brings_nothing_to_the_host_but_the_loss[8s-frozen]"),

@@ -103,7 +103,7 @@ def test_what_sbd_lacks_is_named(sbd, missing, told):
 
 def test_without_scipy_the_command_to_install_it_is_told(sbd, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(FileNotFoundError, match=r'scipy: not installed; .*pip install scipy'):
+    with pytest.raises(FileNotFoundError, match=r"scipy: not installed; .*pip install scipy"):
         data.SBD(sbd)
 
 
