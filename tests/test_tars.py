@@ -87,7 +87,8 @@ def test_a_good_archive_unpacks_whole(good, tmp_path):
     made = data.unpack(good, tmp_path / "new" / "out", lambda *done: counted.append(done))
     out = tmp_path / "new" / "out"
     assert made == [out / "VOCdevkit", out / "two"] and sorted(out.iterdir()) == made
-    assert (out / "VOCdevkit/big").read_bytes() == bytes(range(256)) * 10000
+    whole = (out / "VOCdevkit/big").read_bytes() == bytes(range(256)) * 10000
+    assert whole  # a difference of this size would take minutes to print
     assert (out / "VOCdevkit/VOC2012/JPEGImages/b.jpg").read_bytes() == b"content"
     assert (out / "two").read_bytes() == b""
     assert counted == sorted(counted) and len(counted) == 5 and counted[-1] == (2_560_014, 2_560_014)
