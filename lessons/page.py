@@ -1,6 +1,5 @@
 """One HTML page of lessons that were run: text, code, what it printed and the figures, in their order."""
 
-import base64
 from html import escape
 from string import Template
 
@@ -10,6 +9,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from cells import title
+from minifcn.report import embedded
 
 FORMAT = HtmlFormatter(style="friendly", cssclass="code")
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -64,11 +64,7 @@ def _cell(cell):
     parts = [highlight(cell.source, PythonLexer(), FORMAT)]
     if cell.printed.strip():
         parts.append(f'<pre class="printed">{escape(cell.printed.rstrip())}</pre>')
-    for path in cell.figures:
-        data = base64.b64encode(path.read_bytes()).decode("ascii")
-        parts.append(
-            f'<figure><img alt="{escape(path.stem)}" src="data:image/png;base64,{data}"></figure>'
-        )
+    parts += [f"<figure>{embedded(path, path.stem)}</figure>" for path in cell.figures]
     return "".join(parts)
 
 

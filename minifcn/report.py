@@ -185,15 +185,17 @@ def write_page(path, title, results, classes, figures, settings):
     """
     body = ["<h2>Scores on the validation images</h2>", _scores_html(results)]
     for picture, caption in figures:
-        data = base64.b64encode(Path(picture).read_bytes()).decode("ascii")
-        text = html.escape(caption)
-        body.append(
-            f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
-        )
+        body.append(f"<figure>{embedded(picture, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>")
     body += ["<h2>IU by class</h2>", _classes_html(results, classes), "<h2>Settings</h2>", _settings_html(settings)]
     page = _PAGE.format(title=html.escape(title), body="\n".join(body))
     with written_whole(path) as file:
         file.write(page.encode("utf-8"))
+
+
+def embedded(picture, alt):
+    """A PNG file as an <img> that holds it, for pages of one file."""
+    data = base64.b64encode(Path(picture).read_bytes()).decode("ascii")
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
 
 
 def _table(header, rows):

@@ -6,10 +6,9 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from voc_trees import SMALL
 
 from minifcn import cli, data
-
-SMALL = ["--width", "2", "--crop", "32", "--batch-size", "2", "--iterations", "2"]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_datasets import COLOURS, write_cityscapes, write_own
+from voc_trees import SMALL
 
 from minifcn import cli, data
 from minifcn.data import cityscapes, folder, images, labels
@@ -302,7 +303,7 @@ def test_files_and_their_names(tmp_path, kind):
             assert name == str(path) and file.read() == path.read_bytes()
 
 
-SMALL = ["--width", "2", "--crop", "32", "--batch-size", "2", "--iterations", "2", "--variant", "32s"]
+ONE = [*SMALL, "--variant", "32s"]
 
 
 @pytest.mark.parametrize("kind", ["city", "own"])
@@ -313,7 +314,7 @@ def test_a_network_learns_from_any_and_draws_in_its_colours(tmp_path, kind, caps
     else:
         write_own(root)
     palette = data.open_dataset(root).palette
-    assert cli.main(["train", "--data", str(root), "--out", str(tmp_path / "run"), *SMALL]) == 0
+    assert cli.main(["train", "--data", str(root), "--out", str(tmp_path / "run"), *ONE]) == 0
     best = tmp_path / "run/best.npz"
     assert cli.main(["evaluate", "--weights", str(best), "--data", str(root), "--tile", "128"]) == 0
     assert cli.main(["convert", str(best), str(tmp_path / "best.safetensors")]) == 0

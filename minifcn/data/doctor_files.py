@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from . import images
-from .labels import VOID, match_colours
+from .labels import VOID, match_colours, told_colours
 
 TURNED = {
     2: "mirrored",
@@ -194,8 +194,7 @@ def _examine_colours(file, pixels, survey):
     colours, where, counts = np.unique(pixels[~known], axis=0, return_inverse=True, return_counts=True)
     numbers = np.zeros(known.shape, np.int64)  # 0: a class's colour
     numbers[~known] = where.reshape(-1) + 1
-    told = ", ".join(f"{c.tolist()} ({n} pixels)" for c, n in zip(colours[:3], counts[:3], strict=True))
-    told += f" and {len(colours) - 3} more colours" if len(colours) > 3 else ""
+    told = told_colours(colours, counts)
     low, high = _extremes(numbers)
     smooth = len(colours) >= THIN and not low[low == high].any()  # no square of 3×3 pixels of one foreign colour
     file.faults.append(("in-between" if smooth else "colour-outside", told))

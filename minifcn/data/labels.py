@@ -63,14 +63,18 @@ def match_colours(image, palette, num_classes, void):
     return numbers[place], listed[place] == codes
 
 
+def told_colours(colours, counts):
+    """Colours (N, 3) and how many pixels have each (N,), as a message tells them: the first three, and how many more."""
+    told = ", ".join(f"{c.tolist()} ({n} pixels)" for c, n in zip(colours[:3], counts[:3], strict=True))
+    return told + (f" and {len(colours) - 3} more colours" if len(colours) > 3 else "")
+
+
 def from_colours(image, palette, num_classes, void, source):
     """The labels (H, W) uint8 of a mask in colours. Raises ValueError naming `source` and colours that are no class's."""
     labels, known = match_colours(image, palette, num_classes, void)
     if not known.all():
-        colours, counts = np.unique(image[~known], axis=0, return_counts=True)
-        found = ", ".join(f"{c.tolist()} ({n} pixels)" for c, n in zip(colours[:3], counts[:3], strict=True))
-        more = f" and {len(colours) - 3} more colours" if len(colours) > 3 else ""
-        raise ValueError(f"{source}: expected the colours of the classes only, got {found}{more}")
+        found = told_colours(*np.unique(image[~known], axis=0, return_counts=True))
+        raise ValueError(f"{source}: expected the colours of the classes only, got {found}")
     return labels
 
 
