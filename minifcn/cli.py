@@ -226,7 +226,7 @@ def _code_of(args):
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused, in one line
     try:
         if args.command in COMPUTING:
-            devices.choose(args.device)
+            devices.choose(args.device, args.tf32)
         return _dispatch(args)
     except KeyboardInterrupt:
         commands.notice("minifcn: interrupted")

@@ -7,7 +7,7 @@ import pytest
 
 from minifcn import backend
 from minifcn.backend import strict
-from minifcn.ops import loss, maps, normalize, pool
+from minifcn.ops import kernels, loss, maps, normalize, pool
 from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, winograd
 
 NAMES = ("numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu))
@@ -43,6 +43,7 @@ def device(request, monkeypatch):
     """NumPy, the strict stand-in for a GPU, and CuPy where there is a GPU; chosen as the backend during the test."""
     monkeypatch.setattr(backend, "_devices", dict(backend._devices))  # both are put back when the test ends
     monkeypatch.setattr(backend, "_current", backend._current)
+    monkeypatch.setattr(backend, "_in_tf32", set())
     backend.register(strict.DEVICE)
     try:
         backend.use(request.param)
@@ -60,6 +61,8 @@ def tiling(monkeypatch):
         if tile_bytes is not None:
             for module in (im2col, depthwise, winograd, pool, normalize):
                 monkeypatch.setattr(module, "TILE_BYTES", tile_bytes)
+            for module in (kernels.im2col, kernels.winograd):
+                monkeypatch.setattr(module, "WORKSPACE", tile_bytes)
             for module in (backend, loss):
                 monkeypatch.setattr(module, "BLOCK_BYTES", tile_bytes)
             monkeypatch.setattr(backend, "PIECE_BYTES", tile_bytes)

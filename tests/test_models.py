@@ -324,6 +324,8 @@ def test_without_the_images_gradient_the_others_are_the_same(variant, monkeypatc
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("backbone", ["alexnet", "efficientnet_lite0"])
 def test_other_trunks_compute_the_same_on_every_device(backbone, alignment, device, monkeypatch):
+    """In float64: in float32 a unit whose input is nearly 0 or 6 may be on one side of it here and on the other there."""
+
     def draw(shape, rng):
         return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
 
@@ -336,15 +338,16 @@ def test_other_trunks_compute_the_same_on_every_device(backbone, alignment, devi
             score.weight.value = put(draw(score.weight.value.shape, np.random.default_rng(2)))
         for norm in network.layers_of(layers.BatchNorm2d):
             norm.frozen = True
-        logits = network.forward(put(photograph(20, 33)), train=True)
-        dx = network.backward(put(np.random.default_rng(3).standard_normal(logits.shape, np.float32)))
+        network.astype("float64")
+        logits = network.forward(put(photograph(20, 33).astype("float64")), train=True)
+        dx = network.backward(put(np.random.default_rng(3).standard_normal(logits.shape)))
         gradients = {name: get(p.grad) for name, p in network.parameters().items() if not p.frozen}
         results.append({"logits": get(logits), "image": get(dx), **gradients})
     expected, found = results
     for name, array in found.items():
         reference = expected[name]
         assert reference.any(), name
-        np.testing.assert_allclose(array, reference, rtol=0, atol=1e-3 * abs(reference).max(), err_msg=name)
+        np.testing.assert_allclose(array, reference, rtol=0, atol=1e-11 * abs(reference).max(), err_msg=name)
 
 
 @pytest.mark.slow

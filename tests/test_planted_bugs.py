@@ -20,6 +20,7 @@ NOT_A_FINDING = (
     "NameError",
     "UnboundLocalError",
     "AttributeError",
+    "CompileError",
 )
 
 

@@ -74,7 +74,9 @@ def test_what_follows_is_done_to_every_result_once(kind, algorithm, threads, til
             y, _ = ops.conv2d_forward(*args, **settings, then=marks)
         np.testing.assert_array_equal(device.get(y), Marks.of(device.get(plain)))
         assert sum(marks.sizes) == y.size
-    if tile_bytes and len(y) > 1 and "kernels" not in kind:  # tiles are never smaller than the kernels
+    if (
+        tile_bytes and len(y) > 1 and "kernels" not in kind and not backend.has_kernels(y)
+    ):  # tiles are never smaller than the kernels
         assert len(marks.sizes) > 2
 
 
@@ -147,7 +149,7 @@ def test_a_matrix_product_with_bias_and_what_follows(rows, depth, columns, threa
             if then is not None:
                 assert sum(then.sizes) == 2 * rows * columns
                 all_sizes += then.sizes
-    if threads > 1 and rows * columns > 20:
+    if threads > 1 and rows * columns > 20 and not backend.has_kernels(a):
         assert len(all_sizes) > 4  # more than one part each
 
 

@@ -144,7 +144,7 @@ def test_parts_of_any_size_and_any_number_of_threads_give_the_same(case, tiling,
 def test_parts_cover_every_row_of_tiles_exactly_once(n, size, bound, threads):
     backend.set_threads(threads)
     down, across = -(-size[0] // 4), -(-size[1] // 4)
-    parts = winograd._parts(n, size, bound, threads)
+    parts = winograd.parts_of(n, size, bound, threads)
     assert len(parts) >= min(threads, n * down)
     seen, tiles = np.zeros((n, down)), np.zeros((n, down))
     for images, rows in parts:

@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from . import cupy_kernels, numpy_kernels
+from .cuda import Source as Source
 from .memory import out_of_memory as out_of_memory
 from .threads import set_threads as set_threads
 from .threads import threads as threads
@@ -33,11 +34,14 @@ class Device:
     to_host: Callable  # this device's array -> NumPy array
     run_tiles: Callable  # run_tiles(task, tiles): call task(*tile) for each tile
     kept: Callable = lambda array, make: make(array)  # what was made of an array before, unless it has changed
+    launch: Callable | None = None  # launch(source, name, count, *arguments): run a kernel of ours, where that can be
+    set_tf32: Callable | None = None  # set_tf32(on): whether products round their float32 factors, where that can be
 
 
 _numpy = Device("numpy", np.ndarray, np, np.asarray, np.asarray, numpy_kernels.run_tiles, numpy_kernels.kept)
 _devices = {"numpy": _numpy}
 _current = _numpy
+_in_tf32 = set()  # names of devices
 
 
 def register(device):
@@ -64,7 +68,9 @@ def use(name):
             chosen, reason = "numpy", found
             level = logging.INFO if found == cupy_kernels.NOT_INSTALLED else logging.WARNING
         else:
-            register(Device("cupy", cupy.ndarray, cupy, cupy.asarray, cupy.asnumpy, cupy_kernels.run_tiles))
+            names = ("run_tiles", "launch", "set_tf32")
+            tools = {name: getattr(cupy_kernels, name) for name in names}
+            register(Device("cupy", cupy.ndarray, cupy, cupy.asarray, cupy.asnumpy, **tools))
             chosen, reason = "cupy", found
     else:
         chosen = meant
@@ -72,6 +78,25 @@ def use(name):
     line = f"backend {name}: using {chosen} ({reason})"
     log.log(level, line)
     return line
+
+
+def use_tf32(on=True):
+    """From now on let the chosen device multiply float32 matrices in TF32, or (False) no longer.
+
+    NVIDIA's tensor cores, from Ampere on, then do the products, several times as fast: factors are rounded to 10 bits
+    after the point, sums are float32. It is off unless somebody asks for it. Convolutions come out some 3e-4 off
+    (relative, by norm), which is why Winograd's way, where it would be 3e-3, is then left alone. float64 stays as it is.
+    Raises ValueError on a device without.
+    """
+    if _current.set_tf32 is None:
+        raise ValueError(f"TF32: only a GPU multiplies in it, and the device is {_current.name}")
+    _current.set_tf32(on)
+    (_in_tf32.add if on else _in_tf32.discard)(_current.name)
+
+
+def multiplies_in_tf32(array):
+    """Whether products with `array` are in TF32."""
+    return array.dtype == "float32" and _device_of(array).name in _in_tf32
 
 
 def _meant(name):
@@ -153,6 +178,24 @@ def einsum_into(out, subscripts, *operands):
         out[...] = xp.einsum(subscripts, *operands)
 
 
+def has_kernels(array):
+    """Whether the device that `array` lives on runs CUDA kernels: a GPU, or what stands in for one.
+
+    Such a device takes an operation as a whole. What is cut into tiles for a CPU's caches would only be many launches.
+    """
+    return _device_of(array).launch is not None
+
+
+def launch(source, name, count, *arguments):
+    """Run the kernel `name` of a Source for i = 0 … count − 1, where the first of its arguments, an array, lives.
+
+    arguments: contiguous arrays on that device, and numbers, which become int, or T where they are floats (`cuda`).
+    Raises ValueError for an array that is not contiguous.
+    """
+    if count:
+        _device_of(arguments[0]).launch(source, name, count, *arguments)
+
+
 BLOCK_BYTES = 1 << 20  # of an array: little enough to be still in a cache, and enough to be worth sharing out
 
 
@@ -166,7 +209,7 @@ def run_blocks(task, *arrays):
     arrays = [a.transpose(order) for a in arrays]
     if all(a.flags.c_contiguous for a in arrays):
         arrays = [a.reshape(-1) for a in arrays]
-    if arrays[0].ndim == 0:
+    if arrays[0].ndim == 0 or has_kernels(arrays[0]):
         task(*arrays)
         return
     count = max(1, -(-arrays[0].nbytes // BLOCK_BYTES))
@@ -202,7 +245,7 @@ def matmul(a, b, out=None, bias=None, then=None):
             then(out[piece])
 
     count = threads()
-    if 2 * rows * columns * a.shape[1] < WORTH_A_THREAD:
+    if has_kernels(a) or 2 * rows * columns * a.shape[1] < WORTH_A_THREAD:
         count = 1
     elif rows >= columns:  # in pieces that are still warm when the bias is added
         count *= -(-out.nbytes // (count * PIECE_BYTES))

@@ -1,6 +1,11 @@
-"""The only place that imports CuPy: is there a GPU that works, and how tiles run on it."""
+"""The only place that imports CuPy: is there a GPU that works, how tiles run on it, and how kernels of our own do."""
 
 import warnings
+from functools import cache
+
+import numpy as np
+
+from .cuda import ON_A_GPU, checked
 
 NOT_INSTALLED = "CuPy is not installed"
 
@@ -75,6 +80,35 @@ def run_tiles(task, tiles):
     """A GPU runs its own queue: hand it the tiles in order."""
     for tile in tiles:
         task(*tile)
+
+
+THREADS_IN_A_BLOCK = 256
+
+
+def launch(source, name, count, *arguments):
+    """Run the kernel `name` of a cuda.Source by `count` threads on the GPU where the arrays are."""
+    dtype, arguments = checked(name, count, arguments)
+    blocks = -(-count // THREADS_IN_A_BLOCK)
+    _kernel(source, name, str(dtype))((blocks,), (THREADS_IN_A_BLOCK,), (np.uint32(count), *arguments))
+
+
+@cache
+def _kernel(source, name, dtype):
+    """Compiled by NVRTC at its first launch on each GPU; CuPy keeps the binary on disk for the next process."""
+    import cupy
+
+    return cupy.RawModule(code=source.complete(ON_A_GPU, dtype), options=("-std=c++14",)).get_function(name)
+
+
+TF32 = 3  # CUBLAS_TF32_TENSOR_OP_MATH of cublas_api.h; 0 is the default
+
+
+def set_tf32(on):
+    """Let this thread's cuBLAS multiply float32 in TF32, on the GPU that is chosen. One before Ampere goes on as it is."""
+    import cupy
+    from cupy_backends.cuda.libs import cublas
+
+    cublas.setMathMode(cupy.cuda.device.get_cublas_handle(), TF32 if on else 0)
 
 
 def _one_line(what, error):

@@ -11,7 +11,7 @@ import types
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from . import Device
+from . import Device, emulated
 
 
 class StrictArray:
@@ -163,6 +163,27 @@ def lacking(name):
     return frozenset(LACKS.get(name, "").split())
 
 
+_tf32 = False
+
+
+def set_tf32(on):
+    """Let matrix products round as TF32's do."""
+    global _tf32
+    _tf32 = on
+
+
+def _matmul(a, b, out=None):
+    if _tf32 and a.dtype == "float32":
+        a, b = _rounded(a), _rounded(b)
+    return np.matmul(a, b, out=out)
+
+
+def _rounded(array):
+    """float32 values to the nearest with 10 of the 23 bits after the point."""
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    return ((bits + 0xFFF + ((bits >> 13) & 1)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
 def _in_place(function):
     def call(self, other):
         function(self._data, _unwrap(other))
@@ -198,6 +219,7 @@ def _module():
         setattr(module, name, _wrapped(getattr(np, name), lacking(name)))
     for name in CONSTANTS.split():
         setattr(module, name, getattr(np, name))
+    module.matmul = _wrapped(_matmul, lacking("matmul"))
     module.ndarray = StrictArray
     module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=_wrapped(as_strided)))
     module.empty = lambda shape, dtype=float: StrictArray(_garbage(np.empty(shape, dtype)))
@@ -229,6 +251,23 @@ def run_tiles(task, tiles):
         task(*tile)
 
 
+def launch(source, name, count, *arguments):
+    """A CUDA kernel, compiled for the CPU."""
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            raise TypeError(f"{name}: a kernel on the strict device was given a NumPy array of shape {argument.shape}")
+    emulated.launch(source, name, count, *map(_unwrap, arguments))
+
+
 _equip()
 xp = _module()
-DEVICE = Device("strict", StrictArray, xp, xp.asarray, StrictArray.get, run_tiles)
+DEVICE = Device(
+    "strict",
+    StrictArray,
+    xp,
+    xp.asarray,
+    StrictArray.get,
+    run_tiles,
+    launch=launch if emulated.COMPILER else None,
+    set_tf32=set_tf32,
+)

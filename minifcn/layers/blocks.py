@@ -39,7 +39,7 @@ class Conv2d(Leaf):
         w, b = self.weight.value, self.bias and self.bias.value
         if norm:
             w, b = norm.folded_into(w, b)
-        return ops.conv2d_forward(x, w, b, **settings, then=relu and relu.apply)
+        return ops.conv2d_forward(x, w, b, **settings, then=relu and relu.clip)
 
     def pad_for(self, size):
         """The padding of an input of `size` (height, width): as given, or worked out where it was given as "same"."""

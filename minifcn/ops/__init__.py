@@ -9,6 +9,7 @@ from .conv_transpose import conv_transpose2d_backward, conv_transpose2d_forward
 from .loss import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 from .normalize import batch_norm_backward, batch_norm_forward, lrn_backward, lrn_forward
 from .pointwise import (
+    Clip,
     dropout_backward,
     dropout_forward,
     linear_backward,
@@ -32,6 +33,7 @@ from .shapes import crop_backward, crop_forward, pad_backward, pad_forward
 from .upsample import upsample_backward, upsample_forward
 
 __all__ = [
+    "Clip",
     "adaptive_avg_pool2d_backward",
     "adaptive_avg_pool2d_forward",
     "avg_pool2d_backward",

@@ -1,6 +1,7 @@
 """Softmax cross-entropy, pixel by pixel, with an ignored label."""
 
-from ..backend import BLOCK_BYTES, array_module, run_tiles, threads
+from ..backend import BLOCK_BYTES, array_module, has_kernels, run_tiles, threads
+from .kernels import loss as kernels
 from .maps import row_tiles
 from .window import require_same_dtype, require_shape
 
@@ -37,6 +38,37 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
     share = xp.where(counted, ones, xp.zeros_like(ones))
     if reduction == "mean":
         share /= xp.maximum(share.sum(), xp.finfo(logits.dtype).tiny)
+    if has_kernels(logits):
+        loss, probabilities = kernels.softmax_cross_entropy_forward(logits, index, share)
+    else:
+        loss, probabilities = _tile_by_tile(logits, index, counted, share)
+    if reduction != "none":
+        loss = xp.asarray(loss.sum())
+    return loss, (probabilities, index, share)
+
+
+def softmax_cross_entropy_backward(dloss, cache):
+    """dlogits = dloss · share · (softmax − one-hot label).   dloss: a number, () or (N, ...) -> (N, C, ...)"""
+    probabilities, index, share = cache
+    xp = array_module(probabilities)
+    share = share * dloss
+    if has_kernels(probabilities):
+        return kernels.softmax_cross_entropy_backward(probabilities, index, share)
+    classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
+    dlogits = xp.empty_like(probabilities)
+
+    def tile(part):
+        one_hot = (index[part][:, None] == classes).astype(probabilities.dtype)
+        xp.subtract(_of(probabilities, part), one_hot, out=one_hot)
+        xp.multiply(one_hot, share[part][:, None], out=_of(dlogits, part))
+
+    run_tiles(probabilities, tile, _tiles(probabilities))
+    return dlogits
+
+
+def _tile_by_tile(logits, index, counted, share):
+    """The loss of each pixel (N, ...) and the probabilities (N, C, ...)."""
+    xp = array_module(logits)
     probabilities = xp.empty(logits.shape, logits.dtype)
     loss = xp.empty(index.shape, logits.dtype)
 
@@ -50,26 +82,7 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
         loss[part] = xp.where(counted[part], -log_likelihood * share[part], xp.zeros_like(log_likelihood))
 
     run_tiles(logits, tile, _tiles(logits))
-    if reduction != "none":
-        loss = xp.asarray(loss.sum())
-    return loss, (probabilities, index, share)
-
-
-def softmax_cross_entropy_backward(dloss, cache):
-    """dlogits = dloss · share · (softmax − one-hot label).   dloss: a number, () or (N, ...) -> (N, C, ...)"""
-    probabilities, index, share = cache
-    xp = array_module(probabilities)
-    classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
-    share = share * dloss
-    dlogits = xp.empty_like(probabilities)
-
-    def tile(part):
-        one_hot = (index[part][:, None] == classes).astype(probabilities.dtype)
-        xp.subtract(_of(probabilities, part), one_hot, out=one_hot)
-        xp.multiply(one_hot, share[part][:, None], out=_of(dlogits, part))
-
-    run_tiles(probabilities, tile, _tiles(probabilities))
-    return dlogits
+    return loss, probabilities
 
 
 def _of(array, part):

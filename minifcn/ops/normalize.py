@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from ..backend import array_module, run_tiles, threads
+from ..backend import array_module, has_kernels, run_tiles, threads
+from .kernels import normalize as kernels
 from .maps import channels_last, empty_maps, row_tiles
 from .window import require_nchw, require_same_dtype, require_shape
 
@@ -74,16 +75,20 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
     else:
         mean, var = running_mean.copy(), running_var.copy()
     inverse_std = 1 / xp.sqrt(var + eps)
-    y = empty_maps(xp, x.shape, x.dtype)
+    cache = BatchNormCache(x, gamma, mean, inverse_std, train, running_mean, running_var)
     scale = gamma * inverse_std
-    factor, offset = _line(scale, x), _line(beta - mean * scale, x)
+    offset = beta - mean * scale
+    if has_kernels(x):
+        return kernels.scale_and_shift(x, scale, offset), cache
+    y = empty_maps(xp, x.shape, x.dtype)
+    factor, offset = _line(scale, x), _line(offset, x)
 
     def tile(x, y):
         xp.multiply(x, factor, out=y)
         y += offset
 
     _run_lines(tile, x, y)
-    return y, BatchNormCache(x, gamma, mean, inverse_std, train, running_mean, running_var)
+    return y, cache
 
 
 def batch_norm_backward(dy, cache):
@@ -94,6 +99,8 @@ def batch_norm_backward(dy, cache):
     """
     x = cache.x
     require_shape("batch_norm backward", "dy", dy, x.shape)
+    if has_kernels(dy):
+        return _by_kernels(dy, cache)
     xp = array_module(dy)
     dx = empty_maps(xp, dy.shape, dy.dtype)
     centre, scale = _line(cache.mean, x), _line(cache.gamma * cache.inverse_std, x)
@@ -122,12 +129,26 @@ def batch_norm_backward(dy, cache):
     return dx, dgamma, dbeta
 
 
+def _by_kernels(dy, cache):
+    x, scale, count = cache.x, cache.gamma * cache.inverse_std, cache.x.size // cache.x.shape[1]
+    products, dbeta = kernels.sums_of_gradients(x, dy, cache.mean)
+    dgamma = products * cache.inverse_std
+    if cache.train:
+        slope = dgamma * cache.inverse_std / count
+        dx = kernels.normalized_gradient(x, dy, cache.mean, scale, dbeta / count, slope)
+    else:
+        dx = kernels.scale_and_shift(dy, scale, 0 * scale)
+    return dx, dgamma, dbeta
+
+
 def _statistics(x):
     """The mean and the variance of each channel.   x (N, C, H, W) -> (C,), (C,)
 
     Each tile finds its own while it is in the cache, and then tiles are put together: a variance is the mean of the
     variances in the tiles plus the variance of their means. (Chan, Golub, LeVeque, 1979.) No long float32 sum is needed.
     """
+    if has_kernels(x):
+        return kernels.statistics(x)
     xp, channels = array_module(x), x.shape[1]
 
     def tile(x):

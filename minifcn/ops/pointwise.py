@@ -1,16 +1,37 @@
 """Operations on single values or single vectors: ReLU, ReLU6, dropout, linear."""
 
+from dataclasses import dataclass
+from math import inf
+
 from ..backend import array_module, matmul, run_blocks, to_device_of
 from .window import require_same_dtype, require_shape
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What ReLU and ReLU6 do, for `then` in conv2d_forward: a function that clips an array to low … high in place.
+
+    A kernel that sees from its limits what is to be done does it before it writes a result.
+    """
+
+    low: float
+    high: float
+
+    def __call__(self, x):
+        _clip(x, self.low, self.high, x)
+
+
+def _clip(x, low, high, out):
+    # NumPy's maximum of an array and a number takes three times as long.
+    xp = array_module(x)
+    run_blocks(lambda x, y: xp.clip(x, low, high, out=y), x, out)
 
 
 def relu_forward(x, *, out=None):
     """y = max(x, 0).   x, y: any shape. out: an array to write y to (x itself, if nobody needs x any more)."""
     require_same_dtype("relu", x)
-    xp = array_module(x)
-    y = xp.empty_like(x) if out is None else out
-    # NumPy's maximum of an array and a number takes three times as long.
-    run_blocks(lambda x, y: xp.clip(x, 0, xp.inf, out=y), x, y)
+    y = array_module(x).empty_like(x) if out is None else out
+    _clip(x, 0, inf, y)
     return y, y  # where y > 0 is all that backward needs
 
 
@@ -27,9 +48,8 @@ def relu_backward(dy, cache, *, out=None):
 def relu6_forward(x, *, out=None):
     """y = min(max(x, 0), 6).   x, y: any shape; out as in relu_forward. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010."""
     require_same_dtype("relu6", x)
-    xp = array_module(x)
-    y = xp.empty_like(x) if out is None else out
-    run_blocks(lambda x, y: xp.clip(x, 0, 6, out=y), x, y)
+    y = array_module(x).empty_like(x) if out is None else out
+    _clip(x, 0, 6, y)
     return y, y  # where 0 < y < 6 is all that backward needs
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..backend import array_module, constant, run_tiles, threads
+from ..backend import array_module, constant, has_kernels, run_tiles, threads
+from .kernels import pool as kernels
 from .maps import Band, channels_last, empty_maps, row_tiles, taps, windows, zero_maps
 from .window import Window, pads, pair, require_nchw, require_same_dtype, require_shape
 
@@ -19,6 +20,9 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
     require_same_dtype("max_pool2d", x)
     require_nchw("max_pool2d", x)
     where = pool_window("max_pool2d", x.shape[2:], kernel, stride, pad, dilation, ceil_mode)
+    if has_kernels(x):
+        y, winner = kernels.max_pool_forward(x, where)
+        return y, (winner, y.shape, where)
     xp = array_module(x)
     y = empty_maps(xp, (*x.shape[:2], *where.output_size), x.dtype)
     x_last, y_last = channels_last(x), channels_last(y)
@@ -32,14 +36,16 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
                 xp.maximum(best, seen[:, :, :, u, v], out=best)
 
     run_tiles(x, tile, _tiles(y, where))
-    return y, (x, y, where)
+    return y, ((x, y), y.shape, where)
 
 
 def max_pool2d_backward(dy, cache):
     """dx: each dy goes to the pixel that won its window, on a tie to the first.   dy (N, C, Ho, Wo) -> dx (N, C, H, W)"""
-    x, y, where = cache
-    require_shape("max_pool2d backward", "dy", dy, y.shape)
-    xp = array_module(dy)
+    winners, shape, where = cache
+    require_shape("max_pool2d backward", "dy", dy, shape)
+    if has_kernels(dy):
+        return kernels.max_pool_backward(dy, winners, where)
+    xp, (x, y) = array_module(dy), winners
     x_last, y_last, dy_last = channels_last(x), channels_last(y), channels_last(dy)
 
     def shares(images, rows):

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..backend import array_module, cut, run_tiles, threads
+from ..backend import array_module, cut, has_kernels, run_tiles, threads
+from .kernels import upsample as kernels
 from .window import pads, require_nchw, require_same_dtype, require_shape
 
 
@@ -20,14 +21,21 @@ def upsample_forward(x, line, *, stride, pad=0):
     both = pads(pad)
     if line.ndim != 1 or any((n - 1) * stride + line.size <= sum(p) for n, p in zip(x.shape[2:], both, strict=True)):
         raise ValueError(f"upsample: a line {line.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}")
+    if has_kernels(x):
+        size = tuple((n - 1) * stride + line.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
+        before = both[0][0], both[1][0]
+        return kernels.upsample_forward(x, line, size, stride, before), (size, (line, x.shape[2:], stride, before))
     a, b = (_stamps(line, size, stride, *p) for size, p in zip(x.shape[2:], both, strict=True))
-    return _both_sides(a, x, b.T), (a, b)
+    return _both_sides(a, x, b.T), ((len(a.values), len(b.values)), (a, b))
 
 
 def upsample_backward(dy, cache):
     """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The line is fixed and gets no gradient."""
-    a, b = cache
-    require_shape("upsample backward", "dy", dy, dy.shape[:2] + (len(a.values), len(b.values)))
+    size, rest = cache
+    require_shape("upsample backward", "dy", dy, dy.shape[:2] + size)
+    if has_kernels(dy):
+        return kernels.upsample_backward(dy, *rest)
+    a, b = rest
     return _both_sides(a.T, dy, b)
 
 

@@ -3,7 +3,9 @@
 For each parameter: rate = lr · lr_mult and decay = weight_decay · decay_mult; frozen parameters do not move.
 """
 
-from ..backend import array_module, run_blocks, to_device, to_host
+from ..backend import Source, array_module, has_kernels, launch, run_blocks, to_device, to_host
+
+KERNELS = Source.beside(__file__)
 
 
 class Optimizer:
@@ -57,6 +59,12 @@ class SGD(Optimizer):
         self.momentum = momentum
 
     def update(self, name, p, rate, decay):
+        velocity = self.slot["velocity"][name]
+        if _by_kernel(p):
+            numbers = self.momentum, rate, rate * decay
+            launch(KERNELS, "sgd", p.value.size, p.value, _packed(p.grad), velocity, *map(float, numbers))
+            return
+
         def block(value, gradient, velocity):
             velocity *= self.momentum
             velocity += rate * gradient
@@ -64,7 +72,7 @@ class SGD(Optimizer):
                 velocity += rate * decay * value
             value -= velocity
 
-        run_blocks(block, p.value, p.grad, self.slot["velocity"][name])
+        run_blocks(block, p.value, p.grad, velocity)
 
 
 class Adam(Optimizer):
@@ -80,6 +88,12 @@ class Adam(Optimizer):
     def update(self, name, p, rate, decay):
         xp, (beta1, beta2) = array_module(p.value), self.betas
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
+        first, second = self.slot["first"][name], self.slot["second"][name]
+        if _by_kernel(p):
+            left, added = (1 - rate * decay, 0.0) if self.decoupled else (1.0, decay)
+            numbers = rate, left, added, beta1, beta2, correction1, correction2, self.eps
+            launch(KERNELS, "adam", p.value.size, p.value, _packed(p.grad), first, second, *map(float, numbers))
+            return
 
         def block(value, gradient, first, second):
             if decay and self.decoupled:
@@ -100,13 +114,22 @@ class Adam(Optimizer):
             work *= rate / correction1
             value -= work
 
-        run_blocks(block, p.value, p.grad, self.slot["first"][name], self.slot["second"][name])
+        run_blocks(block, p.value, p.grad, first, second)
 
 
 class AdamW(Adam):
     """Adam whose decay shrinks the weights directly instead of entering the moments. Loshchilov and Hutter, 2019."""
 
     decoupled = True
+
+
+def _by_kernel(p):
+    """Whether a kernel can update a parameter: it writes to the values in the order in which they lie in memory."""
+    return has_kernels(p.value) and p.value.flags.c_contiguous
+
+
+def _packed(gradient):
+    return array_module(gradient).ascontiguousarray(gradient)
 
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}

@@ -5,7 +5,9 @@ Add one here whenever a test is written for a mistake: a test that no bug can fa
 
 from importlib.util import find_spec
 
-from . import convolutions, data_sets, devices, networks, operations, training
+from minifcn.backend.emulated import COMPILER
+
+from . import convolutions, data_sets, devices, kernels, networks, operations, training
 from .bug import Bug as Bug
 
 BUGS = [
@@ -34,6 +36,8 @@ BUGS = [
     *devices.DEVICES_AND_MEMORY,
     *devices.AWAY_FROM_THE_HOST,
 ]
+if COMPILER:
+    BUGS += kernels.KERNELS
 if find_spec("scipy"):  # which SBD's tests need
     BUGS += data_sets.SBD_AND_VOC
 if find_spec("cupy"):

@@ -11,9 +11,16 @@ in other roles.
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from ...backend import has_kernels, multiplies_in_tf32
 from . import cost, depthwise, gemm, im2col, naive, winograd
 
+# After the modules whose work they do: they count tiles as these do.
+from ..kernels import depthwise as depthwise_kernels  # isort: skip
+from ..kernels import im2col as im2col_kernels  # isort: skip
+from ..kernels import winograd as winograd_kernels  # isort: skip
+
 _ALGORITHMS = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwise, "winograd": winograd}
+_BY_KERNELS = {depthwise: depthwise_kernels, im2col: im2col_kernels, winograd: winograd_kernels}
 _asked = ContextVar("conv_algorithm", default="auto")
 
 
@@ -35,18 +42,31 @@ def conv_algorithm(name):
 
 def forward(x, w, window, bias=None, then=None):
     """y by the algorithm that was asked for, or else by the one that costs least."""
-    return choose(window, w.shape, len(x)).forward(x, w, window, bias, then)
+    return _where(x, choose(window, w.shape, len(x))).forward(x, w, window, bias, then)
 
 
 def input_gradient(dy, w, window):
     """dx, likewise."""
-    return choose(window, w.shape, len(dy), "inputs").input_gradient(dy, w, window)
+    return _where(dy, choose(window, w.shape, len(dy), "inputs")).input_gradient(dy, w, window)
 
 
 def weight_gradient(x, dy, window):
     """dw, likewise."""
     w_shape = (dy.shape[1], x.shape[1] // window.groups, *window.kernel)
-    return choose(window, w_shape, len(x), "weights").weight_gradient(x, dy, window)
+    return _where(x, choose(window, w_shape, len(x), "weights")).weight_gradient(x, dy, window)
+
+
+def _where(maps, module):
+    """The module itself, or the one that does the same by kernels, where the maps are on a device that runs them.
+
+    In TF32, unless somebody asked, Winograd's way is not taken: it makes ten times the error of rounded factors, and the
+    products that it saves cost little there.
+    """
+    if not has_kernels(maps):
+        return module
+    if module is winograd and multiplies_in_tf32(maps) and _asked.get() == "auto":
+        module = im2col
+    return _BY_KERNELS.get(module, module)
 
 
 def choose(window, w_shape, images, gradient=None):

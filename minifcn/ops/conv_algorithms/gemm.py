@@ -3,7 +3,7 @@
 With every pixel a row of a matrix, the three passes are  Y = X Wᵀ,  dX = dY W  and  dW = dYᵀ X.
 """
 
-from ...backend import WORTH_A_THREAD, array_module, cut, matmul, run_tiles, threads
+from ...backend import WORTH_A_THREAD, array_module, cut, has_kernels, matmul, run_tiles, threads
 from ..maps import empty_maps, pixels
 
 
@@ -40,7 +40,7 @@ def weight_gradient(x, dy, window):
     xp = array_module(x)
     x, dy = pixels(x), pixels(dy)
     shape = (dy.shape[1], x.shape[1])
-    if shape[0] * shape[1] * threads() > x.size + dy.size:
+    if has_kernels(x) or shape[0] * shape[1] * threads() > x.size + dy.size:
         return matmul(dy.T, x, xp.empty(shape, x.dtype))[:, :, None, None]
     worth_it = 2 * len(x) * shape[0] * shape[1] >= WORTH_A_THREAD
     parts = cut(len(x), threads() if worth_it else 1)

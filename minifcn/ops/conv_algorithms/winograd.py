@@ -72,7 +72,7 @@ def weight_gradient(x, dy, window):
     x, dy = channels_last(x), channels_last(dy)
     sums = xp.zeros((POINTS, k, c), x.dtype)
     bound = max(2 * TILE_BYTES, sums.nbytes) // ((c + k) * x.itemsize * POINTS)
-    for images, rows in _parts(n, window.output_size, bound):
+    for images, rows in parts_of(n, window.output_size, bound):
         pieces, count = _split(images, rows, window.output_size)
         at_points = [xp.empty((POINTS, count, m), x.dtype) for m in (c, k)]
 
@@ -118,7 +118,7 @@ def _correlate(x, kernels, pad, size, bias=None, then=None):
         if then is not None:
             then(y_last[images, RESULTS * rows.start : RESULTS * rows.stop])
 
-    run_tiles(x, part, _parts(n, size, max(bound, LEAST_TILES), threads()))
+    run_tiles(x, part, parts_of(n, size, max(bound, LEAST_TILES), threads()))
     return y
 
 
@@ -143,7 +143,7 @@ def _tiles(x, part, side, pad, size):
     Tiles begin 4 apart, `pad` rows and columns before the image, and go on beyond its end; what lies outside is zero.
     """
     images, rows = part
-    down, across = rows.stop - rows.start, _across(size)
+    down, across = rows.stop - rows.start, tiles_across(size)
     reach = tuple(RESULTS * (count - 1) + side for count in (down, across))
     band = Band(RESULTS * rows.start - pad[0], -pad[1], reach, x.shape[1:3]).read(x[images])
     n, row, column, channel = band.strides
@@ -158,7 +158,7 @@ def _tiles(x, part, side, pad, size):
 def _put_tiles(y, tiles, rows):
     """Write tiles (16, T · K) to their rows of y (n, Ho, Wo, K), without what lies beyond its end."""
     n, height, width, k = y.shape
-    tiles = tiles.reshape(RESULTS, RESULTS, n, -1, _across((height, width)), k)
+    tiles = tiles.reshape(RESULTS, RESULTS, n, -1, tiles_across((height, width)), k)
     for i in range(RESULTS):
         lines = y[:, RESULTS * rows.start + i : RESULTS * rows.stop : RESULTS]
         for j in range(RESULTS):
@@ -166,15 +166,15 @@ def _put_tiles(y, tiles, rows):
             places[...] = tiles[i, j, :, : places.shape[1], : places.shape[2]]
 
 
-def _across(size):
+def tiles_across(size):
     """The number of tiles in a row of results of `size` (height, width)."""
     return -(-size[1] // RESULTS)
 
 
-def _parts(n, size, bound, least=1):
+def parts_of(n, size, bound, least=1):
     """Cut the results of n images into [(images, rows of tiles)] of up to `bound` tiles or one row of them; at least `least`
     parts, as far as that comes out even."""
-    down, across = -(-size[0] // RESULTS), _across(size)
+    down, across = -(-size[0] // RESULTS), tiles_across(size)
     if down * across * 2 <= bound and n >= least:
         return [(images, slice(0, down)) for images in cut(n, max(least, -(-n // (bound // (down * across)))))]
     parts = -(-down // max(1, bound // across))
@@ -190,7 +190,7 @@ def _split(images, rows, size):
     for part in cut(whole.stop - whole.start, threads()):
         part = slice(whole.start + part.start, whole.start + part.stop)
         some, lines = (part, rows) if several else (images, part)
-        tiles = (some.stop - some.start) * (lines.stop - lines.start) * _across(size)
+        tiles = (some.stop - some.start) * (lines.stop - lines.start) * tiles_across(size)
         pieces.append(((some, lines), slice(count, count + tiles)))
         count += tiles
     return pieces, count

@@ -1,0 +1,73 @@
+"""Kernels of our own for a GPU: how they are written, and what has to be in front of them.
+
+A kernel is a function in a CUDA source file. It is written so that one thread works out one result, reading whatever it
+needs and writing to no place but its own: there is nothing to synchronise, nothing atomic, and the same input gives
+the same bits in every run. Four words hide what differs between a GPU and a C++ compiler, which runs the same text
+thread after thread (`emulated`), so that a machine without a GPU can test it:
+
+    KERNEL void twice(unsigned count, ARRAY(const T) x, ARRAY(T) y) {
+        EACH(i, count) y[i] = 2 * x[i];
+    }
+
+T is float or double, as the arrays are. DEVICE marks a function that kernels call. Whole numbers arrive as int,
+other numbers as T; maps are (N, H, W, C), contiguous, and neighbouring threads have neighbouring channels.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+MOST_THREADS = 1 << 31  # so that i and count fit into 32 bits, whose divisions a GPU does fast
+C_TYPES = {"float32": "float", "float64": "double"}
+
+ON_A_GPU = """
+#define KERNEL extern "C" __global__
+#define DEVICE __device__ __forceinline__
+#define ARRAY(type) type* __restrict__
+#define EACH(i, count) \\
+    for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of kernels."""
+
+    path: Path
+
+    @classmethod
+    def beside(cls, module):
+        """The file of the same name as a Python module, given as its __file__."""
+        return cls(Path(module).with_suffix(".cu"))
+
+    @cached_property
+    def text(self):
+        return self.path.read_text(encoding="utf-8")
+
+    def complete(self, prelude, dtype):
+        """The source for arrays of this dtype, with what has to be in front of it."""
+        return f"{prelude}\ntypedef {C_TYPES[str(dtype)]} T;\n{self.text}"
+
+
+def checked(name, count, arguments):
+    """(dtype of T, the arguments with their numbers in the kernel's types). T is what the first floating array is.
+
+    Raises ValueError where an array is not contiguous, or where numbers do not fit into the types.
+    """
+    if not 0 <= count < MOST_THREADS:
+        raise ValueError(
+            f"{name}: expected fewer than {MOST_THREADS} results at once, got {count}; use smaller batches"
+        )
+    arrays = [a for a in arguments if not isinstance(a, (bool, int, float))]
+    if not all(a.flags.c_contiguous for a in arrays):
+        raise ValueError(f"{name}: expected contiguous arrays, got strides {[a.strides for a in arrays]}")
+    dtype = next(a.dtype for a in arrays if a.dtype.kind == "f")
+    return dtype, [_typed(a, dtype) for a in arguments]
+
+
+def _typed(argument, dtype):
+    if isinstance(argument, float):
+        return dtype.type(argument)
+    return np.int32(argument) if isinstance(argument, int) else argument  # an OverflowError where that does not fit

@@ -1,0 +1,21 @@
+// An update of a parameter's values, each with its state, in place. The formulas are in optim.py.
+
+KERNEL void sgd(unsigned count, ARRAY(T) value, ARRAY(const T) gradient, ARRAY(T) velocity, T momentum, T rate,
+                T rate_of_decay) {
+    EACH(i, count) {
+        velocity[i] = momentum * velocity[i] + rate * gradient[i] + rate_of_decay * value[i];
+        value[i] -= velocity[i];
+    }
+}
+
+// kept: what the decoupled decay leaves of a value; decay: what of it is added to the gradient instead. bias1, bias2:
+// the corrections of the two moments.
+KERNEL void adam(unsigned count, ARRAY(T) value, ARRAY(const T) gradient, ARRAY(T) first, ARRAY(T) second, T rate, T kept,
+                 T decay, T beta1, T beta2, T bias1, T bias2, T eps) {
+    EACH(i, count) {
+        T g = gradient[i] + decay * value[i];
+        first[i] = beta1 * first[i] + (1 - beta1) * g;
+        second[i] = beta2 * second[i] + (1 - beta2) * g * g;
+        value[i] = kept * value[i] - rate / bias1 * first[i] / (sqrt(second[i] / bias2) + eps);
+    }
+}

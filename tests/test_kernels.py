@@ -1,0 +1,283 @@
+"""The CUDA sources: NVRTC compiles them, and what they hold stays within what `backend/cuda.py` says of kernels.
+
+What they compute is checked by every test that runs on the stand-in device, where they are compiled as C++.
+"""
+
+import ctypes
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minifcn
+from minifcn import backend, cli, models, ops
+from minifcn.backend import cuda, emulated, strict
+
+SOURCES = sorted(Path(minifcn.__file__).parent.rglob("*.cu"))
+KERNELS = [(path, name) for path in SOURCES for name in re.findall(r"KERNEL void (\w+)\(", path.read_text("utf-8"))]
+DTYPES = sorted(cuda.C_TYPES)
+ARCHITECTURES = (70, 80, 90)  # Volta, Ampere, Hopper
+
+needs_compiler = pytest.mark.skipif(
+    not emulated.COMPILER, reason="no C++ compiler is installed, to run kernels without a GPU"
+)
+
+
+class Nvrtc:
+    """NVIDIA's run-time compiler, by ctypes."""
+
+    def __init__(self, path):
+        self.library = ctypes.CDLL(path)
+
+    def check(self, code, what):
+        assert code == 0, f"{what}: NVRTC's error {code}"
+
+    def architectures(self):
+        count = ctypes.c_int()
+        self.check(self.library.nvrtcGetNumSupportedArchs(ctypes.byref(count)), "architectures")
+        found = (ctypes.c_int * count.value)()
+        self.check(self.library.nvrtcGetSupportedArchs(found), "architectures")
+        return set(found)
+
+    def compile(self, text, architecture):
+        """(whether it compiles, what the compiler said)"""
+        program, size = ctypes.c_void_p(), ctypes.c_size_t()
+        code = self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
+        self.check(code, "create")
+        options = [f"--gpu-architecture=sm_{architecture}".encode(), b"-std=c++14"]
+        code = self.library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+        self.check(self.library.nvrtcGetProgramLogSize(program, ctypes.byref(size)), "log")
+        said = ctypes.create_string_buffer(size.value)
+        self.check(self.library.nvrtcGetProgramLog(program, said), "log")
+        self.library.nvrtcDestroyProgram(ctypes.byref(program))
+        return code == 0, said.value.decode()
+
+
+@pytest.fixture(scope="module")
+def nvrtc():
+    pathfinder = pytest.importorskip("cuda.pathfinder", reason="CuPy is not installed, whose package finds NVRTC")
+    try:
+        return Nvrtc(pathfinder.load_nvidia_dynamic_lib("nvrtc").abs_path)
+    except Exception as error:
+        pytest.skip(f"NVRTC is not installed (pip install nvidia-cuda-nvrtc-cu12): {type(error).__name__}")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_nvrtc_compiles_every_source_without_a_warning(path, dtype, architecture, nvrtc):
+    if architecture not in nvrtc.architectures():
+        pytest.skip(f"this NVRTC no longer knows sm_{architecture}")
+    good, said = nvrtc.compile(cuda.Source(path).complete(cuda.ON_A_GPU, dtype), architecture)
+    assert good, said
+    warnings = [line for line in said.splitlines() if "Architectures prior to" not in line]  # NVRTC 12.9 of sm_70
+    assert warnings == []
+
+
+def test_nvrtc_refuses_a_mistake(nvrtc):
+    text = cuda.Source(SOURCES[0]).complete(cuda.ON_A_GPU, "float32")
+    good, said = nvrtc.compile(text.replace("int channels", "int chanels", 1), 80)
+    assert not good
+    assert 'identifier "channels" is undefined' in said
+
+
+def test_there_are_kernels_and_each_has_a_name_of_its_own():
+    names = [name for _, name in KERNELS]
+    assert len(names) == len(set(names)) > 15
+
+
+@pytest.mark.parametrize(("path", "name"), KERNELS, ids=[name for _, name in KERNELS])
+def test_a_kernel_is_launched_somewhere_and_needs_no_other_thread(path, name):
+    """What the C++ compiler cannot emulate does not occur, and no literal makes float arithmetic double."""
+    package = Path(minifcn.__file__).parent
+    python = "".join(p.read_text("utf-8") for p in (*package.rglob("ops/**/*.py"), *package.rglob("training/*.py")))
+    assert f'"{name}"' in python
+    text = re.sub(r"//.*", "", path.read_text("utf-8"))
+    assert not re.search(r"__shared__|__syncthreads|atomic|__shfl|threadIdx|blockIdx|\d\.\d|\bdouble\b|\bfloat\b", text)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_what_a_kernel_only_reads_is_const(path):
+    """So that the compiler, here and there, refuses a kernel that writes to an argument."""
+    for name, parameters, body in re.findall(r"KERNEL void (\w+)\((.*?)\) \{(.*?)\n\}", path.read_text("utf-8"), re.S):
+        for kind, array in re.findall(r"ARRAY\(([\w ]+)\) (\w+)", parameters):
+            written = re.search(rf"\b{array}\[[^;]*?\] ?[-+*/]?= ", body)
+            assert bool(written) == (not kind.startswith("const ")), f"{name}: {array}"
+
+
+def source(tmp_path, text):
+    path = tmp_path / "some.cu"
+    path.write_text(text)
+    return cuda.Source(path)
+
+
+COPY = (
+    "KERNEL void copy(unsigned count, ARRAY(const T) x, ARRAY(T) y, int shift) { EACH(i, count) y[i] = x[i + shift]; }"
+)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_emulator_runs_a_kernel_for_every_result(dtype, tmp_path):
+    x, y = np.arange(5, dtype=dtype), np.full(5, np.nan, dtype)
+    emulated.launch(source(tmp_path, COPY), "copy", 5, x, y, 0)
+    assert y.tolist() == x.tolist()
+    emulated.launch(source(tmp_path, COPY), "copy", 2, x, y, 3)
+    assert y.tolist() == [3, 4, 2, 3, 4]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("count", "shift", "times"), [(5, 1, 1), (5, -2, 2), (9, 0, 8)])
+def test_an_access_outside_of_an_array_is_an_error_once(count, shift, times, tmp_path):
+    x, y = np.arange(5, dtype="float32"), np.zeros(5, "float32")
+    with pytest.raises(IndexError, match=f"some.cu: copy reached outside of an array {times} times"):
+        emulated.launch(source(tmp_path, COPY), "copy", count, x, y, shift)
+    emulated.launch(source(tmp_path, COPY), "copy", 5, x, y, 0)
+
+
+@needs_compiler
+def test_a_kernel_that_does_not_compile_is_told_with_the_compilers_words(tmp_path):
+    broken = source(tmp_path, COPY.replace("x[i + shift]", "z[i]"))
+    with pytest.raises(emulated.CompileError, match=r"(?s)some\.cu: .*error.*z"):
+        emulated.launch(broken, "copy", 1, np.zeros(1), np.zeros(1), 0)
+
+
+@needs_compiler
+def test_a_kernel_does_not_write_to_what_it_calls_const(tmp_path):
+    broken = source(tmp_path, COPY.replace("y[i] = x[i + shift]", "x[i] = y[i] + shift"))
+    with pytest.raises(emulated.CompileError, match="read-only"):
+        emulated.launch(broken, "copy", 1, np.zeros(1), np.zeros(1), 0)
+
+
+def test_arguments_get_the_kernels_types():
+    x = np.zeros(3, "float32")
+    dtype, (array, whole, number, flag) = cuda.checked("copy", 3, [x, 7, 0.1, True])
+    assert dtype == "float32"
+    assert array is x
+    assert [type(a) for a in (whole, number, flag)] == [np.int32, np.float32, np.int32]
+    with pytest.raises(OverflowError):
+        cuda.checked("copy", 3, [x, 1 << 31])
+
+
+@pytest.mark.parametrize(
+    ("count", "array", "told"),
+    [
+        (1 << 31, np.zeros(3), "copy: expected fewer than 2147483648 results at once, got 2147483648"),
+        (3, np.zeros((3, 2)).T, r"copy: expected contiguous arrays, got strides \[\(8, 16\)\]"),
+    ],
+)
+def test_what_a_kernel_cannot_take_is_told(count, array, told):
+    with pytest.raises(ValueError, match=told):
+        cuda.checked("copy", count, [array])
+
+
+@needs_compiler
+def test_a_kernel_on_the_stand_in_takes_no_array_of_the_hosts(tmp_path):
+    on_device = strict.xp.zeros(3, "float32")
+    with pytest.raises(TypeError, match=r"copy: .* was given a NumPy array of shape \(3,\)"):
+        strict.launch(source(tmp_path, COPY), "copy", 3, on_device, np.zeros(3, "float32"), 0)
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The stand-in as the backend; -> the names of the kernels that are launched on it, as they come."""
+    if not emulated.COMPILER:
+        pytest.skip("no C++ compiler is installed, to run kernels without a GPU")
+    names = []
+
+    def launch(source, name, count, *arguments):
+        names.append(name)
+        strict.launch(source, name, count, *arguments)
+
+    device = replace(strict.DEVICE, launch=launch)
+    monkeypatch.setattr(backend, "_devices", {**backend._devices, "strict": device})
+    monkeypatch.setattr(backend, "_current", device)
+    monkeypatch.setattr(backend, "_in_tf32", set())
+    yield names
+    strict.set_tf32(False)
+
+
+CONVOLUTIONS = {  # x, w, settings
+    "winograd": ((2, 3, 9, 7), (4, 3, 3, 3), {"pad": 1}),
+    "im2col": ((2, 3, 9, 7), (4, 3, 3, 3), {"stride": 2}),
+    "depthwise": ((2, 4, 9, 7), (4, 1, 3, 3), {"groups": 4}),
+}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("algorithm", CONVOLUTIONS)
+def test_relu_is_done_by_the_kernel(algorithm, bias, launched, rng):
+    (x, w, settings) = CONVOLUTIONS[algorithm]
+    x, w, b = (backend.to_device(rng.standard_normal(shape)) for shape in (x, w, w[:1]))
+    with ops.conv_algorithm(algorithm):
+        y, _ = ops.conv2d_forward(x, w, b if bias else None, **settings)
+        plain = len(launched)
+        clipped, _ = ops.conv2d_forward(x, w, b if bias else None, **settings, then=ops.Clip(-0.5, 0.5))
+    y, clipped = backend.to_host(y), backend.to_host(clipped)
+    assert abs(y).max() > 0.5
+    np.testing.assert_array_equal(clipped, np.clip(y, -0.5, 0.5))
+    assert launched.count("add_bias_and_clip") == (algorithm == "im2col") * (1 + bias)
+    assert len(launched) - plain - plain == (algorithm == "im2col" and not bias)
+
+
+def test_tf32_rounds_the_products_of_float32_and_nothing_else(launched, rng):
+    x, w = rng.standard_normal((1, 96, 48, 48)), rng.standard_normal((96, 96, 3, 3))
+    exact, _ = ops.conv2d_forward(x, w, pad=1)
+
+    def error(dtype, algorithm="auto"):
+        with ops.conv_algorithm(algorithm):
+            y, _ = ops.conv2d_forward(*(backend.to_device(a.astype(dtype)) for a in (x, w)), pad=1)
+        return np.linalg.norm(backend.to_host(y) - exact) / np.linalg.norm(exact)
+
+    assert "values_at_points" not in launched
+    assert error("float32") < 1e-5
+    assert "values_at_points" in launched  # Winograd's way is what "auto" takes
+    launched.clear()
+    backend.use_tf32()
+    assert 1e-4 < error("float32") < 5e-4
+    assert "values_at_points" not in launched
+    assert 1e-3 < error("float32", "winograd") < 5e-3
+    assert error("float64") < 1e-13
+    backend.use_tf32(False)
+    assert error("float32") < 1e-5
+
+
+def test_tf32_is_refused_where_nothing_multiplies_in_it(capsys):
+    backend.use("numpy")
+    with pytest.raises(ValueError, match="TF32: only a GPU multiplies in it, and the device is numpy"):
+        backend.use_tf32()
+    assert cli.main(["gradcheck", "--device", "cpu", "--tf32"]) == 2
+    assert capsys.readouterr().err == "minifcn: TF32: only a GPU multiplies in it, and the device is numpy\n"
+
+
+def test_a_network_is_a_few_hundred_launches(launched, monkeypatch, rng):
+    """Of our own kernels and of everything else that the array module is asked to do, views apart."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import launches
+
+    network = models.fcn("8s", "mini", 3, "same", width=2)
+    image = backend.to_device(rng.standard_normal((1, 3, 64, 64), np.float32))
+    launched.clear()
+    calls = launches.count(monkeypatch)
+    network.forward(image)
+    assert len(launched) > 20
+    assert calls.total() + len(launched) < 150, calls
+    network.forward(image, train=True)
+    network.backward(backend.to_device(rng.standard_normal((1, 3, 64, 64), np.float32)))
+    assert calls.total() + len(launched) < 600, calls
+
+
+def test_what_is_done_value_by_value_is_done_in_one_piece(launched):
+    pieces = []
+    backend.run_blocks(
+        lambda *arrays: pieces.append(arrays), *(backend.to_device(np.zeros((3, 1 << 20))) for _ in "ab")
+    )
+    assert [[a.shape for a in piece] for piece in pieces] == [[(3 << 20,)] * 2]
+
+
+def test_nothing_is_launched_for_no_result(device):
+    if not backend.has_kernels(device.put(np.zeros(1))):
+        pytest.skip("this device runs no kernels")
+    backend.launch(cuda.Source(Path("no such file.cu")), "copy", 0, device.put(np.zeros(0)))
