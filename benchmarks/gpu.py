@@ -1,4 +1,4 @@
-"""How fast minifcn is on a GPU, and how much memory it takes, beside PyTorch with cuDNN in the same precision (float32).
+"""How fast minifcn is on a GPU, and how much memory it takes, beside PyTorch with cuDNN in the same precision.
 
 Each layer of VGG16 at 500 × 500, forward and backward; FCN-8s-VGG16, forward and training step, at batch 1 and 8; a step of
 FCN-8s-mini at batch 32. Times are by the device's own events, medians over rounds in which the sides take turns. For the
@@ -6,6 +6,7 @@ five heaviest layers the roofline stands beside the time: operations over the ra
 the same run, bytes over the bandwidth of a large copy.
 
     python benchmarks/gpu.py              # needs a GPU with CuPy; PyTorch with CUDA to compare with
+    python benchmarks/gpu.py --tf32       # products in TF32 on both sides, instead of float32 proper
     python benchmarks/gpu.py --dry-run    # tiny sizes on the host: only that the script runs; no figure is shown
 """
 
@@ -31,13 +32,14 @@ HERE = Path(__file__).parent
 ENOUGH = 0.3  # seconds of runs in a turn
 
 
-def sides(dry):
+def sides(dry, tf32):
     """The libraries to measure, minifcn first; says which are left out."""
     if dry:
         backend.use("cpu")
         found = [Minifcn(None)]
     else:
         backend.use("cupy")
+        backend.use_tf32(tf32)
         import cupy
 
         found = [Minifcn(cupy)]
@@ -45,7 +47,7 @@ def sides(dry):
         import torch
 
         if dry or torch.cuda.is_available():
-            return [*found, PyTorch(torch, "cpu" if dry else "cuda")]
+            return [*found, PyTorch(torch, "cpu" if dry else "cuda", tf32)]
     print("PyTorch with CUDA is not installed: minifcn alone is measured")
     return found
 
@@ -93,10 +95,16 @@ def ceilings(minifcn, size, copied):
     return rate, 2 * copied / min(minifcn.seconds(copy, 10))
 
 
-def run(libraries, dry, rounds):
+def run(libraries, dry, rounds, tf32=False):
     """Measure everything, printing as it goes. -> the record"""
     rate, bandwidth = ceilings(libraries[0], *((64, 1 << 16) if dry else (8192, 1 << 30)))
-    record = {**machine(), "rate": rate, "bandwidth": bandwidth, "entries": []}
+    record = {
+        **machine(),
+        "precision": "TF32" if tf32 else "float32",
+        "rate": rate,
+        "bandwidth": bandwidth,
+        "entries": [],
+    }
     for title, work in gpu_works.all_works(dry):
         times, peaks = measure(work, libraries, rounds, 0 if dry else ENOUGH)
         entry = {"name": title, **times, "peaks": peaks, "layer": isinstance(work, gpu_works.Layer)}
@@ -121,26 +129,28 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="medians are of so many turns (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=HERE / "records" / "gpu.json", help="the record, JSON")
-    parser.add_argument("--markdown", type=Path, default=HERE / "records" / "gpu.md", help="the tables")
+    parser.add_argument("--tf32", action="store_true", help="products in TF32 on both sides")
+    parser.add_argument("--out", type=Path, help="the record, JSON (default: records/gpu.json, or gpu_tf32.json)")
+    parser.add_argument("--markdown", type=Path, help="the tables (default: beside the record)")
     parser.add_argument(
         "--dry-run", action="store_true", help="tiny sizes on the host, nothing kept: only that it runs"
     )
     args = parser.parse_args()
     if os.environ.get("CUPY_TF32", "0") != "0":
-        return refuse("float32 is compared with float32: unset CUPY_TF32")
+        return refuse("the precision is --tf32's to say: unset CUPY_TF32")
     try:
-        libraries = sides(args.dry_run)
+        libraries = sides(args.dry_run, args.tf32)
     except RuntimeError as error:
         return refuse(f"needs a GPU: {error}; minifcn info says what to do")
-    record = run(libraries, args.dry_run, 1 if args.dry_run else args.rounds)
+    record = run(libraries, args.dry_run, 1 if args.dry_run else args.rounds, args.tf32)
     tables = gpu_table.markdown(record)
     if args.dry_run:
         print("dry run: everything ran on the host; nothing was measured and nothing is kept")
         return 0
     print(tables)
-    args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    args.markdown.write_text(tables, encoding="utf-8")
+    out = args.out or HERE / "records" / ("gpu_tf32.json" if args.tf32 else "gpu.json")
+    out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (args.markdown or out.with_suffix(".md")).write_text(tables, encoding="utf-8")
     return 0
 
 

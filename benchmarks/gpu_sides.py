@@ -1,6 +1,6 @@
 """The two sides of `gpu.py`: the same work by minifcn on CuPy's arrays and by PyTorch with cuDNN, each timed by its events.
 
-Both in float32 proper, TF32 off. Without a GPU both can run on the host, by its clock, to try the script itself.
+Both in float32 proper, or both with products in TF32. Without a GPU both can run on the host, by its clock, to try the script itself.
 """
 
 import time
@@ -77,11 +77,11 @@ class PyTorch:
 
     name, layouts = "PyTorch", ("NCHW", "channels last")
 
-    def __init__(self, torch, device):
+    def __init__(self, torch, device, tf32=False):
         import in_pytorch
 
         self.torch, self.device, self.code = torch, device, in_pytorch
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True  # the fastest of its algorithms for each shape
 
     def prepare(self, work, layout):

@@ -21,7 +21,7 @@ def markdown(record):
     about = ", ".join(f"{key} {record[key]}" for key in ("device", "driver", "cuda", "cupy", "torch") if record[key])
     first, then = gpu_works.RATIO_GOALS
     lines = [
-        f"{about}. float32, TF32 off on both sides; goal: a ratio of {first}, then {then}.",
+        f"{about}. Products in {record['precision']} on both sides; goal: a ratio of {first}, then {then}.",
         "",
         "| work | minifcn, ms | PyTorch, ms | ratio | minifcn, peak MiB | PyTorch, peak MiB |",
         "|---|---|---|---|---|---|",

@@ -77,6 +77,7 @@ def record(**more):
     network = {"name": "FCN-8s-VGG16 forward, 500 × 500, batch 1", "minifcn": 0.005, "peaks": peaks, "layer": False}
     facts = {
         "device": "Pretend",
+        "precision": "TF32",
         "driver": None,
         "cuda": None,
         "cupy": "14",
@@ -92,6 +93,7 @@ def test_the_tables():
     import gpu_table
 
     text = gpu_table.markdown(record())
+    assert text.startswith("device Pretend, cupy 14. Products in TF32 on both sides; goal:")
     assert "| layer1 | 7.000 | 3.500 | 2.00 |  |  |" in text
     assert "| FCN-8s-VGG16 forward, 500 × 500, batch 1 | 5.000 | not measured |  | 2 | 3 |" in text
     roofline = [line.split(" | ")[0] for line in text.split("heaviest")[1].splitlines() if line.startswith("| layer")]
@@ -125,9 +127,9 @@ def test_without_a_gpu_it_says_so_in_one_line():
     assert line.startswith("gpu.py: needs a GPU: ") and line.endswith("minifcn info says what to do")
 
 
-def test_tf32_is_not_compared_with_float32():
+def test_the_precision_is_not_the_environments_to_say():
     done = run("--dry-run", CUPY_TF32="1")
-    assert (done.returncode, done.stderr) == (2, "gpu.py: float32 is compared with float32: unset CUPY_TF32\n")
+    assert (done.returncode, done.stderr) == (2, "gpu.py: the precision is --tf32's to say: unset CUPY_TF32\n")
 
 
 def test_everything_runs_and_no_figure_is_shown():
