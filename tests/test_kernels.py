@@ -5,15 +5,18 @@ What they compute is checked by every test that runs on the stand-in device, whe
 
 import ctypes
 import re
+import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import minifcn
 from minifcn import backend, cli, models, ops
-from minifcn.backend import cuda, emulated, strict
+from minifcn.backend import cuda, cupy_kernels, emulated, strict
 
 SOURCES = sorted(Path(minifcn.__file__).parent.rglob("*.cu"))
 KERNELS = [(path, name) for path in SOURCES for name in re.findall(r"KERNEL void (\w+)\(", path.read_text("utf-8"))]
@@ -281,3 +284,61 @@ def test_nothing_is_launched_for_no_result(device):
     if not backend.has_kernels(device.put(np.zeros(1))):
         pytest.skip("this device runs no kernels")
     backend.launch(cuda.Source(Path("no such file.cu")), "copy", 0, device.put(np.zeros(0)))
+
+
+# --- How CuPy is asked, with something in its place -------------------------------------------------------------------
+
+
+class PretendCupy:
+    """The parts of CuPy that launch a kernel; what they are asked is written down."""
+
+    def __init__(self):
+        self.compiled, self.launched, self.modes = [], [], []
+        self.cuda = SimpleNamespace(device=SimpleNamespace(get_cublas_handle=lambda: "handle"))
+
+    def RawModule(self, *, code, options):  # CuPy's name for it
+        self.compiled.append((code, options))
+        return SimpleNamespace(get_function=lambda name: lambda *call: self.launched.append((name, *call)))
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    pretended = PretendCupy()
+    cublas = SimpleNamespace(setMathMode=lambda *call: pretended.modes.append(call))
+    monkeypatch.setitem(sys.modules, "cupy", pretended)
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", SimpleNamespace(cublas=cublas))
+    cupy_kernels._kernel.cache_clear()
+    yield pretended
+    cupy_kernels._kernel.cache_clear()
+
+
+def test_a_launch_on_cupy_has_a_thread_for_each_result_and_typed_arguments(cupy, tmp_path):
+    some, x, y = source(tmp_path, COPY), np.zeros(600, "float32"), np.zeros(600, "float32")
+    for _ in range(2):
+        cupy_kernels.launch(some, "copy", 513, x, y, 7)
+    ((code, options),) = cupy.compiled  # once
+    assert code == some.complete(cuda.ON_A_GPU, "float32")
+    assert code.index("#define EACH") < code.index("typedef float T;") < code.index("KERNEL void copy(")
+    assert options == ("-std=c++14",)
+    name, grid, block, (count, *arguments) = cupy.launched[1]
+    assert (name, grid, block) == ("copy", (3,), (256,))
+    assert arguments[0] is x
+    assert arguments[1] is y
+    assert [type(a) for a in (count, arguments[2])] == [np.uint32, np.int32]
+    assert (count, arguments[2]) == (513, 7)
+
+
+def test_tf32_is_a_mode_of_cublas(cupy):
+    cupy_kernels.set_tf32(True)
+    cupy_kernels.set_tf32(False)
+    assert cupy.modes == [("handle", 3), ("handle", 0)]
+
+
+def test_what_is_pretended_is_there_in_cupy():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy warns of the GPU that is missing
+        real = pytest.importorskip("cupy", reason="CuPy is not installed, so that its names cannot be looked up")
+    assert callable(real.cuda.device.get_cublas_handle)
+    assert callable(real.RawModule.get_function)
+    assert "code=None" in real.RawModule.__doc__.splitlines()[0]
+    assert "tuple options" in real.RawModule.__doc__.splitlines()[0]
