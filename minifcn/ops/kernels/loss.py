@@ -1,5 +1,7 @@
 """Softmax cross-entropy by kernels: a thread goes through the classes of one pixel."""
 
+from math import prod
+
 from ...backend import Source, array_module, launch
 
 SOURCE = Source.beside(__file__)
@@ -10,7 +12,7 @@ def softmax_cross_entropy_forward(logits, index, share):
     xp = array_module(logits)
     logits, index, share = map(xp.ascontiguousarray, (logits, index, share))
     probabilities, loss = xp.empty(logits.shape, logits.dtype), xp.empty(index.shape, logits.dtype)
-    sizes = logits.shape[1], index[0].size
+    sizes = logits.shape[1], prod(index.shape[1:])
     launch(SOURCE, "softmax_cross_entropy", loss.size, logits, index, share, probabilities, loss, *sizes)
     return loss, probabilities
 
@@ -20,6 +22,6 @@ def softmax_cross_entropy_backward(probabilities, index, share):
     xp = array_module(probabilities)
     index, share = map(xp.ascontiguousarray, (index, share))
     dlogits = xp.empty(probabilities.shape, probabilities.dtype)
-    sizes = probabilities.shape[1], index[0].size
+    sizes = probabilities.shape[1], prod(index.shape[1:])
     launch(SOURCE, "softmax_cross_entropy_gradient", dlogits.size, probabilities, index, share, dlogits, *sizes)
     return dlogits
