@@ -6,8 +6,8 @@
 # training step, and time things fairly.
 #
 # **You will learn** what an array module is, what may not leak from one device to the
-# other, which mistakes a GPU keeps to itself, and why the first timing of anything is
-# wrong.
+# other, which mistakes a GPU keeps to itself, what a kernel is, and why the first timing
+# of anything is wrong.
 #
 # **You need** lesson 10 (a training step). A GPU with CuPy is welcome. Without one, a
 # stand-in shows the same rules on any machine.
@@ -259,11 +259,46 @@ axes.set(xlabel="kilobytes in one step (of the maps: forward alone)", xscale="lo
 lesson.show(figure, "11_bus")
 
 # %% [markdown]
+# ## Where no function of the array module will do
+#
+# Every call on a GPU is a *launch*: some microseconds until it begins, however little
+# there is to do. The patches of a convolution or the winners of a pool take dozens of
+# calls. So there the library runs programs of its own, *kernels*, written in CUDA's C++.
+# A kernel is what stands inside a loop over the results; thousands of threads run it at
+# once, each with an `i` of its own. This one ends a batch normalisation (lesson 7):
+
+# %%
+from minifcn.ops.kernels import normalize
+
+text = normalize.SOURCE.text
+begin = text.index("// y = x * factor + offset")
+print(text[begin : text.index("\n}", begin) + 2])
+
+# %% [markdown]
+# `EACH(i, count)` is the loop. Channels come last in memory, so `i % channels` is the
+# channel of value `i`. No thread writes where another reads, so nothing has to wait, and
+# the result is the same in every run. And as the threads need nothing of each other, one
+# thread can do all of them in turn: where there is a C++ compiler, the stand-in compiles
+# the same text for the CPU, and looks at every index while it runs.
+
+# %%
+backend.use("strict")
+maps = to_device(images)
+if backend.has_kernels(maps):
+    factor, offset = np.float32([2, 3, 4]), np.float32([0.5, 0, -0.5])
+    y = normalize.scale_and_shift(maps, to_device(factor), to_device(offset))
+    expected = images * factor[:, None, None] + offset[:, None, None]
+    assert np.allclose(to_host(y), expected)
+    print("the kernel computes what NumPy does:", to_host(y)[0, :, 0, 0])
+else:
+    print("no C++ compiler here, so the stand-in does without kernels")
+
+# %% [markdown]
 # ## Same numbers?
 #
-# The stand-in computes with NumPy, so its results are NumPy's. A GPU adds in another
-# order, and float32 sums differ in the last digits. That is no error. But look at *how
-# far* two devices differ before you call it rounding:
+# A GPU adds in another order, and so do the kernels on the stand-in; float32 sums then
+# differ in the last digits. That is no error. But look at *how far* two devices differ
+# before you call it rounding:
 
 # %%
 results = {}
@@ -387,4 +422,6 @@ answers.check("11.3", ...)
 # - CuPy's user guide, *Differences between CuPy and NumPy*, and *Performance best
 #   practices*.
 # - In the code: `minifcn/backend/__init__.py` (the switch), `minifcn/backend/strict.py`
-#   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes).
+#   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes),
+#   `minifcn/backend/cuda.py` (how a kernel is written), `minifcn/ops/kernels` (all of
+#   them).
