@@ -5,6 +5,7 @@ What they compute is checked by every test that runs on the stand-in device, whe
 
 import ctypes
 import re
+import shutil
 import sys
 import warnings
 from dataclasses import replace
@@ -145,6 +146,21 @@ def test_a_kernel_that_does_not_compile_is_told_with_the_compilers_words(tmp_pat
     broken = source(tmp_path, COPY.replace("x[i + shift]", "z[i]"))
     with pytest.raises(emulated.CompileError, match=r"(?s)some\.cu: .*error.*z"):
         emulated.launch(broken, "copy", 1, np.zeros(1), np.zeros(1), 0)
+
+
+@needs_compiler
+def test_without_a_cache_to_write_to_kernels_are_compiled_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    emulated._folder.cache_clear()
+    try:
+        y = np.zeros(3)
+        emulated.launch(source(tmp_path, COPY + "\n// once more"), "copy", 3, np.arange(3.0), y, 0)
+        assert y.tolist() == [0, 1, 2]
+        assert emulated._folder() != tmp_path / "file" / "minifcn"
+    finally:
+        shutil.rmtree(emulated._folder())
+        emulated._folder.cache_clear()
 
 
 @needs_compiler

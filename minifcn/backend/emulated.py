@@ -72,14 +72,26 @@ def _as_c(argument):
 
 
 @cache
+def _folder():
+    """Where compiled libraries are kept: the user's cache, or, where that cannot be written to, a folder for this process."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="minifcn-"))
+
+
+@cache
 def _library(source, dtype):
     """The compiled library of a source for arrays of a dtype. Raises CompileError."""
     text = source.complete(ON_A_CPU, dtype)
     name = hashlib.sha256("\n".join([text, COMPILER, *OPTIONS]).encode()).hexdigest()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"
+    folder = _folder()
     kept = folder / f"{source.path.stem}-{name[:32]}.so"
     if not kept.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as workplace:
             code, made = Path(workplace) / "kernels.cpp", Path(workplace) / "kernels.so"
             code.write_text(text, encoding="utf-8")
