@@ -61,7 +61,7 @@ def measure(work, libraries, rounds, enough):
     for side in libraries:
         for layout in side.layouts:
             gc.collect()
-            held = side.forget()
+            held = {each: each.forget() for each in libraries}[side]  # all give back what they hold, to be fair
             try:
                 run = side.prepare(work, layout)
                 first = side.seconds(run, WARM_UP if enough else 1)[-1]
@@ -75,8 +75,15 @@ def measure(work, libraries, rounds, enough):
     for number in range(rounds):
         first = number % max(1, len(prepared))
         for side, run, count, taken in prepared[first:] + prepared[:first]:
-            taken.append(statistics.median(side.seconds(run, count)))
+            try:
+                taken.append(statistics.median(side.seconds(run, count)))
+            except Exception as error:
+                if not backend.out_of_memory(error):
+                    raise
+                print(f"  {side.name}: {backend.out_of_memory(error)}")
     for side, _, _, taken in prepared:
+        if len(taken) < rounds:  # memory ran out once both were there
+            continue
         times[side.name] = min(statistics.median(taken), times.get(side.name, float("inf")))
     return times, peaks
 

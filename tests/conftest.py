@@ -43,7 +43,6 @@ def device(request, monkeypatch):
     """NumPy, the strict stand-in for a GPU, and CuPy where there is a GPU; chosen as the backend during the test."""
     monkeypatch.setattr(backend, "_devices", dict(backend._devices))  # both are put back when the test ends
     monkeypatch.setattr(backend, "_current", backend._current)
-    monkeypatch.setattr(backend, "_in_tf32", set())
     backend.register(strict.DEVICE)
     try:
         backend.use(request.param)

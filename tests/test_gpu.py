@@ -286,3 +286,26 @@ def test_a_whole_networks_gradient_is_right(variant, upsampling, device):
             p.value = device.put(rng.normal(0, 1, p.value.shape).astype(np.float32))
     report = gradcheck.check_layer(network, device.put(rng.normal(0, 1, (3, 3, 64, 64))), rng, directions=1, elements=0)
     assert report.max_relative_error <= TOLERANCE, report
+
+
+@away_from_the_host
+def test_tf32_rounds_products_of_matrices_and_of_batches_of_them(device, rng):
+    """cuBLAS is told by its mode, and CuPy asks it in another way for each of the two."""
+    a, b = rng.standard_normal((3, 64, 80)), rng.standard_normal((3, 80, 48))
+
+    def errors():
+        one = [device.put(m[0].astype("float32")) for m in (a, b)]
+        several = [device.put(m.astype("float32")) for m in (a, b)]
+        found = [(device.xp.matmul(*one), a[0] @ b[0]), (device.xp.matmul(*several), a @ b)]
+        return [np.linalg.norm(device.get(m) - exact) / np.linalg.norm(exact) for m, exact in found]
+
+    assert max(errors()) < 1e-6
+    try:
+        backend.use_tf32()
+    except ValueError as error:
+        pytest.skip(str(error))
+    try:
+        assert all(1e-5 < error < 1e-3 for error in errors()), errors()
+    finally:
+        backend.use_tf32(False)
+    assert max(errors()) < 1e-6

@@ -7,8 +7,11 @@ import ctypes
 import re
 import shutil
 import sys
+import threading
+import tracemalloc
 import warnings
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +19,10 @@ import numpy as np
 import pytest
 
 import minifcn
-from minifcn import backend, cli, models, ops
+from minifcn import backend, cli, layers, models, ops
 from minifcn.backend import cuda, cupy_kernels, emulated, strict
+from minifcn.ops import kernels
+from minifcn.training import optim
 
 SOURCES = sorted(Path(minifcn.__file__).parent.rglob("*.cu"))
 KERNELS = [(path, name) for path in SOURCES for name in re.findall(r"KERNEL void (\w+)\(", path.read_text("utf-8"))]
@@ -46,17 +51,20 @@ class Nvrtc:
         return set(found)
 
     def compile(self, text, architecture):
-        """(whether it compiles, what the compiler said)"""
+        """(whether it compiles, what the compiler said, the PTX where that is what was asked for)"""
         program, size = ctypes.c_void_p(), ctypes.c_size_t()
         code = self.library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
         self.check(code, "create")
-        options = [f"--gpu-architecture=sm_{architecture}".encode(), b"-std=c++14"]
+        options = [f"--gpu-architecture={architecture}".encode(), b"-std=c++14", b"-ftz=true"]  # the last is CuPy's
         code = self.library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
         self.check(self.library.nvrtcGetProgramLogSize(program, ctypes.byref(size)), "log")
         said = ctypes.create_string_buffer(size.value)
         self.check(self.library.nvrtcGetProgramLog(program, said), "log")
+        self.check(self.library.nvrtcGetPTXSize(program, ctypes.byref(size)), "PTX")
+        ptx = ctypes.create_string_buffer(size.value)
+        self.check(self.library.nvrtcGetPTX(program, ptx), "PTX")
         self.library.nvrtcDestroyProgram(ctypes.byref(program))
-        return code == 0, said.value.decode()
+        return code == 0, said.value.decode(), ptx.value.decode()
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +82,23 @@ def nvrtc():
 def test_nvrtc_compiles_every_source_without_a_warning(path, dtype, architecture, nvrtc):
     if architecture not in nvrtc.architectures():
         pytest.skip(f"this NVRTC no longer knows sm_{architecture}")
-    good, said = nvrtc.compile(cuda.Source(path).complete(cuda.ON_A_GPU, dtype), architecture)
+    good, said, _ = nvrtc.compile(cuda.Source(path).complete(cuda.ON_A_GPU, dtype), f"sm_{architecture}")
     assert good, said
     warnings = [line for line in said.splitlines() if "Architectures prior to" not in line]  # NVRTC 12.9 of sm_70
     assert warnings == []
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_float_arithmetic_is_never_double(path, nvrtc):
+    for dtype in DTYPES:
+        *_, ptx = nvrtc.compile(cuda.Source(path).complete(cuda.ON_A_GPU, dtype), "compute_80")
+        assert ptx.count(".entry") == sum(where == path for where, _ in KERNELS)
+        assert (".f64" in ptx) == (dtype == "float64")
+
+
 def test_nvrtc_refuses_a_mistake(nvrtc):
     text = cuda.Source(SOURCES[0]).complete(cuda.ON_A_GPU, "float32")
-    good, said = nvrtc.compile(text.replace("int channels", "int chanels", 1), 80)
+    good, said, _ = nvrtc.compile(text.replace("int channels", "int chanels", 1), "sm_80")
     assert not good
     assert 'identifier "channels" is undefined' in said
 
@@ -94,12 +110,12 @@ def test_there_are_kernels_and_each_has_a_name_of_its_own():
 
 @pytest.mark.parametrize(("path", "name"), KERNELS, ids=[name for _, name in KERNELS])
 def test_a_kernel_is_launched_somewhere_and_needs_no_other_thread(path, name):
-    """What the C++ compiler cannot emulate does not occur, and no literal makes float arithmetic double."""
+    """What the C++ compiler cannot emulate does not occur."""
     package = Path(minifcn.__file__).parent
     python = "".join(p.read_text("utf-8") for p in (*package.rglob("ops/**/*.py"), *package.rglob("training/*.py")))
     assert f'"{name}"' in python
     text = re.sub(r"//.*", "", path.read_text("utf-8"))
-    assert not re.search(r"__shared__|__syncthreads|atomic|__shfl|threadIdx|blockIdx|\d\.\d|\bdouble\b|\bfloat\b", text)
+    assert not re.search(r"__shared__|__syncthreads|atomic|__shfl|threadIdx|blockIdx", text)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
@@ -180,6 +196,17 @@ def test_arguments_get_the_kernels_types():
         cuda.checked("copy", 3, [x, 1 << 31])
 
 
+def test_arrays_of_two_floating_types_are_refused():
+    arrays = np.zeros(3, "float32"), np.zeros(3, "int64"), np.zeros(3)
+    with pytest.raises(TypeError, match=r"copy: expected arrays of one floating dtype, got \['float32', 'float64'\]"):
+        cuda.checked("copy", 3, arrays)
+
+
+def test_numbers_may_be_numpys():
+    _, numbers = cuda.checked("copy", 3, [np.zeros(3, "float32"), np.int64(7), np.float64(0.5), np.float32(2)])
+    assert [type(a) for a in numbers[1:]] == [np.int32, np.float32, np.float32]
+
+
 @pytest.mark.parametrize(
     ("count", "array", "told"),
     [
@@ -213,7 +240,6 @@ def launched(monkeypatch):
     device = replace(strict.DEVICE, launch=launch)
     monkeypatch.setattr(backend, "_devices", {**backend._devices, "strict": device})
     monkeypatch.setattr(backend, "_current", device)
-    monkeypatch.setattr(backend, "_in_tf32", set())
     yield names
     strict.set_tf32(False)
 
@@ -222,6 +248,7 @@ CONVOLUTIONS = {  # x, w, settings
     "winograd": ((2, 3, 9, 7), (4, 3, 3, 3), {"pad": 1}),
     "im2col": ((2, 3, 9, 7), (4, 3, 3, 3), {"stride": 2}),
     "depthwise": ((2, 4, 9, 7), (4, 1, 3, 3), {"groups": 4}),
+    "gemm": ((2, 3, 9, 7), (4, 3, 1, 1), {}),
 }
 
 
@@ -237,8 +264,9 @@ def test_relu_is_done_by_the_kernel(algorithm, bias, launched, rng):
     y, clipped = backend.to_host(y), backend.to_host(clipped)
     assert abs(y).max() > 0.5
     np.testing.assert_array_equal(clipped, np.clip(y, -0.5, 0.5))
-    assert launched.count("add_bias_and_clip") == (algorithm == "im2col") * (1 + bias)
-    assert len(launched) - plain - plain == (algorithm == "im2col" and not bias)
+    apart = algorithm in ("im2col", "gemm")  # the others do it as they write their results
+    assert launched.count("add_bias_and_clip") == apart * (1 + bias)
+    assert len(launched) - plain - plain == (apart and not bias)
 
 
 def test_tf32_rounds_the_products_of_float32_and_nothing_else(launched, rng):
@@ -257,6 +285,7 @@ def test_tf32_rounds_the_products_of_float32_and_nothing_else(launched, rng):
     backend.use_tf32()
     assert 1e-4 < error("float32") < 5e-4
     assert "values_at_points" not in launched
+    assert 1e-4 < error("float32", "gemm") < 5e-4  # which leaves a 3×3 to "auto"
     assert 1e-3 < error("float32", "winograd") < 5e-3
     assert error("float64") < 1e-13
     backend.use_tf32(False)
@@ -296,6 +325,66 @@ def test_what_is_done_value_by_value_is_done_in_one_piece(launched):
     assert [[a.shape for a in piece] for piece in pieces] == [[(3 << 20,)] * 2]
 
 
+WORKPLACES = {  # x, w, settings, what is not counted as workspace: the kernels at the points and sums of that size
+    "winograd": ((4, 32, 61, 61), (32, 32, 3, 3), {"pad": 1}, 36 * 32 * 32),
+    "winograd, fewer outputs": ((4, 64, 61, 61), (16, 64, 3, 3), {"pad": 1}, 36 * 64 * 16),
+    "im2col": ((4, 16, 61, 61), (24, 16, 5, 5), {"stride": 2}, 0),
+    "im2col, groups": ((4, 32, 61, 61), (24, 16, 3, 3), {"groups": 2, "dilation": 2}, 0),
+}
+
+
+@pytest.mark.parametrize("kind", WORKPLACES)
+def test_a_convolution_keeps_to_its_workspace(kind, launched, monkeypatch, rng):
+    """Counted are the bytes that are alive at once, beside arguments and results."""
+    x, w, settings, apart = WORKPLACES[kind]
+    workspace = 1 << 20
+    for module in (kernels.im2col, kernels.winograd):
+        monkeypatch.setattr(module, "WORKSPACE", workspace)
+    x, w = (backend.to_device(rng.standard_normal(shape, np.float32)) for shape in (x, w))
+    x = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)  # channels last, so that nothing has to be packed
+    with ops.conv_algorithm(kind.split(",")[0]):
+        y, cache = ops.conv2d_forward(x, w, **settings)
+        passes = {
+            "forward": (lambda: ops.conv2d_forward(x, w, **settings)[0], y),
+            "to the input": (lambda: ops.conv2d_backward(y, cache, weights=False)[0], x),
+            "to the weights": (lambda: ops.conv2d_backward(y, cache, inputs=False)[1], w),
+        }
+        for name, (run, like) in passes.items():
+            assert y.nbytes + x.nbytes > workspace / 2  # there is more than one part
+            tracemalloc.start()
+            result = run()
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert result.shape == like.shape
+            beside = peak - result.nbytes - 3 * 4 * apart
+            assert beside < 1.1 * workspace, f"{name}: {beside / workspace:.2f} of the workspace"
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_step_of_adam_is_as_exact_as_numpys(decoupled, launched, rng):
+    """float32 has no exact 0.999, and 1 - 0.999 in float32 is off by 1e-5."""
+    value, gradient = (rng.standard_normal(500, np.float32) for _ in range(2))
+
+    def moments(dtype, device):
+        backend.use(device)
+        p = layers.Parameter(value.astype(dtype))
+        p.grad = backend.to_device(gradient.astype(dtype))
+        solver = (optim.AdamW if decoupled else optim.Adam)({"p": p}, weight_decay=0.1)
+        solver.step(0.01)
+        return [backend.to_host(a) for a in (solver.slot["first"]["p"], solver.slot["second"]["p"], p.value)]
+
+    for found, exact in zip(moments("float32", "strict"), moments("float64", "numpy"), strict=True):
+        np.testing.assert_allclose(found, exact, rtol=2e-6, atol=5e-9)
+
+
+def test_a_window_of_many_taps_knows_its_winner(launched):
+    x = np.zeros((1, 1, 200, 200))
+    x[0, 0, 199, 199] = 1  # the last of 40,000 taps
+    y, cache = ops.max_pool2d_forward(backend.to_device(x), 200)
+    dx = backend.to_host(ops.max_pool2d_backward(y, cache))
+    np.testing.assert_array_equal(dx, x)
+
+
 def test_nothing_is_launched_for_no_result(device):
     if not backend.has_kernels(device.put(np.zeros(1))):
         pytest.skip("this device runs no kernels")
@@ -310,7 +399,9 @@ class PretendCupy:
 
     def __init__(self):
         self.compiled, self.launched, self.modes = [], [], []
-        self.cuda = SimpleNamespace(device=SimpleNamespace(get_cublas_handle=lambda: "handle"))
+        self.capability = "80"
+        device = SimpleNamespace(get_cublas_handle=lambda: "handle")
+        self.cuda = SimpleNamespace(device=device, Device=lambda: SimpleNamespace(compute_capability=self.capability))
 
     def RawModule(self, *, code, options):  # CuPy's name for it
         self.compiled.append((code, options))
@@ -320,7 +411,9 @@ class PretendCupy:
 @pytest.fixture
 def cupy(monkeypatch):
     pretended = PretendCupy()
-    cublas = SimpleNamespace(setMathMode=lambda *call: pretended.modes.append(call))
+    cublas = SimpleNamespace(
+        setMathMode=lambda *call: pretended.modes.append(call), getMathMode=lambda handle: pretended.modes[-1][1]
+    )
     monkeypatch.setitem(sys.modules, "cupy", pretended)
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", SimpleNamespace(cublas=cublas))
     cupy_kernels._kernel.cache_clear()
@@ -329,7 +422,13 @@ def cupy(monkeypatch):
 
 
 def test_a_launch_on_cupy_has_a_thread_for_each_result_and_typed_arguments(cupy, tmp_path):
-    some, x, y = source(tmp_path, COPY), np.zeros(600, "float32"), np.zeros(600, "float32")
+    some = source(tmp_path, COPY)
+    place = threading.Lock()  # what a Device is here: something to be inside of
+
+    def array():
+        return SimpleNamespace(dtype=np.dtype("float32"), flags=np.zeros(600).flags, device=place)
+
+    x, y = array(), array()
     for _ in range(2):
         cupy_kernels.launch(some, "copy", 513, x, y, 7)
     ((code, options),) = cupy.compiled  # once
@@ -346,8 +445,25 @@ def test_a_launch_on_cupy_has_a_thread_for_each_result_and_typed_arguments(cupy,
 
 def test_tf32_is_a_mode_of_cublas(cupy):
     cupy_kernels.set_tf32(True)
+    assert cupy_kernels.in_tf32()
     cupy_kernels.set_tf32(False)
+    assert not cupy_kernels.in_tf32()
     assert cupy.modes == [("handle", 3), ("handle", 0)]
+
+
+def test_tf32_of_cupys_own_variable_is_seen(cupy, monkeypatch):
+    cupy_kernels.set_tf32(False)
+    for value, asked in (("", False), ("0", False), ("1", True)):
+        monkeypatch.setenv("CUPY_TF32", value)
+        assert cupy_kernels.in_tf32() == asked
+
+
+def test_tf32_is_refused_before_ampere(cupy):
+    cupy.capability = "75"
+    with pytest.raises(ValueError, match=r"TF32: needs a GPU of compute capability 8.0 or more, this one has 7.5"):
+        cupy_kernels.set_tf32(True)
+    cupy_kernels.set_tf32(False)
+    assert cupy.modes == [("handle", 0)]
 
 
 def test_what_is_pretended_is_there_in_cupy():
@@ -355,6 +471,11 @@ def test_what_is_pretended_is_there_in_cupy():
         warnings.simplefilter("ignore")  # CuPy warns of the GPU that is missing
         real = pytest.importorskip("cupy", reason="CuPy is not installed, so that its names cannot be looked up")
     assert callable(real.cuda.device.get_cublas_handle)
+    assert hasattr(real.cuda.Device, "compute_capability")
+    cublas = find_spec("cupy_backends.cuda.libs.cublas")  # which cannot be imported without cuBLAS
+    text = Path(cublas.origin).read_bytes()
+    assert b"setMathMode(intptr_t handle, int mode)" in text
+    assert b"getMathMode(intptr_t handle)" in text
     assert callable(real.RawModule.get_function)
     assert "code=None" in real.RawModule.__doc__.splitlines()[0]
     assert "tuple options" in real.RawModule.__doc__.splitlines()[0]

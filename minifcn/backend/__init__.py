@@ -36,12 +36,12 @@ class Device:
     kept: Callable = lambda array, make: make(array)  # what was made of an array before, unless it has changed
     launch: Callable | None = None  # launch(source, name, count, *arguments): run a kernel of ours, where that can be
     set_tf32: Callable | None = None  # set_tf32(on): whether products round their float32 factors, where that can be
+    in_tf32: Callable = lambda: False  # whether they do
 
 
 _numpy = Device("numpy", np.ndarray, np, np.asarray, np.asarray, numpy_kernels.run_tiles, numpy_kernels.kept)
 _devices = {"numpy": _numpy}
 _current = _numpy
-_in_tf32 = set()  # names of devices
 
 
 def register(device):
@@ -68,7 +68,7 @@ def use(name):
             chosen, reason = "numpy", found
             level = logging.INFO if found == cupy_kernels.NOT_INSTALLED else logging.WARNING
         else:
-            names = ("run_tiles", "launch", "set_tf32")
+            names = ("run_tiles", "launch", "set_tf32", "in_tf32")
             tools = {name: getattr(cupy_kernels, name) for name in names}
             register(Device("cupy", cupy.ndarray, cupy, cupy.asarray, cupy.asnumpy, **tools))
             chosen, reason = "cupy", found
@@ -81,22 +81,21 @@ def use(name):
 
 
 def use_tf32(on=True):
-    """From now on let the chosen device multiply float32 matrices in TF32, or (False) no longer.
+    """From now on let the chosen device multiply float32 matrices in TF32, or (False) no longer. For the thread that asks.
 
     NVIDIA's tensor cores, from Ampere on, then do the products, several times as fast: factors are rounded to 10 bits
     after the point, sums are float32. It is off unless somebody asks for it. Convolutions come out some 3e-4 off
     (relative, by norm), which is why Winograd's way, where it would be 3e-3, is then left alone. float64 stays as it is.
-    Raises ValueError on a device without.
+    Raises ValueError on a device that cannot.
     """
     if _current.set_tf32 is None:
         raise ValueError(f"TF32: only a GPU multiplies in it, and the device is {_current.name}")
     _current.set_tf32(on)
-    (_in_tf32.add if on else _in_tf32.discard)(_current.name)
 
 
 def multiplies_in_tf32(array):
     """Whether products with `array` are in TF32."""
-    return array.dtype == "float32" and _device_of(array).name in _in_tf32
+    return array.dtype == "float32" and _device_of(array).in_tf32()
 
 
 def _meant(name):
@@ -142,12 +141,12 @@ def constant(like, make, *arguments):
 
     It is sent there once and kept: a transfer in every call would let a GPU wait.
     """
-    return _sent(_device_of(like).to_device, getattr(like, "device", None), make, arguments)
+    return _sent(_device_of(like).to_device, str(getattr(like, "device", "")), make, arguments)
 
 
 @lru_cache(maxsize=256)
 def _sent(to_device, place, make, arguments):
-    """place: which of several GPUs, as part of what is remembered."""
+    """place: which of several GPUs, as part of what is remembered; in words, as CuPy's Device cannot be looked up."""
     made = make(*arguments)
     made.flags.writeable = False
     return to_device(made)

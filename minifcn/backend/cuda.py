@@ -1,25 +1,29 @@
 """Kernels of our own for a GPU: how they are written, and what has to be in front of them.
 
-A kernel is a function in a CUDA source file. It is written so that one thread works out one result, reading whatever it
-needs and writing to no place but its own: there is nothing to synchronise, nothing atomic, and the same input gives
-the same bits in every run. Four words hide what differs between a GPU and a C++ compiler, which runs the same text
+A kernel is a function in a CUDA source file. It is written so that thread i works out result i, or the few values that make
+one up, reading whatever it needs and writing to no place but its own: there is nothing to synchronise, nothing
+atomic, and the same input gives the same bits in every run. Four words hide what differs between a GPU and a C++ compiler, which runs the same text
 thread after thread (`emulated`), so that a machine without a GPU can test it:
 
     KERNEL void twice(unsigned count, ARRAY(const T) x, ARRAY(T) y) {
         EACH(i, count) y[i] = 2 * x[i];
     }
 
-T is float or double, as the arrays are. DEVICE marks a function that kernels call. Whole numbers arrive as int,
-other numbers as T; maps are (N, H, W, C), contiguous, and neighbouring threads have neighbouring channels.
+T is float or double, as the arrays are. DEVICE marks a function that kernels call. Whole numbers arrive as int, other
+numbers as T, arrays contiguous. Most kernels get maps as (N, H, W, C), so that neighbouring threads, which a GPU likes to
+see at neighbouring addresses, have neighbouring channels.
 """
 
+import numbers
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-MOST_THREADS = 1 << 31  # so that i and count fit into 32 bits, whose divisions a GPU does fast
+MOST_THREADS = (
+    1 << 31
+)  # so that i, and i and one round of threads more, fit into 32 bits, whose divisions a GPU does fast
 C_TYPES = {"float32": "float", "float64": "double"}
 
 ON_A_GPU = """
@@ -52,22 +56,25 @@ class Source:
 
 
 def checked(name, count, arguments):
-    """(dtype of T, the arguments with their numbers in the kernel's types). T is what the first floating array is.
+    """(dtype of T, the arguments with their numbers in the kernel's types). T is what the floating arrays are.
 
-    Raises ValueError where an array is not contiguous, or where numbers do not fit into the types.
+    Raises ValueError where an array is not contiguous, TypeError where arrays are of two floating types.
     """
     if not 0 <= count < MOST_THREADS:
         raise ValueError(
             f"{name}: expected fewer than {MOST_THREADS} results at once, got {count}; use smaller batches"
         )
-    arrays = [a for a in arguments if not isinstance(a, (bool, int, float))]
+    arrays = [a for a in arguments if not isinstance(a, numbers.Real)]
     if not all(a.flags.c_contiguous for a in arrays):
         raise ValueError(f"{name}: expected contiguous arrays, got strides {[a.strides for a in arrays]}")
-    dtype = next(a.dtype for a in arrays if a.dtype.kind == "f")
+    dtypes = {a.dtype for a in arrays if a.dtype.kind == "f"}
+    if len(dtypes) != 1:
+        raise TypeError(f"{name}: expected arrays of one floating dtype, got {sorted(map(str, dtypes))}")
+    (dtype,) = dtypes
     return dtype, [_typed(a, dtype) for a in arguments]
 
 
 def _typed(argument, dtype):
-    if isinstance(argument, float):
-        return dtype.type(argument)
-    return np.int32(argument) if isinstance(argument, int) else argument  # an OverflowError where that does not fit
+    if isinstance(argument, numbers.Integral):
+        return np.int32(argument)  # an OverflowError where that does not fit
+    return dtype.type(argument) if isinstance(argument, numbers.Real) else argument

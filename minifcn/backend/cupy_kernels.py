@@ -1,5 +1,6 @@
 """The only place that imports CuPy: is there a GPU that works, how tiles run on it, and how kernels of our own do."""
 
+import os
 import warnings
 from functools import cache
 
@@ -89,7 +90,8 @@ def launch(source, name, count, *arguments):
     """Run the kernel `name` of a cuda.Source by `count` threads on the GPU where the arrays are."""
     dtype, arguments = checked(name, count, arguments)
     blocks = -(-count // THREADS_IN_A_BLOCK)
-    _kernel(source, name, str(dtype))((blocks,), (THREADS_IN_A_BLOCK,), (np.uint32(count), *arguments))
+    with arguments[0].device:
+        _kernel(source, name, str(dtype))((blocks,), (THREADS_IN_A_BLOCK,), (np.uint32(count), *arguments))
 
 
 @cache
@@ -101,14 +103,29 @@ def _kernel(source, name, dtype):
 
 
 TF32 = 3  # CUBLAS_TF32_TENSOR_OP_MATH of cublas_api.h; 0 is the default
+AMPERE = 80  # the first compute capability that has it
 
 
 def set_tf32(on):
-    """Let this thread's cuBLAS multiply float32 in TF32, on the GPU that is chosen. One before Ampere goes on as it is."""
+    """Let this thread's cuBLAS multiply float32 in TF32, on the GPU that is chosen. Raises ValueError before Ampere."""
     import cupy
     from cupy_backends.cuda.libs import cublas
 
+    capability = int(cupy.cuda.Device().compute_capability)
+    if on and capability < AMPERE:
+        raise ValueError(
+            f"TF32: needs a GPU of compute capability {AMPERE / 10} or more, this one has {capability / 10}"
+        )
     cublas.setMathMode(cupy.cuda.device.get_cublas_handle(), TF32 if on else 0)
+
+
+def in_tf32():
+    """Whether it does; also where CuPy's own variable CUPY_TF32 asks for it."""
+    import cupy
+    from cupy_backends.cuda.libs import cublas
+
+    asked = os.environ.get("CUPY_TF32", "0") not in ("", "0")
+    return asked or cublas.getMathMode(cupy.cuda.device.get_cublas_handle()) == TF32
 
 
 def _one_line(what, error):

@@ -1,7 +1,8 @@
 """CUDA kernels without a GPU: compiled as C++ and run by the CPU, one thread after the other, last to first.
 
 It is slow, and it sees what a GPU would not tell: an access outside an array is an error here. What it cannot see is
-what only many threads at once get wrong, which is why kernels are written so that no thread needs another (`cuda`).
+what only many threads at once get wrong, which is why kernels are written so that no thread needs another (`cuda`). And
+results may differ in the last bit: a GPU multiplies and adds in one rounding, and CuPy lets it take tiny numbers for 0.
 Compiled libraries are kept in the user's cache, by the hash of their source.
 """
 

@@ -69,11 +69,23 @@ class StrictArray:
         return self._data.tolist()
 
     @property
+    def device(self):
+        """Which of several devices. It cannot be a key of a dictionary, as CuPy's cannot."""
+        return _Place()
+
+    @property
     def flags(self):
         flags = self._data.flags
         return types.SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous)
 
     __hash__ = None
+
+
+class _Place:
+    __hash__ = None
+
+    def __str__(self):
+        return "the only one"
 
 
 def _unwrap(value):
@@ -179,7 +191,7 @@ def _matmul(a, b, out=None):
 
 
 def _rounded(array):
-    """float32 values to the nearest with 10 of the 23 bits after the point."""
+    """float32 values to the nearest with 10 of the 23 bits after the point, on a tie to the even one; a GPU may round otherwise."""
     bits = np.ascontiguousarray(array).view(np.uint32)
     return ((bits + 0xFFF + ((bits >> 13) & 1)) & np.uint32(0xFFFFE000)).view(np.float32)
 
@@ -195,7 +207,7 @@ def _in_place(function):
 def _equip():
     """Give StrictArray the operators, methods and attributes of an array."""
     for name in BINARY.split():
-        forward = _wrapped(getattr(operator, f"__{name}__"))
+        forward = _wrapped(_matmul if name == "matmul" else getattr(operator, f"__{name}__"))
         setattr(StrictArray, f"__{name}__", forward)
         setattr(StrictArray, f"__r{name}__", lambda self, other, forward=forward: forward(other, self))
         if name != "matmul":  # CuPy's arrays have no @=
@@ -270,4 +282,5 @@ DEVICE = Device(
     run_tiles,
     launch=launch if emulated.COMPILER else None,
     set_tf32=set_tf32,
+    in_tf32=lambda: _tf32,
 )

@@ -41,7 +41,7 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
     if has_kernels(logits):
         loss, probabilities = kernels.softmax_cross_entropy_forward(logits, index, share)
     else:
-        loss, probabilities = _tile_by_tile(logits, index, counted, share)
+        loss, probabilities = _tile_by_tile(logits, index, share)
     if reduction != "none":
         loss = xp.asarray(loss.sum())
     return loss, (probabilities, index, share)
@@ -51,7 +51,7 @@ def softmax_cross_entropy_backward(dloss, cache):
     """dlogits = dloss · share · (softmax − one-hot label).   dloss: a number, () or (N, ...) -> (N, C, ...)"""
     probabilities, index, share = cache
     xp = array_module(probabilities)
-    share = share * dloss
+    share = (share * dloss).astype(probabilities.dtype, copy=False)  # where dloss is a float64 of NumPy's
     if has_kernels(probabilities):
         return kernels.softmax_cross_entropy_backward(probabilities, index, share)
     classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
@@ -66,7 +66,7 @@ def softmax_cross_entropy_backward(dloss, cache):
     return dlogits
 
 
-def _tile_by_tile(logits, index, counted, share):
+def _tile_by_tile(logits, index, share):
     """The loss of each pixel (N, ...) and the probabilities (N, C, ...)."""
     xp = array_module(logits)
     probabilities = xp.empty(logits.shape, logits.dtype)
@@ -79,7 +79,7 @@ def _tile_by_tile(logits, index, counted, share):
         total = p.sum(axis=1, keepdims=True)
         xp.divide(p, total, out=_of(probabilities, part))
         log_likelihood = xp.take_along_axis(shifted, index[part][:, None], axis=1)[:, 0] - xp.log(total[:, 0])
-        loss[part] = xp.where(counted[part], -log_likelihood * share[part], xp.zeros_like(log_likelihood))
+        loss[part] = xp.where(share[part] != 0, -log_likelihood * share[part], xp.zeros_like(log_likelihood))
 
     run_tiles(logits, tile, _tiles(logits))
     return loss, probabilities

@@ -186,8 +186,10 @@ def _spread(shares, dy, where):
 
 
 def _tiles(maps, where):
-    """The tiles of the output maps (N, C, Ho, Wo), of about TILE_BYTES."""
+    """The tiles of the output maps (N, C, Ho, Wo), of about TILE_BYTES; a single one where a tile is many launches."""
     height, width = where.output_size
+    if has_kernels(maps):
+        return [(slice(0, len(maps)), slice(0, height))]
     return row_tiles(len(maps), height, maps.shape[1] * width * maps.itemsize, TILE_BYTES, threads())
 
 

@@ -3,19 +3,20 @@
 KERNEL void sgd(unsigned count, ARRAY(T) value, ARRAY(const T) gradient, ARRAY(T) velocity, T momentum, T rate,
                 T rate_of_decay) {
     EACH(i, count) {
-        velocity[i] = momentum * velocity[i] + rate * gradient[i] + rate_of_decay * value[i];
+        velocity[i] = momentum * velocity[i] + rate * gradient[i];
+        if (rate_of_decay != 0) velocity[i] += rate_of_decay * value[i];
         value[i] -= velocity[i];
     }
 }
 
-// kept: what the decoupled decay leaves of a value; decay: what of it is added to the gradient instead. bias1, bias2:
-// the corrections of the two moments.
+// kept: what the decoupled decay leaves of a value; decay: what of it is added to the gradient instead. share1, share2:
+// 1 - beta1 and 1 - beta2, which float32 would round too much. bias1, bias2: the corrections of the two moments.
 KERNEL void adam(unsigned count, ARRAY(T) value, ARRAY(const T) gradient, ARRAY(T) first, ARRAY(T) second, T rate, T kept,
-                 T decay, T beta1, T beta2, T bias1, T bias2, T eps) {
+                 T decay, T beta1, T beta2, T share1, T share2, T bias1, T bias2, T eps) {
     EACH(i, count) {
-        T g = gradient[i] + decay * value[i];
-        first[i] = beta1 * first[i] + (1 - beta1) * g;
-        second[i] = beta2 * second[i] + (1 - beta2) * g * g;
+        T g = decay != 0 ? gradient[i] + decay * value[i] : gradient[i];
+        first[i] = beta1 * first[i] + share1 * g;
+        second[i] = beta2 * second[i] + share2 * g * g;
         value[i] = kept * value[i] - rate / bias1 * first[i] / (sqrt(second[i] / bias2) + eps);
     }
 }

@@ -91,7 +91,7 @@ class Adam(Optimizer):
         first, second = self.slot["first"][name], self.slot["second"][name]
         if _by_kernel(p):
             left, added = (1 - rate * decay, 0.0) if self.decoupled else (1.0, decay)
-            numbers = rate, left, added, beta1, beta2, correction1, correction2, self.eps
+            numbers = rate, left, added, beta1, beta2, 1 - beta1, 1 - beta2, correction1, correction2, self.eps
             launch(KERNELS, "adam", p.value.size, p.value, _packed(p.grad), first, second, *map(float, numbers))
             return
 

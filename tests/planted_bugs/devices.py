@@ -29,7 +29,7 @@ AWAY_FROM_THE_HOST = [
         STRICT + "test_all_that_crosses_the_bus_in_a_step[8s-winograd]"),
     Bug("the sizes of a pool's windows sent in every call", "ops/pool.py", "area = constant(x, _areas, where, count_include_pad, str(x.dtype))",
         "area = xp.asarray(_areas(where, count_include_pad, str(x.dtype)))", STRICT + "test_pooling_sends_what_never_changes_only_once"),
-    Bug("one device's constants given to another", "backend/__init__.py", "_sent(_device_of(like).to_device, getattr(like, \"device\", None), make, arguments)",
+    Bug("one device's constants given to another", "backend/__init__.py", "_sent(_device_of(like).to_device, str(getattr(like, \"device\", \"\")), make, arguments)",
         "_sent(_current.to_device, None, make, arguments)", STRICT + "test_constants_belong_to_their_device_and_cannot_be_written_to[strict]"),
     Bug("an optimiser's state restored on the host", "training/optim.py", "kept[name] = to_device(arrays[f\"{slot}/{name}\"].copy())",
         "kept[name] = arrays[f\"{slot}/{name}\"].copy()", GPU + "test_a_run_goes_on_on_another_device[on the host-strict]"),

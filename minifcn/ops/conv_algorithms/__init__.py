@@ -16,11 +16,12 @@ from . import cost, depthwise, gemm, im2col, naive, winograd
 
 # After the modules whose work they do: they count tiles as these do.
 from ..kernels import depthwise as depthwise_kernels  # isort: skip
+from ..kernels import gemm as gemm_kernels  # isort: skip
 from ..kernels import im2col as im2col_kernels  # isort: skip
 from ..kernels import winograd as winograd_kernels  # isort: skip
 
 _ALGORITHMS = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwise, "winograd": winograd}
-_BY_KERNELS = {depthwise: depthwise_kernels, im2col: im2col_kernels, winograd: winograd_kernels}
+_BY_KERNELS = {depthwise: depthwise_kernels, gemm: gemm_kernels, im2col: im2col_kernels, winograd: winograd_kernels}
 _asked = ContextVar("conv_algorithm", default="auto")
 
 
@@ -59,12 +60,12 @@ def weight_gradient(x, dy, window):
 def _where(maps, module):
     """The module itself, or the one that does the same by kernels, where the maps are on a device that runs them.
 
-    In TF32, unless somebody asked, Winograd's way is not taken: it makes ten times the error of rounded factors, and the
+    In TF32, unless somebody asks for it, Winograd's way is not taken: it makes ten times the error of rounded factors, and the
     products that it saves cost little there.
     """
     if not has_kernels(maps):
         return module
-    if module is winograd and multiplies_in_tf32(maps) and _asked.get() == "auto":
+    if module is winograd and multiplies_in_tf32(maps) and _asked.get() != "winograd":
         module = im2col
     return _BY_KERNELS.get(module, module)
 

@@ -10,9 +10,8 @@ from ...backend import array_module, constant
 from ..maps import channels_last
 from ..pointwise import Clip
 
-WORKSPACE = (
-    512 << 20
-)  # bytes that a convolution may take beside its maps; images or rows of tiles at a time, if need be
+# Bytes of what a convolution lays out beside its maps, patches or values at the points: it takes images, or rows of one, at a time.
+WORKSPACE = 512 << 20
 
 
 def packed(maps):

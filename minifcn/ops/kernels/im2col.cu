@@ -41,11 +41,3 @@ KERNEL void add_patches(unsigned count, ARRAY(const T) patches, ARRAY(T) dx, int
         dx[(long long)pixel * all_channels + first_channel + channel] += sum;
     }
 }
-
-// The bias of each channel is added to y, and y clipped to low ... high, which is ReLU.
-KERNEL void add_bias_and_clip(unsigned count, ARRAY(T) y, ARRAY(const T) bias, T low, T high, int channels) {
-    EACH(i, count) {
-        T value = y[i] + bias[i % channels];
-        y[i] = value < low ? low : value > high ? high : value;
-    }
-}

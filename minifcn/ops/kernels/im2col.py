@@ -8,7 +8,8 @@ from math import prod
 
 from ...backend import Source, array_module, cut, launch
 from ..maps import channels_last, empty_maps, row_tiles, zero_maps
-from . import WORKSPACE, bias_or_zeros, geometry, limits, packed
+from . import WORKSPACE, geometry, packed
+from .pointwise import finish
 
 SOURCE = Source.beside(__file__)
 
@@ -21,13 +22,9 @@ def forward(x, w, window, bias=None, then=None):
     for images, rows in _tiles(len(x), w.shape[1], window, x.itemsize):
         pixels = y_last[images, rows].reshape(-1, k)
         for group, mine in enumerate(cut(k, window.groups)):
-            patches = _patches(x_last[images], group, window, rows)
-            xp.matmul(patches, w[mine].reshape(-1, patches.shape[1]).T, out=pixels[:, mine])
-    (low, high), rest = limits(then)
-    if bias is not None or rest is not then:
-        launch(SOURCE, "add_bias_and_clip", y.size, y_last, bias_or_zeros(bias, x, k), low, high, k)
-    if rest is not None:
-        rest(y)
+            kernels = w[mine].reshape(mine.stop - mine.start, -1)
+            xp.matmul(_patches(x_last[images], group, window, rows), kernels.T, out=pixels[:, mine])
+    finish(y, bias, then)
     return y
 
 
@@ -36,13 +33,16 @@ def input_gradient(dy, w, window):
     xp, per_group = array_module(dy), w.shape[1]
     dx = zero_maps(xp, (len(dy), per_group * window.groups, *window.input_size), dy.dtype)
     dy_last, dx_last = packed(dy), channels_last(dx)
+
+    def add(images, rows, group, mine):
+        pixels = dy_last[images, rows].reshape(-1, len(w))[:, mine]
+        patches = xp.matmul(pixels, w[mine].reshape(mine.stop - mine.start, -1))
+        some = dx_last[images]
+        launch(SOURCE, "add_patches", some.size // window.groups, patches, some, *_numbers(some, group, window, rows))
+
     for images, rows in _tiles(len(dy), per_group, window, dy.itemsize):
-        pixels = dy_last[images, rows].reshape(-1, len(w))
         for group, mine in enumerate(cut(len(w), window.groups)):
-            patches = xp.matmul(pixels[:, mine], w[mine].reshape(mine.stop - mine.start, -1))
-            some = dx_last[images]
-            numbers = _numbers(some, group, window, rows)
-            launch(SOURCE, "add_patches", some.size // window.groups, patches, some, *numbers)
+            add(images, rows, group, mine)
     return dx
 
 

@@ -1,15 +1,15 @@
 // Max pooling: which tap of a window wins, and what comes back to it.
 
 // x (n, height, width, channels) -> y (n, rows, columns, channels) and the winning tap of each window, the first on a tie.
-// Taps in the padding do not take part. A NaN wins.
-KERNEL void max_pool(unsigned count, ARRAY(const T) x, ARRAY(T) y, ARRAY(short) winner, int channels, int height, int width,
-                     int rows, int columns, int kernel_height, int kernel_width, int stride_down, int stride_across,
+// Taps in the padding do not take part; where there are no others, y is `lowest`. A NaN wins, and gets the gradient.
+KERNEL void max_pool(unsigned count, ARRAY(const T) x, ARRAY(T) y, ARRAY(int) winner, T lowest, int channels, int height,
+                     int width, int rows, int columns, int kernel_height, int kernel_width, int stride_down, int stride_across,
                      int gap_down, int gap_across, int top, int left) {
     EACH(i, count) {
         unsigned channel = i % channels, window = i / channels;
         int row = int(window / columns % rows) * stride_down - top, column = int(window % columns) * stride_across - left;
         long long image = (long long)(window / columns / rows) * height;
-        T best = 0;
+        T best = lowest;
         int won = -1;
         for (int u = 0; u < kernel_height; u++) {
             int h = row + u * gap_down;
@@ -30,7 +30,7 @@ KERNEL void max_pool(unsigned count, ARRAY(const T) x, ARRAY(T) y, ARRAY(short) 
 }
 
 // dy (n, rows, columns, channels) -> dx (n, height, width, channels): the dy of every window that a pixel has won.
-KERNEL void max_pool_gradient(unsigned count, ARRAY(const T) dy, ARRAY(const short) winner, ARRAY(T) dx, int channels,
+KERNEL void max_pool_gradient(unsigned count, ARRAY(const T) dy, ARRAY(const int) winner, ARRAY(T) dx, int channels,
                               int height, int width, int rows, int columns, int kernel_height, int kernel_width,
                               int stride_down, int stride_across, int gap_down, int gap_across, int top, int left) {
     EACH(i, count) {

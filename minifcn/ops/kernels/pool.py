@@ -8,11 +8,11 @@ SOURCE = Source.beside(__file__)
 
 
 def max_pool_forward(x, where):
-    """(y (N, C, Ho, Wo), which tap has won: (N, Ho, Wo, C) int16)"""
+    """(y (N, C, Ho, Wo), which tap has won: (N, Ho, Wo, C) int32)"""
     xp, (n, channels) = array_module(x), x.shape[:2]
     y = empty_maps(xp, (n, channels, *where.output_size), x.dtype)
-    winner = xp.empty((n, *where.output_size, channels), "int16")
-    launch(SOURCE, "max_pool", y.size, packed(x), channels_last(y), winner, *_numbers(where, channels))
+    winner = xp.empty((n, *where.output_size, channels), "int32")
+    launch(SOURCE, "max_pool", y.size, packed(x), channels_last(y), winner, float("-inf"), *_numbers(where, channels))
     return y, winner
 
 

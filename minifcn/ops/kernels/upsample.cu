@@ -16,7 +16,7 @@ KERNEL void enlarge(unsigned count, ARRAY(const T) x, ARRAY(const T) line, ARRAY
 }
 
 // dy (outer, enlarged, inner) -> dx (outer, size, inner)
-KERNEL void enlarge_gradient(unsigned count, ARRAY(const T) dy, ARRAY(const T) line, ARRAY(T) dx, int size, int enlarged,
+KERNEL void enlarge_gradient(unsigned count, ARRAY(const T) dy, ARRAY(const T) line, ARRAY(T) dx, int enlarged, int size,
                              int inner, int taps, int stride, int before) {
     EACH(i, count) {
         int begin = int(i / inner % size) * stride - before;

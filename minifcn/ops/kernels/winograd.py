@@ -38,16 +38,18 @@ def weight_gradient(x, dy, window):
     x, dy = packed(x), packed(dy)
     c, k = x.shape[3], dy.shape[3]
     (top, _), (left, _) = window.pad
-    sums = None
-    for images, rows in _parts(
-        len(x), window.output_size, c + 2 * k, x.itemsize
-    ):  # cuBLAS gets of_dy as a transposed copy
+    sums = xp.zeros((POINTS, k, c), x.dtype)
+
+    def add(images, rows):
         of_x = _values_at_points(x[images], rows, (top, left), window.output_size)
         of_dy = xp.empty((POINTS, of_x.shape[1], k), dy.dtype)
         where = rows.stop - rows.start, tiles_across(window.output_size), RESULTS * rows.start
         launch(SOURCE, "gradient_at_points", of_dy[0].size, dy[images], of_dy, k, *dy.shape[1:3], *where)
-        product = xp.matmul(of_dy.transpose(0, 2, 1), of_x)
-        sums = product if sums is None else sums + product
+        xp.add(sums, xp.matmul(of_dy.transpose(0, 2, 1), of_x), out=sums)
+
+    # K counts twice: cuBLAS gets a transposed copy of of_dy.
+    for images, rows in _parts(len(x), window.output_size, c + 2 * k, x.itemsize):
+        add(images, rows)
     dw = xp.empty((k, c, 3, 3), x.dtype)
     launch(SOURCE, "gradient_of_kernels", k * c, sums, dw)
     return dw
@@ -60,12 +62,15 @@ def _correlate(x, kernels, pad, size, bias=None, then=None):
     x, y_last = packed(x), channels_last(y)
     (low, high), rest = limits(then)
     bias = bias_or_zeros(bias, x, k)
-    for images, rows in _parts(len(x), size, c + k, x.itemsize):
+
+    def part(images, rows):
         results = xp.matmul(_values_at_points(x[images], rows, pad, size), kernels)
         where = rows.stop - rows.start, tiles_across(size), RESULTS * rows.start
-        launch(
-            SOURCE, "results_from_points", results[0].size, results, y_last[images], bias, low, high, k, *size, *where
-        )
+        arrays = results, y_last[images], bias
+        launch(SOURCE, "results_from_points", results[0].size, *arrays, low, high, k, *size, *where)
+
+    for images, rows in _parts(len(x), size, c + k, x.itemsize):
+        part(images, rows)
     if rest is not None:
         rest(y)
     return y
