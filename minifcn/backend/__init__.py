@@ -15,6 +15,7 @@ import numpy as np
 
 from . import cupy_kernels, numpy_kernels
 from .memory import out_of_memory as out_of_memory
+from .numpy_kernels import one_blas_thread as one_blas_thread
 from .threads import set_threads as set_threads
 from .threads import threads as threads
 from .threads import threads_because as threads_because

@@ -3,7 +3,7 @@
 For each parameter: rate = lr · lr_mult and decay = weight_decay · decay_mult; frozen parameters do not move.
 """
 
-from ..backend import array_module, run_blocks, to_device, to_host
+from ..backend import array_module, one_blas_thread, run_blocks, to_device, to_host
 
 
 class Optimizer:
@@ -20,6 +20,7 @@ class Optimizer:
             for slot in self.slots
         }
 
+    @one_blas_thread
     def step(self, lr):
         """Move every parameter against its gradient, at this learning rate."""
         self.steps += 1
