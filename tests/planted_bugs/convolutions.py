@@ -70,6 +70,7 @@ CONVOLUTION = [
 ]
 IM2COL, GEMM, DEPTHWISE = (f"ops/conv_algorithms/{name}.py" for name in ("im2col", "gemm", "depthwise"))
 FOLLOWED = THEN + "test_what_follows_is_done_to_every_result_once"
+LONG_ROWS = CONVS + "test_fast_algorithms_agree_with_the_loops[numpy-conv-long rows-im2col-1000-3]"
 LEFT_OUT = CONVS + "test_a_bias_is_optional_and_weights_can_be_left_out"
 ALGORITHMS = [
     Bug("image's gradient asked for, kernel's given", "ops/conv.py", "* inputs + [(weight_pass,)] * weights",
@@ -95,6 +96,13 @@ ALGORITHMS = [
         "        return dw.reshape(k, *window.kernel, per_group)",
         "        return dw.reshape(k, per_group, *window.kernel).transpose(0, 2, 3, 1)",
         CONV + "[im2col-bias-conv2d-plain]"),
+    Bug("an image's rows taken for its columns", IM2COL, "0, 2, 1, 4, 5, 3)", "0, 2, 1, 5, 4, 3)", LONG_ROWS),
+    Bug("an image's weight gradient of the last tile alone", IM2COL, "sums[worker] += ", "sums[worker] = ", LONG_ROWS),
+    Bug("an image's weight gradient of the first thread alone", IM2COL, "sums.sum(axis=0).T", "sums[0].T", LONG_ROWS),
+    Bug("an image's bias dropped", IM2COL, "            results += bias\n", "            pass\n",
+        FOLLOWED + "[numpy-long rows-im2col-1-None]"),
+    Bug("im2col does nothing that follows to an image", IM2COL, "            then(results)\n", "            pass\n",
+        FOLLOWED + "[numpy-long rows-im2col-1-None]"),
     Bug("im2col does nothing that follows", IM2COL, "some_bias, then)", "some_bias)",
         FOLLOWED + "[numpy-3x3-im2col-1-None]"),
     Bug("1×1 bias dropped", GEMM, "pixels(y), bias, then)", "pixels(y), None, then)", AGREE + "[conv2d-1x1-whole]"),
@@ -135,7 +143,7 @@ ALGORITHMS = [
         "for rows in cut(height - 1, count)]", CONV + "[im2col_row_tiles-bias-conv2d-pad]"),
     Bug("tiles of images pass their bound by rounding", "ops/maps.py", "-(-n // (bound // (height * row_bytes)))",
         "-(-n * height * row_bytes // bound)",
-        CONVS + "test_the_workspace_is_bounded_whatever_the_image[shape4-3-6500-1]"),
+        CONVS + "test_the_workspace_is_bounded_whatever_the_image[True-shape4-3-6500-1]"),
 ]
 WAY, LOOPS = "ops/conv_algorithms/winograd.py", WINOGRAD + "test_three_passes_agree_with_the_loops"
 ADJOINT = WINOGRAD + "test_forward_and_input_gradient_are_adjoint"
