@@ -163,13 +163,13 @@ def run_blocks(task, *arrays):
     For what is done value by value. The blocks follow the order in which the first array lies in memory; their shape is
     nobody's business.
     """
+    if arrays[0].nbytes <= BLOCK_BYTES:
+        task(*arrays)
+        return
     order = sorted(range(arrays[0].ndim), key=lambda axis: -arrays[0].strides[axis])
     arrays = [a.transpose(order) for a in arrays]
     if all(a.flags.c_contiguous for a in arrays):
         arrays = [a.reshape(-1) for a in arrays]
-    if arrays[0].ndim == 0:
-        task(*arrays)
-        return
     count = max(1, -(-arrays[0].nbytes // BLOCK_BYTES))
     axis = next((axis for axis, size in enumerate(arrays[0].shape) if size > 1), 0)  # the first that can be cut
     ahead = (slice(None),) * axis

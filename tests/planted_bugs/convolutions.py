@@ -188,8 +188,8 @@ WINOGRADS = [
         CHOICE + "test_the_kind_of_convolution_decides[3x3 dilated-None]"),
     Bug("Winograd taken for groups", WAY, "window.groups) ==", "1) ==",
         CONVS + "test_winograd_serves_only_plain_3x3_convolutions"),
-    Bug("Winograd's kernels brought to the points every time", WAY, "kept(w, _kernels_at_points)",
-        "_kernels_at_points(w)",
+    Bug("Winograd's kernels brought to the points every time", WAY, "kept(w, _forward_kernels)",
+        "_forward_kernels(w)",
         WINOGRAD + "test_kernels_are_transformed_once_while_they_stay_unchanged"),
 ]
 SPREAD = "test_blas_has_one_thread_within_tiles_and_as_many_as_before_after_them"

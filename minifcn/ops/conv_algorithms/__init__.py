@@ -11,6 +11,7 @@ in other roles.
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from ...backend import array_module
 from . import cost, depthwise, gemm, im2col, naive, winograd
 
 _ALGORITHMS = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwise, "winograd": winograd}
@@ -44,9 +45,10 @@ def input_gradient(dy, w, window):
 
 
 def weight_gradient(x, dy, window):
-    """dw, likewise."""
+    """dw, likewise. It lies in memory as w does: whoever changes w by it reads both side by side, several times."""
     w_shape = (dy.shape[1], x.shape[1] // window.groups, *window.kernel)
-    return choose(window, w_shape, len(x), "weights").weight_gradient(x, dy, window)
+    dw = choose(window, w_shape, len(x), "weights").weight_gradient(x, dy, window)
+    return array_module(x).ascontiguousarray(dw)
 
 
 def choose(window, w_shape, images, gradient=None):
