@@ -202,7 +202,7 @@ def _split(images, rows, size):
 
 def _both_sides(x, name):
     """The matrix that multiplies a tile, written as a vector, by a matrix from the left and its transpose from the right."""
-    return constant(x, _kron, name, str(x.dtype))
+    return constant(x, _kron, name, x.dtype)
 
 
 def _kron(name, dtype):
