@@ -415,6 +415,22 @@ def test_depthwise_tiles_of_any_size_give_the_same(op, case, tile_bytes, rng, mo
     assert_same(passes(op, "depthwise", x, w, b, settings, seed=1), expected, tolerance=1e-12)
 
 
+@pytest.mark.parametrize("piece", [1, 7, 15])
+@pytest.mark.parametrize(("op", "case"), DEPTHWISE)
+def test_depthwise_pieces_of_any_size_give_the_same(op, case, piece, rng, monkeypatch):
+    x, w, b, settings = arguments(op, case, rng)
+    expected = passes(op, "im2col", x, w, b, settings, seed=1)
+    monkeypatch.setattr(depthwise, "PIECE", piece)
+    assert_same(passes(op, "depthwise", x, w, b, settings, seed=1), expected, tolerance=1e-12)
+
+
+def test_depthwise_pieces_are_as_short_as_they_may_be():
+    found = [
+        depthwise._pixels_together(*case) for case in ((256, 96), (16, 1152), (7, 96), (250, 32), (127, 10), (1, 1))
+    ]
+    assert found == [16, 1, 7, 50, 127, 1]
+
+
 @pytest.mark.parametrize(
     ("rows", "tiles"),
     [
