@@ -189,7 +189,7 @@ def _chain_in_place(rng):
         conv=layers.Conv2d(2, 3, 3, rng, pad=1),
         relu=layers.ReLU(in_place=True),
         again=layers.Conv2d(3, 3, 3, rng, pad=1, bias=False),
-        norm=layers.BatchNorm2d(3),
+        norm=layers.BatchNorm2d(3, in_place=True),
         relu6=layers.ReLU6(in_place=True),
         pool=layers.MaxPool2d(2),
     )

@@ -322,7 +322,7 @@ def test_what_is_done_value_by_value_is_done_in_one_piece(launched):
     backend.run_blocks(
         lambda *arrays: pieces.append(arrays), *(backend.to_device(np.zeros((3, 1 << 20))) for _ in "ab")
     )
-    assert [[a.shape for a in piece] for piece in pieces] == [[(3 << 20,)] * 2]
+    assert [[a.shape for a in piece] for piece in pieces] == [[(3, 1 << 20)] * 2]
 
 
 WORKPLACES = {  # x, w, settings, what is not counted as workspace: the kernels at the points and sums of that size

@@ -16,7 +16,7 @@ FAST = [name for name in conv_algorithms._ALGORITHMS if name != "naive"]
 CONV = {
     "3x3": ((2, 3, 6, 5), 4, (3, 3), {}),
     "3x3 same": ((1, 2, 5, 5), 3, (3, 3), {"pad": 1}),
-    "3x3 of many tiles": ((2, 3, 9, 14), 4, (3, 3), {"pad": 1}),
+    "3x3 of many tiles": ((2, 5, 9, 14), 4, (3, 3), {"pad": 1}),
     "3x3 of whole tiles": ((3, 2, 8, 12), 3, (3, 3), {"pad": 1}),
     "3x3 of one result": ((2, 3, 3, 3), 2, (3, 3), {}),
     "3x3 of one pixel": ((2, 3, 1, 1), 2, (3, 3), {"pad": 1}),
@@ -75,6 +75,8 @@ CONV = {
     "depthwise 1x1": ((2, 3, 4, 3), 3, (1, 1), {"groups": 3}),
     "the kernel covers the image": ((3, 2, 3, 4), 5, (3, 4), {}),
     "one pixel": ((1, 1, 1, 1), 1, (1, 1), {}),
+    "long rows": ((2, 2, 6, 17), 3, (3, 3), {"pad": ((1, 2), (0, 1)), "stride": (2, 1)}),
+    "long rows, strided, dilated": ((2, 1, 9, 31), 2, (2, 3), {"stride": (1, 2), "dilation": (3, 2)}),
     "one row": ((2, 2, 1, 9), 2, (1, 3), {"pad": (0, 1)}),
 }
 # x (N, C, H, W), output channels, kernel, settings
@@ -295,18 +297,22 @@ class Sizes(list):
 def record_patches(monkeypatch):
     """The patches that im2col makes from now on: to read from, and to add back."""
     read, added = Sizes(), Sizes()
-    make, add = im2col._patches, im2col._add_patches
+    add = im2col._add_patches
 
-    def making(x, window, rows, by_tap):
-        patches = make(x, window, rows, by_tap)
-        read.note(patches.nbytes, len(x), rows)
-        return patches
+    def noting(make):
+        def making(x, window, rows, *by_tap):
+            patches = make(x, window, rows, *by_tap)
+            read.note(patches.nbytes, len(x), rows)
+            return patches
+
+        return making
 
     def adding(dx, patches, window, rows, by_tap):
         added.note(patches.nbytes, len(dx), rows)
         add(dx, patches, window, rows, by_tap)
 
-    monkeypatch.setattr(im2col, "_patches", making)
+    monkeypatch.setattr(im2col, "_patches", noting(im2col._patches))
+    monkeypatch.setattr(im2col, "_columns", noting(im2col._columns))
     monkeypatch.setattr(im2col, "_add_patches", adding)
     return read, added
 
@@ -322,9 +328,11 @@ BOUNDED = [  # x (N, C, H, W), output channels, bytes of a tile
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("shape", "outputs", "tile_bytes"), BOUNDED)
-def test_the_workspace_is_bounded_whatever_the_image(shape, outputs, tile_bytes, stride, rng, monkeypatch):
+@pytest.mark.parametrize("last", [False, True])
+def test_the_workspace_is_bounded_whatever_the_image(last, shape, outputs, tile_bytes, stride, rng, monkeypatch):
     monkeypatch.setattr(im2col, "TILE_BYTES", tile_bytes)
     x = rng.standard_normal(shape, dtype=np.float32)
+    x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
     w = rng.standard_normal((outputs, shape[1], 3, 3), dtype=np.float32)
     read, added = record_patches(monkeypatch)
     with ops.conv_algorithm("im2col"):
@@ -405,6 +413,22 @@ def test_depthwise_tiles_of_any_size_give_the_same(op, case, tile_bytes, rng, mo
     expected = passes(op, "im2col", x, w, b, settings, seed=1)
     monkeypatch.setattr(depthwise, "TILE_BYTES", tile_bytes)
     assert_same(passes(op, "depthwise", x, w, b, settings, seed=1), expected, tolerance=1e-12)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 15])
+@pytest.mark.parametrize(("op", "case"), DEPTHWISE)
+def test_depthwise_pieces_of_any_size_give_the_same(op, case, piece, rng, monkeypatch):
+    x, w, b, settings = arguments(op, case, rng)
+    expected = passes(op, "im2col", x, w, b, settings, seed=1)
+    monkeypatch.setattr(depthwise, "PIECE", piece)
+    assert_same(passes(op, "depthwise", x, w, b, settings, seed=1), expected, tolerance=1e-12)
+
+
+def test_depthwise_pieces_are_as_short_as_they_may_be():
+    found = [
+        depthwise._pixels_together(*case) for case in ((256, 96), (16, 1152), (7, 96), (250, 32), (127, 10), (1, 1))
+    ]
+    assert found == [16, 1, 7, 50, 127, 1]
 
 
 @pytest.mark.parametrize(

@@ -300,6 +300,20 @@ def test_batch_norm_does_not_depend_on_its_tiles(train, device, rng, tiling):
             np.testing.assert_allclose(again, once, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+def test_batch_norms_gradient_may_be_written_over_the_upstream_one(last, train, device, rng):
+    x, dy = rng.normal(1.0, 2.0, (2, 2, 5, 3, 4))
+    dy = np.ascontiguousarray(dy.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else dy
+    _, cache = ops.batch_norm_forward(*map(device.put, (x, *rng.random((4, 5)) + 0.5)), train=train)
+    expected = ops.batch_norm_backward(device.put(dy), cache)
+    upstream = 1 * device.put(dy)  # in the same order, and not write-protected
+    dx, *others = ops.batch_norm_backward(upstream, cache, out=upstream)
+    assert (dx is upstream) == (last and not backend.has_kernels(dx))
+    for got, wanted in zip((dx, *others), expected, strict=True):
+        np.testing.assert_array_equal(device.get(got), device.get(wanted))
+
+
 def test_batch_norm_of_a_constant_is_finite(device):
     ones = np.ones(2, np.float32)
     x = device.put(np.full((1, 2, 1, 1), 5, np.float32))  # one value a channel: its variance is 0

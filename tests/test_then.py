@@ -16,6 +16,7 @@ MODULES = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwis
 KINDS = {  # x (N, C, H, W), w (K, C/groups, kh, kw), settings
     "3x3": ((3, 4, 11, 7), (5, 4, 3, 3), {"pad": 1}),
     "3x3 of one image": ((1, 4, 13, 9), (3, 4, 3, 3), {"pad": ((2, 0), (1, 2))}),
+    "long rows": ((3, 2, 5, 19), (4, 2, 3, 3), {"pad": 1}),
     "one pixel": ((1, 2, 3, 3), (3, 2, 3, 3), {}),
     "1x1": ((3, 4, 5, 7), (5, 4, 1, 1), {}),
     "1x1, more kernels than pixels": ((1, 4, 3, 3), (31, 4, 1, 1), {}),
@@ -27,7 +28,7 @@ KINDS = {  # x (N, C, H, W), w (K, C/groups, kh, kw), settings
 }
 SERVE = {"1x1": ("gemm", "naive", "im2col"), "depthwise": ("depthwise", "naive", "im2col")}
 SERVE |= {"1x1, more kernels than pixels": SERVE["1x1"], "depthwise strided": SERVE["depthwise"]}
-SERVE |= dict.fromkeys(("3x3", "3x3 of one image", "one pixel"), ("winograd", "naive", "im2col"))
+SERVE |= dict.fromkeys(("3x3", "3x3 of one image", "long rows", "one pixel"), ("winograd", "naive", "im2col"))
 EVERY = [(kind, algorithm) for kind in KINDS for algorithm in SERVE.get(kind, ("im2col", "naive"))]
 TILED = [(*one, threads, tile) for one in EVERY if "naive" not in one for threads in (1, 2) for tile in (None, 400)]
 TILED += [(*one, 1, None) for one in EVERY if "naive" in one]  # it knows neither threads nor tiles

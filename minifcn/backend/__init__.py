@@ -16,6 +16,7 @@ import numpy as np
 from . import cupy_kernels, numpy_kernels
 from .cuda import Source as Source
 from .memory import out_of_memory as out_of_memory
+from .numpy_kernels import one_blas_thread as one_blas_thread
 from .threads import set_threads as set_threads
 from .threads import threads as threads
 from .threads import threads_because as threads_because
@@ -204,13 +205,13 @@ def run_blocks(task, *arrays):
     For what is done value by value. The blocks follow the order in which the first array lies in memory; their shape is
     nobody's business.
     """
+    if arrays[0].nbytes <= BLOCK_BYTES or has_kernels(arrays[0]):
+        task(*arrays)
+        return
     order = sorted(range(arrays[0].ndim), key=lambda axis: -arrays[0].strides[axis])
     arrays = [a.transpose(order) for a in arrays]
     if all(a.flags.c_contiguous for a in arrays):
         arrays = [a.reshape(-1) for a in arrays]
-    if arrays[0].ndim == 0 or has_kernels(arrays[0]):
-        task(*arrays)
-        return
     count = max(1, -(-arrays[0].nbytes // BLOCK_BYTES))
     axis = next((axis for axis, size in enumerate(arrays[0].shape) if size > 1), 0)  # the first that can be cut
     ahead = (slice(None),) * axis

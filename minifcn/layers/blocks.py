@@ -131,12 +131,13 @@ class BatchNorm2d(Leaf):
 
     With `frozen` the running statistics, a pretrained network's, serve in training too and stay as they are; gamma and
     beta are learned all the same. Small batches are too small a sample to replace them.
+    in_place: dx is written over dy, for use before a ReLU that is in place too: then nobody else reads that dy.
     """
 
     buffer_names = ("running_mean", "running_var")
 
-    def __init__(self, channels, *, eps=1e-5, momentum=0.1, frozen=False):
-        self.eps, self.momentum, self.frozen = eps, momentum, frozen
+    def __init__(self, channels, *, eps=1e-5, momentum=0.1, frozen=False, in_place=False):
+        self.eps, self.momentum, self.frozen, self.in_place = eps, momentum, frozen, in_place
         self.gamma = Parameter(np.ones(channels, np.float32), decay_mult=0.0)
         self.beta = Parameter(zeros((channels,)), decay_mult=0.0)
         self.running_mean = to_device(zeros((channels,)))
@@ -164,7 +165,7 @@ class BatchNorm2d(Leaf):
         return w * scale[:, None, None, None], self.beta.value - centre * scale
 
     def run_backward(self, dy, cache):
-        dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache)
+        dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache, out=dy if self.in_place else None)
         self.gamma.add_gradient(dgamma)
         self.beta.add_gradient(dbeta)
         return dx

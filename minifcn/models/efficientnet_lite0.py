@@ -86,6 +86,6 @@ def _convolution(name, inputs, outputs, kernel, rng, **settings):
     """A convolution without bias, its normalisation, its ReLU6."""
     return {
         name: layers.Conv2d(inputs, outputs, kernel, rng, bias=False, **settings),
-        f"bn_{name}": layers.BatchNorm2d(outputs, eps=EPS),
+        f"bn_{name}": layers.BatchNorm2d(outputs, eps=EPS, in_place=True),
         f"relu_{name}": layers.ReLU6(in_place=True),
     }

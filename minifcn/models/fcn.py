@@ -1,6 +1,7 @@
 """FCN-32s, FCN-16s and FCN-8s: one trunk, one to three score layers, and skips joined by hand."""
 
 from .. import layers
+from ..backend import one_blas_thread
 from . import alignment as align
 
 VARIANTS = ("32s", "16s", "8s")
@@ -70,6 +71,7 @@ class FCN(layers.Layer):
         """The transposed convolution that leads to the image's own size; it has another name in each variant."""
         return getattr(self, {"32s": "upscore", "16s": "upscore16", "8s": "upscore8"}[self.variant])
 
+    @one_blas_thread
     def forward(self, x, train=False):
         """x (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W from 1 up."""
         size = x.shape[2:]
@@ -85,6 +87,7 @@ class FCN(layers.Layer):
             score = score + self.crop_pool3.forward_to(skip, score.shape[2:], train)
         return self.crop.forward_to(self._enlarge.forward(score, train), size, train)
 
+    @one_blas_thread
     def backward(self, dlogits, inputs=True):
         """dlogits (N, num_classes, H, W) -> dx (N, 3, H, W), adding to every parameter's gradient. Without `inputs`, None.
 

@@ -66,6 +66,6 @@ def _convolution(kind, number, inputs, outputs, kernel, pad, batch_norm, rng):
     """A convolution, its normalisation if wanted (which makes a bias pointless), its ReLU."""
     chain = {kind + number: layers.Conv2d(inputs, outputs, kernel, rng, pad=pad, bias=not batch_norm)}
     if batch_norm:
-        chain["bn" + number] = layers.BatchNorm2d(outputs)
+        chain["bn" + number] = layers.BatchNorm2d(outputs, in_place=True)
     chain["relu" + number] = layers.ReLU(in_place=True)
     return chain

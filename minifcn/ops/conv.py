@@ -5,7 +5,7 @@ from . import conv_algorithms as algorithms
 from .maps import channel_sums
 from .window import require_nchw, require_same_dtype, require_shape, window
 
-A_PASS_EACH = range(1 << 22, 1 << 27)  # products of the definition
+A_PASS_EACH = range(1 << 22, 1 << 28)  # products of the definition
 
 
 def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, then=None):

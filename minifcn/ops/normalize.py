@@ -91,24 +91,27 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
     return y, cache
 
 
-def batch_norm_backward(dy, cache):
+def batch_norm_backward(dy, cache, *, out=None):
     """dy (N, C, H, W) -> (dx, dgamma, dbeta).
 
     With z the normalised x and g = γ·dy:  dx = (g − mean(g) − z · mean(g·z)) / std where the batch made its own
-    statistics, and g / std where the running ones were used as constants.
+    statistics, and g / std where the running ones were used as constants. out: an array that dx may be written over, such
+    as dy: that saves fetching the memory for dx. It is used if its channels lie together; kernels do without.
     """
     x = cache.x
     require_shape("batch_norm backward", "dy", dy, x.shape)
     if has_kernels(dy):
         return _by_kernels(dy, cache)
     xp = array_module(dy)
-    dx = empty_maps(xp, dy.shape, dy.dtype)
+    fits = out is not None and channels_last(out).flags.c_contiguous
+    dx = out if fits else empty_maps(xp, dy.shape, dy.dtype)
     centre, scale = _line(cache.mean, x), _line(cache.gamma * cache.inverse_std, x)
 
     def sums(x, dy, *dx):
+        found = xp.stack([xp.einsum("rl,rl->l", dy, x - centre), dy.sum(axis=0)])
         if dx:  # with constant statistics that is all of dx
             xp.multiply(dy, scale, out=dx[0])
-        return xp.stack([xp.einsum("rl,rl->l", dy, x - centre), dy.sum(axis=0)])
+        return found
 
     parts = _run_lines(sums, x, dy, *([] if cache.train else [dx]))
     dgamma, dbeta = sum(part.reshape(2, -1, x.shape[1]).sum(axis=1) for part in parts)
@@ -116,13 +119,13 @@ def batch_norm_backward(dy, cache):
     if not cache.train:
         return dx, dgamma, dbeta
     count = x.size // x.shape[1]
-    along, constant = _line(dgamma * cache.inverse_std / count, x), _line(dbeta / count, x)
+    slope = -dgamma * cache.inverse_std / count
+    along, constant = _line(slope, x), _line(-slope * cache.mean - dbeta / count, x)
 
     def tile(x, dy, dx):
-        xp.subtract(x, centre, out=dx)
-        dx *= along
-        dx += constant
-        xp.subtract(dy, dx, out=dx)
+        change = x * along
+        change += constant
+        xp.add(dy, change, out=dx)
         dx *= scale
 
     _run_lines(tile, x, dy, dx)
@@ -183,4 +186,4 @@ def _run_lines(task, *maps):
 
 def _line(values, x):
     """One value for each channel (C,) as a line: repeated for each pixel of a row, (W · C,)."""
-    return array_module(x).broadcast_to(values, (x.shape[3], len(values))).reshape(-1)
+    return values[None].repeat(x.shape[3], axis=0).reshape(-1)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..backend import array_module, cut, has_kernels, run_tiles, threads
 from .kernels import upsample as kernels
+from .maps import BYTES_WORTH_A_THREAD
 from .window import pads, require_nchw, require_same_dtype, require_shape
 
 
@@ -56,7 +57,8 @@ def _both_sides(left, maps, right):
         for rows, columns, block in lefts:
             xp.matmul(block, wide[:, columns], out=y[some, rows])
 
-    run_tiles(maps, some_maps, [(some,) for some in cut(len(maps), threads())])
+    count = threads() if y.nbytes + maps.nbytes >= BYTES_WORTH_A_THREAD else 1
+    run_tiles(maps, some_maps, [(some,) for some in cut(len(maps), count)])
     return y.reshape(n, c, *y.shape[1:])
 
 

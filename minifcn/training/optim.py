@@ -3,7 +3,7 @@
 For each parameter: rate = lr · lr_mult and decay = weight_decay · decay_mult; frozen parameters do not move.
 """
 
-from ..backend import Source, array_module, has_kernels, launch, run_blocks, to_device, to_host
+from ..backend import Source, array_module, has_kernels, launch, one_blas_thread, run_blocks, to_device, to_host
 
 KERNELS = Source.beside(__file__)
 
@@ -22,6 +22,7 @@ class Optimizer:
             for slot in self.slots
         }
 
+    @one_blas_thread
     def step(self, lr):
         """Move every parameter against its gradient, at this learning rate."""
         self.steps += 1

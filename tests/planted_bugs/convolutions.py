@@ -50,8 +50,8 @@ CONVOLUTION = [
         "seen, lines)", "seen[:1], lines[:1])", CONV + "[auto-bias-conv2d-depthwise-stride]"),
     Bug("depthwise weight gradient mirrored", "ops/conv_algorithms/depthwise.py", "sums[worker, :, columns] +=",
         "sums[worker, ::-1, columns] +=", CONV + "[auto-bias-conv2d-depthwise]"),
-    Bug("depthwise phases overwrite each other", "ops/conv_algorithms/depthwise.py", "lines += xp.einsum",
-        "lines[...] = xp.einsum", AGREE + "[conv2d-depthwise-stride-whole]"),
+    Bug("depthwise phases overwrite each other", "ops/conv_algorithms/depthwise.py", "pieces += xp.einsum",
+        "pieces[...] = xp.einsum", AGREE + "[conv2d-depthwise-stride-whole]"),
     Bug("depthwise kernel not mirrored on the way back", "ops/conv_algorithms/depthwise.py",
         "dy, w[:, :, ::-1, ::-1], window", "dy, w, window", CONV + "[auto-bias-conv2d-depthwise]"),
     Bug("mirrored with its pads as they are", "ops/window.py",
@@ -60,8 +60,8 @@ CONVOLUTION = [
     Bug("upsampling of the first image alone", "ops/upsample.py", "maps[some, :, rows]", "maps[:1, :, rows]",
         OPS + "test_linear_op_has_its_adjoint[upsample]"),
     Bug("depthwise kernels of the first phase alone", "ops/conv_algorithms/depthwise.py",
-        "lines += xp.einsum(\"nruvl,uvl->nrl\", seen, weights[:, columns])",
-        "lines += xp.einsum(\"nruvl,uvl->nrl\", seen, weights[:, : seen.shape[3]])",
+        "pieces += xp.einsum(\"nruvpl,uvl->nrpl\", seen, weights[:, columns])",
+        "pieces += xp.einsum(\"nruvpl,uvl->nrpl\", seen, weights[:, : seen.shape[3]])",
         AGREE + "[conv2d-depthwise-stride-whole]"),
     Bug("depthwise chosen where channels have several kernels", "ops/conv_algorithms/depthwise.py",
         "w_shape[0] == window.groups > 1", "window.groups > 1", AGREE + "[conv2d-depthwise-multiplier-whole]"),
@@ -70,6 +70,7 @@ CONVOLUTION = [
 ]
 IM2COL, GEMM, DEPTHWISE = (f"ops/conv_algorithms/{name}.py" for name in ("im2col", "gemm", "depthwise"))
 FOLLOWED = THEN + "test_what_follows_is_done_to_every_result_once"
+LONG_ROWS = CONVS + "test_fast_algorithms_agree_with_the_loops[numpy-conv-long rows-im2col-1000-3]"
 LEFT_OUT = CONVS + "test_a_bias_is_optional_and_weights_can_be_left_out"
 ALGORITHMS = [
     Bug("image's gradient asked for, kernel's given", "ops/conv.py", "* inputs + [(weight_pass,)] * weights",
@@ -95,6 +96,13 @@ ALGORITHMS = [
         "        return dw.reshape(k, *window.kernel, per_group)",
         "        return dw.reshape(k, per_group, *window.kernel).transpose(0, 2, 3, 1)",
         CONV + "[im2col-bias-conv2d-plain]"),
+    Bug("an image's rows taken for its columns", IM2COL, "0, 2, 1, 4, 5, 3)", "0, 2, 1, 5, 4, 3)", LONG_ROWS),
+    Bug("an image's weight gradient of the last tile alone", IM2COL, "sums[worker] += ", "sums[worker] = ", LONG_ROWS),
+    Bug("an image's weight gradient of the first thread alone", IM2COL, "sums.sum(axis=0).T", "sums[0].T", LONG_ROWS),
+    Bug("an image's bias dropped", IM2COL, "            results += bias\n", "            pass\n",
+        FOLLOWED + "[numpy-long rows-im2col-1-None]"),
+    Bug("im2col does nothing that follows to an image", IM2COL, "            then(results)\n", "            pass\n",
+        FOLLOWED + "[numpy-long rows-im2col-1-None]"),
     Bug("im2col does nothing that follows", IM2COL, "some_bias, then)", "some_bias)",
         FOLLOWED + "[numpy-3x3-im2col-1-None]"),
     Bug("1×1 bias dropped", GEMM, "pixels(y), bias, then)", "pixels(y), None, then)", AGREE + "[conv2d-1x1-whole]"),
@@ -102,10 +110,14 @@ ALGORITHMS = [
         CHOICE + "test_the_kind_of_convolution_decides[1x1 groups-None]"),
     Bug("1×1 does nothing that follows", GEMM, "pixels(y), bias, then)", "pixels(y), bias)",
         FOLLOWED + "[numpy-1x1-gemm-1-None]"),
-    Bug("depthwise bias dropped", DEPTHWISE, "result += bias", "result += 0", AGREE + "[conv2d-depthwise-whole]"),
+    Bug("depthwise pieces that leave out the end of a row", DEPTHWISE, "if width % pixels == 0)", "if pixels)",
+        CONVS + "test_depthwise_pieces_of_any_size_give_the_same[conv-depthwise-7]"),
+    Bug("depthwise pieces of single pixels only", DEPTHWISE, "min(-(-PIECE // channels), width)", "1",
+        CONVS + "test_depthwise_pieces_are_as_short_as_they_may_be"),
+    Bug("depthwise bias dropped", DEPTHWISE, "pieces += bias", "pieces += 0", AGREE + "[conv2d-depthwise-whole]"),
     Bug("depthwise bias after what follows", DEPTHWISE,
-        "            result += bias\n        if then is not None:\n            then(lines)",
-        "            then(lines) if then else None\n            result += bias",
+        "            pieces += bias\n        if then is not None:\n            then(pieces)",
+        "            then(pieces) if then else None\n            pieces += bias",
         FOLLOWED + "[numpy-depthwise-depthwise-1-None]"),
     Bug("depthwise follows only where there is a bias", DEPTHWISE, "        if then is not None:\n            then",
         "            if then is not None:\n                then",
@@ -135,7 +147,7 @@ ALGORITHMS = [
         "for rows in cut(height - 1, count)]", CONV + "[im2col_row_tiles-bias-conv2d-pad]"),
     Bug("tiles of images pass their bound by rounding", "ops/maps.py", "-(-n // (bound // (height * row_bytes)))",
         "-(-n * height * row_bytes // bound)",
-        CONVS + "test_the_workspace_is_bounded_whatever_the_image[shape4-3-6500-1]"),
+        CONVS + "test_the_workspace_is_bounded_whatever_the_image[True-shape4-3-6500-1]"),
 ]
 WAY, LOOPS = "ops/conv_algorithms/winograd.py", WINOGRAD + "test_three_passes_agree_with_the_loops"
 ADJOINT = WINOGRAD + "test_forward_and_input_gradient_are_adjoint"
@@ -180,8 +192,8 @@ WINOGRADS = [
         CHOICE + "test_the_kind_of_convolution_decides[3x3 dilated-None]"),
     Bug("Winograd taken for groups", WAY, "window.groups) ==", "1) ==",
         CONVS + "test_winograd_serves_only_plain_3x3_convolutions"),
-    Bug("Winograd's kernels brought to the points every time", WAY, "kept(w, _kernels_at_points)",
-        "_kernels_at_points(w)",
+    Bug("Winograd's kernels brought to the points every time", WAY, "kept(w, _forward_kernels)",
+        "_forward_kernels(w)",
         WINOGRAD + "test_kernels_are_transformed_once_while_they_stay_unchanged"),
 ]
 SPREAD = "test_blas_has_one_thread_within_tiles_and_as_many_as_before_after_them"

@@ -57,6 +57,7 @@ POINTWISE = [
     Bug("linear bias gradient averaged", "ops/pointwise.py", "dy.sum(axis=0) if has_bias", "dy.mean(axis=0) if has_bias",
         OPS + "test_op[linear]"),
 ]
+BN_IN_PLACE = OTHER + "test_batch_norms_gradient_may_be_written_over_the_upstream_one"
 NORMALISATION = [
     Bug("LRN window one channel too wide", "ops/normalize.py", "_sum_channels(x * x, size // 2,",
         "_sum_channels(x * x, size // 2 + 1,", OPS + "test_op[lrn]"),
@@ -67,10 +68,15 @@ NORMALISATION = [
     Bug("LRN alpha undivided", "ops/normalize.py", "s = k + alpha / size *", "s = k + alpha *",
         VALUES + "test_lrn_by_hand"),
     Bug("LRN k ignored", "ops/normalize.py", "s = k + alpha", "s = 1 + alpha", VALUES + "test_lrn_by_hand"),
-    Bug("batch norm without the mean of the gradient", "ops/normalize.py", "        dx += constant\n", "",
+    Bug("batch norm without the mean of the gradient", "ops/normalize.py", " - dbeta / count, x)", ", x)",
         OPS + "test_op[batch_norm]"),
-    Bug("batch norm without the gradient of the variance", "ops/normalize.py", "dx *= along", "dx *= 0",
+    Bug("batch norm without the gradient of the variance", "ops/normalize.py", "_line(slope, x)", "_line(0 * slope, x)",
         OPS + "test_op[batch_norm]"),
+    Bug("batch norm in place whatever its upstream gradient's layout", "ops/normalize.py",
+        "out is not None and channels_last(out).flags.c_contiguous", "out is not None", BN_IN_PLACE + "[numpy-False-True]"),
+    Bug("batch norm in place sums what it has written", "ops/normalize.py", "        found = xp.stack([",
+        "        if dx:\n            xp.multiply(dy, scale, out=dx[0])\n        found = xp.stack([",
+        BN_IN_PLACE + "[numpy-True-False]"),
     Bug("batch norm in evaluation as in training", "ops/normalize.py", "if not cache.train:", "if False:",
         OPS + "test_op[batch_norm-eval]"),
     Bug("batch norm's running variance biased", "ops/normalize.py", "var * (count / max(count - 1, 1))", "var",

@@ -11,7 +11,7 @@ in other roles.
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from ...backend import has_kernels, multiplies_in_tf32
+from ...backend import array_module, has_kernels, multiplies_in_tf32
 from . import cost, depthwise, gemm, im2col, naive, winograd
 
 # After the modules whose work they do: they count tiles as these do.
@@ -52,9 +52,10 @@ def input_gradient(dy, w, window):
 
 
 def weight_gradient(x, dy, window):
-    """dw, likewise."""
+    """dw, likewise. It lies in memory as w does: whoever changes w by it reads both side by side, several times."""
     w_shape = (dy.shape[1], x.shape[1] // window.groups, *window.kernel)
-    return _where(x, choose(window, w_shape, len(x), "weights")).weight_gradient(x, dy, window)
+    dw = _where(x, choose(window, w_shape, len(x), "weights")).weight_gradient(x, dy, window)
+    return array_module(x).ascontiguousarray(dw)
 
 
 def _where(maps, module):

@@ -2,7 +2,7 @@
 
 What is left is the definition itself, whole rows of an image at a time: with the channels last, what a tap sees of a row
 is the row again, some pixels further on, and it is multiplied by the tap's weights for all channels, repeated for every
-pixel. The taps are added up while the rows are in a core's cache.
+pixel. The taps are added up piece by piece of a row, so that the sum stays in a core's first cache.
 
 A stride of s leaves gaps between the pixels that a tap sees. Every s-th column of the image by itself is an image without
 gaps; the taps that see it are every s-th tap. So there is one such sum for each of the s phases.
@@ -17,6 +17,7 @@ from ..maps import Band, channels_last, empty_maps, row_tiles, zero_maps
 from ..window import Window
 
 TILE_BYTES = 2 << 20  # of what is read
+PIECE = 1000  # values of a row: much fewer take longer to begin with than to work out, much more fall out of the cache
 
 
 def applies(window, w_shape):
@@ -30,21 +31,25 @@ def forward(x, w, window, bias=None, then=None):
     y = empty_maps(xp, (*x.shape[:2], *window.output_size), x.dtype)
     x_last, y_last = channels_last(x), channels_last(y)
     width, channels = y_last.shape[2:]
+    together = _pixels_together(width, channels)
     by_tap = w[:, 0].transpose(1, 2, 0)[:, :, None]
-    weights = xp.broadcast_to(by_tap, (*window.kernel, width, channels)).reshape(*window.kernel, -1)
+    weights = by_tap.repeat(together, axis=2).reshape(*window.kernel, -1)
+    if bias is not None:
+        bias = bias[None].repeat(together, axis=0).reshape(-1)
 
     def tile(images, rows):
         result = y_last[images, rows]
-        lines = result.reshape(*result.shape[:2], -1)
+        pieces = result.reshape(*result.shape[:2], -1, together * channels)
         for phase, (columns, seen) in enumerate(_phases(x_last[images], window, rows)):
+            seen = seen.reshape(*seen.shape[:4], *pieces.shape[2:])
             if phase == 0:
-                einsum_into(lines, "nruvl,uvl->nrl", seen, weights[:, columns])
+                einsum_into(pieces, "nruvpl,uvl->nrpl", seen, weights[:, columns])
             else:
-                lines += xp.einsum("nruvl,uvl->nrl", seen, weights[:, columns])
+                pieces += xp.einsum("nruvpl,uvl->nrpl", seen, weights[:, columns])
         if bias is not None:
-            result += bias
+            pieces += bias
         if then is not None:
-            then(lines)
+            then(pieces)
 
     run_tiles(x, tile, _tiles(x, window))
     return y
@@ -88,6 +93,12 @@ def weight_gradient(x, dy, window):
     run_tiles(x, share, [(worker,) for worker in range(shares)])
     dw = sums.sum(axis=0).reshape(*window.kernel, width, channels).sum(axis=2)
     return dw.transpose(2, 0, 1)[:, None]
+
+
+def _pixels_together(width, channels):
+    """How many pixels make a piece of PIECE values or more, such that pieces make up a row of `width` pixels."""
+    enough = min(-(-PIECE // channels), width)
+    return next(pixels for pixels in range(enough, width + 1) if width % pixels == 0)
 
 
 def _phases(x, window, rows):

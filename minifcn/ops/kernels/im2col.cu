@@ -1,14 +1,15 @@
-// Patches for a convolution as a matrix product, and their adjoint. A patch has a value for each channel of a group and
-// each tap (of kernel_height x kernel_width), in this order, which is that of the kernels.
+// Patches for a convolution as a matrix product, and their adjoint. A patch has a value for each tap (of kernel_height x
+// kernel_width) and each channel of a group; tap_step and channel_step say how far apart they are.
 
 // x (n, height, width, all_channels) -> patches (pixels, taps * channels) of `rows` output rows, which look at the image from
 // `top` rows before it on (top = pad - first row * stride), and of the channels from first_channel on. Outside of it is 0.
 KERNEL void gather_patches(unsigned count, ARRAY(const T) x, ARRAY(T) patches, int height, int width, int all_channels,
-                           int first_channel, int channels, int kernel_height, int kernel_width, int stride_down,
-                           int stride_across, int gap_down, int gap_across, int top, int left, int rows, int columns) {
+                           int first_channel, int channels, int tap_step, int channel_step, int kernel_height,
+                           int kernel_width, int stride_down, int stride_across, int gap_down, int gap_across, int top,
+                           int left, int rows, int columns) {
     EACH(i, count) {
         int taps = kernel_height * kernel_width;
-        int tap = i % taps, channel = i / taps % channels;
+        int tap = i / tap_step % taps, channel = i / channel_step % channels;
         unsigned pixel = i / taps / channels;
         int row = int(pixel / columns % rows) * stride_down + tap / kernel_width * gap_down - top;
         int column = int(pixel % columns) * stride_across + tap % kernel_width * gap_across - left;
@@ -20,8 +21,9 @@ KERNEL void gather_patches(unsigned count, ARRAY(const T) x, ARRAY(T) patches, i
 
 // The adjoint: to each pixel and channel of dx the values of all patches that would have been taken from it are added.
 KERNEL void add_patches(unsigned count, ARRAY(const T) patches, ARRAY(T) dx, int height, int width, int all_channels,
-                        int first_channel, int channels, int kernel_height, int kernel_width, int stride_down,
-                        int stride_across, int gap_down, int gap_across, int top, int left, int rows, int columns) {
+                        int first_channel, int channels, int tap_step, int channel_step, int kernel_height,
+                        int kernel_width, int stride_down, int stride_across, int gap_down, int gap_across, int top,
+                        int left, int rows, int columns) {
     EACH(i, count) {
         int channel = i % channels;
         unsigned pixel = i / channels;
@@ -35,7 +37,8 @@ KERNEL void add_patches(unsigned count, ARRAY(const T) patches, ARRAY(T) dx, int
                 int across = column - v * gap_across;
                 if (across < 0 || across % stride_across || across / stride_across >= columns) continue;
                 long long patch = (image + down / stride_down) * columns + across / stride_across;
-                sum += patches[((patch * channels + channel) * kernel_height + u) * kernel_width + v];
+                int value = (u * kernel_width + v) * tap_step + channel * channel_step;
+                sum += patches[patch * kernel_height * kernel_width * channels + value];
             }
         }
         dx[(long long)pixel * all_channels + first_channel + channel] += sum;
