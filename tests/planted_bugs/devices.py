@@ -24,9 +24,6 @@ DEVICES_AND_MEMORY = [
         DEVICES + "test_every_command_that_computes_has_the_option"),
 ]
 AWAY_FROM_THE_HOST = [
-    Bug("Winograd's matrices sent in every call", "ops/conv_algorithms/winograd.py", "return constant(x, _kron, name, x.dtype)",
-        "return __import__('minifcn').backend.to_device_of(x, _kron(name, x.dtype))",
-        STRICT + "test_all_that_crosses_the_bus_in_a_step[8s-winograd]"),
     Bug("the sizes of a pool's windows sent in every call", "ops/pool.py", "area = constant(x, _areas, where, count_include_pad, str(x.dtype))",
         "area = xp.asarray(_areas(where, count_include_pad, str(x.dtype)))", STRICT + "test_pooling_sends_what_never_changes_only_once"),
     Bug("one device's constants given to another", "backend/__init__.py", "_sent(_device_of(like).to_device, str(getattr(like, \"device\", \"\")), make, arguments)",

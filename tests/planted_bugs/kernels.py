@@ -1,6 +1,6 @@
 """In the CUDA sources and in what launches them. Caught on the stand-in device, which compiles them as C++."""
 
-from .bug import CONVS, GPU, LOSSES, OTHER, THEN, Bug
+from .bug import CONVS, GPU, LOSSES, OTHER, STRICT, THEN, Bug
 
 WINOGRAD = "ops/kernels/winograd.cu"
 IM2COL = "ops/kernels/im2col.cu"
@@ -79,6 +79,13 @@ KERNELS = [
         KERNELS_ + "test_arrays_of_two_floating_types_are_refused"),
     Bug("winners of more taps than a short holds", "ops/kernels/pool.cu", "winner[i] = won;", "winner[i] = (short)won;",
         KERNELS_ + "test_a_window_of_many_taps_knows_its_winner"),
+    Bug("an enlargement fetches its kernel from the device", "ops/kernels/upsample.py", "xp.ascontiguousarray(line)",
+        "xp.ascontiguousarray(line if __import__('minifcn').backend.to_host(line).any() else line)",
+        STRICT + "test_a_training_step_brings_nothing_to_the_host_but_the_loss[8s-frozen]"),
+    Bug("the zeros of a missing bias sent in every call", "ops/kernels/__init__.py",
+        "return constant(like, _zeros, channels, str(like.dtype))",
+        "return __import__('minifcn').backend.to_device_of(like, _zeros(channels, str(like.dtype)))",
+        STRICT + "test_all_that_crosses_the_bus_in_a_step[8s-winograd]"),
     Bug("TF32 by Winograd's way", "ops/conv_algorithms/__init__.py",
         "        module = im2col\n    return _BY", "        pass\n    return _BY",
         KERNELS_ + "test_tf32_rounds_the_products_of_float32_and_nothing_else"),
