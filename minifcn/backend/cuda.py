@@ -1,9 +1,9 @@
 """Kernels of our own for a GPU: how they are written, and what has to be in front of them.
 
 A kernel is a function in a CUDA source file. It is written so that thread i works out result i, or the few values that make
-one up, reading whatever it needs and writing to no place but its own: there is nothing to synchronise, nothing
-atomic, and the same input gives the same bits in every run. Four words hide what differs between a GPU and a C++ compiler, which runs the same text
-thread after thread (`emulated`), so that a machine without a GPU can test it:
+one up, reading whatever it needs and writing to no place but its own: there is nothing to synchronise, nothing atomic, and
+the same input gives the same bits in every run. Four words hide what differs between a GPU and a C++ compiler, which
+runs the same text thread after thread (`emulated`), so that a machine without a GPU can test it:
 
     KERNEL void twice(unsigned count, ARRAY(const T) x, ARRAY(T) y) {
         EACH(i, count) y[i] = 2 * x[i];
@@ -21,9 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-MOST_THREADS = (
-    1 << 31
-)  # so that i, and i and one round of threads more, fit into 32 bits, whose divisions a GPU does fast
+# So that i, and i and one round of threads more, fit into 32 bits, whose divisions a GPU does fast.
+MOST_THREADS = 1 << 31
 C_TYPES = {"float32": "float", "float64": "double"}
 
 ON_A_GPU = """

@@ -133,6 +133,7 @@ def batch_norm_backward(dy, cache, *, out=None):
 
 
 def _by_kernels(dy, cache):
+    """batch_norm_backward on a device that runs kernels."""
     x, scale, count = cache.x, cache.gamma * cache.inverse_std, cache.x.size // cache.x.shape[1]
     products, dbeta = kernels.sums_of_gradients(x, dy, cache.mean)
     dgamma = products * cache.inverse_std

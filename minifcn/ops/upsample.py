@@ -20,14 +20,14 @@ def upsample_forward(x, line, *, stride, pad=0):
     require_same_dtype("upsample", x, line)
     require_nchw("upsample", x)
     both = pads(pad)
-    if line.ndim != 1 or any((n - 1) * stride + line.size <= sum(p) for n, p in zip(x.shape[2:], both, strict=True)):
+    size = tuple((n - 1) * stride + line.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
+    if line.ndim != 1 or min(size) < 1:
         raise ValueError(f"upsample: a line {line.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}")
     if has_kernels(x):
-        size = tuple((n - 1) * stride + line.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
         before = both[0][0], both[1][0]
         return kernels.upsample_forward(x, line, size, stride, before), (size, (line, x.shape[2:], stride, before))
-    a, b = (_stamps(line, size, stride, *p) for size, p in zip(x.shape[2:], both, strict=True))
-    return _both_sides(a, x, b.T), ((len(a.values), len(b.values)), (a, b))
+    a, b = (_stamps(line, n, stride, *p) for n, p in zip(x.shape[2:], both, strict=True))
+    return _both_sides(a, x, b.T), (size, (a, b))
 
 
 def upsample_backward(dy, cache):

@@ -37,6 +37,11 @@ def limits(then):
     return (float("-inf"), float("inf")), then
 
 
+def whole_geometry(window, channels):
+    """All numbers of a window over whole maps of so many channels: channels, input and output size, and `geometry`."""
+    return (channels, *window.input_size, *window.output_size, *geometry(window))
+
+
 def geometry(window, first_row=0):
     """A window's numbers as kernels want them: kernel, stride, dilation, and where in the image the first output row begins."""
     (top, _), (left, _) = window.pad

@@ -2,7 +2,7 @@
 
 from ...backend import Source, array_module, launch
 from ..maps import channels_last, empty_maps
-from . import geometry, packed
+from . import packed, whole_geometry
 
 SOURCE = Source.beside(__file__)
 
@@ -12,7 +12,9 @@ def max_pool_forward(x, where):
     xp, (n, channels) = array_module(x), x.shape[:2]
     y = empty_maps(xp, (n, channels, *where.output_size), x.dtype)
     winner = xp.empty((n, *where.output_size, channels), "int32")
-    launch(SOURCE, "max_pool", y.size, packed(x), channels_last(y), winner, float("-inf"), *_numbers(where, channels))
+    launch(
+        SOURCE, "max_pool", y.size, packed(x), channels_last(y), winner, float("-inf"), *whole_geometry(where, channels)
+    )
     return y, winner
 
 
@@ -20,9 +22,7 @@ def max_pool_backward(dy, winner, where):
     """dx: each dy goes to the pixel that won its window.   -> (N, C, H, W)"""
     n, channels = dy.shape[:2]
     dx = empty_maps(array_module(dy), (n, channels, *where.input_size), dy.dtype)
-    launch(SOURCE, "max_pool_gradient", dx.size, packed(dy), winner, channels_last(dx), *_numbers(where, channels))
+    launch(
+        SOURCE, "max_pool_gradient", dx.size, packed(dy), winner, channels_last(dx), *whole_geometry(where, channels)
+    )
     return dx
-
-
-def _numbers(where, channels):
-    return (channels, *where.input_size, *where.output_size, *geometry(where))
