@@ -10,7 +10,8 @@ import argparse
 
 import numpy as np
 
-from minifcn import classify, data, models, weights
+from minifcn import data, models, weights
+from minifcn.inference import classify
 
 DOMESTIC_CATS = {
     "tabby, tiger cat, Egyptian cat": (281, 282, 285),

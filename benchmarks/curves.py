@@ -40,7 +40,7 @@ def train(dataset, args, algorithm, noise):
     stream = data.BatchStream(
         data.Kept(dataset),
         args.batch,
-        model.preprocessing,
+        model.card.preprocessing,
         np.random.default_rng([args.seed, 1]),
         crop=(args.crop, args.crop),
         augment=data.Augment(),

@@ -48,7 +48,7 @@ class Case:
         rng = np.random.default_rng(0)
         augment = data.Augment(flip=True)
         self.stream = data.BatchStream(
-            dataset, BATCH, self.model.preprocessing, rng, crop=(crop, crop), augment=augment
+            dataset, BATCH, self.model.card.preprocessing, rng, crop=(crop, crop), augment=augment
         )
         self.fixed = next(self.stream)
 

@@ -13,12 +13,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
 
-from minifcn import classify, data, models, report, weights
+from minifcn import data, inference, models, weights
 from minifcn.data.imagenet import IMAGENET_CLASSES
 from minifcn.data.images import read_image
 from minifcn.data.labels import class_numbers, colourise
+from minifcn.inference import classify
 from minifcn.metrics import ConfusionMatrix
-from minifcn.training import checkpoint, loop
+from minifcn.report import figures as report
+from minifcn.training import checkpoint
 
 
 def segments(args):
@@ -34,7 +36,7 @@ def segments(args):
     for row, sample in zip(grid, dataset, strict=True):
         outline = _borders(sample.label)
         for panel, (name, network) in zip(row, networks.items(), strict=True):
-            predicted = loop.predict(network, sample.image)
+            predicted = inference.predict(network, sample.image)
             seen.update(np.unique(predicted).tolist())
             picture = colourise(predicted)
             picture[outline] = 255

@@ -213,7 +213,7 @@ print("scene", scene.shape, "-> heat-maps", maps.shape)
 import matplotlib.pyplot as plt
 
 from minifcn.data.labels import colourise
-from minifcn.report import add_legend
+from minifcn.report.figures import add_legend
 
 STRIDE, SIDE = 8, 38
 present = np.unique(label[(label > 0) & (label != 255)])
@@ -492,8 +492,8 @@ def pretrained():
 # with less of the surroundings in each score.
 
 # %%
-from minifcn import classify
 from minifcn.data.imagenet import IMAGENET_CLASSES
+from minifcn.inference import classify
 
 model = pretrained()
 if model is not None:

@@ -280,7 +280,7 @@ assert abs(predicted - measured) < 1e-5 * abs(measured)
 
 # %%
 from minifcn.data.toyvoc import draw_scene
-from minifcn.data.transforms import Preprocessing
+from minifcn.preprocessing import Preprocessing
 from minifcn.training.optim import Adam
 
 SIDE = 96

@@ -240,6 +240,7 @@ assert abs(np.sum(forgot["image"] * step) - measured) > 0.01 * abs(measured)
 # again. `initialise_from` takes over the weights of a coarser network.
 
 # %%
+from minifcn import inference
 from minifcn.data import BatchStream, Sample
 from minifcn.data.toyvoc import draw_scene
 from minifcn.training import loop
@@ -267,7 +268,7 @@ def fit(net, steps, rate):
     """Train for so many batches of 4. -> the losses"""
     adam = Adam(net.parameters(), weight_decay=5e-4)
     order = np.random.default_rng(SEED)
-    batches = BatchStream(train, 4, net.preprocessing, order, crop=(96, 96))
+    batches = BatchStream(train, 4, net.card.preprocessing, order, crop=(96, 96))
     return [
         loop.update(net, *next(batches), adam, rate * (1 - step / steps))
         for step in range(steps)
@@ -276,7 +277,7 @@ def fit(net, steps, rate):
 
 def mean_iou(net):
     """On the 40 validation scenes, in percent."""
-    return 100 * loop.evaluate(net, val, 2).mean_iou()
+    return 100 * inference.evaluate(net, val, 2).mean_iou()
 
 
 fcn32 = build("32s")
@@ -286,12 +287,12 @@ print(f"FCN-32s: loss {np.mean(losses[-20:]):.3f}, mean IoU {mean_iou(fcn32):.1f
 # %%
 fcn16 = build("16s", fcn32)
 image = val[0].image
-prepared = to_device(fcn16.preprocessing.apply(image)[None])  # (1, 3, 96, 96)
+prepared = to_device(fcn16.card.preprocessing.apply(image)[None])  # (1, 3, 96, 96)
 skip = fcn16.score_pool4.forward(fcn16.backbone.forward(prepared)["pool4"])
 print("largest score of the new skip:", float(abs(skip).max()))
 assert float(abs(skip).max()) == 0
 
-before, after = loop.predict(fcn32, image), loop.predict(fcn16, image)
+before, after = inference.predict(fcn32, image), inference.predict(fcn16, image)
 coarse = fcn32.score_fr.forward(fcn32.backbone.forward(prepared)["fc7"])
 twice = fcn16.upscore16.forward(fcn16.upscore2.forward(coarse))
 print(f"predicted alike: {100 * np.mean(before == after):.1f} % of the pixels")
@@ -338,7 +339,7 @@ truth = np.stack([sample.label for sample in val])
 print(f"{'':17s}wrong near outlines   elsewhere")
 errors = {}
 for name, net in nets.items():
-    miss = np.stack([loop.predict(net, sample.image) for sample in val]) != truth
+    miss = np.stack([inference.predict(net, sample.image) for sample in val]) != truth
     errors[name] = [100 * miss[side & (truth < 255)].mean() for side in (near, ~near)]
     print("FCN-{:12s}{:18.1f} %{:10.1f} %".format(name, *errors[name]))
 assert all(np.less(errors["8s"], errors["32s, longer"]))
@@ -355,7 +356,7 @@ rows = []
 for sample in val[:3]:
     row = {"truth": colourise(sample.label)}
     for name in ("32s", "16s", "8s"):
-        row[f"FCN-{name}"] = colourise(loop.predict(nets[name], sample.image))
+        row[f"FCN-{name}"] = colourise(inference.predict(nets[name], sample.image))
     rows.append(row)
 seen = {0: "background", 1: "a shape"}
 lesson.pictures("08_three", rows, legend=list(seen), classes=seen.values())
@@ -372,7 +373,7 @@ lesson.pictures("08_three", rows, legend=list(seen), classes=seen.values())
 import matplotlib.pyplot as plt
 
 maps, image = {}, val[2].image
-prepared = to_device(fcn8.preprocessing.apply(image)[None])
+prepared = to_device(fcn8.card.preprocessing.apply(image)[None])
 # Without the frame, the library pads to multiples of 32, which 96 is: nothing to do.
 forward(fcn8, prepared, say=lambda name, m: maps.update({name: to_host(m)[0]}))
 score = {n: m[1] - m[0] for n, m in maps.items() if "s" in n}

@@ -47,7 +47,7 @@ def stream(model, seed, batch_size=6):
     return data.BatchStream(
         train,
         batch_size,
-        model.preprocessing,
+        model.card.preprocessing,
         np.random.default_rng(seed),
         crop=(96, 96),
         augment=data.Augment(flip=True),
@@ -150,7 +150,7 @@ assert second["vgg.conv1_1.weight"] > 0 and float(loss) < np.log(6)
 # large. Divide the rate by the number of pixels, and sum and mean take the same step:
 
 # %%
-from minifcn import layers
+from minifcn import inference, layers
 from minifcn.training import loop
 from minifcn.training.optim import SGD
 
@@ -229,12 +229,12 @@ image, label = sample.image[:side, :side], sample.label[:side, :side]
 model = models.fcn("8s", "mini", num_classes=6, alignment="same", width=8, seed=0)
 optimizer = Adam(model.parameters())
 batch = (
-    model.preprocessing.apply(image)[None],
+    model.card.preprocessing.apply(image)[None],
     label[None],
 )  # (1, 3, 64, 64), (1, 64, 64)
 
 by_heart = [loop.update(model, *batch, optimizer, 4e-3) for _ in range(150)]
-prediction = loop.predict(model, image)
+prediction = inference.predict(model, image)
 right = np.mean(prediction[label != 255] == label[label != 255])
 print(
     f"loss {by_heart[0]:.3f} -> {by_heart[-1]:.3f}; "
@@ -281,7 +281,7 @@ def fit(model, steps, rate=4e-3, seed=1, record=None):
         loss = loop.update(model, *next(batches), optimizer, rate * poly(i, steps))
         if record is not None:
             record.append(loss)
-    return loop.evaluate(model, val, len(classes)).mean_iou()
+    return inference.evaluate(model, val, len(classes)).mean_iou()
 
 
 STEPS = 120
@@ -391,8 +391,8 @@ assert ends[4e-3] < min(ends[4e-5], ends[4e-1])
 # %%
 rows = []
 for name, model in staged.items():
-    seen = loop.evaluate(model, [train[i] for i in range(40)], 6).mean_iou()
-    unseen = loop.evaluate(model, val, 6).mean_iou()
+    seen = inference.evaluate(model, [train[i] for i in range(40)], 6).mean_iou()
+    unseen = inference.evaluate(model, val, 6).mean_iou()
     rows.append((seen, unseen))
     print(
         f"FCN-{name}: mean IoU {100 * seen:.1f} % on 40 seen images, "
@@ -405,11 +405,13 @@ for i in (3, 8, 12):
     sample = val[i]
     row = {"image": sample.image, "truth": colourise(sample.label)}
     for name, model in staged.items():
-        row[f"FCN-{name}"] = colourise(loop.predict(model, sample.image))
+        row[f"FCN-{name}"] = colourise(inference.predict(model, sample.image))
     pictures.append(row)
 lesson.pictures("10_staged", pictures, legend=range(6), classes=classes)
 assert rows[0][1] < rows[1][1] < rows[2][1]
-assert all(np.all(loop.predict(staged["32s"], val[i].image) == 0) for i in (3, 8, 12))
+assert all(
+    np.all(inference.predict(staged["32s"], val[i].image) == 0) for i in (3, 8, 12)
+)
 
 # %% [markdown]
 # FCN-32s calls everything background, and scores about what the lazy prediction of
@@ -454,7 +456,7 @@ else:
             parameter.lr_mult *= 0.1
     photos = data.Kept(data.VOC(voc, "train", limit=60), longest=240)
     batches = data.BatchStream(
-        photos, 4, real.preprocessing, np.random.default_rng(1), crop=(192, 192)
+        photos, 4, real.card.preprocessing, np.random.default_rng(1), crop=(192, 192)
     )
     # AdamW: Adam with the weight decay kept apart from the gradients
     optimizer = AdamW(real.parameters(), weight_decay=1e-4)
@@ -471,7 +473,7 @@ else:
 
     rows, seen = [], {0, 255}
     for sample in data.Kept(data.VOC(voc, "val", limit=3), longest=240):
-        found = loop.predict(real, sample.image)
+        found = inference.predict(real, sample.image)
         seen |= set(np.union1d(found, sample.label).tolist())
         pictured = map(colourise, (sample.label, found))
         rows.append(

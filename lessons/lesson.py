@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 from minifcn import backend
 from minifcn.backend import strict
-from minifcn.report import add_legend
+from minifcn.report.figures import add_legend
 
 OUTPUT = Path(__file__).parent / "output"
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone

@@ -10,6 +10,7 @@ import warnings
 from PIL import Image
 
 from . import commands, data_commands, devices, download_command, models, options
+from .errors import InputError
 
 _HELP = {
     "train": (
@@ -193,7 +194,7 @@ def build_parser():
 def _dispatch(args):
     if args.command == "train":
         if not args.resume and not args.data:
-            raise ValueError("train: expected --data FOLDER, or --resume FOLDER; got neither")
+            raise InputError("train: expected --data FOLDER, or --resume FOLDER; got neither")
         return commands.train(args, None if args.resume else options.config_of(args))
     if args.command == "reproduce":
         return commands.reproduce(args, options.config_of(args))

@@ -10,16 +10,19 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from . import classify as classification
-from . import data, gradcheck, models, report, weights
+from . import data, gradcheck, inference, models, weights
 from .data import images
 from .data.imagenet import IMAGENET_CLASSES
 from .data.labels import class_numbers, colourise
 from .data.transforms import shrink
+from .errors import InputError
+from .files import clear_leftovers, naming, written_whole
+from .inference import classify as classification
+from .inference import sliding_window
+from .report import figures as report
 from .running import do, notice
-from .training import checkpoint, loop, pace, tiles
+from .training import checkpoint, pace
 from .training.run import Run, read_metrics
-from .weights.atomic import clear_leftovers, naming, written_whole
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
@@ -68,7 +71,7 @@ def _stage(config, folder):
         return Run(config, folder), 0.0
     run = Run.resume(folder)
     if run.config != config:
-        raise ValueError(f"{folder}: holds a run with other settings; choose another --out")
+        raise InputError(f"{folder}: holds a run with other settings; choose another --out")
     return run, sum(record.get("seconds", 0.0) for record in read_metrics(folder))
 
 
@@ -79,9 +82,11 @@ def _write_report(folder, title, runs, results):
         figures.mkdir(parents=True, exist_ok=True)
     last = list(runs.values())[-1]
     samples = [last.val_data[i] for i in range(min(5, len(last.val_data)))]
-    rows = [(s.image, s.label, {name: loop.predict(run.model, s.image) for name, run in runs.items()}) for s in samples]
+    rows = [
+        (s.image, s.label, {name: inference.predict(run.model, s.image) for name, run in runs.items()}) for s in samples
+    ]
     name = list(runs)[-1]
-    report.side_by_side(rows, last.classes, figures / "side_by_side.png", last.model.palette)
+    report.side_by_side(rows, last.classes, figures / "side_by_side.png", last.model.card.palette)
     report.curves({key: read_metrics(run.folder) for key, run in runs.items()}, figures / "curves.png")
     report.confusion(results[name][0], last.classes, figures / "confusion.png")
     report.write_page(
@@ -100,18 +105,19 @@ def _write_report(folder, title, runs, results):
 
 def evaluate(args):
     """The four scores and the IU of each class, of a trained network on a labelled split."""
-    model, classes = checkpoint.load_segmenter(args.weights)
-    tiles.check_tile(args.tile)
+    model = checkpoint.load_segmenter(args.weights)
+    classes = model.card.classes
+    sliding_window.check_tile(args.tile)
     dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit or None)
     if dataset.classes != classes:
-        raise ValueError(
+        raise InputError(
             f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "
             f"but {dataset.folder} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, …)"
         )
     chosen = class_numbers(args.classes, classes) if args.classes else []
     start = time.perf_counter()
     samples = data.Kept(dataset, longest=args.resize, limit=0)
-    matrix = loop.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
+    matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
     print(report.scores_table({f"FCN-{model.variant}": (matrix, time.perf_counter() - start)}))
     if chosen:
         print(
@@ -134,16 +140,16 @@ def _stems(paths):
 
 def predict(args):
     """A palette mask and an overlay for each image."""
-    model, _ = checkpoint.load_segmenter(args.weights)
+    model = checkpoint.load_segmenter(args.weights)
     paths = [path for given in args.images for path in images.image_files(given)]
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     stems = _stems(paths)
     for path, stem in zip(tqdm(paths, unit="image", disable=None), stems, strict=True):
         image = images.read_image(path)
-        labels = loop.predict(model, image)
-        images.write_mask(out / f"{stem}.png", labels, model.palette)
-        coloured = colourise(labels, model.palette)
+        labels = inference.predict(model, image)
+        images.write_mask(out / f"{stem}.png", labels, model.card.palette)
+        coloured = colourise(labels, model.card.palette)
         overlay = np.where(coloured.any(axis=2, keepdims=True), image * 0.4 + coloured * 0.6, image)
         Image.fromarray(overlay.astype(np.uint8)).save(out / f"{stem}_overlay.jpg", quality=92)
     notice(f"{len(paths)} masks and overlays written to {out}")
@@ -158,9 +164,9 @@ def classify(args):
     elif args.network == "efficientnet_lite0":
         weights.load_pretrained(model)
     else:
-        raise ValueError(f"classify: {args.network} has no weights that come with a package; expected --weights FILE")
+        raise InputError(f"classify: {args.network} has no weights that come with a package; expected --weights FILE")
     if args.top < 1:
-        raise ValueError(f"top: expected at least 1 class, got {args.top}")
+        raise InputError(f"top: expected at least 1 class, got {args.top}")
     chosen = class_numbers(args.heatmap, IMAGENET_CLASSES) if args.heatmap is not None else []
     paths = [path for given in args.images for path in images.image_files(given)]
     if chosen:
@@ -185,17 +191,17 @@ def explain(args):
     dataset = None
     if args.data:
         if not args.variant:
-            raise ValueError("explain: --data is for an FCN; expected --variant, too")
+            raise InputError("explain: --data is for an FCN; expected --variant, too")
         dataset = data.open_dataset(args.data)
         args.num_classes = args.num_classes or dataset.num_classes
     model = _network(args)
-    size = args.size or [getattr(model, "native", 500)]
+    size = args.size or [model.card.native or 500]
     if len(size) > 2:
-        raise ValueError(f"size: expected one side, or height and width; got {len(size)} numbers")
+        raise InputError(f"size: expected one side, or height and width; got {len(size)} numbers")
     print(models.explain(model, tuple(size) if len(size) == 2 else size[0], args.batch))
     if dataset:
         crop = (size[0], size[-1])
-        stream = data.BatchStream(dataset, args.batch, model.preprocessing, np.random.default_rng(0), crop=crop)
+        stream = data.BatchStream(dataset, args.batch, model.card.preprocessing, np.random.default_rng(0), crop=crop)
         print(_keeps_up(args.data, pace.measure(model, stream)))
     return 0
 
@@ -211,16 +217,16 @@ def _keeps_up(name, found):
 def _network(args):
     """The classifier, or with --variant the FCN over its trunk, that the arguments name."""
     if args.num_classes is not None and args.num_classes < 1:
-        raise ValueError(f"num-classes: expected at least 1, got {args.num_classes}")
+        raise InputError(f"num-classes: expected at least 1, got {args.num_classes}")
     if args.variant:
         if args.network not in models.BACKBONES:
-            raise ValueError(
+            raise InputError(
                 f"{args.command}: there is no FCN over {args.network}, but over {', '.join(models.BACKBONES)}"
             )
         classes, more = args.num_classes or 21, {"at_once": args.at_once, "upsampling": args.upsampling}
         return models.fcn(args.variant, args.network, classes, args.alignment, **more)
     if args.network not in models.CLASSIFIERS:
-        raise ValueError(
+        raise InputError(
             f"{args.command}: {args.network} is a trunk only; expected --variant {', '.join(models.VARIANTS)}"
         )
     return models.CLASSIFIERS[args.network](args.num_classes or 1000)
@@ -231,18 +237,18 @@ def convert(args):
     source, target = Path(args.source), Path(args.target)
     writers = {".npz": weights.save, ".safetensors": weights.save_safetensors}
     if target.suffix not in writers:
-        raise ValueError(f"{target}: expected a file ending in {' or '.join(writers)}")
+        raise InputError(f"{target}: expected a file ending in {' or '.join(writers)}")
     if target.exists():
-        raise ValueError(f"{target}: exists already")
+        raise InputError(f"{target}: exists already")
     if source.suffix == ".npz" or (source.suffix == ".safetensors" and not args.network):
-        model, classes = checkpoint.load_network(source)
-        told, more = f"{source}: {len(model.state_dict())} arrays", {"classes": classes} if classes else {}
+        model = checkpoint.load_network(source)
+        told = f"{source}: {len(model.state_dict())} arrays"
     elif args.network:
-        model, more = _network(args), {}
+        model = _network(args)
         told = weights.load_any(source, model)
     else:
-        raise ValueError(f"{source}: expected --network, which network these weights are for")
-    writers[target.suffix](target, model, **more)
+        raise InputError(f"{source}: expected --network, which network these weights are for")
+    writers[target.suffix](target, model)
     notice(told)
     notice(f"written: {target}")
     return 0
@@ -261,7 +267,7 @@ def check_gradients(args):
         print(f"FCN-{variant}: {found}")
         worst = max(worst, found.max_relative_error)
     if not worst <= gradcheck.TOLERANCE:
-        raise ValueError(f"gradcheck: the worst relative error {worst:.1e} is above {gradcheck.TOLERANCE:.0e}")
+        raise InputError(f"gradcheck: the worst relative error {worst:.1e} is above {gradcheck.TOLERANCE:.0e}")
     return 0
 
 

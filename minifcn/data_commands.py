@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from . import data_report
 from .data import doctor, doctor_fix
 from .data.description import EXAMPLE, NAME
+from .errors import InputError
+from .report import doctor as data_report
 
 _DOCTOR = f"""\
 Read a whole data set and tell what is wrong with it: files that are missing, broken, or do not belong together; masks
@@ -45,7 +46,7 @@ def add_doctor(kinds):
 def run_doctor(args):
     """Examine, print, draw, mend. -> 0 if there are no errors, else 1"""
     if args.picture and Path(args.picture).suffix.lower() != ".png":
-        raise ValueError(f"{args.picture}: expected the name of a PNG file for the picture")
+        raise InputError(f"{args.picture}: expected the name of a PNG file for the picture")
     if args.fix:
         doctor_fix.check_target(args.fix)
     diagnosis = doctor.examine(

@@ -7,6 +7,7 @@ import numpy as np
 
 from . import backend
 from .backend import diagnosis
+from .errors import DeviceError
 
 LOWERS_MEMORY = ("batch_size", "crop", "resize", "tile")  # options that make a step or an image smaller
 
@@ -26,11 +27,11 @@ def add_option(parser):
 
 
 def choose(name, tf32=False):
-    """Use the device of that name, and TF32 if that is wanted. Raises ValueError or RuntimeError, with how to go on, where that cannot be."""
+    """Use the device of that name, and TF32 if that is wanted. Raises InputError or RuntimeError, with how to go on, where that cannot be."""
     try:
         backend.use(name)
     except RuntimeError as error:
-        raise RuntimeError(f"{error}; minifcn info says what to do") from error
+        raise DeviceError(f"{error}; minifcn info says what to do") from error
     if tf32:
         backend.use_tf32()
 

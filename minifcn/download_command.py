@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from .data import tars
 from .data.download import ARCHIVES, TIMEOUT, Checked, HostFailed, download
+from .errors import InputError
 from .running import notice
 
 
@@ -37,7 +38,7 @@ def add_parser(kinds, formatter):
 def run(args):
     """Download, verify, and with --unpack unpack."""
     if not 0 < args.timeout <= 3600:
-        raise ValueError(f"timeout: expected a number of seconds from 0 to 3600, got {args.timeout:g}")
+        raise InputError(f"timeout: expected a number of seconds from 0 to 3600, got {args.timeout:g}")
     archive, folder = ARCHIVES[args.name], Path(args.folder)
     target = folder / archive.name
     with _bar() as bar:

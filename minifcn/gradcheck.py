@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backend import array_module, to_device_of, to_host
+from .errors import InputError
 
 TOLERANCE = 1e-6  # what every operation, layer and network here stays below
 STEP = 1e-5
@@ -58,7 +59,7 @@ def check_op(forward, backward, arrays, rng, *, directions=4, elements=40):
         gradients = backward(upstream, cache)
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
         if len(gradients) < len(at):
-            raise ValueError(f"gradcheck: expected {len(at)} gradients, one for each array; got {len(gradients)}")
+            raise InputError(f"gradcheck: expected {len(at)} gradients, one for each array; got {len(gradients)}")
         return upstream, {f"argument {i}": g for i, g in enumerate(gradients[: len(at)])}
 
     return _check_points(lambda at: forward(*at)[0], prepare, arrays, rng, directions, elements)
@@ -125,7 +126,7 @@ def _compare(report, name, gradient, evaluate, point, position, upstream, rng, d
     """Check one array's gradient along random directions and entry by entry."""
     array = point[position]
     if gradient.shape != array.shape:
-        raise ValueError(f"gradcheck: {name}: expected a gradient of shape {array.shape}, got {gradient.shape}")
+        raise InputError(f"gradcheck: {name}: expected a gradient of shape {array.shape}, got {gradient.shape}")
     gradient = to_host(gradient)
 
     def entry(index):

@@ -7,6 +7,7 @@ has no IoU (NaN), and means are taken over the classes that have one.
 import numpy as np
 
 from .backend import to_host
+from .errors import InputError
 
 
 class ConfusionMatrix:
@@ -19,11 +20,11 @@ class ConfusionMatrix:
     def update(self, labels, predictions, ignore=255):
         """Count all pixels whose label is not `ignore`. labels, predictions: integer arrays of one shape.
 
-        Raises ValueError for other shapes and for classes that do not exist.
+        Raises InputError for other shapes and for classes that do not exist.
         """
         labels, predictions = to_host(labels), to_host(predictions)
         if labels.shape != predictions.shape:
-            raise ValueError(
+            raise InputError(
                 f"confusion matrix: labels {labels.shape} and predictions {predictions.shape} differ in shape"
             )
         counted = labels != ignore
@@ -31,7 +32,7 @@ class ConfusionMatrix:
         for what, values in (("label", true), ("prediction", predicted)):
             if values.size and not 0 <= values.min() <= values.max() < self.num_classes:
                 wrong = values.max() if values.max() >= self.num_classes else values.min()
-                raise ValueError(f"confusion matrix: expected a {what} of 0..{self.num_classes - 1}, got {wrong}")
+                raise InputError(f"confusion matrix: expected a {what} of 0..{self.num_classes - 1}, got {wrong}")
         pairs = true * self.num_classes + predicted
         self.counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(self.counts.shape)
 

@@ -7,7 +7,8 @@ from contextlib import closing, contextmanager
 
 from tqdm import tqdm
 
-from . import report
+from .errors import InputError
+from .report import figures as report
 from .training import checkpoint, loop
 
 WAITING = 0.2  # of the training time: beyond this share it is worth saying that the network waits for its data
@@ -57,7 +58,7 @@ def do(run, title, go_on):
             stopped = asked()  # also when it came during the last update, after which nothing is left to stop
         except loop.Diverged as error:
             good = checkpoint.read(run.checkpoint)[1]["iteration"]
-            raise ValueError(
+            raise InputError(
                 f"{title}: {error}; the last good checkpoint, iteration {good}, is {run.checkpoint}"
             ) from error
     if waited > max(WORTH_A_NOTICE, WAITING * trained):

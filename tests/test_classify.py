@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minifcn import classify, cli, models, weights
+from minifcn import cli, models, weights
 from minifcn.data.imagenet import IMAGENET_CLASSES
 from minifcn.data.images import read_image
 from minifcn.data.labels import class_numbers
+from minifcn.inference import classify
 from minifcn.training import checkpoint
 
 PHOTOS = os.environ.get("MINIFCN_PHOTOS")

@@ -11,7 +11,7 @@ import cupy_calls
 import numpy as np
 import pytest
 
-from minifcn import backend, gradcheck, models, ops
+from minifcn import backend, gradcheck, inference, models, ops
 from minifcn.backend import strict
 from minifcn.training import loop, optim
 
@@ -136,9 +136,9 @@ def recorded():
         for config, optimizer in NETWORKS.values():
             network = models.fcn(num_classes=3, **config)
             if optimizer is not None:
-                images = np.stack([network.preprocessing.apply(image)] * 2)
+                images = np.stack([network.card.preprocessing.apply(image)] * 2)
                 loop.update(network, images, labels, optim.OPTIMIZERS[optimizer](network.parameters()), 0.01)
-            loop.predict(network, image)
+            inference.predict(network, image)
         for algorithm in ("im2col", "winograd", "gemm", "depthwise", "naive"):
             with ops.conv_algorithm(algorithm):
                 x, w = (backend.to_device(rng.standard_normal(s)) for s in ((2, 2, 5, 6), (3, 2, 3, 3)))

@@ -89,7 +89,7 @@ def test_lite0s_receptive_field_by_hand():
 def test_a_classifier_sees_its_whole_image():
     for build in models.CLASSIFIERS.values():
         network = build(10)
-        assert explain(network, network.native).receptive_field == inf
+        assert explain(network, network.card.native).receptive_field == inf
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_classifier_sees_its_whole_image():
 )
 def test_classifiers_cost_what_is_known_of_them(name, billions, parameters):
     network = models.CLASSIFIERS[name]()
-    account = explain(network, network.native)
+    account = explain(network, network.card.native)
     assert account.learned == parameters
     assert account.multiply_adds / 1e9 == pytest.approx(billions, abs=0.001)
     assert account.output_shape == (1, 1000)

@@ -13,11 +13,11 @@ import kills
 import pytest
 
 from minifcn import cli, data
+from minifcn.files import written_whole
 from minifcn.training import checkpoint
 from minifcn.training.config import Config
 from minifcn.training.lock import locked
 from minifcn.training.run import Run, read_metrics
-from minifcn.weights.atomic import written_whole
 
 LINUX = sys.platform == "linux"
 

@@ -5,9 +5,9 @@ import pytest
 from weight_writers import bytes_field, layer, legacy_shape, shape, v1_layer
 
 from minifcn import data, layers, models, weights
-from minifcn.data.transforms import CAFFE, LITE0, TORCHVISION
 from minifcn.models.fcn import FCN
 from minifcn.models.vgg import VGG, trunk_pads
+from minifcn.preprocessing import CAFFE, LITE0, TORCHVISION
 from minifcn.training import checkpoint
 from minifcn.weights import names, npz, pretrained
 
@@ -30,7 +30,7 @@ def narrow_fcn(variant="8s", seed=0, **options):
         if not parameter.frozen:
             parameter.value[...] = rng.standard_normal(parameter.value.shape)
     network.config = {"variant": variant, "backbone": "vgg16", "num_classes": 3}
-    network.preprocessing = data.Preprocessing()
+    network.card.preprocessing = data.Preprocessing()
     return network
 
 
@@ -70,7 +70,7 @@ def test_caffemodel_gives_the_same_logits(tmp_path, variant, form, legacy):
     loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", theirs, form=form, legacy=legacy), ours)
     x = np.random.default_rng(0).standard_normal((1, 3, 20, 30)).astype(np.float32)
     np.testing.assert_array_equal(ours.forward(x), theirs.forward(x))
-    assert ours.preprocessing == CAFFE
+    assert ours.card.preprocessing == CAFFE
     assert loaded.missing == loaded.left_over == []
     assert loaded.matched["conv5_3[1]"] == "vgg.conv5_3.bias"
     assert any(ours_name.endswith(".line") for ours_name in loaded.matched.values())
@@ -109,7 +109,7 @@ def test_caffemodel_of_alexnet_gives_the_same_logits(tmp_path, build, form):
         if name.startswith("score"):  # zero at the start, and nothing behind it would show
             parameter.value[...] = np.random.default_rng(3).standard_normal(parameter.value.shape)
     loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", theirs, form=form, legacy=True), ours)
-    assert loaded.missing == loaded.left_over == [] and ours.preprocessing == CAFFE
+    assert loaded.missing == loaded.left_over == [] and ours.card.preprocessing == CAFFE
     x = np.random.default_rng(0).standard_normal((1, 3, 227, 227)).astype(np.float32)
     np.testing.assert_array_equal(ours.forward(x), theirs.forward(x))
 
@@ -138,7 +138,7 @@ def test_a_kernel_that_is_not_bilinear_needs_learned_upsampling(tmp_path):
 
 def test_nothing_changes_where_a_layer_is_missing_or_of_another_shape(tmp_path):
     ours = narrow_fcn("32s", seed=2)
-    before, preprocessing = ours.state_dict(), ours.preprocessing
+    before, preprocessing = ours.state_dict(), ours.card.preprocessing
     lacking = caffe_file(tmp_path / "lacking.caffemodel", narrow_fcn("32s"), leave_out=("conv3_2",))
     with pytest.raises(ValueError, match=r"lacking\.caffemodel: weights of another network: 2 names missing .*conv3_2"):
         weights.load_caffemodel(lacking, ours)
@@ -148,7 +148,7 @@ def test_nothing_changes_where_a_layer_is_missing_or_of_another_shape(tmp_path):
     ):
         weights.load_caffemodel(tmp_path / "wide.caffemodel", ours)
     after = ours.state_dict()
-    assert all((before[name] == after[name]).all() for name in before) and ours.preprocessing is preprocessing
+    assert all((before[name] == after[name]).all() for name in before) and ours.card.preprocessing is preprocessing
 
 
 def test_transposed_fully_connected_weights_are_refused(tmp_path):
@@ -220,7 +220,7 @@ def test_files_written_by_pytorch_give_its_logits(tmp_path, theirs, ours):
         for parameter in model.parameters().values():
             parameter.value[...] = 0
         loaded = weights.load_any(tmp_path / name, model)
-        assert loaded.missing == loaded.left_over == [] and model.preprocessing == TORCHVISION
+        assert loaded.missing == loaded.left_over == [] and model.card.preprocessing == TORCHVISION
         logits = model.forward(x)
         assert np.linalg.norm(logits - expected) <= 1e-4 * np.linalg.norm(expected)
 
@@ -255,7 +255,7 @@ def test_pretrained_lite0_fills_the_classifier_and_the_trunk():
     assert whole.missing == whole.left_over == [] and len(whole.matched) == len(classifier.state_dict())
     assert {name.split(".")[0] for name in part.missing} == {"score_fr", "score_pool3", "score_pool4"}
     assert {name.split(".")[0] for name in part.left_over} == {"_conv_head", "_bn1", "_fc"}
-    assert classifier.preprocessing == network.preprocessing == LITE0
+    assert classifier.card.preprocessing == network.card.preprocessing == LITE0
     other = models.fcn("8s", "efficientnet_lite0", seed=1)
     left = models.surgery.transplant(classifier, other)
     assert all((other.state_dict()[name] == array).all() for name, array in network.state_dict().items())
@@ -293,11 +293,11 @@ def test_export_comes_back_bit_equal(tmp_path, build, ending):
         parameter.value = rng.standard_normal(parameter.value.shape).astype(np.float32)
     for where, key in model.buffers().values():
         setattr(where, key, rng.uniform(0.5, 2, getattr(where, key).shape).astype(np.float32))
-    model.preprocessing = CAFFE
+    model.card.preprocessing = CAFFE
     path = tmp_path / f"net{ending}"
     {".npz": weights.save, ".safetensors": weights.save_safetensors}[ending](path, model)
     weights.load_any(path, again)
-    assert again.preprocessing == CAFFE
+    assert again.card.preprocessing == CAFFE
     state = again.state_dict()
     for name, array in model.state_dict().items():
         assert state[name].tobytes() == array.tobytes() and state[name].dtype == array.dtype, name

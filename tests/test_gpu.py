@@ -11,7 +11,8 @@ import pytest
 from conftest import NAMES
 from gradcheck_cases import LAYERS, TOLERANCE, spread
 
-from minifcn import backend, classify, data, gradcheck, models, ops, weights
+from minifcn import backend, data, gradcheck, inference, models, ops, weights
+from minifcn.inference import classify
 from minifcn.training import checkpoint, loop, optim
 from minifcn.training.config import Config
 from minifcn.training.run import Run, read_metrics
@@ -235,17 +236,18 @@ def test_predictions_and_scores_are_the_hosts(toy, device, on_the_host):
         same, _ = fresh(variant="16s")
         same.load_state_dict(state)
         return [
-            (loop.predict(same, s.image), same.forward(same.preprocessing.apply(s.image)[None])[0]) for s in samples
+            (inference.predict(same, s.image), same.forward(same.card.preprocessing.apply(s.image)[None])[0])
+            for s in samples
         ]
 
     for sample, (labels, logits) in zip(samples, on_the_host(of_the_host), strict=True):
-        found = loop.predict(network, sample.image)
+        found = inference.predict(network, sample.image)
         assert type(found) is np.ndarray and found.dtype == np.uint8
         second, first = np.sort(logits, axis=0)[-2:]
         certain = first - second > 1e-3 * abs(first).max()
         assert certain.mean() > 0.5
         assert (found == labels)[certain].all()
-    assert loop.evaluate(network, samples, 6).counts.sum() == sum((s.label != 255).sum() for s in samples)
+    assert inference.evaluate(network, samples, 6).counts.sum() == sum((s.label != 255).sum() for s in samples)
 
 
 @away_from_the_host

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minifcn import ops, report
+from minifcn import ops
 from minifcn.data.images import read_image, read_mask
 from minifcn.metrics import ConfusionMatrix
+from minifcn.report import figures as report
 
 
 def png(width, height):

@@ -95,7 +95,7 @@ def test_the_weights_are_the_classifiers_own_under_the_same_names(name, blank):
             assert after[parameter].value.shape == p.value.shape
     assert {n: key for n, (_, key) in heat.buffers().items()} == {n: k for n, (_, k) in classifier.buffers().items()}
     assert heat.config == {**classifier.config, "convolutional": True, "window": None}
-    assert (heat.native, heat.preprocessing) == (classifier.native, classifier.preprocessing)
+    assert (heat.card.native, heat.card.preprocessing) == (classifier.card.native, classifier.card.preprocessing)
 
 
 def test_each_kernel_holds_its_linear_row_channel_by_channel_row_by_row():
@@ -109,7 +109,7 @@ def test_each_kernel_holds_its_linear_row_channel_by_channel_row_by_row():
 @pytest.mark.parametrize("name", models.CLASSIFIERS)
 def test_at_the_native_size_the_one_column_is_the_classifiers_output(name, quick):
     classifier = stirred(models.CLASSIFIERS[name](num_classes=7))
-    image = picture(classifier.native, classifier.native, np.float32)
+    image = picture(classifier.card.native, classifier.card.native, np.float32)
     scores = classifier.forward(image)
     heat = surgery.convolutionalize(classifier).forward(image)
     assert scores.std() > 0
@@ -275,7 +275,7 @@ LEFT = {
 def test_a_transplanted_trunk_is_the_classifiers(backbone, alignment, quick):
     classifier = stirred(models.CLASSIFIERS[backbone](num_classes=5, seed=3))
     network = models.fcn("16s", backbone, 4, alignment)
-    network.preprocessing = None
+    network.card.preprocessing = None
     before = {name: p.value for name, p in network.parameters().items()}
     assert surgery.transplant(classifier, network) == LEFT[backbone]
     family, found = network.backbone.family + ".", network.parameters()
@@ -292,7 +292,7 @@ def test_a_transplanted_trunk_is_the_classifiers(backbone, alignment, quick):
     for name in found.keys() - trunk.keys():
         np.testing.assert_array_equal(found[name].value, before[name], err_msg=name)
     assert not found["score_fr.weight"].value.any()
-    assert network.preprocessing is classifier.preprocessing
+    assert network.card.preprocessing is classifier.card.preprocessing
 
 
 def test_the_transplanted_trunk_computes_what_the_classifier_does(quick):
@@ -321,11 +321,11 @@ def test_the_transplanted_trunk_computes_what_the_classifier_does(quick):
 )
 def test_the_wrong_classifier_is_refused_and_nothing_changed(classifier, backbone, named, blank):
     network = models.fcn("32s", backbone, 4)
-    before, preprocessing = {n: p.value for n, p in network.parameters().items()}, network.preprocessing
+    before, preprocessing = {n: p.value for n, p in network.parameters().items()}, network.card.preprocessing
     with pytest.raises(ValueError, match=named):
         surgery.transplant(models.CLASSIFIERS[classifier](), network)
     assert all(p.value is before[n] for n, p in network.parameters().items())
-    assert network.preprocessing is preprocessing
+    assert network.card.preprocessing is preprocessing
 
 
 def test_a_trunk_that_differs_late_is_refused_before_anything_is_changed():
@@ -350,11 +350,11 @@ def test_a_trunk_that_differs_late_is_refused_before_anything_is_changed():
 def test_replaced_scores_start_from_zero_over_the_same_trunk(classes, upsampling):
     options = {"width": 2, "upsampling": upsampling, "at_once": True, "alignment": "same"}
     network = stirred(models.fcn("8s", "mini", 4, seed=1, **options))
-    network.preprocessing = object()
+    network.card.preprocessing = object()
     before = network.state_dict()
     changed = surgery.replace_scores(network, classes)
     assert changed.config == {**network.config, "num_classes": classes, "seed": 0}
-    assert changed.preprocessing is network.preprocessing
+    assert changed.card.preprocessing is network.card.preprocessing
     after = changed.state_dict()
     assert after.keys() == before.keys()
     for name, array in after.items():
@@ -413,10 +413,10 @@ def test_added_skips_can_learn_from_the_first_step_on():
 
 def test_added_skips_share_nothing_with_the_coarser_network():
     network = stirred(models.fcn("32s", "mini", 3, seed=1, width=2))
-    network.preprocessing = object()
+    network.card.preprocessing = object()
     before = network.state_dict()
     finer = surgery.add_skips(network, "16s")
-    assert finer.preprocessing is network.preprocessing
+    assert finer.card.preprocessing is network.card.preprocessing
     for p in finer.parameters().values():
         p.value[...] = 7
     for name, array in network.state_dict().items():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from minifcn import cli, models, weights
-from minifcn.training import loop, tiles
+from minifcn import cli, inference, models, weights
+from minifcn.inference import sliding_window as tiles
 
 
 @pytest.mark.parametrize("size", [(1, 1), (128, 128), (129, 127), (256, 1000), (1024, 2048), (700, 513)])
@@ -62,10 +62,10 @@ def test_away_from_a_tiles_edges_its_logits_are_the_whole_images(alignment):
 def test_a_tile_no_smaller_than_the_image_is_the_image(alignment):
     model = network(alignment)
     image = np.random.default_rng(2).integers(0, 255, (96, 128, 3), np.uint8)
-    whole = loop.predict(model, image)
+    whole = inference.predict(model, image)
     assert len(np.unique(whole)) > 1
     for tile in (128, 4096):
-        np.testing.assert_array_equal(loop.predict(model, image, tile), whole)
+        np.testing.assert_array_equal(inference.predict(model, image, tile), whole)
 
 
 def test_predictions_come_from_the_tiles(monkeypatch):
@@ -73,10 +73,10 @@ def test_predictions_come_from_the_tiles(monkeypatch):
     forward = model.forward
     monkeypatch.setattr(model, "forward", lambda x: sizes.append(x.shape[2:]) or forward(x))
     image = np.random.default_rng(3).integers(0, 255, (300, 420, 3), np.uint8)
-    tiled = loop.predict(model, image, 256)
+    tiled = inference.predict(model, image, 256)
     assert sizes == [(256, 256), (256, 228), (108, 256), (108, 228)]
-    np.testing.assert_array_equal(tiled[:224, :224], loop.predict(model, image[:256, :256])[:224, :224])
-    np.testing.assert_array_equal(tiled[224:, 224:], loop.predict(model, image[192:, 192:])[32:, 32:])
+    np.testing.assert_array_equal(tiled[:224, :224], inference.predict(model, image[:256, :256])[:224, :224])
+    np.testing.assert_array_equal(tiled[224:, 224:], inference.predict(model, image[192:, 192:])[32:, 32:])
 
 
 @pytest.mark.parametrize("tile", [0, -32, 96, 100, 500])

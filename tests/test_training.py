@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from minifcn import data
+from minifcn import data, inference
 from minifcn.training import checkpoint, loop
 from minifcn.training.config import Config
 from minifcn.training.run import Run, read_metrics
@@ -112,7 +112,7 @@ def test_best_weights_are_those_of_the_highest_score(toy, tmp_path):
     run = Run(settings(toy, iterations=9), tmp_path / "run")
     best = [e for e in run.events() if isinstance(e, loop.Evaluated) and e.best][-1]
     model, classes = checkpoint.load_network(run.folder / "best.npz")
-    matrix = loop.evaluate(model, run.val_data, len(classes))
+    matrix = inference.evaluate(model, run.val_data, len(classes))
     assert matrix.mean_iou() == best.scores["mean_iou"]
 
 

@@ -88,7 +88,7 @@ def test_file_round_trip_bit_for_bit(tmp_path):
     assert_same_state(target.state_dict(), source.state_dict())
     assert meta["note"] == "hello"
     assert meta["network"] == source.config
-    assert meta["preprocessing"] == json.loads(json.dumps(source.preprocessing.as_dict()))
+    assert meta["preprocessing"] == json.loads(json.dumps(source.card.preprocessing.as_dict()))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ import pytest
 
 from minifcn import backend, ops
 from minifcn.data.images import read_image
-from minifcn.data.transforms import CAFFE, shrink
+from minifcn.data.transforms import shrink
 from minifcn.models.vgg import DEPTHS, VGG, WIDTHS
 from minifcn.ops import conv_algorithms
 from minifcn.ops.conv_algorithms import im2col, naive, winograd
 from minifcn.ops.window import window
+from minifcn.preprocessing import CAFFE
 
 # x (N, C, H, W), output channels, pad
 SHAPES = {

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ..errors import DeviceError, InputError
 from . import cupy_kernels, numpy_kernels
 from .cuda import Source as Source
 from .memory import out_of_memory as out_of_memory
@@ -56,7 +57,7 @@ def use(name):
     name: "auto", which takes a working GPU and otherwise NumPy; "numpy" or "cpu"; "cupy" or "cuda"; or "cuda:1", the GPU
     of that number, for the thread that asks, as CUDA has it. The line also goes to the logger `minifcn.backend`; it is a
     warning if CuPy is installed and cannot be used.
-    Raises ValueError for an unknown name, RuntimeError if a GPU was asked for and does not work or is not there.
+    Raises InputError for an unknown name, RuntimeError if a GPU was asked for and does not work or is not there.
     """
     global _current
     meant, number = _meant(name)
@@ -64,7 +65,7 @@ def use(name):
     if meant in ("auto", "cupy"):
         cupy, found = cupy_kernels.probe() if number is None else cupy_kernels.probe(number)
         if cupy is None and meant == "cupy":
-            raise RuntimeError(f"backend: CuPy cannot be used: {found}")
+            raise DeviceError(f"backend: CuPy cannot be used: {found}")
         if cupy is None:
             chosen, reason = "numpy", found
             level = logging.INFO if found == cupy_kernels.NOT_INSTALLED else logging.WARNING
@@ -87,10 +88,10 @@ def use_tf32(on=True):
     NVIDIA's tensor cores, from Ampere on, then do the products, several times as fast: factors are rounded to 10 bits
     after the point, sums are float32. It is off unless somebody asks for it. Convolutions come out some 3e-4 off
     (relative, by norm), which is why Winograd's way, where it would be 3e-3, is then left alone. float64 stays as it is.
-    Raises ValueError on a device that cannot.
+    Raises InputError on a device that cannot.
     """
     if _current.set_tf32 is None:
-        raise ValueError(f"TF32: only a GPU multiplies in it, and the device is {_current.name}")
+        raise InputError(f"TF32: only a GPU multiplies in it, and the device is {_current.name}")
     _current.set_tf32(on)
 
 
@@ -106,7 +107,7 @@ def _meant(name):
         return "cupy", int(number)
     meant = {"cpu": "numpy", "cuda": "cupy"}.get(name, name)
     if meant not in ("auto", "cupy", *_devices):
-        raise ValueError(
+        raise InputError(
             f"backend: expected one of auto, cupy, {', '.join(_devices)}, cpu, cuda, or cuda:0 and so on; got {name!r}"
         )
     return meant, None
@@ -190,7 +191,7 @@ def launch(source, name, count, *arguments):
     """Run the kernel `name` of a Source for i = 0 … count − 1, where the first of its arguments, an array, lives.
 
     arguments: contiguous arrays on that device, and numbers, which become int, or T where they are floats (`cuda`).
-    Raises ValueError for an array that is not contiguous.
+    Raises InputError for an array that is not contiguous.
     """
     if count:
         _device_of(arguments[0]).launch(source, name, count, *arguments)

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DtypeError, InputError
+
 # So that i, and i and one round of threads more, fit into 32 bits, whose divisions a GPU does fast.
 MOST_THREADS = 1 << 31
 C_TYPES = {"float32": "float", "float64": "double"}
@@ -57,18 +59,18 @@ class Source:
 def checked(name, count, arguments):
     """(dtype of T, the arguments with their numbers in the kernel's types). T is what the floating arrays are.
 
-    Raises ValueError where an array is not contiguous, TypeError where arrays are of two floating types.
+    Raises InputError where an array is not contiguous, TypeError where arrays are of two floating types.
     """
     if not 0 <= count < MOST_THREADS:
-        raise ValueError(
+        raise InputError(
             f"{name}: expected fewer than {MOST_THREADS} results at once, got {count}; use smaller batches"
         )
     arrays = [a for a in arguments if not isinstance(a, numbers.Real)]
     if not all(a.flags.c_contiguous for a in arrays):
-        raise ValueError(f"{name}: expected contiguous arrays, got strides {[a.strides for a in arrays]}")
+        raise InputError(f"{name}: expected contiguous arrays, got strides {[a.strides for a in arrays]}")
     dtypes = {a.dtype for a in arrays if a.dtype.kind == "f"}
     if len(dtypes) != 1:
-        raise TypeError(f"{name}: expected arrays of one floating dtype, got {sorted(map(str, dtypes))}")
+        raise DtypeError(f"{name}: expected arrays of one floating dtype, got {sorted(map(str, dtypes))}")
     (dtype,) = dtypes
     return dtype, [_typed(a, dtype) for a in arguments]
 

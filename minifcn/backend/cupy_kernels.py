@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 
+from ..errors import InputError
 from .cuda import ON_A_GPU, checked
 
 NOT_INSTALLED = "CuPy is not installed"
@@ -107,13 +108,13 @@ AMPERE = 80  # the first compute capability that has it
 
 
 def set_tf32(on):
-    """Let this thread's cuBLAS multiply float32 in TF32, on the GPU that is chosen. Raises ValueError before Ampere."""
+    """Let this thread's cuBLAS multiply float32 in TF32, on the GPU that is chosen. Raises InputError before Ampere."""
     import cupy
     from cupy_backends.cuda.libs import cublas
 
     capability = int(cupy.cuda.Device().compute_capability)
     if on and capability < AMPERE:
-        raise ValueError(
+        raise InputError(
             f"TF32: needs a GPU of compute capability {AMPERE / 10} or more, this one has {capability / 10}"
         )
     cublas.setMathMode(cupy.cuda.device.get_cublas_handle(), TF32 if on else 0)

@@ -4,6 +4,8 @@ import os
 from math import ceil
 from pathlib import Path
 
+from ..errors import InputError
+
 VARIABLE = "MINIFCN_THREADS"
 _chosen = None
 
@@ -12,7 +14,7 @@ def threads():
     """The number of threads that tiles are spread over: at least 1.
 
     In this order: what `set_threads` was told, the environment variable MINIFCN_THREADS, and the processors this process
-    may run on, of which a container may grant fewer than there are. Raises ValueError for a variable that is no such number.
+    may run on, of which a container may grant fewer than there are. Raises InputError for a variable that is no such number.
     """
     global _chosen
     count = _chosen
@@ -25,7 +27,7 @@ def threads():
 def set_threads(count=None):
     """Spread tiles over `count` threads from now on; None: look at the environment and the machine again.
 
-    Raises ValueError unless count is a whole number of at least 1.
+    Raises InputError unless count is a whole number of at least 1.
     """
     global _chosen
     _chosen = None if count is None else _checked("set_threads", count)
@@ -49,7 +51,7 @@ def _checked(source, value):
     except ValueError:
         count = 0
     if count < 1:
-        raise ValueError(f"{source}: expected a whole number of threads of at least 1, got {value!r}")
+        raise InputError(f"{source}: expected a whole number of threads of at least 1, got {value!r}")
     return count
 
 

@@ -1,5 +1,6 @@
 """Data sets, label images and what happens to them on their way to the network."""
 
+from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, Kept
 from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
 from .dataset import Sample
@@ -10,7 +11,6 @@ from .prefetch import Prefetch
 from .sbd import SBD, train_aug
 from .tars import unpack
 from .toyvoc import write_toyvoc
-from .transforms import Preprocessing
 from .voc import VOC
 
 __all__ = [

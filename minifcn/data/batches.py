@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import InputError
 from . import transforms
 from .dataset import Sample
 
@@ -49,11 +50,11 @@ class BatchStream:
 
     def __init__(self, dataset, batch_size, preprocessing, rng, *, crop=None, augment=None):
         if batch_size < 1:
-            raise ValueError(f"batches: expected a batch size of at least 1, got {batch_size}")
+            raise InputError(f"batches: expected a batch size of at least 1, got {batch_size}")
         if crop is None and batch_size != 1:
-            raise ValueError(f"batches: without a crop size the batch size must be 1, got {batch_size}")
+            raise InputError(f"batches: without a crop size the batch size must be 1, got {batch_size}")
         if crop is not None and min(crop) < 1:
-            raise ValueError(f"batches: expected a crop (height, width) of at least 1 pixel, got {crop}")
+            raise InputError(f"batches: expected a crop (height, width) of at least 1 pixel, got {crop}")
         self.dataset, self.batch_size, self.preprocessing = dataset, batch_size, preprocessing
         self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
         self._order, self._next = np.empty(0, np.int64), 0

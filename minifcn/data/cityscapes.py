@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import InputError, MissingFileError
 from .images import read_mask
 from .labels import VOID
 from .pairs import Pairs
@@ -104,12 +105,10 @@ class Cityscapes(Pairs):
         photos = self.folder / "leftImg8bit" / split
         if not photos.is_dir():
             have = sorted(p.name for p in photos.parent.iterdir() if p.is_dir()) if photos.parent.is_dir() else []
-            raise FileNotFoundError(
-                f"{photos}: no such folder; leftImg8bit has the splits: {', '.join(have) or 'none'}"
-            )
+            raise MissingFileError(f"{photos}: no such folder; leftImg8bit has the splits: {', '.join(have) or 'none'}")
         found = list_files(photos, IMAGE_END)
         if not found:
-            raise FileNotFoundError(f"{photos}: expected <city>/<id>{IMAGE_END}, found none")
+            raise MissingFileError(f"{photos}: expected <city>/<id>{IMAGE_END}, found none")
         self.ids = (list(found) if ids is None else list(ids))[:limit]
         # Where an unknown id would lie, so that the message can name a file.
         self._images = {id: found.get(id, photos / id.split("_")[0] / f"{id}{IMAGE_END}") for id in self.ids}
@@ -125,5 +124,5 @@ class Cityscapes(Pairs):
         """The train ids (H, W) uint8 of one labelIds file."""
         numbers, path = read_mask(self.mask_path(id)), self.mask_path(id)
         if numbers.size and numbers.max() >= len(LABELS):
-            raise ValueError(f"{path}: expected label ids 0..{len(LABELS) - 1}, got {numbers.max()}")
+            raise InputError(f"{path}: expected label ids 0..{len(LABELS) - 1}, got {numbers.max()}")
         return train_ids()[numbers]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import InputError
 from .images import read_image, read_mask
 from .labels import check_labels, voc_palette
 
@@ -43,7 +44,7 @@ class SegmentationSet(Sequence):
         id = self.ids[index]
         image, label = read_image((self.open_image(id), self.image_name(id))), self.read_label(id)
         if label.shape != image.shape[:2]:
-            raise ValueError(
+            raise InputError(
                 f"{self.mask_name(id)}: expected a mask of the image's size {image.shape[1]}x{image.shape[0]}, "
                 f"got {label.shape[1]}x{label.shape[0]}"
             )

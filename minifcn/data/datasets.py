@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..errors import InputError, MissingFileError
 from .cityscapes import Cityscapes
 from .description import NAME
 from .files import files_at
@@ -16,7 +17,7 @@ def kind_of(root):
     """
     root = Path(root)
     if not root.exists():
-        raise FileNotFoundError(f"{root}: no such folder or tar file; expected a data set")
+        raise MissingFileError(f"{root}: no such folder or tar file; expected a data set")
     if root.is_dir():
         if (root / NAME).is_file():
             return Folder
@@ -24,7 +25,7 @@ def kind_of(root):
             return Cityscapes
         if not (root / "JPEGImages").is_dir() and not years_in(files_at(root)):
             there = sorted(path.name for path in root.iterdir())
-            raise ValueError(
+            raise InputError(
                 f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes) or "
                 f"{NAME} (own data); found {', '.join(there[:5]) or 'nothing'}{', …' if len(there) > 5 else ''}"
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError, MissingFileError
 from .labels import VOID, voc_palette
 
 NAME = "dataset.toml"
@@ -52,7 +53,7 @@ def read_description(path):
     path = Path(path)
     values = _values(path)
     for problem in _problems(values, path.parent):
-        raise ValueError(f"{path}: {problem}")
+        raise InputError(f"{path}: {problem}")
     palette = voc_palette().copy()
     palette[: len(values["classes"])] = [c["colour"] for c in values["classes"]]
     palette[VOID] = values.get("void", palette[VOID])
@@ -80,13 +81,13 @@ def description_problems(path):
 
 def _values(path):
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected the description of a data set")
+        raise MissingFileError(f"{path}: no such file; expected the description of a data set")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected TOML in UTF-8, got other bytes ({error.reason})") from error
+        raise InputError(f"{path}: expected TOML in UTF-8, got other bytes ({error.reason})") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: expected TOML, got: {error}") from error
+        raise InputError(f"{path}: expected TOML, got: {error}") from error
 
 
 def _problems(values, folder):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..errors import InputError
 from .description import NAME
 from .doctor_findings import KINDS
 from .doctor_survey import disjoint
@@ -32,18 +33,18 @@ def write_fixed(diagnosis, target):
 
     target: a folder, absent or empty. Lists lose what cannot be used, what they name twice, and (those to train on)
     what also stands in a list to validate or test on. Nothing is guessed: a label that is no class is not mended.
-    Raises ValueError for a folder that holds something and where nothing is usable; nothing is written then.
+    Raises InputError for a folder that holds something and where nothing is usable; nothing is written then.
     """
     target, found = Path(target), diagnosis.survey
     check_target(target)
     for kind in ("description", "classes-file", "black-and-white"):
         if diagnosis.findings.names(kind):
-            raise ValueError(f"{target}: nothing was written; first to be put right by hand: {KINDS[kind].meaning}")
+            raise InputError(f"{target}: nothing was written; first to be put right by hand: {KINDS[kind].meaning}")
     reasons = {id: why_not(*pair) for id, pair in diagnosis.files.items()}
     usable = [id for id, why in reasons.items() if why is None]
     lists = {split: ids for split, ids in _lists(diagnosis, usable).items() if ids}
     if not lists:
-        raise ValueError(f"{target}: nothing was written: no image can be used together with its mask and a list")
+        raise InputError(f"{target}: nothing was written: no image can be used together with its mask and a list")
     kept = list(dict.fromkeys(id for ids in lists.values() for id in ids))
     for id in kept:
         _write_image(found.images[id], diagnosis.files[id][0], target / "images", id)
@@ -60,10 +61,10 @@ def write_fixed(diagnosis, target):
 
 
 def check_target(target):
-    """Raise ValueError unless this folder is absent or empty."""
+    """Raise InputError unless this folder is absent or empty."""
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(
+        raise InputError(
             f"{target}: expected an empty or absent folder to write to, found something; nothing was written"
         )
 

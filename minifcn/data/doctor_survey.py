@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
 from . import cityscapes, folder
 from .datasets import kind_of, voc_year
 from .description import NAME, description_problems, read_description
@@ -63,7 +64,7 @@ def survey(root, findings):
     root = Path(root)
     kind = kind_of(root)
     if root.is_file():
-        raise ValueError(f"{root}: expected a folder; the doctor reads no archives")
+        raise InputError(f"{root}: expected a folder; the doctor reads no archives")
     found = {VOC: _voc, cityscapes.Cityscapes: _cityscapes, folder.Folder: _own}[kind](root, findings)
     if found is not None:
         _check_lists(found, findings)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from ..errors import InputError
+
 TIMEOUT = 30  # seconds without a byte until a host counts as dead
 TRIES = 20  # of one host, as long as each brings something
 _CHUNK = 1 << 18
@@ -69,14 +71,14 @@ def download(archive, folder, timeout=TIMEOUT):
     """Fetch an archive into a folder. Yields Received, Checked and HostFailed; once exhausted, folder/archive.name is there
     and sound. Until then the bytes are in a file ending in .part, from which the next call goes on.
 
-    A file of that name is never overwritten: if it is the archive, that is all. Raises ValueError if it is another,
+    A file of that name is never overwritten: if it is the archive, that is all. Raises InputError if it is another,
     DownloadError if no host delivers, and OSError for a folder without the room or the right to write.
     """
     folder = Path(folder)
     target, part = folder / archive.name, folder / f"{archive.name}.part"
     if target.exists():
         if not (yield from _is_sound(target, archive)):
-            raise ValueError(f"{target}: exists, but is not {_described(archive)}; move it away first")
+            raise InputError(f"{target}: exists, but is not {_described(archive)}; move it away first")
         return
     folder.mkdir(parents=True, exist_ok=True)
     if _size(part) >= archive.size:  # stopped between the last byte and the check
@@ -107,7 +109,7 @@ def download(archive, folder, timeout=TIMEOUT):
 
 def _put_in_place(part, target):
     if target.exists():  # somebody put it there meanwhile
-        raise ValueError(f"{target}: came into being during the download, which is kept as {part}")
+        raise InputError(f"{target}: came into being during the download, which is kept as {part}")
     os.replace(part, target)
 
 

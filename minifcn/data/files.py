@@ -4,6 +4,7 @@ import os
 from io import BytesIO
 from pathlib import Path
 
+from ..errors import InputError, MissingFileError
 from . import tars
 
 
@@ -14,17 +15,17 @@ def opened(source):
     try:
         return open(source, "rb"), str(source)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{source}: no such file") from None
+        raise MissingFileError(f"{source}: no such file") from None
 
 
 def read_lines(source):
-    """The lines of a text file that hold something, stripped. Raises ValueError, naming it, for what is no UTF-8 text."""
+    """The lines of a text file that hold something, stripped. Raises InputError, naming it, for what is no UTF-8 text."""
     file, name = opened(source)
     with file:
         try:
             text = file.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name}: expected text in UTF-8, got byte {error.object[error.start]:#x}") from None
+            raise InputError(f"{name}: expected text in UTF-8, got byte {error.object[error.start]:#x}") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -35,7 +36,7 @@ def files_at(path):
         return FolderFiles(path)
     if path.is_file():
         return TarFiles(path)
-    raise FileNotFoundError(f"{path}: no such folder or tar file")
+    raise MissingFileError(f"{path}: no such folder or tar file")
 
 
 class FolderFiles:
@@ -92,5 +93,5 @@ class TarFiles:
             archive.seek(offset)
             content = archive.read(size)
         if len(content) < size:
-            raise ValueError(f"{self.path / name}: expected {size:,} bytes, got {len(content):,}; has the tar changed?")
+            raise InputError(f"{self.path / name}: expected {size:,} bytes, got {len(content):,}; has the tar changed?")
         return BytesIO(content)

@@ -3,6 +3,7 @@
 from hashlib import sha256
 from pathlib import Path
 
+from ..errors import InputError, MissingFileError
 from .description import EXAMPLE, NAME, read_description
 from .files import read_lines
 from .images import SUFFIXES, read_image
@@ -40,9 +41,9 @@ class Folder(Pairs):
         if isinstance(splits, float):
             splits = shared_out(self._images, splits)
             if self.split in splits and not splits[self.split]:
-                raise ValueError(f"{self.description.images}: too few images ({len(self._images)}) for a split")
+                raise InputError(f"{self.description.images}: too few images ({len(self._images)}) for a split")
         if self.split not in splits:
-            raise FileNotFoundError(f"{self.folder / NAME}: no split {self.split!r}; it has: {', '.join(splits)}")
+            raise MissingFileError(f"{self.folder / NAME}: no split {self.split!r}; it has: {', '.join(splits)}")
         return read_ids(splits[self.split]) if isinstance(splits[self.split], Path) else splits[self.split]
 
     def image_path(self, id):
@@ -69,11 +70,11 @@ def find_files(folder, suffixes):
 
 
 def _one_each(folder, suffixes):
-    """{id: path}. Raises ValueError for two files of one id."""
+    """{id: path}. Raises InputError for two files of one id."""
     found = find_files(folder, suffixes)
     for id, paths in found.items():
         if len(paths) > 1:
-            raise ValueError(f"{paths[0]}: expected one file for id {id!r}, got also {paths[1].name}")
+            raise InputError(f"{paths[0]}: expected one file for id {id!r}, got also {paths[1].name}")
     return {id: paths[0] for id, paths in found.items()}
 
 
@@ -95,9 +96,9 @@ def shared_out(ids, share):
 def read_ids(path):
     """The ids in a list, one a line; an id may hold spaces, as a file's name may.
 
-    Raises ValueError, naming the file, for an empty list or one that is not text.
+    Raises InputError, naming the file, for an empty list or one that is not text.
     """
     ids = read_lines(path)
     if not ids:
-        raise ValueError(f"{path}: expected one id a line, got an empty list")
+        raise InputError(f"{path}: expected one id a line, got an empty list")
     return ids

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..errors import InputError
 from .files import opened
 from .labels import voc_palette
 
@@ -36,7 +37,7 @@ def read_mask(source):
     """
     with _open(source) as (image, name):
         if image.mode not in ("P", "L"):
-            raise ValueError(
+            raise InputError(
                 f"{name}: expected a palette PNG whose values are class numbers, got a {image.mode} image: the numbers are lost"
             )
         return _decoded(name, lambda: np.array(image))
@@ -50,13 +51,13 @@ def write_mask(path, labels, palette=None):
 
 
 def image_files(path):
-    """The image files that a path stands for: itself, or those in that folder, by name. Raises ValueError if there are none."""
+    """The image files that a path stands for: itself, or those in that folder, by name. Raises InputError if there are none."""
     path = Path(path)
     if not path.is_dir():
         return [path]
     found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
     if not found:
-        raise ValueError(f"{path}: expected images ({', '.join(SUFFIXES)}) in this folder, found none")
+        raise InputError(f"{path}: expected images ({', '.join(SUFFIXES)}) in this folder, found none")
     return found
 
 
@@ -88,7 +89,7 @@ def _open(source):
         with _refusing(name):
             image = Image.open(file)
             if reason := too_large(image.size):
-                raise ValueError(reason)
+                raise InputError(reason)
         yield image, name
 
 
@@ -99,11 +100,11 @@ def _decoded(name, decode):
 
 @contextmanager
 def _refusing(name):
-    """Turn what a broken file makes Pillow stumble over, which may be any exception, into one ValueError in one line."""
+    """Turn what a broken file makes Pillow stumble over, which may be any exception, into one InputError in one line."""
     try:
         yield
     except UnidentifiedImageError:
-        raise ValueError(f"{name}: not a readable image: of no known format") from None
+        raise InputError(f"{name}: not a readable image: of no known format") from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{name}: not a readable image: {reason}") from error
+        raise InputError(f"{name}: not a readable image: {reason}") from error

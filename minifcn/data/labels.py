@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 
+from ..errors import InputError
 from .files import opened, read_lines
 
 VOID = 255  # the label of pixels that count for nothing: VOC's border, and what augmentation leaves uncovered
@@ -34,14 +35,14 @@ def colourise(labels, palette=None):
 
 
 def palette_from(values, source):
-    """A palette (256, 3) uint8 from nested lists. Raises ValueError, naming `source`, for anything else."""
+    """A palette (256, 3) uint8 from nested lists. Raises InputError, naming `source`, for anything else."""
     try:
         palette = np.array(values)
         if palette.shape == (256, 3) and palette.dtype.kind == "i" and palette.min() >= 0 and palette.max() <= 255:
             return palette.astype(np.uint8)
     except (ValueError, OverflowError):  # lists of unequal length, numbers beyond any type
         pass
-    raise ValueError(f"{source}: expected a palette of 256 colours of three numbers 0..255, got {str(values)[:60]!r}")
+    raise InputError(f"{source}: expected a palette of 256 colours of three numbers 0..255, got {str(values)[:60]!r}")
 
 
 def colour_codes(image):
@@ -70,27 +71,27 @@ def told_colours(colours, counts):
 
 
 def from_colours(image, palette, num_classes, void, source):
-    """The labels (H, W) uint8 of a mask in colours. Raises ValueError naming `source` and colours that are no class's."""
+    """The labels (H, W) uint8 of a mask in colours. Raises InputError naming `source` and colours that are no class's."""
     labels, known = match_colours(image, palette, num_classes, void)
     if not known.all():
         found = told_colours(*np.unique(image[~known], axis=0, return_counts=True))
-        raise ValueError(f"{source}: expected the colours of the classes only, got {found}")
+        raise InputError(f"{source}: expected the colours of the classes only, got {found}")
     return labels
 
 
 def check_labels(labels, num_classes, source):
-    """Raise ValueError naming `source`, the values and how many pixels, unless labels are 0 … num_classes − 1 or void."""
+    """Raise InputError naming `source`, the values and how many pixels, unless labels are 0 … num_classes − 1 or void."""
     outside = (labels >= num_classes) & (labels != VOID)
     if outside.any():
         values, counts = np.unique(labels[outside], return_counts=True)
         found = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:5], counts[:5], strict=True))
-        raise ValueError(f"{source}: expected labels 0..{num_classes - 1} or {VOID}, got {found}")
+        raise InputError(f"{source}: expected labels 0..{num_classes - 1} or {VOID}, got {found}")
 
 
 def class_numbers(text, classes):
     """ "0,8,cat" -> [0, 8]: each class once, by its number or its name, whatever the case.
 
-    Raises ValueError for what is no class, naming those that come near.
+    Raises InputError for what is no class, naming those that come near.
     """
     numbers, names = [], [name.lower() for name in classes]
     for part in filter(None, (part.strip().lower() for part in text.split(","))):
@@ -103,19 +104,19 @@ def class_numbers(text, classes):
             near.sort(key=lambda i: part not in names[i].split())  # whole words first
             near = [f"{classes[i]} ({i})" for i in near[:8]]
             hint = f", such as {', '.join(near)}" if near else ""
-            raise ValueError(f"classes: expected numbers 0..{len(classes) - 1} or class names{hint}; got {part!r}")
+            raise InputError(f"classes: expected numbers 0..{len(classes) - 1} or class names{hint}; got {part!r}")
     if not numbers:
-        raise ValueError(f"classes: expected numbers 0..{len(classes) - 1} or class names, got {text!r}")
+        raise InputError(f"classes: expected numbers 0..{len(classes) - 1} or class names, got {text!r}")
     return list(dict.fromkeys(numbers))
 
 
 def read_class_names(source):
-    """The classes listed in a text file, one name a line, background first. Raises ValueError if there are none.
+    """The classes listed in a text file, one name a line, background first. Raises InputError if there are none.
 
     source: a path, or a pair (binary file, its name for messages).
     """
     file, source = opened(source)
     names = tuple(read_lines((file, source)))
     if not names or len(names) > VOID:
-        raise ValueError(f"{source}: expected 1 to {VOID} class names, one a line; got {len(names)}")
+        raise InputError(f"{source}: expected 1 to {VOID} class names, one a line; got {len(names)}")
     return names

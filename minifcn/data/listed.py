@@ -1,5 +1,6 @@
 """Data sets whose files are named by the ids of a list: the layouts of PASCAL VOC and of SBD."""
 
+from ..errors import InputError, MissingFileError
 from .dataset import SegmentationSet
 from .files import read_lines
 
@@ -20,11 +21,11 @@ class ListedSet(SegmentationSet):
         self.ids = (list(ids) if ids is not None else self._read_split())[:limit]
         for id in self.ids:
             if id.startswith("/") or ".." in id.split("/"):
-                raise ValueError(f"{self.folder}: expected ids of files in this folder, got {id!r} in {self.split!r}")
+                raise InputError(f"{self.folder}: expected ids of files in this folder, got {id!r} in {self.split!r}")
             for what, where in (("image", self.images), ("mask", self.masks)):
                 if not files.is_file(self._inner(where.format(id))):
                     name = self._name(where.format(id))
-                    raise FileNotFoundError(f"{name}: no {what} for id {id!r} of split {self.split!r}")
+                    raise MissingFileError(f"{name}: no {what} for id {id!r} of split {self.split!r}")
 
     @property
     def folder(self):
@@ -49,14 +50,14 @@ class ListedSet(SegmentationSet):
             name, source = self._list_of(self.split)
         ids = [line.split()[0] for line in read_lines(source)]
         if not ids:
-            raise ValueError(f"{name}: expected one image id a line, got an empty list")
+            raise InputError(f"{name}: expected one image id a line, got an empty list")
         return ids
 
     def _list_of(self, split):
         path = "/".join(part for part in (self.lists, f"{split}.txt") if part)
         name = self._name(path)
         if not self.files.is_file(self._inner(path)):
-            raise FileNotFoundError(f"{name}: no such split list; {self._advice(split)}")
+            raise MissingFileError(f"{name}: no such split list; {self._advice(split)}")
         return name, (self.files.open(self._inner(path)), name)
 
     def _advice(self, split):

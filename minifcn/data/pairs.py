@@ -1,5 +1,6 @@
 """What data sets have in common whose every image and mask is a file of its own."""
 
+from ..errors import MissingFileError
 from .dataset import SegmentationSet
 
 
@@ -11,7 +12,7 @@ class Pairs(SegmentationSet):
         for id in self.ids:
             for what, path in (("image", self.image_path(id)), ("mask", self.mask_path(id))):
                 if not path.is_file():
-                    raise FileNotFoundError(f"{path}: no {what} for id {id!r} of split {self.split!r}")
+                    raise MissingFileError(f"{path}: no {what} for id {id!r} of split {self.split!r}")
 
     def open_image(self, id):
         return open(self.image_path(id), "rb")

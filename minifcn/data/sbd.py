@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..errors import InputError, MissingFileError
 from .dataset import SegmentationSet
 from .files import files_at
 from .labels import VOC_CLASSES, check_labels
@@ -25,37 +26,37 @@ class SBD(ListedSet):
         files = files_at(root)
         inner = next((place for place in _PLACES if files.is_folder(f"{place}/cls".lstrip("/"))), None)
         if inner is None:
-            raise FileNotFoundError(f"{root}: expected SBD's folder dataset with img, cls, train.txt and val.txt")
+            raise MissingFileError(f"{root}: expected SBD's folder dataset with img, cls, train.txt and val.txt")
         super().__init__(files, inner, split, VOC_CLASSES, ids, limit)
 
     def read_label(self, id):
-        """The class numbers (H, W) uint8 of one .mat file. Raises ValueError, naming it, for one that has none."""
+        """The class numbers (H, W) uint8 of one .mat file. Raises InputError, naming it, for one that has none."""
         name = self.mask_name(id)
         with self.open_mask(id) as file:
             try:
                 label = np.asarray(self._loadmat(file, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0])
             except Exception as error:  # SciPy lets out whatever a broken file makes it stumble over
                 reason = " ".join(f"{type(error).__name__} {error}".split())
-                raise ValueError(f"{name}: expected a .mat file with GTcls.Segmentation, got {reason}") from error
+                raise InputError(f"{name}: expected a .mat file with GTcls.Segmentation, got {reason}") from error
         if label.ndim != 2 or label.dtype.kind not in "ui" or label.size == 0:
-            raise ValueError(f"{name}: expected GTcls.Segmentation (H, W) of integers, got {label.shape} {label.dtype}")
+            raise InputError(f"{name}: expected GTcls.Segmentation (H, W) of integers, got {label.shape} {label.dtype}")
         check_labels(label, self.num_classes, name)
         if label.min() < 0:
-            raise ValueError(f"{name}: expected labels 0..{self.num_classes - 1}, got {label.min()}")
+            raise InputError(f"{name}: expected labels 0..{self.num_classes - 1}, got {label.min()}")
         return label.astype(np.uint8)
 
 
 class Joined(SegmentationSet):
     """Several data sets with the same classes as one: each id once, from the first set that has it, and none of `without`.
 
-    Raises ValueError for sets with different classes.
+    Raises InputError for sets with different classes.
     """
 
     def __init__(self, datasets, split, without=(), limit=None):
         first = datasets[0]
         for other in datasets[1:]:
             if other.classes != first.classes:
-                raise ValueError(
+                raise InputError(
                     f"{other.folder}: expected the {first.num_classes} classes of {first.folder}, got {other.num_classes}"
                 )
         self.split, self.classes, self.folder = split, first.classes, first.folder
@@ -94,7 +95,7 @@ def _loadmat():
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise FileNotFoundError(
+        raise MissingFileError(
             "scipy: not installed; SBD's labels are .mat files, which it reads: pip install scipy"
         ) from None
     return loadmat

@@ -8,6 +8,8 @@ import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..errors import InputError
+
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"}
 _KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
@@ -24,7 +26,7 @@ _CHUNK = 1 << 20
 def index(path):
     """The files in a plain tar: name -> (offset, size), in the archive's order. Folders are left out.
 
-    Raises ValueError, naming the archive and the member, for anything but files and folders that stay in the folder they
+    Raises InputError, naming the archive and the member, for anything but files and folders that stay in the folder they
     are unpacked into (no "..", absolute path, link, device, FIFO or sparse file), for names that come twice or clash, and
     for an archive that is compressed, broken or cut off.
     """
@@ -40,7 +42,7 @@ def index(path):
         if not name:
             raise _refused(path, member.name, "is a file without a name")
         if (last := member.offset_data + member.size) > end:
-            raise ValueError(f"{path}: cut off at byte {end:,}; {_short(name)} ends at {last:,}")
+            raise InputError(f"{path}: cut off at byte {end:,}; {_short(name)} ends at {last:,}")
         same = name.casefold()  # which of two would win depends on who reads it, and on the file system
         if same in seen:
             raise _refused(path, seen[same], f"and {_short(name)} would be one file")
@@ -57,7 +59,7 @@ def index(path):
 def unpack(path, folder, progress=None):
     """Unpack a plain tar into `folder`; everything or, if anything is refused or fails, nothing. -> what was made there.
 
-    progress: called with (bytes written, bytes in all) as it goes on. Raises ValueError as `index` does, and for something already
+    progress: called with (bytes written, bytes in all) as it goes on. Raises InputError as `index` does, and for something already
     in `folder` that would be overwritten or written into.
     """
     files, folder = index(path), Path(folder)
@@ -65,7 +67,7 @@ def unpack(path, folder, progress=None):
     made = [folder / top for top in dict.fromkeys(name.split("/")[0] for name in files)]
     for top in made:
         if os.path.lexists(top):
-            raise ValueError(f"{top}: exists already; nothing was unpacked from {path}")
+            raise InputError(f"{top}: exists already; nothing was unpacked from {path}")
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".unpacking-", dir=folder) as scratch, open(path, "rb") as archive:
         for name, (offset, size) in files.items():
@@ -87,39 +89,39 @@ def _chunks(archive, size):
     while size:
         chunk = archive.read(min(size, _CHUNK))
         if not chunk:
-            raise ValueError(f"{archive.name}: cut off while it was read")
+            raise InputError(f"{archive.name}: cut off while it was read")
         size -= len(chunk)
         yield chunk
 
 
 def _members(path):
-    """Yield the headers of an archive. Raises ValueError unless it is a plain tar that is sound up to its end mark."""
+    """Yield the headers of an archive. Raises InputError unless it is a plain tar that is sound up to its end mark."""
     with open(path, "rb") as file:
         start = file.read(8)
         for magic, kind in _COMPRESSED.items():
             if start.startswith(magic):
-                raise ValueError(f"{path}: compressed ({kind}); expected a plain .tar, decompress it first")
+                raise InputError(f"{path}: compressed ({kind}); expected a plain .tar, decompress it first")
         file.seek(0)
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (member := archive.next()) is not None:
                     if member.size < 0:  # the next header would be this one again, for ever
-                        raise ValueError(f"the member {_short(member.name)} has a size of {member.size}")
+                        raise InputError(f"the member {_short(member.name)} has a size of {member.size}")
                     yield member
                 file.seek(archive.offset)
                 mark = file.read(tarfile.BLOCKSIZE)
         except RecursionError:
-            raise ValueError(f"{path}: not a readable tar: headers of headers without end") from None
+            raise InputError(f"{path}: not a readable tar: headers of headers without end") from None
         except Exception as error:  # tarfile lets out whatever a broken header makes it stumble over
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{path}: not a readable tar: {reason}") from error
+            raise InputError(f"{path}: not a readable tar: {reason}") from error
     if mark != bytes(tarfile.BLOCKSIZE):  # tarfile itself takes a broken header for the end
         what = "cut off: no end mark" if len(mark) < tarfile.BLOCKSIZE else "broken: no header"
-        raise ValueError(f"{path}: {what} at byte {archive.offset:,}")
+        raise InputError(f"{path}: {what} at byte {archive.offset:,}")
 
 
 def _inside(path, name):
-    """A member's name without "." and empty parts. Raises ValueError if it leads out of a folder, on any system."""
+    """A member's name without "." and empty parts. Raises InputError if it leads out of a folder, on any system."""
     parts = name.split("/")
     if name.startswith("/"):
         raise _refused(path, name, "has an absolute path")

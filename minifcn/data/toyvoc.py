@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from ..errors import InputError
 from .images import write_mask
 from .labels import VOID
 
@@ -74,14 +75,14 @@ def write_toyvoc(root, train=800, val=50, size=128, seed=0):
     """Write a VOCdevkit tree that data.VOC reads: root/VOC2012 with JPEG photographs, palette masks, lists, class names.
 
     train, val: number of images in each split. size: their typical height and width in pixels; each varies by a quarter.
-    The same arguments write the same scenes. Raises ValueError rather than write into a folder that holds something.
+    The same arguments write the same scenes. Raises InputError rather than write into a folder that holds something.
     """
     root = Path(root)
     folder = root / "VOC2012"
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder}: expected an empty or absent folder, found files; nothing was written")
+        raise InputError(f"{folder}: expected an empty or absent folder, found files; nothing was written")
     if train < 1 or val < 1 or size < 16:
-        raise ValueError(
+        raise InputError(
             f"toy data: expected train and val of at least 1 and size of at least 16; got {train}, {val}, {size}"
         )
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):

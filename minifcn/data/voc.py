@@ -2,6 +2,7 @@
 
 import re
 
+from ..errors import MissingFileError
 from .files import files_at
 from .labels import VOC_CLASSES, read_class_names
 from .listed import ListedSet
@@ -59,7 +60,7 @@ def _folder_of_year(files, year):
         return found[f"VOC{year}"]
     if found:
         years = ", ".join(name[3:] for name in found)
-        raise FileNotFoundError(f"{files.path}: expected VOC{year}, found the year {years}; choose it with --year")
-    raise FileNotFoundError(
+        raise MissingFileError(f"{files.path}: expected VOC{year}, found the year {years}; choose it with --year")
+    raise MissingFileError(
         f"{files.path}: expected VOC{year} with JPEGImages, SegmentationClass and ImageSets in it, found none"
     )

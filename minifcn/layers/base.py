@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..backend import array_module, to_device, to_host
+from ..errors import InputError
 
 
 class Parameter:
@@ -112,23 +113,23 @@ class Layer:
         return {name: to_host(array).copy() for name, array in state.items()}
 
     def load_state_dict(self, state):
-        """Take over values by name. Raises ValueError, and changes nothing, unless names and shapes agree exactly."""
+        """Take over values by name. Raises InputError, and changes nothing, unless names and shapes agree exactly."""
         own = self.state_dict()
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
-            raise ValueError(
+            raise InputError(
                 f"weights of another network: {len(missing)} names missing (such as {missing[:2]}), "
                 f"{len(unexpected)} unknown (such as {unexpected[:2]})"
             )
         for name, array in own.items():
             if state[name].shape != array.shape:
-                raise ValueError(
+                raise InputError(
                     f"weights of another network: {name}: expected shape {array.shape}, got {state[name].shape}"
                 )
         values = {}
         for name, array in own.items():
             if state[name].dtype.kind != "f":
-                raise ValueError(
+                raise InputError(
                     f"weights of another network: {name}: expected floating-point numbers, got {state[name].dtype}"
                 )
             values[name] = to_device(to_host(state[name]).astype(array.dtype, copy=True))
@@ -149,30 +150,30 @@ class Leaf(Layer):
     _cache = None
 
     def forward(self, x, train=False, **options):
-        """x -> y. With train=True the layer remembers what backward needs. Raises ValueError that names the layer.
+        """x -> y. With train=True the layer remembers what backward needs. Raises InputError that names the layer.
 
         options: what this layer's `run` takes besides.
         """
         try:
             y, cache = self.run(x, train, **options)
-        except (ValueError, TypeError) as error:
+        except InputError as error:
             raise type(error)(f"{self.title}: {error}") from error
         self._cache = (cache,) if train else None
         return y
 
     def backward(self, dy, **options):
-        """dy -> dx, adding to the parameters' gradients. Raises ValueError without a forward(x, train=True) before it.
+        """dy -> dx, adding to the parameters' gradients. Raises InputError without a forward(x, train=True) before it.
 
         options: what this layer's `run_backward` takes besides.
         """
         if self._cache is None:
-            raise ValueError(
+            raise InputError(
                 f"{self.title}: backward needs a forward(x, train=True) before it, and takes its cache only once"
             )
         (cache,), self._cache = self._cache, None
         try:
             return self.run_backward(dy, cache, **options)
-        except (ValueError, TypeError) as error:
+        except InputError as error:
             raise type(error)(f"{self.title}: {error}") from error
 
     def forget(self):

@@ -1,5 +1,7 @@
 """The networks."""
 
+from ..card import Card
+from ..errors import InputError
 from . import alignment, surgery
 from .alexnet import alexnet, alexnet_torchvision
 from .build import ALIGNMENTS, BACKBONES, CLASSIFIERS, UPSAMPLING, fcn
@@ -17,30 +19,30 @@ __all__ = [
     "UPSAMPLING",
     "VARIANTS",
     "VGG",
+    "Card",
     "Classifier",
     "alexnet",
     "alexnet_torchvision",
     "alignment",
+    "build",
     "efficientnet_lite0",
     "explain",
     "fcn",
-    "from_config",
     "surgery",
     "vgg16",
 ]
 
 
-def from_config(config):
-    """The network that a `config` describes: an FCN, a classifier, or the heat-map network made of one.
+def build(builder, options):
+    """A network with freshly drawn weights by its builder's name: "fcn" or a classifier's. See `Card`.
 
-    Raises ValueError or TypeError for what describes none.
+    A classifier with the option "convolutional" is the heat-map network made of it. Raises InputError for an unknown
+    builder, TypeError for options that it does not have.
     """
-    options = dict(config)
-    if "variant" in options:
-        return fcn(**options)
-    name = options.pop("network", None)
+    builders = {"fcn": fcn, **CLASSIFIERS}
+    if builder not in builders:
+        raise InputError(f"expected a network out of {', '.join(builders)}, got {builder!r}")
+    options = dict(options)
     convolutional, window = options.pop("convolutional", False), options.pop("window", None)
-    if name not in CLASSIFIERS:
-        raise ValueError(f"expected a network out of {', '.join(CLASSIFIERS)}, got {name!r}")
-    network = CLASSIFIERS[name](**options)
+    network = builders[builder](**options)
     return surgery.convolutionalize(network, window) if convolutional else network

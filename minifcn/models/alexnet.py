@@ -8,7 +8,8 @@ CaffeNet pools before it normalises and splits conv2, conv4 and conv5 into two g
 import numpy as np
 
 from .. import layers
-from ..data.transforms import CAFFE, TORCHVISION
+from ..card import Card
+from ..preprocessing import CAFFE, TORCHVISION
 from .classifier import Classifier, fully_connected
 from .trunk import Trunk
 
@@ -18,8 +19,8 @@ def alexnet(num_classes=1000, seed=0):
     rng = np.random.default_rng(seed)
     chain = _caffe_features(rng)
     chain |= fully_connected(256 * 6 * 6, num_classes, rng)
-    config = {"network": "alexnet", "num_classes": num_classes, "seed": seed}
-    return Classifier(chain, config=config, native=227, map_size=6, preprocessing=CAFFE)
+    card = Card("alexnet", {"num_classes": num_classes, "seed": seed}, CAFFE, native=227)
+    return Classifier(chain, card=card, map_size=6)
 
 
 def alexnet_trunk(alignment, rng):
@@ -70,8 +71,8 @@ def alexnet_torchvision(num_classes=1000, seed=0):
         "relu7": layers.ReLU(),
         "fc8": layers.Linear(4096, num_classes, rng),
     }
-    config = {"network": "alexnet_torchvision", "num_classes": num_classes, "seed": seed}
-    return Classifier(chain, config=config, native=224, map_size=6, preprocessing=TORCHVISION)
+    card = Card("alexnet_torchvision", {"num_classes": num_classes, "seed": seed}, TORCHVISION, native=224)
+    return Classifier(chain, card=card, map_size=6)
 
 
 def _caffe_features(rng, first_pad=0, pool=None):

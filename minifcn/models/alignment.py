@@ -19,6 +19,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from .. import layers
+from ..errors import InputError
 from ..ops.window import pads, pair
 from .efficientnet_lite0 import InvertedResidual
 
@@ -91,22 +92,22 @@ def enlarged(at, factor, kernel):
 def enlarging_kernel(factor, at, target):
     """The bilinear kernel's size, 2·factor or 2·factor − 1, that takes maps with coordinates `at` onto the grid of `target`.
 
-    Raises ValueError if neither does.
+    Raises InputError if neither does.
     """
     for kernel in (2 * factor, 2 * factor - 1):
         if (enlarged(at, factor, kernel).b - target.b).denominator == 1:
             return kernel
-    raise ValueError(f"alignment: no enlargement by {factor} takes offset {at.b} to a whole distance from {target.b}")
+    raise InputError(f"alignment: no enlargement by {factor} takes offset {at.b} to a whole distance from {target.b}")
 
 
 def crop_offset(larger, target):
     """By how much to crop a map with coordinates `larger` so that it lies on one with coordinates `target`.
 
-    Raises ValueError if the scales differ, or if no whole, non-negative offset does it.
+    Raises InputError if the scales differ, or if no whole, non-negative offset does it.
     """
     offset = larger.b - target.b
     if larger.a != target.a or offset.denominator != 1 or offset < 0:
-        raise ValueError(
+        raise InputError(
             f"alignment: no crop lays a map of scale {larger.a}, offset {larger.b} on scale {target.a}, offset {target.b}"
         )
     return int(offset)

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from ..data.transforms import CAFFE, LITE0, Preprocessing
+from ..card import Card
+from ..errors import InputError
+from ..preprocessing import CAFFE, LITE0, Preprocessing
 from .alexnet import alexnet, alexnet_torchvision, alexnet_trunk
 from .efficientnet_lite0 import efficientnet_lite0, efficientnet_lite0_trunk
 from .fcn import FCN, VARIANTS
@@ -43,7 +45,7 @@ def fcn(
     number of channels in its first group.
     alignment: "paper" pads the image by 100 and crops the result; "same" wastes nothing. at_once: scale the skips, to
     train 8s without the stages before it. upsampling: "frozen" bilinear kernels, or "learned" ones that start so.
-    The network's `config` holds these arguments: fcn(**config) builds its like. Raises ValueError for an unknown name.
+    The network's `card` holds these arguments. Raises InputError for an unknown name.
     """
     for what, value, known in (
         ("variant", variant, VARIANTS),
@@ -52,11 +54,11 @@ def fcn(
         ("upsampling", upsampling, UPSAMPLING),
     ):
         if value not in known:
-            raise ValueError(f"fcn: {what}: expected one of {', '.join(known)}; got {value!r}")
+            raise InputError(f"fcn: {what}: expected one of {', '.join(known)}; got {value!r}")
     if num_classes < 1:
-        raise ValueError(f"fcn: num_classes: expected at least 1, got {num_classes}")
+        raise InputError(f"fcn: num_classes: expected at least 1, got {num_classes}")
     if width is not None and backbone != "mini":
-        raise ValueError(f"fcn: width: only the mini backbone has one, not {backbone}")
+        raise InputError(f"fcn: width: only the mini backbone has one, not {backbone}")
     rng = np.random.default_rng(seed)
     options = {} if width is None else {"width": width}
     trunk, preprocessing = BACKBONES[backbone]
@@ -69,7 +71,7 @@ def fcn(
         upsampling=upsampling,
         rng=rng,
     )
-    network.config = {
+    options = {
         "variant": variant,
         "backbone": backbone,
         "num_classes": num_classes,
@@ -79,5 +81,5 @@ def fcn(
         "upsampling": upsampling,
         "width": width,
     }
-    network.preprocessing = preprocessing
+    network.card = Card("fcn", options, preprocessing)
     return network

@@ -6,15 +6,12 @@ from .. import layers
 class Classifier(layers.Sequential):
     """An ImageNet network as it was published: (N, 3, H, W) -> (N, num_classes).
 
-    config: the arguments that build its like, stored with its weights. native: the side of the images it was trained
-    on. map_size: the side of the last maps of a native image, where the fully connected part begins. preprocessing:
-    what its usual weights expect.
+    map_size: the side of the last maps of an image of the native size, where the fully connected part begins.
     """
 
-    def __init__(self, chain, *, config, native, map_size, preprocessing):
+    def __init__(self, chain, *, card, map_size):
         super().__init__(**chain)
-        self.config, self.native, self.map_size = config, native, map_size
-        self.preprocessing = preprocessing
+        self.card, self.map_size = card, map_size
         self.name_all()
 
 

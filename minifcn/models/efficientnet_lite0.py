@@ -6,7 +6,8 @@ Its ImageNet weights come with a Python package (`weights.pretrained`), so that 
 import numpy as np
 
 from .. import layers
-from ..data.transforms import LITE0
+from ..card import Card
+from ..preprocessing import LITE0
 from .classifier import Classifier
 from .trunk import Trunk
 
@@ -28,8 +29,8 @@ def efficientnet_lite0(num_classes=1000, seed=0):
     chain = {**_features(rng), **_convolution("head", 320, 1280, 1, rng)}
     chain |= {"average": layers.GlobalAvgPool(), "drop": layers.Dropout(0.2, rng)}
     chain["fc"] = layers.Linear(1280, num_classes, rng)
-    config = {"network": "efficientnet_lite0", "num_classes": num_classes, "seed": seed}
-    return Classifier(chain, config=config, native=224, map_size=7, preprocessing=LITE0)
+    card = Card("efficientnet_lite0", {"num_classes": num_classes, "seed": seed}, LITE0, native=224)
+    return Classifier(chain, card=card, map_size=7)
 
 
 def efficientnet_lite0_trunk(alignment, rng):

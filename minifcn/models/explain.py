@@ -12,6 +12,7 @@ from functools import partial
 from math import inf
 
 from .. import layers
+from ..errors import InputError
 from ..ops.window import pair
 from .sketch import FLOAT, Memory, Sketch, sketch
 
@@ -19,11 +20,11 @@ from .sketch import FLOAT, Memory, Sketch, sketch
 def explain(network, size, batch=1):
     """What `network` would do to images of `size` (height, width), or an integer for both. -> Explanation
 
-    Raises ValueError, naming the layer, where the size does not fit.
+    Raises InputError, naming the layer, where the size does not fit.
     """
     height, width = pair("image size", size)
     if batch < 1:
-        raise ValueError(f"explain: expected a batch of at least 1 image, got {batch}")
+        raise InputError(f"explain: expected a batch of at least 1 image, got {batch}")
     inference, training = Memory(), Memory()
     with _sketching(network, train=False) as rows:
         out = network.forward(Sketch((batch, 3, height, width), inference))
@@ -147,7 +148,7 @@ def _forward(layer, rows, x, train=False, **followers):
     try:
         y, multiply_adds, kept = sketch(layer, x, train)
     except ValueError as error:
-        raise ValueError(f"{layer.title}: {error}") from error
+        raise InputError(f"{layer.title}: {error}") from error
     newly = x.memory.keep(kept) if train else 0
     rows.append(_row(layer, y, multiply_adds, newly))
     rows.extend(_row(follower, y) for follower in followers.values())

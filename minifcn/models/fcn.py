@@ -2,6 +2,7 @@
 
 from .. import layers
 from ..backend import one_blas_thread
+from ..errors import InputError
 from . import alignment as align
 
 VARIANTS = ("32s", "16s", "8s")
@@ -38,7 +39,6 @@ class FCN(layers.Layer):
 
         self.variant = variant
         self.num_classes = num_classes
-        self.palette = None  # (256, 3) uint8, the colours to draw its labels in, where the data set has its own
         self.backbone = backbone
         # The published at-once training scales the skips' inputs, which start out much larger than fc7's.
         self.pool4_scale, self.pool3_scale = (0.01, 0.0001) if at_once else (1.0, 1.0)
@@ -110,11 +110,11 @@ class FCN(layers.Layer):
 
         The new skip keeps its zero score layer, so that training goes on from the coarser network's prediction. (But for
         the enlargement: twice and then 16 times is not quite 32 times.)
-        coarser: an FCN over the same trunk with as many classes. Raises ValueError where that does not hold.
+        coarser: an FCN over the same trunk with as many classes. Raises InputError where that does not hold.
         """
         order = VARIANTS.index(self.variant) - VARIANTS.index(coarser.variant)
         if order < 0:
-            raise ValueError(f"FCN-{self.variant} cannot start from the finer FCN-{coarser.variant}")
+            raise InputError(f"FCN-{self.variant} cannot start from the finer FCN-{coarser.variant}")
         own, given = self.state_dict(), coarser.state_dict()
         if self.variant != coarser.variant:  # the last enlargement, to the image's size, is another one
             last = "upscore" if coarser.variant == "32s" else "upscore16"
@@ -123,7 +123,7 @@ class FCN(layers.Layer):
         for name in [*given, *new]:
             here, there = (state[name].shape if name in state else "nothing of that name" for state in (own, given))
             if here != there:
-                raise ValueError(
+                raise InputError(
                     f"FCN-{self.variant} cannot start from this FCN-{coarser.variant}: {name}: {here} here, {there} there"
                 )
         self.load_state_dict({**own, **given})

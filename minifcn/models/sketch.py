@@ -10,6 +10,7 @@ from functools import singledispatch
 from math import ceil, inf, prod
 
 from .. import layers
+from ..errors import InputError
 from ..ops.pool import pool_window
 from ..ops.window import pads, pair, window
 
@@ -65,7 +66,7 @@ class Sketch:
 
     def __add__(self, other):
         if self.shape != other.shape:
-            raise ValueError(f"sum: expected two maps of one shape, got {self.shape} and {other.shape}")
+            raise InputError(f"sum: expected two maps of one shape, got {self.shape} and {other.shape}")
         return self.like(field=max(self.field, other.field))
 
     def __mul__(self, number):
@@ -98,7 +99,7 @@ def _(layer: layers.Conv2d, x, train):
     outputs, per_group, *kernel = layer.weight.value.shape
     settings = {**layer.settings, "pad": layer.pad_for(x.shape[2:])}
     if x.shape[1] != per_group * settings["groups"]:
-        raise ValueError(f"conv2d: expected {per_group * settings['groups']} input channels, got {x.shape[1]}")
+        raise InputError(f"conv2d: expected {per_group * settings['groups']} input channels, got {x.shape[1]}")
     where = window(
         "conv2d", kernel, settings["stride"], settings["pad"], settings["dilation"], settings["groups"], x.shape[2:]
     )
@@ -141,7 +142,7 @@ def _enlarged(x, channels, kernel, settings):
 def _(layer: layers.Linear, x, train):
     outputs, inputs = layer.weight.value.shape
     if x.shape[1:] != (inputs,):
-        raise ValueError(f"linear: expected {inputs} values an image, got {x.shape[1:]}")
+        raise InputError(f"linear: expected {inputs} values an image, got {x.shape[1:]}")
     return x.like((len(x), outputs)), len(x) * outputs * inputs, [x]
 
 
@@ -212,5 +213,5 @@ def _(layer: layers.PadToMultiple, x, train):
 def _(layer: layers.Crop, x, train):
     top, left = pair("offset", layer.offset, least=0)
     if top + layer.size[0] > x.shape[2] or left + layer.size[1] > x.shape[3]:
-        raise ValueError(f"crop: {layer.size} at offset {(top, left)} does not lie inside a map of {x.shape[2:]}")
+        raise InputError(f"crop: {layer.size} at offset {(top, left)} does not lie inside a map of {x.shape[2:]}")
     return Sketch(x.shape[:2] + tuple(layer.size), x.memory, x.field, x.step, view_of=x), 0, []

@@ -13,9 +13,11 @@ Where the layers pad their input, heat-map and sliding agree in two ways, and di
 """
 
 from copy import copy
+from dataclasses import replace
 from math import prod
 
 from .. import layers
+from ..errors import InputError
 from .build import fcn
 from .classifier import Classifier
 
@@ -37,7 +39,7 @@ def convolutionalize(classifier, window=None):
     average = {"kernel": side, "stride": 1}
     if window is not None:
         if not averages(classifier) or window not in range(1, 1000, 2):
-            raise ValueError(
+            raise InputError(
                 f"convolutionalize: a window needs a global average to replace and an odd side; got {window}"
             )
         average = {"kernel": window, "stride": 1, "pad": window // 2, "count_include_pad": False}
@@ -57,10 +59,8 @@ def convolutionalize(classifier, window=None):
             chain[name] = layer
     return Classifier(
         chain,
-        config={**classifier.config, "convolutional": True, "window": window},
-        native=classifier.native,
+        card=replace(classifier.card, options={**classifier.card.options, "convolutional": True, "window": window}),
         map_size=1,
-        preprocessing=classifier.preprocessing,
     )
 
 
@@ -83,7 +83,7 @@ def transplant(classifier, network):
 
     The fully connected layers become convolutions on the way; the classifier's last layer stays behind, and the FCN's
     score layers start from zero. The preprocessing goes with the weights.
-    Raises ValueError, and changes nothing, if the trunk needs a name that the classifier has not, or of another shape.
+    Raises InputError, and changes nothing, if the trunk needs a name that the classifier has not, or of another shape.
     """
     own, given = network.state_dict(), classifier.state_dict()
     family = network.backbone.family + "."
@@ -93,26 +93,26 @@ def transplant(classifier, network):
         flat = (shape[0], prod(shape[1:]))  # as a fully connected layer has it
         if source is None or source.shape not in (shape, flat):
             found = "nothing of that name" if source is None else source.shape
-            raise ValueError(f"an FCN over {network.backbone.family} needs {name} {shape}, found {found}")
+            raise InputError(f"an FCN over {network.backbone.family} needs {name} {shape}, found {found}")
         own[name] = source.reshape(shape)
     network.load_state_dict(own)
-    network.preprocessing = classifier.preprocessing
+    network.card.preprocessing = classifier.card.preprocessing
     return [name for name in given if family + name not in own]
 
 
 def replace_scores(network, num_classes, seed=0):
     """The same FCN for another number of classes: the trunk as it is, new score layers that start from zero. -> a new FCN"""
-    changed = fcn(**{**network.config, "num_classes": num_classes, "seed": seed})
+    changed = fcn(**{**network.card.options, "num_classes": num_classes, "seed": seed})
     own, given = changed.state_dict(), network.state_dict()
     kept = {name: value for name, value in given.items() if not name.startswith(("score", "upscore"))}
     changed.load_state_dict({**own, **kept})
-    changed.preprocessing = network.preprocessing
+    changed.card.preprocessing = network.card.preprocessing
     return changed
 
 
 def add_skips(network, variant):
     """A finer FCN ("16s" or "8s") that starts where a trained, coarser one stands: its new skips add zero. -> a new FCN"""
-    finer = fcn(**{**network.config, "variant": variant})
+    finer = fcn(**{**network.card.options, "variant": variant})
     finer.initialise_from(network)
-    finer.preprocessing = network.preprocessing
+    finer.card = replace(network.card, options=finer.card.options)
     return finer

@@ -3,7 +3,8 @@
 import numpy as np
 
 from .. import layers
-from ..data.transforms import CAFFE
+from ..card import Card
+from ..preprocessing import CAFFE
 from .classifier import Classifier, fully_connected
 from .trunk import Trunk
 
@@ -15,8 +16,8 @@ def vgg16(num_classes=1000, seed=0):
     rng = np.random.default_rng(seed)
     chain = _groups(WIDTHS, DEPTHS, rng=rng)
     chain |= fully_connected(512 * 7 * 7, num_classes, rng)
-    config = {"network": "vgg16", "num_classes": num_classes, "seed": seed}
-    return Classifier(chain, config=config, native=224, map_size=7, preprocessing=CAFFE)
+    card = Card("vgg16", {"num_classes": num_classes, "seed": seed}, CAFFE, native=224)
+    return Classifier(chain, card=card, map_size=7)
 
 
 class VGG(Trunk):

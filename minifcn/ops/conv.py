@@ -1,6 +1,7 @@
 """2-D convolution (cross-correlation, as deep learning calls it)."""
 
 from ..backend import run_tiles, threads
+from ..errors import InputError
 from . import conv_algorithms as algorithms
 from .maps import channel_sums
 from .window import require_nchw, require_same_dtype, require_shape, window
@@ -14,16 +15,16 @@ def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, then=
     x (N, C, H, W), w (K, C/groups, kh, kw), b (K,) or None -> y (N, K, Ho, Wo), with
     Ho = ⌊(H + top + bottom − dilation·(kh − 1) − 1) / stride⌋ + 1.
     stride, dilation: integer or (height, width). pad: integer, pair, or ((top, bottom), (left, right)).
-    All float32 or all float64. Raises ValueError for shapes that do not fit, TypeError for mixed dtypes.
+    All float32 or all float64. Raises InputError for shapes that do not fit, TypeError for mixed dtypes.
     then: for inference, what follows value by value: a function that changes an array in place. It is called once for
     each part of y, while the part is still in a cache; backward knows nothing of it.
     """
     op = "conv2d"
     require_same_dtype(op, x, w, b)
     if w.ndim != 4:
-        raise ValueError(f"{op}: expected w (K, C/groups, kh, kw), got shape {w.shape}")
+        raise InputError(f"{op}: expected w (K, C/groups, kh, kw), got shape {w.shape}")
     if groups < 1 or w.shape[0] % groups:
-        raise ValueError(f"{op}: {w.shape[0]} output channels cannot be split into {groups} groups")
+        raise InputError(f"{op}: {w.shape[0]} output channels cannot be split into {groups} groups")
     require_nchw(op, x, w.shape[1] * groups)
     if b is not None:
         require_shape(op, "a bias", b, w.shape[:1])

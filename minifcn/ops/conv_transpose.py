@@ -4,6 +4,7 @@ Take the convolution that leads from maps of the size of y down to maps of the s
 x up to y: that is the forward here. Going back, dx is that convolution's forward, and dw its weight gradient with the two maps exchanged.
 """
 
+from ..errors import InputError
 from . import conv_algorithms as algorithms
 from .maps import channel_sums
 from .window import Window, pads, pair, require_nchw, require_same_dtype, require_shape
@@ -15,25 +16,25 @@ def conv_transpose2d_forward(x, w, b=None, *, stride=1, pad=0, output_pad=0, dil
     x (N, C, H, W), w (C, K/groups, kh, kw), b (K,) or None -> y (N, K, Ho, Wo), with
     Ho = (H − 1)·stride − top − bottom + dilation·(kh − 1) + 1 + output_pad.
     Arguments as in conv2d_forward; output_pad, smaller than the stride or the dilation, adds rows and columns at the end.
-    Raises ValueError for shapes that do not fit, TypeError for mixed dtypes.
+    Raises InputError for shapes that do not fit, TypeError for mixed dtypes.
     """
     op = "conv_transpose2d"
     require_same_dtype(op, x, w, b)
     if w.ndim != 4:
-        raise ValueError(f"{op}: expected w (C, K/groups, kh, kw), got shape {w.shape}")
+        raise InputError(f"{op}: expected w (C, K/groups, kh, kw), got shape {w.shape}")
     require_nchw(op, x, w.shape[0])
     if groups < 1 or w.shape[0] % groups:
-        raise ValueError(f"{op}: {w.shape[0]} input channels cannot be split into {groups} groups")
+        raise InputError(f"{op}: {w.shape[0]} input channels cannot be split into {groups} groups")
     kernel, stride, dilation = w.shape[2:], pair("stride", stride), pair("dilation", dilation)
     pad, output_pad = pads(pad), pair("output_pad", output_pad, least=0)
     if any(o >= max(s, d) for o, s, d in zip(output_pad, stride, dilation, strict=True)):
-        raise ValueError(f"{op}: output_pad {output_pad} must be smaller than stride {stride} or dilation {dilation}")
+        raise InputError(f"{op}: output_pad {output_pad} must be smaller than stride {stride} or dilation {dilation}")
     size = tuple(
         (n - 1) * s - sum(p) + d * (k - 1) + 1 + o
         for n, s, p, d, k, o in zip(x.shape[2:], stride, pad, dilation, kernel, output_pad, strict=True)
     )
     if min(size) < 1:
-        raise ValueError(f"{op}: pad {pad} leaves nothing of an input of {x.shape[2:]}")
+        raise InputError(f"{op}: pad {pad} leaves nothing of an input of {x.shape[2:]}")
     adjoint = Window(kernel, stride, pad, dilation, groups, input_size=size, output_size=x.shape[2:])
     y = algorithms.input_gradient(x, w, adjoint)
     if b is not None:

@@ -1,6 +1,7 @@
 """Softmax cross-entropy, pixel by pixel, with an ignored label."""
 
 from ..backend import BLOCK_BYTES, array_module, has_kernels, run_tiles, threads
+from ..errors import DtypeError, InputError
 from .kernels import loss as kernels
 from .maps import row_tiles
 from .window import require_same_dtype, require_shape
@@ -12,7 +13,7 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
     logits (N, C, ...) float, labels (N, ...) integers in 0 … C−1 or `ignore`, weight (C,) or None for ones.
     reduction: "mean" divides the sum by the sum of the weights of the counted pixels (0 if all are ignored), "sum" (the
     published solvers' choice) does not, both give an array of shape (); "none" gives one loss a pixel, (N, ...), 0 where ignored.
-    Raises ValueError for shapes that do not fit and for labels outside the classes, TypeError for non-integer labels.
+    Raises InputError for shapes that do not fit and for labels outside the classes, TypeError for non-integer labels.
     """
     op = "softmax_cross_entropy"
     require_same_dtype(op, logits, weight)
@@ -20,16 +21,16 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
     classes = logits.shape[1]
     require_shape(op, "labels", labels, logits.shape[:1] + logits.shape[2:])
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"{op}: expected integer labels, got {labels.dtype}")
+        raise DtypeError(f"{op}: expected integer labels, got {labels.dtype}")
     if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{op}: expected reduction mean, sum or none; got {reduction!r}")
+        raise InputError(f"{op}: expected reduction mean, sum or none; got {reduction!r}")
     if weight is not None:
         require_shape(op, "class weights", weight, (classes,))
     counted = labels != ignore
     outside = counted & ((labels < 0) | (labels >= classes))
     if outside.any():
         values = sorted({int(v) for v in labels[outside]})
-        raise ValueError(
+        raise InputError(
             f"{op}: expected labels 0..{classes - 1} or {ignore}, got {values[:5]} at {int(outside.sum())} pixels"
         )
     # The ignored label is replaced before any gather: an index of 255 would wrap around silently on a GPU.

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ..backend import array_module, has_kernels, run_tiles, threads
+from ..errors import InputError
 from .kernels import normalize as kernels
 from .maps import channels_last, empty_maps, row_tiles
 from .window import require_nchw, require_same_dtype, require_shape
@@ -14,12 +15,12 @@ def lrn_forward(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     """y_c = x_c / s_c^β,  s_c = k + α/size · Σ x², summed over the `size` channels around c.   x, y (N, C, H, W)
 
     α is divided by the size, as Caffe and PyTorch do (Krizhevsky et al., 2012, section 3.3, do not, and take k = 2).
-    Raises ValueError unless size is at least 1.
+    Raises InputError unless size is at least 1.
     """
     require_same_dtype("lrn", x)
     require_nchw("lrn", x)
     if size < 1:
-        raise ValueError(f"lrn: expected a size of at least 1, got {size}")
+        raise InputError(f"lrn: expected a size of at least 1, got {size}")
     s = k + alpha / size * _sum_channels(x * x, size // 2, (size - 1) // 2)
     return x * s**-beta, (x, s, size, alpha, beta)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import inf
 
 from ..backend import array_module, matmul, run_blocks, to_device_of
+from ..errors import InputError
 from .window import require_same_dtype, require_shape
 
 
@@ -67,11 +68,11 @@ def dropout_forward(x, p, rng, train):
     """y = x · mask / (1 − p): each value is dropped with probability p, and the rest grow so that the mean stays.
 
     rng: a numpy.random.Generator, drawn on the host. Without `train`, or at p = 0, y is x. Srivastava et al., 2014.
-    Raises ValueError unless 0 ≤ p < 1.
+    Raises InputError unless 0 ≤ p < 1.
     """
     require_same_dtype("dropout", x)
     if not 0 <= p < 1:
-        raise ValueError(f"dropout: expected 0 <= p < 1, got {p}")
+        raise InputError(f"dropout: expected 0 <= p < 1, got {p}")
     if not train or p == 0:
         return x, None
     kept = rng.random(x.shape, dtype="float32") >= p
@@ -86,10 +87,10 @@ def dropout_backward(dy, cache):
 
 
 def linear_forward(x, w, b=None):
-    """y = x · Wᵀ + b.   x (N, D), w (K, D), b (K,) or None -> y (N, K). Raises ValueError for shapes that do not fit."""
+    """y = x · Wᵀ + b.   x (N, D), w (K, D), b (K,) or None -> y (N, K). Raises InputError for shapes that do not fit."""
     require_same_dtype("linear", x, w, b)
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
-        raise ValueError(f"linear: expected x (N, D) and w (K, D), got {x.shape} and {w.shape}")
+        raise InputError(f"linear: expected x (N, D) and w (K, D), got {x.shape} and {w.shape}")
     if b is not None:
         require_shape("linear", "a bias", b, w.shape[:1])
     return matmul(x, w.T, bias=b), (x, w, b is not None)

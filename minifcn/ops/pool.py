@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..backend import array_module, constant, has_kernels, run_tiles, threads
+from ..errors import InputError
 from .kernels import pool as kernels
 from .maps import Band, channels_last, empty_maps, row_tiles, taps, windows, zero_maps
 from .window import Window, pads, pair, require_nchw, require_same_dtype, require_shape
@@ -15,7 +16,7 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
 
     kernel, stride (default: the kernel), dilation: integer or (height, width); pad as in conv2d_forward, at most half
     the window. ceil_mode keeps a last window that only partly fits, as long as it starts inside the image or the padding before it.
-    Raises ValueError for sizes that do not fit.
+    Raises InputError for sizes that do not fit.
     """
     require_same_dtype("max_pool2d", x)
     require_nchw("max_pool2d", x)
@@ -65,7 +66,7 @@ def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_
     """y = the mean of each window.   x (N, C, H, W) -> y (N, C, Ho, Wo)
 
     Arguments as in max_pool2d_forward. With count_include_pad the zeros of the padding count as values; what a window of
-    ceil_mode covers beyond the padding never does. Raises ValueError for sizes that do not fit.
+    ceil_mode covers beyond the padding never does. Raises InputError for sizes that do not fit.
     """
     require_same_dtype("avg_pool2d", x)
     require_nchw("avg_pool2d", x)
@@ -208,14 +209,14 @@ def _counts(where, axis, include_pad):
 
 
 def pool_window(op, size, kernel, stride, pad, dilation, ceil_mode):
-    """The Window of a pooling over maps of `size` (height, width). Raises ValueError if nothing fits."""
+    """The Window of a pooling over maps of `size` (height, width). Raises InputError if nothing fits."""
     kernel, pad, dilation = pair("kernel", kernel), pads(pad), pair("dilation", dilation)
     stride = kernel if stride is None else pair("stride", stride)
     output_size = []
     for n, k, s, (before, after), d in zip(size, kernel, stride, pad, dilation, strict=True):
         extent = d * (k - 1) + 1
         if max(before, after) > extent // 2:
-            raise ValueError(
+            raise InputError(
                 f"{op}: pad {pad} is more than half of the window {kernel}, so a window could see no pixel"
             )
         room = n + before + after - extent
@@ -223,6 +224,6 @@ def pool_window(op, size, kernel, stride, pad, dilation, ceil_mode):
         if ceil_mode and (count - 1) * s >= n + before:  # the last window would start in the padding behind
             count -= 1
         if count < 1:
-            raise ValueError(f"{op}: a {kernel} window does not fit into an input of {tuple(size)} padded by {pad}")
+            raise InputError(f"{op}: a {kernel} window does not fit into an input of {tuple(size)} padded by {pad}")
         output_size.append(count)
     return Window(kernel, stride, pad, dilation, 1, tuple(size), tuple(output_size))

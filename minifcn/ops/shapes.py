@@ -1,18 +1,19 @@
 """Operations that only move a map within its frame: crop and zero padding, each the other's adjoint."""
 
 from ..backend import array_module
+from ..errors import InputError
 from .window import pads, pair, require_nchw, require_shape
 
 
 def crop_forward(x, offset, size):
     """y = the `size` part of x that begins at `offset`.   x (N, C, H, W) -> y (N, C, height, width), a view of x.
 
-    offset, size: integer or (height, width). Raises ValueError if the part does not lie inside x.
+    offset, size: integer or (height, width). Raises InputError if the part does not lie inside x.
     """
     require_nchw("crop", x)
     (top, left), (height, width) = pair("crop offset", offset, least=0), pair("crop size", size)
     if top + height > x.shape[2] or left + width > x.shape[3]:
-        raise ValueError(f"crop: {(height, width)} at offset {(top, left)} does not lie inside a map of {x.shape[2:]}")
+        raise InputError(f"crop: {(height, width)} at offset {(top, left)} does not lie inside a map of {x.shape[2:]}")
     return x[:, :, top : top + height, left : left + width], (x.shape, top, left)
 
 
@@ -20,7 +21,7 @@ def crop_backward(dy, cache):
     """dx = dy in its place, zero around it; dy itself where nothing was cropped."""
     shape, top, left = cache
     if dy.shape[:2] != shape[:2]:
-        raise ValueError(f"crop backward: expected dy with {shape[:2]} maps, got shape {dy.shape}")
+        raise InputError(f"crop backward: expected dy with {shape[:2]} maps, got shape {dy.shape}")
     if dy.shape == shape:
         return dy
     dx = array_module(dy).zeros(shape, dy.dtype)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backend import array_module, cut, has_kernels, run_tiles, threads
+from ..errors import InputError
 from .kernels import upsample as kernels
 from .maps import BYTES_WORTH_A_THREAD
 from .window import pads, require_nchw, require_same_dtype, require_shape
@@ -15,14 +16,14 @@ def upsample_forward(x, line, *, stride, pad=0):
 
     x (N, C, H, W), line (k,) -> y (N, C, Ho, Wo), Ho = (H − 1)·stride + k − top − bottom. Column i of A (Ho, H) holds the
     line from row i·stride − top on: where input row i stamps it. B is the same for columns. stride: integer; pad: integer,
-    pair, or ((top, bottom), (left, right)). Raises ValueError for shapes that do not fit.
+    pair, or ((top, bottom), (left, right)). Raises InputError for shapes that do not fit.
     """
     require_same_dtype("upsample", x, line)
     require_nchw("upsample", x)
     both = pads(pad)
     size = tuple((n - 1) * stride + line.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
     if line.ndim != 1 or min(size) < 1:
-        raise ValueError(f"upsample: a line {line.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}")
+        raise InputError(f"upsample: a line {line.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}")
     if has_kernels(x):
         before = both[0][0], both[1][0]
         return kernels.upsample_forward(x, line, size, stride, before), (size, (line, x.shape[2:], stride, before))

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, replace
 
+from ..errors import DtypeError, InputError
+
 
 def pair(name, value, least=1):
-    """`value` as (height, width): an integer stands for both. Raises ValueError below `least`."""
+    """`value` as (height, width): an integer stands for both. Raises InputError below `least`."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2 or any(isinstance(v, str) or int(v) != v or v < least for v in both):
-        raise ValueError(f"{name}: expected an integer or a (height, width) pair, at least {least}; got {value!r}")
+        raise InputError(f"{name}: expected an integer or a (height, width) pair, at least {least}; got {value!r}")
     return int(both[0]), int(both[1])
 
 
@@ -15,7 +17,7 @@ def pads(value):
     """`value` as ((top, bottom), (left, right)): an integer, a (height, width) pair, or that form itself."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2:
-        raise ValueError(f"pad: expected an integer, a pair or a pair of pairs; got {value!r}")
+        raise InputError(f"pad: expected an integer, a pair or a pair of pairs; got {value!r}")
     return pair("pad", both[0], least=0), pair("pad", both[1], least=0)
 
 
@@ -34,26 +36,26 @@ def same_pads(size, kernel, stride, dilation=1):
 
 
 def require_nchw(op, x, channels=None):
-    """Raise ValueError unless x is (N, C, H, W), with C as asked and nothing empty."""
+    """Raise InputError unless x is (N, C, H, W), with C as asked and nothing empty."""
     if x.ndim != 4 or 0 in x.shape:
-        raise ValueError(f"{op}: expected an array (N, C, H, W) with no empty axis, got shape {x.shape}")
+        raise InputError(f"{op}: expected an array (N, C, H, W) with no empty axis, got shape {x.shape}")
     if channels is not None and x.shape[1] != channels:
-        raise ValueError(f"{op}: expected {channels} input channels, got {x.shape[1]} in shape {x.shape}")
+        raise InputError(f"{op}: expected {channels} input channels, got {x.shape[1]} in shape {x.shape}")
 
 
 def require_same_dtype(op, x, *others):
     """Raise TypeError unless all arrays are float32 or all are float64: nothing is promoted silently."""
     if x.dtype not in ("float32", "float64"):
-        raise TypeError(f"{op}: expected float32 or float64, got {x.dtype}")
+        raise DtypeError(f"{op}: expected float32 or float64, got {x.dtype}")
     for other in others:
         if other is not None and other.dtype != x.dtype:
-            raise TypeError(f"{op}: expected {x.dtype} like its input, got {other.dtype} of shape {other.shape}")
+            raise DtypeError(f"{op}: expected {x.dtype} like its input, got {other.dtype} of shape {other.shape}")
 
 
 def require_shape(op, what, array, shape):
-    """Raise ValueError unless `array` has exactly this shape."""
+    """Raise InputError unless `array` has exactly this shape."""
     if array.shape != tuple(shape):
-        raise ValueError(f"{op}: expected {what} of shape {tuple(shape)}, got {array.shape}")
+        raise InputError(f"{op}: expected {what} of shape {tuple(shape)}, got {array.shape}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Window:
 
 
 def window(op, kernel, stride, pad, dilation, groups, input_size):
-    """The Window of a convolution or a pooling with floor rounding. Raises ValueError if nothing fits."""
+    """The Window of a convolution or a pooling with floor rounding. Raises InputError if nothing fits."""
     kernel, stride = pair("kernel", kernel), pair("stride", stride)
     dilation, pad = pair("dilation", dilation), pads(pad)
     output_size = tuple(
@@ -91,7 +93,7 @@ def window(op, kernel, stride, pad, dilation, groups, input_size):
         for size, p, k, d, s in zip(input_size, pad, kernel, dilation, stride, strict=True)
     )
     if min(output_size) < 1:
-        raise ValueError(
+        raise InputError(
             f"{op}: a {kernel} window with dilation {dilation} does not fit into an input of {tuple(input_size)} padded by {pad}"
         )
     return Window(kernel, stride, pad, dilation, groups, tuple(input_size), output_size)

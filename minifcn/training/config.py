@@ -3,7 +3,8 @@
 import json
 from dataclasses import asdict, dataclass, fields
 
-from ..weights.atomic import written_whole
+from ..errors import InputError
+from ..files import written_whole
 from .optim import OPTIMIZERS
 from .schedule import SCHEDULES
 
@@ -46,23 +47,23 @@ class Config:
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
+            raise InputError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
         if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)}; got {self.schedule!r}")
+            raise InputError(f"schedule: expected one of {', '.join(SCHEDULES)}; got {self.schedule!r}")
         if self.reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction: expected mean or sum; got {self.reduction!r}")
+            raise InputError(f"reduction: expected mean or sum; got {self.reduction!r}")
         for name in ("limit", "resize", "crop", "batch_size", "iterations", "eval_every", "save_every", "width"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name.replace('_', '-')}: expected at least 1, got {value}")
+                raise InputError(f"{name.replace('_', '-')}: expected at least 1, got {value}")
         if not self.backbone_rate >= 0:
-            raise ValueError(f"backbone-rate: expected at least 0, got {self.backbone_rate}")
+            raise InputError(f"backbone-rate: expected at least 0, got {self.backbone_rate}")
         if not self.lr > 0:
-            raise ValueError(f"lr: expected a positive learning rate, got {self.lr}")
+            raise InputError(f"lr: expected a positive learning rate, got {self.lr}")
         if self.crop is None and self.batch_size != 1:
-            raise ValueError(f"batch-size: whole images (no crop) go one at a time; expected 1, got {self.batch_size}")
+            raise InputError(f"batch-size: whole images (no crop) go one at a time; expected 1, got {self.batch_size}")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale: expected two factors, low and high; got {self.scale}")
+            raise InputError(f"scale: expected two factors, low and high; got {self.scale}")
 
     def write(self, path):
         with written_whole(path) as file:
@@ -73,8 +74,8 @@ class Config:
 
     @classmethod
     def from_dict(cls, values, source):
-        """The Config that as_dict gave. Raises ValueError, naming `source`, for unknown or missing settings."""
+        """The Config that as_dict gave. Raises InputError, naming `source`, for unknown or missing settings."""
         known = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or "data" not in values or not set(values) <= known:
-            raise ValueError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")
+            raise InputError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")
         return cls(**{**values, "scale": tuple(values.get("scale", (1.0, 1.0)))})

@@ -4,7 +4,8 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..weights.atomic import naming
+from ..errors import InputError
+from ..files import naming
 
 try:
     import fcntl
@@ -21,7 +22,7 @@ def locked(folder):
     """Keep other processes out of `folder`, which is made if it is not there.
 
     The system drops the lock with the process, however that ends: the file that stays behind locks nothing.
-    Raises ValueError, naming the folder and the other process, if one is at work there; OSError if the folder cannot be
+    Raises InputError, naming the folder and the other process, if one is at work there; OSError if the folder cannot be
     written to.
     """
     folder = Path(folder)
@@ -31,7 +32,7 @@ def locked(folder):
     try:
         if not _take(file):
             other = os.read(file, 20).decode("ascii", "replace") or "unknown"
-            raise ValueError(f"{folder}: another process is training here (process id {other})")
+            raise InputError(f"{folder}: another process is training here (process id {other})")
         with naming(folder / NAME):
             os.ftruncate(file, 0)
             os.write(file, str(os.getpid()).encode("ascii"))

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import ops
-from ..backend import to_device, to_host
-from ..metrics import ConfusionMatrix
-from .tiles import cut
+from ..backend import to_device
 
 
 @dataclass(frozen=True)
@@ -113,23 +111,3 @@ def update(model, images, labels, optimizer, lr, reduction="mean"):
         model.backward(ops.softmax_cross_entropy_backward(1.0, cache), inputs=False)
         optimizer.step(lr)
     return float(loss)
-
-
-def predict(model, image, tile=None):
-    """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8
-
-    tile: work in overlapping squares of at most so many pixels (`tiles`), which needs less memory; None: all at once.
-    """
-    labels = np.empty(image.shape[:2], np.uint8)
-    for seen, kept, place in cut(image.shape[:2], tile or max(image.shape[:2])):
-        logits = model.forward(to_device(model.preprocessing.apply(image[seen])[None]))
-        labels[place] = to_host(logits[0].argmax(axis=0))[kept]
-    return labels
-
-
-def evaluate(model, samples, num_classes, tile=None):
-    """The ConfusionMatrix of a model's predictions on labelled samples, each at its own size, whole or by tiles."""
-    matrix = ConfusionMatrix(num_classes)
-    for sample in samples:
-        matrix.update(sample.label, predict(model, sample.image, tile))
-    return matrix

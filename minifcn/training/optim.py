@@ -4,6 +4,7 @@ For each parameter: rate = lr · lr_mult and decay = weight_decay · decay_mult;
 """
 
 from ..backend import Source, array_module, has_kernels, launch, one_blas_thread, run_blocks, to_device, to_host
+from ..errors import InputError
 
 KERNELS = Source.beside(__file__)
 
@@ -35,10 +36,10 @@ class Optimizer:
         return arrays, {"steps": self.steps}
 
     def restore(self, arrays, rest):
-        """Go on from a saved state. Raises ValueError if it belongs to other parameters."""
+        """Go on from a saved state. Raises InputError if it belongs to other parameters."""
         expected = {f"{slot}/{name}" for slot, kept in self.slot.items() for name in kept}
         if expected != set(arrays):
-            raise ValueError(
+            raise InputError(
                 f"optimiser state of another network or optimiser: {sorted(expected ^ set(arrays))[:3]} differ"
             )
         for slot, kept in self.slot.items():

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import data, layers, models, weights
-from ..weights.atomic import clear_leftovers, naming, sync, written_whole
+from .. import data, inference, layers, models, weights
+from ..errors import InputError, MissingFileError
+from ..files import clear_leftovers, naming, sync, written_whole
 from . import checkpoint, loop
 from .config import Config
 from .lock import locked
@@ -23,7 +24,7 @@ from .schedule import SCHEDULES
 class Run:
     """A training run in `folder`. Iterate over `events()` to do it.
 
-    Raises ValueError or FileNotFoundError for settings, data or start weights that do not fit, before anything is written.
+    Raises InputError or FileNotFoundError for settings, data or start weights that do not fit, before anything is written.
     """
 
     def __init__(self, config, folder, *, resume=False):
@@ -32,7 +33,7 @@ class Run:
         self._found = _stamp(self.checkpoint)  # to notice whether somebody else has gone on since
         if self._found and not resume:
             with locked(self.folder):  # if another process is at work there, that is what to tell
-                raise ValueError(
+                raise InputError(
                     f"{self.folder}: holds a run already; resume it with --resume, or choose another --out"
                 )
         train = data.open_dataset(config.data, config.split, config.year, limit=config.limit)
@@ -52,7 +53,7 @@ class Run:
             upsampling=config.upsampling,
             width=config.width,
         )
-        self.model.palette = train.palette
+        self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # In words, what the network starts from; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
         for name, parameter in self.model.parameters().items():
@@ -68,7 +69,7 @@ class Run:
         self.stream = data.BatchStream(
             self.train_data,
             config.batch_size,
-            self.model.preprocessing,
+            self.model.card.preprocessing,
             np.random.default_rng([config.seed, 1]),
             crop=config.crop and (config.crop, config.crop),
             augment=data.Augment(config.flip, config.scale, config.colour),
@@ -93,7 +94,7 @@ class Run:
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands."""
-        self.matrix = loop.evaluate(self.model, self.val_data, len(self.classes))
+        self.matrix = inference.evaluate(self.model, self.val_data, len(self.classes))
         return self.matrix
 
     def save(self, iteration, best, stream):
@@ -103,7 +104,6 @@ class Run:
             model=self.model,
             optimizer=self.optimizer,
             stream=stream,
-            classes=self.classes,
             config=self.config,
             iteration=iteration,
             best=best,
@@ -117,7 +117,7 @@ class Run:
         """
         with locked(self.folder):
             if _stamp(self.checkpoint) != self._found:
-                raise ValueError(
+                raise InputError(
                     f"{self.folder}: another process has gone on with this run; expected the run as it was read"
                 )
             clear_leftovers(self.folder)
@@ -130,7 +130,7 @@ class Run:
                     for event in self._train(batches, should_stop):
                         self._record(event)
                         if isinstance(event, loop.Evaluated) and event.best:
-                            weights.save(self.folder / "best.npz", self.model, classes=list(self.classes))
+                            weights.save(self.folder / "best.npz", self.model)
                         yield event
 
     def _train(self, batches, should_stop):
@@ -180,7 +180,7 @@ def read_metrics(folder):
     """The events of a run as dicts, in order; an unfinished last line is left out."""
     path = Path(folder) / "metrics.jsonl"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected the metrics of a training run")
+        raise MissingFileError(f"{path}: no such file; expected the metrics of a training run")
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from ..errors import InputError
 from .checks import check_finite, check_name, one_line, read_file
 
 _KIND = "a .caffemodel file"
@@ -47,14 +48,14 @@ def read_caffemodel(path, sha256=None):
                 continue
             check_name(name)
             if name in layers:
-                raise ValueError(f"two layers named {name[:100]!r} with blobs")
+                raise InputError(f"two layers named {name[:100]!r} with blobs")
             if count > _MAX_BLOBS:
-                raise ValueError(f"more than {_MAX_BLOBS} blobs")
+                raise InputError(f"more than {_MAX_BLOBS} blobs")
             for i, blob in enumerate(blobs):
                 check_finite(f"{name}[{i}]", blob)
             layers[name] = blobs
         if not layers:
-            raise ValueError("a network without blobs, or no network at all")
+            raise InputError("a network without blobs, or no network at all")
     return layers
 
 
@@ -68,9 +69,9 @@ def _read_layer(message, kind):
         elif field == blobs_field:
             blobs.append(_read_blob(_message(wire_type, value)))
             if len(blobs) > _MAX_BLOBS:
-                raise ValueError(f"more than {_MAX_BLOBS} blobs")
+                raise InputError(f"more than {_MAX_BLOBS} blobs")
         elif kind == _NET_V1_LAYERS and field == _V1_LAYER_V0:
-            raise ValueError("a V0 network; upgrade it with Caffe's upgrade_net_proto_binary")
+            raise InputError("a V0 network; upgrade it with Caffe's upgrade_net_proto_binary")
     return name, blobs
 
 
@@ -86,15 +87,15 @@ def _read_blob(message):
         elif field in numbers:
             # Packed, or one by one; a writer may even mix them.
             if wire_type not in (_BYTES, _FOUR_BYTES if field == _BLOB_DATA else _EIGHT_BYTES):
-                raise ValueError(f"a blob whose numbers are of wire type {wire_type}")
+                raise InputError(f"a blob whose numbers are of wire type {wire_type}")
             numbers[field] += value
     shape = [legacy.get(field, 0) for field in _BLOB_LEGACY_SHAPE] if legacy else dims
     if numbers[_BLOB_DATA] and numbers[_BLOB_DOUBLE_DATA]:
-        raise ValueError("a blob with float and double numbers")
+        raise InputError("a blob with float and double numbers")
     doubles = bool(numbers[_BLOB_DOUBLE_DATA])
     data = np.frombuffer(numbers[_BLOB_DOUBLE_DATA], "<f8") if doubles else np.frombuffer(numbers[_BLOB_DATA], "<f4")
     if min(shape, default=0) < 0 or math.prod(shape) != data.size or not data.size:
-        raise ValueError(f"a blob of {data.size} numbers and shape {shape}")
+        raise InputError(f"a blob of {data.size} numbers and shape {shape}")
     return data.reshape(shape)
 
 
@@ -111,7 +112,7 @@ def _read_shape(message, dims):
                 dim, at = _varint(packed, at)
                 dims.append(_signed(_VARINT, dim))
         if len(dims) > _MAX_RANK:
-            raise ValueError(f"a blob of more than {_MAX_RANK} dimensions")
+            raise InputError(f"a blob of more than {_MAX_RANK} dimensions")
 
 
 def _fields(message):
@@ -121,7 +122,7 @@ def _fields(message):
         tag, at = _varint(message, at)
         field, wire_type = tag >> 3, tag & 7
         if not 1 <= field <= _MAX_FIELD:
-            raise ValueError(f"a field numbered {field}")
+            raise InputError(f"a field numbered {field}")
         if wire_type == _VARINT:
             value, at = _varint(message, at)
             yield field, wire_type, value
@@ -131,9 +132,9 @@ def _fields(message):
         elif wire_type in (_FOUR_BYTES, _EIGHT_BYTES):
             length = 4 if wire_type == _FOUR_BYTES else 8
         else:
-            raise ValueError(f"a field of wire type {wire_type}")
+            raise InputError(f"a field of wire type {wire_type}")
         if length > len(message) - at:
-            raise ValueError(f"a field of {length} bytes where {len(message) - at} are left")
+            raise InputError(f"a field of {length} bytes where {len(message) - at} are left")
         yield field, wire_type, message[at : at + length]
         at += length
 
@@ -148,17 +149,17 @@ def _varint(data, at):
             if number >= 1 << 64:
                 break
             return number, at + i + 1
-    raise ValueError("a varint that is cut off or longer than 64 bits")
+    raise InputError("a varint that is cut off or longer than 64 bits")
 
 
 def _message(wire_type, value):
     if wire_type != _BYTES:
-        raise ValueError(f"a message or text of wire type {wire_type}")
+        raise InputError(f"a message or text of wire type {wire_type}")
     return value
 
 
 def _signed(wire_type, value):
     """An int32 or int64: two's complement in 64 bits."""
     if wire_type != _VARINT:
-        raise ValueError(f"a dimension of wire type {wire_type}")
+        raise InputError(f"a dimension of wire type {wire_type}")
     return value - (1 << 64) if value >= 1 << 63 else value

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError, MissingFileError
 from .hashes import check_sha256
 
 # All that NumPy, zipfile, struct and json raise for damaged content; RecursionError and NotImplementedError are RuntimeErrors.
@@ -38,22 +39,22 @@ def read_file(path, kind, sha256=None):
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; expected {kind}")
+        raise MissingFileError(f"{path}: no such file; expected {kind}")
     if not path.is_file():
-        raise ValueError(f"{path}: expected {kind}, got {'a folder' if path.is_dir() else 'something that is no file'}")
+        raise InputError(f"{path}: expected {kind}, got {'a folder' if path.is_dir() else 'something that is no file'}")
     try:
         check_sha256(path, sha256)
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: expected {kind}, got a file that cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: expected {kind}, got a file that cannot be read ({error.strerror})") from error
     if not content:
-        raise ValueError(f"{path}: expected {kind}, got an empty file")
+        raise InputError(f"{path}: expected {kind}, got an empty file")
     return content
 
 
 @contextmanager
 def one_line(path, kind, also=()):
-    """Turn whatever damaged content raises (and the exceptions `also`) into one ValueError: "file: expected kind,
+    """Turn whatever damaged content raises (and the exceptions `also`) into one InputError: "file: expected kind,
     got reason"."""
     try:
         yield
@@ -64,15 +65,15 @@ def one_line(path, kind, also=()):
             reason = f"a damaged file ({type(error).__name__}: {reason})"
         if len(reason) > _LONGEST_REASON:
             reason = reason[:_LONGEST_REASON] + "..."
-        raise ValueError(f"{path}: expected {kind}, got {reason}") from error
+        raise InputError(f"{path}: expected {kind}, got {reason}") from error
 
 
 def check_name(name):
     """Refuse a name that is no text, empty, or would lead elsewhere if it ever became a file's name."""
     if not isinstance(name, str):
-        raise ValueError(f"a name that is no text ({type(name).__name__})")
+        raise InputError(f"a name that is no text ({type(name).__name__})")
     if not name or "\\" in name or not name.isprintable() or name.startswith("/") or ".." in name.split("/"):
-        raise ValueError(f"the name {name[:100]!r}, which is empty, a path or unprintable")
+        raise InputError(f"the name {name[:100]!r}, which is empty, a path or unprintable")
 
 
 def check_finite(name, array):
@@ -80,7 +81,7 @@ def check_finite(name, array):
     if array.dtype.kind in "fc":
         bad = array.size - np.count_nonzero(np.isfinite(array))
         if bad:
-            raise ValueError(f"{bad} of {array.size} values of {name!r} NaN or infinite")
+            raise InputError(f"{bad} of {array.size} values of {name!r} NaN or infinite")
 
 
 def from_bfloat16(bits):

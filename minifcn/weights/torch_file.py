@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from ..errors import InputError
 from . import torch_pickle
 from .checks import check_finite, check_name, from_bfloat16, one_line, read_file
 
@@ -43,7 +44,7 @@ def read_torch(path, sha256=None):
             value, storages = _read_legacy(content)
         state = _find_state(value)
         if sum(map(_bytes_in_memory, state.values())) > _MAX_GROWTH * len(content):
-            raise ValueError(f"tensors that take more than {_MAX_GROWTH} times the file's size")
+            raise InputError(f"tensors that take more than {_MAX_GROWTH} times the file's size")
         arrays = {}
         for name, tensor in state.items():
             check_name(name)
@@ -55,7 +56,7 @@ def read_torch(path, sha256=None):
 def _find_state(value):
     """The dictionary of tensors that `value` is, or the one that it holds."""
     if not isinstance(value, dict):
-        raise ValueError(f"a {type(value).__name__.lower()}")
+        raise InputError(f"a {type(value).__name__.lower()}")
     if _is_state(value):
         return value
     # One dictionary may be held under many keys, and is looked at once.
@@ -64,7 +65,7 @@ def _find_state(value):
     if len(inner) == 1:
         return value[inner[0]]
     found = ", ".join(f"{str(key)[:40]!r} ({type(held).__name__.lower()})" for key, held in list(value.items())[:8])
-    raise ValueError(f"{len(inner) or 'no'} dictionaries of tensors among: {found or 'nothing'}")
+    raise InputError(f"{len(inner) or 'no'} dictionaries of tensors among: {found or 'nothing'}")
 
 
 def _is_state(value):
@@ -90,11 +91,11 @@ def _array(name, tensor, storages):
     raw = storages.get(storage.key)
     if raw is None or len(raw) != storage.count * stored_as.itemsize:
         have = "none" if raw is None else f"{len(raw)} bytes"
-        raise ValueError(f"{have} where {name!r} needs a storage of {storage.count} {storage.dtype}")
+        raise InputError(f"{have} where {name!r} needs a storage of {storage.count} {storage.dtype}")
     count = math.prod(size)
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if count else offset - 1
     if count > storage.count or last >= storage.count:
-        raise ValueError(f"{name!r} of size {size}, which does not fit its storage of {storage.count}")
+        raise InputError(f"{name!r} of size {size}, which does not fit its storage of {storage.count}")
     # A stride of an axis of one element is never taken, and may be any number.
     steps = [s * stored_as.itemsize if n > 1 else 0 for n, s in zip(size, stride, strict=True)]
     view = np.ndarray(size, stored_as, raw, offset * stored_as.itemsize if count else 0, steps)
@@ -108,24 +109,24 @@ def _read_zip(content):
     Stored, never compressed."""
     # zipfile makes an object of some 700 bytes for every entry it finds, before anyone could stop it.
     if content.count(_ZIP_ENTRY) > _MAX_MEMBERS:
-        raise ValueError(f"an archive of more than {_MAX_MEMBERS} members")
+        raise InputError(f"an archive of more than {_MAX_MEMBERS} members")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         infos = archive.infolist()
     members = {info.filename: info for info in infos}
     if len(members) < len(infos):
-        raise ValueError("an archive with two members of one name")
+        raise InputError("an archive with two members of one name")
     if sum(info.file_size for info in infos) > len(content):
-        raise ValueError("an archive with compressed or overlapping members, which torch.save does not write")
+        raise InputError("an archive with compressed or overlapping members, which torch.save does not write")
     roots = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise ValueError("an archive of another kind, without the one <name>/data.pkl")
+        raise InputError("an archive of another kind, without the one <name>/data.pkl")
     root = roots[0]
     if root + "constants.pkl" in members or any(name.startswith(root + "code/") for name in members):
-        raise ValueError("a TorchScript program; save its state_dict() instead")
+        raise InputError("a TorchScript program; save its state_dict() instead")
     if root + "byteorder" in members and _member(content, members[root + "byteorder"]) != b"little":
-        raise ValueError("numbers in big-endian byte order; save them on a little-endian machine")
+        raise InputError("numbers in big-endian byte order; save them on a little-endian machine")
     if members[root + "data.pkl"].file_size > torch_pickle.MAX_BYTES:
-        raise ValueError(f"a pickle of more than {torch_pickle.MAX_BYTES} bytes")
+        raise InputError(f"a pickle of more than {torch_pickle.MAX_BYTES} bytes")
     value, _, noted = torch_pickle.load(_member(content, members[root + "data.pkl"]))
     storages = {key: _member(content, members[f"{root}data/{key}"]) for key in noted if f"{root}data/{key}" in members}
     return value, storages
@@ -134,14 +135,14 @@ def _read_zip(content):
 def _member(content, info):
     """The bytes of a stored member, as a view of the file's: nothing is unpacked, so nothing can grow."""
     if info.flag_bits & _ENCRYPTED:
-        raise ValueError(f"an encrypted member {info.filename[:100]!r}")
+        raise InputError(f"an encrypted member {info.filename[:100]!r}")
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-        raise ValueError(f"a compressed member {info.filename[:100]!r}, which torch.save does not write")
+        raise InputError(f"a compressed member {info.filename[:100]!r}, which torch.save does not write")
     name_length, extra_length = struct.unpack_from("<HH", content, info.header_offset + 26)
     start = info.header_offset + _LOCAL_HEADER + name_length + extra_length
     view = memoryview(content)[start : start + info.file_size]
     if len(view) != info.file_size or zlib.crc32(view) != info.CRC:
-        raise ValueError(f"a damaged or truncated member {info.filename[:100]!r}")
+        raise InputError(f"a damaged or truncated member {info.filename[:100]!r}")
     return view
 
 
@@ -149,26 +150,26 @@ def _read_legacy(content):
     """(value, storages by key) of a file before PyTorch 1.6: pickles of magic number, version, system, value and
     storage keys; then the storages, each as its count (int64) and its numbers, little-endian."""
     if content[257:262] == b"ustar":
-        raise ValueError("a tar file as PyTorch 0.1 wrote; load it with PyTorch and save it again")
+        raise InputError("a tar file as PyTorch 0.1 wrote; load it with PyTorch and save it again")
     if not content.startswith(_PICKLE):
-        raise ValueError(f"a file that begins with {content[:12]!r}")
+        raise InputError(f"a file that begins with {content[:12]!r}")
     magic_number, at, _ = torch_pickle.load(content)
     if magic_number != _MAGIC_NUMBER:
-        raise ValueError("a pickle without PyTorch's magic number")
+        raise InputError("a pickle without PyTorch's magic number")
     version, at, _ = torch_pickle.load(content, at)
     if version != _PROTOCOL_VERSION:
-        raise ValueError("an unknown version of the format")
+        raise InputError("an unknown version of the format")
     _system, at, _ = torch_pickle.load(content, at)
     value, at, noted = torch_pickle.load(content, at)
     keys, at, _ = torch_pickle.load(content, at)
     texts = isinstance(keys, list) and all(type(key) is str for key in keys)  # nested tuples could be compared for days
     if not texts or sorted(keys) != sorted(noted):
-        raise ValueError("a list of storages that is not the list of those in use")
+        raise InputError("a list of storages that is not the list of those in use")
     storages = {}
     for key in keys:
         (count,) = struct.unpack_from("<q", content, at)
         if count != noted[key].count:
-            raise ValueError(f"a storage of {count} where {noted[key].count} were announced")
+            raise InputError(f"a storage of {count} where {noted[key].count} were announced")
         start, at = at + 8, at + 8 + count * _stored_type(noted[key].dtype).itemsize
         storages[key] = memoryview(content)[start:at]
     return value, storages

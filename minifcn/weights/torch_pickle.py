@@ -12,6 +12,8 @@ import io
 import pickletools
 from typing import NamedTuple
 
+from ..errors import InputError
+
 # A text takes at most five times its bytes, an instruction about 100 bytes more; so these bound the memory a pickle can take.
 # A network of 300 tensors takes 60 KB and 10,000 instructions.
 MAX_BYTES = 4 << 20
@@ -40,7 +42,7 @@ def _ordered_dict(items=None):
     made = {}
     if items is not None:  # so wrote Python 2; Python 3 sets the items afterwards
         if type(items) is not list:
-            raise ValueError(f"an OrderedDict made of a {type(items).__name__}")
+            raise InputError(f"an OrderedDict made of a {type(items).__name__}")
         for key, value in items:
             _set_item(made, key, value)
         items.clear()  # or one list in the program could be made into any number of dictionaries
@@ -49,23 +51,23 @@ def _ordered_dict(items=None):
 
 def _rebuild_tensor(storage, offset, size, stride):
     if not (isinstance(storage, Storage) and type(size) is type(stride) is tuple and len(size) == len(stride)):
-        raise ValueError("a tensor without a storage, or whose size and stride do not fit")
+        raise InputError("a tensor without a storage, or whose size and stride do not fit")
     if len(size) > _MAX_RANK:
-        raise ValueError(f"a tensor of {len(size)} dimensions")
+        raise InputError(f"a tensor of {len(size)} dimensions")
     if not all(type(n) is int and 0 <= n < 1 << 63 for n in (offset, *size, *stride)):
-        raise ValueError("a tensor with a negative or impossible offset, size or stride")
+        raise InputError("a tensor with a negative or impossible offset, size or stride")
     return Tensor(storage, offset, size, stride)
 
 
 def _rebuild_tensor_v2(storage, offset, size, stride, _requires_grad, _hooks, metadata=None):
     if metadata:
-        raise ValueError("a tensor whose values are yet to be conjugated or negated")
+        raise InputError("a tensor whose values are yet to be conjugated or negated")
     return _rebuild_tensor(storage, offset, size, stride)
 
 
 def _parameter(tensor, _requires_grad=True, _hooks=None):
     if not isinstance(tensor, Tensor):
-        raise ValueError("a parameter that is no tensor")
+        raise InputError("a parameter that is no tensor")
     return tensor
 
 
@@ -104,36 +106,36 @@ ADMITTED = {**_FUNCTIONS, **{name: _StorageType(dtype) for name, dtype in _STORA
 
 def _admitted(name):
     if name not in ADMITTED:
-        raise ValueError(f"a pickle that asks for {name[:100]!r}, which is refused (nothing was executed)")
+        raise InputError(f"a pickle that asks for {name[:100]!r}, which is refused (nothing was executed)")
     return ADMITTED[name]
 
 
 def _set_item(target, key, value):
     # Only these two kinds of key: a tuple nested deep enough would overflow the stack when it is hashed.
     if type(target) is not dict or type(key) not in (str, int):
-        raise ValueError(f"a pickle that sets an item {type(key).__name__} of a {type(target).__name__}")
+        raise InputError(f"a pickle that sets an item {type(key).__name__} of a {type(target).__name__}")
     if key in target:
-        raise ValueError(f"the name {str(key)[:100]!r} twice")
+        raise InputError(f"the name {str(key)[:100]!r} twice")
     target[key] = value
 
 
 def _call(function, arguments):
     if function not in _FUNCTIONS.values():
-        raise ValueError(f"a pickle that calls a {type(function).__name__}")
+        raise InputError(f"a pickle that calls a {type(function).__name__}")
     if type(arguments) is not tuple:
-        raise ValueError(f"a pickle that calls a function with a {type(arguments).__name__}")
+        raise InputError(f"a pickle that calls a function with a {type(arguments).__name__}")
     return function(*arguments)
 
 
 def _storage(id):
     """The storage that a persistent id stands for: ("storage", type, key, device, count), and None in old files."""
     if type(id) is not tuple or len(id) not in (5, 6) or id[0] != "storage":
-        raise ValueError("a pickle with a persistent id that is no storage")
+        raise InputError("a pickle with a persistent id that is no storage")
     _, type_, key, _device, count, *view = id
     if not isinstance(type_, _StorageType) or type(key) is not str or type(count) is not int or count < 0:
-        raise ValueError("a pickle with a storage of unknown type, key or size")
+        raise InputError("a pickle with a storage of unknown type, key or size")
     if view not in ([], [None]):
-        raise ValueError("a storage that is a view of another storage")
+        raise InputError("a storage that is a view of another storage")
     return Storage(type_.dtype, key, count)
 
 
@@ -141,7 +143,7 @@ def load(content, start=0):
     """(value, end, storages by key) of the pickle in `content` (bytes) that begins at `start`; other things may follow
     it.
 
-    Values are None, bool, int, float, str, list, tuple, dict and Tensor. Raises ValueError, LookupError or TypeError
+    Values are None, bool, int, float, str, list, tuple, dict and Tensor. Raises InputError, LookupError or TypeError
     for any other program.
     """
     file = io.BytesIO(content[start : start + MAX_BYTES])
@@ -155,7 +157,7 @@ def load(content, start=0):
 
     for executed, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if executed == MAX_INSTRUCTIONS:
-            raise ValueError(f"a pickle of more than {MAX_INSTRUCTIONS} instructions")
+            raise InputError(f"a pickle of more than {MAX_INSTRUCTIONS} instructions")
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
@@ -181,7 +183,7 @@ def load(content, start=0):
             case "APPEND" | "APPENDS":
                 values = pop_to_mark() if opcode.name == "APPENDS" else [stack.pop()]
                 if type(stack[-1]) is not list:
-                    raise ValueError(f"a pickle that appends to a {type(stack[-1]).__name__}")
+                    raise InputError(f"a pickle that appends to a {type(stack[-1]).__name__}")
                 stack[-1].extend(values)
             case "EMPTY_DICT":
                 stack.append({})
@@ -202,12 +204,12 @@ def load(content, start=0):
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
                 if type(name) is not str or type(module) is not str:  # whose text could be endless
-                    raise ValueError("a pickle that names a function by something that is no text")
+                    raise InputError("a pickle that names a function by something that is no text")
                 stack.append(_admitted(f"{module}.{name}"))
             case "BINPERSID":
                 storage = _storage(stack.pop())
                 if storages.setdefault(storage.key, storage) != storage:
-                    raise ValueError(f"two storages with the key {storage.key[:100]!r}")
+                    raise InputError(f"two storages with the key {storage.key[:100]!r}")
                 stack.append(storage)
             case "REDUCE" | "NEWOBJ":
                 arguments, function = stack.pop(), stack.pop()
@@ -215,10 +217,10 @@ def load(content, start=0):
             case "BUILD":  # a module's `_metadata`, an old parameter's flags: nothing that a state needs
                 stack.pop()
                 if type(stack[-1]) not in (dict, Tensor):
-                    raise ValueError(f"a pickle that sets the attributes of a {type(stack[-1]).__name__}")
+                    raise InputError(f"a pickle that sets the attributes of a {type(stack[-1]).__name__}")
             case "STOP":
                 return stack.pop(), start + file.tell(), storages
             case _:
                 what = opcode.name if argument is None else f"{opcode.name} {str(argument)[:100].replace(' ', '.')!r}"
-                raise ValueError(f"a pickle with the instruction {what}, which is refused (nothing was executed)")
-    raise ValueError("a pickle without an end")
+                raise InputError(f"a pickle with the instruction {what}, which is refused (nothing was executed)")
+    raise InputError("a pickle without an end")

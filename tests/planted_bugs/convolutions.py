@@ -237,7 +237,7 @@ SHARED_OUT = [
     Bug("a name too long breaks the reading of a list", "data/files.py", "os.path.isfile(self.path / name)",
         "(self.path / name).is_file()",
         "tests/test_sources.py::test_an_id_too_long_to_be_a_file_is_told_as_a_missing_file"),
-    Bug("names on the report's page run as markup", "report.py", "html.escape(str(cell))", "str(cell)",
+    Bug("names on the report's page run as markup", "report/figures.py", "html.escape(str(cell))", "str(cell)",
         "tests/test_odd_input.py::test_a_class_called_script_shows_as_text"),
     Bug("labels in floating point taken for numbers of classes", "ops/loss.py", 'labels.dtype.kind not in "iu"', "False",
         "tests/test_odd_input.py::test_labels_that_are_no_integers_are_refused[float32]"),

@@ -34,7 +34,7 @@ AWAY_FROM_THE_HOST = [
         "values[name] = to_host(state[name]).astype(array.dtype, copy=True)", GPU + "test_predictions_and_scores_are_the_hosts[strict]"),
     Bug("predictions left on the device", "training/loop.py", "to_host(logits[0].argmax(axis=0))[kept]", "logits[0].argmax(axis=0)[kept]",
         GPU + "test_predictions_and_scores_are_the_hosts[strict]"),
-    Bug("a heat-map left on the device", "classify.py", "return to_host(scores[list(classes)].sum(axis=0))",
+    Bug("a heat-map left on the device", "inference/classify.py", "return to_host(scores[list(classes)].sum(axis=0))",
         "return scores[list(classes)].sum(axis=0)", GPU + "test_a_photograph_is_classified_as_on_the_host[strict]"),
     Bug("labels not looked at before they index", "ops/loss.py", "    if outside.any():", "    if False:",
         GPU + "test_a_label_outside_the_classes_is_refused_and_nothing_moves[254-uint8-strict]"),

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ...backend import array_module, has_kernels, multiplies_in_tf32
+from ...errors import InputError
 from . import cost, depthwise, gemm, im2col, naive, winograd
 
 # After the modules whose work they do: they count tiles as these do.
@@ -33,7 +34,7 @@ def conv_algorithm(name):
     kernel a channel; each of the three leaves all others to "auto".
     """
     if name not in ("auto", *_ALGORITHMS):
-        raise ValueError(f"conv_algorithm: expected auto, {', '.join(_ALGORITHMS)}; got {name!r}")
+        raise InputError(f"conv_algorithm: expected auto, {', '.join(_ALGORITHMS)}; got {name!r}")
     token = _asked.set(name)
     try:
         yield

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from .data.labels import VOID, colourise
-from .weights.atomic import naming, written_whole
+from ..data.labels import VOID, colourise
+from ..files import naming, written_whole
 
 SCORES = {
     "pixel_accuracy": "pixel acc.",

@@ -6,15 +6,17 @@ to whole cells, is thrown away on each side where the image goes on. Tiles begin
 so that the cells of a tile are cells of the whole image: beyond the reach of its edges, a tile's logits are exactly the whole's.
 """
 
+from ..errors import InputError
+
 STRIDE = 32  # image pixels per cell of the coarsest maps, in every FCN here
 LEAST = 128
 MARGIN = 1 / 8
 
 
 def check_tile(tile):
-    """Raise ValueError unless a tile's side is None or a multiple of 32 from 128 up."""
+    """Raise InputError unless a tile's side is None or a multiple of 32 from 128 up."""
     if tile is not None and (tile < LEAST or tile % STRIDE):
-        raise ValueError(f"tile: expected a multiple of {STRIDE} of at least {LEAST} pixels, got {tile}")
+        raise InputError(f"tile: expected a multiple of {STRIDE} of at least {LEAST} pixels, got {tile}")
 
 
 def cut(size, tile):

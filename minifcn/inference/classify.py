@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from . import models
-from .backend import to_device, to_host
+from .. import models
+from ..backend import to_device, to_host
 
 CROP_SHARE = 224 / 256  # of the shorter side: what ImageNet networks are shown when they are tested
 WINDOW = 3  # cells that a heat-map averages over: single cells are restless, the native map's side is blunt
@@ -16,11 +16,13 @@ def top(model, image, count=5):
     As such networks are tested: the shorter side to 8/7 of the native size, then the middle.
     """
     photo = Image.fromarray(image)
-    factor = model.native / CROP_SHARE / min(photo.size)
-    photo = photo.resize([max(model.native, round(side * factor)) for side in photo.size], Image.Resampling.BICUBIC)
-    left, upper = ((side - model.native) // 2 for side in photo.size)
-    middle = photo.crop((left, upper, left + model.native, upper + model.native))
-    batch = to_device(model.preprocessing.apply(np.asarray(middle))[None])
+    factor = model.card.native / CROP_SHARE / min(photo.size)
+    photo = photo.resize(
+        [max(model.card.native, round(side * factor)) for side in photo.size], Image.Resampling.BICUBIC
+    )
+    left, upper = ((side - model.card.native) // 2 for side in photo.size)
+    middle = photo.crop((left, upper, left + model.card.native, upper + model.card.native))
+    batch = to_device(model.card.preprocessing.apply(np.asarray(middle))[None])
     logits = to_host(model.forward(batch))[0].astype(np.float64)
     likely = np.exp(logits - logits.max())
     likely /= likely.sum()
@@ -36,9 +38,9 @@ def heat_map(model, image, classes):
     window = WINDOW if models.surgery.averages(model) else None
     network = models.surgery.convolutionalize(model, window)
     photo = Image.fromarray(image)
-    factor = max(1.0, model.native / min(photo.size))
+    factor = max(1.0, model.card.native / min(photo.size))
     photo = photo.resize([round(side * factor) for side in photo.size], Image.Resampling.BICUBIC)
-    scores = network.forward(to_device(model.preprocessing.apply(np.asarray(photo))[None]))[0]
+    scores = network.forward(to_device(model.card.preprocessing.apply(np.asarray(photo))[None]))[0]
     return to_host(scores[list(classes)].sum(axis=0))
 
 

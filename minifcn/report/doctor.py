@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .data.images import read_image, read_mask
-from .data.labels import VOID, match_colours
-from .data.transforms import shrink
+from ..data.images import read_image, read_mask
+from ..data.labels import VOID, match_colours
+from ..data.transforms import shrink
+from ..errors import InputError
 
 SHOWN = 3  # names a finding
 _MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit grey"}
@@ -99,11 +100,11 @@ def _number(count, what):
 def picture(diagnosis, path):
     """A PNG: every class's colour and name and, where a mask shows the class, the place with most of it, and its mask.
 
-    Raises ValueError for a data set whose description could not be used.
+    Raises InputError for a data set whose description could not be used.
     """
     found = diagnosis.survey
     if found is None:
-        raise ValueError(f"{path}: no picture of a data set whose description is wrong")
+        raise InputError(f"{path}: no picture of a data set whose description is wrong")
     columns = min(5, len(found.classes))
     rows = -(-len(found.classes) // columns)
     figure = Figure(figsize=(3 * columns, 1.8 * rows + 0.4), layout="constrained")

@@ -1,0 +1,66 @@
+"""What a network says about itself beside its numbers: how to build its like, what it wants to see, what its answers mean."""
+
+from dataclasses import dataclass, field
+
+from .data.labels import palette_from
+from .errors import InputError
+from .preprocessing import Preprocessing
+
+
+@dataclass
+class Card:
+    """The card of a network, made by its builder and stored with its weights.
+
+    builder, options: `models.build(builder, options)` makes a network of the same shape. preprocessing: how it wants its
+    pixels. classes: a name for each of its outputs, None where nobody has said. palette: (256, 3) uint8, the colours to
+    draw its labels in; None for VOC's. native: the side of the images that a classifier was trained on, None for networks
+    that take any size alike.
+    """
+
+    builder: str
+    options: dict
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    classes: tuple | None = None
+    palette: object = None
+    native: int | None = None
+
+    @property
+    def num_classes(self):
+        return self.options["num_classes"]
+
+    def describe(self):
+        """The card as JSON-ready values, for a file's metadata."""
+        meta = {
+            "network": {"builder": self.builder, "options": self.options},
+            "preprocessing": self.preprocessing.as_dict(),
+        }
+        if self.classes is not None:
+            meta["classes"] = list(self.classes)
+        if self.palette is not None:
+            meta["palette"] = self.palette.tolist()
+        return meta
+
+    def take_over(self, meta, source):
+        """Fill in what a file's metadata says. Raises InputError, naming the file, for classes that do not fit."""
+        classes = meta.get("classes")
+        if classes is not None:
+            if not (isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)):
+                raise InputError(f"{source}: expected a list of class names, got {str(classes)[:60]!r}")
+            if len(classes) != self.num_classes:
+                raise InputError(f"{source}: expected {self.num_classes} class names, got {len(classes)}")
+            self.classes = tuple(classes)
+        self.preprocessing = Preprocessing.from_dict(meta.get("preprocessing"), source) or self.preprocessing
+        if "palette" in meta:
+            self.palette = palette_from(meta["palette"], source)
+
+
+def settings_of(network, source):
+    """(builder, options) that a file's metadata names; also in the flat form of older files. Raises InputError."""
+    if isinstance(network, dict):
+        if isinstance(network.get("options"), dict) and isinstance(network.get("builder"), str):
+            return network["builder"], dict(network["options"])
+        options = dict(network)
+        builder = "fcn" if "variant" in options else options.pop("network", None)
+        if isinstance(builder, str) and "num_classes" in options:
+            return builder, options
+    raise InputError(f"{source}: expected the settings of a network, got {str(network)[:60]!r}")

@@ -1,0 +1,55 @@
+"""How a network wants its pixels: part of its weights, and stored with them."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its pixels; it belongs to the weights and is stored with them.
+
+    order: "RGB" or "BGR". mean, scale: three numbers each, in that order; the network sees (pixel − mean) · scale, pixels 0 … 255.
+    """
+
+    order: str = "RGB"
+    mean: tuple = (127.5, 127.5, 127.5)
+    scale: tuple = (1 / 64, 1 / 64, 1 / 64)
+
+    def apply(self, image):
+        """image (H, W, 3) uint8 RGB -> (3, H, W) float32"""
+        channels = image if self.order == "RGB" else image[:, :, ::-1]
+        mean, scale = np.asarray(self.mean, np.float32), np.asarray(self.scale, np.float32)
+        return np.ascontiguousarray(((channels - mean) * scale).transpose(2, 0, 1))
+
+    def fill(self):
+        """The RGB colour (3,) uint8 that comes out as zero, for padding photographs."""
+        mean = self.mean if self.order == "RGB" else self.mean[::-1]
+        return np.rint(mean).astype(np.uint8)
+
+    def as_dict(self):
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values, source):
+        """What `as_dict` gave, and None for None. Raises InputError, naming `source`, for anything else."""
+        if values is None:
+            return None
+        try:
+            made = cls(values["order"], tuple(map(float, values["mean"])), tuple(map(float, values["scale"])))
+            numbers = made.mean + made.scale
+            if made.order in ("RGB", "BGR") and len(made.mean) == len(made.scale) == 3 and np.isfinite(numbers).all():
+                return made
+        except (TypeError, KeyError, ValueError):
+            pass
+        raise InputError(f"{source}: expected a preprocessing (order, mean, scale), got {str(values)[:80]!r}")
+
+
+# What the usual weights of other libraries were trained with.
+CAFFE = Preprocessing("BGR", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
+TORCHVISION = Preprocessing(
+    "RGB", (255 * 0.485, 255 * 0.456, 255 * 0.406), (1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225))
+)
+LITE0 = Preprocessing("RGB", (127.0, 127.0, 127.0), (1 / 128, 1 / 128, 1 / 128))
