@@ -116,7 +116,7 @@ def evaluate(args):
         )
     chosen = class_numbers(args.classes, classes) if args.classes else []
     start = time.perf_counter()
-    samples = data.Kept(dataset, longest=args.resize, limit=0)
+    samples = data.CachedDataset(dataset, longest=args.resize, limit=0)
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
     print(report.scores_table({f"FCN-{model.variant}": (matrix, time.perf_counter() - start)}))
     if chosen:

@@ -1,4 +1,4 @@
-"""`minifcn data download`: its arguments, and what it does with a progress bar."""
+"""`minifcn data download`: its arguments, and the download with a progress bar."""
 
 import sys
 from pathlib import Path
@@ -47,7 +47,7 @@ def run(args):
                 bar.write(f"{event.host}: {event.reason}", file=sys.stderr)
             else:
                 _show(bar, "checking" if isinstance(event, Checked) else event.host, event.bytes, archive.size)
-    notice(f"{target}: whole, size and SHA-256 as they should be; train on it with: minifcn train --data {target}")
+    notice(f"{target}: complete, size and SHA-256 verified; train on it with: minifcn train --data {target}")
     if args.unpack:
         with _bar() as bar:
             made = tars.unpack(target, folder, lambda done, total: _show(bar, "unpacking", done, total))

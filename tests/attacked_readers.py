@@ -9,9 +9,9 @@ import weight_writers as write
 from PIL import Image
 
 from minifcn.data import VOC
-from minifcn.data.description import EXAMPLE, read_description
 from minifcn.data.images import read_image, read_mask
 from minifcn.data.labels import read_class_names
+from minifcn.data.sets.description import EXAMPLE, read_description
 from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.npz import read_archive, write_archive
 from minifcn.weights.safetensors_file import read_safetensors

@@ -11,8 +11,9 @@ from small_datasets import COLOURS, write_cityscapes, write_own
 from voc_trees import SMALL
 
 from minifcn import cli, data
-from minifcn.data import cityscapes, folder, images, labels
-from minifcn.data.description import EXAMPLE, description_problems, read_description
+from minifcn.data import images, labels
+from minifcn.data.sets import cityscapes, folder
+from minifcn.data.sets.description import EXAMPLE, description_problems, read_description
 
 # --- Cityscapes ------------------------------------------------------------------------------------------------------
 
@@ -79,11 +80,11 @@ def test_the_real_samples_and_how_far_their_train_id_files_are_off():
     differing = []
     for image, label, id in train:
         assert image.shape == (1024, 2048, 3) and label.shape == (1024, 2048)
-        colours = Path(str(train.mask_path(id)).replace("labelIds", "color"))
+        colours = Path(str(train.folder / train.mask_name(id)).replace("labelIds", "color"))
         drawn = np.asarray(Image.open(colours).convert("RGB"))
         counted = label != 255
         np.testing.assert_array_equal(train.palette[label][counted], drawn[counted])
-        theirs = images.read_mask(str(train.mask_path(id)).replace("labelIds", "labelTrainIds"))
+        theirs = images.read_mask(str(train.folder / train.mask_name(id)).replace("labelIds", "labelTrainIds"))
         differing.append((theirs != label).mean())
     assert all(0.003 < share < 0.007 for share in differing), differing
 
@@ -138,13 +139,13 @@ def test_match_colours_against_one_pixel_at_a_time():
 
 def test_shares_are_stable_and_complete():
     ids = [f"image{i}" for i in range(100)]
-    splits = folder.shared_out(ids, 0.2)
+    splits = folder.random_split(ids, 0.2)
     assert len(splits["val"]) == 20 and splits["train"] + splits["val"] != ids
     assert sorted(splits["train"] + splits["val"]) == sorted(ids) and splits["trainval"] == ids
-    assert set(folder.shared_out(ids[::-1], 0.2)["val"]) == set(splits["val"])
-    more = folder.shared_out([*ids, "one more"], 0.2)
+    assert set(folder.random_split(ids[::-1], 0.2)["val"]) == set(splits["val"])
+    more = folder.random_split([*ids, "one more"], 0.2)
     assert len(set(more["val"]) ^ set(splits["val"])) <= 2
-    assert len(folder.shared_out(["a", "b"], 0.01)["val"]) == 1
+    assert len(folder.random_split(["a", "b"], 0.01)["val"]) == 1
 
 
 def test_lists_and_folders_within_folders(tmp_path):
@@ -216,10 +217,10 @@ def test_a_wrong_entry_is_told_in_one_line_with_file_and_key(tmp_path, entry, to
     text = path.read_text().replace('mask_kind = "ids"', "") if "mask_kind" in entry else path.read_text()
     path.write_text(entry + "\n" + text)
     (problem,) = description_problems(path)
-    assert problem.startswith(f"{path}: {told}")
+    assert problem.startswith(told)
     with pytest.raises(ValueError) as error:
         data.Folder(root)
-    assert str(error.value) == problem
+    assert str(error.value) == f"{path}: {problem}"
     assert cli.main(["train", "--data", str(root), "--out", str(tmp_path / "run")]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minifcn: ")]
     assert str(path) in line

@@ -11,9 +11,11 @@ from planted_faults import Sick
 from small_datasets import write_cityscapes, write_own
 
 from minifcn import cli, data
-from minifcn.data import doctor, doctor_fix, images, labels
-from minifcn.data.doctor_files import in_between
-from minifcn.data.doctor_findings import KINDS
+from minifcn.data import doctor, images, labels
+from minifcn.data.doctor.files import values_in_between
+from minifcn.data.doctor.findings import KINDS
+from minifcn.data.doctor.fix import write_fixed
+from minifcn.data.sets import cityscapes
 
 FAULTS = sorted(name.removeprefix("fault_") for name in dir(Sick) if name.startswith("fault_"))
 
@@ -56,8 +58,8 @@ def test_a_healthy_data_set_has_no_findings_and_correct_counts(healthy):
     np.testing.assert_array_equal(found.pixels, pixels)
     for split in ("train", "val"):
         masks = [sample.label for sample in data.VOC(healthy, split)]
-        assert found.shown[split].tolist() == [sum((mask == i).any() for mask in masks) for i in range(256)]
-    assert found.forms(0) == {"JPEG RGB": len(samples)} and found.forms(1) == {"PNG P": len(samples)}
+        assert found.mask_counts[split].tolist() == [sum((mask == i).any() for mask in masks) for i in range(256)]
+    assert found.formats(0) == {"JPEG RGB": len(samples)} and found.formats(1) == {"PNG P": len(samples)}
     assert found.void_share == pytest.approx(pixels[255] / pixels.sum())
     assert set(found.samples) == set(range(6))
 
@@ -97,17 +99,17 @@ def test_details_say_what_was_found(sick, diagnosis):
     assert "900000000 pixels" in detail("bomb")
     assert detail("overlap_by_id") == "in train and val"
     assert detail("overlap_by_content") == f"and JPEGImages/{sick.val[0]}.jpg: train and val"
-    numbers = dict(zip(diagnosis.survey.classes, sick.renumbered, strict=False))
+    numbers = dict(zip(diagnosis.inventory.classes, sick.renumbered, strict=False))
     for part in detail("renumbered").split(", "):
         number, name = part.removesuffix("'s colour").split(" is ")
         assert numbers[name] == int(number) > 0
 
 
-def test_errors_come_before_remarks_and_every_finding_is_known(diagnosis):
+def test_errors_come_before_warnings_and_every_finding_is_known(diagnosis):
     kinds = [finding.kind for finding in diagnosis.findings]
     errors = [KINDS[kind].error for kind in kinds]
     assert errors == sorted(errors, reverse=True) and any(errors) and not all(errors)
-    assert [f.kind for f in diagnosis.findings.errors + diagnosis.findings.remarks] == kinds
+    assert [f.kind for f in diagnosis.findings.errors + diagnosis.findings.warnings] == kinds
 
 
 # --- Traces of a smooth resize ---------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def toy_masks(healthy):
 
 
 def between(mask):
-    return in_between(mask, np.bincount(mask.ravel(), minlength=256))
+    return values_in_between(mask, np.bincount(mask.ravel(), minlength=256))
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.75, 1.3, 2])
@@ -149,7 +151,7 @@ def names(root, kind):
 def test_healthy_own_data(tmp_path, kind):
     found = doctor.examine(write_own(tmp_path / "own", kind=kind))
     assert found_in(found) == set()
-    assert {split: len(ids) for split, ids in found.survey.splits.items()} == {"train": 5, "val": 1, "trainval": 6}
+    assert {split: len(ids) for split, ids in found.inventory.splits.items()} == {"train": 5, "val": 1, "trainval": 6}
     assert found.pixels[:3].tolist() == [6 * 2 * 180, 6 * 180, 6 * 180]
 
 
@@ -157,7 +159,7 @@ def test_every_wrong_entry_of_a_description_is_told_at_once(tmp_path):
     root = write_own(tmp_path / "own", void="void = [1, 2]", splits='extra = 1\n[splits]\nval = "nowhere.txt"')
     found = doctor.examine(root)
     (finding,) = found.findings
-    assert finding.kind == "description" and len(finding.entries) == 3 and found.survey is None
+    assert finding.kind == "description" and len(finding.entries) == 3 and found.inventory is None
     assert [detail.split(":")[0] for _, detail in finding.entries] == ["extra", "void", "splits.val"]
 
 
@@ -227,7 +229,7 @@ def test_cityscapes_counts_train_ids_and_explains_what_looks_black(tmp_path):
     written = write_cityscapes(tmp_path)
     found = doctor.examine(tmp_path)
     assert {f.kind for f in found.findings} == {"looks-black", "unseen-class"}
-    expected = np.bincount(data.cityscapes.train_ids()[np.stack(list(written.values()))].ravel(), minlength=256)
+    expected = np.bincount(cityscapes.train_ids()[np.stack(list(written.values()))].ravel(), minlength=256)
     np.testing.assert_array_equal(found.pixels, expected)
 
 
@@ -258,7 +260,7 @@ def test_a_cityscapes_image_in_two_splits(tmp_path):
 def mended(sick, diagnosis, tmp_path_factory):
     target = tmp_path_factory.mktemp("mended") / "new"
     before = bytes_of(sick.folder)
-    fixed = doctor_fix.write_fixed(diagnosis, target)
+    fixed = write_fixed(diagnosis, target)
     assert bytes_of(sick.folder) == before
     return target, fixed
 
@@ -330,14 +332,14 @@ def test_lists_are_parted_by_id_and_by_content(mended, sick):
 def test_mending_refuses_a_folder_that_holds_something(diagnosis, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="expected an empty or absent folder"):
-        doctor_fix.write_fixed(diagnosis, tmp_path)
+        write_fixed(diagnosis, tmp_path)
     assert bytes_of(tmp_path) == {"mine.txt": b"mine"}
 
 
 def test_mending_leaves_what_only_people_can_decide(tmp_path):
     root = write_own(tmp_path / "own", splits="extra = 1")
     with pytest.raises(ValueError, match=r"wrong entries in dataset\.toml"):
-        doctor_fix.write_fixed(doctor.examine(root), tmp_path / "new")
+        write_fixed(doctor.examine(root), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -348,7 +350,7 @@ def test_other_layouts_are_mended_to_the_same_labels(kind, tmp_path):
         write_cityscapes(root)
     else:
         write_own(root)
-    doctor_fix.write_fixed(doctor.examine(root), tmp_path / "new")
+    write_fixed(doctor.examine(root), tmp_path / "new")
     for split in ("train", "val"):
         old, new = (data.open_dataset(place, split) for place in (root, tmp_path / "new"))
         assert (new.ids, new.classes) == (old.ids, old.classes)
@@ -370,7 +372,7 @@ def test_the_command_prints_counts_names_and_more(sick, capsys):
         "JPEGImages/",
         "and 2 more",
         "void",
-        "remark unlisted (1)",
+        "warning unlisted (1)",
     ):
         assert text in out
     assert cli.main(["data", "doctor", str(sick.folder), "--all"]) == 1
@@ -383,7 +385,7 @@ def test_the_command_draws_mends_and_is_silent_about_health(healthy, tmp_path, c
     picture, target = tmp_path / "classes.png", tmp_path / "new"
     assert cli.main(["data", "doctor", str(healthy), "--picture", str(picture), "--fix", str(target)]) == 0
     out = capsys.readouterr().out
-    assert "no errors, 0 remarks" in out and "error " not in out
+    assert "no errors, 0 warnings" in out and "error " not in out
     with Image.open(picture) as image:
         assert image.format == "PNG"
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
@@ -414,22 +416,24 @@ def test_wrong_use_ends_in_one_line_and_2(case, healthy, tmp_path, capsys):
 @pytest.mark.skipif("MINIFCN_VOC" not in os.environ, reason="MINIFCN_VOC names no VOCdevkit folder")
 def test_the_real_voc_images_are_well():
     found = doctor.examine(Path(os.environ["MINIFCN_VOC"]))
-    assert {split: len(ids) for split, ids in found.survey.splits.items()} == {
+    assert {split: len(ids) for split, ids in found.inventory.splits.items()} == {
         "train": 437,
         "trainval": 637,
         "val": 200,
     }
-    assert found.forms(0) == {"JPEG RGB": 637} and found.forms(1) == {"PNG P": 637}
+    assert found.formats(0) == {"JPEG RGB": 637} and found.formats(1) == {"PNG P": 637}
     assert {finding.kind for finding in found.findings} == {"unseen-class"}
     assert [name for f in found.findings for name, told in f.entries if told == "nowhere"] == ["aeroplane", "train"]
-    assert found.shown["train"][8] == 131 and found.shown["val"][15] == 49  # cats to learn from, people to test on
+    assert (
+        found.mask_counts["train"][8] == 131 and found.mask_counts["val"][15] == 49
+    )  # cats to learn from, people to test on
     assert int(found.pixels[255]) == 6820976 and int(found.pixels.sum()) == 114936017
 
 
 @pytest.mark.skipif("MINIFCN_CITYSCAPES" not in os.environ, reason="MINIFCN_CITYSCAPES names no Cityscapes folder")
 def test_the_real_cityscapes_images_are_well():
     found = doctor.examine(Path(os.environ["MINIFCN_CITYSCAPES"]))
-    assert {split: len(ids) for split, ids in found.survey.splits.items()} == {"train": 3}
+    assert {split: len(ids) for split, ids in found.inventory.splits.items()} == {"train": 3}
     assert {finding.kind for finding in found.findings} == {"no-val-list", "looks-black", "unseen-class"}
     assert found.findings.names("unseen-class") == ["bus", "train", "motorcycle"]
     assert int(found.pixels.sum()) == 3 * 2048 * 1024 and int(found.pixels[255]) == 530982

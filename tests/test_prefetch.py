@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minifcn import data
-from minifcn.data.prefetch import AHEAD
+from minifcn.data.batches import AHEAD
 
 
 class Scenes(Sequence):

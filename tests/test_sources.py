@@ -42,8 +42,8 @@ def test_a_data_set_opens_and_names_its_files(devkit, tar):
     for root in (devkit, tar):
         voc = data.VOC(root, "val")
         for opened, name, ending in (
-            (voc.open_image(IDS[50]), voc.image_name(IDS[50]), f"VOC2012/JPEGImages/{IDS[50]}.jpg"),
-            (voc.open_mask(IDS[50]), voc.mask_name(IDS[50]), f"VOC2012/SegmentationClass/{IDS[50]}.png"),
+            (voc.files.open(voc.image_name(IDS[50])), voc.image_name(IDS[50]), f"VOC2012/JPEGImages/{IDS[50]}.jpg"),
+            (voc.files.open(voc.mask_name(IDS[50])), voc.mask_name(IDS[50]), f"VOC2012/SegmentationClass/{IDS[50]}.png"),
         ):
             with opened:
                 assert opened.read() == (devkit / ending).read_bytes()
@@ -70,7 +70,7 @@ def test_many_threads_read_from_one_tar(devkit, tar, monkeypatch):
 
     def read(seed):
         start.wait()
-        return all(voc.open_image(voc.ids[i]).read() == content[i] for i in np.random.default_rng(seed).permutation(50))
+        return all(voc.files.open(voc.image_name(voc.ids[i])).read() == content[i] for i in np.random.default_rng(seed).permutation(50))
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(read, range(8)))
@@ -81,7 +81,7 @@ def test_a_tar_keeps_no_file_open(tar):
         pytest.skip("this system does not tell the open files")
     before = set(os.listdir("/proc/self/fd"))
     voc = data.VOC(tar)
-    kept = [voc.open_image(id) for id in voc.ids]
+    kept = [voc.files.open(voc.image_name(id)) for id in voc.ids]
     assert set(os.listdir("/proc/self/fd")) == before and len(kept) == 50
 
 

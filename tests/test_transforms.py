@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from minifcn.data import VOID, Augment, BatchStream, Kept, Preprocessing, Sample, transforms
+from minifcn.data import VOID, Augment, BatchStream, CachedDataset, Preprocessing, Sample, transforms
 
 CLASSES = (0, 3, 5, 20)  # halfway between two of these lie numbers that are none of them
 VGG_MEAN = (104.00699, 116.66877, 122.67892)  # blue, green, red
@@ -222,25 +222,25 @@ def assert_same_samples(given, expected):
         assert sample.id == other.id and same(sample[:2], other[:2])
 
 
-def test_kept_samples_are_the_same_and_read_once():
+def test_cached_samples_are_the_same_and_read_once():
     source = Counted(samples())
-    kept = Kept(source)
+    cached = CachedDataset(source)
     for _ in range(3):
-        assert_same_samples([kept[i] for i in range(len(kept))], samples())
+        assert_same_samples([cached[i] for i in range(len(cached))], samples())
     assert source.reads == [1] * 5
 
 
-def test_kept_memory_obeys_its_limit():
+def test_cached_memory_obeys_its_limit():
     source = Counted(samples())
     sizes = [sample.image.nbytes + sample.label.nbytes for sample in samples()]
-    kept = Kept(source, limit=sum(sizes[:2]))
+    cached = CachedDataset(source, limit=sum(sizes[:2]))
     for _ in range(3):
-        assert_same_samples([kept[i] for i in range(len(kept))], samples())
+        assert_same_samples([cached[i] for i in range(len(cached))], samples())
     assert source.reads == [1, 1, 3, 3, 3]
 
 
-def test_kept_shrinks_to_the_longest_side():
-    kept = Kept(samples(), longest=7)
+def test_cached_shrinks_to_the_longest_side():
+    cached = CachedDataset(samples(), longest=7)
     expected = [Sample(*transforms.shrink(s.image, s.label, 7), s.id) for s in samples()]
-    assert_same_samples([kept[i] for i in range(len(kept))], expected)
+    assert_same_samples([cached[i] for i in range(len(cached))], expected)
     assert all(max(sample.label.shape) == 7 for sample in expected)

@@ -1,4 +1,4 @@
-"""Downloading a data set's archive: from one host after the other, on from where a cut left it, checked, and put in place whole."""
+"""Downloads a data set's archive: from one host after the other, resumed after a cut, verified, and put in place whole."""
 
 import hashlib
 import os
@@ -11,14 +11,15 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import InputError
+from ..files import naming
 
 TIMEOUT = 30  # seconds without a byte until a host counts as dead
-TRIES = 20  # of one host, as long as each brings something
+TRIES = 20  # of one host, as long as each brings more bytes
 _CHUNK = 1 << 18
 
 
 class Archive(NamedTuple):
-    """A file that hosts offer: its name, size in bytes, SHA-256, and where it is, the official host first."""
+    """A file to download: its name, size in bytes, SHA-256, and addresses, the official host first."""
 
     name: str
     size: int
@@ -26,7 +27,7 @@ class Archive(NamedTuple):
     urls: tuple
 
 
-# Addresses, size and checksum are those that other projects name; none could be tried from where this was written.
+# Addresses, size and checksum as other projects state them; none of them could be tried here.
 ARCHIVES = {
     "voc2012": Archive(
         "VOCtrainval_11-May-2012.tar",
@@ -44,20 +45,20 @@ ARCHIVES = {
 
 
 class Received(NamedTuple):
-    """So many bytes of the archive are here; `host` sends them."""
+    """How many bytes of the archive are here; `host` sends them."""
 
     bytes: int
     host: str
 
 
 class Checked(NamedTuple):
-    """So many bytes have been read for the checksum."""
+    """How many bytes have been read for the checksum."""
 
     bytes: int
 
 
 class HostFailed(NamedTuple):
-    """A host did not deliver, and why; the next one is asked."""
+    """Why a host did not deliver; the next one is tried."""
 
     host: str
     reason: str
@@ -69,23 +70,23 @@ class DownloadError(OSError):
 
 def download(archive, folder, timeout=TIMEOUT):
     """Fetch an archive into a folder. Yields Received, Checked and HostFailed; once exhausted, folder/archive.name is there
-    and sound. Until then the bytes are in a file ending in .part, from which the next call goes on.
+    and verified. Until then the bytes are in a file ending in .part, from which the next call resumes.
 
-    A file of that name is never overwritten: if it is the archive, that is all. Raises InputError if it is another,
-    DownloadError if no host delivers, and OSError for a folder without the room or the right to write.
+    A file of that name is never overwritten, only verified. Raises InputError if it is another file, DownloadError if no
+    host delivers, and OSError for a folder without the space or the right to write.
     """
     folder = Path(folder)
     target, part = folder / archive.name, folder / f"{archive.name}.part"
     if target.exists():
-        if not (yield from _is_sound(target, archive)):
-            raise InputError(f"{target}: exists, but is not {_described(archive)}; move it away first")
+        if not (yield from _verify(target, archive)):
+            raise InputError(f"{target}: exists, but is not {_describe(archive)}; move it away first")
         return
     folder.mkdir(parents=True, exist_ok=True)
     if _size(part) >= archive.size:  # stopped between the last byte and the check
-        if (yield from _is_sound(part, archive)):
+        if (yield from _verify(part, archive)):
             return _put_in_place(part, target)
         part.unlink()
-    _require_room(folder, archive.size - _size(part))
+    _require_space(folder, archive.size - _size(part))
     failed = []
     for url in archive.urls:
         host, sent_all = urlsplit(url).netloc, False
@@ -94,22 +95,22 @@ def download(archive, folder, timeout=TIMEOUT):
             reason = yield from _receive(url, host, part, archive.size, timeout)
             if reason:
                 break
-            if (yield from _is_sound(part, archive)):
+            if (yield from _verify(part, archive)):
                 return _put_in_place(part, target)
             part.unlink()  # and once more if the wrong bytes may have been another host's
             reason = "the bytes are not the archive's (wrong checksum)"
         failed.append(f"{host}: {reason}")
         yield HostFailed(host, reason)
     raise DownloadError(
-        f"{archive.name}: no host delivered it ({'; '.join(failed)}). The same command goes on from the "
+        f"{archive.name}: no host delivered it ({'; '.join(failed)}). The same command resumes from the "
         f"{_size(part):,} bytes that are here. By hand: download {archive.urls[0]} or a file of that name from anywhere, "
-        f"save it as {target}, and run the same command to check it; it must be {_described(archive)}"
+        f"save it as {target}, and run the same command to check it; it must be {_describe(archive)}"
     )
 
 
 def _put_in_place(part, target):
-    if target.exists():  # somebody put it there meanwhile
-        raise InputError(f"{target}: came into being during the download, which is kept as {part}")
+    if target.exists():  # somebody else created it meanwhile
+        raise InputError(f"{target}: was created by someone else during the download, which is in {part}")
     os.replace(part, target)
 
 
@@ -134,16 +135,13 @@ def _receive_once(url, host, part, size, timeout):
     except (OSError, HTTPException, ValueError) as error:
         return _one_line(error)
     with response:
-        position, reason = _where_it_starts(response, start, size)
+        position, reason = _check_headers(response, start, size)
         if reason:
             return reason
-        try:
-            # A host that knows no ranges starts anew; what it sends overwrites what is here, so that a cut loses nothing.
-            with open(part, "r+b" if start else "wb") as file:
-                file.seek(position)
-                return (yield from _write(response, file, position, size, host))
-        except OSError as error:
-            raise OSError(f"{part}: cannot be written: {error.strerror or error}") from error
+        # A host that ignores ranges starts anew; what it sends overwrites what is here, so that a cut loses nothing.
+        with naming(part), open(part, "r+b" if start else "wb") as file:
+            file.seek(position)
+            return (yield from _write(response, file, position, size, host))
 
 
 def _write(response, file, position, size, host):
@@ -169,19 +167,19 @@ def _write(response, file, position, size, host):
     return None
 
 
-def _where_it_starts(response, start, size):
-    """-> (the position of an answer's first byte, what is wrong with the answer or None), from its headers."""
+def _check_headers(response, start, size):
+    """-> (the position in the file of a response's first byte, what is wrong with its headers or None)"""
     if response.headers.get_content_type() == "text/html":
         return 0, "sent a web page, not the archive"
     length = response.headers.get("Content-Length", "")
     total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
     if response.status == 206:
-        told = re.fullmatch(
+        sent = re.fullmatch(
             r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", response.headers.get("Content-Range", "")
         )
-        if not told or int(told[1]) != start:
+        if not sent or int(sent[1]) != start:
             return 0, f"was asked for the bytes from {start:,} on, sent others"
-        position, total = start, None if told[2] == "*" else int(told[2])
+        position, total = start, None if sent[2] == "*" else int(sent[2])
     elif response.status == 200:
         position = 0
     else:
@@ -191,7 +189,7 @@ def _where_it_starts(response, start, size):
     return position, None
 
 
-def _is_sound(path, archive):
+def _verify(path, archive):
     """Yield Checked. -> whether the file is the archive, by size and checksum."""
     if _size(path) != archive.size:
         return False
@@ -204,11 +202,11 @@ def _is_sound(path, archive):
     return digest.hexdigest() == archive.sha256
 
 
-def _described(archive):
+def _describe(archive):
     return f"{archive.size:,} bytes with SHA-256 {archive.sha256}"
 
 
-def _require_room(folder, missing):
+def _require_space(folder, missing):
     free = shutil.disk_usage(folder).free
     if free < missing:
         raise OSError(f"{folder}: {missing:,} bytes are still to come, but only {free:,} are free")

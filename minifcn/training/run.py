@@ -40,8 +40,8 @@ class Run:
         val = data.open_dataset(config.data, config.val_split, config.year)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
-        self.train_data = data.Kept(train, longest=config.resize)
-        self.val_data = data.Kept(val, longest=config.resize)
+        self.train_data = data.CachedDataset(train, longest=config.resize)
+        self.val_data = data.CachedDataset(val, longest=config.resize)
         self.classes = train.classes
         self.model = models.fcn(
             config.variant,

@@ -5,14 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InputError, MissingFileError
-from .images import read_mask
-from .labels import VOID
-from .pairs import Pairs
+from ...errors import InputError, MissingFileError
+from ..files import FolderFiles
+from ..images import read_mask
+from ..labels import VOID
+from .base import SegmentationDataset
 
 
 class Label(NamedTuple):
-    """A row of the official table (labels.py of cityscapesScripts); train_id: 0 … 18, or VOID for what does not count."""
+    """A row of the official table (labels.py of cityscapesScripts); train_id: 0 … 18, or VOID."""
 
     id: int
     name: str
@@ -58,7 +59,7 @@ LABELS = (
     Label(33, "bicycle", 18, (119, 11, 32)),
 )
 CITYSCAPES_CLASSES = tuple(label.name for label in LABELS if label.train_id != VOID)
-IMAGE_END, MASK_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
+IMAGE_SUFFIX, MASK_SUFFIX = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
 def train_ids():
@@ -78,51 +79,56 @@ def cityscapes_palette():
     return palette
 
 
-def list_files(folder, end):
-    """{id: path} of the files <city>/<id><end> below a folder, by city and name."""
-    return {path.name.removesuffix(end): path for path in sorted(Path(folder).glob(f"*/*{end}"))}
+def list_files(root, folder, suffix):
+    """{id: name} of the files <folder>/<city>/<id><suffix> in the data set, by city and name."""
+    paths = sorted(Path(root, folder).glob(f"*/*{suffix}"))
+    return {path.name.removesuffix(suffix): path.relative_to(root).as_posix() for path in paths}
 
 
-def mask_beside(root, image):
-    """Where the labelIds file of leftImg8bit/<split>/<city>/<id>_leftImg8bit.png lies."""
-    place = Path(image).parent.relative_to(Path(root) / "leftImg8bit")
-    return Path(root) / "gtFine" / place / (Path(image).name.removesuffix(IMAGE_END) + MASK_END)
+def mask_name_of(image_name):
+    """The labelIds file's name that belongs to leftImg8bit/<split>/<city>/<id>_leftImg8bit.png."""
+    return f"gtFine{image_name.removeprefix('leftImg8bit').removesuffix(IMAGE_SUFFIX)}{MASK_SUFFIX}"
 
 
-class Cityscapes(Pairs):
+class Cityscapes(SegmentationDataset):
     """The samples of one split: labels are the 19 train ids, 255 for everything else.
 
     They are made from the labelIds files through the official table; the labelTrainIds files that some copies hold
     are not read. root: the folder that holds leftImg8bit and gtFine. split: a folder in them. ids: use these, such as
     "aachen_000000_000019", instead of all. limit: only the first so many.
-    Raises FileNotFoundError, naming the file, at construction for what is missing; ValueError, when they are read, for
+    Raises MissingFileError, naming the file, at construction for what is missing; InputError, when they are read, for
     files that do not fit together and for ids that the table does not have.
     """
 
     def __init__(self, root, split="train", ids=None, limit=None):
-        self.folder, self.split = Path(root), split
+        self.files, self.split = FolderFiles(root), split
         self.classes, self.palette = CITYSCAPES_CLASSES, cityscapes_palette()
-        photos = self.folder / "leftImg8bit" / split
-        if not photos.is_dir():
-            have = sorted(p.name for p in photos.parent.iterdir() if p.is_dir()) if photos.parent.is_dir() else []
-            raise MissingFileError(f"{photos}: no such folder; leftImg8bit has the splits: {', '.join(have) or 'none'}")
-        found = list_files(photos, IMAGE_END)
+        photos = f"leftImg8bit/{split}"
+        if not self.files.is_folder(photos):
+            splits = [
+                name for name in self.files.children("leftImg8bit") if self.files.is_folder(f"leftImg8bit/{name}")
+            ]
+            raise MissingFileError(
+                f"{self.folder / photos}: no such folder; leftImg8bit has the splits: {', '.join(splits) or 'none'}"
+            )
+        found = list_files(root, photos, IMAGE_SUFFIX)
         if not found:
-            raise MissingFileError(f"{photos}: expected <city>/<id>{IMAGE_END}, found none")
-        self.ids = (list(found) if ids is None else list(ids))[:limit]
+            raise MissingFileError(f"{self.folder / photos}: expected <city>/<id>{IMAGE_SUFFIX}, found none")
+        self.ids = list(found if ids is None else ids)[:limit]
         # Where an unknown id would lie, so that the message can name a file.
-        self._images = {id: found.get(id, photos / id.split("_")[0] / f"{id}{IMAGE_END}") for id in self.ids}
-        self._require_files()
+        self._images = {id: found.get(id, f"{photos}/{id.split('_')[0]}/{id}{IMAGE_SUFFIX}") for id in self.ids}
+        self.require_files()
 
-    def image_path(self, id):
+    def image_name(self, id):
         return self._images[id]
 
-    def mask_path(self, id):
-        return mask_beside(self.folder, self._images[id])
+    def mask_name(self, id):
+        return mask_name_of(self._images[id])
 
     def read_label(self, id):
         """The train ids (H, W) uint8 of one labelIds file."""
-        numbers, path = read_mask(self.mask_path(id)), self.mask_path(id)
-        if numbers.size and numbers.max() >= len(LABELS):
-            raise InputError(f"{path}: expected label ids 0..{len(LABELS) - 1}, got {numbers.max()}")
+        name = self.mask_name(id)
+        numbers = read_mask(self.files.open(name))
+        if (numbers >= len(LABELS)).any():
+            raise InputError(f"{self.folder / name}: expected label ids 0..{len(LABELS) - 1}, got {numbers.max()}")
         return train_ids()[numbers]
