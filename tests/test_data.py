@@ -244,7 +244,10 @@ def test_the_toy_data_set_reads_as_voc(toy):
 def test_toy_files_are_jpeg_photographs_and_palette_masks(toy):
     voc = data.VOC(toy, "val")
     for id in voc.ids:
-        with Image.open(voc.files.open(voc.image_name(id))) as photo, Image.open(voc.files.open(voc.mask_name(id))) as mask:
+        with (
+            Image.open(voc.files.open(voc.image_name(id))) as photo,
+            Image.open(voc.files.open(voc.mask_name(id))) as mask,
+        ):
             assert (photo.format, photo.mode) == ("JPEG", "RGB")
             assert (mask.format, mask.mode) == ("PNG", "P")
             colours = np.asarray(mask.getpalette()).reshape(-1, 3)

@@ -163,7 +163,7 @@ def test_lists_and_folders_within_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match="no image for id '../masks/1'"):
         data.Folder(root)
     (root / "some.txt").write_text("\n")
-    with pytest.raises(ValueError, match=r"some\.txt: expected one id a line, got an empty list"):
+    with pytest.raises(ValueError, match=r"some\.txt: expected one image id a line, got an empty list"):
         data.Folder(root)
 
 
@@ -286,22 +286,6 @@ def test_what_is_none_of_them_is_told(tmp_path):
         (tmp_path / f"file{i}").touch()
     with pytest.raises(ValueError, match=r"found file0, file1, file2, file3, file4, …$"):
         data.open_dataset(tmp_path)
-
-
-@pytest.mark.parametrize("kind", ["city", "own"])
-def test_files_and_their_names(tmp_path, kind):
-    if kind == "city":
-        write_cityscapes(tmp_path / "data")
-    else:
-        write_own(tmp_path / "data")
-    found = data.open_dataset(tmp_path / "data")
-    id = found.ids[0]
-    for name, opened, path in (
-        (found.image_name(id), found.open_image(id), found.image_path(id)),
-        (found.mask_name(id), found.open_mask(id), found.mask_path(id)),
-    ):
-        with opened as file:
-            assert name == str(path) and file.read() == path.read_bytes()
 
 
 ONE = [*SMALL, "--variant", "32s"]
