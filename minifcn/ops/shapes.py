@@ -2,7 +2,7 @@
 
 from ..backend import array_module
 from ..errors import InputError
-from .window import pads, pair, require_nchw, require_shape
+from .geometry import pads, pair, require_nchw, require_shape
 
 
 def crop_forward(x, offset, size):
