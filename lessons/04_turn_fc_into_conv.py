@@ -173,7 +173,7 @@ def as_convolution(linear, side):
 chain = {k: v for k, v in net.layers.items() if k != "flatten"}
 chain["fc1"] = as_convolution(net.layers["fc1"], 3)
 chain["fc2"] = as_convolution(net.layers["fc2"], 1)
-by_hand = layers.Sequential(**chain)
+by_hand = models.Sequential(**chain)
 
 for name in ("fc1", "fc2"):
     before, after = (n.layers[name].weight.value for n in (net, by_hand))

@@ -102,7 +102,7 @@ class FCN32s(layers.Layer):
     """The parameters of all the layers in it are found by `layers.Layer`."""
 
     def __init__(self, classes, width, rng, first_pad=100, fc_pad=0, cut=0, offset=19):
-        self.vgg = layers.Sequential(**trunk(rng, width, first_pad, fc_pad))
+        self.vgg = models.Sequential(**trunk(rng, width, first_pad, fc_pad))
         self.score_fr = layers.Conv2d(8 * width, classes, 1, rng, zero=True)
         self.upscore = layers.Upsample(32, kernel=64, pad=cut)
         self.crop = layers.Crop(offset)
