@@ -7,7 +7,7 @@ from .alexnet import alexnet, alexnet_torchvision
 from .efficientnet_lite0 import efficientnet_lite0
 from .explain import explain
 from .fcn import ALIGNMENTS, BACKBONES, UPSAMPLING, VARIANTS, fcn
-from .graph import Graph, Node, Sequential
+from .graph import Graph, Node, Sequential, coordinates
 from .vgg import vgg16
 
 CLASSIFIERS = {
@@ -30,6 +30,7 @@ __all__ = [
     "alexnet",
     "alexnet_torchvision",
     "build",
+    "coordinates",
     "efficientnet_lite0",
     "explain",
     "fcn",

@@ -146,14 +146,6 @@ class Graph(Layer):
             nodes[name] = (layer if isinstance(layer, FusedConv2d) else copy(layer), inputs)
         return Graph(nodes, self.outputs, card=self.card, backbone_prefix=self.backbone_prefix)
 
-    def coordinates(self, upto=None):
-        """The affine map from the image to a node (the last unless given), along its first inputs."""
-        name, total = upto or self.outputs[0], IDENTITY
-        while name != IMAGE:
-            layer, (name, *_) = self.nodes[name]
-            total = layer.coordinates().then(total)
-        return total
-
     def shapes(self, shape):
         """{name: the shape of its value} for an image of shape (N, C, H, W). Raises InputError, naming the layer."""
         found = {IMAGE: tuple(shape)}
@@ -205,6 +197,15 @@ def prefixed(nodes, prefix, image=IMAGE):
     """Nodes whose names begin with "prefix.", and that read the node `image` as their image."""
     renamed = {IMAGE: image, **{name: f"{prefix}.{name}" for name in nodes}}
     return {renamed[name]: (layer, [renamed[i] for i in inputs]) for name, (layer, inputs) in nodes.items()}
+
+
+def coordinates(nodes, name):
+    """The affine map from the image to a node of a table, along first inputs. See `layers.coordinates`."""
+    total = IDENTITY
+    while name != IMAGE:
+        layer, (name, *_) = nodes[name]
+        total = layer.coordinates().then(total)
+    return total
 
 
 def schedule(nodes, outputs):
