@@ -263,7 +263,9 @@ def backward_by_table(d):
     gradients = {"crop": d}
     for name, (layer, inputs) in reversed(net.nodes.items()):
         found = layer.backward(gradients.pop(name))
-        for i, g in zip(inputs, found if isinstance(found, tuple) else (found,)):
+        for i, g in zip(
+            inputs, found if isinstance(found, tuple) else (found,), strict=True
+        ):
             if g is not None:  # None: this input only lent its size
                 gradients[i] = gradients[i] + g if i in gradients else g  # the fork
     return gradients["image"]
