@@ -57,7 +57,7 @@ def input_gradient(dy, w, window):
     if window.stride == (1, 1) and by_tap:
         return forward(dy, _mirrored(w, window.groups), window.mirrored())
     dx = zero_maps(array_module(dy), (len(dy), per_group * window.groups, *window.input_size), dy.dtype)
-    dy_last, dx_last = channels_last(dy), channels_last(dx)
+    dy_last, dx_last = _readable(dy), channels_last(dx)
 
     def part(images, group, channels):
         # Neighbouring row tiles overlap in dx, so a thread owns whole maps and walks down them.
@@ -78,7 +78,7 @@ def weight_gradient(x, dy, window):
     xp = array_module(x)
     k, per_group = dy.shape[1], x.shape[1] // window.groups
     by_tap = _by_tap(k, len(x), window)
-    x_last, dy_last = _readable(x), channels_last(dy)
+    x_last, dy_last = _readable(x), _readable(dy)
     shape = (k, per_group * prod(window.kernel))
     kernel_bytes = prod(shape) * x.itemsize
     tiles = _tiles(x, window, kernel_bytes)
@@ -121,9 +121,9 @@ def _mirrored(w, groups):
     return w.reshape(-1, *w.shape[2:])
 
 
-def _readable(x):
-    """x (N, C, H, W) as `_patches` reads it: (N, H, W, C), for a kernel contiguous."""
-    return to_nhwc(x) if has_kernels(x) else channels_last(x)
+def _readable(maps):
+    """Maps (N, C, H, W) as they are read here: (N, H, W, C), for a kernel contiguous."""
+    return to_nhwc(maps) if has_kernels(maps) else channels_last(maps)
 
 
 def _patches(x, window, rows, by_tap):
