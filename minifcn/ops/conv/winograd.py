@@ -20,7 +20,7 @@ section 4. Winograd: Arithmetic Complexity of Computations, 1980.)
 Rounding errors go with the greatest value in a tile: each point is a sum over the whole tile, whose large parts cancel on
 the way back. A result is off by up to 10 · eps · max|x| · Σ|w|, with the maximum over its tile of 6×6 pixels, whether or not
 the kernel reaches that pixel: beside a value of 1e6, float32 results of about 1 are off by several. An infinity or a NaN
-spoils the 16 results of every tile that sees it, up to 64. im2col does neither.
+can spoil all 16 results of every tile that sees it, up to 64. im2col does neither.
 
 Shapes: x (N, C, H, W), w (K, C, 3, 3), y (N, K, Ho, Wo). Inside, channels come last, T is a number of tiles, and the 36
 points come first: (36, T, C) for x, (36, C, K) for w, (36, T, K) for y.
