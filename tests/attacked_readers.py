@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import weight_writers as write
+from minifcn.weights.safetensors_file import read_safetensors
+from minifcn.weights.torch_file import read_torch
 from PIL import Image
 
 from minifcn.data import VOC
@@ -14,8 +16,6 @@ from minifcn.data.images import read_image, read_mask
 from minifcn.data.labels import read_class_names
 from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.npz import read_archive, write_archive
-from minifcn.weights.safetensors_file import read_safetensors
-from minifcn.weights.torch_file import read_torch
 
 DOCUMENTED = (ValueError, FileNotFoundError)
 FLOATS = np.arange(6, dtype="<f4").tobytes()

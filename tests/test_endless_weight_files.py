@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import weight_writers as write
+from minifcn.weights.safetensors_file import read_safetensors
+from minifcn.weights.torch_file import read_torch
 
 from minifcn import models, weights
 from minifcn.commands import _stems
 from minifcn.training import checkpoint
 from minifcn.weights import npz
-from minifcn.weights.safetensors_file import read_safetensors
-from minifcn.weights.torch_file import read_torch
 
 SECONDS = 20  # each takes milliseconds, and a careless reader more than a lifetime
 

@@ -7,10 +7,10 @@ import zipfile
 import numpy as np
 import pytest
 import weight_writers as write
+from minifcn.weights.torch_file import read_torch
 from weight_writers import assert_refused, call, dict_of, name, number, tensor, text, tuple_of
 
 from minifcn.weights import torch_pickle
-from minifcn.weights.torch_file import read_torch
 
 NOISE = np.random.default_rng(0).bytes(4000)
 SIX = struct.pack("<6f", 0, 1, 2, 3, 4, 5)

@@ -9,12 +9,12 @@ import zipfile
 import numpy as np
 import pytest
 import weight_writers as write
+from minifcn.weights.safetensors_file import read_safetensors, write_safetensors
+from minifcn.weights.torch_file import read_torch
 from weight_writers import assert_refused, bytes_field, int_field, layer, shape
 
 from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.npz import read_archive, write_archive
-from minifcn.weights.safetensors_file import read_safetensors, write_safetensors
-from minifcn.weights.torch_file import read_torch
 
 HUGE = 1 << 62
 SIX = struct.pack("<6f", 0, 1, 2, 3, 4, 5)

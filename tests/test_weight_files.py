@@ -7,11 +7,11 @@ import struct
 import numpy as np
 import pytest
 import weight_writers as write
-
-from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.hashes import check_sha256
 from minifcn.weights.safetensors_file import read_safetensors, write_safetensors
 from minifcn.weights.torch_file import read_torch
+
+from minifcn.weights.caffe import read_caffemodel
 
 SIX = struct.pack("<6f", 0, 1, 2, 3, 4, 5)
 TWO_BY_THREE = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -1,12 +1,12 @@
-"""What others call the arrays of the networks that this library has too: their names -> ours, by network.
+"""Name maps: what other libraries call an array -> our name, by network.
 
 Our names are those of the original releases where there is one (conv1_1, fc6), with `.weight` and `.bias`, and
-`.gamma`, `.beta`, `.running_mean`, `.running_var` in a batch normalisation. A name that maps to None is known and not
-needed.
+`.gamma`, `.beta`, `.running_mean`, `.running_var` in a batch normalisation. None stands for an array that is not needed.
 """
 
 import re
 
+KERNEL_1D = "line"  # the parameter of a frozen upsampling. merge: "kernel_1d"
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
 
 

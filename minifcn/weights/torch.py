@@ -1,5 +1,4 @@
-"""State dictionaries saved by `torch.save`, read without PyTorch, from its zip files (since 1.6) and from the plain
-ones before."""
+"""State dictionaries saved by `torch.save`, read without PyTorch: its zip files (since 1.6) and its older format."""
 
 import io
 import math
@@ -12,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from . import torch_pickle
-from .checks import check_finite, check_name, from_bfloat16, one_line, read_file
+from .checks import check_finite, check_name, from_bfloat16, parsing, read_file
 
 _KIND = "a state dictionary saved by torch.save"
 _ZIP, _ZIP_ENTRY, _PICKLE = b"PK\x03\x04", b"PK\x01\x02", b"\x80"  # how each begins
@@ -32,12 +31,12 @@ def read_torch(path, sha256=None):
     A checkpoint that holds one such dictionary among other things ({"state_dict": ..., "epoch": 3}) is searched for it.
     The SHA-256 is compared with `sha256` (8 to 64 hex digits), and with the digits in a name like vgg16-397923af.pth.
     Nothing in the file is executed: see `torch_pickle`. Memory stays below six times the file's size and some 50 MB.
-    Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights. Source:
-    torch/serialization.py, `_save` and `_legacy_save`.
+    Raises MissingFileError, or InputError naming the file for anything else than weights.
+    Source: torch/serialization.py, `_save` and `_legacy_save`.
     """
     content = read_file(path, _KIND, sha256)
     # pickletools warns of odd escapes in old kinds of text, which are refused anyway.
-    with one_line(path, _KIND), warnings.catch_warnings(action="ignore"):
+    with parsing(path, _KIND), warnings.catch_warnings(action="ignore"):
         if content.startswith(_ZIP):
             value, storages = _read_zip(content)
         else:
