@@ -21,17 +21,19 @@ _IN_A_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth?$")
 _DIGITS = re.compile(r"[0-9a-fA-F]{8,64}")
 
 
-def read_file(path, kind, sha256=None):
-    """The bytes of a file of some `kind` ("a .caffemodel file"), compared with its checksum if there is one.
-
-    Raises MissingFileError if there is no such file, and InputError for a folder, a device, or a file that is empty,
-    unreadable, or has another checksum.
-    """
+def existing(path, kind):
+    """The Path of a regular file of some `kind` ("a .caffemodel file"). Raises MissingFileError, or InputError for a folder."""
     path = Path(path)
     if not path.exists():
         raise MissingFileError(f"{path}: expected {kind}, got no such file")
     if not path.is_file():
         raise InputError(f"{path}: expected {kind}, got {'a folder' if path.is_dir() else 'no regular file'}")
+    return path
+
+
+def read_file(path, kind, sha256=None):
+    """The bytes of an existing file. Raises InputError for one that is empty, unreadable, or has another checksum."""
+    path = existing(path, kind)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -85,6 +87,13 @@ def check_finite(name, array):
         bad = array.size - np.count_nonzero(np.isfinite(array))
         if bad:
             raise InputError(f"{bad} of {array.size} values of {name!r} NaN or infinite")
+
+
+def check_arrays(arrays):
+    """Check all names and values."""
+    for name, array in arrays.items():
+        check_name(name)
+        check_finite(name, array)
 
 
 def from_bfloat16(bits):

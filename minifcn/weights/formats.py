@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 
 from ..card import settings_of
-from ..errors import InputError, MissingFileError
+from ..errors import InputError
 from ..preprocessing import CAFFE, LITE0, TORCHVISION
 from . import names
 from .adopt import Loaded, adopt
 from .caffe import read_caffemodel
+from .checks import existing
 from .npz import read_archive, section, write_archive
 from .safetensors import read_safetensors, write_safetensors
 from .torch import read_torch
@@ -112,9 +113,7 @@ def _require_same_network(path, settings, card):
 
 def load_any(path, network):
     """Read weights into a network from a file of any known kind, chosen by the file's ending. -> Loaded"""
-    path = Path(path)
-    if not path.exists():
-        raise MissingFileError(f"{path}: expected weights, got no such file")
+    path = existing(path, "weights")
     readers = {
         ".pth": load_torchvision,
         ".pt": load_torchvision,

@@ -4,13 +4,12 @@ import hashlib
 import json
 import math
 import zipfile
-from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, MissingFileError
+from ..errors import InputError
 from ..files import atomic_write
-from .checks import check_finite, parsing
+from .checks import check_arrays, existing, parsing
 
 FORMAT = "minifcn 1"
 _META = "meta.json"
@@ -26,16 +25,13 @@ def write_archive(path, arrays, meta):
 
 def read_archive(path):
     """(arrays by name, meta). Raises MissingFileError, or InputError naming the file if it is damaged or of another kind."""
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: expected {_KIND}, got no such file")
+    path = existing(path, _KIND)
     with parsing(path, _KIND):
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path.stat().st_size)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        for name in arrays:
-            check_finite(name, arrays[name])
+        check_arrays(arrays)
         meta = json.loads(arrays.pop(_META).tobytes().decode("utf-8"))
         known = meta["format"]
     if known != FORMAT:

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from ..errors import InputError
 from ..files import atomic_write
-from .checks import check_finite, check_name, from_bfloat16, parsing, read_file
+from .checks import check_arrays, from_bfloat16, parsing, read_file
 
 _KIND = "a .safetensors file"
 # 40,000 tensors; the format allows 100 MB, which would take gigabytes as Python objects.
@@ -40,11 +40,8 @@ def read_safetensors(path, sha256=None):
         metadata = header.pop(_METADATA, None) or {}
         if not tensors:
             raise InputError("a file without tensors")
-        arrays = {}
-        for name in header:
-            check_name(name)
-            arrays[name] = _array(name, tensors.pop(name))
-            check_finite(name, arrays[name])
+        arrays = {name: _array(name, tensors.pop(name)) for name in header}
+        check_arrays(arrays)
     return arrays, metadata
 
 
@@ -67,12 +64,11 @@ def _check_writable(arrays, metadata):
     if not arrays:
         raise InputError("no arrays")
     for name, array in arrays.items():
-        check_name(name)
         if name == _METADATA:
             raise InputError(f"the name {name!r}, which is reserved for the metadata")
         if array.dtype.newbyteorder("<") not in map(np.dtype, _DTYPES.values()):
             raise InputError(f"{name!r} of type {array.dtype}")
-        check_finite(name, array)
+    check_arrays(arrays)
     for key, text in metadata.items():
         if not (isinstance(key, str) and isinstance(text, str)):
             raise InputError(f"metadata {key!r} of type {type(text).__name__}")
