@@ -118,7 +118,7 @@ def evaluate(args):
     start = time.perf_counter()
     samples = data.Kept(dataset, longest=args.resize, limit=0)
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
-    print(report.scores_table({f"FCN-{model.variant}": (matrix, time.perf_counter() - start)}))
+    print(report.scores_table({f"FCN-{model.card.options['variant']}": (matrix, time.perf_counter() - start)}))
     if chosen:
         print(
             f"mean IU over {len(chosen)} classes ({', '.join(classes[i] for i in chosen)}): {100 * matrix.mean_iou(chosen):.1f}"

@@ -246,7 +246,13 @@ def test_the_checksum_is_compared(tmp_path, kind):
 def test_the_checksum_in_a_name_like_torch_hubs_is_compared(tmp_path):
     path = tmp_path / "weights.pth"
     found = write_small(path)
-    for name in (f"weights-{found[:8]}.pth", "fcn-20260115.safetensors", "fcn-32s-abcdef.pth", "fcn-deadbeef", "deadbeef.pth"):
+    for name in (
+        f"weights-{found[:8]}.pth",
+        "fcn-20260115.safetensors",
+        "fcn-32s-abcdef.pth",
+        "fcn-deadbeef",
+        "deadbeef.pth",
+    ):
         path = path.rename(tmp_path / name)
         read_torch(path)
     path = path.rename(tmp_path / "weights-deadbeef.pth")

@@ -79,7 +79,7 @@ def load_segmenter(path):
     Where the file tells no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
     """
     model = load_network(path)
-    if not isinstance(model, models.FCN):
+    if model.card.builder != "fcn":
         raise InputError(f"{path}: expected a trained FCN, got a classifier's weights")
     if model.card.classes is None:
         count = model.card.num_classes
@@ -100,9 +100,9 @@ def start_from(source, model):
         return str(weights.load_any(source, model))
     given = load_network(source)
     try:
-        if isinstance(given, models.FCN):
-            model.initialise_from(given)
-            told = f"starts where FCN-{given.variant} ended; what that does not have starts from zero"
+        if given.card.builder == "fcn":
+            models.surgery.initialise_from(model, given)
+            told = f"starts where FCN-{given.card.options['variant']} ended; what that does not have starts from zero"
         else:
             left = models.surgery.transplant(given, model)
             told = f"gives its trunk; {len(left)} arrays left over there: {', '.join(left)}"

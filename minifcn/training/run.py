@@ -57,7 +57,7 @@ class Run:
         # In words, what the network starts from; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
         for name, parameter in self.model.parameters().items():
-            if name.startswith(self.model.backbone.family + "."):
+            if name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
         if config.frozen_statistics:
             for layer in self.model.layers_of(layers.BatchNorm2d):

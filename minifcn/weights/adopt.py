@@ -6,7 +6,6 @@ import numpy as np
 
 from ..errors import InputError
 from ..layers.init import bilinear
-from .names import KERNEL_1D
 
 
 @dataclass
@@ -38,13 +37,13 @@ def adopt(path, network, arrays, preprocessing):
     or a name is missing other than those of an FCN's own layers, or all are.
     """
     own, loaded = network.state_dict(), Loaded(str(path))
-    prefix = _backbone_prefix(network)
+    prefix = f"{network.backbone_prefix}." if network.backbone_prefix else ""
     sources = {}
     for theirs, (ours, array) in arrays.items():
         if ours is None:
             continue
         target = next((name for name in (prefix + ours, ours) if name in own), None)
-        kernel_1d = ours.removesuffix("weight") + KERNEL_1D
+        kernel_1d = ours.removesuffix("weight") + "kernel_1d"
         if target:
             if target in sources:
                 raise InputError(f"{path}: {theirs} and {sources[target]} are both {target}")
@@ -57,7 +56,7 @@ def adopt(path, network, arrays, preprocessing):
             continue
         sources[target] = theirs
     loaded.matched = {theirs: target for target, theirs in sources.items()}
-    loaded.missing_keys = [name for name in own if name not in sources and not name.endswith(f".{KERNEL_1D}")]
+    loaded.missing_keys = [name for name in own if name not in sources and not name.endswith(".kernel_1d")]
     needed = [name for name in loaded.missing_keys if name.startswith(prefix)]
     if needed or not sources:
         raise InputError(
@@ -67,12 +66,6 @@ def adopt(path, network, arrays, preprocessing):
     network.load_state_dict(own)
     network.card.preprocessing = preprocessing
     return loaded
-
-
-def _backbone_prefix(network):
-    """What the names of the backbone's parameters begin with; nothing for a classifier."""
-    # merge: return f"{network.backbone_prefix}." if network.backbone_prefix else ""
-    return f"{network.backbone.family}." if hasattr(network, "backbone") else ""
 
 
 def _fitted(path, theirs, array, ours, shape):

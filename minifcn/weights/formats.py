@@ -66,7 +66,7 @@ def is_own(path):
 
 
 def _describe(network):
-    return network.card.describe() if getattr(network, "card", None) else {}
+    return network.card.describe() if network.card else {}
 
 
 def _read(path, sha256=None):
@@ -85,7 +85,7 @@ def _read(path, sha256=None):
 
 def _load(path, network, arrays, meta):
     """Put a file's arrays and what it says of them into a network. -> Loaded"""
-    card = copy.copy(getattr(network, "card", None))
+    card = copy.copy(network.card)
     if card and "network" in meta:
         _require_same_network(path, meta["network"], card)
         card.take_over(meta, path)
@@ -168,8 +168,7 @@ def _adopt_renamed(path, network, arrays, rename, preprocessing):
 
 def network_name(network):
     """The name of a classifier, or of the backbone of an FCN; None for a network without a card."""
-    card = getattr(network, "card", None)
-    return card and card.options.get("backbone", card.builder)
+    return network.card and network.card.options.get("backbone", network.card.builder)
 
 
 def _known(path, network, known, what):

@@ -6,7 +6,6 @@ Our names are those of the original releases where there is one (conv1_1, fc6), 
 
 import re
 
-KERNEL_1D = "line"  # the parameter of a frozen upsampling. merge: "kernel_1d"
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
 
 
