@@ -105,6 +105,8 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending):
     assert meta["note"] == "hello" and meta["preprocessing"] == json.loads(json.dumps(CAFFE.as_dict()))
     assert meta["network"] == {"builder": source.card.builder, "options": source.card.options}
     assert loaded.matched.keys() == source.state_dict().keys()
+    x = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
+    np.testing.assert_array_equal(rebuilt.forward(x), source.forward(x))
 
 
 def test_unusual_numbers_come_back_bit_for_bit(tmp_path):
