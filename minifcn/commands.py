@@ -16,7 +16,7 @@ from .data.imagenet import IMAGENET_CLASSES
 from .data.labels import class_numbers, colourise
 from .data.transforms import shrink
 from .errors import InputError
-from .files import clear_leftovers, naming, written_whole
+from .files import atomic_write, clear_leftovers, writing
 from .inference import classify as classification
 from .inference import sliding_window
 from .report import figures as report
@@ -58,7 +58,7 @@ def reproduce(args, config):
         runs[title], results[title] = run, (run.matrix or run.evaluate(), seconds)
     _write_report(folder, "FCN-32s, FCN-16s and FCN-8s", runs, results)
     table = {name: {**matrix.scores(), "seconds": seconds} for name, (matrix, seconds) in results.items()}
-    with written_whole(folder / "scores.json") as file:
+    with atomic_write(folder / "scores.json") as file:
         file.write((json.dumps(table, indent=2) + "\n").encode("utf-8"))
     print(report.scores_table(results))
     notice(f"report: {folder / 'report.html'}")
@@ -78,7 +78,7 @@ def _stage(config, folder):
 def _write_report(folder, title, runs, results):
     """Figures and page for one run or several stages, on the validation images of the last."""
     figures = folder / "figures"
-    with naming(figures):
+    with writing(figures):
         figures.mkdir(parents=True, exist_ok=True)
     last = list(runs.values())[-1]
     samples = [last.val_data[i] for i in range(min(5, len(last.val_data)))]

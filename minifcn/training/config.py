@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 
 from ..errors import InputError
-from ..files import written_whole
+from ..files import atomic_write
 from .optim import OPTIMIZERS
 from .schedule import SCHEDULES
 
@@ -66,7 +66,7 @@ class Config:
             raise InputError(f"scale: expected two factors, low and high; got {self.scale}")
 
     def write(self, path):
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write((json.dumps(asdict(self), indent=2) + "\n").encode("utf-8"))
 
     def as_dict(self):

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import data, inference, layers, models, weights
 from ..errors import InputError, MissingFileError
-from ..files import clear_leftovers, naming, sync, written_whole
+from ..files import atomic_write, clear_leftovers, sync, writing
 from . import checkpoint, loop
 from .config import Config
 from .lock import locked
@@ -154,7 +154,7 @@ class Run:
 
     def _record(self, event):
         line = json.dumps({"event": type(event).__name__.lower(), **asdict(event)}) + "\n"
-        with naming(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+        with writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
             file.write(line)
 
     def _keep_metrics_up_to(self, iteration):
@@ -164,7 +164,7 @@ class Run:
         saved = {"event": "saved", "iteration": iteration}
         if iteration and saved not in kept:  # the process was killed before it could say so
             kept.append(saved)
-        with written_whole(self.metrics) as file:
+        with atomic_write(self.metrics) as file:
             file.write("".join(json.dumps(record) + "\n" for record in kept).encode("utf-8"))
 
 
