@@ -254,7 +254,6 @@ class BatchNorm2d(Leaf):
 
     buffer_names = ("running_mean", "running_var")
     caches_input = True
-    backward_in_place = True
 
     def __init__(self, channels, *, eps=1e-5, momentum=0.1, frozen=False):
         self.eps, self.momentum, self.frozen = eps, momentum, frozen

@@ -3,6 +3,7 @@
 from math import inf, prod
 
 from .. import ops
+from ..errors import InputError
 from ..ops.pool import pool_window
 from ..ops.window import pads, pair
 from .base import Leaf
@@ -15,7 +16,6 @@ class ReLU(Leaf):
 
     activation = "relu"  # the same, for a convolution to do in passing
     caches_output = True
-    forward_in_place = backward_in_place = True
 
     def run(self, x, train, overwrite=False):
         return ops.relu_forward(x, out=x if overwrite else None)
@@ -32,7 +32,6 @@ class ReLU6(Leaf):
 
     activation = "relu6"
     caches_output = True
-    forward_in_place = backward_in_place = True
 
     def run(self, x, train, overwrite=False):
         return ops.relu6_forward(x, out=x if overwrite else None)
@@ -139,7 +138,17 @@ class AvgPool2d(_Pool):
         return ops.avg_pool2d_backward(dy, cache)
 
 
-class AdaptiveAvgPool2d(Leaf):
+class _WholeMap(Leaf):
+    """What sees the whole map: a value of its output has no place in it."""
+
+    def coordinates(self):
+        raise InputError(f"{self.title}: its output has no coordinates in the image")
+
+    def receptive_field(self, field, step):
+        return inf, step
+
+
+class AdaptiveAvgPool2d(_WholeMap):
     """The means of `size` (height, width) parts of a map, whatever its size."""
 
     def __init__(self, size):
@@ -154,11 +163,8 @@ class AdaptiveAvgPool2d(Leaf):
     def output_shape(self, shape):
         return (*shape[:2], *pair("size", self.size))
 
-    def receptive_field(self, field, step):
-        return inf, step
 
-
-class GlobalAvgPool(Leaf):
+class GlobalAvgPool(_WholeMap):
     """The mean of each map: (N, C, H, W) -> (N, C)."""
 
     def run(self, x, train):
@@ -170,14 +176,11 @@ class GlobalAvgPool(Leaf):
     def output_shape(self, shape):
         return shape[:2]
 
-    def receptive_field(self, field, step):
-        return inf, step
-
     def onnx(self):
         return "GlobalAveragePool", {}
 
 
-class Flatten(Leaf):
+class Flatten(_WholeMap):
     """(N, C, H, W) -> (N, C·H·W), channel by channel, row by row."""
 
     output_is_its_own = gradient_is_its_own = False
@@ -194,9 +197,6 @@ class Flatten(Leaf):
     def is_view(self, shape, train):
         """A copy where a pixel's channels lie together in memory, which is not the order of the result."""
         return shape[1] == 1 or shape[2:] == (1, 1)
-
-    def receptive_field(self, field, step):
-        return inf, step
 
     def onnx(self):
         return "Flatten", {}
