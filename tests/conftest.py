@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minifcn import backend
+from minifcn import backend, layers
 from minifcn.backend import strict
 from minifcn.ops import kernels, loss, maps, normalize, pool
 from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, winograd
@@ -75,6 +75,22 @@ def tiling(monkeypatch):
 
     yield cut_into
     backend.set_threads(before)
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    """Zeros in place of drawn weights, where only shapes matter."""
+    monkeypatch.setattr(layers.parametric, "he_normal", lambda shape, rng: np.zeros(shape, np.float32))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Weights of the usual size, drawn in float32: a hundred million of them in a second."""
+
+    def draw(shape, rng):
+        return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+
+    monkeypatch.setattr(layers.parametric, "he_normal", draw)
 
 
 @pytest.fixture
