@@ -5,7 +5,7 @@ from math import inf, prod
 from .. import ops
 from ..errors import InputError
 from ..ops.pool import pool_window
-from ..ops.window import pads, pair
+from ..ops.geometry import pads, pair
 from .base import Leaf
 from .coordinates import Affine, downsampled
 from .parametric import onnx_pads
