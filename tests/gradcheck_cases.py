@@ -4,9 +4,9 @@ from functools import partial
 
 import numpy as np
 
-from minifcn import layers, models, ops
+from minifcn import layers, ops
 from minifcn.gradcheck import check_op
-from minifcn.models.efficientnet_lite0 import _inverted_residual
+from minifcn.models.efficientnet_lite0 import InvertedResidual
 
 TOLERANCE = 1e-6
 ROUNDING = 1e-12
@@ -163,16 +163,8 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
     "batch_norm-eval-one-value": (_batch_norm(False, eps=1e-3), [(1, 3, 1, 1), (3,), (3,)]),
     "crop": (both("crop", offset=(1, 2), size=(2, 3)), [(2, 2, 4, 6)]),
     "crop-nothing": (both("crop", offset=0, size=(3, 4)), [(2, 2, 3, 4)]),
-    "concat": (
-        (lambda *maps: ops.concat_forward(maps), ops.concat_backward),
-        [(2, 1, 3, 2), (2, 3, 3, 2), (2, 2, 3, 2)],
-    ),
-    "concat-one": ((lambda *maps: ops.concat_forward(maps), ops.concat_backward), [(2, 3, 2, 2)]),
-    "resize_bilinear": (both("resize_bilinear", size=(7, 3)), [(2, 2, 4, 6)]),
-    "resize_bilinear-corners": (both("resize_bilinear", size=(3, 9), align_corners=True), [(1, 2, 5, 4)]),
-    "resize_bilinear-pixel": (both("resize_bilinear", size=(4, 1)), [(2, 2, 1, 3)]),
     "pad": (both("pad", pad=((1, 2), (0, 3))), [(2, 2, 3, 2)]),
-    "upsample": (both("upsample", line=layers.init.bilinear_1d(4).astype(float), stride=2), [(2, 2, 3, 2)]),
+    "upsample": (both("upsample", line=layers.init.bilinear_line(4).astype(float), stride=2), [(2, 2, 3, 2)]),
     "upsample-pad": (both("upsample", line=spread((5,)), stride=3, pad=2), [(1, 2, 2, 4)]),
     "upsample-pad-asymmetric": (both("upsample", line=spread((4,)), stride=2, pad=((0, 2), (1, 0))), [(1, 2, 3, 4)]),
     "cross_entropy-mean": (_loss(), LOGITS),
@@ -182,33 +174,31 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
     "cross_entropy-ignore-negative": (_loss(SIGNED, ignore=-1), LOGITS),
     "cross_entropy-ignore-class": (_loss(LABELS % 4, ignore=2, reduction="none"), LOGITS),
 }
-_LINEAR_OPS = ("crop", "pad", "resize_bilinear", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool", "upsample")
+_LINEAR_OPS = ("crop", "pad", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool", "upsample")
 LINEAR = [name for name in OTHERS if name.split("-")[0] in _LINEAR_OPS]
 
 
 def _chain(rng):
+    conv = layers.Conv2d(2, 3, 3, rng, bias=False)
+    return layers.Sequential(conv=conv, norm=layers.BatchNorm2d(3), relu=layers.ReLU(), pool=layers.MaxPool2d(2))
+
+
+def _chain_in_place(rng):
     """ReLUs that write over what the layer before gave, forward and back."""
-    return models.Sequential(
+    return layers.Sequential(
         conv=layers.Conv2d(2, 3, 3, rng, pad=1),
-        relu=layers.ReLU(),
+        relu=layers.ReLU(in_place=True),
         again=layers.Conv2d(3, 3, 3, rng, pad=1, bias=False),
-        norm=layers.BatchNorm2d(3),
-        relu6=layers.ReLU6(),
+        norm=layers.BatchNorm2d(3, in_place=True),
+        relu6=layers.ReLU6(in_place=True),
         pool=layers.MaxPool2d(2),
     )
 
 
-def _join(join, other=layers.AvgPool2d, *arguments, small_first=False):
-    """A join of the image and another map made of it."""
-
-    def build(rng):
-        more = (rng,) if other is layers.Conv2d else ()
-        settings = {"pad": 1} if other is layers.Conv2d else {}
-        inputs = ["other", "image"] if small_first else ["image", "other"]
-        nodes = {"other": (other(*(arguments or (2,)), *more, **settings), ["image"]), "join": (join(), inputs)}
-        return models.Graph(nodes)
-
-    return build
+def _crop(rng):
+    crop = layers.Crop((1, 2))
+    crop.size = (3, 2)
+    return crop
 
 
 def _frozen(rng):
@@ -230,7 +220,7 @@ def _same(size, kernel, stride, **settings):
 
 def _block(*arguments):
     """inputs, outputs, kernel, stride, expansion."""
-    return lambda rng: models.Graph(_inverted_residual("block", "image", *arguments, rng)[0])
+    return lambda rng: InvertedResidual(*arguments, rng)
 
 
 LAYERS = {  # name: rng -> layer, shape of x
@@ -254,31 +244,24 @@ LAYERS = {  # name: rng -> layer, shape of x
         (2, 4, 2, 3),
     ),
     "ConvTranspose2d-no-bias": (lambda rng: layers.ConvTranspose2d(2, 3, (2, 3), rng, bias=False), (2, 2, 3, 2)),
-    "Add": (_join(layers.Add, layers.Conv2d, 2, 2, 3), (2, 2, 4, 3)),
-    "Concat": (_join(layers.Concat, layers.Conv2d, 2, 3, 3), (2, 2, 3, 4)),
-    "CropLike": (_join(lambda: layers.CropLike(1)), (2, 2, 5, 6)),
-    "CropLike-nothing": (_join(lambda: layers.CropLike(0), layers.AvgPool2d, 1), (1, 2, 3, 2)),
-    "ResizeLike": (_join(layers.ResizeLike), (2, 2, 5, 6)),
-    "ResizeLike-up": (_join(layers.ResizeLike, small_first=True), (2, 2, 6, 5)),
-    "ResizeLike-corners": (_join(lambda: layers.ResizeLike(align_corners=True), small_first=True), (1, 2, 7, 4)),
-    "ResizeLike-pixel": (_join(layers.ResizeLike, layers.AvgPool2d, (3, 2), small_first=True), (2, 2, 3, 2)),
-    "Scale": (lambda rng: layers.Scale(-0.3), (2, 3, 4)),
+    "Crop": (_crop, (2, 2, 5, 4)),
     "Dropout": (lambda rng: layers.Dropout(0.4, rng), (2, 3, 4)),
     "Flatten": (lambda rng: layers.Flatten(), (2, 3, 2, 4)),
     "GlobalAvgPool": (lambda rng: layers.GlobalAvgPool(), (2, 3, 4, 5)),
-    "Graph-residual": (_block(3, 3, 3, 1, 2), (2, 3, 4, 5)),
-    "Graph-residual-stride-2": (_block(2, 3, 5, 2, 2), (2, 2, 6, 5)),
-    "Graph-residual-not-widened": (_block(3, 2, 3, 1, 1), (2, 3, 4, 4)),
-    "Graph-residual-odd-size": (_block(3, 2, 5, 2, 1), (2, 3, 7, 8)),
+    "InvertedResidual": (_block(3, 3, 3, 1, 2), (2, 3, 4, 5)),
+    "InvertedResidual-stride-2": (_block(2, 3, 5, 2, 2), (2, 2, 6, 5)),
+    "InvertedResidual-not-widened": (_block(3, 2, 3, 1, 1), (2, 3, 4, 4)),
+    "InvertedResidual-odd-size": (_block(3, 2, 5, 2, 1), (2, 3, 7, 8)),
     "LearnedUpsample": (lambda rng: layers.LearnedUpsample(3, 2, kernel=4, pad=1), (2, 3, 3, 2)),
     "Linear": (lambda rng: layers.Linear(3, 4, rng), (5, 3)),
     "Linear-zero": (lambda rng: layers.Linear(3, 4, rng, zero=True), (5, 3)),
     "MaxPool2d": (lambda rng: layers.MaxPool2d(3, stride=2, pad=1, ceil_mode=True), (1, 2, 6, 5)),
     "PadToMultiple": (lambda rng: layers.PadToMultiple(4), (2, 2, 5, 4)),
-    "PadToMultiple-pad": (lambda rng: layers.PadToMultiple(4, pad=3), (2, 2, 5, 4)),
+    "PadToMultiple-frame": (lambda rng: layers.PadToMultiple(4, frame=3), (2, 2, 5, 4)),
     "ReLU": (lambda rng: layers.ReLU(), (2, 3, 4, 5)),
     "ReLU6": (lambda rng: layers.ReLU6(), (2, 3, 4, 5)),
-    "Graph-chain": (_chain, (3, 2, 6, 7)),
+    "Sequential": (_chain, (3, 2, 6, 6)),
+    "Sequential-in-place": (_chain_in_place, (3, 2, 6, 7)),
     "Upsample": (lambda rng: layers.Upsample(4, kernel=8, pad=2), (2, 3, 2, 3)),
     "Upsample-asymmetric": (lambda rng: layers.Upsample(4, kernel=7, pad=((1, 2), (1, 2))), (2, 3, 2, 3)),
 }

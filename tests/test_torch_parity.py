@@ -402,7 +402,7 @@ def test_crop_and_pad(dtype, rng):
 @every_dtype
 @pytest.mark.parametrize(("factor", "kernel", "pad"), [(2, 4, 0), (2, 4, 1), (8, 16, 4), (16, 32, 0), (32, 63, 0)])
 def test_upsample(factor, kernel, pad, dtype, rng):
-    line = layers.init.bilinear_1d(kernel).astype(dtype)
+    line = layers.init.bilinear_line(kernel).astype(dtype)
     w = torch.tensor(np.outer(line, line)).expand(3, 1, kernel, kernel)
     compare(
         lambda x: ops.upsample_forward(x, line, stride=factor, pad=pad),
@@ -416,7 +416,7 @@ def test_upsample(factor, kernel, pad, dtype, rng):
 @every_dtype
 @pytest.mark.parametrize(("factor", "kernel", "before", "after"), [(32, 63, 17, 14), (2, 3, 0, 1), (16, 31, 1, 14)])
 def test_upsample_with_asymmetric_pads(factor, kernel, before, after, dtype, rng):
-    line = layers.init.bilinear_1d(kernel).astype(dtype)
+    line = layers.init.bilinear_line(kernel).astype(dtype)
     w = torch.tensor(np.outer(line, line)).expand(3, 1, kernel, kernel)
     compare(
         lambda x: ops.upsample_forward(x, line, stride=factor, pad=((before, after), (after, before))),
@@ -431,7 +431,7 @@ def test_upsample_with_asymmetric_pads(factor, kernel, before, after, dtype, rng
 def test_upsample_interpolates_between_pixels(factor, rng):
     """With a pad of half the factor it is bilinear interpolation, except where the border lacks a neighbour."""
     x = rng.standard_normal((1, 2, 6, 5))
-    line = layers.init.bilinear_1d(2 * factor).astype("float64")
+    line = layers.init.bilinear_line(2 * factor).astype("float64")
     y, _ = ops.upsample_forward(x, line, stride=factor, pad=factor // 2)
     expected = F.interpolate(torch.tensor(x), scale_factor=factor, mode="bilinear", align_corners=False).numpy()
     inner = np.s_[:, :, factor // 2 : -factor // 2, factor // 2 : -factor // 2]
@@ -441,7 +441,7 @@ def test_upsample_interpolates_between_pixels(factor, rng):
 @every_dtype
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (7, 5), (16, 3)])
-@pytest.mark.parametrize("map_size", [(7, 5), (1, 4), (3, 8)])
+@pytest.mark.parametrize("map_size", [(7, 5), (1, 4)])
 def test_resize_bilinear(map_size, size, align_corners, dtype, rng):
     compare(
         lambda x: ops.resize_bilinear_forward(x, size, align_corners=align_corners),

@@ -3,9 +3,13 @@
 from math import inf, prod
 
 from .. import ops
+<<<<<<< HEAD
 from ..errors import InputError
 from ..ops.pool import pool_window
+=======
+>>>>>>> main
 from ..ops.geometry import pads, pair
+from ..ops.pool import pool_window
 from .base import Leaf
 from .coordinates import Affine, downsampled
 from .parametric import onnx_pads
