@@ -3,11 +3,7 @@
 from math import inf, prod
 
 from .. import ops
-<<<<<<< HEAD
 from ..errors import InputError
-from ..ops.pool import pool_window
-=======
->>>>>>> main
 from ..ops.geometry import pads, pair
 from ..ops.pool import pool_window
 from .base import Leaf
