@@ -4,11 +4,11 @@ from math import inf, prod
 
 from .. import ops
 from ..errors import InputError
-from ..ops.geometry import pads, pair
+from ..ops.geometry import pair
 from ..ops.pool import pool_window
 from .base import Leaf
-from .coordinates import Affine, downsampled
-from .parametric import onnx_pads
+from .coordinates import Affine
+from .windowed import Windowed
 
 
 class ReLU(Leaf):
@@ -68,7 +68,7 @@ class Dropout(Leaf):
         return "Dropout", {}
 
 
-class _Pool(Leaf):
+class _Pool(Windowed):
     """What max and average pooling share: kernel and settings."""
 
     def _window(self, shape):
@@ -78,27 +78,6 @@ class _Pool(Leaf):
     def output_shape(self, shape):
         return (*shape[:2], *self._window(shape).output_size)
 
-    def coordinates(self):
-        (kernel, stride, dilation), pad = self._along_height(), pads(self.settings["pad"])[0][0]
-        return downsampled(kernel, stride, pad, dilation)
-
-    def receptive_field(self, field, step):
-        kernel, stride, dilation = self._along_height()
-        return field + dilation * (kernel - 1) * step, step * stride
-
-    def _along_height(self):
-        dilation = pair("dilation", self.settings.get("dilation", 1))[0]
-        return pair("kernel", self.kernel)[0], pair("stride", self.settings["stride"])[0], dilation
-
-    def onnx(self):
-        attributes = {
-            "kernel_shape": list(pair("kernel", self.kernel)),
-            "strides": list(pair("stride", self.settings["stride"])),
-            "ceil_mode": int(self.settings["ceil_mode"]),
-            **onnx_pads(self.settings["pad"]),
-        }
-        return self.onnx_operator, attributes
-
 
 class MaxPool2d(_Pool):
     """Max pooling; kernel, stride, pad, dilation, ceil_mode as in ops.max_pool2d_forward."""
@@ -107,7 +86,7 @@ class MaxPool2d(_Pool):
     onnx_operator = "MaxPool"
 
     def __init__(self, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
-        self.kernel = kernel
+        self.kernel = pair("kernel", kernel)
         self.settings = {"stride": stride or kernel, "pad": pad, "dilation": dilation, "ceil_mode": ceil_mode}
 
     def run(self, x, train):
@@ -123,7 +102,7 @@ class AvgPool2d(_Pool):
     onnx_operator = "AveragePool"
 
     def __init__(self, kernel, *, stride=None, pad=0, ceil_mode=False, count_include_pad=True):
-        self.kernel = kernel
+        self.kernel = pair("kernel", kernel)
         self.settings = {
             "stride": stride or kernel,
             "pad": pad,
