@@ -13,7 +13,7 @@ from gradcheck_cases import LAYERS, TOLERANCE, spread
 
 from minifcn import backend, data, gradcheck, inference, models, ops, weights
 from minifcn.inference import classify
-from minifcn.training import checkpoint, loop, optim
+from minifcn.training import checkpoint, loop, optimizers
 from minifcn.training.config import Config
 from minifcn.training.run import Run, read_metrics
 
@@ -40,7 +40,7 @@ def batches(dtype="float32", count=5):
 def fresh(optimizer="adam", dtype="float32", variant="8s"):
     """(network, optimiser), where the chosen device is."""
     network = models.fcn(variant, "mini", CLASSES, "same", width=4, seed=3).astype(dtype)
-    return network, optim.OPTIMIZERS[optimizer](network.parameters(), weight_decay=5e-4)
+    return network, optimizers.OPTIMIZERS[optimizer](network.parameters(), weight_decay=5e-4)
 
 
 def curve(optimizer="adam", dtype="float32", steps=STEPS):

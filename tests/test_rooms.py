@@ -8,7 +8,7 @@ from minifcn import layers, models
 from minifcn.data import transforms
 from minifcn.layers import Parameter, init
 from minifcn.metrics import ConfusionMatrix
-from minifcn.training import optim, schedule
+from minifcn.training import optimizers, schedule
 
 every_layer = pytest.mark.parametrize(("build", "shape"), LAYERS.values(), ids=LAYERS)
 
@@ -143,26 +143,28 @@ def walk(optimizer, rates):
 
 def test_sgd_keeps_the_rate_inside_the_velocity():
     """v = 0.5, then 0.9 · 0.5 + 0.1 · 0.5: the first step's rate is still felt in the second."""
-    assert walk(optim.SGD(one_weight(), momentum=0.9), [1, 0.1]) == pytest.approx([0.5, 0.0])
+    assert walk(optimizers.SGD(one_weight(), momentum=0.9), [1, 0.1]) == pytest.approx([0.5, 0.0])
 
 
 def test_sgd_multiplies_rate_and_decay():
     parameters = one_weight(2.0, lr_mult=2.0, decay_mult=0.5)
-    assert walk(optim.SGD(parameters, momentum=0.0, weight_decay=0.1), [0.1]) == pytest.approx([2 - 0.2 * (0.5 + 0.1)])
+    assert walk(optimizers.SGD(parameters, momentum=0.0, weight_decay=0.1), [0.1]) == pytest.approx(
+        [2 - 0.2 * (0.5 + 0.1)]
+    )
 
 
-@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
+@pytest.mark.parametrize("kind", [optimizers.Adam, optimizers.AdamW])
 @pytest.mark.parametrize("grad", [1e-3, 5.0])
 def test_adam_steps_by_the_rate_from_the_first_step_on(kind, grad):
     assert walk(kind(one_weight(grad=grad)), [0.1, 0.1, 0.1]) == pytest.approx([0.9, 0.8, 0.7], rel=1e-4)
 
 
 def test_adamw_decays_the_weights_themselves():
-    assert walk(optim.AdamW(one_weight(2.0), weight_decay=0.1), [0.1]) == pytest.approx([2 * 0.99 - 0.1])
-    assert walk(optim.Adam(one_weight(2.0), weight_decay=0.1), [0.1]) == pytest.approx([2 - 0.1])
+    assert walk(optimizers.AdamW(one_weight(2.0), weight_decay=0.1), [0.1]) == pytest.approx([2 * 0.99 - 0.1])
+    assert walk(optimizers.Adam(one_weight(2.0), weight_decay=0.1), [0.1]) == pytest.approx([2 - 0.1])
 
 
-@pytest.mark.parametrize("kind", optim.OPTIMIZERS.values(), ids=optim.OPTIMIZERS)
+@pytest.mark.parametrize("kind", optimizers.OPTIMIZERS.values(), ids=optimizers.OPTIMIZERS)
 def test_biases_do_not_decay_and_frozen_parameters_do_not_move(kind):
     layer, frozen = layers.Conv2d(2, 3, 1, np.random.default_rng(0)), Parameter(np.ones(2, np.float32), frozen=True)
     layer.bias.value += 1
@@ -175,7 +177,7 @@ def test_biases_do_not_decay_and_frozen_parameters_do_not_move(kind):
     assert np.all(abs(layer.weight.value) < abs(weight))
 
 
-@pytest.mark.parametrize("kind", optim.OPTIMIZERS.values(), ids=optim.OPTIMIZERS)
+@pytest.mark.parametrize("kind", optimizers.OPTIMIZERS.values(), ids=optimizers.OPTIMIZERS)
 def test_restored_optimizer_goes_on_alike(kind):
     optimizer = kind(one_weight())
     walk(optimizer, [0.1, 0.1])

@@ -12,7 +12,7 @@ import pytest
 from minifcn import layers, models, ops
 from minifcn.models.fcn import FCN
 from minifcn.models.vgg import VGG
-from minifcn.training.optim import SGD
+from minifcn.training.optimizers import SGD
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 F = torch.nn.functional

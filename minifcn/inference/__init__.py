@@ -1,5 +1,5 @@
 """From weights to labels: segmentation, sliding windows, classification."""
 
-from .segment import evaluate, predict
+from .segment import evaluate, predict, prepared
 
-__all__ = ["evaluate", "predict"]
+__all__ = ["evaluate", "predict", "prepared"]

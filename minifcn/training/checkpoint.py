@@ -29,7 +29,7 @@ def write(path, *, model, optimizer, stream, config, iteration, best):
 
 
 def read(path):
-    """(arrays, meta) of a checkpoint. Raises FileNotFoundError or ValueError, naming the file, if it is none."""
+    """(arrays, meta) of a checkpoint. Raises InputError, naming the file, if it is none."""
     arrays, meta = npz.read_archive(path)
     missing = [key for key in ("config", "iteration", "best", "optimizer", "stream", "generators") if key not in meta]
     if missing:
@@ -42,7 +42,7 @@ def restore(path, arrays, meta, *, model, optimizer, stream):
     try:
         model.load_state_dict(npz.section(arrays, "weights"))
         optimizer.restore(npz.section(arrays, "optimizer"), meta["optimizer"])
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
     model.card.take_over(meta, path)
     stream.preprocessing = model.card.preprocessing
@@ -59,27 +59,27 @@ def load_network(path):
         _require_as_wide(options, arrays)
         model = models.build(builder, options)
         model.load_state_dict(arrays)
-    except (InputError, TypeError) as error:
+    except (InputError, TypeError) as error:  # TypeError: options that the builder does not have
         raise InputError(f"{path}: {error}") from error
     model.card.take_over(meta, path)
     return model
 
 
-def _require_as_wide(network, arrays):
-    """Raise InputError if a file's settings ask for a larger network than its arrays fill: before one is made."""
-    for setting, names in (("num_classes", ("score_fr", "fc8", "fc")), ("width", ("vgg.conv1_1",))):
-        there = [len(arrays[f"{name}.weight"]) for name in names if f"{name}.weight" in arrays]
-        if network.get(setting) is not None and there != [network[setting]]:
-            raise InputError(f"{setting} {network[setting]} but arrays for {there[0] if there else 'none'}")
+def _require_as_wide(options, arrays):
+    """Raise InputError if a file's options ask for a larger network than its arrays fill: before one is made."""
+    for option, names in (("num_classes", ("score_fr", "fc8", "fc")), ("width", ("vgg.conv1_1",))):
+        found = [len(arrays[f"{name}.weight"]) for name in names if f"{name}.weight" in arrays]
+        if options.get(option) is not None and found != [options[option]]:
+            raise InputError(f"{option} {options[option]} but arrays for {found[0] if found else 'none'}")
 
 
 def load_segmenter(path):
     """The FCN that a file holds. Raises InputError for a file that holds another network.
 
-    Where the file tells no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
+    Where the file has no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
     """
     model = load_network(path)
-    if not isinstance(model, models.FCN):
+    if model.card.builder != "fcn":
         raise InputError(f"{path}: expected a trained FCN, got a classifier's weights")
     if model.card.classes is None:
         count = model.card.num_classes
@@ -88,11 +88,11 @@ def load_segmenter(path):
 
 
 def start_from(source, model):
-    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier over whose trunk it is
+    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier over whose backbone it is
     built.
 
     source: "imagenet", for the installed package's weights; a file of this library; or one of another's.
-    -> what was taken over, in words. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
+    -> what was taken over, as a message. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
     """
     if source == IMAGENET:
         return str(weights.load_pretrained(model))
@@ -100,13 +100,15 @@ def start_from(source, model):
         return str(weights.load_any(source, model))
     given = load_network(source)
     try:
-        if isinstance(given, models.FCN):
+        if given.card.builder == "fcn":
             model.initialise_from(given)
-            told = f"starts where FCN-{given.variant} ended; what that does not have starts from zero"
+            message = (
+                f"starts where FCN-{given.card.options['variant']} ended; what that does not have starts from zero"
+            )
         else:
-            left = models.surgery.transplant(given, model)
-            told = f"gives its trunk; {len(left)} arrays left over there: {', '.join(left)}"
-    except ValueError as error:
+            unexpected = models.surgery.transplant(given, model)
+            message = f"gives its backbone; {len(unexpected)} unexpected keys: {', '.join(unexpected)}"
+    except InputError as error:
         raise InputError(f"{source}: {error}") from error
     model.card.preprocessing = given.card.preprocessing
-    return f"{source}: {told}"
+    return f"{source}: {message}"

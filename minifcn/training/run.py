@@ -1,12 +1,12 @@
 """A run: settings, data, network and loop put together, with everything that happens written to one folder.
 
 The folder holds config.json, metrics.jsonl (one event a line), checkpoint.npz (where to go on) and best.npz (the
-weights with the highest validation mean IoU). Whatever a checkpoint tells is on the disk before it: the lines of
+weights with the highest validation score). Whatever a checkpoint says is on the disk before it: the lines of
 metrics.jsonl up to its iteration, and best.npz with its best score.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +14,41 @@ import numpy as np
 from .. import data, inference, layers, models, weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, naming, sync, written_whole
+from ..tasks import SemanticSegmentation
 from . import checkpoint, loop
 from .config import Config
 from .lock import locked
-from .optim import OPTIMIZERS
+from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The validation scores after an iteration; best: whether they are the best so far."""
+
+    iteration: int
+    scores: dict
+    best: bool
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint was written after this iteration."""
+
+    iteration: int
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop, after this iteration and its checkpoint."""
+
+    iteration: int
 
 
 class Run:
     """A training run in `folder`. Iterate over `events()` to do it.
 
+    done: updates so far. best: the highest validation score so far, None before the first. Both move with the events.
     Raises InputError or FileNotFoundError for settings, data or start weights that do not fit, before anything is written.
     """
 
@@ -32,7 +57,7 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.npz"
         self._found = _stamp(self.checkpoint)  # to notice whether somebody else has gone on since
         if self._found and not resume:
-            with locked(self.folder):  # if another process is at work there, that is what to tell
+            with locked(self.folder):  # raises where another process is at work there, which is the better message
                 raise InputError(
                     f"{self.folder}: holds a run already; resume it with --resume, or choose another --out"
                 )
@@ -42,22 +67,16 @@ class Run:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.train_data = data.Kept(train, longest=config.resize)
         self.val_data = data.Kept(val, longest=config.resize)
-        self.classes = train.classes
-        self.model = models.fcn(
-            config.variant,
-            config.backbone,
-            len(self.classes),
-            config.alignment,
-            config.at_once,
-            config.seed,
-            upsampling=config.upsampling,
-            width=config.width,
+        self.task = SemanticSegmentation(config.reduction)
+        self.model = models.build(
+            config.network["builder"], {**config.options, "num_classes": len(train.classes), "seed": config.seed}
         )
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
-        # In words, what the network starts from; None for freshly drawn weights.
+        # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
+        backbone = self.model.backbone.family + "."  # merge: network.backbone_prefix
         for name, parameter in self.model.parameters().items():
-            if name.startswith(self.model.backbone.family + "."):
+            if name.startswith(backbone):
                 parameter.lr_mult *= config.backbone_rate
         if config.frozen_statistics:
             for layer in self.model.layers_of(layers.BatchNorm2d):
@@ -89,6 +108,10 @@ class Run:
         return run
 
     @property
+    def classes(self):
+        return self.model.card.classes
+
+    @property
     def metrics(self):
         return self.folder / "metrics.jsonl"
 
@@ -97,22 +120,10 @@ class Run:
         self.matrix = inference.evaluate(self.model, self.val_data, len(self.classes))
         return self.matrix
 
-    def save(self, iteration, best, stream):
-        sync(self.metrics)
-        checkpoint.write(
-            self.checkpoint,
-            model=self.model,
-            optimizer=self.optimizer,
-            stream=stream,
-            config=self.config,
-            iteration=iteration,
-            best=best,
-        )
-
     def events(self, should_stop=lambda: False):
-        """Do the run, yielding the loop's events.
+        """Do the run: yield a Step after each update, and what comes after it: Evaluated, Saved, Stopped.
 
-        Raises Diverged; OSError, naming the file, where one cannot be written; and ValueError while another process is
+        Raises Diverged; OSError, naming the file, where one cannot be written; and InputError while another process is
         at work in the folder, or if one was since this Run was made. The last good checkpoint then stays as it was.
         """
         with locked(self.folder):
@@ -124,45 +135,73 @@ class Run:
             self.config.write(self.folder / "config.json")
             self._keep_metrics_up_to(self.done)
             if not self._found:
-                self.save(0, None, self.stream)
+                self._save(self.stream)
             if self.done < self.config.iterations:
                 with data.Prefetch(self.stream) as batches:
-                    for event in self._train(batches, should_stop):
-                        self._record(event)
-                        if isinstance(event, loop.Evaluated) and event.best:
-                            weights.save(self.folder / "best.npz", self.model)
-                        yield event
+                    yield from self._train(batches, should_stop)
 
     def _train(self, batches, should_stop):
-        config = self.config
-        factor = SCHEDULES[config.schedule]
-        return loop.train(
+        config, factor = self.config, SCHEDULES[self.config.schedule]
+        for step in loop.train(
             self.model,
             batches,
             self.optimizer,
             lambda i: config.lr * factor(i, config.iterations),
             config.iterations,
             done=self.done,
+            task=self.task,
+        ):
+            self.done = step.iteration
+            yield self._recorded(step)
+            last = self.done == config.iterations
+            if last or self.done % config.eval_every == 0:
+                yield self._evaluated()
+            stop = should_stop()
+            if last or stop or self.done % config.save_every == 0:
+                if not all(np.isfinite(a).all() for a in self.model.state_dict().values()):
+                    raise loop.Diverged(
+                        f"iteration {self.done}: weights are no longer finite at learning rate {step.rate:.3g}; "
+                        "try a smaller one"
+                    )
+                self._save(batches)
+                yield self._recorded(Saved(self.done))
+            if stop and not last:
+                yield self._recorded(Stopped(self.done))
+                return
+
+    def _evaluated(self):
+        scores = self.evaluate().scores()
+        score = scores[self.task.score_name]
+        event = self._recorded(Evaluated(self.done, scores, self.best is None or score > self.best))
+        if event.best:
+            self.best = score
+            weights.save(self.folder / "best.npz", self.model)
+        return event
+
+    def _save(self, stream):
+        sync(self.metrics)
+        checkpoint.write(
+            self.checkpoint,
+            model=self.model,
+            optimizer=self.optimizer,
+            stream=stream,
+            config=self.config,
+            iteration=self.done,
             best=self.best,
-            reduction=config.reduction,
-            evaluate=self.evaluate,
-            eval_every=config.eval_every,
-            save=lambda iteration, best: self.save(iteration, best, batches),
-            save_every=config.save_every,
-            should_stop=should_stop,
         )
 
-    def _record(self, event):
+    def _recorded(self, event):
         line = json.dumps({"event": type(event).__name__.lower(), **asdict(event)}) + "\n"
         with naming(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
             file.write(line)
+        return event
 
     def _keep_metrics_up_to(self, iteration):
         """Cut off what came after a checkpoint, because it will happen again; a file that is not there becomes empty."""
         records = read_metrics(self.folder) if self.metrics.exists() else []
         kept = [record for record in records if 0 < record["iteration"] <= iteration]
         saved = {"event": "saved", "iteration": iteration}
-        if iteration and saved not in kept:  # the process was killed before it could say so
+        if iteration and saved not in kept:  # the process was killed before it could write so
             kept.append(saved)
         with written_whole(self.metrics) as file:
             file.write("".join(json.dumps(record) + "\n" for record in kept).encode("utf-8"))

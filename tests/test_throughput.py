@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minifcn import cli, data, models
-from minifcn.training import pace
+from minifcn.training import throughput
 
 
 class Stream:
@@ -27,16 +27,16 @@ def small():
 
 def test_a_reader_that_sleeps_is_the_bottleneck():
     stream = Stream(pause=0.3)
-    found = pace.measure(small(), stream, rounds=1)
+    found = throughput.measure(small(), stream, rounds=1)
     assert stream.made == 5
     assert found.loader < 2 / 0.3
     assert not found.data_keep_up
 
 
 def test_training_that_sleeps_is_what_waits(monkeypatch):
-    update = pace.loop.update
-    monkeypatch.setattr(pace.loop, "update", lambda *given: time.sleep(0.3) or update(*given))
-    found = pace.measure(small(), Stream(pause=0.0), rounds=1)
+    update = throughput.loop.update
+    monkeypatch.setattr(throughput.loop, "update", lambda *given: time.sleep(0.3) or update(*given))
+    found = throughput.measure(small(), Stream(pause=0.0), rounds=1)
     assert found.training < 2 / 0.3
     assert found.data_keep_up
 
@@ -45,7 +45,9 @@ def test_explain_says_which_of_the_two_waits(tmp_path, capsys, monkeypatch):
     data.write_toyvoc(tmp_path / "toy", train=3, val=1, size=40)
     command = ["explain", "mini", "--variant", "32s", "--size", "32", "--data", str(tmp_path / "toy")]
     for rates, ending in (((9.0, 2.0), "the data keep up"), ((2.0, 9.0), "the data are the bottleneck; ")):
-        monkeypatch.setattr(pace, "measure", lambda model, stream, rates=rates: next(stream) and pace.Pace(*rates))
+        monkeypatch.setattr(
+            pace, "measure", lambda model, stream, rates=rates: next(stream) and throughput.Pace(*rates)
+        )
         assert cli.main(command) == 0
         last = capsys.readouterr().out.splitlines()[-1]
         assert last.startswith(str(tmp_path / "toy"))

@@ -1,16 +1,16 @@
-"""Whether data keep up with training: the samples a second that are made ready, and those that a network takes."""
+"""Whether data keep up with training: samples a second that are loaded, and that a network trains on."""
 
 import statistics
 import time
 from typing import NamedTuple
 
 from . import loop
-from .optim import SGD
+from .optimizers import SGD
 
-RATE = 1e-6  # of learning: small, so that the weights do not matter
+RATE = 1e-6  # of learning: so small that the weights stay as they are
 
 
-class Pace(NamedTuple):
+class Throughput(NamedTuple):
     """Samples a second: what the loader alone makes, and what training takes of a batch that is there already."""
 
     loader: float
@@ -21,7 +21,7 @@ class Pace(NamedTuple):
         return self.loader > self.training
 
 
-def seconds_to_make(stream, batches):
+def seconds_to_load(stream, batches):
     """How long a stream takes for so many batches."""
     start = time.perf_counter()
     for _ in range(batches):
@@ -38,12 +38,12 @@ def seconds_to_train(model, batch, optimizer, rate, batches):
 
 
 def measure(model, stream, rounds=3):
-    """The Pace of a stream of batches and a network, in turns: medians over some rounds, the first of training left out."""
+    """The Throughput of a stream of batches and a network, in turns: medians over the rounds, after one update to warm up."""
     optimizer, batch = SGD(model.parameters()), next(stream)
     samples = len(batch[0])
-    seconds_to_train(model, batch, optimizer, RATE, 1)  # what happens once: memory, threads
-    making, training = [], []
+    seconds_to_train(model, batch, optimizer, RATE, 1)
+    loading, training = [], []
     for _ in range(rounds):
-        making.append(seconds_to_make(stream, 4) / 4)
+        loading.append(seconds_to_load(stream, 4) / 4)
         training.append(seconds_to_train(model, batch, optimizer, RATE, 1))
-    return Pace(samples / statistics.median(making), samples / statistics.median(training))
+    return Throughput(samples / statistics.median(loading), samples / statistics.median(training))

@@ -12,7 +12,7 @@ KERNELS = Source.beside(__file__)
 class Optimizer:
     """What all share: the parameters, the weight decay and the state by slot and name."""
 
-    slots = ()  # the arrays kept for each parameter
+    slots = ()  # the arrays of state for each parameter
 
     def __init__(self, parameters, weight_decay=0.0):
         self.parameters = {name: p for name, p in parameters.items() if not p.frozen}
@@ -32,19 +32,19 @@ class Optimizer:
 
     def state(self):
         """(arrays by "slot/name", rest): everything that a resumed run needs; rest is JSON-ready."""
-        arrays = {f"{slot}/{name}": to_host(a).copy() for slot, kept in self.slot.items() for name, a in kept.items()}
+        slots = self.slot.items()
+        arrays = {f"{slot}/{name}": to_host(a).copy() for slot, state in slots for name, a in state.items()}
         return arrays, {"steps": self.steps}
 
     def restore(self, arrays, rest):
         """Go on from a saved state. Raises InputError if it belongs to other parameters."""
-        expected = {f"{slot}/{name}" for slot, kept in self.slot.items() for name in kept}
+        expected = {f"{slot}/{name}" for slot, state in self.slot.items() for name in state}
         if expected != set(arrays):
-            raise InputError(
-                f"optimiser state of another network or optimiser: {sorted(expected ^ set(arrays))[:3]} differ"
-            )
-        for slot, kept in self.slot.items():
-            for name in kept:
-                kept[name] = to_device(arrays[f"{slot}/{name}"].copy())
+            differ = sorted(expected ^ set(arrays))
+            raise InputError(f"optimiser state of another network or optimiser: {differ[:3]} differ")
+        for slot, state in self.slot.items():
+            for name in state:
+                state[name] = to_device(arrays[f"{slot}/{name}"].copy())
         self.steps = rest["steps"]
 
 
@@ -64,7 +64,7 @@ class SGD(Optimizer):
         velocity = self.slot["velocity"][name]
         if _by_kernel(p):
             numbers = self.momentum, rate, rate * decay
-            launch(KERNELS, "sgd", p.value.size, p.value, _packed(p.grad), velocity, *map(float, numbers))
+            launch(KERNELS, "sgd", p.value.size, p.value, _contiguous(p.grad), velocity, *map(float, numbers))
             return
 
         def block(value, gradient, velocity):
@@ -92,9 +92,9 @@ class Adam(Optimizer):
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
         first, second = self.slot["first"][name], self.slot["second"][name]
         if _by_kernel(p):
-            left, added = (1 - rate * decay, 0.0) if self.decoupled else (1.0, decay)
-            numbers = rate, left, added, beta1, beta2, 1 - beta1, 1 - beta2, correction1, correction2, self.eps
-            launch(KERNELS, "adam", p.value.size, p.value, _packed(p.grad), first, second, *map(float, numbers))
+            shrink, added = (1 - rate * decay, 0.0) if self.decoupled else (1.0, decay)
+            numbers = rate, shrink, added, beta1, beta2, 1 - beta1, 1 - beta2, correction1, correction2, self.eps
+            launch(KERNELS, "adam", p.value.size, p.value, _contiguous(p.grad), first, second, *map(float, numbers))
             return
 
         def block(value, gradient, first, second):
@@ -130,7 +130,7 @@ def _by_kernel(p):
     return has_kernels(p.value) and p.value.flags.c_contiguous
 
 
-def _packed(gradient):
+def _contiguous(gradient):
     return array_module(gradient).ascontiguousarray(gradient)
 
 
