@@ -39,7 +39,7 @@ def whole(toy, tmp_path_factory):
 
 def small(toy, **more):
     values = {"data": str(toy), "width": 2, "crop": 32, "batch_size": 2, "iterations": 4, "save_every": 2}
-    return Config(**{**values, "eval_every": 1, **more})
+    return Config.from_dict({**values, "eval_every": 1, **more}, "test")
 
 
 def steps(folder):

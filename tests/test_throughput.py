@@ -46,7 +46,7 @@ def test_explain_says_which_of_the_two_waits(tmp_path, capsys, monkeypatch):
     command = ["explain", "mini", "--variant", "32s", "--size", "32", "--data", str(tmp_path / "toy")]
     for rates, ending in (((9.0, 2.0), "the data keep up"), ((2.0, 9.0), "the data are the bottleneck; ")):
         monkeypatch.setattr(
-            pace, "measure", lambda model, stream, rates=rates: next(stream) and throughput.Pace(*rates)
+            pace, "measure", lambda model, stream, rates=rates: next(stream) and throughput.Throughput(*rates)
         )
         assert cli.main(command) == 0
         last = capsys.readouterr().out.splitlines()[-1]

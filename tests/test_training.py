@@ -13,7 +13,7 @@ import pytest
 from minifcn import data, inference
 from minifcn.training import checkpoint, loop
 from minifcn.training.config import Config
-from minifcn.training.run import Run, read_metrics
+from minifcn.training.run import Evaluated, Run, read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def settings(toy, **more):
         "save_every": 1,
         "colour": 0.2,
     }
-    return Config(**{**values, "scale": (0.8, 1.2), "eval_every": 3, **more})
+    return Config.from_dict({**values, "scale": (0.8, 1.2), "eval_every": 3, **more}, "test")
 
 
 def run_to_end(run):
@@ -110,7 +110,7 @@ def test_divergence_stops_at_once_and_keeps_the_last_good_checkpoint(toy, tmp_pa
 
 def test_best_weights_are_those_of_the_highest_score(toy, tmp_path):
     run = Run(settings(toy, iterations=9), tmp_path / "run")
-    best = [e for e in run.events() if isinstance(e, loop.Evaluated) and e.best][-1]
+    best = [e for e in run.events() if isinstance(e, Evaluated) and e.best][-1]
     model, classes = checkpoint.load_network(run.folder / "best.npz")
     matrix = inference.evaluate(model, run.val_data, len(classes))
     assert matrix.mean_iou() == best.scores["mean_iou"]
