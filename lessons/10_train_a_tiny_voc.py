@@ -290,7 +290,7 @@ staged, curves, coarser = {}, {}, None
 for variant in ("32s", "16s", "8s"):
     model = models.fcn(variant, "mini", 6, alignment="same", width=8, seed=0)
     if coarser is not None:
-        model.initialise_from(coarser)
+        models.surgery.initialise_from(model, coarser)
     curves[variant] = []
     score = fit(model, STEPS, record=curves[variant])
     print(f"FCN-{variant}: {STEPS} more steps, mean IoU {100 * score:.1f} %")
@@ -323,7 +323,7 @@ for scaled in (False, True):
 # %%
 model = staged["8s"]
 x = to_device(next(stream(model, seed=2))[0])
-taps = model.backbone.forward(model.pad_input.forward(x))
+taps = model.features(x, ["vgg.pool3", "vgg.pool4", "vgg.drop7"])
 sizes = {
     name: float(np.sqrt(np.mean(to_host(maps) ** 2))) for name, maps in taps.items()
 }
@@ -453,7 +453,7 @@ else:
     for layer in real.layers_of(layers.BatchNorm2d):
         layer.frozen = True
     for name, parameter in real.parameters().items():
-        if name.startswith(real.backbone.family):
+        if name.startswith(real.backbone_prefix):
             parameter.lr_mult *= 0.1
     photos = data.Kept(data.VOC(voc, "train", limit=60), longest=240)
     batches = data.BatchStream(

@@ -88,7 +88,7 @@ def _finish(run, title, go_on):
     seconds, stopped = do(run, title, go_on)
     if stopped:
         return None
-    matrix, network = run.matrix or run.evaluate(), inference.prepared(run.model)
+    matrix, network = run.matrix or run.evaluate(), run.model.prepare()
     samples = [run.val_data[i] for i in range(min(5, len(run.val_data)))]
     predictions = [inference.predict(network, sample.image) for sample in samples]
     palette = run.model.card.palette
@@ -136,7 +136,7 @@ def evaluate(args):
     start = time.perf_counter()
     samples = data.Kept(dataset, longest=args.resize, limit=0)
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
-    print(report.scores_table({f"FCN-{model.variant}": (matrix, time.perf_counter() - start)}))
+    print(report.scores_table({f"FCN-{model.card.options['variant']}": (matrix, time.perf_counter() - start)}))
     if chosen:
         print(
             f"mean IU over {len(chosen)} classes ({', '.join(classes[i] for i in chosen)}): {100 * matrix.mean_iou(chosen):.1f}"
@@ -162,10 +162,10 @@ def predict(args):
     paths = [path for given in args.images for path in images.image_files(given)]
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    stems = _stems(paths)
+    stems, network = _stems(paths), model.prepare()
     for path, stem in zip(tqdm(paths, unit="image", disable=None), stems, strict=True):
         image = images.read_image(path)
-        labels = inference.predict(model, image)
+        labels = inference.predict(network, image)
         images.write_mask(out / f"{stem}.png", labels, model.card.palette)
         coloured = colourise(labels, model.card.palette)
         overlay = np.where(coloured.any(axis=2, keepdims=True), image * 0.4 + coloured * 0.6, image)

@@ -1,5 +1,5 @@
 """From weights to labels: segmentation, sliding windows, classification."""
 
-from .segment import evaluate, predict, prepared
+from .segment import evaluate, predict
 
-__all__ = ["evaluate", "predict", "prepared"]
+__all__ = ["evaluate", "predict"]

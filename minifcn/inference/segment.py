@@ -13,7 +13,7 @@ def predict(network, image, tile=None):
     """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8
 
     tile: work in overlapping windows of at most so many pixels a side (`sliding_window`), which needs less memory;
-    None: all at once. For many images, give a network that is prepared for inference.
+    None: all at once. For many images, give `network.prepare()`.
     """
     labels = np.empty(image.shape[:2], np.uint8)
     for window, inside, place in windows(image.shape[:2], tile or max(image.shape[:2])):
@@ -24,13 +24,7 @@ def predict(network, image, tile=None):
 
 def evaluate(network, samples, num_classes, tile=None):
     """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size, whole or by windows."""
-    network = prepared(network)
-    matrix = TASK.metric(num_classes)
+    network, matrix = network.prepare(), TASK.metric(num_classes)
     for sample in samples:
         matrix.update(sample.label, predict(network, sample.image, tile))
     return matrix
-
-
-def prepared(network):
-    """The network for many predictions."""
-    return network.prepare() if hasattr(network, "prepare") else network  # merge: network.prepare(), with its card

@@ -29,7 +29,8 @@ from .pool import (
     max_pool2d_backward,
     max_pool2d_forward,
 )
-from .shapes import crop_backward, crop_forward, pad_backward, pad_forward
+from .resize import resize_bilinear_backward, resize_bilinear_forward
+from .shapes import concat_backward, concat_forward, crop_backward, crop_forward, pad_backward, pad_forward
 from .upsample import upsample_backward, upsample_forward
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "avg_pool2d_forward",
     "batch_norm_backward",
     "batch_norm_forward",
+    "concat_backward",
+    "concat_forward",
     "conv2d_backward",
     "conv2d_forward",
     "conv_algorithm",
@@ -63,6 +66,8 @@ __all__ = [
     "relu6_forward",
     "relu_backward",
     "relu_forward",
+    "resize_bilinear_backward",
+    "resize_bilinear_forward",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
     "upsample_backward",

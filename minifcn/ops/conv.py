@@ -4,12 +4,13 @@ from ..backend import run_tiles, threads
 from ..errors import InputError
 from . import conv_algorithms as algorithms
 from .maps import channel_sums
+from .pointwise import Clip
 from .window import require_nchw, require_same_dtype, require_shape, window
 
 A_PASS_EACH = range(1 << 22, 1 << 28)  # products of the definition
 
 
-def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, then=None):
+def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, activation="none", cached=None):
     """y[n,k,i,j] = b[k] + Σ_cuv w[k,c,u,v] · x[n, c, i·stride + u·dilation − pad, j·stride + v·dilation − pad].
 
     x (N, C, H, W), w (K, C/groups, kh, kw), b (K,) or None -> y (N, K, Ho, Wo), with
@@ -29,14 +30,15 @@ def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, then=
     if b is not None:
         require_shape(op, "a bias", b, w.shape[:1])
     geometry = window(op, w.shape[2:], stride, pad, dilation, groups, x.shape[2:])
+    then = {"none": None, "relu": Clip(0, float("inf")), "relu6": Clip(0, 6)}[activation]
     return algorithms.forward(x, w, geometry, b, then), (x, w, b is not None, geometry)
 
 
 def conv2d_backward(dy, cache, *, inputs=True, weights=True):
     """dy (N, K, Ho, Wo) -> (dx, dw, db), shaped as x, w and b; db is None without a bias.
 
-    inputs=False leaves out dx (None), for an image that nobody asks how to change; weights=False leaves out dw and db
-    (both None), for a kernel that is frozen.
+    inputs=False leaves out dx (None), for an image that nobody asks how to change; weights=False leaves out dw
+    (None), for a kernel that is frozen.
     """
     x, w, has_bias, geometry = cache
     require_shape("conv2d backward", "dy", dy, (x.shape[0], w.shape[0]) + geometry.output_size)
@@ -57,5 +59,5 @@ def conv2d_backward(dy, cache, *, inputs=True, weights=True):
     else:
         for (run,) in passes:
             run()
-    db = channel_sums(dy) if weights and has_bias else None
+    db = channel_sums(dy) if has_bias else None
     return dx, dw, db

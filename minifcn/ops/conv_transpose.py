@@ -46,11 +46,11 @@ def conv_transpose2d_forward(x, w, b=None, *, stride=1, pad=0, output_pad=0, dil
 def conv_transpose2d_backward(dy, cache, *, weights=True):
     """dy (N, K, Ho, Wo) -> (dx, dw, db), shaped as x, w and b; db is None without a bias.
 
-    weights=False leaves out dw and db (both None), for a kernel that is frozen.
+    weights=False leaves out dw (None), for a kernel that is frozen.
     """
     x, w, has_bias, adjoint = cache
     require_shape("conv_transpose2d backward", "dy", dy, (x.shape[0], w.shape[1] * adjoint.groups) + adjoint.input_size)
     dx = algorithms.forward(dy, w, adjoint)
     dw = algorithms.weight_gradient(dy, x, adjoint) if weights else None
-    db = channel_sums(dy) if weights and has_bias else None
+    db = channel_sums(dy) if has_bias else None
     return dx, dw, db

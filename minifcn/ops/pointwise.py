@@ -96,8 +96,8 @@ def linear_forward(x, w, b=None):
     return matmul(x, w.T, bias=b), (x, w, b is not None)
 
 
-def linear_backward(dy, cache):
-    """dy (N, K) -> (dx, dw, db), shaped as x, w and b; db is None without a bias."""
+def linear_backward(dy, cache, *, weights=True):
+    """dy (N, K) -> (dx, dw, db), shaped as x, w and b; db is None without a bias, dw with weights=False, for a frozen matrix."""
     x, w, has_bias = cache
     require_shape("linear backward", "dy", dy, (x.shape[0], w.shape[0]))
-    return matmul(dy, w), matmul(dy.T, x), dy.sum(axis=0) if has_bias else None
+    return matmul(dy, w), matmul(dy.T, x) if weights else None, dy.sum(axis=0) if has_bias else None

@@ -101,7 +101,7 @@ def start_from(source, model):
     given = load_network(source)
     try:
         if given.card.builder == "fcn":
-            model.initialise_from(given)
+            models.surgery.initialise_from(model, given)
             message = (
                 f"starts where FCN-{given.card.options['variant']} ended; what that does not have starts from zero"
             )

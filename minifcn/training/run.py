@@ -74,9 +74,8 @@ class Run:
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
-        backbone = self.model.backbone.family + "."  # merge: network.backbone_prefix
         for name, parameter in self.model.parameters().items():
-            if name.startswith(backbone):
+            if name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
         if config.frozen_statistics:
             for layer in self.model.layers_of(layers.BatchNorm2d):

@@ -165,13 +165,13 @@ def _for(path, model, known, what):
 def _adopt(path, model, arrays, preprocessing):
     """Put arrays {their name: (our name or None, array)} into the model, and its preprocessing with them. -> Loaded"""
     own, loaded = model.state_dict(), Loaded(str(path))
-    prefix = f"{model.backbone.family}." if hasattr(model, "backbone") else ""
+    prefix = f"{model.backbone_prefix}." if model.backbone_prefix else ""
     sources = {}
     for theirs, (ours, array) in arrays.items():
         if ours is None:
             continue
         target = next((name for name in (prefix + ours, ours) if name in own), None)
-        frozen = ours.removesuffix(".weight") + ".line"
+        frozen = ours.removesuffix(".weight") + ".kernel_1d"
         if target:
             if target in sources:
                 raise InputError(f"{path}: {theirs} and {sources[target]} are both {target}")
@@ -184,7 +184,7 @@ def _adopt(path, model, arrays, preprocessing):
             continue
         sources[target] = theirs
     loaded.matched = {theirs: target for target, theirs in sources.items()}
-    loaded.missing = [name for name in own if name not in sources and not name.endswith(".line")]
+    loaded.missing = [name for name in own if name not in sources and not name.endswith(".kernel_1d")]
     needed = [name for name in loaded.missing if not name.startswith(("score", "upscore"))]
     if needed or not sources:
         raise InputError(
