@@ -53,10 +53,10 @@ class Case:
         self.fixed = next(self.stream)
 
     def loader(self, batches):
-        return throughput.seconds_to_load(self.stream, batches)
+        return throughput.seconds(self.stream.__next__, batches)
 
     def training(self, batches):
-        return throughput.seconds_to_train(self.model, self.fixed, self.optimizer, LR, batches)
+        return throughput.seconds(lambda: loop.update(self.model, *self.fixed, self.optimizer, LR), batches)
 
     def in_turn(self, batches):
         """Training that makes each batch when it needs it, without a thread."""

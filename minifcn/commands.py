@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,8 +91,8 @@ def _finish(run, title, go_on):
     matrix, network = run.matrix or run.evaluate(), run.model.prepare()
     samples = [run.val_data[i] for i in range(min(5, len(run.val_data)))]
     predictions = [inference.predict(network, sample.image) for sample in samples]
-    palette = run.model.card.palette
-    return Result(run.folder, run.config, run.classes, palette, matrix, seconds, samples, predictions)
+    card = run.model.card
+    return Result(run.folder, run.config, card.classes, card.palette, matrix, seconds, samples, predictions)
 
 
 def _write_report(folder, title, results):
@@ -115,7 +115,7 @@ def _write_report(folder, title, results):
     report.curves({name: read_metrics(result.folder) for name, result in results.items()}, curves)
     report.confusion(last.matrix, last.classes, confusion)
     scores = {name: (result.matrix, result.seconds) for name, result in results.items()}
-    settings = {**last.config.as_dict(), "network": last.config.network["builder"], **last.config.options}
+    settings = {**asdict(last.config), "network": last.config.network["builder"], **last.config.options}
     report.write_page(folder / "report.html", title, scores, last.classes, list(pictures.items()), settings)
     print(report.scores_table(scores))
     notice(f"report: {folder / 'report.html'}")

@@ -1,6 +1,4 @@
-"""Whether data keep up with training is told the right way round."""
-
-import time
+"""Whether data keep up with training, said the right way round."""
 
 import numpy as np
 import pytest
@@ -9,36 +7,31 @@ from minifcn import cli, data, models
 from minifcn.training import throughput
 
 
-class Stream:
-    """The same batch again and again, each after a pause; counts what was asked for."""
+class Clock:
+    """Time that passes only where something is done."""
 
-    def __init__(self, pause):
-        self.pause, self.made = pause, 0
+    def __init__(self):
+        self.now = 0.0
 
-    def __next__(self):
-        time.sleep(self.pause)
-        self.made += 1
-        return np.zeros((2, 3, 32, 32), np.float32), np.zeros((2, 32, 32), np.uint8)
+    def takes(self, seconds, result=None):
+        """A function that takes so long."""
 
+        def work(*given):
+            self.now += seconds
+            return result
 
-def small():
-    return models.fcn("32s", "mini", 2, "same", width=1)
-
-
-def test_a_reader_that_sleeps_is_the_bottleneck():
-    stream = Stream(pause=0.3)
-    found = throughput.measure(small(), stream, rounds=1)
-    assert stream.made == 5
-    assert found.loader < 2 / 0.3
-    assert not found.data_keep_up
+        return work
 
 
-def test_training_that_sleeps_is_what_waits(monkeypatch):
-    update = throughput.loop.update
-    monkeypatch.setattr(throughput.loop, "update", lambda *given: time.sleep(0.3) or update(*given))
-    found = throughput.measure(small(), Stream(pause=0.0), rounds=1)
-    assert found.training < 2 / 0.3
-    assert found.data_keep_up
+@pytest.mark.parametrize(("loading", "training", "keep_up"), [(0.3, 0.2, False), (0.1, 0.2, True)])
+def test_the_slower_of_the_two_is_the_bottleneck(loading, training, keep_up, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(throughput.loop, "update", clock.takes(training))
+    stream = type("Stream", (), {"__next__": clock.takes(loading, (np.zeros((2, 3, 8, 8)), np.zeros((2, 8, 8))))})()
+    found = throughput.measure(models.fcn("32s", "mini", 2, "same", width=1), stream)
+    assert found == pytest.approx((2 / loading, 2 / training))
+    assert found.data_keep_up == keep_up
 
 
 def test_explain_says_which_of_the_two_waits(tmp_path, capsys, monkeypatch):
@@ -46,7 +39,7 @@ def test_explain_says_which_of_the_two_waits(tmp_path, capsys, monkeypatch):
     command = ["explain", "mini", "--variant", "32s", "--size", "32", "--data", str(tmp_path / "toy")]
     for rates, ending in (((9.0, 2.0), "the data keep up"), ((2.0, 9.0), "the data are the bottleneck; ")):
         monkeypatch.setattr(
-            pace, "measure", lambda model, stream, rates=rates: next(stream) and throughput.Throughput(*rates)
+            throughput, "measure", lambda model, stream, rates=rates: next(stream) and throughput.Throughput(*rates)
         )
         assert cli.main(command) == 0
         last = capsys.readouterr().out.splitlines()[-1]

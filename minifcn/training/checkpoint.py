@@ -1,5 +1,7 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped; and networks rebuilt from files."""
 
+from dataclasses import asdict
+
 from .. import models, weights
 from ..card import settings_of
 from ..data.labels import VOC_CLASSES
@@ -9,23 +11,22 @@ from ..weights import foreign, npz
 IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the installed package
 
 
-def write(path, *, model, optimizer, stream, config, iteration, best):
-    """Write weights, optimiser, data stream, random generators and the best score, whole or not at all."""
-    arrays = {f"weights/{name}": a for name, a in model.state_dict().items()}
-    moments, optimizer_rest = optimizer.state()
+def write(run, stream):
+    """Write a run's weights, optimiser, data stream, random generators and best score, whole or not at all."""
+    moments, optimizer_rest = run.optimizer.state()
     order, stream_rest = stream.state()
-    arrays.update({f"optimizer/{name}": a for name, a in moments.items()})
-    arrays.update({f"stream/{name}": a for name, a in order.items()})
+    sections = {"weights": run.model.state_dict(), "optimizer": moments, "stream": order}
+    arrays = {f"{section}/{name}": a for section, named in sections.items() for name, a in named.items()}
     meta = {
-        **model.card.describe(),
-        "config": config.as_dict(),
-        "iteration": iteration,
-        "best": best,
+        **run.model.card.describe(),
+        "config": asdict(run.config),
+        "iteration": run.done,
+        "best": run.best,
         "optimizer": optimizer_rest,
         "stream": stream_rest,
-        "generators": {name: g.bit_generator.state for name, g in model.generators().items()},
+        "generators": {name: g.bit_generator.state for name, g in run.model.generators().items()},
     }
-    npz.write_archive(path, arrays, meta)
+    npz.write_archive(run.checkpoint, arrays, meta)
 
 
 def read(path):
@@ -37,18 +38,20 @@ def read(path):
     return arrays, meta
 
 
-def restore(path, arrays, meta, *, model, optimizer, stream):
-    """Put a checkpoint's state back. Raises InputError, naming the file, if it belongs to something else."""
+def restore(run, arrays, meta):
+    """Put a checkpoint's state back into a new run. Raises InputError, naming the file, if it belongs to another one."""
+    model, stream = run.model, run.stream
     try:
         model.load_state_dict(npz.section(arrays, "weights"))
-        optimizer.restore(npz.section(arrays, "optimizer"), meta["optimizer"])
+        run.optimizer.restore(npz.section(arrays, "optimizer"), meta["optimizer"])
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    model.card.take_over(meta, path)
+        raise InputError(f"{run.checkpoint}: {error}") from error
+    model.card.take_over(meta, run.checkpoint)
     stream.preprocessing = model.card.preprocessing
     stream.restore(npz.section(arrays, "stream"), meta["stream"])
     for name, generator in model.generators().items():
         generator.bit_generator.state = meta["generators"][name]
+    run.done, run.best = meta["iteration"], meta["best"]
 
 
 def load_network(path):

@@ -1,11 +1,9 @@
 """Everything that determines a training run, in one printable record."""
 
-import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 from ..card import settings_of
 from ..errors import InputError
-from ..files import written_whole
 from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
 
@@ -54,17 +52,14 @@ class Config:
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("reduction", ("mean", "sum"))):
             if getattr(self, name) not in known:
                 raise InputError(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
-        counts = {name: getattr(self, name) for name in ("limit", "resize", "crop", "batch_size", "iterations")}
-        counts |= {"eval_every": self.eval_every, "save_every": self.save_every, "width": self.options.get("width")}
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise InputError(f"{name.replace('_', '-')}: expected at least 1, got {value}")
+        values = {**vars(self), "width": self.options.get("width")}
+        for name in ("limit", "resize", "crop", "batch_size", "iterations", "eval_every", "save_every", "width"):
+            if values[name] is not None and values[name] < 1:
+                raise InputError(f"{name.replace('_', '-')}: expected at least 1, got {values[name]}")
         if not self.backbone_rate >= 0:
             raise InputError(f"backbone-rate: expected at least 0, got {self.backbone_rate}")
         if not self.lr > 0:
             raise InputError(f"lr: expected a positive learning rate, got {self.lr}")
-        if self.crop is None and self.batch_size != 1:
-            raise InputError(f"batch-size: whole images (no crop) go one at a time; expected 1, got {self.batch_size}")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise InputError(f"scale: expected two factors, low and high; got {self.scale}")
 
@@ -77,17 +72,9 @@ class Config:
         """The same Config but for these options of the network."""
         return replace(self, network={**self.network, "options": {**self.options, **options}})
 
-    def write(self, path):
-        with written_whole(path) as file:
-            file.write((json.dumps(asdict(self), indent=2) + "\n").encode("utf-8"))
-
-    def as_dict(self):
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values, source):
-        """The Config that as_dict gave; or, as options at the command line and older files are, with an FCN's options among
-        the rest. Raises InputError, naming `source`, for unknown or missing settings."""
+        """The Config of such a dict; as at the command line and in older files, an FCN's options may be among the rest. Raises InputError, naming `source`, for unknown or missing settings."""
         known = {field.name for field in fields(cls)} | set(FCN)
         if not isinstance(values, dict) or "data" not in values or not set(values) <= known:
             raise InputError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")

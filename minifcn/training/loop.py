@@ -1,7 +1,7 @@
 """The training loop: batch, loss, gradients, update. It yields every update; whoever iterates evaluates, saves and stops."""
 
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,7 @@ from ..tasks import SemanticSegmentation
 SEGMENTATION = SemanticSegmentation()
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One update: the loss before it, the learning rate, its seconds, and how many of them it waited for the batch.
 
     Iterations count from 1.

@@ -62,9 +62,7 @@ class SGD(Optimizer):
 
     def update(self, name, p, rate, decay):
         velocity = self.slot["velocity"][name]
-        if _by_kernel(p):
-            numbers = self.momentum, rate, rate * decay
-            launch(KERNELS, "sgd", p.value.size, p.value, _contiguous(p.grad), velocity, *map(float, numbers))
+        if _by_kernel("sgd", p, [velocity], self.momentum, rate, rate * decay):
             return
 
         def block(value, gradient, velocity):
@@ -91,17 +89,16 @@ class Adam(Optimizer):
         xp, (beta1, beta2) = array_module(p.value), self.betas
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
         first, second = self.slot["first"][name], self.slot["second"][name]
-        if _by_kernel(p):
-            shrink, added = (1 - rate * decay, 0.0) if self.decoupled else (1.0, decay)
-            numbers = rate, shrink, added, beta1, beta2, 1 - beta1, 1 - beta2, correction1, correction2, self.eps
-            launch(KERNELS, "adam", p.value.size, p.value, _contiguous(p.grad), first, second, *map(float, numbers))
+        shrink, added = (1 - rate * decay, 0.0) if self.decoupled else (1.0, decay)
+        numbers = rate, shrink, added, beta1, beta2, 1 - beta1, 1 - beta2, correction1, correction2, self.eps
+        if _by_kernel("adam", p, [first, second], *numbers):
             return
 
         def block(value, gradient, first, second):
-            if decay and self.decoupled:
-                value *= 1 - rate * decay
-            # One array of a block's size, for what is worked out on the way.
-            work = gradient + decay * value if decay and not self.decoupled else gradient.copy()
+            if shrink != 1:
+                value *= shrink
+            # One array of a block's size, for what is computed on the way.
+            work = gradient + added * value if added else gradient.copy()
             first *= beta1
             second *= beta2
             work *= 1 - beta1
@@ -125,13 +122,13 @@ class AdamW(Adam):
     decoupled = True
 
 
-def _by_kernel(p):
-    """Whether a kernel can update a parameter: it writes to the values in the order in which they lie in memory."""
-    return has_kernels(p.value) and p.value.flags.c_contiguous
-
-
-def _contiguous(gradient):
-    return array_module(gradient).ascontiguousarray(gradient)
+def _by_kernel(kernel, p, state, *numbers):
+    """Update a parameter by a kernel, if one can: it writes the values in the order in which they lie in memory. -> whether"""
+    if not (has_kernels(p.value) and p.value.flags.c_contiguous):
+        return False
+    gradient = array_module(p.grad).ascontiguousarray(p.grad)
+    launch(KERNELS, kernel, p.value.size, p.value, gradient, *state, *map(float, numbers))
+    return True
 
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}

@@ -6,8 +6,9 @@ metrics.jsonl up to its iteration, and best.npz with its best score.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +22,10 @@ from .lock import locked
 from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
 
+METRICS = "metrics.jsonl"
 
-@dataclass(frozen=True)
-class Evaluated:
+
+class Evaluated(NamedTuple):
     """The validation scores after an iteration; best: whether they are the best so far."""
 
     iteration: int
@@ -31,15 +33,13 @@ class Evaluated:
     best: bool
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """A checkpoint was written after this iteration."""
 
     iteration: int
 
 
-@dataclass(frozen=True)
-class Stopped:
+class Stopped(NamedTuple):
     """The run was asked to stop, after this iteration and its checkpoint."""
 
     iteration: int
@@ -54,7 +54,7 @@ class Run:
 
     def __init__(self, config, folder, *, resume=False):
         self.config, self.folder = config, Path(folder)
-        self.checkpoint = self.folder / "checkpoint.npz"
+        self.checkpoint, self.metrics = self.folder / "checkpoint.npz", self.folder / METRICS
         self._found = _stamp(self.checkpoint)  # to notice whether somebody else has gone on since
         if self._found and not resume:
             with locked(self.folder):  # raises where another process is at work there, which is the better message
@@ -84,13 +84,10 @@ class Run:
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.model.parameters(), weight_decay=config.weight_decay, **momentum
         )
+        rng, crop = np.random.default_rng([config.seed, 1]), config.crop and (config.crop, config.crop)
+        augment = data.Augment(config.flip, config.scale, config.colour)
         self.stream = data.BatchStream(
-            self.train_data,
-            config.batch_size,
-            self.model.card.preprocessing,
-            np.random.default_rng([config.seed, 1]),
-            crop=config.crop and (config.crop, config.crop),
-            augment=data.Augment(config.flip, config.scale, config.colour),
+            self.train_data, config.batch_size, self.model.card.preprocessing, rng, crop=crop, augment=augment
         )
         self.done, self.best = 0, None
         self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
@@ -102,21 +99,13 @@ class Run:
         found = _stamp(path)
         arrays, meta = checkpoint.read(path)
         run = cls(Config.from_dict(meta["config"], path), folder, resume=True)
-        checkpoint.restore(path, arrays, meta, model=run.model, optimizer=run.optimizer, stream=run.stream)
-        run.done, run.best, run._found = meta["iteration"], meta["best"], found
+        checkpoint.restore(run, arrays, meta)
+        run._found = found
         return run
-
-    @property
-    def classes(self):
-        return self.model.card.classes
-
-    @property
-    def metrics(self):
-        return self.folder / "metrics.jsonl"
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands."""
-        self.matrix = inference.evaluate(self.model, self.val_data, len(self.classes))
+        self.matrix = inference.evaluate(self.model, self.val_data, self.model.card.num_classes)
         return self.matrix
 
     def events(self, should_stop=lambda: False):
@@ -131,7 +120,7 @@ class Run:
                     f"{self.folder}: another process has gone on with this run; expected the run as it was read"
                 )
             clear_leftovers(self.folder)
-            self.config.write(self.folder / "config.json")
+            _write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
             self._keep_metrics_up_to(self.done)
             if not self._found:
                 self._save(self.stream)
@@ -140,16 +129,8 @@ class Run:
                     yield from self._train(batches, should_stop)
 
     def _train(self, batches, should_stop):
-        config, factor = self.config, SCHEDULES[self.config.schedule]
-        for step in loop.train(
-            self.model,
-            batches,
-            self.optimizer,
-            lambda i: config.lr * factor(i, config.iterations),
-            config.iterations,
-            done=self.done,
-            task=self.task,
-        ):
+        config, solver = self.config, (self.model, batches, self.optimizer, self._rate)
+        for step in loop.train(*solver, config.iterations, done=self.done, task=self.task):
             self.done = step.iteration
             yield self._recorded(step)
             last = self.done == config.iterations
@@ -168,6 +149,9 @@ class Run:
                 yield self._recorded(Stopped(self.done))
                 return
 
+    def _rate(self, i):
+        return self.config.lr * SCHEDULES[self.config.schedule](i, self.config.iterations)
+
     def _evaluated(self):
         scores = self.evaluate().scores()
         score = scores[self.task.score_name]
@@ -179,18 +163,10 @@ class Run:
 
     def _save(self, stream):
         sync(self.metrics)
-        checkpoint.write(
-            self.checkpoint,
-            model=self.model,
-            optimizer=self.optimizer,
-            stream=stream,
-            config=self.config,
-            iteration=self.done,
-            best=self.best,
-        )
+        checkpoint.write(self, stream)
 
     def _recorded(self, event):
-        line = json.dumps({"event": type(event).__name__.lower(), **asdict(event)}) + "\n"
+        line = json.dumps({"event": type(event).__name__.lower(), **event._asdict()}) + "\n"
         with naming(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
             file.write(line)
         return event
@@ -202,21 +178,23 @@ class Run:
         saved = {"event": "saved", "iteration": iteration}
         if iteration and saved not in kept:  # the process was killed before it could write so
             kept.append(saved)
-        with written_whole(self.metrics) as file:
-            file.write("".join(json.dumps(record) + "\n" for record in kept).encode("utf-8"))
+        _write(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _write(path, text):
+    with written_whole(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def _stamp(path):
     """What changes whenever a file is replaced; None if there is none."""
-    if not path.exists():
-        return None
-    found = path.stat()
-    return found.st_mtime_ns, found.st_ino
+    found = path.stat() if path.exists() else None
+    return found and (found.st_mtime_ns, found.st_ino)
 
 
 def read_metrics(folder):
     """The events of a run as dicts, in order; an unfinished last line is left out."""
-    path = Path(folder) / "metrics.jsonl"
+    path = Path(folder) / METRICS
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; expected the metrics of a training run")
     records = []

@@ -21,29 +21,24 @@ class Throughput(NamedTuple):
         return self.loader > self.training
 
 
-def seconds_to_load(stream, batches):
-    """How long a stream takes for so many batches."""
+def seconds(work, times):
+    """How long it takes to do `work` so many times."""
     start = time.perf_counter()
-    for _ in range(batches):
-        next(stream)
-    return time.perf_counter() - start
-
-
-def seconds_to_train(model, batch, optimizer, rate, batches):
-    """How long so many updates take, all on one batch (images, labels)."""
-    start = time.perf_counter()
-    for _ in range(batches):
-        loop.update(model, *batch, optimizer, rate)
+    for _ in range(times):
+        work()
     return time.perf_counter() - start
 
 
 def measure(model, stream, rounds=3):
     """The Throughput of a stream of batches and a network, in turns: medians over the rounds, after one update to warm up."""
     optimizer, batch = SGD(model.parameters()), next(stream)
+
+    def update():
+        loop.update(model, *batch, optimizer, RATE)
+
+    update()
+    loading, training = zip(
+        *((seconds(stream.__next__, 4) / 4, seconds(update, 1)) for _ in range(rounds)), strict=True
+    )
     samples = len(batch[0])
-    seconds_to_train(model, batch, optimizer, RATE, 1)
-    loading, training = [], []
-    for _ in range(rounds):
-        loading.append(seconds_to_load(stream, 4) / 4)
-        training.append(seconds_to_train(model, batch, optimizer, RATE, 1))
     return Throughput(samples / statistics.median(loading), samples / statistics.median(training))
