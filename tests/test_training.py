@@ -151,14 +151,14 @@ def test_a_finer_stage_begins_where_the_coarser_one_ended(toy, tmp_path):
 
 
 def test_a_stage_lets_go_of_the_network_before_it(toy, tmp_path, monkeypatch):
-    networks, events = [], Run.events
+    networks, make = [], Run.__init__
 
-    def watched(made, *given):
+    def watched(made, *given, **more):
         assert not any(network() for network in networks), "the network of an earlier stage is still in memory"
+        make(made, *given, **more)
         networks.append(weakref.ref(made.model))
-        return events(made, *given)
 
-    monkeypatch.setattr(Run, "events", watched)
+    monkeypatch.setattr(Run, "__init__", watched)
     assert run("reproduce", "--data", toy, "--out", tmp_path / "stages", *SMALL) == 0
     assert len(networks) == 3
 
