@@ -10,7 +10,7 @@ import pytest
 from minifcn import backend, ops
 from minifcn.ops import conv_algorithms
 from minifcn.ops.conv_algorithms import cost, depthwise, gemm, im2col, naive, winograd
-from minifcn.ops.window import window
+from minifcn.ops.geometry import window
 
 MODULES = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwise, "winograd": winograd}
 

@@ -8,7 +8,7 @@ import pytest
 from minifcn import gradcheck, ops
 from minifcn.ops import conv_algorithms
 from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, naive, winograd
-from minifcn.ops.window import pads, pair, window
+from minifcn.ops.geometry import pads, pair, window
 
 FAST = [name for name in conv_algorithms._ALGORITHMS if name != "naive"]
 

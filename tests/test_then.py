@@ -9,7 +9,7 @@ from minifcn import backend, ops
 from minifcn.ops import conv, conv_algorithms
 from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, naive, winograd
 from minifcn.ops.maps import channel_sums
-from minifcn.ops.window import window
+from minifcn.ops.geometry import window
 
 PATIENCE = 20  # seconds that a thread waits for another before the test fails
 MODULES = {"naive": naive, "im2col": im2col, "gemm": gemm, "depthwise": depthwise, "winograd": winograd}

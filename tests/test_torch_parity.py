@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minifcn import layers, ops
-from minifcn.ops.window import same_pads
+from minifcn.ops.geometry import same_pads
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 F = torch.nn.functional

@@ -9,7 +9,7 @@ from gradcheck_cases import CONVOLUTIONS, LABELS, WEIGHTS, bias_shape, both, spr
 
 from minifcn import layers, ops
 from minifcn.models.efficientnet_lite0 import InvertedResidual
-from minifcn.ops.window import same_pads
+from minifcn.ops.geometry import same_pads
 
 
 @pytest.mark.parametrize("tile_bytes", [1, None], ids=["row-tiles", "whole"])

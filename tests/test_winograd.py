@@ -13,7 +13,7 @@ from minifcn.data.transforms import shrink
 from minifcn.models.vgg import DEPTHS, VGG, WIDTHS
 from minifcn.ops import conv_algorithms
 from minifcn.ops.conv_algorithms import im2col, naive, winograd
-from minifcn.ops.window import window
+from minifcn.ops.geometry import window
 from minifcn.preprocessing import CAFFE
 
 # x (N, C, H, W), output channels, pad

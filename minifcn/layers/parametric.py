@@ -8,7 +8,7 @@ import numpy as np
 from .. import ops
 from ..backend import array_module, to_device
 from ..errors import InputError
-from ..ops.window import pads, pair, require_nchw, require_shape, same_pads, window
+from ..ops.geometry import pads, pair, require_nchw, require_shape, same_pads, window
 from .base import Leaf, Parameter
 from .coordinates import Affine, downsampled, upsampled
 from .init import bilinear, bilinear_1d, he_normal, zeros

@@ -4,7 +4,7 @@ from math import inf, prod
 
 from .. import ops
 from ..ops.pool import pool_window
-from ..ops.window import pads, pair
+from ..ops.geometry import pads, pair
 from .base import Leaf
 from .coordinates import Affine, downsampled
 from .parametric import onnx_pads

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import inf, prod
 
 from ..errors import InputError
-from ..ops.window import pair
+from ..ops.geometry import pair
 from .graph import IMAGE
 
 FLOAT = 4  # bytes of a float32

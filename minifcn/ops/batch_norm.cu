@@ -1,8 +1,8 @@
-// Batch normalisation. Maps are lines (lines, width, channels), a line being a row of an image; sums are worked out line
-// by line and then added up, so that no long float32 sum is needed.
+// Batch normalisation. Maps are (rows, width, channels), the rows of all images; sums are computed row by row and then
+// added up, so that no long float32 sum is needed.
 
-// x -> for each line and channel its mean, and the sum of the squares of the distances from it.
-KERNEL void moments_of_lines(unsigned count, ARRAY(const T) x, ARRAY(T) means, ARRAY(T) squares, int width, int channels) {
+// x -> for each row and channel its mean, and the sum of the squares of the distances from it.
+KERNEL void moments_of_rows(unsigned count, ARRAY(const T) x, ARRAY(T) means, ARRAY(T) squares, int width, int channels) {
     EACH(i, count) {
         long long first = (long long)(i / channels) * width * channels + i % channels;
         T sum = 0, spread = 0;
@@ -23,8 +23,8 @@ KERNEL void scale_and_shift(unsigned count, ARRAY(const T) x, ARRAY(T) y, ARRAY(
     EACH(i, count) y[i] = x[i] * factor[i % channels] + offset[i % channels];
 }
 
-// For each line and channel the sum of dy, and that of dy * (x - mean).
-KERNEL void gradients_of_lines(unsigned count, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(const T) mean, ARRAY(T) sums,
+// For each row and channel the sum of dy, and that of dy * (x - mean).
+KERNEL void gradients_of_rows(unsigned count, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(const T) mean, ARRAY(T) sums,
                                ARRAY(T) products, int width, int channels) {
     EACH(i, count) {
         long long first = (long long)(i / channels) * width * channels + i % channels;

@@ -7,17 +7,17 @@ Each backward walks the same products: whatever w[k,c,u,v] multiplied in the for
 """
 
 from ...backend import array_module
+from ..activation import activate
 
 
-def forward(x, w, window, bias=None, then=None):
+def forward(x, w, window, bias=None, activation="none", cached=None):
     """x (N, C, H, W), w (K, C/groups, kh, kw), bias (K,) or None -> y (N, K, Ho, Wo)"""
     y = array_module(x).zeros((x.shape[0], w.shape[0]) + window.output_size, x.dtype)
     if bias is not None:
         y += bias[:, None, None]
     for n, k, i, j, c, group_c, u, v, row, column in _products(x.shape[0], w.shape, window):
         y[n, k, i, j] += w[k, c, u, v] * x[n, group_c, row, column]
-    if then is not None:
-        then(y)
+    activate(y, activation)
     return y
 
 

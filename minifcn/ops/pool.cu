@@ -1,7 +1,7 @@
 // Max pooling: which tap of a window wins, and what comes back to it.
 
 // x (n, height, width, channels) -> y (n, rows, columns, channels) and the winning tap of each window, the first on a tie.
-// Taps in the padding do not take part; where there are no others, y is `lowest`. A NaN wins, and gets the gradient.
+// Taps in the padding do not take part; where there are no others, y is `lowest`. A NaN wins, the first one.
 KERNEL void max_pool(unsigned count, ARRAY(const T) x, ARRAY(T) y, ARRAY(int) winner, T lowest, int channels, int height,
                      int width, int rows, int columns, int kernel_height, int kernel_width, int stride_down, int stride_across,
                      int gap_down, int gap_across, int top, int left) {
@@ -18,7 +18,7 @@ KERNEL void max_pool(unsigned count, ARRAY(const T) x, ARRAY(T) y, ARRAY(int) wi
                 int w = column + v * gap_across;
                 if (w < 0 || w >= width) continue;
                 T value = x[((image + h) * width + w) * channels + channel];
-                if (won < 0 || value > best || value != value) {
+                if (won < 0 || value > best || (value != value && best == best)) {
                     best = value;
                     won = u * kernel_width + v;
                 }

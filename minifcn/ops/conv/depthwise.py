@@ -7,17 +7,19 @@ pixel. The taps are added up piece by piece of a row, so that the sum stays in a
 A stride of s leaves gaps between the pixels that a tap sees. Every s-th column of the image by itself is an image without
 gaps; the taps that see it are every s-th tap. So there is one such sum for each of the s phases.
 
-Shapes: x (N, C, H, W), w (C, 1, kh, kw), y (N, C, Ho, Wo). Inside, channels come last, and rows are lines (Wo · C).
+On a device with kernels a thread adds up the taps of one result.
+
+Shapes: x (N, C, H, W), w (C, 1, kh, kw), y (N, C, Ho, Wo). Inside, channels come last, and a row has Wo · C values.
 """
 
 from math import gcd
 
-from ...backend import array_module, einsum_into, run_tiles, threads
-from ..maps import Band, channels_last, empty_maps, row_tiles, zero_maps
-from ..window import Window
+from ...backend import Source, array_module, einsum_into, has_kernels, launch, run_tiles, threads, tuning
+from ..activation import LIMITS, activate, bias_or_zeros
+from ..geometry import Window, conv_params
+from ..maps import Band, channels_last, empty_maps, row_tiles, to_nhwc, zero_maps
 
-TILE_BYTES = 2 << 20  # of what is read
-PIECE = 1000  # values of a row: much fewer take longer to begin with than to work out, much more fall out of the cache
+SOURCE = Source.beside(__file__)
 
 
 def applies(window, w_shape):
@@ -25,15 +27,18 @@ def applies(window, w_shape):
     return w_shape[1] == 1 and w_shape[0] == window.groups > 1
 
 
-def forward(x, w, window, bias=None, then=None):
+def forward(x, w, window, bias=None, activation="none", cached=None):
     """y = Σ over taps of w[tap] · (x, a tap further on).   -> (N, C, Ho, Wo)"""
     xp = array_module(x)
     y = empty_maps(xp, (*x.shape[:2], *window.output_size), x.dtype)
     x_last, y_last = channels_last(x), channels_last(y)
     width, channels = y_last.shape[2:]
+    if has_kernels(x):
+        arrays = to_nhwc(x), _by_tap(w), y_last, bias_or_zeros(bias, x, channels)
+        launch(SOURCE, "depthwise", y.size, *arrays, *LIMITS[activation], *conv_params(window, channels))
+        return y
     together = _pixels_together(width, channels)
-    by_tap = w[:, 0].transpose(1, 2, 0)[:, :, None]
-    weights = by_tap.repeat(together, axis=2).reshape(*window.kernel, -1)
+    weights = w[:, 0].transpose(1, 2, 0)[:, :, None].repeat(together, axis=2).reshape(*window.kernel, -1)
     if bias is not None:
         bias = bias[None].repeat(together, axis=0).reshape(-1)
 
@@ -48,8 +53,7 @@ def forward(x, w, window, bias=None, then=None):
                 pieces += xp.einsum("nruvpl,uvl->nrpl", seen, weights[:, columns])
         if bias is not None:
             pieces += bias
-        if then is not None:
-            then(pieces)
+        activate(pieces, activation)
 
     run_tiles(x, tile, _tiles(x, window))
     return y
@@ -61,6 +65,11 @@ def input_gradient(dy, w, window):
     At stride 1 that is the forward of dy with the kernel mirrored. With a stride, the pixels of dx that the same every
     s-th taps looked at are such a forward each, by these taps alone.
     """
+    if has_kernels(dy):
+        dx = empty_maps(array_module(dy), (*dy.shape[:2], *window.input_size), dy.dtype)
+        arrays = to_nhwc(dy), _by_tap(w), channels_last(dx)
+        launch(SOURCE, "depthwise_input_gradient", dx.size, *arrays, *conv_params(window, len(w)))
+        return dx
     if window.stride == (1, 1):
         return forward(dy, w[:, :, ::-1, ::-1], window.mirrored())
     dx = zero_maps(array_module(dy), (*dy.shape[:2], *window.input_size), dy.dtype)
@@ -74,8 +83,17 @@ def input_gradient(dy, w, window):
 
 
 def weight_gradient(x, dy, window):
-    """dw[tap] = Σ of dy · (x, a tap further on), over images and pixels.   -> (C, 1, kh, kw)"""
+    """dw[tap] = Σ of dy · (x, a tap further on), over images and pixels.   -> (C, 1, kh, kw)
+
+    A kernel's thread adds up one row of results, and the rows are then added up.
+    """
     xp = array_module(x)
+    if has_kernels(x):
+        n, channels, rows, _ = dy.shape
+        sums = xp.empty((n * rows, *window.kernel, channels), x.dtype)
+        arrays = to_nhwc(x), to_nhwc(dy), sums
+        launch(SOURCE, "depthwise_weight_gradient", sums.size, *arrays, *conv_params(window, channels))
+        return sums.sum(axis=0).transpose(2, 0, 1)[:, None]
     x_last, dy_last = channels_last(x), channels_last(dy)
     width, channels = dy_last.shape[2:]
     tiles = _tiles(x, window)
@@ -86,18 +104,23 @@ def weight_gradient(x, dy, window):
         # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
         for images, rows in tiles[worker::shares]:
             upstream = dy_last[images, rows]
-            lines = upstream.reshape(*upstream.shape[:2], -1)
+            upstream = upstream.reshape(*upstream.shape[:2], -1)
             for columns, seen in _phases(x_last[images], window, rows):
-                sums[worker, :, columns] += xp.einsum("nruvl,nrl->uvl", seen, lines)
+                sums[worker, :, columns] += xp.einsum("nruvl,nrl->uvl", seen, upstream)
 
     run_tiles(x, share, [(worker,) for worker in range(shares)])
     dw = sums.sum(axis=0).reshape(*window.kernel, width, channels).sum(axis=2)
     return dw.transpose(2, 0, 1)[:, None]
 
 
+def _by_tap(w):
+    """w (C, 1, kh, kw) -> (kh, kw, C), contiguous"""
+    return array_module(w).ascontiguousarray(w[:, 0].transpose(1, 2, 0))
+
+
 def _pixels_together(width, channels):
-    """How many pixels make a piece of PIECE values or more, such that pieces make up a row of `width` pixels."""
-    enough = min(-(-PIECE // channels), width)
+    """How many pixels make a piece of DEPTHWISE_PIECE values or more, such that pieces make up a row of `width` pixels."""
+    enough = min(-(-tuning.DEPTHWISE_PIECE // channels), width)
     return next(pixels for pixels in range(enough, width + 1) if width % pixels == 0)
 
 
@@ -107,10 +130,10 @@ def _phases(x, window, rows):
     (stride_down, stride), (gap_down, gap) = window.stride, window.dilation
     xp, channels = array_module(x), x.shape[3]
     for columns, first, step in _every_tap(window, axis=1):
-        lines = xp.ascontiguousarray(band[:, :, first * gap % stride :: stride]).reshape(*band.shape[:2], -1)
-        image, row, value = lines.strides
+        phase = xp.ascontiguousarray(band[:, :, first * gap % stride :: stride]).reshape(*band.shape[:2], -1)
+        image, row, value = phase.strides
         seen = xp.lib.stride_tricks.as_strided(
-            lines[:, :, first * gap // stride * channels :],
+            phase[:, :, first * gap // stride * channels :],
             (
                 len(x),
                 rows.stop - rows.start,
@@ -150,4 +173,4 @@ def _tiles(x, window):
     """The tiles of the output maps that see about TILE_BYTES of x (N, C, H, W)."""
     n, channels, _, width = x.shape
     row_bytes = window.stride[0] * width * channels * x.itemsize
-    return row_tiles(n, window.output_size[0], row_bytes, TILE_BYTES, threads())
+    return row_tiles(n, window.output_size[0], row_bytes, tuning.TILE_BYTES, threads())

@@ -1,4 +1,4 @@
-"""The arithmetic of a window that slides over an image: kernel, stride, pad, dilation, and the sizes that follow."""
+"""The geometry of a window that slides over an image (kernel, stride, pad, dilation, the sizes that follow), and checks of arguments."""
 
 from dataclasses import dataclass, replace
 
@@ -44,7 +44,7 @@ def require_nchw(op, x, channels=None):
 
 
 def require_same_dtype(op, x, *others):
-    """Raise TypeError unless all arrays are float32 or all are float64: nothing is promoted silently."""
+    """Raise DtypeError unless all arrays are float32 or all are float64: nothing is promoted silently."""
     if x.dtype not in ("float32", "float64"):
         raise DtypeError(f"{op}: expected float32 or float64, got {x.dtype}")
     for other in others:
@@ -97,3 +97,14 @@ def window(op, kernel, stride, pad, dilation, groups, input_size):
             f"{op}: a {kernel} window with dilation {dilation} does not fit into an input of {tuple(input_size)} padded by {pad}"
         )
     return Window(kernel, stride, pad, dilation, groups, tuple(input_size), output_size)
+
+
+def conv_params(window, channels):
+    """A window over whole maps of so many channels, as numbers for a kernel: channels, sizes, and `window_params`."""
+    return (channels, *window.input_size, *window.output_size, *window_params(window))
+
+
+def window_params(window, first_row=0):
+    """Kernel, stride, dilation, and where in the image output row `first_row` begins, as numbers for a kernel."""
+    (top, _), (left, _) = window.pad
+    return (*window.kernel, *window.stride, *window.dilation, top - first_row * window.stride[0], left)

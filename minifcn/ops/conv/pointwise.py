@@ -3,7 +3,8 @@
 With every pixel a row of a matrix, the three passes are  Y = X Wᵀ,  dX = dY W  and  dW = dYᵀ X.
 """
 
-from ...backend import WORTH_A_THREAD, array_module, cut, has_kernels, matmul, run_tiles, threads
+from ...backend import array_module, cut, has_kernels, matmul, run_tiles, threads, tuning
+from ..activation import activate, add_bias_and_activate
 from ..maps import empty_maps, pixels
 
 
@@ -18,10 +19,14 @@ def applies(window):
     )
 
 
-def forward(x, w, window, bias=None, then=None):
+def forward(x, w, window, bias=None, activation="none", cached=None):
     """Y = X Wᵀ.   x (N, C, H, W), w (K, C, 1, 1) -> (N, K, H, W)"""
     y = empty_maps(array_module(x), (len(x), len(w), *window.output_size), x.dtype)
-    matmul(pixels(x), w[:, :, 0, 0].T, pixels(y), bias, then)
+    if has_kernels(x):
+        matmul(pixels(x), w[:, :, 0, 0].T, pixels(y))
+        add_bias_and_activate(y, bias, activation)
+    else:
+        matmul(pixels(x), w[:, :, 0, 0].T, pixels(y), bias, lambda part: activate(part, activation))
     return y
 
 
@@ -42,7 +47,7 @@ def weight_gradient(x, dy, window):
     shape = (dy.shape[1], x.shape[1])
     if has_kernels(x) or shape[0] * shape[1] * threads() > x.size + dy.size:
         return matmul(dy.T, x, xp.empty(shape, x.dtype))[:, :, None, None]
-    worth_it = 2 * len(x) * shape[0] * shape[1] >= WORTH_A_THREAD
+    worth_it = 2 * len(x) * shape[0] * shape[1] >= tuning.WORTH_A_THREAD
     parts = cut(len(x), threads() if worth_it else 1)
     sums = xp.empty((len(parts), *shape), x.dtype)
     run_tiles(x, lambda i, part: xp.matmul(dy[part].T, x[part], out=sums[i]), list(enumerate(parts)))
