@@ -3,8 +3,8 @@
 from math import inf, prod
 
 from .. import ops
-from ..ops.pool import pool_window
 from ..ops.geometry import pads, pair
+from ..ops.pool import pool_window
 from .base import Leaf
 from .coordinates import Affine, downsampled
 from .parametric import onnx_pads

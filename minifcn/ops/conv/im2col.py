@@ -19,6 +19,7 @@ from ...backend import Source, array_module, cut, has_kernels, launch, matmul, r
 from ..activation import activate, add_bias_and_activate
 from ..geometry import window_params
 from ..maps import Band, channels_last, empty_maps, row_tiles, taps, to_nhwc, windows, zero_maps
+from . import columns
 
 SOURCE = Source.beside(__file__)
 
@@ -27,6 +28,8 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
     """y = patches(x) · Wᵀ.   -> (N, K, Ho, Wo)"""
     k, by_tap = len(w), _by_tap(len(w), len(x), window)
     y = empty_maps(array_module(x), (len(x), k, *window.output_size), x.dtype)
+    if columns.applies(x, window):
+        return columns.forward(x, w, window, _tiles(x, window, w.nbytes), y, bias, activation)
     kernels = _kernel_matrices(w, window.groups, by_tap)
     x_last, y_last, in_one_launch = _readable(x), channels_last(y), has_kernels(x)
 
@@ -83,6 +86,8 @@ def weight_gradient(x, dy, window):
     kernel_bytes = prod(shape) * x.itemsize
     tiles = _tiles(x, window, kernel_bytes)
     shares = 1 if kernel_bytes > tuning.TILE_BYTES or has_kernels(x) else min(threads(), len(tiles))
+    if columns.applies(x, window):
+        return columns.weight_gradient(x, dy, window, tiles, shares)
     sums = xp.empty((shares, *shape), x.dtype)
 
     def share(worker):
