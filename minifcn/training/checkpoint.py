@@ -91,8 +91,7 @@ def load_segmenter(path):
 
 
 def start_from(source, model):
-    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier over whose backbone it is
-    built.
+    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier with the same backbone.
 
     source: "imagenet", for the installed package's weights; a file of this library; or one of another's.
     -> what was taken over, as a message. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
@@ -105,9 +104,8 @@ def start_from(source, model):
     try:
         if given.card.builder == "fcn":
             models.surgery.initialise_from(model, given)
-            message = (
-                f"starts where FCN-{given.card.options['variant']} ended; what that does not have starts from zero"
-            )
+            variant = given.card.options["variant"]
+            message = f"starts where FCN-{variant} ended; what that does not have starts from zero"
         else:
             unexpected = models.surgery.transplant(given, model)
             message = f"gives its backbone; {len(unexpected)} unexpected keys: {', '.join(unexpected)}"

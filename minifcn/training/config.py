@@ -7,7 +7,8 @@ from ..errors import InputError
 from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
 
-FCN = {  # the options of models.fcn that a run chooses; the data set gives num_classes, and the run's seed is the network's
+# The options of models.fcn that a run chooses; the data set gives num_classes, and the run's seed is the network's.
+FCN = {
     "variant": "8s",
     "backbone": "mini",
     "width": None,

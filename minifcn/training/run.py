@@ -22,8 +22,6 @@ from .lock import locked
 from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
 
-METRICS = "metrics.jsonl"
-
 
 class Evaluated(NamedTuple):
     """The validation scores after an iteration; best: whether they are the best so far."""
@@ -54,13 +52,11 @@ class Run:
 
     def __init__(self, config, folder, *, resume=False):
         self.config, self.folder = config, Path(folder)
-        self.checkpoint, self.metrics = self.folder / "checkpoint.npz", self.folder / METRICS
+        self.checkpoint, self.metrics = self.folder / "checkpoint.npz", self.folder / "metrics.jsonl"
         self._found = _stamp(self.checkpoint)  # to notice whether somebody else has gone on since
         if self._found and not resume:
             with locked(self.folder):  # raises where another process is at work there, which is the better message
-                raise InputError(
-                    f"{self.folder}: holds a run already; resume it with --resume, or choose another --out"
-                )
+                raise InputError(f"{self.folder}: holds a run already; use --resume, or choose another --out")
         train = data.open_dataset(config.data, config.split, config.year, limit=config.limit)
         val = data.open_dataset(config.data, config.val_split, config.year)
         if config.sbd:
@@ -68,9 +64,8 @@ class Run:
         self.train_data = data.Kept(train, longest=config.resize)
         self.val_data = data.Kept(val, longest=config.resize)
         self.task = SemanticSegmentation(config.reduction)
-        self.model = models.build(
-            config.network["builder"], {**config.options, "num_classes": len(train.classes), "seed": config.seed}
-        )
+        options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
+        self.model = models.build(config.network["builder"], options)
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
@@ -80,10 +75,9 @@ class Run:
         if config.frozen_statistics:
             for layer in self.model.layers_of(layers.BatchNorm2d):
                 layer.frozen = True
-        momentum = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
-        self.optimizer = OPTIMIZERS[config.optimizer](
-            self.model.parameters(), weight_decay=config.weight_decay, **momentum
-        )
+        solver = {"weight_decay": config.weight_decay}
+        solver |= {"momentum": config.momentum} if config.optimizer == "sgd" else {}
+        self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), **solver)
         rng, crop = np.random.default_rng([config.seed, 1]), config.crop and (config.crop, config.crop)
         augment = data.Augment(config.flip, config.scale, config.colour)
         self.stream = data.BatchStream(
@@ -116,9 +110,7 @@ class Run:
         """
         with locked(self.folder):
             if _stamp(self.checkpoint) != self._found:
-                raise InputError(
-                    f"{self.folder}: another process has gone on with this run; expected the run as it was read"
-                )
+                raise InputError(f"{self.folder}: another process has gone on with this run; read it again")
             clear_leftovers(self.folder)
             _write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
             self._keep_metrics_up_to(self.done)
@@ -139,10 +131,8 @@ class Run:
             stop = should_stop()
             if last or stop or self.done % config.save_every == 0:
                 if not all(np.isfinite(a).all() for a in self.model.state_dict().values()):
-                    raise loop.Diverged(
-                        f"iteration {self.done}: weights are no longer finite at learning rate {step.rate:.3g}; "
-                        "try a smaller one"
-                    )
+                    at = f"iteration {self.done}: weights are not finite at learning rate {step.rate:.3g}"
+                    raise loop.Diverged(f"{at}; try a smaller one")
                 self._save(batches)
                 yield self._recorded(Saved(self.done))
             if stop and not last:
@@ -194,7 +184,7 @@ def _stamp(path):
 
 def read_metrics(folder):
     """The events of a run as dicts, in order; an unfinished last line is left out."""
-    path = Path(folder) / METRICS
+    path = Path(folder) / "metrics.jsonl"
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; expected the metrics of a training run")
     records = []
