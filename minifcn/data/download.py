@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import InputError
-from ..files import naming
+from ..files import writing
 
 TIMEOUT = 30  # seconds without a byte until a host counts as dead
 TRIES = 20  # of one host, as long as each brings more bytes
@@ -139,7 +139,7 @@ def _receive_once(url, host, part, size, timeout):
         if reason:
             return reason
         # A host that ignores ranges starts anew; what it sends overwrites what is here, so that a cut loses nothing.
-        with naming(part), open(part, "r+b" if start else "wb") as file:
+        with writing(part), open(part, "r+b" if start else "wb") as file:
             file.seek(position)
             return (yield from _write(response, file, position, size, host))
 
