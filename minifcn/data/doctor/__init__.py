@@ -75,7 +75,7 @@ def _examine_pair(inventory, id):
     if image and mask and image.size and mask.size and image.size != mask.size:
         detail = "image {}x{}, mask {}x{}".format(*image.size, *mask.size)
         if mask.size == image.stored:
-            detail += ": the mask fits the image as it is stored, before EXIF turns it"
+            detail += ": the mask fits the image before EXIF turns it"
         mask.add("size-mismatch", detail)
     return image, mask
 
