@@ -20,7 +20,7 @@ from minifcn.data.sets.description import EXAMPLE, description_problems, read_de
 
 def test_the_official_table():
     """Written out a second time, from the table's published form: which id is which train id."""
-    assert [label.id for label in cityscapes.LABELS] == list(range(34))
+    assert cityscapes.NUM_LABEL_IDS == 34
     classes = dict(
         zip((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33), range(19), strict=True)
     )

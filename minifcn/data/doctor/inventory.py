@@ -111,7 +111,7 @@ def _collect_cityscapes(root, findings):
     inventory = Inventory(
         *("Cityscapes", root, cityscapes.CITYSCAPES_CLASSES, cityscapes.cityscapes_palette()),
         table=cityscapes.train_ids(),
-        allowed=np.arange(256) < len(cityscapes.LABELS),
+        allowed=np.arange(256) < cityscapes.NUM_LABEL_IDS,
     )
     inventory.expected_mask = lambda id: root / cityscapes.mask_name_of(inventory.name(inventory.images[id]))
     for split in sorted(path.name for path in (root / "leftImg8bit").iterdir() if path.is_dir()):

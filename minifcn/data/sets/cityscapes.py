@@ -1,7 +1,6 @@
 """Reader of the Cityscapes layout: leftImg8bit/<split>/<city> beside gtFine/<split>/<city>. Cordts et al., CVPR 2016."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -11,71 +10,45 @@ from ..images import read_mask
 from ..labels import VOID
 from .base import SegmentationDataset
 
-
-class Label(NamedTuple):
-    """A row of the official table (labels.py of cityscapesScripts); train_id: 0 … 18, or VOID."""
-
-    id: int
-    name: str
-    train_id: int
-    colour: tuple
-
-
-# The table's one other row, "license plate" with id −1, is in no labelIds file: a negative id is not drawn.
-LABELS = (
-    Label(0, "unlabeled", VOID, (0, 0, 0)),
-    Label(1, "ego vehicle", VOID, (0, 0, 0)),
-    Label(2, "rectification border", VOID, (0, 0, 0)),
-    Label(3, "out of roi", VOID, (0, 0, 0)),
-    Label(4, "static", VOID, (0, 0, 0)),
-    Label(5, "dynamic", VOID, (111, 74, 0)),
-    Label(6, "ground", VOID, (81, 0, 81)),
-    Label(7, "road", 0, (128, 64, 128)),
-    Label(8, "sidewalk", 1, (244, 35, 232)),
-    Label(9, "parking", VOID, (250, 170, 160)),
-    Label(10, "rail track", VOID, (230, 150, 140)),
-    Label(11, "building", 2, (70, 70, 70)),
-    Label(12, "wall", 3, (102, 102, 156)),
-    Label(13, "fence", 4, (190, 153, 153)),
-    Label(14, "guard rail", VOID, (180, 165, 180)),
-    Label(15, "bridge", VOID, (150, 100, 100)),
-    Label(16, "tunnel", VOID, (150, 120, 90)),
-    Label(17, "pole", 5, (153, 153, 153)),
-    Label(18, "polegroup", VOID, (153, 153, 153)),
-    Label(19, "traffic light", 6, (250, 170, 30)),
-    Label(20, "traffic sign", 7, (220, 220, 0)),
-    Label(21, "vegetation", 8, (107, 142, 35)),
-    Label(22, "terrain", 9, (152, 251, 152)),
-    Label(23, "sky", 10, (70, 130, 180)),
-    Label(24, "person", 11, (220, 20, 60)),
-    Label(25, "rider", 12, (255, 0, 0)),
-    Label(26, "car", 13, (0, 0, 142)),
-    Label(27, "truck", 14, (0, 0, 70)),
-    Label(28, "bus", 15, (0, 60, 100)),
-    Label(29, "caravan", VOID, (0, 0, 90)),
-    Label(30, "trailer", VOID, (0, 0, 110)),
-    Label(31, "train", 16, (0, 80, 100)),
-    Label(32, "motorcycle", 17, (0, 0, 230)),
-    Label(33, "bicycle", 18, (119, 11, 32)),
+# The classes that count of the official table (labels.py of cityscapesScripts): label id, name, colour. The train id is
+# the row's number here. All other ids are void; "license plate", id −1, is in no labelIds file.
+_TABLE = (
+    (7, "road", (128, 64, 128)),
+    (8, "sidewalk", (244, 35, 232)),
+    (11, "building", (70, 70, 70)),
+    (12, "wall", (102, 102, 156)),
+    (13, "fence", (190, 153, 153)),
+    (17, "pole", (153, 153, 153)),
+    (19, "traffic light", (250, 170, 30)),
+    (20, "traffic sign", (220, 220, 0)),
+    (21, "vegetation", (107, 142, 35)),
+    (22, "terrain", (152, 251, 152)),
+    (23, "sky", (70, 130, 180)),
+    (24, "person", (220, 20, 60)),
+    (25, "rider", (255, 0, 0)),
+    (26, "car", (0, 0, 142)),
+    (27, "truck", (0, 0, 70)),
+    (28, "bus", (0, 60, 100)),
+    (31, "train", (0, 80, 100)),
+    (32, "motorcycle", (0, 0, 230)),
+    (33, "bicycle", (119, 11, 32)),
 )
-CITYSCAPES_CLASSES = tuple(label.name for label in LABELS if label.train_id != VOID)
+NUM_LABEL_IDS = 34
+CITYSCAPES_CLASSES = tuple(name for _, name, _ in _TABLE)
 IMAGE_SUFFIX, MASK_SUFFIX = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
 def train_ids():
     """The official table as an array: train_ids()[id] is the train id.   (256,) uint8, VOID where there is no class"""
     table = np.full(256, VOID, np.uint8)
-    for label in LABELS:
-        table[label.id] = label.train_id
+    table[[id for id, _, _ in _TABLE]] = range(len(_TABLE))
     return table
 
 
 def cityscapes_palette():
     """The colour of each train id, (256, 3) uint8; void is black."""
     palette = np.zeros((256, 3), np.uint8)
-    for label in LABELS:
-        if label.train_id != VOID:
-            palette[label.train_id] = label.colour
+    palette[: len(_TABLE)] = [colour for _, _, colour in _TABLE]
     return palette
 
 
@@ -129,6 +102,6 @@ class Cityscapes(SegmentationDataset):
         """The train ids (H, W) uint8 of one labelIds file."""
         name = self.mask_name(id)
         numbers = read_mask(self.files.open(name))
-        if (numbers >= len(LABELS)).any():
-            raise InputError(f"{self.folder / name}: expected label ids 0..{len(LABELS) - 1}, got {numbers.max()}")
+        if (numbers >= NUM_LABEL_IDS).any():
+            raise InputError(f"{self.folder / name}: expected label ids 0..{NUM_LABEL_IDS - 1}, got {numbers.max()}")
         return train_ids()[numbers]

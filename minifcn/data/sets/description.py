@@ -116,8 +116,7 @@ def _class_problems(classes, void):
         yield f"classes: expected 1 to {VOID} tables [[classes]], got {found}"
         return
     names, colours = {}, {tuple(void): "void"} if _is_colour(void) else {}
-    for i, entry in enumerate(classes):
-        key = f"classes[{i}]"
+    for key, entry in ((f"classes[{i}]", entry) for i, entry in enumerate(classes)):
         if not isinstance(entry, dict):
             yield f"{key}: expected a table with name and colour, got {_short(entry)}"
             continue
@@ -125,16 +124,12 @@ def _class_problems(classes, void):
         name, colour = entry.get("name"), entry.get("colour")
         if not isinstance(name, str) or not name.strip():
             yield f"{key}.name: expected a name, got {_short(name)}"
-        elif name.strip() in names:
-            yield f"{key}.name: expected a name of its own, got {name!r} as for classes[{names[name.strip()]}]"
-        else:
-            names[name.strip()] = i
+        elif (other := names.setdefault(name.strip(), key)) != key:
+            yield f"{key}.name: expected a name of its own, got {name!r} as for {other}"
         if not _is_colour(colour):
             yield f"{key}.colour: expected a colour of three numbers 0..255, got {_short(colour)}"
-        elif tuple(colour) in colours:
-            yield f"{key}.colour: expected a colour of its own, got {colour} as for {colours[tuple(colour)]}"
-        else:
-            colours[tuple(colour)] = key
+        elif (other := colours.setdefault(tuple(colour), key)) != key:
+            yield f"{key}.colour: expected a colour of its own, got {colour} as for {other}"
 
 
 def _split_problems(splits, folder):
