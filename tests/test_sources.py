@@ -192,12 +192,6 @@ def test_a_missing_seg11valid_says_where_to_get_it_and_what_to_do(devkit, tar):
             assert told in str(caught.value)
 
 
-def test_seg11valid_is_a_list_like_others(devkit, tmp_path):
-    shutil.copytree(devkit, tmp_path / "own")
-    (tmp_path / "own/VOC2012/ImageSets/Segmentation/seg11valid.txt").write_text(IDS[9] + "\n")
-    assert data.VOC(tmp_path / "own", "seg11valid").ids == [IDS[9]]
-
-
 @lists_there
 def test_the_official_lists_read_as_they_are(tmp_path):
     folder = Path(os.environ["MINIFCN_LISTS"])
