@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..data.images import read_image, read_mask
-from ..data.labels import VOID, match_colours
+from ..data.doctor.files import read_labels
+from ..data.images import read_image
+from ..data.labels import VOID
 from ..data.transforms import shrink
 from ..errors import InputError
 
@@ -149,7 +150,7 @@ def _draw_class(axes, diagnosis, number):
 def _sample(diagnosis, number):
     """A square part of the image with most of a class, where most of it is. -> (image, label)"""
     inventory, id = diagnosis.inventory, diagnosis.samples[number]
-    image, label = read_image(inventory.images[id]), _label(diagnosis, id)
+    image, label = read_image(inventory.images[id]), read_labels(diagnosis.files[id][1], inventory)
     there = label == number
     side = int(min(*label.shape, max(64, 2 * np.sqrt(there.sum()))))
     sums = np.pad(there.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # over all above and to the left
@@ -157,13 +158,3 @@ def _sample(diagnosis, number):
     best = [int(np.median(axis)) for axis in np.nonzero(inside == inside.max())]
     part = tuple(slice(start, start + side) for start in best)
     return shrink(image[part], label[part], 240)
-
-
-def _label(diagnosis, id):
-    """The labels (H, W) of a mask as far as they are labels, void elsewhere."""
-    inventory, mask = diagnosis.inventory, diagnosis.files[id][1]
-    if mask.readable_as == "colours":
-        labels, known = match_colours(read_image(mask.path), inventory.palette, len(inventory.classes), True)
-        return np.where(known, labels, VOID).astype(np.uint8)
-    numbers = read_mask(mask.path)
-    return np.where(inventory.allowed[numbers], inventory.table[numbers], VOID).astype(np.uint8)

@@ -61,6 +61,19 @@ def examine_mask(path, inventory):
     return report
 
 
+def read_labels(report, inventory):
+    """The labels (H, W) uint8 of a mask, as its report says that they can be read; void where there is none."""
+    if report.readable_as == "colours":
+        labels, known = match_colours(
+            images.read_image(report.path), inventory.palette, len(inventory.classes), void=True
+        )
+    else:
+        with Image.open(report.path) as image:
+            numbers = np.array(image).astype(np.uint8)
+        labels, known = inventory.table[numbers], inventory.allowed[numbers]
+    return np.where(known, labels, VOID).astype(np.uint8)
+
+
 def _decode(path, decode):
     """-> (FileReport, what `decode(report, image)` makes of an opened image; None if that fails, and the report says why)"""
     report = FileReport(Path(path))

@@ -10,9 +10,9 @@ from PIL import Image, ImageOps
 
 from ...errors import InputError
 from ..images import read_image, write_mask
-from ..labels import VOID, from_colours
+from ..labels import VOID
 from ..sets.description import FILE_NAME
-from .files import ORIENTATION
+from .files import ORIENTATION, read_labels
 from .findings import KINDS
 
 _COPIED = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")  # what is read as it is; anything else is written anew
@@ -106,11 +106,7 @@ def _write_image(image, folder, id):
 
 
 def _write_mask(inventory, image, mask, target):
-    if mask.readable_as == "colours":
-        labels = from_colours(read_image(mask.path), inventory.palette, len(inventory.classes), True, mask.path)
-    else:
-        with Image.open(mask.path) as numbers:
-            labels = inventory.table[np.array(numbers).astype(np.uint8)]
+    labels = read_labels(mask, inventory)
     if fits_stored(image, mask):
         drawn = Image.fromarray(labels)
         with Image.open(image.path) as photo:
