@@ -3,14 +3,12 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import weight_writers as write
 
 from minifcn import models, weights
-from minifcn.commands import _stems
 from minifcn.training import checkpoint
 from minifcn.weights import npz
 from minifcn.weights.safetensors_file import read_safetensors
@@ -133,11 +131,3 @@ def test_an_fcn_starts_from_a_file_of_this_library(tmp_path, ending):
         shared = [name for name in theirs if name in ours or f"lite0.{name}" in ours]
         assert len(shared) > 200
         assert all((theirs[name] == ours.get(name, ours.get(f"lite0.{name}"))).all() for name in shared)
-
-
-def test_names_of_files_that_would_overwrite_each_other():
-    assert _stems([Path("a/x.jpg"), Path("a/y.jpg")]) == ["x", "y"]
-    assert _stems([Path("a/x.jpg"), Path("a/x.png")]) == ["x.jpg", "x.png"]
-    assert _stems([Path("a/x.jpg"), Path("b/x.jpg")]) == ["a_x.jpg", "b_x.jpg"]
-    three = _stems([Path(name) for name in ("c/a/x.jpg", "d/a/x.jpg", "x.jpg")])
-    assert len(set(three)) == 3
