@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from minifcn import backend, gradcheck, inference, models, ops
-from minifcn.backend import strict
+from minifcn.testing import strict
 from minifcn.training import loop, optim
 
 with warnings.catch_warnings():

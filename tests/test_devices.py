@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minifcn import backend, cli, data, devices
-from minifcn.backend import cupy_kernels, diagnosis
+from minifcn.backend import cuda, diagnosis
 from minifcn.training import loop
 
 COMPLETE = {"cublas": "/lib/libcublas.so", "nvrtc": "/lib/libnvrtc.so", "cudart": "/include"}
@@ -189,7 +189,7 @@ def test_a_gpu_is_chosen_by_its_number(name, number, monkeypatch):
 
 def test_all_gpus_are_listed(monkeypatch):
     pretend(monkeypatch)
-    assert cupy_kernels.devices() == ["Pretend 0", "Pretend 1"]
+    assert cuda.devices() == ["Pretend 0", "Pretend 1"]
 
 
 def refused(capsys, device):
@@ -215,7 +215,7 @@ def test_a_name_that_is_none_is_refused_in_one_line(capsys, name):
 
 
 def test_a_gpu_asked_for_in_vain_leads_to_info(capsys, monkeypatch):
-    monkeypatch.setattr(cupy_kernels, "probe", lambda: (None, "pretended failure"))
+    monkeypatch.setattr(cuda, "probe", lambda: (None, "pretended failure"))
     assert refused(capsys, "cuda") == (
         "minifcn: backend: CuPy cannot be used: pretended failure; minifcn info says what to do"
     )

@@ -170,7 +170,7 @@ ORDERS = {  # how an array lies in memory
 @pytest.mark.parametrize("orders", list(product(ORDERS, ORDERS)), ids=", ".join)
 @pytest.mark.parametrize("shape", [(), (7,), (1, 9), (3, 5), (1, 11, 2, 2), (5, 1, 3), (3, 2, 2, 3), (2, 40, 1, 1)])
 def test_blocks_cover_corresponding_arrays_exactly_once(shape, orders, block_bytes, monkeypatch):
-    monkeypatch.setattr(backend, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(backend.parallel, "BLOCK_BYTES", block_bytes)
     numbers = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
     sums, values = (ORDERS[order](array) for order, array in zip(orders, (np.zeros(shape), numbers), strict=True))
     sizes = []
@@ -191,7 +191,7 @@ def test_blocks_cover_corresponding_arrays_exactly_once(shape, orders, block_byt
 @pytest.mark.parametrize("block_bytes", [1, 50, 1 << 20])
 @pytest.mark.parametrize("shape", [(), (7,), (3, 2, 2, 3)])
 def test_blocks_run_on_every_device(shape, block_bytes, device, monkeypatch):
-    monkeypatch.setattr(backend, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(backend.parallel, "BLOCK_BYTES", block_bytes)
     numbers = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
     sums = device.put(np.zeros(shape), writable=True)
 

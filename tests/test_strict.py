@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minifcn import backend, models, ops
-from minifcn.backend import strict
-from minifcn.backend.strict import StrictArray, xp
+from minifcn.testing import strict
+from minifcn.testing.strict import StrictArray, xp
 from minifcn.training import loop, optim
 
 HOST = np.arange(6.0).reshape(2, 3)

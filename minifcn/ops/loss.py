@@ -1,6 +1,7 @@
 """Softmax cross-entropy, pixel by pixel, with an ignored label."""
 
-from ..backend import BLOCK_BYTES, array_module, has_kernels, run_tiles, threads
+from ..backend import array_module, has_kernels, run_tiles, threads
+from ..backend.parallel import BLOCK_BYTES
 from ..errors import DtypeError, InputError
 from .kernels import loss as kernels
 from .maps import row_tiles

@@ -3,7 +3,8 @@
 With every pixel a row of a matrix, the three passes are  Y = X Wᵀ,  dX = dY W  and  dW = dYᵀ X.
 """
 
-from ...backend import WORTH_A_THREAD, array_module, cut, has_kernels, matmul, run_tiles, threads
+from ...backend import array_module, cut, has_kernels, matmul, run_tiles, threads
+from ...backend.parallel import WORTH_A_THREAD
 from ..maps import empty_maps, pixels
 
 

@@ -23,7 +23,7 @@ points come first: (36, T, C) for x, (36, C, K) for w, (36, T, K) for y.
 
 import numpy as np
 
-from ...backend import array_module, constant, cut, kept, run_tiles, threads
+from ...backend import array_module, constant, cut, run_tiles, threads
 from ..maps import BYTES_WORTH_A_THREAD, Band, channels_last, empty_maps
 
 RESULTS, VALUES = 4, 6  # a side of a tile of y, and of what it sees of x
@@ -44,12 +44,9 @@ def applies(window):
 
 
 def forward(x, w, window, bias=None, then=None):
-    """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile.   -> (N, K, Ho, Wo)
-
-    The kernels at the points are kept for as long as w stays unchanged.
-    """
+    """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile.   -> (N, K, Ho, Wo)"""
     (top, _), (left, _) = window.pad
-    return _correlate(x, kept(w, _forward_kernels), (top, left), window.output_size, bias, then)
+    return _correlate(x, _forward_kernels(w), (top, left), window.output_size, bias, then)
 
 
 def input_gradient(dy, w, window):
