@@ -22,9 +22,8 @@ import minifcn
 from minifcn import backend, cli, layers, models, ops
 from minifcn.backend import cuda
 from minifcn.backend.source import C_TYPES, Source, checked
-from minifcn.ops import kernels
 from minifcn.testing import bounds_checked, strict
-from minifcn.training import optim
+from minifcn.training import optimizers
 
 SOURCES = sorted(Path(minifcn.__file__).parent.rglob("*.cu"))
 KERNELS = [(path, name) for path in SOURCES for name in re.findall(r"KERNEL void (\w+)\(", path.read_text("utf-8"))]
@@ -256,14 +255,14 @@ CONVOLUTIONS = {  # x, w, settings
 @pytest.mark.parametrize("algorithm", CONVOLUTIONS)
 def test_relu_is_done_by_the_kernel(algorithm, bias, launched, rng):
     (x, w, settings) = CONVOLUTIONS[algorithm]
-    x, w, b = (backend.to_device(rng.standard_normal(shape)) for shape in (x, w, w[:1]))
+    x, w, b = (backend.to_device(3 * rng.standard_normal(shape)) for shape in (x, w, w[:1]))
     with ops.conv_algorithm(algorithm):
         y, _ = ops.conv2d_forward(x, w, b if bias else None, **settings)
         plain = len(launched)
-        clipped, _ = ops.conv2d_forward(x, w, b if bias else None, **settings, then=ops.Clip(-0.5, 0.5))
+        clipped, _ = ops.conv2d_forward(x, w, b if bias else None, **settings, activation="relu6")
     y, clipped = backend.to_host(y), backend.to_host(clipped)
-    assert abs(y).max() > 0.5
-    np.testing.assert_array_equal(clipped, np.clip(y, -0.5, 0.5))
+    assert y.max() > 6
+    np.testing.assert_array_equal(clipped, np.clip(y, 0, 6))
     apart = algorithm in ("im2col", "gemm")  # the others do it as they write their results
     assert launched.count("add_bias_and_clip") == apart * (1 + bias)
     assert len(launched) - plain - plain == (apart and not bias)
@@ -338,8 +337,7 @@ def test_a_convolution_keeps_to_its_workspace(kind, launched, monkeypatch, rng):
     """Counted are the bytes that are alive at once, beside arguments and results."""
     x, w, settings, apart = WORKPLACES[kind]
     workspace = 1 << 20
-    for module in (kernels.im2col, kernels.winograd):
-        monkeypatch.setattr(module, "WORKSPACE", workspace)
+    monkeypatch.setattr(backend.tuning, "WORKSPACE", workspace)
     x, w = (backend.to_device(rng.standard_normal(shape, np.float32)) for shape in (x, w))
     x = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)  # channels last, so that nothing has to be packed
     with ops.conv_algorithm(kind.split(",")[0]):
@@ -369,7 +367,7 @@ def test_a_step_of_adam_is_as_exact_as_numpys(decoupled, launched, rng):
         backend.use(device)
         p = layers.Parameter(value.astype(dtype))
         p.grad = backend.to_device(gradient.astype(dtype))
-        solver = (optim.AdamW if decoupled else optim.Adam)({"p": p}, weight_decay=0.1)
+        solver = (optimizers.AdamW if decoupled else optimizers.Adam)({"p": p}, weight_decay=0.1)
         solver.step(0.01)
         return [backend.to_host(a) for a in (solver.slot["first"]["p"], solver.slot["second"]["p"], p.value)]
 

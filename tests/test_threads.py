@@ -17,7 +17,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from minifcn import backend
-from minifcn.backend import cpu, memory, parallel
+from minifcn.backend import cpu, memory, tuning
 
 counting = importlib.import_module("minifcn.backend.threads")  # `backend.threads` is the function of that name
 PATIENCE = 10  # seconds that a thread waits for another before the test fails
@@ -693,8 +693,8 @@ def test_blas_is_as_before_after_many_callers_some_of_whom_fail(blas_threads):
 def test_a_product_cut_into_pieces_is_the_product(
     rows, depth, columns, worth, block_bytes, threads, device, monkeypatch
 ):
-    monkeypatch.setattr(parallel, "WORTH_A_THREAD", worth)
-    monkeypatch.setattr(parallel, "PIECE_BYTES", block_bytes)
+    monkeypatch.setattr(tuning, "WORTH_A_THREAD", worth)
+    monkeypatch.setattr(tuning, "PIECE_BYTES", block_bytes)
     backend.set_threads(threads)
     rng = np.random.default_rng(0)
     a, b, bias = rng.standard_normal((rows, depth)), rng.standard_normal((depth, columns)), rng.standard_normal(columns)

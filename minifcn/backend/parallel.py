@@ -1,11 +1,8 @@
 """Work cut into independent tiles, which the threads of a CPU share; a GPU takes it as a whole."""
 
+from . import tuning
 from .registry import array_module, device_of, has_kernels
 from .threads import threads
-
-BLOCK_BYTES = 1 << 20  # of an array: little enough to be still in a cache, and enough to be worth sharing out
-PIECE_BYTES = 4 << 20  # of a product: still in a cache when the bias is added
-WORTH_A_THREAD = 1 << 24  # operations: below this, waking a thread takes longer than the work
 
 
 def run_tiles(array, task, tiles):
@@ -21,14 +18,14 @@ def run_blocks(task, *arrays):
 
     For elementwise work. The blocks follow the order in which the first array lies in memory; their shape is unspecified.
     """
-    if arrays[0].nbytes <= BLOCK_BYTES or has_kernels(arrays[0]):
+    if arrays[0].nbytes <= tuning.BLOCK_BYTES or has_kernels(arrays[0]):
         task(*arrays)
         return
     order = sorted(range(arrays[0].ndim), key=lambda axis: -arrays[0].strides[axis])
     arrays = [a.transpose(order) for a in arrays]
     if all(a.flags.c_contiguous for a in arrays):
         arrays = [a.reshape(-1) for a in arrays]
-    count = max(1, -(-arrays[0].nbytes // BLOCK_BYTES))
+    count = max(1, -(-arrays[0].nbytes // tuning.BLOCK_BYTES))
     axis = next((axis for axis, size in enumerate(arrays[0].shape) if size > 1), 0)  # the first that can be cut
     before = (slice(None),) * axis
     tiles = [tuple(a[(*before, part)] for a in arrays) for part in cut(arrays[0].shape[axis], count)]
@@ -61,10 +58,10 @@ def matmul(a, b, out=None, bias=None, then=None):
             then(out[place])
 
     count = threads()
-    if has_kernels(a) or 2 * rows * columns * a.shape[1] < WORTH_A_THREAD:
+    if has_kernels(a) or 2 * rows * columns * a.shape[1] < tuning.WORTH_A_THREAD:
         count = 1
     elif rows >= columns:
-        count *= -(-out.nbytes // (count * PIECE_BYTES))
+        count *= -(-out.nbytes // (count * tuning.PIECE_BYTES))
     everything = slice(None)
     if rows >= columns:
         tiles = [((part, everything),) for part in cut(rows, count)]
