@@ -21,7 +21,6 @@ import pytest
 import minifcn
 from minifcn import backend, cli, layers, models, ops
 from minifcn.backend import cuda, cupy_kernels, emulated, strict
-from minifcn.ops import kernels
 from minifcn.training import optim
 
 SOURCES = sorted(Path(minifcn.__file__).parent.rglob("*.cu"))
@@ -254,16 +253,14 @@ CONVOLUTIONS = {  # x, w, settings
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("algorithm", CONVOLUTIONS)
-def test_relu_is_done_by_the_kernel(algorithm, bias, launched, rng):
+def test_an_activation_is_done_by_the_kernel(algorithm, bias, launched, rng):
     (x, w, settings) = CONVOLUTIONS[algorithm]
-    x, w, b = (backend.to_device(rng.standard_normal(shape)) for shape in (x, w, w[:1]))
+    x, w, b = (backend.to_device(3 * rng.standard_normal(shape)) for shape in (x, w, w[:1]))
     with ops.conv_algorithm(algorithm):
         y, _ = ops.conv2d_forward(x, w, b if bias else None, **settings)
         plain = len(launched)
-        clipped, _ = ops.conv2d_forward(x, w, b if bias else None, **settings, then=ops.Clip(-0.5, 0.5))
-    y, clipped = backend.to_host(y), backend.to_host(clipped)
-    assert abs(y).max() > 0.5
-    np.testing.assert_array_equal(clipped, np.clip(y, -0.5, 0.5))
+        clipped, _ = ops.conv2d_forward(x, w, b if bias else None, **settings, activation="relu6")
+    np.testing.assert_array_equal(backend.to_host(clipped), np.clip(backend.to_host(y), 0, 6))
     apart = algorithm in ("im2col", "gemm")  # the others do it as they write their results
     assert launched.count("add_bias_and_clip") == apart * (1 + bias)
     assert len(launched) - plain - plain == (apart and not bias)
@@ -338,8 +335,7 @@ def test_a_convolution_keeps_to_its_workspace(kind, launched, monkeypatch, rng):
     """Counted are the bytes that are alive at once, beside arguments and results."""
     x, w, settings, apart = WORKPLACES[kind]
     workspace = 1 << 20
-    for module in (kernels.im2col, kernels.winograd):
-        monkeypatch.setattr(module, "WORKSPACE", workspace)
+    monkeypatch.setattr(backend.tuning, "WORKSPACE", workspace)
     x, w = (backend.to_device(rng.standard_normal(shape, np.float32)) for shape in (x, w))
     x = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)  # channels last, so that nothing has to be packed
     with ops.conv_algorithm(kind.split(",")[0]):
