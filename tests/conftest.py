@@ -91,3 +91,19 @@ def pytest_terminal_summary(terminalreporter):
     )
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"skipped {count}: {reason}")
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    """Zeros in place of drawn weights, where only shapes matter."""
+    monkeypatch.setattr("minifcn.layers.parametric.he_normal", lambda shape, rng: np.zeros(shape, np.float32))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Weights of the usual size, drawn in float32: a hundred million of them in a second."""
+
+    def draw(shape, rng):
+        return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+
+    monkeypatch.setattr("minifcn.layers.parametric.he_normal", draw)

@@ -436,3 +436,24 @@ def test_upsample_interpolates_between_pixels(factor, rng):
     expected = F.interpolate(torch.tensor(x), scale_factor=factor, mode="bilinear", align_corners=False).numpy()
     inner = np.s_[:, :, factor // 2 : -factor // 2, factor // 2 : -factor // 2]
     np.testing.assert_allclose(y[inner], expected[inner], atol=1e-12)
+
+
+@every_dtype
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (7, 5), (16, 3)])
+@pytest.mark.parametrize("map_size", [(7, 5), (1, 4)])
+def test_resize_bilinear(map_size, size, align_corners, dtype, rng):
+    compare(
+        lambda x: ops.resize_bilinear_forward(x, size, align_corners=align_corners),
+        ops.resize_bilinear_backward,
+        lambda x: F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners),
+        [rng.standard_normal((2, 3, *map_size))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize("channels", [(3,), (1, 4), (2, 1, 3)])
+def test_concat(channels, dtype, rng):
+    maps = [rng.standard_normal((2, count, 3, 4)) for count in channels]
+    compare(lambda *xs: ops.concat_forward(xs), ops.concat_backward, lambda *xs: torch.cat(xs, dim=1), maps, dtype)
