@@ -7,7 +7,7 @@ from minifcn import backend, data, layers, models, ops
 from minifcn.models.fcn import FCN
 from minifcn.models.vgg import DEPTHS, VGG, WIDTHS, trunk_pads
 from minifcn.training import loop
-from minifcn.training.optim import OPTIMIZERS
+from minifcn.training.optimizers import OPTIMIZERS
 
 
 def prepare(side, threads):
@@ -74,7 +74,7 @@ def training_step(network, work):
     solver, (images, labels) = work.solver, batch(work)
     parameters = network.parameters()
     for name, parameter in parameters.items():
-        if name.startswith(network.backbone.family + "."):
+        if name.startswith(network.backbone_prefix + "."):
             parameter.lr_mult *= solver.backbone_rate
     momentum = {} if solver.momentum is None else {"momentum": solver.momentum}
     optimizer = OPTIMIZERS[solver.name](parameters, weight_decay=solver.weight_decay, **momentum)

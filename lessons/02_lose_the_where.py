@@ -81,11 +81,11 @@ lesson.pictures("02_windows", rows)
 # and so halves height and width.
 
 # %%
-from minifcn import layers
+from minifcn import layers, models
 from minifcn.backend import to_device, to_host
 
 rng = np.random.default_rng(0)
-features = layers.Sequential(
+features = models.Sequential(
     # 3 colours in, 8 maps out, 3 x 3 weights; pad=1 keeps height and width
     conv1=layers.Conv2d(3, 8, 3, rng, pad=1),
     relu1=layers.ReLU(),
@@ -99,7 +99,7 @@ features = layers.Sequential(
 )
 maps = to_device(x_test[:1])  # one window; to_device puts it where arrays live
 print(f"{'image':8s}", maps.shape)
-for name, layer in features.layers.items():
+for name, layer in features.children().items():
     maps = layer.forward(maps)
     print(f"{name:8s}", maps.shape)
 assert maps.shape == (1, 32, 4, 4)
@@ -122,9 +122,8 @@ assert maps.shape == (1, 32, 4, 4)
 # connected layer**, here `Linear`. We build both heads on the same features.
 
 # %%
-average = layers.Sequential(mean=layers.GlobalAvgPool(), fc=layers.Linear(32, 6, rng))
-flat = layers.Sequential(flatten=layers.Flatten(), fc=layers.Linear(32 * 4 * 4, 6, rng))
-flat.name_all()  # so that an error message can say which layer it comes from
+average = models.Sequential(mean=layers.GlobalAvgPool(), fc=layers.Linear(32, 6, rng))
+flat = models.Sequential(flatten=layers.Flatten(), fc=layers.Linear(32 * 4 * 4, 6, rng))
 for name, head in (("average", average), ("flat", flat)):
     print(f"{name:8s} fc.weight:", head.parameters()["fc.weight"].value.shape)
 
@@ -136,7 +135,7 @@ for name, head in (("average", average), ("flat", flat)):
 
 # %%
 from minifcn import ops
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 STEPS = 250
 parts = (features, average, flat)
@@ -372,7 +371,7 @@ def lower_half(height, width):
 
 
 one = lower_half(SIDE, SIDE) + 6 * 512
-classifier = layers.Sequential(features=features, flat=flat)
+classifier = models.Sequential(features=features, flat=flat)
 print(f"one window: {one:,} multiply-adds")
 assert one == models.explain(classifier, SIDE).multiply_adds  # the library counts, too
 

@@ -103,10 +103,10 @@ def tent(k):
     return 1 - np.abs(np.arange(k) - c) / f
 
 
-from minifcn.layers.init import bilinear_line
+from minifcn.layers.init import bilinear_1d
 
 for k in (3, 4, 5, 6, 16):
-    assert np.allclose(tent(k), bilinear_line(k))
+    assert np.allclose(tent(k), bilinear_1d(k))
 print("×2:", tent(4), "  ×3:", tent(5).round(2))
 
 # %% [markdown]
@@ -512,5 +512,5 @@ answers.check("05.3", ...)
 #   Segmentation*, CVPR 2015, sections 3.3 and 4.3.
 # - A. Odena, V. Dumoulin, C. Olah, *Deconvolution and Checkerboard Artifacts*, Distill,
 #   2016.
-# - In the code: `minifcn/ops/conv_transpose.py`, `minifcn/ops/upsample.py`,
+# - In the code: `minifcn/ops/conv/conv2d.py`, `minifcn/ops/upsample.py`,
 #   `minifcn/layers/init.py`.

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from minifcn import backend, gradcheck, inference, models, ops
-from minifcn.backend import strict
-from minifcn.training import loop, optim
+from minifcn.testing import strict
+from minifcn.training import loop, optimizers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # CuPy warns of the GPU that is missing
@@ -125,8 +125,8 @@ NETWORKS = {
 def recorded():
     """What is asked of the stand-in by training, prediction and a gradient check of these networks, by each algorithm."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "_devices", dict(backend._devices))
-        patch.setattr(backend, "_current", backend._current)
+        patch.setattr(backend.registry, "_devices", dict(backend.registry._devices))
+        patch.setattr(backend.registry, "_current", backend.registry._current)
         backend.register(strict.DEVICE)
         backend.use("strict")
         found = cupy_calls.record(patch)
@@ -137,7 +137,7 @@ def recorded():
             network = models.fcn(num_classes=3, **config)
             if optimizer is not None:
                 images = np.stack([network.card.preprocessing.apply(image)] * 2)
-                loop.update(network, images, labels, optim.OPTIMIZERS[optimizer](network.parameters()), 0.01)
+                loop.update(network, images, labels, optimizers.OPTIMIZERS[optimizer](network.parameters()), 0.01)
             inference.predict(network, image)
         for algorithm in ("im2col", "winograd", "gemm", "depthwise", "naive"):
             with ops.conv_algorithm(algorithm):

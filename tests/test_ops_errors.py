@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minifcn import ops
-from minifcn.backend import strict
+from minifcn.testing import strict
 
 CONV, TRANSPOSED = ops.conv2d_forward, ops.conv_transpose2d_forward
 MAX, AVG = ops.max_pool2d_forward, ops.avg_pool2d_forward
@@ -69,11 +69,19 @@ REFUSED = {  # name: operation, shapes of its arrays, other arguments, settings,
         {"pad": 4},
         r"conv_transpose2d: pad .* leaves nothing of an input",
     ),
-    "max pool pad": (MAX, [X], [2], {"pad": 2}, r"max_pool2d: pad .* is more than half of the window \(2, 2\)"),
+    "max pool pad": (
+        MAX,
+        [X],
+        [2],
+        {"pad": 2},
+        r"max_pool2d: with pad .* a \(2, 2\) window sees no pixel .* pad by less",
+    ),
+    "max pool pad behind": (MAX, [X], [2], {"pad": ((0, 0), (0, 3))}, "max_pool2d: with pad .* sees no pixel"),
+    "max pool between taps": (MAX, [(1, 1, 2, 9)], [2], {"dilation": 4, "pad": 2, "stride": 1}, "sees no pixel"),
     "max pool room": (MAX, [X], [7], {}, r"max_pool2d: a \(7, 7\) window does not fit into an input of \(6, 5\)"),
     "max pool kernel": (MAX, [X], [0], {}, "kernel: expected .* at least 1; got 0"),
     "max pool axes": (MAX, [(4, 6, 5)], [2], {}, r"max_pool2d: expected an array \(N, C, H, W\)"),
-    "avg pool pad": (AVG, [X], [3], {"pad": ((0, 2), (0, 0))}, "avg_pool2d: pad .* is more than half"),
+    "avg pool pad": (AVG, [X], [3], {"pad": ((3, 0), (0, 0))}, "avg_pool2d: .* sees no pixel"),
     "avg pool room": (AVG, [X], [(3, 6)], {}, r"avg_pool2d: a \(3, 6\) window does not fit"),
     "adaptive pool size": (
         ops.adaptive_avg_pool2d_forward,
@@ -138,8 +146,17 @@ REFUSED = {  # name: operation, shapes of its arrays, other arguments, settings,
     ),
     "crop before": (ops.crop_forward, [X], [-1, 2], {}, "crop offset: expected .* at least 0; got -1"),
     "crop to nothing": (ops.crop_forward, [X], [0, 0], {}, "crop size: expected .* at least 1; got 0"),
+    "concat of nothing": (lambda *xs: ops.concat_forward(xs), [], [], {}, "concat: expected at least one map"),
+    "concat": (
+        lambda *xs: ops.concat_forward(xs),
+        [X, (2, 4, 6, 4)],
+        [],
+        {},
+        r"concat: expected maps of shape \(2, 4, 6, 5\)",
+    ),
+    "resize": (ops.resize_bilinear_forward, [X], [0], {}, "size: expected .* at least 1; got 0"),
     "pad": (ops.pad_forward, [X], [((0, 1), (-1, 0))], {}, "pad: expected .* at least 0"),
-    "upsample": (ops.upsample_forward, [X, (4, 4)], [], {"stride": 2}, r"upsample: a line \(4, 4\)"),
+    "upsample": (ops.upsample_forward, [X, (4, 4)], [], {"stride": 2}, r"upsample: a kernel \(4, 4\)"),
     "upsample to nothing": (ops.upsample_forward, [X, (4,)], [], {"stride": 1, "pad": 4}, "leave nothing of"),
     "upsample to nothing on one side": (
         ops.upsample_forward,

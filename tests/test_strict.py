@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from minifcn import backend, models, ops
-from minifcn.backend import strict
-from minifcn.backend.strict import StrictArray, xp
-from minifcn.training import loop, optim
+from minifcn.testing import strict
+from minifcn.testing.strict import StrictArray, xp
+from minifcn.training import loop, optimizers
 
 HOST = np.arange(6.0).reshape(2, 3)
 
@@ -206,12 +206,12 @@ def test_a_training_step_brings_nothing_to_the_host_but_the_loss(variant, upsamp
         fetched.append(array.shape)
         return array.get()
 
-    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
-    monkeypatch.setattr(backend, "_current", backend._current)
+    monkeypatch.setattr(backend.registry, "_devices", dict(backend.registry._devices))
+    monkeypatch.setattr(backend.registry, "_current", backend.registry._current)
     backend.register(dataclasses.replace(strict.DEVICE, to_host=fetch))
     backend.use("strict")
     network = models.fcn(variant, "mini", 3, "paper", upsampling=upsampling, width=2)
-    solver = optim.SGD(network.parameters())
+    solver = optimizers.SGD(network.parameters())
     images, labels = np.ones((1, 3, 40, 40), np.float32), np.zeros((1, 40, 40), np.uint8)
     assert np.isclose(loop.update(network, images, labels, solver, 0.1), np.log(3), rtol=1e-6)
     assert fetched == []
@@ -233,8 +233,8 @@ def traffic(monkeypatch):
         passing = getattr(StrictArray, door)
         counting = lambda self, door=door, passing=passing: back.append(door) or passing(self)  # noqa: E731
         monkeypatch.setattr(StrictArray, door, counting)
-    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
-    monkeypatch.setattr(backend, "_current", backend._current)
+    monkeypatch.setattr(backend.registry, "_devices", dict(backend.registry._devices))
+    monkeypatch.setattr(backend.registry, "_current", backend.registry._current)
     backend.register(strict.DEVICE)
     backend.use("strict")
     return sent, back
@@ -245,7 +245,7 @@ def traffic(monkeypatch):
 def test_all_that_crosses_the_bus_in_a_step(variant, algorithm, traffic):
     """In: the batch, and the masks of dropout, drawn on the host. Out: whether a label is wrong, and the loss."""
     network = models.fcn(variant, "mini", 3, "same", width=2)
-    solver = optim.Adam(network.parameters(), weight_decay=1e-4)
+    solver = optimizers.Adam(network.parameters(), weight_decay=1e-4)
     images, labels = np.ones((2, 3, 64, 64), np.float32), np.zeros((2, 64, 64), np.uint8)
     sent, back = traffic
     with ops.conv_algorithm(algorithm):

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import data, models
 from ..errors import InputError
-from ..training import pace
+from ..training import throughput
 from . import options
 
 HELP = "show what a network would cost, without running it"
@@ -46,7 +46,7 @@ def run(args):
     if dataset:
         crop = (size[0], size[-1])
         stream = data.BatchStream(dataset, args.batch, model.card.preprocessing, np.random.default_rng(0), crop=crop)
-        found = pace.measure(model, stream)
+        found = throughput.measure(model, stream)
         verdict = "the data keep up"
         if not found.data_keep_up:
             verdict = "the data are the bottleneck; images shrunk beforehand or a faster disk would help"

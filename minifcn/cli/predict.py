@@ -29,9 +29,10 @@ def run(args):
     named = options.named_images(args.images)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
+    network = model.prepare()
     for path, name in tqdm(named, unit="image", disable=None):
         image = read_image(path)
-        labels = inference.predict(model, image)
+        labels = inference.predict(network, image)
         write_mask(out / f"{name}.png", labels, model.card.palette)
         coloured = colourise(labels, model.card.palette)
         overlay = np.where(coloured.any(axis=2, keepdims=True), image * 0.4 + coloured * 0.6, image)

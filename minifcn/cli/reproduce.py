@@ -7,12 +7,11 @@ from pathlib import Path
 
 from .. import models
 from ..errors import InputError
-from ..files import clear_leftovers, written_whole
-from ..report import tables
+from ..files import atomic_write, clear_leftovers
 from ..training.run import Run, read_metrics
 from . import devices, options
-from .progress import INTERRUPTED, do, notice
-from .train import write_report
+from .progress import INTERRUPTED
+from .train import finish, write_report
 
 HELP = "train FCN-32s, then FCN-16s from it, then FCN-8s from that, and compare them"
 
@@ -23,25 +22,22 @@ def add_arguments(parser):
 
 
 def run(args):
-    """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison. Finished parts are not done again."""
-    config, folder, runs, results = options.config_of(args), Path(args.out), {}, {}
+    """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison. Finished stages are not done again."""
+    config = options.config_of(args)
+    folder, start, results = Path(args.out), config.start, {}
     clear_leftovers(folder)
     for variant in models.VARIANTS:
-        before = list(runs.values())[-1] if runs else None
-        stage = replace(config, variant=variant, start=str(before.checkpoint) if before else config.start)
-        title = f"FCN-{variant}"
-        run, earlier = _stage(stage, folder / variant)
-        seconds, stopped = do(run, title, go_on="the same command")
-        if stopped:
+        run, earlier = _stage(replace(config.with_options(variant=variant), start=start), folder / variant)
+        title, start = f"FCN-{variant}", str(run.checkpoint)
+        result = finish(run, title, go_on="the same command")
+        if result is None:
             return INTERRUPTED
-        seconds += earlier
-        runs[title], results[title] = run, (run.matrix or run.evaluate(), seconds)
-    write_report(folder, "FCN-32s, FCN-16s and FCN-8s", runs, results)
-    table = {name: {**matrix.scores(), "seconds": seconds} for name, (matrix, seconds) in results.items()}
-    with written_whole(folder / "scores.json") as file:
+        results[title] = result._replace(seconds=result.seconds + earlier)
+        del run  # or the next stage would train beside it
+    table = {name: {**result.matrix.scores(), "seconds": result.seconds} for name, result in results.items()}
+    with atomic_write(folder / "scores.json") as file:
         file.write((json.dumps(table, indent=2) + "\n").encode("utf-8"))
-    print(tables.scores_table(results))
-    notice(f"report: {folder / 'report.html'}")
+    write_report(folder, "FCN-32s, FCN-16s and FCN-8s", results)
     return 0
 
 

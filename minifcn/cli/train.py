@@ -2,10 +2,18 @@
 weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never
 stopped."""
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
 from .. import inference
 from ..errors import InputError
-from ..files import naming
+from ..files import writing
+from ..metrics import ConfusionMatrix
 from ..report import figures, page, tables
+from ..training.config import Config
 from ..training.run import Run, read_metrics
 from . import devices, options
 from .progress import INTERRUPTED, do, notice
@@ -19,45 +27,63 @@ def add_arguments(parser):
 
 
 def run(args):
-    """Train one network, or go on with one; then write its figures and page."""
     if not args.resume and not args.data:
         raise InputError("train: expected --data FOLDER, or --resume FOLDER; got neither")
     run = Run.resume(args.resume) if args.resume else Run(options.config_of(args), args.out)
-    title = f"FCN-{run.config.variant}"
-    seconds, stopped = do(run, title, go_on=f"minifcn train --resume {run.folder}")
-    if stopped:
+    title = f"FCN-{run.config.options['variant']}"
+    result = finish(run, title, go_on=f"minifcn train --resume {run.folder}")
+    if result is None:
         return INTERRUPTED
-    folder, matrix = run.folder, run.matrix or run.evaluate()
-    results = {title: (matrix, seconds)}
-    write_report(folder, title, {title: run}, results)
-    print(tables.scores_table(results))
-    notice(f"report: {folder / 'report.html'}")
+    write_report(run.folder, title, {title: result})
     return 0
 
 
-def write_report(folder, title, runs, results):
-    """Figures and page for one run or several stages, on the validation images of the last."""
-    pictures = folder / "figures"
-    with naming(pictures):
-        pictures.mkdir(parents=True, exist_ok=True)
-    last = list(runs.values())[-1]
-    samples = [last.val_data[i] for i in range(min(5, len(last.val_data)))]
+class Result(NamedTuple):
+    """What the report needs of a run at its end, so that its network and optimiser can go."""
+
+    folder: Path
+    config: Config
+    classes: tuple
+    palette: np.ndarray
+    matrix: ConfusionMatrix
+    seconds: float
+    samples: list  # some validation images
+    predictions: list  # label maps of these
+
+
+def finish(run, title, go_on):
+    """Do a run to its end. -> its Result, None if Ctrl-C stopped it"""
+    seconds, stopped = do(run, title, go_on)
+    if stopped:
+        return None
+    matrix, network = run.matrix or run.evaluate(), run.model.prepare()
+    samples = [run.val_data[i] for i in range(min(5, len(run.val_data)))]
+    predictions = [inference.predict(network, sample.image) for sample in samples]
+    card = run.model.card
+    return Result(run.folder, run.config, card.classes, card.palette, matrix, seconds, samples, predictions)
+
+
+def write_report(folder, title, results):
+    """Figures, page and table of one Result or several by name, on the validation images of the last."""
+    pictures_folder = folder / "figures"
+    with writing(pictures_folder):
+        pictures_folder.mkdir(parents=True, exist_ok=True)
+    last = list(results.values())[-1]
     rows = [
-        (s.image, s.label, {name: inference.predict(run.model, s.image) for name, run in runs.items()}) for s in samples
+        (sample.image, sample.label, {name: result.predictions[i] for name, result in results.items()})
+        for i, sample in enumerate(last.samples)
     ]
-    name = list(runs)[-1]
-    figures.side_by_side(rows, last.classes, pictures / "side_by_side.png", last.model.card.palette)
-    figures.curves({key: read_metrics(run.folder) for key, run in runs.items()}, pictures / "curves.png")
-    figures.confusion(results[name][0], last.classes, pictures / "confusion.png")
-    page.write_page(
-        folder / "report.html",
-        title,
-        results,
-        last.classes,
-        [
-            (pictures / "side_by_side.png", "Validation images, their labels, and what each network makes of them."),
-            (pictures / "curves.png", "Loss on the training batches, and mean IU on the validation images."),
-            (pictures / "confusion.png", f"Confusion of {name}, in percent of each true class."),
-        ],
-        last.config.as_dict(),
-    )
+    pictures = {
+        pictures_folder / "side_by_side.png": "Validation images, their labels, and the predictions of each network.",
+        pictures_folder / "curves.png": "Loss on the training batches, and mean IU on the validation images.",
+        pictures_folder / "confusion.png": f"Confusion of {list(results)[-1]}, in percent of each true class.",
+    }
+    side_by_side, curves, confusion = pictures
+    figures.side_by_side(rows, last.classes, side_by_side, last.palette)
+    figures.curves({name: read_metrics(result.folder) for name, result in results.items()}, curves)
+    figures.confusion(last.matrix, last.classes, confusion)
+    scores = {name: (result.matrix, result.seconds) for name, result in results.items()}
+    settings = {**asdict(last.config), "network": last.config.network["builder"], **last.config.options}
+    page.write_page(folder / "report.html", title, scores, last.classes, list(pictures.items()), settings)
+    print(tables.scores_table(scores))
+    notice(f"report: {folder / 'report.html'}")

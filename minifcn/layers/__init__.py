@@ -1,14 +1,14 @@
-"""Layers: operations with parameters and one cache each, and chains of them."""
+"""An operation with its parameters and one cache: what a network's table is made of."""
 
-from . import init
+from . import coordinates, init
 from .base import Layer, Leaf, Parameter
-from .blocks import BatchNorm2d, Conv2d, ConvTranspose2d, LearnedUpsample, Linear, Upsample
-from .chain import Sequential, run_chain
+from .fused import FusedConv2d
+from .joins import Add, Concat, CropLike, ResizeLike, Scale
+from .parametric import BatchNorm2d, Conv2d, ConvTranspose2d, LearnedUpsample, Linear, Upsample
 from .plain import (
     LRN,
     AdaptiveAvgPool2d,
     AvgPool2d,
-    Crop,
     Dropout,
     Flatten,
     GlobalAvgPool,
@@ -21,13 +21,16 @@ from .plain import (
 __all__ = [
     "LRN",
     "AdaptiveAvgPool2d",
+    "Add",
     "AvgPool2d",
     "BatchNorm2d",
+    "Concat",
     "Conv2d",
     "ConvTranspose2d",
-    "Crop",
+    "CropLike",
     "Dropout",
     "Flatten",
+    "FusedConv2d",
     "GlobalAvgPool",
     "Layer",
     "Leaf",
@@ -38,8 +41,9 @@ __all__ = [
     "Parameter",
     "ReLU",
     "ReLU6",
-    "Sequential",
+    "ResizeLike",
+    "Scale",
     "Upsample",
+    "coordinates",
     "init",
-    "run_chain",
 ]

@@ -1,16 +1,18 @@
-"""What a layer is: parameters, one cache, a forward and a backward. And a chain of layers."""
+"""What a layer is: parameters, one cache, a forward, a backward, and what it says about itself."""
 
 import numpy as np
 
 from ..backend import array_module, to_device, to_host
 from ..errors import InputError
+from .coordinates import IDENTITY
 
 
 class Parameter:
     """An array that is learned, its gradient, and how the optimiser should treat it.
 
-    value, grad: arrays of one shape and dtype, on the chosen device. Backward passes add to grad by `add_gradient`. lr_mult and decay_mult multiply the learning rate
-    and the weight decay (Caffe's convention: 2 and 0 for biases). A frozen parameter gets no gradient and no update.
+    value, grad: arrays of one shape and dtype, on the chosen device. Backward passes add to grad by `add_gradient`.
+    lr_mult and decay_mult multiply the learning rate and the weight decay (Caffe's convention: 2 and 0 for biases).
+    A frozen parameter gets no update, and no gradient is computed for it.
     """
 
     def __init__(self, value, *, lr_mult=1.0, decay_mult=1.0, frozen=False):
@@ -34,6 +36,8 @@ class Parameter:
 
     def add_gradient(self, gradient):
         """grad += gradient. The first one after `zero_grad` is taken as it is, so it has to be the caller's to give."""
+        if self.frozen:
+            return
         if self._grad is None:
             self._grad = gradient
         else:
@@ -47,30 +51,44 @@ class Parameter:
 class Layer:
     """A named node in a tree of layers. Parameters, generators and children are the attributes that hold them.
 
-    A subclass with children writes `forward(x, train=False)` and `backward(dy)` by hand; a leaf derives from `Leaf`.
+    Children may also stand in a list, tuple or dict. A layer with children writes `forward(x, train=False)` and
+    `backward(dy)` by hand, or is a `Graph`; a layer that is one operation derives from `Leaf`.
     """
 
     name = None  # the dotted name within the network, for messages; set by `name_all`
 
     def children(self):
-        """The layers directly inside this one, by attribute name, in the order they were made."""
-        return {key: value for key, value in vars(self).items() if isinstance(value, Layer)}
+        """The layers directly inside this one, by name: the attribute's, and the key or position in a collection."""
+        found = {}
+        for key, value in vars(self).items():
+            if isinstance(value, Layer):
+                found[key] = value
+            elif isinstance(value, dict | list | tuple):
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                found.update({f"{key}.{inner}": layer for inner, layer in items if isinstance(layer, Layer)})
+        return found
 
-    def _walk(self, prefix=""):
+    def walk(self, prefix=""):
+        """Yield (dotted prefix, layer) for this layer and all inside it."""
         yield prefix, self
         for key, child in self.children().items():
-            yield from child._walk(f"{prefix}{key}.")
+            yield from child.walk(f"{prefix}{key}.")
 
     def _collect(self, kind):
         """All attributes of one kind in this tree, by dotted name."""
-        found = {}
-        for prefix, layer in self._walk():
-            found.update({prefix + key: value for key, value in vars(layer).items() if isinstance(value, kind)})
-        return found
+        return {
+            prefix + key: value
+            for prefix, layer in self.walk()
+            for key, value in vars(layer).items()
+            if isinstance(value, kind)
+        }
 
     def parameters(self):
-        """dict of dotted name -> Parameter, frozen ones included, in the order of construction."""
-        return self._collect(Parameter)
+        """dict of dotted name -> Parameter, frozen ones included, in the order of construction; a shared one once."""
+        first = {}
+        for name, parameter in self._collect(Parameter).items():
+            first.setdefault(id(parameter), (name, parameter))
+        return dict(first.values())
 
     def generators(self):
         """dict of dotted name -> numpy.random.Generator, for layers that draw at random."""
@@ -79,16 +97,16 @@ class Layer:
     def buffers(self):
         """dict of dotted name -> (layer, attribute): arrays that belong to the state without being learned."""
         return {
-            prefix + key: (layer, key) for prefix, layer in self._walk() for key in getattr(layer, "buffer_names", ())
+            prefix + key: (layer, key) for prefix, layer in self.walk() for key in getattr(layer, "buffer_names", ())
         }
 
     def layers_of(self, kind):
         """All layers of one kind in this tree."""
-        return [layer for _, layer in self._walk() if isinstance(layer, kind)]
+        return [layer for _, layer in self.walk() if isinstance(layer, kind)]
 
     def name_all(self):
-        """Tell every layer its dotted name, for error messages. A network calls it once it is complete."""
-        for prefix, layer in self._walk():
+        """Give every layer its dotted name, for error messages. A network does so once it is complete."""
+        for prefix, layer in self.walk():
             layer.name = prefix.rstrip(".") or None
         return self
 
@@ -113,26 +131,30 @@ class Layer:
         return {name: to_host(array).copy() for name, array in state.items()}
 
     def load_state_dict(self, state):
-        """Take over values by name. Raises InputError, and changes nothing, unless names and shapes agree exactly."""
+        """Take over values by name. Raises InputError, and changes nothing, unless names and shapes agree exactly.
+
+        Older files call the frozen kernel of an upsampling `line` instead of `kernel_1d`.
+        """
         own = self.state_dict()
+        renamed = {name: name.removesuffix(".kernel_1d") + ".line" for name in own if name.endswith(".kernel_1d")}
+        old_names = {old: new for new, old in renamed.items() if new not in state}
+        state = {old_names.get(name, name): array for name, array in state.items()}
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
             raise InputError(
-                f"weights of another network: {len(missing)} names missing (such as {missing[:2]}), "
-                f"{len(unexpected)} unknown (such as {unexpected[:2]})"
+                f"weights of another network: {len(missing)} missing keys (such as {missing[:2]}), "
+                f"{len(unexpected)} unexpected keys (such as {unexpected[:2]})"
             )
-        for name, array in own.items():
-            if state[name].shape != array.shape:
-                raise InputError(
-                    f"weights of another network: {name}: expected shape {array.shape}, got {state[name].shape}"
-                )
         values = {}
         for name, array in own.items():
-            if state[name].dtype.kind != "f":
+            given = state[name]
+            if given.shape != array.shape:
+                raise InputError(f"weights of another network: {name}: expected shape {array.shape}, got {given.shape}")
+            if given.dtype.kind != "f":
                 raise InputError(
-                    f"weights of another network: {name}: expected floating-point numbers, got {state[name].dtype}"
+                    f"weights of another network: {name}: expected floating-point numbers, got {given.dtype}"
                 )
-            values[name] = to_device(to_host(state[name]).astype(array.dtype, copy=True))
+            values[name] = to_device(to_host(given).astype(array.dtype, copy=True))
         parameters, buffers = self.parameters(), self.buffers()
         for name, value in values.items():
             if name in parameters:
@@ -142,20 +164,33 @@ class Layer:
 
 
 class Leaf(Layer):
-    """A layer that is one operation. A subclass writes `run(x, train) -> (y, cache)` and `run_backward(dy, cache) -> dx`.
+    """A layer that is one operation. A subclass writes `run(*inputs, train) -> (y, cache)` and, right below it,
+    `run_backward(dy, cache)` -> the gradient of its input, or a tuple of those of several inputs (None for one that gets none).
+
+    A `run` that can write y over x takes `overwrite`, and so does a `run_backward` that can write dx over dy; one that can
+    leave out the gradient of its input takes `inputs`.
 
     The layer keeps one cache: a forward with train=True fills it, backward takes it away, so that nothing piles up.
+    Beside its passes it says what the tools need that read networks without running them: `output_shape`, and where the
+    defaults here do not hold, `multiply_adds`, `coordinates`, `receptive_field`, `onnx` and the attributes below.
     """
 
     _cache = None
 
-    def forward(self, x, train=False, **options):
-        """x -> y. With train=True the layer remembers what backward needs. Raises InputError that names the layer.
+    # What a network may do with the memory around this layer.
+    size_only = ()  # positions of inputs that lend their size and no values
+    caches_input = False  # its cache refers to its first input
+    caches_output = False  # its cache refers to its output
+    output_is_its_own = True  # the output shares no memory with an input (ReLU in place aside)
+    gradient_is_its_own = True  # what backward gives shares no memory with the upstream gradient
+
+    def forward(self, *inputs, train=False, **options):
+        """inputs -> y. With train=True the layer remembers what backward needs. Raises InputError that names the layer.
 
         options: what this layer's `run` takes besides.
         """
         try:
-            y, cache = self.run(x, train, **options)
+            y, cache = self.run(*inputs, train=train, **options)
         except InputError as error:
             raise type(error)(f"{self.title}: {error}") from error
         self._cache = (cache,) if train else None
@@ -184,3 +219,32 @@ class Leaf(Layer):
     def title(self):
         kind = type(self).__name__
         return f"{self.name} ({kind})" if self.name else kind
+
+    def output_shape(self, *shapes):
+        """The shape of the output for inputs of these shapes. Raises InputError where they do not fit."""
+        return shapes[0]
+
+    def multiply_adds(self, *shapes):
+        """Multiply-adds of the definition, whatever algorithm runs."""
+        return 0
+
+    def extra_cached(self, shape):
+        """How many values the cache holds beside input and output, for an input of `shape`."""
+        return 0
+
+    def is_view(self, shape, train):
+        """Whether the output lies in the memory of the first input, of this shape."""
+        return False
+
+    def coordinates(self):
+        """The affine map from a position in the input to one in the output, along the height. See `coordinates`."""
+        return IDENTITY
+
+    def receptive_field(self, field, step):
+        """(field, step) of the output, given the input's: the side of the part of the image that one value depends on,
+        and the image pixels between neighbours."""
+        return field, step
+
+    def onnx(self):
+        """(operator, attributes) of ONNX that compute the same; what depends on an input's size is left to the exporter."""
+        raise NotImplementedError(f"{type(self).__name__} has no ONNX operator")

@@ -21,7 +21,7 @@ def zeros(shape):
     return np.zeros(shape, np.float32)
 
 
-def bilinear_line(size):
+def bilinear_1d(size):
     """The bilinear kernel along one axis:  1 − |i − c|/f  with f = ⌊(size + 1)/2⌋, c = f − 1 for an odd size, else f − ½."""
     f = (size + 1) // 2
     c = f - 1 if size % 2 else f - 0.5
@@ -31,9 +31,9 @@ def bilinear_line(size):
 def bilinear(channels, size):
     """The transposed-convolution kernel that interpolates bilinearly, each channel by itself.
 
-    -> (channels, channels, size, size): line ⊗ line on the diagonal, zero between different channels.
+    -> (channels, channels, size, size): kernel_1d ⊗ kernel_1d on the diagonal, zero between different channels.
     """
-    line = bilinear_line(size)
+    kernel_1d = bilinear_1d(size)
     w = np.zeros((channels, channels, size, size), np.float32)
-    w[range(channels), range(channels)] = np.outer(line, line)
+    w[range(channels), range(channels)] = np.outer(kernel_1d, kernel_1d)
     return w

@@ -1,44 +1,52 @@
 """The layers that hold no parameters: each binds one operation to its settings."""
 
-from math import inf
+from math import inf, prod
 
 from .. import ops
+from ..errors import InputError
+from ..ops.geometry import pair
+from ..ops.pool import pool_window
 from .base import Leaf
+from .coordinates import Affine
+from .windowed import Windowed
 
 
 class ReLU(Leaf):
-    """y = max(x, 0).
+    """y = max(x, 0)."""
 
-    in_place: y is written over x, and dx over dy. That saves a pass over memory inside a chain, where both belong to the
-    neighbouring layers and nobody else reads them.
-    """
+    activation = "relu"  # the same, for a convolution to do in passing
+    caches_output = True
 
-    clip = ops.Clip(0, inf)  # the same, for a convolution to do in passing
+    def run(self, x, train, overwrite=False):
+        return ops.relu_forward(x, out=x if overwrite else None)
 
-    def __init__(self, in_place=False):
-        self.in_place = in_place
+    def run_backward(self, dy, cache, overwrite=False):
+        return ops.relu_backward(dy, cache, out=dy if overwrite else None)
 
-    def run(self, x, train):
-        return ops.relu_forward(x, out=x if self.in_place else None)
-
-    def run_backward(self, dy, cache):
-        return ops.relu_backward(dy, cache, out=dy if self.in_place else None)
+    def onnx(self):
+        return "Relu", {}
 
 
-class ReLU6(ReLU):
-    """y = min(max(x, 0), 6); in_place as in ReLU."""
+class ReLU6(Leaf):
+    """y = min(max(x, 0), 6)."""
 
-    clip = ops.Clip(0, 6)
+    activation = "relu6"
+    caches_output = True
 
-    def run(self, x, train):
-        return ops.relu6_forward(x, out=x if self.in_place else None)
+    def run(self, x, train, overwrite=False):
+        return ops.relu6_forward(x, out=x if overwrite else None)
 
-    def run_backward(self, dy, cache):
-        return ops.relu6_backward(dy, cache, out=dy if self.in_place else None)
+    def run_backward(self, dy, cache, overwrite=False):
+        return ops.relu6_backward(dy, cache, out=dy if overwrite else None)
+
+    def onnx(self):
+        return "Clip", {"min": 0.0, "max": 6.0}
 
 
 class Dropout(Leaf):
     """Drops each value with probability p while training; rng, a numpy.random.Generator, is its own."""
+
+    output_is_its_own = gradient_is_its_own = False
 
     def __init__(self, p, rng):
         self.p = p
@@ -50,12 +58,35 @@ class Dropout(Leaf):
     def run_backward(self, dy, cache):
         return ops.dropout_backward(dy, cache)
 
+    def extra_cached(self, shape):
+        return prod(shape) if self.p else 0
 
-class MaxPool2d(Leaf):
+    def is_view(self, shape, train):
+        return not train or self.p == 0
+
+    def onnx(self):
+        return "Dropout", {}
+
+
+class _Pool(Windowed):
+    """What max and average pooling share: kernel and settings."""
+
+    def _window(self, shape):
+        settings = {key: self.settings.get(key, 1) for key in ("stride", "pad", "dilation", "ceil_mode")}
+        return pool_window(type(self).__name__, shape[2:], self.kernel, **settings)
+
+    def output_shape(self, shape):
+        return (*shape[:2], *self._window(shape).output_size)
+
+
+class MaxPool2d(_Pool):
     """Max pooling; kernel, stride, pad, dilation, ceil_mode as in ops.max_pool2d_forward."""
 
+    caches_input = caches_output = True
+    onnx_operator = "MaxPool"
+
     def __init__(self, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
-        self.kernel = kernel
+        self.kernel = pair("kernel", kernel)
         self.settings = {"stride": stride or kernel, "pad": pad, "dilation": dilation, "ceil_mode": ceil_mode}
 
     def run(self, x, train):
@@ -65,11 +96,13 @@ class MaxPool2d(Leaf):
         return ops.max_pool2d_backward(dy, cache)
 
 
-class AvgPool2d(Leaf):
+class AvgPool2d(_Pool):
     """Average pooling; kernel, stride, pad, ceil_mode, count_include_pad as in ops.avg_pool2d_forward."""
 
+    onnx_operator = "AveragePool"
+
     def __init__(self, kernel, *, stride=None, pad=0, ceil_mode=False, count_include_pad=True):
-        self.kernel = kernel
+        self.kernel = pair("kernel", kernel)
         self.settings = {
             "stride": stride or kernel,
             "pad": pad,
@@ -84,7 +117,17 @@ class AvgPool2d(Leaf):
         return ops.avg_pool2d_backward(dy, cache)
 
 
-class AdaptiveAvgPool2d(Leaf):
+class _WholeMap(Leaf):
+    """What sees the whole map: a value of its output has no place in it."""
+
+    def coordinates(self):
+        raise InputError(f"{self.title}: its output has no coordinates in the image")
+
+    def receptive_field(self, field, step):
+        return inf, step
+
+
+class AdaptiveAvgPool2d(_WholeMap):
     """The means of `size` (height, width) parts of a map, whatever its size."""
 
     def __init__(self, size):
@@ -96,8 +139,11 @@ class AdaptiveAvgPool2d(Leaf):
     def run_backward(self, dy, cache):
         return ops.adaptive_avg_pool2d_backward(dy, cache)
 
+    def output_shape(self, shape):
+        return (*shape[:2], *pair("size", self.size))
 
-class GlobalAvgPool(Leaf):
+
+class GlobalAvgPool(_WholeMap):
     """The mean of each map: (N, C, H, W) -> (N, C)."""
 
     def run(self, x, train):
@@ -106,9 +152,17 @@ class GlobalAvgPool(Leaf):
     def run_backward(self, dy, cache):
         return ops.global_avg_pool_backward(dy, cache)
 
+    def output_shape(self, shape):
+        return shape[:2]
 
-class Flatten(Leaf):
+    def onnx(self):
+        return "GlobalAveragePool", {}
+
+
+class Flatten(_WholeMap):
     """(N, C, H, W) -> (N, C·H·W), channel by channel, row by row."""
+
+    output_is_its_own = gradient_is_its_own = False
 
     def run(self, x, train):
         return x.reshape(len(x), -1), x.shape
@@ -116,9 +170,21 @@ class Flatten(Leaf):
     def run_backward(self, dy, cache):
         return dy.reshape(cache)
 
+    def output_shape(self, shape):
+        return shape[0], prod(shape[1:])
+
+    def is_view(self, shape, train):
+        """A copy where a pixel's channels lie together in memory, which is not the order of the result."""
+        return shape[1] == 1 or shape[2:] == (1, 1)
+
+    def onnx(self):
+        return "Flatten", {}
+
 
 class LRN(Leaf):
     """Local response normalisation across channels; size, alpha, beta, k as in ops.lrn_forward."""
+
+    caches_input = True
 
     def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0):
         self.settings = {"size": size, "alpha": alpha, "beta": beta, "k": k}
@@ -129,16 +195,25 @@ class LRN(Leaf):
     def run_backward(self, dy, cache):
         return ops.lrn_backward(dy, cache)
 
+    def extra_cached(self, shape):
+        return prod(shape)
+
+    def onnx(self):
+        names = {"k": "bias"}
+        return "LRN", {names.get(key, key): value for key, value in self.settings.items()}
+
 
 class PadToMultiple(Leaf):
-    """`frame` zeros on every side, and more below and to the right, up to the next multiple of `multiple`."""
+    """`pad` zeros on every side, and more below and to the right, up to the next multiple of `multiple`."""
 
-    def __init__(self, multiple, frame=0):
-        self.multiple, self.frame = multiple, frame
+    output_is_its_own = gradient_is_its_own = False
+
+    def __init__(self, multiple, pad=0):
+        self.multiple, self.pad = multiple, pad
 
     def pad_for(self, size):
         """((top, bottom), (left, right)) for an input of `size` (height, width)."""
-        return tuple((self.frame, self.frame + -(n + 2 * self.frame) % self.multiple) for n in size)
+        return tuple((self.pad, self.pad + -(n + 2 * self.pad) % self.multiple) for n in size)
 
     def run(self, x, train):
         return ops.pad_forward(x, self.pad_for(x.shape[2:]))
@@ -146,20 +221,14 @@ class PadToMultiple(Leaf):
     def run_backward(self, dy, cache):
         return ops.pad_backward(dy, cache)
 
+    def output_shape(self, shape):
+        return (*shape[:2], *(n + sum(both) for n, both in zip(shape[2:], self.pad_for(shape[2:]), strict=True)))
 
-class Crop(Leaf):
-    """The part of a map that begins at `offset`; its size is given with each forward."""
+    def is_view(self, shape, train):
+        return self.output_shape(shape) == shape
 
-    def __init__(self, offset):
-        self.offset = offset
+    def coordinates(self):
+        return Affine(1, self.pad)
 
-    def forward_to(self, x, size, train=False):
-        """x (N, C, H, W) -> (N, C, *size)"""
-        self.size = size
-        return self.forward(x, train)
-
-    def run(self, x, train):
-        return ops.crop_forward(x, self.offset, self.size)
-
-    def run_backward(self, dy, cache):
-        return ops.crop_backward(dy, cache)
+    def onnx(self):
+        return "Pad", {"mode": "constant"}

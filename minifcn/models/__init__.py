@@ -1,30 +1,36 @@
-"""The networks."""
+"""Networks as tables of layers: classifiers, backbones and what is built over them."""
 
 from ..card import Card
 from ..errors import InputError
-from . import alignment, surgery
+from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
-from .build import ALIGNMENTS, BACKBONES, CLASSIFIERS, UPSAMPLING, fcn
-from .classifier import Classifier
 from .efficientnet_lite0 import efficientnet_lite0
 from .explain import explain
-from .fcn import FCN, VARIANTS
-from .vgg import VGG, vgg16
+from .fcn import ALIGNMENTS, BACKBONES, UPSAMPLING, VARIANTS, fcn
+from .graph import Graph, Node, Sequential, coordinates
+from .vgg import vgg16
+
+CLASSIFIERS = {
+    "vgg16": vgg16,
+    "alexnet": alexnet,
+    "alexnet_torchvision": alexnet_torchvision,
+    "efficientnet_lite0": efficientnet_lite0,
+}
 
 __all__ = [
     "ALIGNMENTS",
     "BACKBONES",
     "CLASSIFIERS",
-    "FCN",
     "UPSAMPLING",
     "VARIANTS",
-    "VGG",
     "Card",
-    "Classifier",
+    "Graph",
+    "Node",
+    "Sequential",
     "alexnet",
     "alexnet_torchvision",
-    "alignment",
     "build",
+    "coordinates",
     "efficientnet_lite0",
     "explain",
     "fcn",

@@ -10,8 +10,9 @@ import numpy as np
 from .. import layers
 from ..card import Card
 from ..preprocessing import CAFFE, TORCHVISION
-from .classifier import Classifier, fully_connected
-from .trunk import Trunk
+from .backbone import Backbone
+from .classifier import fully_connected
+from .graph import Sequential, in_a_row
 
 
 def alexnet(num_classes=1000, seed=0):
@@ -20,11 +21,11 @@ def alexnet(num_classes=1000, seed=0):
     chain = _caffe_features(rng)
     chain |= fully_connected(256 * 6 * 6, num_classes, rng)
     card = Card("alexnet", {"num_classes": num_classes, "seed": seed}, CAFFE, native=227)
-    return Classifier(chain, card=card, map_size=6)
+    return Sequential(**chain, card=card)
 
 
-def alexnet_trunk(alignment, rng):
-    """The trunk of FCN-AlexNet: CaffeNet with fc6 (6×6) and fc7 as convolutions, tapped at pool1, pool2 and fc7.
+def alexnet_backbone(alignment, rng):
+    """The backbone of FCN-AlexNet: CaffeNet with fc6 (6×6) and fc7 as convolutions; features pool1, pool2 and fc7.
 
     "paper": the image padded by 100, fc6 not at all. "same": every layer padded so that an image whose sides are
     multiples of 32 gives maps of exactly 1/4, 1/8, 1/16 and 1/32; even windows have to lean to one side for that, and
@@ -40,8 +41,8 @@ def alexnet_trunk(alignment, rng):
     chain |= {"relu6": layers.ReLU(), "drop6": layers.Dropout(0.5, rng)}
     chain["fc7"] = layers.Conv2d(4096, 4096, 1, rng)
     chain |= {"relu7": layers.ReLU(), "drop7": layers.Dropout(0.5, rng)}
-    taps = {"pool3": ("pool1", 96), "pool4": ("pool2", 256), "fc7": ("drop7", 4096)}
-    return Trunk("alexnet", chain, taps)
+    features = {"pool3": ("pool1", 96, 8), "pool4": ("pool2", 256, 16), "fc7": ("drop7", 4096, 32)}
+    return Backbone("alexnet", in_a_row(chain), features)
 
 
 def alexnet_torchvision(num_classes=1000, seed=0):
@@ -72,7 +73,7 @@ def alexnet_torchvision(num_classes=1000, seed=0):
         "fc8": layers.Linear(4096, num_classes, rng),
     }
     card = Card("alexnet_torchvision", {"num_classes": num_classes, "seed": seed}, TORCHVISION, native=224)
-    return Classifier(chain, card=card, map_size=6)
+    return Sequential(**chain, card=card)
 
 
 def _caffe_features(rng, first_pad=0, pool=None):

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0: a small classifier of 1×1 and depthwise convolutions. Tan and Le, 2019; the Lite form, 2020.
 
-Its ImageNet weights come with a Python package (`weights.pretrained`), so that it is the trunk to fine-tune today.
+Its ImageNet weights come with a Python package (`weights.pretrained`), so that it is the backbone to fine-tune today.
 """
 
 import numpy as np
@@ -8,8 +8,8 @@ import numpy as np
 from .. import layers
 from ..card import Card
 from ..preprocessing import LITE0
-from .classifier import Classifier
-from .trunk import Trunk
+from .backbone import Backbone
+from .graph import Graph, in_a_row, prefixed
 
 STAGES = (  # repeats, kernel, stride of the first, width, expansion
     (1, 3, 1, 16, 1),
@@ -26,67 +26,61 @@ EPS = 1e-3
 def efficientnet_lite0(num_classes=1000, seed=0):
     """The classifier. For images of 224 × 224, and any other size, as it averages its last maps; freshly drawn weights."""
     rng = np.random.default_rng(seed)
-    chain = {**_features(rng), **_convolution("head", 320, 1280, 1, rng)}
+    nodes, ends = _features(rng)
+    chain = _convolution("head", 320, 1280, 1, rng)
     chain |= {"average": layers.GlobalAvgPool(), "drop": layers.Dropout(0.2, rng)}
     chain["fc"] = layers.Linear(1280, num_classes, rng)
     card = Card("efficientnet_lite0", {"num_classes": num_classes, "seed": seed}, LITE0, native=224)
-    return Classifier(chain, card=card, map_size=7)
+    return Graph({**nodes, **in_a_row(chain, ends[-1])}, card=card)
 
 
-def efficientnet_lite0_trunk(alignment, rng):
-    """The trunk of an FCN: everything before the head, tapped at 1/8 (40 channels), 1/16 (112) and 1/32 (320).
+def efficientnet_lite0_backbone(alignment, rng):
+    """The backbone of an FCN: everything before the head; features at 1/8 (40 channels), 1/16 (112) and 1/32 (320).
 
-    Its padding, TensorFlow's, is the same in both alignments; "paper" puts the frame of 100 around the image itself.
+    Its padding, TensorFlow's, is the same in both alignments; "paper" puts the pad of 100 around the image itself.
     """
-    taps = {"pool3": ("block4", 40), "pool4": ("block10", 112), "fc7": ("block15", 320)}
-    return Trunk("lite0", _features(rng), taps, frame=100 if alignment == "paper" else 0)
+    nodes, ends = _features(rng)
+    features = {"pool3": (ends[4], 40, 8), "pool4": (ends[10], 112, 16), "fc7": (ends[15], 320, 32)}
+    return Backbone("lite0", nodes, features, input_pad=100 if alignment == "paper" else 0)
 
 
-class InvertedResidual(layers.Layer):
+def _inverted_residual(name, before, inputs, outputs, kernel, stride, expansion, rng):
     """Widen (1×1), filter every channel by itself (depthwise), narrow (1×1), and add the input where the shapes agree.
 
     Sandler et al., MobileNetV2, 2018, section 3.3. The last convolution has no ReLU: narrow maps would lose too much.
+    before: the node that the block reads. -> (its nodes, the name of its last)
     """
-
-    def __init__(self, inputs, outputs, kernel, stride, expansion, rng):
-        wide = inputs * expansion
-        chain = _convolution("expand", inputs, wide, 1, rng) if expansion > 1 else {}
-        chain |= _convolution("depthwise", wide, wide, kernel, rng, stride=stride, pad="same", groups=wide)
-        chain["project"] = layers.Conv2d(wide, outputs, 1, rng, bias=False)
-        chain["bn_project"] = layers.BatchNorm2d(outputs, eps=EPS)
-        self.branch = layers.Sequential(**chain)
-        self.residual = stride == 1 and inputs == outputs
-
-    def children(self):
-        return self.branch.layers
-
-    def forward(self, x, train=False):
-        """x (N, inputs, H, W) -> (N, outputs, ⌈H/stride⌉, ⌈W/stride⌉)"""
-        y = self.branch.forward(x, train)
-        return x + y if self.residual else y
-
-    def backward(self, dy):
-        """The sum hands dy to the branch and to x alike; what comes back from both adds up."""
-        dx = self.branch.backward(dy)
-        return dx + dy if self.residual else dx
+    wide = inputs * expansion
+    chain = _convolution("expand", inputs, wide, 1, rng) if expansion > 1 else {}
+    chain |= _convolution("depthwise", wide, wide, kernel, rng, stride=stride, pad="same", groups=wide)
+    chain["project"] = layers.Conv2d(wide, outputs, 1, rng, bias=False)
+    chain["bn_project"] = layers.BatchNorm2d(outputs, eps=EPS)
+    nodes = prefixed(in_a_row(chain), name, before)
+    if stride == 1 and inputs == outputs:
+        nodes[f"{name}.add"] = (layers.Add(), [f"{name}.bn_project", before])
+    return nodes, list(nodes)[-1]
 
 
 def _features(rng):
-    """The stem and the sixteen blocks, by name."""
-    chain = _convolution("stem", 3, 32, 3, rng, stride=2, pad="same")
-    inputs, number = 32, 0
+    """(The nodes of the stem and the sixteen blocks, the last node of each block.)"""
+    nodes = in_a_row(_convolution("stem", 3, 32, 3, rng, stride=2, pad="same"))
+    inputs, before, ends = 32, list(nodes)[-1], []
     for repeats, kernel, first_stride, width, expansion in STAGES:
         for i in range(repeats):
             stride = first_stride if i == 0 else 1
-            chain[f"block{number}"] = InvertedResidual(inputs, width, kernel, stride, expansion, rng)
-            inputs, number = width, number + 1
-    return chain
+            block, before = _inverted_residual(
+                f"block{len(ends)}", before, inputs, width, kernel, stride, expansion, rng
+            )
+            nodes |= block
+            ends.append(before)
+            inputs = width
+    return nodes, ends
 
 
 def _convolution(name, inputs, outputs, kernel, rng, **settings):
     """A convolution without bias, its normalisation, its ReLU6."""
     return {
         name: layers.Conv2d(inputs, outputs, kernel, rng, bias=False, **settings),
-        f"bn_{name}": layers.BatchNorm2d(outputs, eps=EPS, in_place=True),
-        f"relu_{name}": layers.ReLU6(in_place=True),
+        f"bn_{name}": layers.BatchNorm2d(outputs, eps=EPS),
+        f"relu_{name}": layers.ReLU6(),
     }

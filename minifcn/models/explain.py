@@ -1,20 +1,20 @@
-"""What a network would cost, worked out layer by layer without running it: shapes, parameters, multiply-adds, memory,
+"""What a network would cost, worked out node by node without running it: shapes, parameters, multiply-adds, memory,
 receptive field.
 
-The network's own `forward` is walked, forks and joins included, with a `Sketch` in place of the image: an array's shape
-without its numbers. So shapes, forks and joins cannot differ from the network's. Memory is counted as Python counts it:
-an array counts from when it is made until nothing refers to it any more.
+Each layer says what it does to shapes, and the network's own steps say when a value is made, written over and let go. So
+the account cannot differ from the network's. Multiply-adds are those of the definition, whatever algorithm runs: of a
+transposed convolution, frozen or learned, one for each tap of each stamp; of pools, normalisation and sums, none.
 """
 
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from math import inf
+from fractions import Fraction
+from math import inf, prod
 
-from .. import layers
 from ..errors import InputError
-from ..ops.window import pair
-from .sketch import FLOAT, Memory, Sketch, sketch
+from ..ops.geometry import pair
+from .graph import IMAGE
+
+FLOAT = 4  # bytes of a float32
 
 
 def explain(network, size, batch=1):
@@ -25,28 +25,41 @@ def explain(network, size, batch=1):
     height, width = pair("image size", size)
     if batch < 1:
         raise InputError(f"explain: expected a batch of at least 1 image, got {batch}")
-    inference, training = Memory(), Memory()
-    with _sketching(network, train=False) as rows:
-        out = network.forward(Sketch((batch, 3, height, width), inference))
-    with _sketching(network, train=True) as trained:
-        network.forward(Sketch((batch, 3, height, width), training), train=True)
-    for row, again in zip(rows, trained, strict=True):
-        row.kept = again.kept
+    shapes = network.shapes((batch, 3, height, width))
+    fields, cached = _receptive_fields(network), _cached_bytes(network, shapes)
+    rows = []
+    for name, (layer, inputs) in network.nodes.items():
+        given = [shapes[i] for i in inputs]
+        learned = sum(p.value.size for p in layer.parameters().values() if not p.frozen)
+        field = fields[name][0]
+        field = int(field) if field != inf and int(field) == field else field
+        rows.append(
+            Row(
+                layer.name or name,
+                type(layer).__name__,
+                shapes[name],
+                learned,
+                layer.multiply_adds(*given),
+                prod(shapes[name]) * FLOAT,
+                cached.get(name, 0),
+                field,
+            )
+        )
     parameters = network.parameters().values()
     return Explanation(
         rows,
-        input_shape=(batch, 3, height, width),
-        output_shape=out.shape,
+        input_shape=shapes[IMAGE],
+        output_shape=shapes[network.outputs[0]],
         learned=sum(p.value.size for p in parameters if not p.frozen),
         frozen=sum(p.value.size for p in parameters if p.frozen),
-        inference_bytes=inference.peak,
-        training_bytes=sum(row.kept for row in rows),
+        inference_bytes=_peak_bytes(network, shapes),
+        training_bytes=sum(cached.values()),
     )
 
 
 @dataclass
 class Row:
-    """One layer: its output, learned numbers, multiply-adds, bytes of the output, bytes newly kept for backward,
+    """One layer: its output, learned numbers, multiply-adds, bytes of the output, bytes newly cached for backward,
     receptive field."""
 
     name: str
@@ -55,14 +68,14 @@ class Row:
     parameters: int
     multiply_adds: int
     output: int
-    kept: int
+    cached: int
     field: float
 
 
 @dataclass
 class Explanation:
-    """The rows, and their totals: numbers learned and frozen; activations in bytes, at inference's fullest moment
-    and kept for backward."""
+    """The rows, and their totals: numbers learned and frozen; activations in bytes, at inference's peak and cached for
+    backward."""
 
     rows: list
     input_shape: tuple
@@ -78,17 +91,16 @@ class Explanation:
 
     @property
     def receptive_field(self):
-        """That of the last layer before anything is enlarged: the one papers quote. Infinite if the whole image is
-        seen."""
+        """That of the last layer before any upsampling: the one papers quote. Infinite if the whole image is seen."""
         seen = 1
         for row in self.rows:
-            if row.kind in ("Upsample", "LearnedUpsample", "ConvTranspose2d"):
+            if row.kind in ("Upsample", "LearnedUpsample", "ConvTranspose2d", "ResizeLike"):
                 break
             seen = row.field
         return seen
 
     def __str__(self):
-        titles = ("layer", "kind", "output", "parameters", "multiply-adds", "output MiB", "kept MiB", "field")
+        titles = ("layer", "kind", "output", "parameters", "multiply-adds", "output MiB", "cached MiB", "field")
         table = [titles] + [
             (
                 row.name,
@@ -97,7 +109,7 @@ class Explanation:
                 f"{row.parameters:,}" if row.parameters else "",
                 f"{row.multiply_adds:,}" if row.multiply_adds else "",
                 f"{row.output / 2**20:.2f}",
-                f"{row.kept / 2**20:.2f}" if row.kept else "",
+                f"{row.cached / 2**20:.2f}" if row.cached else "",
                 "all" if row.field == inf else str(row.field),
             )
             for row in self.rows
@@ -113,49 +125,59 @@ class Explanation:
         ]
         lines.insert(1, "  ".join("-" * w for w in widths))
         seen = "the whole image" if self.receptive_field == inf else f"{self.receptive_field} pixels"
-        frozen = f", and {self.frozen:,} frozen (the lines of bilinear kernels)" if self.frozen else ""
+        frozen = f", and {self.frozen:,} frozen (1-D bilinear kernels)" if self.frozen else ""
         lines += [
             "",
             f"input {' × '.join(map(str, self.input_shape))}, output {' × '.join(map(str, self.output_shape))}",
             f"parameters: {self.learned:,} learned ({self.learned * FLOAT / 2**20:,.0f} MiB){frozen}",
             f"multiply-adds, forward: {self.multiply_adds / 1e9:,.2f} billion",
-            f"activations: {self.inference_bytes / 2**20:,.1f} MiB at the fullest moment of inference, "
-            f"{self.training_bytes / 2**20:,.1f} MiB kept for backward in training",
+            f"activations: {self.inference_bytes / 2**20:,.1f} MiB at the peak of inference, "
+            f"{self.training_bytes / 2**20:,.1f} MiB cached for backward in training",
             f"receptive field: {seen}",
         ]
         return "\n".join(line.rstrip() for line in lines)
 
 
-@contextmanager
-def _sketching(network, train):
-    """Within this context the network's leaves take Sketches, each writing its row into the list that is yielded."""
-    rows = []
-    leaves = network.layers_of(layers.Leaf)
-    for leaf in leaves:
-        # These hide the methods of the same names until they are deleted again.
-        leaf.forward = partial(_forward, leaf, rows)
-        leaf.forget = lambda: None  # the real maps of a training step in progress are left alone
-    try:
-        yield rows
-    finally:
-        for leaf in leaves:
-            del leaf.forward
-            del leaf.forget
+def _receptive_fields(network):
+    """{name: (the side of the part of the image that one value depends on, image pixels between neighbours)}
+
+    Branches that meet have one step; the larger field counts.
+    """
+    found = {IMAGE: (1, Fraction(1))}
+    for name, (layer, inputs) in network.nodes.items():
+        seen = [found[i] for position, i in enumerate(inputs) if position not in layer.size_only]
+        found[name] = layer.receptive_field(*max(seen))
+    return found
 
 
-def _forward(layer, rows, x, train=False, **followers):
-    """followers: the layers that a convolution takes along in inference, over the same memory (`layers.run_chain`)."""
-    try:
-        y, multiply_adds, kept = sketch(layer, x, train)
-    except ValueError as error:
-        raise InputError(f"{layer.title}: {error}") from error
-    newly = x.memory.keep(kept) if train else 0
-    rows.append(_row(layer, y, multiply_adds, newly))
-    rows.extend(_row(follower, y) for follower in followers.values())
-    return y
+def _owners(steps, shapes, train):
+    """{name: the name of the value in whose memory it lies}"""
+    owner = {IMAGE: IMAGE}
+    for step in steps:
+        shares = step.overwrite or step.layer.is_view(shapes[step.inputs[0]], train)
+        owner[step.name] = owner[step.inputs[0]] if shares else step.name
+    return owner
 
 
-def _row(layer, y, multiply_adds=0, newly=0):
-    parameters = sum(p.value.size for p in layer.parameters().values() if not p.frozen)
-    name, kind = layer.name or "", type(layer).__name__
-    return Row(name, kind, y.shape, parameters, multiply_adds, y.nbytes, newly, y.field)
+def _cached_bytes(network, shapes):
+    """{name: bytes that its layer's cache keeps alive in training, and that no earlier cache does}"""
+    owner, held, found = _owners(network.training, shapes, True), set(), {}
+    for step in network.training:
+        x = step.inputs[0]
+        values = [x] * step.layer.caches_input + [step.name] * step.layer.caches_output
+        new = {owner[value] for value in values} - held
+        held |= new
+        found[step.name] = FLOAT * (sum(prod(shapes[v]) for v in new) + step.layer.extra_cached(shapes[x]))
+    return found
+
+
+def _peak_bytes(network, shapes):
+    """The most bytes of values that exist at one moment of an inference, the image among them."""
+    steps = network.inference
+    owner, readable = _owners(steps, shapes, False), {IMAGE}
+    peak = 0
+    for step in steps:
+        readable.add(step.name)
+        peak = max(peak, sum(prod(shapes[v]) for v in {owner[v] for v in readable}))
+        readable -= set(step.release) - {IMAGE}
+    return FLOAT * peak

@@ -1,134 +1,144 @@
-"""FCN-32s, FCN-16s and FCN-8s: one trunk, one to three score layers, and skips joined by hand."""
+"""FCN-32s, FCN-16s and FCN-8s as tables: one backbone, one to three score layers, and the skips where branches meet."""
+
+import numpy as np
 
 from .. import layers
-from ..backend import one_blas_thread
+from ..card import Card
 from ..errors import InputError
-from . import alignment as align
+from ..layers.coordinates import IDENTITY, crop_offset, upsampled, upsampling_kernel
+from ..preprocessing import CAFFE, LITE0, Preprocessing
+from .alexnet import alexnet_backbone
+from .efficientnet_lite0 import efficientnet_lite0_backbone
+from .graph import IMAGE, Graph, coordinates, prefixed
+from .vgg import mini_backbone, vgg16_backbone
 
 VARIANTS = ("32s", "16s", "8s")
+ALIGNMENTS = ("paper", "same")
+UPSAMPLING = ("frozen", "learned")
+# The published at-once training scales what its skips read.
+AT_ONCE = {"pool4": 0.01, "pool3": 0.0001}
+# name -> (builder of the backbone, what its usual weights expect)
+BACKBONES = {
+    "mini": (mini_backbone, Preprocessing()),
+    "vgg16": (vgg16_backbone, CAFFE),
+    "alexnet": (alexnet_backbone, CAFFE),
+    "efficientnet_lite0": (efficientnet_lite0_backbone, LITE0),
+}
 
 
-class FCN(layers.Layer):
-    """A fully convolutional network for semantic segmentation. Long, Shelhamer and Darrell, CVPR 2015, section 4.
+def fcn(
+    variant="8s",
+    backbone="mini",
+    num_classes=21,
+    alignment="paper",
+    at_once=False,
+    seed=0,
+    *,
+    upsampling="frozen",
+    width=None,
+):
+    """A fully convolutional network with freshly drawn weights: (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W.
 
-        image ── trunk ──┬──────────── pool3 1/8 ── score_pool3 ────────────┐
-                         ├── pool4 1/16 ── score_pool4 ───┐                 │
-                         └── fc7 1/32 ── score_fr ── ×2 ──┴── + ── ×2 ──────┴── + ── ×8 ── logits     (FCN-8s)
-
-    FCN-16s stops after the first sum and enlarges ×16; FCN-32s has no skip and enlarges ×32. Each branch is cropped
-    to lie pixel on pixel over the one it is added to; the offsets are computed from the layers (`alignment`).
+    variant: "32s", "16s" or "8s". backbone: "mini", "vgg16", "alexnet" (CaffeNet) or "efficientnet_lite0"; width: mini's
+    number of channels in its first group. alignment: "paper" pads the image by 100 and crops the result; "same" wastes
+    nothing. at_once: scale the skips' inputs, which start out much larger than fc7's, to train 8s without the stages
+    before it. upsampling: "frozen" bilinear kernels, or "learned" ones that start so.
+    The network's `card` holds these arguments. Raises InputError for an unknown name.
     """
+    options = {
+        "variant": variant,
+        "backbone": backbone,
+        "num_classes": num_classes,
+        "alignment": alignment,
+        "at_once": at_once,
+        "seed": seed,
+        "upsampling": upsampling,
+        "width": width,
+    }
+    for what, known in (
+        ("variant", VARIANTS),
+        ("backbone", tuple(BACKBONES)),
+        ("alignment", ALIGNMENTS),
+        ("upsampling", UPSAMPLING),
+    ):
+        if options[what] not in known:
+            raise InputError(f"fcn: {what}: expected one of {', '.join(known)}; got {options[what]!r}")
+    if num_classes < 1:
+        raise InputError(f"fcn: num_classes: expected at least 1, got {num_classes}")
+    if width is not None and backbone != "mini":
+        raise InputError(f"fcn: width: only the mini backbone has one, not {backbone}")
+    rng = np.random.default_rng(seed)
+    build, preprocessing = BACKBONES[backbone]
+    body = build(alignment, rng, **({} if width is None else {"width": width}))
+    nodes = fcn_nodes(body, variant, num_classes, alignment, at_once=at_once, upsampling=upsampling, rng=rng)
+    return Graph(nodes, card=Card("fcn", options, preprocessing), backbone_prefix=body.prefix)
 
-    def __init__(self, backbone, variant, num_classes, alignment, *, at_once=False, upsampling="frozen", rng):
-        # A trunk that halves its maps exactly needs sizes that are multiples of its stride, and no cropping between branches.
-        exact = alignment == "same" or backbone.frame > 0
 
-        def score(tap):
-            return layers.Conv2d(backbone.taps[tap][1], num_classes, 1, rng, zero=True)
+def fcn_nodes(backbone, variant, num_classes, alignment, *, at_once=False, upsampling="frozen", rng=None):
+    """The table of an FCN over a Backbone. Long, Shelhamer and Darrell, CVPR 2015, section 4.
 
-        def enlarge(factor, at, target):
-            """An enlargement of maps at coordinates `at`, and the coordinates after it: those of `target`, if exact."""
-            kernel = align.enlarging_kernel(factor, at, target)
-            at, pad = align.enlarged(at, factor, kernel), 0
-            if exact:  # cut to exactly `factor` times the size, lying on the target
-                before = align.crop_offset(at, target)
-                at, pad = target, ((before, kernel - factor - before),) * 2
-            if upsampling == "learned":
-                return layers.LearnedUpsample(num_classes, factor, kernel=kernel, pad=pad), at
-            return layers.Upsample(factor, kernel=kernel, pad=pad), at
+        image ── backbone ──┬──────────── pool3 1/8 ── score_pool3 ────────────┐
+                            ├── pool4 1/16 ── score_pool4 ───┐                 │
+                            └── fc7 1/32 ── score_fr ── ×2 ──┴── + ── ×2 ──────┴── + ── ×8 ── logits     (FCN-8s)
 
-        self.variant = variant
-        self.num_classes = num_classes
-        self.backbone = backbone
-        # The published at-once training scales the skips' inputs, which start out much larger than fc7's.
-        self.pool4_scale, self.pool3_scale = (0.01, 0.0001) if at_once else (1.0, 1.0)
-        self.pad_input = layers.PadToMultiple(backbone.stride if exact else 1, frame=backbone.frame)
-        self.score_fr = score("fc7")
-        image = align.affine_of(self.pad_input)
-        pool3, pool4, at = (image.then(align.affine_of_chain(backbone.up_to(tap))) for tap in ("pool3", "pool4", "fc7"))
-        if variant == "32s":
-            self.upscore, at = enlarge(32, at, image)
+    FCN-16s stops after the first sum and upsamples ×16; FCN-32s has no skip and upsamples ×32. Each branch is cropped to
+    lie pixel on pixel over the one it is added to; the offsets are computed from the layers (`layers.coordinates`).
+    """
+    # A backbone that halves its maps exactly needs sizes that are multiples of its stride, and no cropping between branches.
+    exact = alignment == "same" or backbone.input_pad > 0
+    table, at = {}, {IMAGE: IMAGE}
+    if exact:
+        table["pad_input"] = (layers.PadToMultiple(backbone.stride, pad=backbone.input_pad), [IMAGE])
+        at[IMAGE] = "pad_input"
+    table |= prefixed(backbone.nodes, backbone.prefix, at[IMAGE])
+    at |= {feature: backbone.node(feature) for feature in backbone.features}
+    positions = {name: coordinates(table, node) for name, node in at.items()}
+
+    def score(feature):
+        """A 1×1 convolution to the classes."""
+        source = at[feature]
+        if at_once and feature in AT_ONCE:
+            table[f"scale_{feature}"] = (layers.Scale(AT_ONCE[feature]), [source])
+            source = f"scale_{feature}"
+        name = "score_fr" if feature == "fc7" else f"score_{feature}"
+        table[name] = (layers.Conv2d(backbone.features[feature][1], num_classes, 1, rng, zero=True), [source])
+
+    def upsample(name, factor, source, target):
+        """An upsampling of `source` onto the grid of the feature or image `target`."""
+        here, there = positions[source], positions[target]
+        kernel = upsampling_kernel(factor, here, there)
+        here, pad = here.then(upsampled(kernel, factor)), 0
+        if exact:  # cut to exactly `factor` times the size, lying on the target
+            before = crop_offset(here, there)
+            here, pad = there, ((before, kernel - factor - before),) * 2
+        if upsampling == "learned":
+            layer = layers.LearnedUpsample(num_classes, factor, kernel=kernel, pad=pad)
         else:
-            self.upscore2, at = enlarge(2, at, pool4)
-            self.score_pool4 = score("pool4")
-            self.crop_pool4 = layers.Crop(align.crop_offset(pool4, at))
-            if variant == "16s":
-                self.upscore16, at = enlarge(16, at, image)
-            else:
-                self.upscore_pool4, at = enlarge(2, at, pool3)
-                self.score_pool3 = score("pool3")
-                self.crop_pool3 = layers.Crop(align.crop_offset(pool3, at))
-                self.upscore8, at = enlarge(8, at, image)
-        self.crop = layers.Crop(align.crop_offset(at, align.IDENTITY))
-        self.name_all()
+            layer = layers.Upsample(factor, kernel=kernel, pad=pad)
+        table[name], positions[name] = (layer, [source]), here
 
-    def children(self):
-        found = super().children()
-        return {self.backbone.family if layer is self.backbone else key: layer for key, layer in found.items()}
+    def skip(feature, coarse):
+        """Add the scores of a finer feature, cropped to where the upsampled coarser ones lie."""
+        score(feature)
+        offset = crop_offset(positions[feature], positions[coarse])
+        table[f"crop_{feature}"] = (layers.CropLike(offset), [f"score_{feature}", coarse])
+        table[f"fuse_{feature}"] = (layers.Add(), [coarse, f"crop_{feature}"])
+        positions[f"fuse_{feature}"] = positions[coarse]
 
-    @property
-    def _enlarge(self):
-        """The transposed convolution that leads to the image's own size; it has another name in each variant."""
-        return getattr(self, {"32s": "upscore", "16s": "upscore16", "8s": "upscore8"}[self.variant])
-
-    @one_blas_thread
-    def forward(self, x, train=False):
-        """x (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W from 1 up."""
-        size = x.shape[2:]
-        taps = self.backbone.forward(self.pad_input.forward(x, train), train)
-        score = self.score_fr.forward(taps["fc7"], train)  # 1/32
-        if self.variant != "32s":
-            score = self.upscore2.forward(score, train)  # 1/16
-            skip = self.score_pool4.forward(_scaled(taps["pool4"], self.pool4_scale), train)
-            score = score + self.crop_pool4.forward_to(skip, score.shape[2:], train)
-        if self.variant == "8s":
-            score = self.upscore_pool4.forward(score, train)  # 1/8
-            skip = self.score_pool3.forward(_scaled(taps["pool3"], self.pool3_scale), train)
-            score = score + self.crop_pool3.forward_to(skip, score.shape[2:], train)
-        return self.crop.forward_to(self._enlarge.forward(score, train), size, train)
-
-    @one_blas_thread
-    def backward(self, dlogits, inputs=True):
-        """dlogits (N, num_classes, H, W) -> dx (N, 3, H, W), adding to every parameter's gradient. Without `inputs`, None.
-
-        A sum hands its gradient to both of its branches unchanged; the trunk adds up what comes back from the taps.
-        """
-        dtaps = {}
-        d = self._enlarge.backward(self.crop.backward(dlogits))
-        if self.variant == "8s":
-            dtaps["pool3"] = _scaled(self.score_pool3.backward(self.crop_pool3.backward(d)), self.pool3_scale)
-            d = self.upscore_pool4.backward(d)
-        if self.variant != "32s":
-            dtaps["pool4"] = _scaled(self.score_pool4.backward(self.crop_pool4.backward(d)), self.pool4_scale)
-            d = self.upscore2.backward(d)
-        dtaps["fc7"] = self.score_fr.backward(d)
-        dx = self.backbone.backward(dtaps, inputs)
-        return self.pad_input.backward(dx) if inputs else None
-
-    def initialise_from(self, coarser):
-        """Take over everything a trained, coarser variant shares with this network: the staged training of the paper.
-
-        The new skip keeps its zero score layer, so that training goes on from the coarser network's prediction. (But for
-        the enlargement: twice and then 16 times is not quite 32 times.)
-        coarser: an FCN over the same trunk with as many classes. Raises InputError where that does not hold.
-        """
-        order = VARIANTS.index(self.variant) - VARIANTS.index(coarser.variant)
-        if order < 0:
-            raise InputError(f"FCN-{self.variant} cannot start from the finer FCN-{coarser.variant}")
-        own, given = self.state_dict(), coarser.state_dict()
-        if self.variant != coarser.variant:  # the last enlargement, to the image's size, is another one
-            last = "upscore" if coarser.variant == "32s" else "upscore16"
-            given = {name: value for name, value in given.items() if not name.startswith(last + ".")}
-        new = [name for name in own if name not in given and not name.startswith(("score_pool", "upscore"))]
-        for name in [*given, *new]:
-            here, there = (state[name].shape if name in state else "nothing of that name" for state in (own, given))
-            if here != there:
-                raise InputError(
-                    f"FCN-{self.variant} cannot start from this FCN-{coarser.variant}: {name}: {here} here, {there} there"
-                )
-        self.load_state_dict({**own, **given})
-        return self
-
-
-def _scaled(maps, scale):
-    return maps if scale == 1 else maps * scale
+    score("fc7")
+    positions["score_fr"] = positions["fc7"]
+    if variant == "32s":
+        upsample("upscore", 32, "score_fr", IMAGE)
+    if variant == "16s":
+        upsample("upscore2", 2, "score_fr", "pool4")
+        skip("pool4", "upscore2")
+        upsample("upscore16", 16, "fuse_pool4", IMAGE)
+    if variant == "8s":
+        upsample("upscore2", 2, "score_fr", "pool4")
+        skip("pool4", "upscore2")
+        upsample("upscore_pool4", 2, "fuse_pool4", "pool3")
+        skip("pool3", "upscore_pool4")
+        upsample("upscore8", 8, "fuse_pool3", IMAGE)
+    last = list(table)[-1]
+    table["crop"] = (layers.CropLike(crop_offset(positions[last], IDENTITY)), [last, IMAGE])
+    return table

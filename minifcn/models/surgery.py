@@ -12,107 +12,139 @@ Where the layers pad their input, heat-map and sliding agree in two ways, and di
   two cannot be equal, and it is the heat-map that knows more.
 """
 
-from copy import copy
+from copy import deepcopy
 from dataclasses import replace
 from math import prod
 
 from .. import layers
 from ..errors import InputError
-from .build import fcn
-from .classifier import Classifier
+from .fcn import VARIANTS, fcn
+from .graph import Graph
 
 
 def convolutionalize(classifier, window=None):
     """The same network with every fully connected layer as a convolution: images of any larger size give a heat-map.
 
     (N, 3, H, W) -> (N, num_classes, rows, columns), one column of scores for each place of the classifier; 1 × 1 at the
-    native size. The weights are the classifier's own numbers under the same names, reshaped: Linear (K, C·h·w) becomes
-    (K, C, h, w) for the first, which sees the h × w map, and (K, C, 1, 1) for the rest. The layers are used, not
-    copied, so that neither of the two networks costs memory of its own; load weights before, not after.
+    native size. The weights are copies of the classifier's numbers under the same names, reshaped: Linear (K, C·h·w)
+    becomes (K, C, h, w) for the first, which sees the h × w map, and (K, C, 1, 1) for the rest.
 
     A global average becomes an average over a window of the native map's side, moved by single steps. window: an odd
     side of one's own, around every cell of the map: the smaller, the finer the heat-map and the less of the surroundings
     each score knows. (Its columns no longer equal the classifier's output; for networks without a global average there
-    is no choice.)
+    is no choice.) Raises InputError for a window that cannot be.
     """
-    side, chain = classifier.map_size, {}
-    average = {"kernel": side, "stride": 1}
-    if window is not None:
-        if not averages(classifier) or window not in range(1, 1000, 2):
-            raise InputError(
-                f"convolutionalize: a window needs a global average to replace and an odd side; got {window}"
-            )
-        average = {"kernel": window, "stride": 1, "pad": window // 2, "count_include_pad": False}
-    # What the next fully connected layer sees: the side of the map that was just flattened, else single pixels.
-    kernel = 1
-    for name, layer in classifier.layers.items():
-        if isinstance(layer, layers.Flatten):
-            kernel = side
-        elif isinstance(layer, layers.AdaptiveAvgPool2d):
-            continue  # at the native size it changes nothing, and at others it would hide the place
-        elif isinstance(layer, layers.GlobalAvgPool):
-            chain[name] = layers.AvgPool2d(**average)
+    if window is not None and (not averages(classifier) or window not in range(1, 1000, 2)):
+        raise InputError(f"convolutionalize: a window needs a global average to replace and an odd side; got {window}")
+    native = classifier.shapes((1, 3, classifier.card.native, classifier.card.native))
+    nodes, renamed, copies = {}, {}, {}  # copies: what layers share, such as a generator, is shared by their copies too
+    for name, (layer, inputs) in classifier.nodes.items():
+        inputs = [renamed.get(i, i) for i in inputs]
+        seen = native[classifier.nodes[name].inputs[0]]  # the shape that this layer sees at the native size
+        if isinstance(layer, layers.Flatten | layers.AdaptiveAvgPool2d):
+            # The next layer sees the map itself. (At the native size the adaptive average changes nothing.)
+            (renamed[name],) = inputs
+            continue
+        if isinstance(layer, layers.GlobalAvgPool):
+            layer = _average(seen[2], window)
         elif isinstance(layer, layers.Linear):
-            chain[name] = _as_convolution(layer, kernel)
-            kernel = 1
+            kernel = _map_side(classifier, name, native)
+            layer = _as_convolution(layer, kernel)
         else:
-            chain[name] = layer
-    return Classifier(
-        chain,
-        card=replace(classifier.card, options={**classifier.card.options, "convolutional": True, "window": window}),
-        map_size=1,
-    )
+            layer = deepcopy(layer, copies)
+            for leaf in layer.layers_of(layers.Leaf):
+                leaf.forget()
+        nodes[name] = (layer, inputs)
+    options = {**classifier.card.options, "convolutional": True, "window": window}
+    return Graph(nodes, card=replace(classifier.card, options=options))
 
 
 def averages(classifier):
     """Whether the classifier takes the average of its last maps, so that a heat-map's window is a matter of choice."""
-    return any(isinstance(layer, layers.GlobalAvgPool) for layer in classifier.layers.values())
+    return bool(classifier.layers_of(layers.GlobalAvgPool))
+
+
+def _average(side, window):
+    if window is None:
+        return layers.AvgPool2d(side, stride=1)
+    return layers.AvgPool2d(window, stride=1, pad=window // 2, count_include_pad=False)
+
+
+def _map_side(classifier, name, native):
+    """The side of the map that a fully connected layer was made for: that of the map just flattened, else 1."""
+    (before,) = classifier.nodes[name].inputs
+    while isinstance(classifier.nodes[before].layer, layers.Dropout):
+        (before,) = classifier.nodes[before].inputs
+    layer, inputs = classifier.nodes[before]
+    return native[inputs[0]][2] if isinstance(layer, layers.Flatten) else 1
 
 
 def _as_convolution(linear, kernel):
-    """A convolution with a Linear's numbers, and its memory."""
+    """A convolution with a copy of a Linear's numbers, and its multipliers."""
     outputs, inputs = linear.weight.value.shape
-    shape = (outputs, inputs // kernel**2, kernel, kernel)
-    weight = copy(linear.weight)  # with its multipliers
-    weight.value, weight.grad = linear.weight.value.reshape(shape), linear.weight.grad.reshape(shape)
-    return layers.Conv2d.of(weight, linear.bias)
+    copied = deepcopy(linear)
+    copied.zero_grad()
+    copied.weight.value = copied.weight.value.reshape(outputs, inputs // kernel**2, kernel, kernel)
+    return layers.Conv2d.of(copied.weight, copied.bias)
 
 
 def transplant(classifier, network):
-    """Give an FCN the trunk of a classifier: the start of every FCN training. -> the names that were left over
+    """Give a segmentation network the weights of a classifier for its backbone: the start of every FCN training.
 
-    The fully connected layers become convolutions on the way; the classifier's last layer stays behind, and the FCN's
-    score layers start from zero. The preprocessing goes with the weights.
-    Raises InputError, and changes nothing, if the trunk needs a name that the classifier has not, or of another shape.
+    The fully connected layers become convolutions on the way; the classifier's last layer stays behind, and the score
+    layers start from zero. The preprocessing goes with the weights. -> the classifier's names that were not used
+    Raises InputError, and changes nothing, if the backbone needs a name that the classifier has not, or of another shape.
     """
     own, given = network.state_dict(), classifier.state_dict()
-    family = network.backbone.family + "."
-    needed = [name for name in own if name.startswith(family)]
-    for name in needed:
-        source, shape = given.get(name.removeprefix(family)), own[name].shape
+    prefix = network.backbone_prefix + "."
+    for name in [name for name in own if name.startswith(prefix)]:
+        source, shape = given.get(name.removeprefix(prefix)), own[name].shape
         flat = (shape[0], prod(shape[1:]))  # as a fully connected layer has it
         if source is None or source.shape not in (shape, flat):
-            found = "nothing of that name" if source is None else source.shape
-            raise InputError(f"an FCN over {network.backbone.family} needs {name} {shape}, found {found}")
+            found = "no such name" if source is None else source.shape
+            raise InputError(f"a backbone {network.backbone_prefix}: expected {name} of shape {shape}, got {found}")
         own[name] = source.reshape(shape)
     network.load_state_dict(own)
     network.card.preprocessing = classifier.card.preprocessing
-    return [name for name in given if family + name not in own]
+    return [name for name in given if prefix + name not in own]
+
+
+def initialise_from(network, coarser):
+    """Give an FCN everything it shares with a trained, coarser variant: the staged training of the paper. -> network
+
+    The new skip keeps its zero score layer, so that training goes on from the coarser network's prediction. (But for
+    the upsampling: twice and then 16 times is not quite 32 times.)
+    coarser: an FCN over the same backbone with as many classes. Raises InputError where that does not hold.
+    """
+    fine, coarse = (one.card.options["variant"] for one in (network, coarser))
+    if VARIANTS.index(fine) < VARIANTS.index(coarse):
+        raise InputError(f"FCN-{fine} cannot start from the finer FCN-{coarse}")
+    own, given = network.state_dict(), coarser.state_dict()
+    if fine != coarse:  # the last upsampling, to the image's size, is another one
+        last = "upscore" if coarse == "32s" else "upscore16"
+        given = {name: value for name, value in given.items() if not name.startswith(last + ".")}
+    new = [name for name in own if name not in given and not name.startswith(("score_pool", "upscore"))]
+    for name in [*given, *new]:
+        here, there = (state[name].shape if name in state else "no such name" for state in (own, given))
+        if here != there:
+            raise InputError(
+                f"FCN-{fine} cannot start from this FCN-{coarse}: {name}: expected shape {here}, got {there}"
+            )
+    network.load_state_dict({**own, **given})
+    return network
 
 
 def replace_scores(network, num_classes, seed=0):
-    """The same FCN for another number of classes: the trunk as it is, new score layers that start from zero. -> a new FCN"""
+    """The same FCN for another number of classes: the backbone as it is, new score layers that start from zero. -> a new FCN"""
     changed = fcn(**{**network.card.options, "num_classes": num_classes, "seed": seed})
-    own, given = changed.state_dict(), network.state_dict()
-    kept = {name: value for name, value in given.items() if not name.startswith(("score", "upscore"))}
-    changed.load_state_dict({**own, **kept})
+    shared = {name: value for name, value in network.state_dict().items() if not name.startswith(("score", "upscore"))}
+    changed.load_state_dict({**changed.state_dict(), **shared})
     changed.card.preprocessing = network.card.preprocessing
     return changed
 
 
 def add_skips(network, variant):
     """A finer FCN ("16s" or "8s") that starts where a trained, coarser one stands: its new skips add zero. -> a new FCN"""
-    finer = fcn(**{**network.card.options, "variant": variant})
-    finer.initialise_from(network)
+    finer = initialise_from(fcn(**{**network.card.options, "variant": variant}), network)
     finer.card = replace(network.card, options=finer.card.options)
     return finer

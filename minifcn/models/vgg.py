@@ -1,12 +1,13 @@
-"""VGG: groups of 3×3 convolutions. The published classifier, and the trunk that an FCN makes of it."""
+"""VGG: groups of 3×3 convolutions. The published classifier, and the backbones that an FCN makes of it."""
 
 import numpy as np
 
 from .. import layers
 from ..card import Card
 from ..preprocessing import CAFFE
-from .classifier import Classifier, fully_connected
-from .trunk import Trunk
+from .backbone import Backbone
+from .classifier import fully_connected
+from .graph import Sequential, in_a_row
 
 WIDTHS, DEPTHS = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
 
@@ -14,41 +15,42 @@ WIDTHS, DEPTHS = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
 def vgg16(num_classes=1000, seed=0):
     """The 16-layer classifier. Simonyan and Zisserman, 2014, table 1, D. For images of 224 × 224; freshly drawn weights."""
     rng = np.random.default_rng(seed)
-    chain = _groups(WIDTHS, DEPTHS, rng=rng)
-    chain |= fully_connected(512 * 7 * 7, num_classes, rng)
+    chain = _groups(WIDTHS, DEPTHS, rng=rng) | fully_connected(512 * 7 * 7, num_classes, rng)
     card = Card("vgg16", {"num_classes": num_classes, "seed": seed}, CAFFE, native=224)
-    return Classifier(chain, card=card, map_size=7)
+    return Sequential(**chain, card=card)
 
 
-class VGG(Trunk):
-    """The VGG trunk, fully convolutional: the groups, then fc6 and fc7 as convolutions. Long et al., 2015, section 4.
+def vgg16_backbone(alignment, rng):
+    """The backbone of the published FCNs: 13 convolutions of up to 512 channels, then fc6 (7×7) and fc7 of 4096."""
+    return vgg_backbone(WIDTHS, DEPTHS, 4096, alignment, rng)
 
-    widths, depths: channels and number of convolutions of each of the five groups. fc_width, fc_kernel: channels of
-    fc6 and fc7, and fc6's kernel. first_pad: the padding of conv1_1. fc_pad: the padding of fc6.
-    batch_norm: normalise after every convolution, without which a deep trunk hardly starts to learn from random weights.
+
+def mini_backbone(alignment, rng, width=12):
+    """A VGG small enough to train from nothing, on a CPU, in minutes.
+
+    `width` channels in the first group, then 2, 4, 8 and 8 times as many; 8 times in fc6 (7×7) and fc7 too. Seven 3×3
+    convolutions instead of thirteen, and batch normalisation, as it starts from random weights.
     """
-
-    def __init__(self, widths, depths, fc_width, fc_kernel, *, first_pad, fc_pad, rng, dropout=0.5, batch_norm=False):
-        chain = _groups(widths, depths, first_pad=first_pad, batch_norm=batch_norm, rng=rng)
-        channels = widths[-1]
-        for number, kernel, pad in (("6", fc_kernel, fc_pad), ("7", 1, 0)):
-            chain |= _convolution("fc", number, channels, fc_width, kernel, pad, batch_norm, rng)
-            chain[f"drop{number}"] = layers.Dropout(dropout, rng)
-            channels = fc_width
-        taps = {"pool3": ("pool3", widths[2]), "pool4": ("pool4", widths[3]), "fc7": ("drop7", fc_width)}
-        super().__init__("vgg", chain, taps)
+    widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
+    return vgg_backbone(widths, (1, 1, 2, 2, 1), 8 * width, alignment, rng, dropout=0.1, batch_norm=True)
 
 
-def vgg16_trunk(alignment, rng):
-    """The trunk of the published FCNs: 13 convolutions of up to 512 channels, then fc6 (7×7) and fc7 of 4096."""
-    return VGG(WIDTHS, DEPTHS, 4096, 7, rng=rng, **trunk_pads(alignment, fc_kernel=7))
+def vgg_backbone(widths, depths, fc_width, alignment, rng, *, dropout=0.5, batch_norm=False):
+    """VGG, fully convolutional: the groups, then fc6 and fc7 as convolutions. Long et al., 2015, section 4.
 
-
-def trunk_pads(alignment, fc_kernel):
-    """The paddings of a trunk. "paper": the image by 100, fc6 not at all. "same": each so that maps keep their size."""
-    if alignment == "paper":
-        return {"first_pad": 100, "fc_pad": 0}
-    return {"first_pad": 1, "fc_pad": fc_kernel // 2}
+    widths, depths: channels and number of convolutions of each of the five groups. fc_width: channels of fc6 and fc7.
+    alignment: "paper" pads the image by 100 in conv1_1 and fc6 not at all; "same" pads each so that maps keep their size.
+    batch_norm: normalise after every convolution, without which a deep VGG hardly starts to learn from random weights.
+    """
+    first_pad, fc_pad = (100, 0) if alignment == "paper" else (1, 3)
+    chain = _groups(widths, depths, first_pad=first_pad, batch_norm=batch_norm, rng=rng)
+    channels = widths[-1]
+    for number, kernel, pad in (("6", 7, fc_pad), ("7", 1, 0)):
+        chain |= _convolution("fc", number, channels, fc_width, kernel, pad, batch_norm, rng)
+        chain[f"drop{number}"] = layers.Dropout(dropout, rng)
+        channels = fc_width
+    features = {"pool3": ("pool3", widths[2], 8), "pool4": ("pool4", widths[3], 16), "fc7": ("drop7", fc_width, 32)}
+    return Backbone("vgg", in_a_row(chain), features)
 
 
 def _groups(widths, depths, *, first_pad=1, batch_norm=False, rng):
@@ -67,6 +69,6 @@ def _convolution(kind, number, inputs, outputs, kernel, pad, batch_norm, rng):
     """A convolution, its normalisation if wanted (which makes a bias pointless), its ReLU."""
     chain = {kind + number: layers.Conv2d(inputs, outputs, kernel, rng, pad=pad, bias=not batch_norm)}
     if batch_norm:
-        chain["bn" + number] = layers.BatchNorm2d(outputs, in_place=True)
-    chain["relu" + number] = layers.ReLU(in_place=True)
+        chain["bn" + number] = layers.BatchNorm2d(outputs)
+    chain["relu" + number] = layers.ReLU()
     return chain

@@ -1,8 +1,9 @@
-"""Operations that only move a map within its frame: crop and zero padding, each the other's adjoint."""
+"""Operations that only move maps: crop and zero padding, each the other's adjoint, and concatenation."""
 
 from ..backend import array_module
 from ..errors import InputError
-from .window import pads, pair, require_nchw, require_shape
+from .geometry import pads, pair, require_nchw, require_same_dtype, require_shape
+from .maps import empty_maps
 
 
 def crop_forward(x, offset, size):
@@ -49,3 +50,34 @@ def pad_backward(dy, cache):
     shape, padded, top, left = cache
     require_shape("pad backward", "dy", dy, padded)
     return dy[:, :, top : top + shape[2], left : left + shape[3]]
+
+
+def concat_forward(xs):
+    """y = the channels of all maps, one after the other.   xs: maps (N, C_i, H, W) -> y (N, Σ C_i, H, W)
+
+    Raises InputError for no maps, and for maps that differ in more than channels; DtypeError for mixed dtypes.
+    """
+    if not xs:
+        raise InputError("concat: expected at least one map, got none")
+    require_same_dtype("concat", *xs)
+    for x in xs:
+        require_nchw("concat", x)
+        require_shape("concat", "maps", x, (*xs[0].shape[:1], x.shape[1], *xs[0].shape[2:]))
+    channels = [x.shape[1] for x in xs]
+    n, _, height, width = xs[0].shape
+    y = empty_maps(array_module(xs[0]), (n, sum(channels), height, width), xs[0].dtype)
+    for x, part in zip(xs, _parts(channels), strict=True):
+        y[:, part] = x
+    return y, channels
+
+
+def concat_backward(dy, cache):
+    """dy (N, Σ C_i, H, W) -> a tuple with the part of each map, views of dy."""
+    channels = cache
+    require_nchw("concat backward", dy, sum(channels))
+    return tuple(dy[:, part] for part in _parts(channels))
+
+
+def _parts(channels):
+    ends = [sum(channels[: i + 1]) for i in range(len(channels))]
+    return [slice(end - count, end) for end, count in zip(ends, channels, strict=True)]

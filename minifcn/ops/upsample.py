@@ -1,64 +1,80 @@
-"""Enlarging by a fixed, separable kernel: what a frozen bilinear transposed convolution computes, as two matrix products."""
-
-from typing import NamedTuple
+"""Upsampling by a fixed, separable kernel: what a frozen bilinear transposed convolution computes, as two matrix products."""
 
 import numpy as np
 
-from ..backend import array_module, cut, has_kernels, run_tiles, threads
+from ..backend import Source, array_module, cut, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .kernels import upsample as kernels
-from .maps import BYTES_WORTH_A_THREAD
-from .window import pads, require_nchw, require_same_dtype, require_shape
+from .geometry import pads, require_nchw, require_same_dtype, require_shape
+
+SOURCE = Source.beside(__file__)
 
 
-def upsample_forward(x, line, *, stride, pad=0):
-    """y = A x Bᵀ, map by map: the transposed convolution whose kernel is line ⊗ line in every channel.
+def upsample_forward(x, kernel_1d, *, stride, pad=0):
+    """y = A x Bᵀ, map by map: the transposed convolution whose kernel is kernel_1d ⊗ kernel_1d in every channel.
 
-    x (N, C, H, W), line (k,) -> y (N, C, Ho, Wo), Ho = (H − 1)·stride + k − top − bottom. Column i of A (Ho, H) holds the
-    line from row i·stride − top on: where input row i stamps it. B is the same for columns. stride: integer; pad: integer,
-    pair, or ((top, bottom), (left, right)). Raises InputError for shapes that do not fit.
+    x (N, C, H, W), kernel_1d (k,) -> y (N, C, Ho, Wo), Ho = (H − 1)·stride + k − top − bottom. Column i of A (Ho, H) holds
+    the kernel from row i·stride − top on: where input row i stamps it. B is the same for columns. stride: integer; pad:
+    integer, pair, or ((top, bottom), (left, right)). Raises InputError for shapes that do not fit.
     """
-    require_same_dtype("upsample", x, line)
+    require_same_dtype("upsample", x, kernel_1d)
     require_nchw("upsample", x)
     both = pads(pad)
-    size = tuple((n - 1) * stride + line.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
-    if line.ndim != 1 or min(size) < 1:
-        raise InputError(f"upsample: a line {line.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}")
+    size = tuple((n - 1) * stride + kernel_1d.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
+    if kernel_1d.ndim != 1 or min(size) < 1:
+        raise InputError(
+            f"upsample: a kernel {kernel_1d.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}"
+        )
     if has_kernels(x):
-        before = both[0][0], both[1][0]
-        return kernels.upsample_forward(x, line, size, stride, before), (size, (line, x.shape[2:], stride, before))
-    a, b = (_stamps(line, n, stride, *p) for n, p in zip(x.shape[2:], both, strict=True))
-    return _both_sides(a, x, b.T), (size, (a, b))
+        y, before = x, (both[0][0], both[1][0])
+        for axis in (3, 2):
+            y = _along("upsample", y, kernel_1d, axis, size[axis - 2], stride, before[axis - 2])
+        return y, (size, (kernel_1d, x.shape[2:], stride, before))
+    sizes = zip(x.shape[2:], size, both, strict=True)
+    a, b = (_matrix(kernel_1d, n, length, stride, before) for n, length, (before, _) in sizes)
+    return _both_sides(a, x, b), (size, (a, b))
 
 
 def upsample_backward(dy, cache):
-    """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The line is fixed and gets no gradient."""
+    """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The kernel is fixed and gets no gradient."""
     size, rest = cache
     require_shape("upsample backward", "dy", dy, dy.shape[:2] + size)
     if has_kernels(dy):
-        return kernels.upsample_backward(dy, *rest)
-    a, b = rest
-    return _both_sides(a.T, dy, b)
+        kernel_1d, size, stride, before = rest
+        for axis in (2, 3):
+            dy = _along("upsample_gradient", dy, kernel_1d, axis, size[axis - 2], stride, before[axis - 2])
+        return dy
+    (a, filled_a), (b, filled_b) = rest
+    return _both_sides((a.T, filled_a.T), dy, (b.T, filled_b.T))
 
 
-def _both_sides(left, maps, right):
-    """left (P, H) · maps (N, C, H, W) · right (W, Q), map by map. -> (N, C, P, Q)"""
+def _along(name, maps, kernel_1d, axis, length, stride, before):
+    """Run a kernel of ours along an axis of maps (N, C, H, W), which then has that length; `before` of it is cut off."""
+    xp = array_module(maps)
+    result = xp.empty((*maps.shape[:axis], length, *maps.shape[axis + 1 :]), maps.dtype)
+    inner = maps.shape[3] if axis == 2 else 1
+    arrays = xp.ascontiguousarray(maps), xp.ascontiguousarray(kernel_1d), result
+    launch(SOURCE, name, result.size, *arrays, maps.shape[axis], length, inner, kernel_1d.size, stride, before)
+    return result
+
+
+def _both_sides(a, maps, b):
+    """A (P, H) · maps (N, C, H, W) · Bᵀ (W, Q), map by map. -> (N, C, P, Q);  a, b: as `_matrix` gives them"""
     xp = array_module(maps)
     n, c, height, _ = maps.shape
     maps = xp.ascontiguousarray(maps).reshape(n * c, height, -1)
-    width = right.values.shape[1]
-    y = xp.empty((n * c, len(left.values), width), maps.dtype)
-    lefts = [(rows, columns, left.values[rows, columns]) for rows, columns in _blocks(left.filled)]
-    rights = [(rows, columns, right.values[rows, columns]) for columns, rows in _blocks(right.filled.T)]
+    (left, filled_left), (right, filled_right) = a, b
+    y = xp.empty((n * c, len(left), len(right)), maps.dtype)
+    lefts = [(rows, columns, left[rows, columns]) for rows, columns in _blocks(filled_left)]
+    rights = [(rows, columns, right[rows, columns].T) for rows, columns in _blocks(filled_right)]
 
     def some_maps(some):
-        wide = xp.empty((some.stop - some.start, height, width), maps.dtype)
+        wide = xp.empty((some.stop - some.start, height, len(right)), maps.dtype)
         for rows, columns, block in rights:
-            xp.matmul(maps[some, :, rows], block, out=wide[:, :, columns])
+            xp.matmul(maps[some, :, columns], block, out=wide[:, :, rows])
         for rows, columns, block in lefts:
             xp.matmul(block, wide[:, columns], out=y[some, rows])
 
-    count = threads() if y.nbytes + maps.nbytes >= BYTES_WORTH_A_THREAD else 1
+    count = threads() if y.nbytes + maps.nbytes >= tuning.BYTES_WORTH_A_THREAD else 1
     run_tiles(maps, some_maps, [(some,) for some in cut(len(maps), count)])
     return y.reshape(n, c, *y.shape[1:])
 
@@ -75,24 +91,14 @@ def _blocks(filled, side=64):
     return blocks
 
 
-class _Stamps(NamedTuple):
-    """A matrix where the maps are, and on the host where it is filled, so that nobody has to fetch it to know."""
+def _matrix(kernel_1d, size, length, stride, before):
+    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before, where the maps are; and on
+    the host, so that nobody has to fetch it, where it is filled."""
 
-    values: object
-    filled: np.ndarray
+    def taps(xp):
+        tap = xp.arange(length)[:, None] + before - stride * xp.arange(size)
+        return tap, (tap >= 0) & (tap < kernel_1d.size)
 
-    @property
-    def T(self):
-        return _Stamps(self.values.T, self.filled.T)
-
-
-def _stamps(line, size, stride, before, after):
-    """The matrix (output size, size) whose column i is the line, shifted down by i·stride − before."""
-
-    def stamped(xp, dtype, value):
-        whole = xp.zeros(((size - 1) * stride + line.size, size), dtype)
-        columns = xp.arange(size)[:, None]
-        whole[columns * stride + xp.arange(line.size), columns] = value
-        return whole[before : len(whole) - after]
-
-    return _Stamps(stamped(array_module(line), line.dtype, line), stamped(np, bool, True))
+    xp = array_module(kernel_1d)
+    tap, filled = taps(xp)
+    return xp.where(filled, kernel_1d[xp.where(filled, tap, 0)], xp.zeros_like(kernel_1d[:1])), taps(np)[1]

@@ -6,7 +6,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from ..data.labels import VOID, colourise
-from ..files import naming
+from ..files import writing
 
 COLOURS = ("#c0392b", "#d68910", "#1f618d", "#117864")
 
@@ -43,7 +43,7 @@ def curves(runs, path):
 
 
 def _save(figure, path):
-    with naming(path):
+    with writing(path):
         figure.savefig(path, dpi=110)
 
 

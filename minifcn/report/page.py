@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import written_whole
+from ..files import atomic_write
 from .tables import SCORES, score_rows
 
 _PAGE = """<!DOCTYPE html>
@@ -41,7 +41,7 @@ def write_page(path, title, results, classes, figures, settings):
     items = "".join(f"<li><b>{html.escape(k)}</b> {html.escape(str(v))}</li>" for k, v in settings.items())
     body += ["<h2>Settings</h2>", f'<ul class="settings">{items}</ul>']
     page = _PAGE.format(title=html.escape(title), body="\n".join(body))
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(page.encode("utf-8"))
 
 

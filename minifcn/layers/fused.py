@@ -1,0 +1,46 @@
+"""What a convolution is in inference: itself, the normalisation and the ReLU that follow, in one pass over memory."""
+
+from .. import ops
+from ..errors import InputError
+from .base import Leaf
+
+
+class FusedConv2d(Leaf):
+    """A Conv2d, and the BatchNorm2d and ReLU that follow it, at once: a value costs more to fetch from memory and to put
+    back than to change.
+
+    norm, relu: those layers, or None. prepared: fold the normalisation into the weights once, and keep what the
+    convolution makes of them, instead of at each call; the layers' values then must not change any more. There is no
+    training: that runs the layers one by one.
+    """
+
+    def __init__(self, conv, norm=None, relu=None, *, prepared=False):
+        self.parts = [layer for layer in (conv, norm, relu) if layer is not None]
+        self.conv, self.norm = conv, norm
+        self.activation = relu.activation if relu else "none"
+        self.folded = self._fold() if prepared else None
+        self.cached = {} if prepared else None  # what an algorithm makes of the weights
+
+    def children(self):
+        return {}  # the parameters are those of the network that this was made of
+
+    @property
+    def title(self):
+        return self.conv.title
+
+    def run(self, x, train):
+        if train:
+            raise InputError("prepared for inference only; train the network that it was made of")
+        w, b = self.folded or self._fold()
+        settings = self.conv.settings_for(x.shape)
+        y, _ = ops.conv2d_forward(x, w, b, **settings, activation=self.activation, cached=self.cached)
+        for layer in self.parts:
+            layer.forget()
+        return y, None
+
+    def _fold(self):
+        w, b = self.conv.weight.value, self.conv.bias and self.conv.bias.value
+        return self.norm.folded_into(w, b) if self.norm else (w, b)
+
+    def output_shape(self, shape):
+        return self.conv.output_shape(shape)

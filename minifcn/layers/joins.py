@@ -1,0 +1,127 @@
+"""The layers where branches meet, and what makes them fit: sum, concatenation, crop, resize, scale.
+
+A join has several inputs. Its backward gives a gradient for each, None for one that only lends its size.
+"""
+
+from fractions import Fraction
+
+from .. import ops
+from ..errors import InputError
+from .base import Leaf
+from .coordinates import Affine
+
+
+class Add(Leaf):
+    """y = a + b, two maps of one shape. Both get dy."""
+
+    gradient_is_its_own = False
+
+    def run(self, a, b, train):
+        self.output_shape(a.shape, b.shape)
+        return a + b, None
+
+    def run_backward(self, dy, cache):
+        return dy, dy
+
+    def output_shape(self, a, b):
+        if a != b:
+            raise InputError(f"add: expected two maps of one shape, got {a} and {b}")
+        return a
+
+    def onnx(self):
+        return "Add", {}
+
+
+class Concat(Leaf):
+    """The channels of several maps, one after the other. Each gets its part of dy."""
+
+    gradient_is_its_own = False
+
+    def run(self, *maps, train):
+        return ops.concat_forward(maps)
+
+    def run_backward(self, dy, cache):
+        return ops.concat_backward(dy, cache)
+
+    def output_shape(self, *shapes):
+        first = shapes[0]
+        if any((shape[0], *shape[2:]) != (first[0], *first[2:]) for shape in shapes):
+            raise InputError(f"concat: expected maps that differ in channels only, got {shapes}")
+        return (first[0], sum(shape[1] for shape in shapes), *first[2:])
+
+    def onnx(self):
+        return "Concat", {"axis": 1}
+
+
+class CropLike(Leaf):
+    """The part of x that begins at `offset` and has the height and width of a second map, which gets no gradient."""
+
+    size_only = (1,)
+    output_is_its_own = gradient_is_its_own = False
+
+    def __init__(self, offset):
+        self.offset = offset
+
+    def run(self, x, like, train):
+        return ops.crop_forward(x, self.offset, like.shape[2:])
+
+    def run_backward(self, dy, cache):
+        return ops.crop_backward(dy, cache), None
+
+    def output_shape(self, x, like):
+        if any(self.offset + part > whole for part, whole in zip(like[2:], x[2:], strict=True)):
+            raise InputError(f"crop: {like[2:]} at offset {self.offset} does not lie inside a map of {x[2:]}")
+        return (*x[:2], *like[2:])
+
+    def is_view(self, shape, train):
+        return True
+
+    def coordinates(self):
+        return Affine(Fraction(1), Fraction(-self.offset))
+
+    def onnx(self):
+        return "Slice", {}
+
+
+class ResizeLike(Leaf):
+    """x brought to the height and width of a second map, which gets no gradient, by bilinear interpolation."""
+
+    size_only = (1,)
+
+    def __init__(self, *, align_corners=False):
+        self.align_corners = align_corners
+
+    def run(self, x, like, train):
+        return ops.resize_bilinear_forward(x, like.shape[2:], align_corners=self.align_corners)
+
+    def run_backward(self, dy, cache):
+        return ops.resize_bilinear_backward(dy, cache), None
+
+    def output_shape(self, x, like):
+        return (*x[:2], *like[2:])
+
+    def multiply_adds(self, x, like):
+        return 2 * x[0] * x[1] * (x[2] * like[3] + like[2] * like[3])
+
+    def coordinates(self):
+        raise InputError(f"{self.title}: its scale depends on the sizes, so no fixed coordinates belong to it")
+
+    def onnx(self):
+        mode = "align_corners" if self.align_corners else "half_pixel"
+        return "Resize", {"mode": "linear", "coordinate_transformation_mode": mode}
+
+
+class Scale(Leaf):
+    """y = factor · x, by a fixed number: the published at-once training scales what its skips are given."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def run(self, x, train):
+        return x * self.factor, None
+
+    def run_backward(self, dy, cache):
+        return dy * self.factor
+
+    def onnx(self):
+        return "Mul", {"factor": self.factor}

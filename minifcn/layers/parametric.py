@@ -1,0 +1,255 @@
+"""The layers that hold parameters: each binds one operation to its settings and to what it learns."""
+
+from fractions import Fraction
+from math import prod
+
+import numpy as np
+
+from .. import ops
+from ..backend import array_module, to_device
+from ..errors import InputError
+from ..ops.geometry import pair, require_nchw, require_shape, same_pads, window
+from .base import Leaf, Parameter
+from .coordinates import Affine
+from .init import bilinear, bilinear_1d, he_normal, zeros
+from .windowed import Transposed, Windowed
+
+
+def _bias(outputs):
+    """Biases follow the published solver: twice the learning rate and no decay."""
+    return Parameter(zeros((outputs,)), lr_mult=2.0, decay_mult=0.0)
+
+
+class Conv2d(Windowed):
+    """A convolution of `outputs` kernels with bias. Weights (outputs, inputs/groups, kh, kw) start He-normal.
+
+    zero=True starts from zero instead (score layers). kernel, stride, pad, dilation, groups as in ops.conv2d_forward; pad
+    may also be "same", TensorFlow's padding, which depends on the input's size.
+    """
+
+    caches_input = True
+    onnx_operator = "Conv"
+
+    def __init__(self, inputs, outputs, kernel, rng, *, stride=1, pad=0, dilation=1, groups=1, bias=True, zero=False):
+        shape = (outputs, inputs // groups, *pair("kernel", kernel))
+        weight = Parameter(zeros(shape) if zero else he_normal(shape, rng))
+        self._bind(weight, _bias(outputs) if bias else None, stride, pad, dilation, groups)
+
+    @property
+    def kernel(self):
+        return self.weight.value.shape[2:]
+
+    @classmethod
+    def of(cls, weight, bias=None, *, stride=1, pad=0, dilation=1, groups=1):
+        """A convolution with Parameters that are there already."""
+        layer = cls.__new__(cls)
+        layer._bind(weight, bias, stride, pad, dilation, groups)
+        return layer
+
+    def _bind(self, weight, bias, stride, pad, dilation, groups):
+        self.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
+        self.weight, self.bias = weight, bias
+
+    def run(self, x, train):
+        require_nchw("conv2d", x)
+        return ops.conv2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings_for(x.shape))
+
+    def run_backward(self, dy, cache, inputs=True):
+        """inputs=False: nobody asks for the gradient of the input, as for an image's; dx is None."""
+        dx, dw, db = ops.conv2d_backward(dy, cache, inputs=inputs, weights=not self.weight.frozen)
+        self.weight.add_gradient(dw)
+        if self.bias:
+            self.bias.add_gradient(db)
+        return dx
+
+    def settings_for(self, shape):
+        """The settings for an input of this shape, with the padding worked out where it was given as "same"."""
+        pad, stride, dilation = (self.settings[key] for key in ("pad", "stride", "dilation"))
+        if pad == "same":
+            pad = same_pads(shape[2:], self.weight.value.shape[2:], stride, dilation)
+        return {**self.settings, "pad": pad}
+
+    def output_shape(self, shape):
+        outputs, per_group, *kernel = self.weight.value.shape
+        expected = per_group * self.settings["groups"]
+        if len(shape) != 4 or shape[1] != expected:
+            raise InputError(f"conv2d: expected {expected} input channels, got {shape[1]} in shape {shape}")
+        return (
+            shape[0],
+            outputs,
+            *window("conv2d", kernel, **self.settings_for(shape), input_size=shape[2:]).output_size,
+        )
+
+    def multiply_adds(self, shape):
+        return prod(self.output_shape(shape)) * prod(self.weight.value.shape[1:])
+
+    def coordinates(self):
+        """A convolution padded "same" counts as what it was trained to be, a division of its input into cells of `stride`
+        pixels, each cell's value lying in its middle. (Its window leans half a pixel or more to the bottom and right of
+        that, but the weights make up for it: a trained EfficientNet's heat-map peaks where the middles say.)
+        """
+        if self.settings["pad"] != "same":
+            return super().coordinates()
+        _, stride, _ = self.along_height()
+        return Affine(Fraction(1, stride), Fraction(1 - stride, 2 * stride))
+
+
+class ConvTranspose2d(Transposed):
+    """A transposed convolution. Weights (inputs, outputs/groups, kh, kw) start He-normal.
+
+    kernel, stride, pad, output_pad, dilation, groups as in ops.conv_transpose2d_forward.
+    """
+
+    caches_input = True
+
+    def __init__(self, inputs, outputs, kernel, rng, *, stride=1, pad=0, output_pad=0, dilation=1, groups=1, bias=True):
+        self.settings = {"stride": stride, "pad": pad, "output_pad": output_pad, "dilation": dilation, "groups": groups}
+        self.weight = Parameter(he_normal((inputs, outputs // groups, *pair("kernel", kernel)), rng))
+        self.bias = _bias(outputs) if bias else None
+
+    @property
+    def kernel(self):
+        return self.weight.value.shape[2:]
+
+    def run(self, x, train):
+        return ops.conv_transpose2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings)
+
+    def run_backward(self, dy, cache):
+        dx, dw, db = ops.conv_transpose2d_backward(dy, cache, weights=not self.weight.frozen)
+        self.weight.add_gradient(dw)
+        if self.bias:
+            self.bias.add_gradient(db)
+        return dx
+
+    def output_shape(self, shape):
+        inputs, per_group = self.weight.value.shape[:2]
+        if len(shape) != 4 or shape[1] != inputs:
+            raise InputError(f"conv_transpose2d: expected {inputs} input channels, got {shape[1]} in shape {shape}")
+        return (shape[0], per_group * self.settings.get("groups", 1), *self.output_size(shape[2:]))
+
+    def multiply_adds(self, shape):
+        """One for each tap of each stamp."""
+        return prod(shape) * prod(self.weight.value.shape[1:])
+
+
+class LearnedUpsample(ConvTranspose2d):
+    """A transposed convolution that upsamples by `factor`, starts as bilinear interpolation and is then learned.
+
+    Weights (channels, channels, kernel, kernel), no bias, no decay, as in the published networks.
+    kernel, pad: 2·factor and 0 as published; pad = factor/2 makes the output exactly factor times the input.
+    """
+
+    def __init__(self, channels, factor, *, kernel, pad=0):
+        self.settings = {"stride": factor, "pad": pad}
+        self.weight = Parameter(bilinear(channels, kernel), decay_mult=0.0)
+        self.bias = None
+
+
+class Upsample(Transposed):
+    """Frozen bilinear upsampling: what LearnedUpsample computes before it has learned anything.
+
+    Its kernel is kernel_1d ⊗ kernel_1d on the diagonal of the channels and zero elsewhere, so kernel_1d (kernel,) says it all.
+    """
+
+    def __init__(self, factor, *, kernel, pad=0):
+        self.settings = {"stride": factor, "pad": pad}
+        self.kernel_1d = Parameter(bilinear_1d(kernel), frozen=True)
+
+    @property
+    def kernel(self):
+        return self.kernel_1d.value.size, self.kernel_1d.value.size
+
+    def run(self, x, train):
+        return ops.upsample_forward(x, self.kernel_1d.value, **self.settings)
+
+    def run_backward(self, dy, cache):
+        return ops.upsample_backward(dy, cache)
+
+    def output_shape(self, shape):
+        return (*shape[:2], *self.output_size(shape[2:]))
+
+    def multiply_adds(self, shape):
+        return prod(shape) * self.kernel_1d.value.size**2
+
+    def extra_cached(self, shape):
+        """The two matrices of the separable product."""
+        return sum(after * before for after, before in zip(self.output_shape(shape)[2:], shape[2:], strict=True))
+
+
+class Linear(Leaf):
+    """y = x · Wᵀ + b; weight (outputs, inputs) starts He-normal, or zero with zero=True."""
+
+    caches_input = True
+
+    def __init__(self, inputs, outputs, rng, *, zero=False):
+        self.weight = Parameter(zeros((outputs, inputs)) if zero else he_normal((outputs, inputs), rng))
+        self.bias = _bias(outputs)
+
+    def run(self, x, train):
+        return ops.linear_forward(x, self.weight.value, self.bias.value)
+
+    def run_backward(self, dy, cache):
+        dx, dw, db = ops.linear_backward(dy, cache, weights=not self.weight.frozen)
+        self.weight.add_gradient(dw)
+        self.bias.add_gradient(db)
+        return dx
+
+    def output_shape(self, shape):
+        outputs, inputs = self.weight.value.shape
+        if shape[1:] != (inputs,):
+            raise InputError(f"linear: expected {inputs} values an image, got {shape[1:]}")
+        return shape[0], outputs
+
+    def multiply_adds(self, shape):
+        return shape[0] * self.weight.value.size
+
+    def onnx(self):
+        return "Gemm", {"transB": 1}
+
+
+class BatchNorm2d(Leaf):
+    """Batch normalisation by channel: the batch's statistics while training, the running ones otherwise.
+
+    With `frozen` the running statistics, a pretrained network's, serve in training too and stay as they are; gamma and
+    beta are learned all the same. Small batches are too small a sample to replace them.
+    """
+
+    buffer_names = ("running_mean", "running_var")
+    caches_input = True
+
+    def __init__(self, channels, *, eps=1e-5, momentum=0.1, frozen=False):
+        self.eps, self.momentum, self.frozen = eps, momentum, frozen
+        self.gamma = Parameter(np.ones(channels, np.float32), decay_mult=0.0)
+        self.beta = Parameter(zeros((channels,)), decay_mult=0.0)
+        self.running_mean = to_device(zeros((channels,)))
+        self.running_var = to_device(np.ones(channels, np.float32))
+
+    def run(self, x, train):
+        y, cache = ops.batch_norm_forward(
+            x,
+            self.gamma.value,
+            self.beta.value,
+            self.running_mean,
+            self.running_var,
+            eps=self.eps,
+            momentum=self.momentum,
+            train=train and not self.frozen,
+        )
+        self.running_mean, self.running_var = cache.running_mean, cache.running_var
+        return y, cache
+
+    def run_backward(self, dy, cache, overwrite=False):
+        dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache, out=dy if overwrite else None)
+        self.gamma.add_gradient(dgamma)
+        self.beta.add_gradient(dbeta)
+        return dx
+
+    def folded_into(self, w, b=None):
+        """(w, b) of the one convolution that is the convolution w (C, …), b (C,) or None, and then this, in inference."""
+        require_shape(self.title, "one value per channel", self.gamma.value, w.shape[:1])
+        scale = self.gamma.value / array_module(w).sqrt(self.running_var + self.eps)
+        centre = self.running_mean if b is None else self.running_mean - b
+        return w * scale[:, None, None, None], self.beta.value - centre * scale
+
+    def onnx(self):
+        return "BatchNormalization", {"epsilon": self.eps}

@@ -1,0 +1,28 @@
+"""What a segmentation network keeps of a classifier: nodes with named features, where skips can begin."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Backbone:
+    """The nodes of a backbone, and what a network over it has to know.
+
+    prefix: what the names of its nodes begin with in the network, "vgg" for "vgg.conv1_1". nodes: its table, reading
+    "image". features: {name: (node, channels, stride)} of the maps that networks read, named after VGG's layers as in the
+    paper whatever this backbone calls them: "pool3" at 1/8, "pool4" at 1/16, "fc7" at 1/32. input_pad: zeros to put around
+    the image, for a backbone whose own padding is not the place for them.
+    """
+
+    prefix: str
+    nodes: dict
+    features: dict
+    input_pad: int = 0
+
+    def node(self, feature):
+        """The name of a feature's node in the network."""
+        return f"{self.prefix}.{self.features[feature][0]}"
+
+    @property
+    def stride(self):
+        """From the image to the coarsest feature."""
+        return max(stride for _, _, stride in self.features.values())

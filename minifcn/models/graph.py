@@ -1,0 +1,288 @@
+"""A network as a table of nodes: forward is a loop over it, backward the same loop reversed.
+
+    {"conv":  (Conv2d(3, 8, 3, rng, pad=1), ["image"]),
+     "relu":  (ReLU(), ["conv"]),
+     "skip":  (Conv2d(8, 8, 1, rng), ["relu"]),           # "relu" is read twice: a fork
+     "fuse":  (Add(), ["relu", "skip"])}                  # two branches meet: a join
+
+Nothing is recorded: the table is there before any image, and every layer in it has its backward written by hand. A value
+read once hands its reader's gradient back; a value read twice gets the sum of what comes back. (Caffe's net.cpp and
+split_layer do the same from a prototxt.)
+"""
+
+from copy import copy
+from inspect import signature
+from typing import NamedTuple
+
+from ..backend import one_blas_thread
+from ..errors import InputError
+from ..layers import BatchNorm2d, Conv2d, FusedConv2d, Layer, Leaf, Parameter, ReLU, ReLU6
+from ..layers.coordinates import IDENTITY
+
+IMAGE = "image"  # what a network's forward is given
+
+
+class Node(NamedTuple):
+    """A layer, and the names of the nodes whose values it reads."""
+
+    layer: Layer
+    inputs: tuple
+
+
+class Step(NamedTuple):
+    """A node in its turn, and what may be done with the memory around it."""
+
+    name: str
+    layer: Layer
+    inputs: tuple
+    overwrite: bool  # y over x: nobody else reads x
+    overwrite_gradient: bool  # dx over dy: nobody else holds dy
+    release: tuple  # values that are not read after this step
+
+
+class Graph(Layer):
+    """Nodes {name: (layer, inputs)} in an order in which they can be computed; "image" is what forward is given.
+
+    outputs: the names of the nodes whose values forward returns, the last node unless given: an array for one, a dict by
+    name for several. card: what the network says about itself. backbone_prefix: what the names of its backbone's nodes
+    begin with, None where it has none. Names of parameters are those of nodes: "score_fr.weight". A Graph among the layers
+    is replaced by its nodes: "features.conv1".
+    Raises InputError for an input that no earlier node gives, and for one layer under two names.
+    """
+
+    def __init__(self, nodes, outputs=None, *, card=None, backbone_prefix=None):
+        self.nodes = inlined(nodes)
+        self.outputs = tuple(outputs) if outputs else (list(self.nodes)[-1],)
+        self.card, self.backbone_prefix = card, backbone_prefix
+        known, names = {IMAGE}, {}
+        for name, (layer, inputs) in self.nodes.items():
+            if name in known or not inputs or not known.issuperset(inputs):
+                raise InputError(f"graph: {name}: expected a new name and inputs out of earlier nodes, got {inputs}")
+            if other := names.get(id(layer)):
+                raise InputError(f"graph: {name} is the layer of {other}; a layer keeps one cache, so make two")
+            known.add(name)
+            names[id(layer)] = name
+        if not known.issuperset(self.outputs):
+            raise InputError(f"graph: expected outputs out of the nodes, got {self.outputs}")
+        self.training = schedule(self.nodes, self.outputs)
+        self._inference = None  # made when it is first asked for
+        self.name_all()
+
+    def children(self):
+        return {name: node.layer for name, node in self.nodes.items()}
+
+    def __getitem__(self, name):
+        """The layer of a node."""
+        return self.nodes[name].layer
+
+    @one_blas_thread
+    def forward(self, x, train=False):
+        """x (N, C, H, W) -> the output, or a dict of the outputs by name. train=True keeps what backward needs."""
+        return self._run(x, self.training if train else self.inference, self.outputs, train)
+
+    @one_blas_thread
+    def features(self, x, names):
+        """The values of any nodes, by name, in inference.   x (N, C, H, W) -> {name: array}"""
+        values = self._run(x, schedule(fused(self.nodes, names), names), names, False)
+        return values if len(names) > 1 else {names[0]: values}
+
+    def _run(self, x, steps, outputs, train):
+        values = {IMAGE: x}
+        for step in steps:
+            inputs = [values[name] for name in step.inputs]
+            for name in step.release:
+                del values[name]
+            options = {"overwrite": True} if step.overwrite else {}
+            values[step.name] = step.layer.forward(*inputs, train=train, **options)
+        found = {name: values[name] for name in outputs}
+        return found if len(outputs) > 1 else found[outputs[0]]
+
+    @one_blas_thread
+    def backward(self, dy, inputs=True):
+        """The gradient of the output (or a dict by name) -> that of the image, adding to every learned parameter's.
+
+        inputs=False: nobody asks for the image's gradient (None); it and what leads to frozen parameters only is left out.
+        """
+        gradients = dict(dy) if len(self.outputs) > 1 else {self.outputs[0]: dy}
+        if unknown := gradients.keys() - set(self.outputs):
+            raise InputError(f"graph: expected gradients of {self.outputs}, got one of {min(unknown)}")
+        wanted = self._wanted(inputs)
+        for step in reversed(self.training):
+            dy = gradients.pop(step.name, None)
+            below = any(name in wanted for name in step.inputs)
+            if dy is None or step.name not in wanted:
+                for leaf in step.layer.layers_of(Leaf):
+                    leaf.forget()
+                continue
+            options = {"overwrite": True} if step.overwrite_gradient else {}
+            if not below and takes(step.layer, "run_backward", "inputs"):
+                options["inputs"] = False
+            found = step.layer.backward(dy, **options)
+            for name, dx in zip(step.inputs, found if isinstance(found, tuple) else (found,), strict=True):
+                if dx is not None and name in wanted:
+                    gradients[name] = gradients[name] + dx if name in gradients else dx
+        return gradients.get(IMAGE)
+
+    def _wanted(self, image):
+        """The names of the values whose gradients lead to the image, if that is asked for, or to a learned parameter."""
+        wanted = {IMAGE} if image else set()
+        for name, (layer, inputs) in self.nodes.items():
+            if learns(layer) or any(i in wanted for i in inputs):
+                wanted.add(name)
+        return wanted
+
+    @property
+    def inference(self):
+        """The steps of an inference: convolutions take the normalisation and the ReLU behind them along."""
+        if self._inference is None:
+            self._inference = schedule(fused(self.nodes, self.outputs), self.outputs)
+        return self._inference
+
+    def prepare(self):
+        """The same network for inference only, with everything done that depends on weights alone. -> a new Graph
+
+        Normalisations are folded, and transformed kernels kept from call to call. The weights it has not changed are this
+        network's own, so train no further while it is in use.
+        """
+        nodes = {}
+        for name, (layer, inputs) in fused(self.nodes, self.outputs, prepared=True).items():
+            nodes[name] = (layer if isinstance(layer, FusedConv2d) else copy(layer), inputs)
+        return Graph(nodes, self.outputs, card=self.card, backbone_prefix=self.backbone_prefix)
+
+    def shapes(self, shape):
+        """{name: the shape of its value} for an image of shape (N, C, H, W). Raises InputError, naming the layer."""
+        found = {IMAGE: tuple(shape)}
+        for name, (layer, inputs) in self.nodes.items():
+            try:
+                found[name] = tuple(layer.output_shape(*(found[i] for i in inputs)))
+            except InputError as error:
+                raise InputError(f"{getattr(layer, 'title', name)}: {error}") from error
+        return found
+
+    def output_shape(self, shape):
+        return self.shapes(shape)[self.outputs[0]]
+
+
+class Sequential(Graph):
+    """Layers one after the other, by name: Sequential(conv1=Conv2d(...), relu1=ReLU(), ...)."""
+
+    def __init__(self, *, card=None, **layers):
+        super().__init__(in_a_row(layers), card=card)
+
+
+def inlined(nodes):
+    """Nodes with every Graph among their layers replaced by its own nodes, under its name and a dot."""
+    table, names = {}, {IMAGE: IMAGE}
+    for name, (layer, inputs) in nodes.items():
+        inputs = tuple(names.get(i, i) for i in inputs)
+        found, names[name] = {name: Node(layer, inputs)}, name
+        if isinstance(layer, Graph):
+            (image,), (output,) = inputs, layer.outputs
+            found, names[name] = prefixed(layer.nodes, name, image), f"{name}.{output}"
+        if twice := table.keys() & found.keys():
+            raise InputError(f"graph: two nodes are called {min(twice)}")
+        table |= found
+    return table
+
+
+def learns(layer):
+    """Whether a layer has a parameter that is not frozen."""
+    children = layer.children().values()
+    own = any(isinstance(p, Parameter) and not p.frozen for p in vars(layer).values())
+    return own or any(learns(child) for child in children)
+
+
+def takes(layer, method, option):
+    """Whether a method of a layer has this option: a subclass that writes the method anew need not."""
+    return hasattr(layer, method) and option in signature(getattr(layer, method)).parameters
+
+
+def in_a_row(layers, start=IMAGE):
+    """{name: layer} as nodes each of which reads the one before it, the first `start`."""
+    return {name: (layer, [before]) for (name, layer), before in zip(layers.items(), [start, *layers], strict=False)}
+
+
+def prefixed(nodes, prefix, image=IMAGE):
+    """Nodes whose names begin with "prefix.", and that read the node `image` as their image."""
+    renamed = {IMAGE: image, **{name: f"{prefix}.{name}" for name in nodes}}
+    return {renamed[name]: Node(layer, tuple(renamed[i] for i in inputs)) for name, (layer, inputs) in nodes.items()}
+
+
+def coordinates(nodes, name):
+    """The affine map from the image to a node of a table, along first inputs. See `layers.coordinates`."""
+    total = IDENTITY
+    while name != IMAGE:
+        layer, (name, *_) = nodes[name]
+        total = layer.coordinates().then(total)
+    return total
+
+
+def schedule(nodes, outputs):
+    """The Steps that lead to the outputs: which nodes are needed, when a value can go, and what can be overwritten.
+
+    A layer may write over its input where it is the only reader, the input is neither an output nor the caller's image,
+    and its maker neither remembers it nor shares its memory. It may write over dy where the only reader of its output gave
+    that gradient in memory of its own.
+    """
+    needed = set(outputs)
+    for name, (_, inputs) in reversed(nodes.items()):
+        if name in needed:
+            needed.update(inputs)
+    used = {name: node for name, node in nodes.items() if name in needed}
+    readers = {name: [] for name in (IMAGE, *used)}
+    for name, (_, inputs) in used.items():
+        for i in inputs:
+            readers[i].append(name)
+
+    def may_overwrite(x):
+        if x == IMAGE or x in outputs or len(readers[x]) > 1:
+            return False
+        maker = used[x][0]
+        return getattr(maker, "output_is_its_own", False) and not maker.caches_output
+
+    def owns_gradient(name):
+        if name in outputs or len(readers[name]) != 1:
+            return False
+        return getattr(used[readers[name][0]][0], "gradient_is_its_own", False)
+
+    steps = []
+    for name, (layer, inputs) in used.items():
+        overwrite = takes(layer, "run", "overwrite") and may_overwrite(inputs[0])
+        overwrite_gradient = takes(layer, "run_backward", "overwrite") and owns_gradient(name)
+        release = tuple(i for i in dict.fromkeys(inputs) if readers[i][-1] == name and i not in outputs)
+        steps.append(Step(name, layer, tuple(inputs), overwrite, overwrite_gradient, release))
+    return steps
+
+
+def fused(nodes, outputs, prepared=False):
+    """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
+    last one's name. By exact type: a subclass may compute something else."""
+    readers = {}
+    for name, (_, inputs) in nodes.items():
+        for i in inputs:
+            readers.setdefault(i, []).append(name)
+
+    def follower(name, *kinds):
+        """The only reader of a node, if it is of one of these kinds and the node is no output."""
+        if name in outputs or len(readers.get(name, ())) != 1:
+            return None
+        (reader,) = readers[name]
+        return reader if type(nodes[reader][0]) in kinds else None
+
+    table, taken = {}, set()
+    for name, (layer, inputs) in nodes.items():
+        if name in taken:
+            continue
+        if type(layer) is not Conv2d:
+            table[name] = Node(layer, inputs)
+            continue
+        last, norm, relu = name, None, None
+        if found := follower(last, BatchNorm2d):
+            last, norm = found, nodes[found][0]
+        if found := follower(last, ReLU, ReLU6):
+            last, relu = found, nodes[found][0]
+        taken.update((name, last))
+        if norm:
+            taken.add(follower(name, BatchNorm2d))
+        table[last] = Node(FusedConv2d(layer, norm, relu, prepared=prepared), inputs)
+    return table
