@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 import pytest
 from gradcheck_cases import LAYERS, spread
-from networks import close, picture, tiny
+from networks import arrays_in, close, picture, tiny
 
 from minifcn import layers, models
 from minifcn.errors import InputError
@@ -164,15 +164,6 @@ def test_bilinear_kernels():
 
 
 # --- What a layer says of itself ----------------------------------------------------------------------------------
-
-
-def arrays_in(cache):
-    """Every array that a cache refers to."""
-    if isinstance(cache, np.ndarray):
-        yield cache
-    elif isinstance(cache, tuple | list):
-        for part in cache:
-            yield from arrays_in(part)
 
 
 def leaves_at_work(build, shape):
