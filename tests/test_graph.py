@@ -231,38 +231,49 @@ def test_the_callers_arrays_are_not_written_to(build, train, rng):
             np.testing.assert_array_equal(array, expected)
 
 
-def test_values_that_others_read_are_not_overwritten(rng):
-    """Outputs, forks, joins that give both branches one gradient: against a graph whose layers never write in place."""
+class Halved(Leaf):
+    """x/2, written over x, and dx over dy, where the graph allows it."""
 
-    class Out(layers.ReLU):
-        def run(self, x, train):
-            return super().run(x, train)
+    def run(self, x, train, overwrite=False):
+        return np.multiply(x, 0.5, out=x if overwrite else None), None
 
-        def run_backward(self, dy, cache):
-            return super().run_backward(dy, cache)
+    def run_backward(self, dy, cache, overwrite=False):
+        return np.multiply(dy, 0.5, out=dy if overwrite else None)
 
-    def build(kind):
+
+class HalvedElsewhere(Halved):
+    def run(self, x, train):
+        return super().run(x, train)
+
+    def run_backward(self, dy, cache):
+        return super().run_backward(dy, cache)
+
+
+def test_values_that_others_need_are_not_overwritten(rng):
+    """Outputs, forks, what a cache refers to, and a gradient that two branches are given: against a graph whose layers
+    never write over anything."""
+    x, results, written = image(rng), [], []
+    for kind in (Halved, HalvedElsewhere):
         nodes = {
-            "conv": (layers.Conv2d(CHANNELS, CHANNELS, 1, np.random.default_rng(0)), ["image"]),
-            "low": (kind(), ["conv"]),
-            "norm": (layers.BatchNorm2d(CHANNELS), ["low"]),
-            "high": (kind(), ["norm"]),
-            "sum": (layers.Add(), ["low", "high"]),
-            "last": (kind(), ["sum"]),
-            "scale": (layers.Scale(-1), ["high"]),
-            "other": (kind(), ["scale"]),
-            "join": (layers.Concat(), ["last", "other", "scale"]),  # "scale" is read after a ReLU has read it
+            "conv": (layers.Conv2d(CHANNELS, 2, 1, np.random.default_rng(0)), ["image"]),
+            "of_output": (kind(), ["conv"]),
+            "pool": (layers.MaxPool2d(2), ["of_output"]),
+            "of_pool": (kind(), ["pool"]),
+            "left": (kind(), ["of_pool"]),
+            "right": (kind(), ["of_pool"]),
+            "sum": (layers.Add(), ["left", "right"]),
+            "again": (kind(), ["sum"]),
+            "first": (kind(), ["again"]),
+            "join": (layers.Concat(), ["first", "again"]),
         }
-        return models.Graph(nodes, outputs=["conv", "join"]).astype(np.float64)
-
-    x, results = image(rng), []
-    for kind in (layers.ReLU, Out):
-        graph = build(kind)
+        graph = models.Graph(nodes, outputs=["conv", "join"]).astype(np.float64)
         y = graph.forward(x, train=True)
         dx = graph.backward({name: np.cos(np.arange(value.size)).reshape(value.shape) for name, value in y.items()})
         results.append([*y.values(), dx, *(p.grad for p in graph.parameters().values()), *graph.forward(x).values()])
+        written.append([step.name for step in graph.training if step.overwrite or step.overwrite_gradient])
     for one, other in zip(*results, strict=True):
-        close(one, other)
+        np.testing.assert_array_equal(one, other)
+    assert written == [["of_output", "again"], []]
 
 
 def unet(rng, depth=2, width=2, classes=2):
