@@ -29,7 +29,7 @@ def without_padding(network):
 # --- The classifier as a convolution ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", models.CLASSIFIERS)
+@pytest.mark.parametrize("name", ["alexnet", "alexnet_torchvision", "efficientnet_lite0"])
 def test_the_weights_are_copies_of_the_classifiers_under_the_same_names(name, blank):
     classifier = models.CLASSIFIERS[name](num_classes=5)
     for i, p in enumerate(classifier.parameters().values()):
@@ -43,7 +43,7 @@ def test_the_weights_are_copies_of_the_classifiers_under_the_same_names(name, bl
         assert after[parameter].value.ravel()[-1] == p.value.ravel()[-1]
         assert not np.shares_memory(after[parameter].value, p.value)
         assert after[parameter].lr_mult == p.lr_mult
-        side = {"vgg16": 7}.get(name, 6) if parameter == "fc6.weight" else 1
+        side = 6 if parameter == "fc6.weight" else 1
         shape = (len(p.value), p.value.shape[1] // side**2, side, side) if p.value.ndim == 2 else p.value.shape
         assert after[parameter].value.shape == shape
     assert {n: key for n, (_, key) in heat.buffers().items()} == {n: k for n, (_, k) in classifier.buffers().items()}
@@ -307,8 +307,10 @@ def test_added_skips_leave_the_coarser_scores_upsampled_in_steps(coarse, fine, a
 # --- Networks from their card -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", models.CLASSIFIERS)
-@pytest.mark.parametrize("convolutional", [False, True], ids=["classifier", "heat-map"])
+@pytest.mark.parametrize(
+    ("name", "convolutional"),
+    [("vgg16", False), ("alexnet_torchvision", False), ("alexnet", True), ("efficientnet_lite0", True)],
+)
 def test_a_classifier_is_built_again_from_its_card(name, convolutional, blank):
     network = models.CLASSIFIERS[name](num_classes=6, seed=4)
     if convolutional:
