@@ -574,5 +574,5 @@ answers.check("12.3", ...)
 #   TOMS 2008: why BLAS is made of tiles, too.
 # - S. Williams, A. Waterman, D. Patterson, *Roofline*, CACM 2009: arithmetic or memory?
 # - In the code: `minifcn/ops/conv_algorithms/cost.py`, `im2col.py`, `winograd.py`;
-#   `minifcn/backend/numpy_kernels.py`; and `benchmarks/README.md`, with what was tried
+#   `minifcn/backend/cpu.py`; and `benchmarks/README.md`, with what was tried
 #   in vain.

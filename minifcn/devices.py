@@ -27,10 +27,10 @@ def add_option(parser):
 
 
 def choose(name, tf32=False):
-    """Use the device of that name, and TF32 if that is wanted. Raises InputError or RuntimeError, with how to go on, where that cannot be."""
+    """Use the device of that name, and TF32 if that is wanted. Raises InputError, with how to go on, where that cannot be."""
     try:
         backend.use(name)
-    except RuntimeError as error:
+    except DeviceError as error:
         raise DeviceError(f"{error}; minifcn info says what to do") from error
     if tf32:
         backend.use_tf32()
@@ -49,7 +49,7 @@ def out_of_memory(error, args):
 
 def info(args):
     """Print what was found to compute with, and what to do where the GPU cannot be used."""
-    found = diagnosis.look()
+    found = diagnosis.inspect()
     packages = [f"{name} {version}" for name, version in found.packages.items()]
     cuda = found.cuda and f"runs CUDA up to {'.'.join(map(str, found.cuda))}"
     lines = [
