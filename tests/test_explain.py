@@ -306,6 +306,8 @@ def test_a_convolution_and_what_follows_need_the_memory_of_one_output_in_inferen
     assert account.training_bytes == x + 2 * y
     assert [row.cached for row in account.rows] == [x, y, y]
     assert [row.field for row in account.rows] == [3, 3, 3]
+    written_over = models.Sequential(scale=layers.Scale(2), relu=layers.ReLU())
+    assert explain(written_over, (6, 5)).inference_bytes == 2 * (3 * 30 * 4)
 
 
 def test_heads_joins_and_new_layers_are_described(rng):
