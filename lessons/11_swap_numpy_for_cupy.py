@@ -269,9 +269,9 @@ lesson.show(figure, "11_bus")
 # once, each with an `i` of its own. This one ends a batch normalisation (lesson 7):
 
 # %%
-from minifcn.ops.kernels import normalize
+from minifcn.ops import batch_norm
 
-text = normalize.SOURCE.text
+text = batch_norm.SOURCE.text
 begin = text.index("// y = x * factor + offset")
 print(text[begin : text.index("\n}", begin) + 2])
 
@@ -287,7 +287,9 @@ backend.use("strict")
 maps = to_device(images)
 if backend.has_kernels(maps):
     factor, offset = np.float32([2, 3, 4]), np.float32([0.5, 0, -0.5])
-    y = normalize.scale_and_shift(maps, to_device(factor), to_device(offset))
+    means, variances = np.zeros(3, np.float32), np.ones(3, np.float32)
+    inputs = map(to_device, (factor, offset, means, variances))
+    y, _ = ops.batch_norm_forward(maps, *inputs, eps=0)
     expected = images * factor[:, None, None] + offset[:, None, None]
     assert np.allclose(to_host(y), expected)
     print("the kernel computes what NumPy does:", to_host(y)[0, :, 0, 0])
@@ -422,5 +424,5 @@ answers.check("11.3", ...)
 #   practices*.
 # - In the code: `minifcn/backend/__init__.py` (the switch), `minifcn/backend/strict.py`
 #   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes),
-#   `minifcn/backend/cuda.py` (how a kernel is written), `minifcn/ops/kernels` (all of
-#   them).
+#   `minifcn/backend/cuda.py` (how a kernel is written), `minifcn/ops` (all of them, each
+#   a `.cu` file beside the `.py` file of its operation).
