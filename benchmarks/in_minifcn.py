@@ -7,7 +7,7 @@ from minifcn import backend, data, layers, models, ops
 from minifcn.models.fcn import fcn_nodes
 from minifcn.models.vgg import DEPTHS, WIDTHS, vgg_backbone
 from minifcn.training import loop
-from minifcn.training.optim import OPTIMIZERS
+from minifcn.training.optimizers import OPTIMIZERS
 
 
 def prepare(side, threads):

@@ -135,7 +135,7 @@ for name, head in (("average", average), ("flat", flat)):
 
 # %%
 from minifcn import ops
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 STEPS = 250
 parts = (features, average, flat)

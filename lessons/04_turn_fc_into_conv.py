@@ -108,7 +108,7 @@ net = classifier(pad=0, native=38)
 
 # %%
 from minifcn.backend import to_device, to_host
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 
 def as_input(image):

@@ -297,7 +297,7 @@ from minifcn import inference
 from minifcn.data import BatchStream, Sample
 from minifcn.data.toyvoc import draw_scene
 from minifcn.training import loop
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 
 def draw(seed):

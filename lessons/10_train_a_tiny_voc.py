@@ -116,7 +116,7 @@ assert first["score_fr.weight"] > 0 and first["vgg.conv1_1.weight"] == 0
 # little towards zero in each step.
 
 # %%
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 before = {name: array.copy() for name, array in model.state_dict().items()}
 optimizer = Adam(model.parameters())
@@ -151,8 +151,9 @@ assert second["vgg.conv1_1.weight"] > 0 and float(loss) < np.log(6)
 
 # %%
 from minifcn import inference, layers
+from minifcn.tasks import SemanticSegmentation
 from minifcn.training import loop
-from minifcn.training.optim import SGD
+from minifcn.training.optimizers import SGD
 
 valid = int((labels != 255).sum())  # void pixels are in neither
 after = {}
@@ -162,7 +163,7 @@ for reduction, rate in (("mean", 0.02), ("sum", 0.02 / valid)):
         layer.p = 0.0  # no dropout, so that both see the same
     sgd = SGD(twin.parameters(), momentum=0.9)
     for _ in range(3):
-        loop.update(twin, images, labels, sgd, rate, reduction)
+        loop.update(twin, images, labels, sgd, rate, SemanticSegmentation(reduction))
     after[reduction] = twin.state_dict()
     print(
         f"{reduction:5s} at rate {rate:.2e}: |score_fr| = "
@@ -200,7 +201,7 @@ for rate in (0.02, 1.0):
         SGD(wild.parameters()),
         lambda i, r=rate: r,
         iterations=10,
-        reduction="sum",
+        task=SemanticSegmentation("sum"),
     )
     try:
         for event in steps:
@@ -434,7 +435,7 @@ import os
 
 from minifcn.data.labels import VOC_CLASSES
 from minifcn.training import checkpoint
-from minifcn.training.optim import AdamW
+from minifcn.training.optimizers import AdamW
 from minifcn.weights import pretrained
 
 voc = os.environ.get("MINIFCN_VOC")
@@ -530,4 +531,4 @@ answers.check("10.3", ...)
 # - K. He and others, *Delving Deep into Rectifiers*, 2015: how to draw weights that are
 #   not zero.
 # - In the code: `minifcn/training/loop.py` (the whole loop fits on a page),
-#   `minifcn/training/optim.py`, `minifcn/ops/loss.py`.
+#   `minifcn/training/optimizers.py`, `minifcn/ops/loss.py`.

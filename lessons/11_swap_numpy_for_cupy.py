@@ -188,7 +188,7 @@ import dataclasses
 from collections import Counter
 
 from minifcn.training import loop
-from minifcn.training.optim import SGD
+from minifcn.training.optimizers import SGD
 
 passed = Counter()
 

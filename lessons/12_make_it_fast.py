@@ -89,7 +89,7 @@ print(
 
 # %%
 from minifcn import layers, models
-from minifcn.training.optim import SGD
+from minifcn.training.optimizers import SGD
 
 model = models.fcn("8s", "mini", num_classes=6, alignment="same")
 optimizer = SGD(model.parameters())

@@ -12,7 +12,7 @@ KERNELS = Source.beside(__file__)
 class Optimizer:
     """What all share: the parameters, the weight decay and the state by slot and name."""
 
-    slots = ()  # the arrays kept for each parameter
+    slots = ()  # the arrays of state for each parameter
 
     def __init__(self, parameters, weight_decay=0.0):
         self.parameters = {name: p for name, p in parameters.items() if not p.frozen}
@@ -32,19 +32,19 @@ class Optimizer:
 
     def state(self):
         """(arrays by "slot/name", rest): everything that a resumed run needs; rest is JSON-ready."""
-        arrays = {f"{slot}/{name}": to_host(a).copy() for slot, kept in self.slot.items() for name, a in kept.items()}
+        slots = self.slot.items()
+        arrays = {f"{slot}/{name}": to_host(a).copy() for slot, state in slots for name, a in state.items()}
         return arrays, {"steps": self.steps}
 
     def restore(self, arrays, rest):
         """Go on from a saved state. Raises InputError if it belongs to other parameters."""
-        expected = {f"{slot}/{name}" for slot, kept in self.slot.items() for name in kept}
+        expected = {f"{slot}/{name}" for slot, state in self.slot.items() for name in state}
         if expected != set(arrays):
-            raise InputError(
-                f"optimiser state of another network or optimiser: {sorted(expected ^ set(arrays))[:3]} differ"
-            )
-        for slot, kept in self.slot.items():
-            for name in kept:
-                kept[name] = to_device(arrays[f"{slot}/{name}"].copy())
+            differ = sorted(expected ^ set(arrays))
+            raise InputError(f"optimiser state of another network or optimiser: {differ[:3]} differ")
+        for slot, state in self.slot.items():
+            for name in state:
+                state[name] = to_device(arrays[f"{slot}/{name}"].copy())
         self.steps = rest["steps"]
 
 
@@ -62,9 +62,7 @@ class SGD(Optimizer):
 
     def update(self, name, p, rate, decay):
         velocity = self.slot["velocity"][name]
-        if _by_kernel(p):
-            numbers = self.momentum, rate, rate * decay
-            launch(KERNELS, "sgd", p.value.size, p.value, _packed(p.grad), velocity, *map(float, numbers))
+        if _by_kernel("sgd", p, [velocity], self.momentum, rate, rate * decay):
             return
 
         def block(value, gradient, velocity):
@@ -91,17 +89,16 @@ class Adam(Optimizer):
         xp, (beta1, beta2) = array_module(p.value), self.betas
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
         first, second = self.slot["first"][name], self.slot["second"][name]
-        if _by_kernel(p):
-            left, added = (1 - rate * decay, 0.0) if self.decoupled else (1.0, decay)
-            numbers = rate, left, added, beta1, beta2, 1 - beta1, 1 - beta2, correction1, correction2, self.eps
-            launch(KERNELS, "adam", p.value.size, p.value, _packed(p.grad), first, second, *map(float, numbers))
+        shrink, added = (1 - rate * decay, 0.0) if self.decoupled else (1.0, decay)
+        numbers = rate, shrink, added, beta1, beta2, 1 - beta1, 1 - beta2, correction1, correction2, self.eps
+        if _by_kernel("adam", p, [first, second], *numbers):
             return
 
         def block(value, gradient, first, second):
-            if decay and self.decoupled:
-                value *= 1 - rate * decay
-            # One array of a block's size, for what is worked out on the way.
-            work = gradient + decay * value if decay and not self.decoupled else gradient.copy()
+            if shrink != 1:
+                value *= shrink
+            # One array of a block's size, for what is computed on the way.
+            work = gradient + added * value if added else gradient.copy()
             first *= beta1
             second *= beta2
             work *= 1 - beta1
@@ -125,13 +122,13 @@ class AdamW(Adam):
     decoupled = True
 
 
-def _by_kernel(p):
-    """Whether a kernel can update a parameter: it writes to the values in the order in which they lie in memory."""
-    return has_kernels(p.value) and p.value.flags.c_contiguous
-
-
-def _packed(gradient):
-    return array_module(gradient).ascontiguousarray(gradient)
+def _by_kernel(kernel, p, state, *numbers):
+    """Update a parameter by a kernel, if one can: it writes the values in the order in which they lie in memory. -> whether"""
+    if not (has_kernels(p.value) and p.value.flags.c_contiguous):
+        return False
+    gradient = array_module(p.grad).ascontiguousarray(p.grad)
+    launch(KERNELS, kernel, p.value.size, p.value, gradient, *state, *map(float, numbers))
+    return True
 
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minifcn import cli, inference, models, weights
-from minifcn.inference import sliding_window as tiles
+from minifcn.inference import sliding_window
 
 
 @pytest.mark.parametrize("size", [(1, 1), (128, 128), (129, 127), (256, 1000), (1024, 2048), (700, 513)])
@@ -12,7 +12,7 @@ from minifcn.inference import sliding_window as tiles
 def test_tiles_cover_every_pixel_once_and_begin_on_cells(size, tile):
     covered = np.zeros(size, int)
     where = np.arange(size[0] * size[1]).reshape(size)
-    for seen, kept, place in tiles.cut(size, tile):
+    for seen, kept, place in sliding_window.windows(size, tile):
         covered[place] += 1
         np.testing.assert_array_equal(where[seen][kept], where[place])
         for part, length in zip(seen, size, strict=True):
@@ -23,7 +23,7 @@ def test_tiles_cover_every_pixel_once_and_begin_on_cells(size, tile):
 @pytest.mark.parametrize("size", [(300, 700), (1024, 2048)])
 @pytest.mark.parametrize(("tile", "margin"), [(128, 32), (256, 32), (512, 64)])
 def test_what_is_kept_lies_inside_its_tile_unless_the_image_ends(size, tile, margin):
-    for seen, kept, _ in tiles.cut(size, tile):
+    for seen, kept, _ in sliding_window.windows(size, tile):
         for part, inner, length in zip(seen, kept, size, strict=True):
             assert inner.start == (0 if part.start == 0 else margin)
             end = part.stop - part.start
@@ -47,7 +47,7 @@ def test_away_from_a_tiles_edges_its_logits_are_the_whole_images(alignment):
     image = np.random.default_rng(1).standard_normal((1, 3, 64, 1500)).astype(np.float32)
     whole = model.forward(image)
     compared = 0
-    for (_, seen), _, _ in tiles.cut((64, 1500), 768):
+    for (_, seen), _, _ in sliding_window.windows((64, 1500), 768):
         part = model.forward(np.ascontiguousarray(image[..., seen]))
         inside = slice(0 if seen.start == 0 else int(reach), part.shape[3] - (0 if seen.stop == 1500 else int(reach)))
         expected = whole[..., seen][..., inside]
@@ -82,7 +82,7 @@ def test_predictions_come_from_the_tiles(monkeypatch):
 @pytest.mark.parametrize("tile", [0, -32, 96, 100, 500])
 def test_impossible_tiles_are_refused_in_one_line(tile, tmp_path, capsys):
     with pytest.raises(ValueError, match="tile: expected a multiple of 32 of at least 128"):
-        tiles.check_tile(tile)
+        sliding_window.check_tile(tile)
     model = network("same")
     weights.save(tmp_path / "w.npz", model)
     command = ["evaluate", "--weights", str(tmp_path / "w.npz"), "--data", str(tmp_path), "--tile", str(tile)]
