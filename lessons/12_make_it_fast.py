@@ -116,8 +116,9 @@ def watched(key, function):
     def run(*arguments, **options):
         start = time.perf_counter()
         result = function(*arguments, **options)
-        if result is not None:
-            backend.to_host(result[:1, :1, :1, :1])
+        for maps in result if isinstance(result, tuple) else (result,):
+            if maps is not None:
+                backend.to_host(maps[:1, :1, :1, :1])
         spent.setdefault(key, []).append(1e3 * (time.perf_counter() - start))
         return result
 
