@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from minifcn import data, models, ops
 from minifcn.training import loop
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 from minifcn.training.schedule import SCHEDULES
 
 RECORDS = Path(__file__).parent / "records"

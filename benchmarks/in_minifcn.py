@@ -7,7 +7,7 @@ from minifcn import backend, data, layers, models, ops
 from minifcn.models.fcn import FCN
 from minifcn.models.vgg import DEPTHS, VGG, WIDTHS, trunk_pads
 from minifcn.training import loop
-from minifcn.training.optim import OPTIMIZERS
+from minifcn.training.optimizers import OPTIMIZERS
 
 
 def prepare(side, threads):

@@ -16,7 +16,7 @@ import numpy as np
 
 from minifcn import backend, models
 from minifcn.backend import strict
-from minifcn.training import loop, optim
+from minifcn.training import loop, optimizers
 
 WORKS = (  # title, network, batch, side
     ("FCN-8s-VGG16, paper's padding", {"backbone": "vgg16"}, 1, 500),
@@ -77,7 +77,7 @@ def measure(config, batch, side, calls):
     network = models.fcn("8s", num_classes=21, **config)
     images = rng.standard_normal((batch, 3, side, side), np.float32)
     labels = rng.integers(0, 21, (batch, side, side)).astype(np.uint8)
-    solver = optim.SGD(network.parameters(), weight_decay=5e-4)
+    solver = optimizers.SGD(network.parameters(), weight_decay=5e-4)
     on_device = backend.to_device(images)
     calls.clear()
     network.forward(on_device)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from minifcn import data, models
-from minifcn.training import loop, pace
-from minifcn.training.optim import Adam
+from minifcn.training import loop, throughput
+from minifcn.training.optimizers import Adam
 
 BATCH, LR = 8, 1e-3
 NOTHING_KEPT = 0  # bytes: every image is read and decoded each time, as where a data set does not fit in memory
@@ -53,10 +53,10 @@ class Case:
         self.fixed = next(self.stream)
 
     def loader(self, batches):
-        return pace.seconds_to_make(self.stream, batches)
+        return throughput.seconds(self.stream.__next__, batches)
 
     def training(self, batches):
-        return pace.seconds_to_train(self.model, self.fixed, self.optimizer, LR, batches)
+        return throughput.seconds(lambda: loop.update(self.model, *self.fixed, self.optimizer, LR), batches)
 
     def in_turn(self, batches):
         """Training that makes each batch when it needs it, without a thread."""

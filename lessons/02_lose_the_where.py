@@ -81,7 +81,7 @@ lesson.pictures("02_windows", rows)
 # and so halves height and width.
 
 # %%
-from minifcn import layers
+from minifcn import layers, models
 from minifcn.backend import to_device, to_host
 
 rng = np.random.default_rng(0)
@@ -99,7 +99,7 @@ features = models.Sequential(
 )
 maps = to_device(x_test[:1])  # one window; to_device puts it where arrays live
 print(f"{'image':8s}", maps.shape)
-for name, layer in features.layers.items():
+for name, layer in features.children().items():
     maps = layer.forward(maps)
     print(f"{name:8s}", maps.shape)
 assert maps.shape == (1, 32, 4, 4)
@@ -124,7 +124,6 @@ assert maps.shape == (1, 32, 4, 4)
 # %%
 average = models.Sequential(mean=layers.GlobalAvgPool(), fc=layers.Linear(32, 6, rng))
 flat = models.Sequential(flatten=layers.Flatten(), fc=layers.Linear(32 * 4 * 4, 6, rng))
-flat.name_all()  # so that an error message can say which layer it comes from
 for name, head in (("average", average), ("flat", flat)):
     print(f"{name:8s} fc.weight:", head.parameters()["fc.weight"].value.shape)
 
@@ -136,7 +135,7 @@ for name, head in (("average", average), ("flat", flat)):
 
 # %%
 from minifcn import ops
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 STEPS = 250
 parts = (features, average, flat)

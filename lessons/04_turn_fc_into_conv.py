@@ -77,13 +77,12 @@ for r in range(4):
 # changes. It has two fully connected layers, as VGG16 has three. And its convolutions
 # do not pad: each loses a pixel on every side. (Why we want that, we shall see further
 # down.) Windows of 38 × 38 then end in maps of 3 × 3, by way of 36, 18, 16, 8 and 6.
-# `Classifier` is the library's chain of layers that also knows its *native* size, that
-# of the images it is made for.
+# A network of the library has a *card*, which says what its numbers do not. Here it says
+# the *native* size, that of the images the network is made for.
 
 # %%
-from minifcn import layers
+from minifcn import layers, models
 from minifcn.data.toyvoc import CLASSES, draw_scene
-from minifcn.models.classifier import Classifier
 
 
 def classifier(pad, native):
@@ -98,7 +97,8 @@ def classifier(pad, native):
     chain["fc1"] = layers.Linear(32 * 3 * 3, 48, rng)
     chain["relu4"] = layers.ReLU()
     chain["fc2"] = layers.Linear(48, 6, rng)
-    return Classifier(chain, config={}, native=native, map_size=3, preprocessing=None)
+    card = models.Card("lesson", {"num_classes": 6}, native=native)
+    return models.Sequential(**chain, card=card)
 
 
 net = classifier(pad=0, native=38)
@@ -108,7 +108,7 @@ net = classifier(pad=0, native=38)
 
 # %%
 from minifcn.backend import to_device, to_host
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 
 def as_input(image):
@@ -170,13 +170,13 @@ def as_convolution(linear, side):
     return layers.Conv2d.of(layers.Parameter(w), linear.bias)
 
 
-chain = {k: v for k, v in net.layers.items() if k != "flatten"}
-chain["fc1"] = as_convolution(net.layers["fc1"], 3)
-chain["fc2"] = as_convolution(net.layers["fc2"], 1)
+chain = {k: v for k, v in net.children().items() if k != "flatten"}
+chain["fc1"] = as_convolution(net["fc1"], 3)
+chain["fc2"] = as_convolution(net["fc2"], 1)
 by_hand = models.Sequential(**chain)
 
 for name in ("fc1", "fc2"):
-    before, after = (n.layers[name].weight.value for n in (net, by_hand))
+    before, after = (n[name].weight.value for n in (net, by_hand))
     print(f"{name}: {before.shape} -> {after.shape}, {after.size:,} numbers as before")
 
 # %% [markdown]
@@ -412,13 +412,13 @@ assert no_padding[1:-1, 1:-1].max() < 1e-12 < 1e-6 < no_padding[0].min()
 
 # %%
 vgg = models.vgg16()
-vgg_heat = models.surgery.convolutionalize(vgg)  # shares the weights
+vgg_heat = models.surgery.convolutionalize(vgg)
 for name in ("fc6", "fc7", "fc8"):
-    before, after = (n.layers[name].weight.value for n in (vgg, vgg_heat))
+    before, after = (n[name].weight.value for n in (vgg, vgg_heat))
     print(
         f"{name}: {before.shape!s:13s} -> {after.shape!s:18s} {after.size:11,d} weights"
     )
-assert vgg_heat.layers["fc6"].weight.value.shape == (4096, 512, 7, 7)
+assert vgg_heat["fc6"].weight.value.shape == (4096, 512, 7, 7)
 
 native, large = models.explain(vgg, 224), models.explain(vgg_heat, 500)
 columns = large.output_shape[2] * large.output_shape[3]

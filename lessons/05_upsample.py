@@ -103,10 +103,10 @@ def tent(k):
     return 1 - np.abs(np.arange(k) - c) / f
 
 
-from minifcn.layers.init import bilinear_line
+from minifcn.layers.init import bilinear_1d
 
 for k in (3, 4, 5, 6, 16):
-    assert np.allclose(tent(k), bilinear_line(k))
+    assert np.allclose(tent(k), bilinear_1d(k))
 print("×2:", tent(4), "  ×3:", tent(5).round(2))
 
 # %% [markdown]

@@ -245,19 +245,20 @@ for variant, offsets in crops.items():
 assert crops == {"32s": [19], "16s": [5, 27], "8s": [5, 9, 31]}
 
 # %% [markdown]
-# All six published numbers. The library holds none of them: `models/alignment.py` does
-# with its layers what we just did. Its small network, `mini`, has VGG's poolings and
+# All six published numbers. The library holds none of them: `layers/coordinates.py`
+# does with its layers what we just did. Its small network, `mini`, has VGG's poolings and
 # VGG's fc6, hence the same crops. (`alignment="paper"` is the padding by 100; another
 # one follows at the end.)
 
 # %%
 from minifcn import models
+from minifcn.layers import coordinates
 
 for variant, offsets in crops.items():
     network = models.fcn(variant, "mini", alignment="paper", width=2)
     parts = ("crop_pool4", "crop_pool3", "crop")
-    own = [getattr(network, part).offset for part in parts if hasattr(network, part)]
-    tapped = models.alignment.affine_of_chain(network.backbone.up_to("fc7"))
+    own = [network[part].offset for part in parts if part in network.nodes]
+    tapped = models.coordinates(network.nodes, "vgg.drop7")
     print(f"FCN-{variant} in the library:", *own)
     assert own == offsets and tapped == fc7
 
@@ -273,9 +274,9 @@ alexnet += [("pool5", "pool", 3, 2, 0), ("fc6", "conv", 6, 1, 0)]
 for kernel in (64, 63):
     b = enlarge(where(alexnet), 32, kernel)[1]
     print(f"kernel {kernel}: crop {float(b)}")
-target = models.alignment.IDENTITY
-ours = models.alignment.Affine(*where(alexnet))
-assert models.alignment.enlarging_kernel(32, ours, target) == 63 and b == 18
+target = coordinates.IDENTITY
+ours = coordinates.Affine(*where(alexnet))
+assert coordinates.upsampling_kernel(32, ours, target) == 63 and b == 18
 
 # %% [markdown]
 # With 64, the image would begin at 18½, and half a pixel cannot be cropped.
@@ -290,7 +291,7 @@ assert models.alignment.enlarging_kernel(32, ours, target) == 63 and b == 18
 # below.)
 
 # %%
-from minifcn.layers.init import bilinear_line
+from minifcn.layers.init import bilinear_1d
 
 
 def averages(x):
@@ -301,7 +302,7 @@ def averages(x):
         else:
             w = np.full((1, 1, k, 1), 1 / k)
             x, _ = ops.conv2d_forward(x, w, pad=((p, p), (0, 0)))
-    stamp = bilinear_line(64).astype(float).reshape(1, 1, 64, 1)
+    stamp = bilinear_1d(64).astype(float).reshape(1, 1, 64, 1)
     return ops.conv_transpose2d_forward(x, stamp, stride=(32, 1))[0]
 
 
@@ -368,7 +369,7 @@ def oracle(label, cell, wrong=0):
     framed[cell : cell + height, cell : cell + width] = label  # void: of no class
     truth = (framed == np.arange(len(CLASSES))[:, None, None]).astype(np.float32)
     cells, _ = ops.avg_pool2d_forward(truth[None], cell)
-    scores, _ = ops.upsample_forward(cells, bilinear_line(2 * cell), stride=cell)
+    scores, _ = ops.upsample_forward(cells, bilinear_1d(2 * cell), stride=cell)
     right = cell + (2 * cell - 1) / 2 - (cell - 1) / 2  # frame, stamp, average
     begin = int(right) + wrong
     scores, _ = ops.crop_forward(scores, begin, (height, width))
@@ -582,7 +583,7 @@ answers.check("06.3", ...)
 # ## In practice
 #
 # - Never copy a crop from another network. Compute it, or let
-#   `minifcn.models.alignment.crop_offset` do it; it refuses if no whole crop fits.
+#   `minifcn.layers.coordinates.crop_offset` do it; it refuses if no whole crop fits.
 # - Masks that are all shifted to one side mean a wrong crop. Test with the ruler: it
 #   takes a minute, and a shift of 2 pixels is hard to see by eye.
 # - `minifcn train --alignment same` is the default, and cheaper. Take `paper` to use
@@ -594,4 +595,4 @@ answers.check("06.3", ...)
 #   Segmentation*, CVPR 2015, section 4.
 # - V. Dumoulin, F. Visin, *A guide to convolution arithmetic for deep learning*, 2016:
 #   the sizes, with pictures.
-# - In the code: `minifcn/models/alignment.py`, the whole of this lesson in a page.
+# - In the code: `minifcn/layers/coordinates.py`, the whole of this lesson in a page.

@@ -53,7 +53,7 @@ lesson.begin()
 # %%
 import numpy as np
 
-from minifcn import layers
+from minifcn import layers, models
 
 
 def convolution(chain, name, inputs, outputs, kernel, pad, rng):
@@ -105,21 +105,21 @@ class FCN32s(layers.Layer):
         self.vgg = models.Sequential(**trunk(rng, width, first_pad, fc_pad))
         self.score_fr = layers.Conv2d(8 * width, classes, 1, rng, zero=True)
         self.upscore = layers.Upsample(32, kernel=64, pad=cut)
-        self.crop = layers.Crop(offset)
+        self.crop = layers.CropLike(offset)
 
     def forward(self, x, train=False):
-        size = x.shape[2:]
-        for layer in self.vgg.layers.values():
-            x = layer.forward(x, train)
-        scores = self.score_fr.forward(x, train)  # (N, classes, h, w)
-        large = self.upscore.forward(scores, train)
-        return self.crop.forward_to(large, size, train)  # (N, classes, H, W)
+        image = x
+        for layer in self.vgg.children().values():
+            x = layer.forward(x, train=train)
+        scores = self.score_fr.forward(x, train=train)  # (N, classes, h, w)
+        large = self.upscore.forward(scores, train=train)
+        return self.crop.forward(large, image, train=train)  # (N, classes, H, W)
 
     def backward(self, dlogits):
-        d = self.crop.backward(dlogits)  # zeros where the crop cut
+        d, _ = self.crop.backward(dlogits)  # zeros where the crop cut
         d = self.upscore.backward(d)
         d = self.score_fr.backward(d)
-        for layer in reversed(self.vgg.layers.values()):
+        for layer in reversed(self.vgg.children().values()):
             d = layer.backward(d)
         return d  # the image's gradient
 
@@ -142,7 +142,7 @@ rng = np.random.default_rng(1)
 images = to_device(rng.normal(size=(2, 3, 96, 96)).astype(np.float32))
 x = images
 print(f"{'image':9s}", x.shape)
-for name, layer in mine.vgg.layers.items():
+for name, layer in mine.vgg.children().items():
     x = layer.forward(x)
     if isinstance(layer, layers.Conv2d | layers.MaxPool2d):
         print(f"{name:9s}", x.shape)
@@ -150,7 +150,7 @@ x = mine.score_fr.forward(x)
 print(f"{'score_fr':9s}", x.shape)
 x = mine.upscore.forward(x)
 print(f"{'upscore':9s}", x.shape)
-x = mine.crop.forward_to(x, images.shape[2:])
+x = mine.crop.forward(x, images)
 print(f"{'crop':9s}", x.shape)
 assert x.shape == (2, 21, 96, 96)
 
@@ -206,7 +206,6 @@ assert moved == ["score_fr.weight", "score_fr.bias"]
 # which draws anew each time.
 
 # %%
-from minifcn import models
 
 library = models.fcn("32s", "mini", 21, alignment="paper", width=8, seed=5)
 state = library.state_dict()
@@ -281,7 +280,7 @@ assert abs(predicted - measured) < 1e-5 * abs(measured)
 # %%
 from minifcn.data.toyvoc import draw_scene
 from minifcn.preprocessing import Preprocessing
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 SIDE = 96
 
@@ -303,7 +302,9 @@ for step in range(STEPS):
     some = [train[i] for i in rng.integers(0, len(train), 4)]
     images = to_device(np.stack([prepare(image) for image, _ in some]))
     labels = to_device(np.stack([label for _, label in some]))
-    loss, cache = ops.softmax_cross_entropy_forward(net.forward(images, True), labels)
+    loss, cache = ops.softmax_cross_entropy_forward(
+        net.forward(images, train=True), labels
+    )
     net.zero_grad()
     net.backward(ops.softmax_cross_entropy_backward(1.0, cache))
     adam.step(4e-3 * (1 - step / STEPS))  # ever smaller steps
@@ -361,13 +362,13 @@ lesson.pictures("07_predictions", rows, legend=list(seen), classes=seen.values()
 
 # %%
 from minifcn.data.toyvoc import CLASSES
-from minifcn.layers.init import bilinear_line
+from minifcn.layers.init import bilinear_1d
 
 
 def best_scores(label, cell, steps=150):
     """The best logits from cells of `cell` pixels.   (H, W) -> (6, H, W)"""
     scores = np.zeros((1, len(CLASSES), *(n // cell for n in label.shape)), np.float32)
-    line = bilinear_line(2 * cell)
+    line = bilinear_1d(2 * cell)
     first, second = 0.0, 0.0  # for Adam, the last three lines of the loop
     for step in range(1, steps + 1):
         logits, up = ops.upsample_forward(scores, line, stride=cell, pad=cell // 2)

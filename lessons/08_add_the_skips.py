@@ -73,7 +73,8 @@ assert np.allclose(dx, quotients)
 # ## FCN-8s, wired by hand
 #
 # We take the parts from the library, as lesson 7 built them already, and do the wiring
-# ourselves. The trunk, a row of layers, is cut behind `pool3` and behind `pool4`.
+# ourselves. `net["score_fr"]` is the layer of that name. The trunk, a row of layers, is
+# cut behind `pool3` and behind `pool4`.
 
 # %%
 from minifcn import layers, models
@@ -82,43 +83,46 @@ from minifcn.backend import to_device, to_host
 
 def cut(net):
     """The trunk in three pieces: {"pool3": [layers up to it], "pool4": …, "fc7": …}."""
-    up_to = {tap: net.backbone.up_to(tap) for tap in ("pool3", "pool4", "fc7")}
-    pieces, begin = {}, 0
-    for tap, chain in up_to.items():
-        pieces[tap], begin = chain[begin:], len(chain)
+    pieces = {"pool3": [], "pool4": [], "fc7": []}
+    waiting = list(pieces)
+    for name, layer in net.children().items():
+        if name.startswith("vgg."):
+            pieces[waiting[0]].append(layer)
+            if name in ("vgg.pool3", "vgg.pool4"):
+                waiting.pop(0)
     return pieces
 
 
 def forward(net, x, train=False, say=lambda name, maps: None):
     """x (N, 3, H, W) -> logits (N, classes, H, W). say(name, maps) is told each map."""
-    size, taps = x.shape[2:], {}
+    image, taps = x, {}
     for tap, chain in cut(net).items():
         for layer in chain:
-            x = layer.forward(x, train)
+            x = layer.forward(x, train=train)
         taps[tap] = x  # used twice: here is the fork
         say(tap, x)
 
-    s = net.score_fr.forward(taps["fc7"], train)  # 1/32
+    s = net["score_fr"].forward(taps["fc7"], train=train)  # 1/32
     say("score_fr", s)
-    s = net.upscore2.forward(s, train)  # 1/16
+    s = net["upscore2"].forward(s, train=train)  # 1/16
     say("score_fr × 2", s)
-    skip = net.score_pool4.forward(taps["pool4"], train)
+    skip = net["score_pool4"].forward(taps["pool4"], train=train)
     say("score_pool4", skip)
-    skip = net.crop_pool4.forward_to(skip, s.shape[2:], train)
+    skip = net["crop_pool4"].forward(skip, s, train=train)  # a part of s's size
     s = s + skip  # the join
     say("sum at 1/16", s)
 
-    s = net.upscore_pool4.forward(s, train)  # 1/8
+    s = net["upscore_pool4"].forward(s, train=train)  # 1/8
     say("sum × 2", s)
-    skip = net.score_pool3.forward(taps["pool3"], train)
+    skip = net["score_pool3"].forward(taps["pool3"], train=train)
     say("score_pool3", skip)
-    skip = net.crop_pool3.forward_to(skip, s.shape[2:], train)
+    skip = net["crop_pool3"].forward(skip, s, train=train)
     s = s + skip
     say("sum at 1/8", s)
 
-    s = net.upscore8.forward(s, train)
+    s = net["upscore8"].forward(s, train=train)
     say("sum × 8", s)
-    return net.crop.forward_to(s, size, train)
+    return net["crop"].forward(s, image, train=train)
 
 
 # %% [markdown]
@@ -131,7 +135,7 @@ net = models.fcn("8s", "mini", 21, alignment="paper", width=4)
 images = to_device(rng.normal(size=(1, 3, 96, 128)).astype(np.float32))
 logits = forward(net, images, say=lambda name, m: print(f"{name:13s}", m.shape[1:]))
 print(f"{'logits':13s}", logits.shape[1:])
-offsets = [net.crop_pool4.offset, net.crop_pool3.offset, net.crop.offset]
+offsets = [net[name].offset for name in ("crop_pool4", "crop_pool3", "crop")]
 print("crops begin at", offsets)
 assert offsets == [5, 9, 31] and logits.shape == (1, 21, 96, 128)
 
@@ -148,14 +152,17 @@ def backward(net, d, fork=True):
 
     fork=False forgets what comes back from the skips, for an experiment.
     """
-    d = net.upscore8.backward(net.crop.backward(d))
+    d, _ = net["crop"].backward(d)  # the image only lent its size
+    d = net["upscore8"].backward(d)
     # The join at 1/8: d goes to both.
-    d_pool3 = net.score_pool3.backward(net.crop_pool3.backward(d))
-    d = net.upscore_pool4.backward(d)
+    d_pool3, _ = net["crop_pool3"].backward(d)
+    d_pool3 = net["score_pool3"].backward(d_pool3)
+    d = net["upscore_pool4"].backward(d)
     # The join at 1/16.
-    d_pool4 = net.score_pool4.backward(net.crop_pool4.backward(d))
-    d = net.upscore2.backward(d)
-    d = net.score_fr.backward(d)
+    d_pool4, _ = net["crop_pool4"].backward(d)
+    d_pool4 = net["score_pool4"].backward(d_pool4)
+    d = net["upscore2"].backward(d)
+    d = net["score_fr"].backward(d)
 
     pieces = cut(net)
     for layer in reversed(pieces["fc7"]):
@@ -228,6 +235,52 @@ assert abs(np.sum(forgot["image"] * step) - measured) > 0.01 * abs(measured)
 # Without the addition at the fork nothing stops or complains. The network would go on
 # training with wrong gradients. Only the quotient notices.
 #
+# ## The same as a loop
+#
+# We have written the drawing down twice, once from the left and once from the right. The
+# library writes it down once, as a **table**: every node has a name, a layer, and the
+# names of the nodes that it reads. These are the last lines of our network's:
+
+# %%
+for name, (layer, inputs) in list(net.nodes.items())[-11:]:
+    print(f"{name:14s} {type(layer).__name__:9s} {', '.join(inputs)}")
+
+# %% [markdown]
+# Then forward is a loop over the table, and backward is the same loop from behind. A join
+# is a layer with two inputs, whose backward hands out two gradients. A fork needs no
+# layer: where a second gradient arrives for the same name, it is added to the first.
+
+
+# %%
+def forward_by_table(x, train):
+    values = {"image": x}
+    for name, (layer, inputs) in net.nodes.items():
+        values[name] = layer.forward(*(values[i] for i in inputs), train=train)
+    return values["crop"]
+
+
+def backward_by_table(d):
+    gradients = {"crop": d}
+    for name, (layer, inputs) in reversed(net.nodes.items()):
+        found = layer.backward(gradients.pop(name))
+        for i, g in zip(
+            inputs, found if isinstance(found, tuple) else (found,), strict=True
+        ):
+            if g is not None:  # None: this input only lent its size
+                gradients[i] = gradients[i] + g if i in gradients else g  # the fork
+    return gradients["image"]
+
+
+loop = gradients(forward_by_table, lambda: backward_by_table(dlogits))
+assert all(np.array_equal(loop[name], theirs[name]) for name in theirs)
+print("the two loops give what the library gives, bit by bit")
+
+# %% [markdown]
+# Nothing is recorded while the image runs through: the table is there before, and every
+# layer in it has a backward that somebody wrote. The library's loop (`Graph` in
+# `minifcn/models/graph.py`) adds only thrift: it lets go of a value once its last reader
+# has had it, and leaves out gradients that nobody asks for.
+#
 # ## A new skip is nothing, at first
 #
 # FCN-8s is not trained from scratch in the article. FCN-32s is trained first; FCN-16s
@@ -244,7 +297,7 @@ from minifcn import inference
 from minifcn.data import BatchStream, Sample
 from minifcn.data.toyvoc import draw_scene
 from minifcn.training import loop
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 
 def draw(seed):
@@ -261,7 +314,7 @@ SEED = 0
 
 def build(variant, coarser=None):
     net = models.fcn(variant, "mini", 2, alignment="same", width=8, seed=SEED)
-    return net.initialise_from(coarser) if coarser else net
+    return models.surgery.initialise_from(net, coarser) if coarser else net
 
 
 def fit(net, steps, rate):
@@ -288,13 +341,13 @@ print(f"FCN-32s: loss {np.mean(losses[-20:]):.3f}, mean IoU {mean_iou(fcn32):.1f
 fcn16 = build("16s", fcn32)
 image = val[0].image
 prepared = to_device(fcn16.card.preprocessing.apply(image)[None])  # (1, 3, 96, 96)
-skip = fcn16.score_pool4.forward(fcn16.backbone.forward(prepared)["pool4"])
+skip = fcn16.features(prepared, ["score_pool4"])["score_pool4"]
 print("largest score of the new skip:", float(abs(skip).max()))
 assert float(abs(skip).max()) == 0
 
 before, after = inference.predict(fcn32, image), inference.predict(fcn16, image)
-coarse = fcn32.score_fr.forward(fcn32.backbone.forward(prepared)["fc7"])
-twice = fcn16.upscore16.forward(fcn16.upscore2.forward(coarse))
+coarse = fcn32.features(prepared, ["score_fr"])["score_fr"]
+twice = fcn16["upscore16"].forward(fcn16["upscore2"].forward(coarse))
 print(f"predicted alike: {100 * np.mean(before == after):.1f} % of the pixels")
 assert np.array_equal(after, to_host(twice[0].argmax(axis=0)))
 

@@ -116,7 +116,7 @@ assert first["score_fr.weight"] > 0 and first["vgg.conv1_1.weight"] == 0
 # little towards zero in each step.
 
 # %%
-from minifcn.training.optim import Adam
+from minifcn.training.optimizers import Adam
 
 before = {name: array.copy() for name, array in model.state_dict().items()}
 optimizer = Adam(model.parameters())
@@ -151,8 +151,9 @@ assert second["vgg.conv1_1.weight"] > 0 and float(loss) < np.log(6)
 
 # %%
 from minifcn import inference, layers
+from minifcn.tasks import SemanticSegmentation
 from minifcn.training import loop
-from minifcn.training.optim import SGD
+from minifcn.training.optimizers import SGD
 
 valid = int((labels != 255).sum())  # void pixels are in neither
 after = {}
@@ -162,7 +163,7 @@ for reduction, rate in (("mean", 0.02), ("sum", 0.02 / valid)):
         layer.p = 0.0  # no dropout, so that both see the same
     sgd = SGD(twin.parameters(), momentum=0.9)
     for _ in range(3):
-        loop.update(twin, images, labels, sgd, rate, reduction)
+        loop.update(twin, images, labels, sgd, rate, SemanticSegmentation(reduction))
     after[reduction] = twin.state_dict()
     print(
         f"{reduction:5s} at rate {rate:.2e}: |score_fr| = "
@@ -200,7 +201,7 @@ for rate in (0.02, 1.0):
         SGD(wild.parameters()),
         lambda i, r=rate: r,
         iterations=10,
-        reduction="sum",
+        task=SemanticSegmentation("sum"),
     )
     try:
         for event in steps:
@@ -289,7 +290,7 @@ staged, curves, coarser = {}, {}, None
 for variant in ("32s", "16s", "8s"):
     model = models.fcn(variant, "mini", 6, alignment="same", width=8, seed=0)
     if coarser is not None:
-        model.initialise_from(coarser)
+        models.surgery.initialise_from(model, coarser)
     curves[variant] = []
     score = fit(model, STEPS, record=curves[variant])
     print(f"FCN-{variant}: {STEPS} more steps, mean IoU {100 * score:.1f} %")
@@ -322,7 +323,7 @@ for scaled in (False, True):
 # %%
 model = staged["8s"]
 x = to_device(next(stream(model, seed=2))[0])
-taps = model.backbone.forward(model.pad_input.forward(x))
+taps = model.features(x, ["vgg.pool3", "vgg.pool4", "vgg.drop7"])
 sizes = {
     name: float(np.sqrt(np.mean(to_host(maps) ** 2))) for name, maps in taps.items()
 }
@@ -434,7 +435,7 @@ import os
 
 from minifcn.data.labels import VOC_CLASSES
 from minifcn.training import checkpoint
-from minifcn.training.optim import AdamW
+from minifcn.training.optimizers import AdamW
 from minifcn.weights import pretrained
 
 voc = os.environ.get("MINIFCN_VOC")
@@ -452,7 +453,7 @@ else:
     for layer in real.layers_of(layers.BatchNorm2d):
         layer.frozen = True
     for name, parameter in real.parameters().items():
-        if name.startswith(real.backbone.family):
+        if name.startswith(real.backbone_prefix):
             parameter.lr_mult *= 0.1
     photos = data.Kept(data.VOC(voc, "train", limit=60), longest=240)
     batches = data.BatchStream(
@@ -530,4 +531,4 @@ answers.check("10.3", ...)
 # - K. He and others, *Delving Deep into Rectifiers*, 2015: how to draw weights that are
 #   not zero.
 # - In the code: `minifcn/training/loop.py` (the whole loop fits on a page),
-#   `minifcn/training/optim.py`, `minifcn/ops/loss.py`.
+#   `minifcn/training/optimizers.py`, `minifcn/ops/loss.py`.

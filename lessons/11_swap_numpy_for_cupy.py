@@ -188,7 +188,7 @@ import dataclasses
 from collections import Counter
 
 from minifcn.training import loop
-from minifcn.training.optim import SGD
+from minifcn.training.optimizers import SGD
 
 passed = Counter()
 
@@ -228,9 +228,10 @@ assert "out" not in in_step
 
 # %%
 maps, made = to_device(images), 0
-for layer in model.backbone.layers.values():
-    maps = layer.forward(maps)
-    made += maps.nbytes
+for name, layer in model.children().items():
+    if name.startswith("vgg."):
+        maps = layer.forward(maps)
+        made += maps.nbytes
 batch = images.nbytes + labels.nbytes
 rest = in_step["in bytes"] - batch
 print(f"of the bytes that went in, the batch: {batch:,}; dropout masks: {rest:,}")
@@ -304,9 +305,7 @@ else:
 results = {}
 for name in ["numpy", "strict"] + ["cupy"] * has_gpu:
     backend.use(name)
-    fc7 = fresh().backbone.forward(to_device(images))[
-        "fc7"
-    ]  # the last maps of the trunk
+    fc7 = fresh().features(to_device(images), ["vgg.drop7"])["vgg.drop7"]
     results[name] = to_host(fc7)
     off = np.abs(results[name] - results["numpy"]).max() / results["numpy"].max()
     print(f"{name:8s} greatest difference from NumPy: {off:.0e}")

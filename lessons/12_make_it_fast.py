@@ -89,7 +89,7 @@ print(
 
 # %%
 from minifcn import layers, models
-from minifcn.training.optim import SGD
+from minifcn.training.optimizers import SGD
 
 model = models.fcn("8s", "mini", num_classes=6, alignment="same")
 optimizer = SGD(model.parameters())
@@ -299,7 +299,8 @@ print(f": {medians[1] / medians[2]:.2f} times as fast ({many} granted to this pr
 
 # %%
 from minifcn.ops.conv_algorithms import choose
-from minifcn.ops.window import window
+
+from minifcn.ops.geometry import window
 
 print("  C →   K  side    im2col   winograd  ratio   errors       chosen")
 for C, K, side in (

@@ -3,8 +3,9 @@
 import json
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,52 +17,59 @@ from .data.imagenet import IMAGENET_CLASSES
 from .data.labels import class_numbers, colourise
 from .data.transforms import shrink
 from .errors import InputError
-from .files import clear_leftovers, naming, written_whole
+from .files import atomic_write, clear_leftovers, writing
 from .inference import classify as classification
 from .inference import sliding_window
+from .metrics import ConfusionMatrix
 from .report import figures as report
 from .running import do, notice
-from .training import checkpoint, pace
+from .training import checkpoint, throughput
+from .training.config import Config
 from .training.run import Run, read_metrics
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 
+class Result(NamedTuple):
+    """What the report needs of a run at its end, so that its network and optimiser can go."""
+
+    folder: Path
+    config: Config
+    classes: tuple
+    palette: np.ndarray
+    matrix: ConfusionMatrix
+    seconds: float
+    samples: list  # some validation images
+    predictions: list  # label maps of these
+
+
 def train(args, config):
     """Train one network, or go on with one; then write its figures and page."""
     run = Run.resume(args.resume) if args.resume else Run(config, args.out)
-    title = f"FCN-{run.config.variant}"
-    seconds, stopped = do(run, title, go_on=f"minifcn train --resume {run.folder}")
-    if stopped:
+    title = f"FCN-{run.config.options['variant']}"
+    result = _finish(run, title, go_on=f"minifcn train --resume {run.folder}")
+    if result is None:
         return INTERRUPTED
-    folder, matrix = run.folder, run.matrix or run.evaluate()
-    results = {title: (matrix, seconds)}
-    _write_report(folder, title, {title: run}, results)
-    print(report.scores_table(results))
-    notice(f"report: {folder / 'report.html'}")
+    _write_report(run.folder, title, {title: result})
     return 0
 
 
 def reproduce(args, config):
-    """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison. Finished parts are not done again."""
-    folder, runs, results = Path(args.out), {}, {}
+    """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison. Finished stages are not done again."""
+    folder, start, results = Path(args.out), config.start, {}
     clear_leftovers(folder)
     for variant in models.VARIANTS:
-        before = list(runs.values())[-1] if runs else None
-        stage = replace(config, variant=variant, start=str(before.checkpoint) if before else config.start)
-        title = f"FCN-{variant}"
-        run, earlier = _stage(stage, folder / variant)
-        seconds, stopped = do(run, title, go_on="the same command")
-        if stopped:
+        run, earlier = _stage(replace(config.with_options(variant=variant), start=start), folder / variant)
+        title, start = f"FCN-{variant}", str(run.checkpoint)
+        result = _finish(run, title, go_on="the same command")
+        if result is None:
             return INTERRUPTED
-        seconds += earlier
-        runs[title], results[title] = run, (run.matrix or run.evaluate(), seconds)
-    _write_report(folder, "FCN-32s, FCN-16s and FCN-8s", runs, results)
-    table = {name: {**matrix.scores(), "seconds": seconds} for name, (matrix, seconds) in results.items()}
-    with written_whole(folder / "scores.json") as file:
+        results[title] = result._replace(seconds=result.seconds + earlier)
+        del run  # or the next stage would train beside it
+    table = {name: {**result.matrix.scores(), "seconds": result.seconds} for name, result in results.items()}
+    with atomic_write(folder / "scores.json") as file:
         file.write((json.dumps(table, indent=2) + "\n").encode("utf-8"))
-    print(report.scores_table(results))
-    notice(f"report: {folder / 'report.html'}")
+    _write_report(folder, "FCN-32s, FCN-16s and FCN-8s", results)
     return 0
 
 
@@ -75,32 +83,42 @@ def _stage(config, folder):
     return run, sum(record.get("seconds", 0.0) for record in read_metrics(folder))
 
 
-def _write_report(folder, title, runs, results):
-    """Figures and page for one run or several stages, on the validation images of the last."""
+def _finish(run, title, go_on):
+    """Do a run to its end. -> its Result, None if Ctrl-C stopped it"""
+    seconds, stopped = do(run, title, go_on)
+    if stopped:
+        return None
+    matrix, network = run.matrix or run.evaluate(), run.model.prepare()
+    samples = [run.val_data[i] for i in range(min(5, len(run.val_data)))]
+    predictions = [inference.predict(network, sample.image) for sample in samples]
+    card = run.model.card
+    return Result(run.folder, run.config, card.classes, card.palette, matrix, seconds, samples, predictions)
+
+
+def _write_report(folder, title, results):
+    """Figures, page and table of one Result or several by name, on the validation images of the last."""
     figures = folder / "figures"
-    with naming(figures):
+    with writing(figures):
         figures.mkdir(parents=True, exist_ok=True)
-    last = list(runs.values())[-1]
-    samples = [last.val_data[i] for i in range(min(5, len(last.val_data)))]
+    last = list(results.values())[-1]
     rows = [
-        (s.image, s.label, {name: inference.predict(run.model, s.image) for name, run in runs.items()}) for s in samples
+        (sample.image, sample.label, {name: result.predictions[i] for name, result in results.items()})
+        for i, sample in enumerate(last.samples)
     ]
-    name = list(runs)[-1]
-    report.side_by_side(rows, last.classes, figures / "side_by_side.png", last.model.card.palette)
-    report.curves({key: read_metrics(run.folder) for key, run in runs.items()}, figures / "curves.png")
-    report.confusion(results[name][0], last.classes, figures / "confusion.png")
-    report.write_page(
-        folder / "report.html",
-        title,
-        results,
-        last.classes,
-        [
-            (figures / "side_by_side.png", "Validation images, their labels, and what each network makes of them."),
-            (figures / "curves.png", "Loss on the training batches, and mean IU on the validation images."),
-            (figures / "confusion.png", f"Confusion of {name}, in percent of each true class."),
-        ],
-        last.config.as_dict(),
-    )
+    pictures = {
+        figures / "side_by_side.png": "Validation images, their labels, and the predictions of each network.",
+        figures / "curves.png": "Loss on the training batches, and mean IU on the validation images.",
+        figures / "confusion.png": f"Confusion of {list(results)[-1]}, in percent of each true class.",
+    }
+    side_by_side, curves, confusion = pictures
+    report.side_by_side(rows, last.classes, side_by_side, last.palette)
+    report.curves({name: read_metrics(result.folder) for name, result in results.items()}, curves)
+    report.confusion(last.matrix, last.classes, confusion)
+    scores = {name: (result.matrix, result.seconds) for name, result in results.items()}
+    settings = {**asdict(last.config), "network": last.config.network["builder"], **last.config.options}
+    report.write_page(folder / "report.html", title, scores, last.classes, list(pictures.items()), settings)
+    print(report.scores_table(scores))
+    notice(f"report: {folder / 'report.html'}")
 
 
 def evaluate(args):
@@ -144,10 +162,10 @@ def predict(args):
     paths = [path for given in args.images for path in images.image_files(given)]
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    stems = _stems(paths)
+    stems, network = _stems(paths), model.prepare()
     for path, stem in zip(tqdm(paths, unit="image", disable=None), stems, strict=True):
         image = images.read_image(path)
-        labels = inference.predict(model, image)
+        labels = inference.predict(network, image)
         images.write_mask(out / f"{stem}.png", labels, model.card.palette)
         coloured = colourise(labels, model.card.palette)
         overlay = np.where(coloured.any(axis=2, keepdims=True), image * 0.4 + coloured * 0.6, image)
@@ -202,7 +220,7 @@ def explain(args):
     if dataset:
         crop = (size[0], size[-1])
         stream = data.BatchStream(dataset, args.batch, model.card.preprocessing, np.random.default_rng(0), crop=crop)
-        print(_keeps_up(args.data, pace.measure(model, stream)))
+        print(_keeps_up(args.data, throughput.measure(model, stream)))
     return 0
 
 

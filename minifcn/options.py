@@ -1,11 +1,11 @@
-"""The options that say which data, which network and which training: what several commands are told in the same words."""
+"""The options that several commands share: which data, which network, which training."""
 
 import argparse
 from dataclasses import fields
 
 from . import models
-from .training.config import Config
-from .training.optim import OPTIMIZERS
+from .training.config import FCN, Config
+from .training.optimizers import OPTIMIZERS
 from .training.schedule import SCHEDULES
 
 DATA = (
@@ -17,9 +17,9 @@ YEAR = "which VOC<year> in --data, if it is VOC"
 
 
 def add_fcn(parser):
-    """What turns a network's name into an FCN over its trunk."""
+    """What turns a network's name into an FCN over its backbone."""
     add = parser.add_argument
-    add("--variant", choices=models.VARIANTS, help="the FCN over this trunk instead of the classifier")
+    add("--variant", choices=models.VARIANTS, help="the FCN over this backbone instead of the classifier")
     add(
         "--alignment",
         default="paper",
@@ -37,8 +37,8 @@ def add_fcn(parser):
 
 
 def add_training(parser, single):
-    """The settings of a run as options; their defaults are Config's."""
-    default = {field.name: field.default for field in fields(Config)}
+    """The settings of a run as options; their defaults are Config's. single: one network, not stages."""
+    default = {field.name: field.default for field in fields(Config)} | FCN
     where = parser.add_argument_group("what and where")
     network = parser.add_argument_group("the network")
     solver = parser.add_argument_group("the solver")
@@ -73,7 +73,7 @@ def add_training(parser, single):
     option(where, "limit", "train on the first so many images only", type=int)
     if single:
         option(network, "variant", "which FCN", choices=models.VARIANTS)
-    option(network, "backbone", "the trunk", choices=tuple(models.BACKBONES))
+    option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
     option(network, "width", "channels in mini's first group, 12 unless given", type=int)
     option(network, "alignment", "paper: pad 100 and crop; same: nothing wasted", choices=models.ALIGNMENTS)
     option(network, "upsampling", "bilinear kernels, fixed or learned", choices=models.UPSAMPLING)
@@ -97,7 +97,7 @@ def add_training(parser, single):
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)
-    option(solver, "backbone_rate", "the trunk's learning rate, as a multiple of --lr", type=float, metavar="FACTOR")
+    option(solver, "backbone_rate", "the backbone's learning rate, as a multiple of --lr", type=float, metavar="FACTOR")
     option(solver, "seed", "of weights, order and augmentation", type=int)
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
     option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")
@@ -108,6 +108,6 @@ def add_training(parser, single):
 
 def config_of(args):
     """The Config that the arguments describe."""
-    names = {field.name for field in fields(Config)} & set(vars(args))
+    names = ({field.name for field in fields(Config)} | set(FCN)) & set(vars(args))
     values = {name: getattr(args, name) for name in names}
-    return Config(**{**values, "crop": values["crop"] or None, "scale": tuple(values["scale"])})
+    return Config.from_dict({**values, "crop": values["crop"] or None}, "the command line")

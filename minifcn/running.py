@@ -1,4 +1,4 @@
-"""A training run at the terminal: its progress, Ctrl-C, and what to tell at its end. Everything goes to stderr."""
+"""A training run at the terminal: its progress, Ctrl-C, and the notice at its end. Everything goes to stderr."""
 
 import signal
 import sys
@@ -10,8 +10,9 @@ from tqdm import tqdm
 from .errors import InputError
 from .report import figures as report
 from .training import checkpoint, loop
+from .training.run import Evaluated
 
-WAITING = 0.2  # of the training time: beyond this share it is worth saying that the network waits for its data
+WAITING = 0.2  # of the training time: beyond this share of waiting for data there is a notice
 WORTH_A_NOTICE = 1.0  # seconds; the wait for the very first batch is none
 
 
@@ -21,9 +22,9 @@ def notice(text):
 
 @contextmanager
 def _ctrl_c():
-    """Within this context the first Ctrl-C only raises a flag, which the returned function reads; the second ends at once.
+    """Within this context the first Ctrl-C only sets a flag, which the yielded function reads; the second ends at once.
 
-    Any further one is ignored, also after the context: what is left to do then is to clear up and to end.
+    Any further one is ignored, also after the context: all that remains then is to clean up and to end.
     """
     asked = []
 
@@ -41,7 +42,7 @@ def _ctrl_c():
 
 
 def do(run, title, go_on):
-    """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it); go_on: what to tell then."""
+    """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it); go_on: the command that resumes it."""
     if run.started:
         notice(run.started)
     start, trained, waited = time.perf_counter(), 0.0, 0.0
@@ -53,9 +54,9 @@ def do(run, title, go_on):
                     trained, waited = trained + event.seconds, waited + event.waited
                     bar.update()
                     bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
-                elif isinstance(event, loop.Evaluated):
+                elif isinstance(event, Evaluated):
                     bar.write(f"{title} iteration {event.iteration}: {_short(event.scores)}", file=sys.stderr)
-            stopped = asked()  # also when it came during the last update, after which nothing is left to stop
+            stopped = asked()  # also during the last update, after which nothing is left to stop
         except loop.Diverged as error:
             good = checkpoint.read(run.checkpoint)[1]["iteration"]
             raise InputError(

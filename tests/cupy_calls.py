@@ -18,7 +18,7 @@ from minifcn.backend.strict import StrictArray
 
 PACKAGE = Path(minifcn.__file__).parent
 # Where arrays of a device are worked with; elsewhere `.copy()` and the like are dicts', images' and NumPy arrays'.
-ROOMS = ("ops", "layers", "models", "training/loop.py", "training/optim.py", "gradcheck.py", "backend/__init__.py")
+ROOMS = ("ops", "layers", "models", "training/loop.py", "training/optimizers.py", "gradcheck.py", "backend/__init__.py")
 
 
 def sources():

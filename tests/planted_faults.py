@@ -12,7 +12,7 @@ ORIENTATION = 0x0112
 
 
 class Sick:
-    """A data set in VOC's layout that is spoiled step by step. Each `_fault` method gives [(kind, name)] of what must be found."""
+    """A data set in VOC's layout that is spoiled step by step. Each `fault_` method gives [(kind, name)] of what must be found."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -49,19 +49,24 @@ class Sick:
     def photo(self):
         return Image.open(self.image).convert("RGB")
 
-    # What is missing or too much.
+    def store_turned(self):
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6  # to be turned clockwise for viewing
+        self.photo().transpose(Image.Transpose.ROTATE_90).save(self.image, "JPEG", exif=exif)
 
-    def fault_missing_image(self):
-        self.image.unlink()
-        return self.in_image("missing-image")
+    def store_deep(self):
+        pixels = np.asarray(self.photo()).astype(">u2") * 257
+        rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+        self.image.write_bytes(png(pixels.shape[1], pixels.shape[0], 16, rows))
+
+    def write_mask(self, label, *palette):
+        images.write_mask(self.mask, label, *palette)
+
+    # What is missing or too much, and lists. (Faults of a single file are in the tables below.)
 
     def fault_image_of_another_ending(self):
         self.image.rename(self.image.with_suffix(".JPG"))
         return [("missing-image", f"JPEGImages/{self.id}.jpg")]
-
-    def fault_missing_mask(self):
-        self.mask.unlink()
-        return self.in_mask("missing-mask")
 
     def fault_mask_without_image(self):
         self.mask.with_name("lonely.png").write_bytes(self.mask.read_bytes())
@@ -74,8 +79,6 @@ class Sick:
     def fault_stray_file(self):
         (self.folder / "SegmentationClass" / "Thumbs.db").write_bytes(b"x")
         return [("stray-file", "SegmentationClass/Thumbs.db")]
-
-    # Lists.
 
     def fault_unlisted(self):
         for split in ("train", "trainval"):
@@ -91,8 +94,7 @@ class Sick:
         return [("overlap-by-id", self.id)]
 
     def fault_overlap_by_content(self):
-        other = self.image.with_name(f"{self.val[0]}.jpg")
-        self.image.write_bytes(other.read_bytes())
+        self.image.write_bytes(self.image.with_name(f"{self.val[0]}.jpg").read_bytes())
         self.mask.write_bytes(self.mask.with_name(f"{self.val[0]}.png").read_bytes())
         return self.in_image("overlap-by-content")
 
@@ -110,122 +112,25 @@ class Sick:
         self.list("none").write_text("\n")
         return [("empty-list", "ImageSets/Segmentation/none.txt")]
 
-    # Files that cannot be read.
-
-    def fault_empty_file(self):
-        self.image.write_bytes(b"")
-        return self.in_image("empty-file")
-
-    def fault_no_image(self):
-        self.image.write_text("<html>404</html>")
-        return self.in_image("unreadable")
-
-    def fault_truncated_image(self):
-        self.image.write_bytes(self.image.read_bytes()[:-300])
-        return self.in_image("truncated")
-
-    def fault_truncated_mask(self):
-        Image.effect_noise((50, 50), 99).save(self.mask)
-        self.mask.write_bytes(self.mask.read_bytes()[:-900])
-        return self.in_mask("truncated")
-
-    def fault_bomb(self):
-        self.image.write_bytes(png(30000, 30000, 8, bytes(1000)))
-        return self.in_image("bomb")
-
-    def fault_large_but_allowed_by_pillow(self):
-        self.image.write_bytes(png(10000, 10000, 8, bytes(1000)))
-        return self.in_image("bomb")
-
-    # Photographs that become something else.
-
-    def fault_wrong_ending(self):
-        self.photo().save(self.image, "PNG")
-        return self.in_image("wrong-ending")
-
-    def fault_exif(self):
-        """Stored on its side; the mask fits the image as it should be seen."""
-        self.store_turned()
-        return self.in_image("exif-rotated")
-
     def fault_exif_with_a_mask_of_what_is_stored(self):
         self.store_turned()
-        images.write_mask(self.mask, np.rot90(self.label()))
+        self.write_mask(np.rot90(self.label()))
         return [*self.in_image("exif-rotated"), *self.in_mask("size-mismatch")]
-
-    def store_turned(self):
-        exif = Image.Exif()
-        exif[ORIENTATION] = 6  # to be turned clockwise for viewing
-        self.photo().transpose(Image.Transpose.ROTATE_90).save(self.image, "JPEG", exif=exif)
-
-    def fault_cmyk(self):
-        self.photo().convert("CMYK").save(self.image, "JPEG")
-        return self.in_image("cmyk")
-
-    def fault_sixteen_bit_grey(self):
-        Image.fromarray(np.asarray(self.photo().convert("L")).astype(np.uint16) * 257).save(self.image, "PNG")
-        return self.in_image("16-bit", "wrong-ending")
-
-    def fault_sixteen_bit_colours(self):
-        pixels = np.asarray(self.photo()).astype(">u2") * 257
-        self.image.write_bytes(
-            png(pixels.shape[1], pixels.shape[0], 16, b"".join(b"\0" + row.tobytes() for row in pixels))
-        )
-        return self.in_image("16-bit", "wrong-ending")
 
     def fault_link_to_nothing(self):
         self.image.unlink()
         self.image.symlink_to("nowhere.jpg")
         return self.in_image("unreadable")
 
-    def fault_mask_with_alpha(self):
-        Image.fromarray(labels.colourise(self.label())).convert("RGBA").save(self.mask)
-        return self.in_mask("mask-mode")
-
-    def fault_alpha(self):
-        self.photo().convert("RGBA").save(self.image, "PNG")
-        return self.in_image("alpha", "wrong-ending")
-
-    def fault_animated(self):
-        frames = [self.photo(), self.photo().transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-        frames[0].save(self.image, "GIF", save_all=True, append_images=frames[1:])
-        return self.in_image("animated", "wrong-ending")
-
-    def fault_blank(self):
-        Image.new("RGB", self.photo().size).save(self.image)
-        return self.in_image("blank-image")
-
-    # Masks.
-
-    def fault_size(self):
-        images.write_mask(self.mask, self.label()[:-1])
-        return self.in_mask("size-mismatch")
-
-    def fault_mask_in_colours(self):
-        Image.fromarray(labels.colourise(self.label())).save(self.mask)
-        return self.in_mask("mask-mode")
-
-    def fault_mask_in_foreign_colours(self):
-        Image.fromarray(labels.colourise(self.label()) // 2 + 40).save(self.mask)
-        return self.in_mask("mask-mode")
-
-    def fault_mask_of_two_values(self):
-        Image.fromarray(self.label() > 0).save(self.mask)
-        return self.in_mask("mask-mode")
-
-    def fault_sixteen_bit_mask(self):
-        Image.fromarray(self.label().astype(np.uint16)).save(self.mask)
-        return self.in_mask("mask-mode")
-
     def fault_label_outside(self):
         changed = self.label().copy()
         changed[5:10, 5:15] = 77
-        images.write_mask(self.mask, changed)
+        self.write_mask(changed)
         return self.in_mask("label-outside")
 
     def fault_resized_smoothly(self):
         small = Image.fromarray(np.kron(self.label(), np.ones((2, 2), np.uint8)))
-        images.write_mask(self.mask, np.asarray(small.resize(self.photo().size, Image.Resampling.BICUBIC)))
+        self.write_mask(np.asarray(small.resize(self.photo().size, Image.Resampling.BICUBIC)))
         return self.in_mask("in-between")
 
     def fault_renumbered(self):
@@ -236,33 +141,79 @@ class Sick:
         self.renumbered = numbers
         palette = np.empty((256, 3), np.uint8)
         palette[numbers] = labels.voc_palette()
-        images.write_mask(self.mask, numbers[before], palette)
+        self.write_mask(numbers[before], palette)
         return self.in_mask("renumbered-palette")
-
-    def fault_other_palette(self):
-        images.write_mask(self.mask, self.label(), 255 - labels.voc_palette())
-        return self.in_mask("other-palette")
-
-    def fault_grey(self):
-        Image.fromarray(self.label()).save(self.mask)
-        return self.in_mask("looks-black")
-
-    def fault_black_palette(self):
-        images.write_mask(self.mask, self.label(), np.zeros((256, 3), np.uint8))
-        return self.in_mask("looks-black")
-
-    def fault_jpeg_mask(self):
-        Image.fromarray(np.full(self.label().shape, 3, np.uint8)).save(self.mask, "JPEG")
-        return self.in_mask("lossy-mask", "wrong-ending", "looks-black")
-
-    def fault_void_only(self):
-        images.write_mask(self.mask, np.full(self.label().shape, 255, np.uint8))
-        return self.in_mask("void-only")
 
     def fault_unseen_class(self):
         with open(self.folder / "classes.txt", "a", encoding="utf-8") as file:
             file.write("unicorn\n")
         return [("unseen-class", "unicorn")]
+
+
+# name of the fault -> (how the file is spoiled, what it is then called)
+IMAGES = {
+    "missing_image": (lambda s: s.image.unlink(), "missing-image"),
+    "empty_file": (lambda s: s.image.write_bytes(b""), "empty-file"),
+    "no_image": (lambda s: s.image.write_text("<html>404</html>"), "unreadable"),
+    "truncated_image": (lambda s: s.image.write_bytes(s.image.read_bytes()[:-300]), "truncated"),
+    "bomb": (lambda s: s.image.write_bytes(png(30000, 30000, 8, bytes(1000))), "bomb"),
+    "large_but_allowed_by_pillow": (lambda s: s.image.write_bytes(png(10000, 10000, 8, bytes(1000))), "bomb"),
+    "wrong_ending": (lambda s: s.photo().save(s.image, "PNG"), "wrong-ending"),
+    "exif": (Sick.store_turned, "exif-rotated"),  # on its side; the mask fits the image as it should be seen
+    "cmyk": (lambda s: s.photo().convert("CMYK").save(s.image, "JPEG"), "cmyk"),
+    "sixteen_bit_grey": (
+        lambda s: Image.fromarray(np.asarray(s.photo().convert("L")).astype(np.uint16) * 257).save(s.image, "PNG"),
+        *("16-bit", "wrong-ending"),
+    ),
+    "sixteen_bit_colours": (Sick.store_deep, "16-bit", "wrong-ending"),
+    "alpha": (lambda s: s.photo().convert("RGBA").save(s.image, "PNG"), "alpha", "wrong-ending"),
+    "animated": (
+        lambda s: s.photo().save(s.image, "GIF", save_all=True, append_images=[s.photo().rotate(180)]),
+        *("animated", "wrong-ending"),
+    ),
+    "blank": (lambda s: Image.new("RGB", s.photo().size).save(s.image), "blank-image"),
+}
+MASKS = {
+    "missing_mask": (lambda s: s.mask.unlink(), "missing-mask"),
+    "truncated_mask": (
+        lambda s: (
+            Image.effect_noise((50, 50), 99).save(s.mask),
+            s.mask.write_bytes(s.mask.read_bytes()[:-900]),
+        ),
+        "truncated",
+    ),
+    "mask_with_alpha": (lambda s: Image.fromarray(coloured(s)).convert("RGBA").save(s.mask), "mask-mode"),
+    "size": (lambda s: s.write_mask(s.label()[:-1]), "size-mismatch"),
+    "mask_in_colours": (lambda s: Image.fromarray(coloured(s)).save(s.mask), "mask-mode"),
+    "mask_in_foreign_colours": (lambda s: Image.fromarray(coloured(s) // 2 + 40).save(s.mask), "mask-mode"),
+    "mask_of_two_values": (lambda s: Image.fromarray(s.label() > 0).save(s.mask), "mask-mode"),
+    "sixteen_bit_mask": (lambda s: Image.fromarray(s.label().astype(np.uint16)).save(s.mask), "mask-mode"),
+    "other_palette": (lambda s: s.write_mask(s.label(), 255 - labels.voc_palette()), "other-palette"),
+    "grey": (lambda s: Image.fromarray(s.label()).save(s.mask), "looks-black"),
+    "black_palette": (lambda s: s.write_mask(s.label(), np.zeros((256, 3), np.uint8)), "looks-black"),
+    "jpeg_mask": (
+        lambda s: Image.fromarray(np.full(s.label().shape, 3, np.uint8)).save(s.mask, "JPEG"),
+        *("lossy-mask", "wrong-ending", "looks-black"),
+    ),
+    "void_only": (lambda s: s.write_mask(np.full(s.label().shape, 255, np.uint8)), "void-only"),
+}
+
+
+def coloured(sick):
+    return labels.colourise(sick.label())
+
+
+def _of_one_file(spoil, kinds, place):
+    def plant(self):
+        spoil(self)
+        return place(self, *kinds)
+
+    return plant
+
+
+for _faults, _place in ((IMAGES, Sick.in_image), (MASKS, Sick.in_mask)):
+    for _name, (_spoil, *_kinds) in _faults.items():
+        setattr(Sick, f"fault_{_name}", _of_one_file(_spoil, _kinds, _place))
 
 
 def png(width, height, bits, rows):

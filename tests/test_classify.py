@@ -141,7 +141,7 @@ def test_fcn_weights_without_class_names_have_vocs(tmp_path):
     for num_classes, first in ((21, "background"), (3, "class 0")):
         path = tmp_path / f"{num_classes}.npz"
         weights.save(path, models.fcn("32s", "mini", num_classes, width=1))
-        names = checkpoint.load_segmenter(path)[1]
+        names = checkpoint.load_segmenter(path).card.classes
         assert len(names) == num_classes and names[0] == first
 
 
@@ -151,8 +151,8 @@ def test_convert_keeps_every_bit_and_the_class_names(tmp_path, capsys):
     weights.save(files[0], model, classes=names)
     for before, after in pairwise(files):
         assert cli.main(["convert", str(before), str(after)]) == 0
-        again, classes = checkpoint.load_segmenter(after)
-        assert classes == names
+        again = checkpoint.load_segmenter(after)
+        assert again.card.classes == names
         assert all((again.state_dict()[name] == array).all() for name, array in model.state_dict().items())
     assert cli.main(["convert", *map(str, files[:2])]) == 2
     assert "b.safetensors: exists already" in capsys.readouterr().err

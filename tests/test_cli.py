@@ -230,7 +230,7 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
     [
         (["--iterations", "0"], "iterations: expected at least 1"),
         (["--lr", "-1"], "lr: expected a positive"),
-        (["--crop", "0"], "batch-size"),
+        (["--crop", "0"], "batch size must be 1"),
         (["--scale", "2", "1"], "scale: expected two factors"),
         (["--backbone", "vgg16", "--width", "4"], "only the mini backbone"),
     ],

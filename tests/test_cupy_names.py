@@ -13,7 +13,7 @@ import pytest
 
 from minifcn import backend, gradcheck, inference, models, ops
 from minifcn.backend import strict
-from minifcn.training import loop, optim
+from minifcn.training import loop, optimizers
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # CuPy warns of the GPU that is missing
@@ -137,7 +137,7 @@ def recorded():
             network = models.fcn(num_classes=3, **config)
             if optimizer is not None:
                 images = np.stack([network.card.preprocessing.apply(image)] * 2)
-                loop.update(network, images, labels, optim.OPTIMIZERS[optimizer](network.parameters()), 0.01)
+                loop.update(network, images, labels, optimizers.OPTIMIZERS[optimizer](network.parameters()), 0.01)
             inference.predict(network, image)
         for algorithm in ("im2col", "winograd", "gemm", "depthwise", "naive"):
             with ops.conv_algorithm(algorithm):

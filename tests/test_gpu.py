@@ -13,9 +13,9 @@ from gradcheck_cases import LAYERS, TOLERANCE, spread
 
 from minifcn import backend, data, gradcheck, inference, models, ops, weights
 from minifcn.inference import classify
-from minifcn.training import checkpoint, loop, optim
+from minifcn.training import checkpoint, loop, optimizers
 from minifcn.training.config import Config
-from minifcn.training.run import Run, read_metrics
+from minifcn.training.run import Evaluated, Run, read_metrics
 
 away_from_the_host = pytest.mark.parametrize("device", NAMES[1:], indirect=True)
 STEPS, CLASSES = 50, 4
@@ -40,7 +40,7 @@ def batches(dtype="float32", count=5):
 def fresh(optimizer="adam", dtype="float32", variant="8s"):
     """(network, optimiser), where the chosen device is."""
     network = models.fcn(variant, "mini", CLASSES, "same", width=4, seed=3).astype(dtype)
-    return network, optim.OPTIMIZERS[optimizer](network.parameters(), weight_decay=5e-4)
+    return network, optimizers.OPTIMIZERS[optimizer](network.parameters(), weight_decay=5e-4)
 
 
 def curve(optimizer="adam", dtype="float32", steps=STEPS):
@@ -150,7 +150,7 @@ def toy(tmp_path_factory):
 
 def settings(toy, **more):
     small = {"width": 2, "crop": 32, "batch_size": 2, "iterations": 6, "save_every": 1, "eval_every": 3}
-    return Config(**{"data": str(toy), **small, **more})
+    return Config.from_dict({"data": str(toy), **small, **more}, "test")
 
 
 def halted(toy, folder):
@@ -204,9 +204,9 @@ def test_a_whole_run_is_the_hosts(toy, tmp_path, whole, device):
     run = Run(settings(toy), tmp_path / "run")
     events = list(run.events())
     np.testing.assert_allclose(losses(tmp_path / "run"), whole, rtol=1e-3)
-    assert [e.iteration for e in events if isinstance(e, loop.Evaluated)] == [3, 6]
-    network, classes = checkpoint.load_network(tmp_path / "run" / "best.npz")
-    assert len(classes) == network.num_classes
+    assert [e.iteration for e in events if isinstance(e, Evaluated)] == [3, 6]
+    card = checkpoint.load_network(tmp_path / "run" / "best.npz").card
+    assert len(card.classes) == card.num_classes
 
 
 @away_from_the_host

@@ -22,7 +22,7 @@ import minifcn
 from minifcn import backend, cli, layers, models, ops
 from minifcn.backend import cuda, cupy_kernels, emulated, strict
 from minifcn.ops import kernels
-from minifcn.training import optim
+from minifcn.training import optimizers
 
 SOURCES = sorted(Path(minifcn.__file__).parent.rglob("*.cu"))
 KERNELS = [(path, name) for path in SOURCES for name in re.findall(r"KERNEL void (\w+)\(", path.read_text("utf-8"))]
@@ -369,7 +369,7 @@ def test_a_step_of_adam_is_as_exact_as_numpys(decoupled, launched, rng):
         backend.use(device)
         p = layers.Parameter(value.astype(dtype))
         p.grad = backend.to_device(gradient.astype(dtype))
-        solver = (optim.AdamW if decoupled else optim.Adam)({"p": p}, weight_decay=0.1)
+        solver = (optimizers.AdamW if decoupled else optimizers.Adam)({"p": p}, weight_decay=0.1)
         solver.step(0.01)
         return [backend.to_host(a) for a in (solver.slot["first"]["p"], solver.slot["second"]["p"], p.value)]
 

@@ -166,6 +166,6 @@ def test_training_takes_sbd_as_well(both, tmp_path, capsys):
 
 
 def test_training_with_sbd_sees_its_images(both, tmp_path):
-    config = Config(data=str(both), sbd=str(both / "sbd"), width=2, crop=32, batch_size=2, iterations=1)
-    made = Run(config, tmp_path / "run")
+    settings = {"data": str(both), "sbd": str(both / "sbd"), "width": 2, "crop": 32, "batch_size": 2, "iterations": 1}
+    made = Run(Config.from_dict(settings, "test"), tmp_path / "run")
     assert made.train_data.dataset.ids == ["a", "b", "y", "x", "z"] and made.val_data.dataset.ids == ["c", "d"]

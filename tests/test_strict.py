@@ -8,7 +8,7 @@ import pytest
 from minifcn import backend, models, ops
 from minifcn.backend import strict
 from minifcn.backend.strict import StrictArray, xp
-from minifcn.training import loop, optim
+from minifcn.training import loop, optimizers
 
 HOST = np.arange(6.0).reshape(2, 3)
 
@@ -211,7 +211,7 @@ def test_a_training_step_brings_nothing_to_the_host_but_the_loss(variant, upsamp
     backend.register(dataclasses.replace(strict.DEVICE, to_host=fetch))
     backend.use("strict")
     network = models.fcn(variant, "mini", 3, "paper", upsampling=upsampling, width=2)
-    solver = optim.SGD(network.parameters())
+    solver = optimizers.SGD(network.parameters())
     images, labels = np.ones((1, 3, 40, 40), np.float32), np.zeros((1, 40, 40), np.uint8)
     assert np.isclose(loop.update(network, images, labels, solver, 0.1), np.log(3), rtol=1e-6)
     assert fetched == []
@@ -245,7 +245,7 @@ def traffic(monkeypatch):
 def test_all_that_crosses_the_bus_in_a_step(variant, algorithm, traffic):
     """In: the batch, and the masks of dropout, drawn on the host. Out: whether a label is wrong, and the loss."""
     network = models.fcn(variant, "mini", 3, "same", width=2)
-    solver = optim.Adam(network.parameters(), weight_decay=1e-4)
+    solver = optimizers.Adam(network.parameters(), weight_decay=1e-4)
     images, labels = np.ones((2, 3, 64, 64), np.float32), np.zeros((2, 64, 64), np.uint8)
     sent, back = traffic
     with ops.conv_algorithm(algorithm):

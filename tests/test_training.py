@@ -1,19 +1,16 @@
 """A run can be stopped anywhere and goes on bit by bit; it ends cleanly on Ctrl-C and on divergence."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
+import weakref
 
 import numpy as np
 import pytest
+from voc_trees import SMALL, run
 
 from minifcn import data, inference
 from minifcn.training import checkpoint, loop
 from minifcn.training.config import Config
-from minifcn.training.run import Run, read_metrics
+from minifcn.training.run import Evaluated, Run, Saved, read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -24,133 +21,183 @@ def toy(tmp_path_factory):
 
 
 def settings(toy, **more):
-    values = {
-        "data": str(toy),
-        "width": 2,
-        "crop": 32,
-        "batch_size": 2,
-        "iterations": 7,
-        "save_every": 1,
-        "colour": 0.2,
-    }
-    return Config(**{**values, "scale": (0.8, 1.2), "eval_every": 3, **more})
+    values = {"data": str(toy), "width": 2, "crop": 32, "batch_size": 2, "iterations": 7, "save_every": 1}
+    return Config.from_dict({**values, "colour": 0.2, "scale": (0.8, 1.2), "eval_every": 3, **more}, "test")
 
 
-def run_to_end(run):
-    return list(run.events())
+def finished(config, folder):
+    made = Run(config, folder)
+    list(made.events())
+    return made
 
 
-def weights_of(run):
-    return run.model.state_dict()
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
-def test_resume_is_exact_to_the_last_bit(toy, tmp_path, optimizer, stop_after):
-    whole = Run(settings(toy, optimizer=optimizer, lr=1e-2), tmp_path / "whole")
-    run_to_end(whole)
-
-    halted = Run(settings(toy, optimizer=optimizer, lr=1e-2), tmp_path / "halted")
-    steps = []
-
-    def stop():
-        return len(steps) == stop_after
-
-    for event in halted.events(stop):
-        steps += [event] if isinstance(event, loop.Step) else []
-    assert halted.model is not whole.model and len(steps) == stop_after
-
-    resumed = Run.resume(tmp_path / "halted")
-    run_to_end(resumed)
-    for name, value in weights_of(whole).items():
-        np.testing.assert_array_equal(weights_of(resumed)[name], value, err_msg=name)
-    want, _ = checkpoint.read(whole.checkpoint)
-    have, _ = checkpoint.read(resumed.checkpoint)
+def require_same_state(one, other):
+    """Weights, optimiser, data stream and generators of two runs, as their checkpoints have them, are bit-equal."""
+    (want, meta), (have, other_meta) = (checkpoint.read(run.checkpoint) for run in (one, other))
     assert want.keys() == have.keys()
     assert all(np.array_equal(want[name], have[name]) for name in want)
+    assert [meta[key] for key in ("stream", "generators", "best")] == [
+        other_meta[key] for key in ("stream", "generators", "best")
+    ]
+
+
+@pytest.mark.parametrize(("optimizer", "stop_after"), [("sgd", 3), ("adam", 1), ("adam", 5), ("adamw", 3)])
+def test_resume_is_exact_to_the_last_bit(toy, tmp_path, optimizer, stop_after):
+    whole = finished(settings(toy, optimizer=optimizer, lr=1e-2), tmp_path / "whole")
+    halted = Run(settings(toy, optimizer=optimizer, lr=1e-2), tmp_path / "halted")
+    *_, last = halted.events(lambda: halted.done == stop_after)
+    assert last.iteration == stop_after == read_metrics(halted.folder)[-1]["iteration"]
+    resumed = Run.resume(tmp_path / "halted")
+    list(resumed.events())
+    require_same_state(whole, resumed)
+    for name, value in whole.model.state_dict().items():
+        np.testing.assert_array_equal(resumed.model.state_dict()[name], value, err_msg=name)
 
 
 def test_resume_writes_the_same_metrics_as_an_unbroken_run(toy, tmp_path):
-    def losses(folder):
-        return [(r["iteration"], r["loss"]) for r in read_metrics(folder) if r["event"] == "step"]
+    def happened(folder):
+        times = ("seconds", "waited")
+        return [{k: v for k, v in r.items() if k not in times} for r in read_metrics(folder) if r["event"] != "saved"]
 
-    run_to_end(Run(settings(toy), tmp_path / "whole"))
+    finished(settings(toy), tmp_path / "whole")
     halted = Run(settings(toy, save_every=4), tmp_path / "halted")
     for event in halted.events():  # a crash two steps after the checkpoint of iteration 4, in the middle of a line
         if isinstance(event, loop.Step) and event.iteration == 6:
             break
     with open(halted.metrics, "a") as file:
         file.write('{"event": "st')
-    run_to_end(Run.resume(tmp_path / "halted"))
-    assert losses(tmp_path / "halted") == losses(tmp_path / "whole")
-    scores = [r for r in read_metrics(tmp_path / "halted") if r["event"] == "evaluated"]
-    assert [r["iteration"] for r in scores] == [3, 6, 7]
+    list(Run.resume(tmp_path / "halted").events())
+    assert happened(tmp_path / "halted") == happened(tmp_path / "whole")
+    assert [r["iteration"] for r in happened(tmp_path / "halted") if r["event"] == "evaluated"] == [3, 6, 7]
+    assert {"event", "iteration", "loss", "rate", "seconds", "waited"} == read_metrics(tmp_path / "whole")[0].keys()
+
+
+def test_done_and_best_move_with_the_events(toy, tmp_path):
+    made, best = Run(settings(toy), tmp_path), None
+    for event in made.events():
+        assert made.done == event.iteration
+        if isinstance(event, Evaluated):
+            assert event.best == (best is None or event.scores["mean_iou"] > best)
+            best = event.scores["mean_iou"] if event.best else best
+        assert made.best == best
+        if isinstance(event, Saved):
+            meta = checkpoint.read(made.checkpoint)[1]
+            assert (meta["iteration"], meta["best"]) == (made.done, best)
+    assert made.done == 7 and best is not None
+
+
+def test_a_run_of_an_older_version_goes_on(toy, tmp_path):
+    """Its settings and its network's were flat."""
+    whole = finished(settings(toy), tmp_path / "whole")
+    halted = Run(settings(toy), tmp_path / "halted")
+    list(halted.events(lambda: halted.done == 3))
+    arrays, meta = checkpoint.read(halted.checkpoint)
+    options = meta["config"].pop("network")["options"]
+    meta["config"] |= options
+    meta["network"] = meta["network"]["options"]
+    checkpoint.npz.write_archive(halted.checkpoint, arrays, meta)
+    resumed = Run.resume(tmp_path / "halted")
+    assert resumed.config == whole.config
+    list(resumed.events())
+    require_same_state(whole, resumed)
 
 
 def test_the_same_seed_trains_the_same_network_and_another_seed_another(toy, tmp_path):
-    runs = [
-        Run(settings(toy, seed=seed, iterations=2), tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    ]
-    for run in runs:
-        run_to_end(run)
-    first, same, other = (weights_of(run)["vgg.conv3_1.weight"] for run in runs)
+    seeds = {"a": 1, "b": 1, "c": 2}
+    runs = [finished(settings(toy, seed=seed, iterations=2), tmp_path / name) for name, seed in seeds.items()]
+    first, same, other = (run.model.state_dict()["vgg.conv3_1.weight"] for run in runs)
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
 
 
-def test_divergence_stops_at_once_and_keeps_the_last_good_checkpoint(toy, tmp_path):
-    run = Run(settings(toy, optimizer="sgd", lr=1e20, iterations=20), tmp_path / "run")
+@pytest.mark.parametrize("what", ["loss", "weights"])
+def test_divergence_stops_at_once_and_keeps_the_last_good_checkpoint(what, toy, tmp_path, monkeypatch):
+    made = Run(
+        settings(toy, optimizer="sgd", lr=1e20 if what == "loss" else 1e-3, iterations=20, eval_every=20),
+        tmp_path / "run",
+    )
+    if what == "weights":
+        update = loop.update
+
+        def spoil(model, *given):
+            loss = update(model, *given)
+            if made.done == 2:
+                model.parameters()["score_fr.bias"].value[0] = np.inf
+            return loss
+
+        monkeypatch.setattr(loop, "update", spoil)
     with pytest.raises(loop.Diverged, match="try a smaller one"):
-        run_to_end(run)
-    arrays, meta = checkpoint.read(run.checkpoint)
+        list(made.events())
+    arrays, meta = checkpoint.read(made.checkpoint)
     assert all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
-    assert meta["iteration"] < 20
-    assert all(np.isfinite(r["loss"]) for r in read_metrics(run.folder) if r["event"] == "step")
+    assert meta["iteration"] == 2 if what == "weights" else meta["iteration"] < 20
+    assert all(np.isfinite(r["loss"]) for r in read_metrics(made.folder) if r["event"] == "step")
 
 
 def test_best_weights_are_those_of_the_highest_score(toy, tmp_path):
-    run = Run(settings(toy, iterations=9), tmp_path / "run")
-    best = [e for e in run.events() if isinstance(e, loop.Evaluated) and e.best][-1]
-    model, classes = checkpoint.load_network(run.folder / "best.npz")
-    matrix = inference.evaluate(model, run.val_data, len(classes))
-    assert matrix.mean_iou() == best.scores["mean_iou"]
+    made = Run(settings(toy, iterations=9), tmp_path / "run")
+    best = [e for e in made.events() if isinstance(e, Evaluated) and e.best][-1]
+    model = checkpoint.load_network(made.folder / "best.npz")
+    matrix = inference.evaluate(model, made.val_data, len(model.card.classes))
+    assert matrix.mean_iou() == best.scores["mean_iou"] == made.best
 
 
 def test_a_finer_stage_begins_where_the_coarser_one_ended(toy, tmp_path):
-    coarse = Run(settings(toy, variant="32s", iterations=3), tmp_path / "32s")
-    run_to_end(coarse)
-    fine = Run(settings(toy, variant="16s", start=str(coarse.checkpoint)), tmp_path / "16s")
+    coarse = finished(settings(toy, variant="32s", iterations=3), tmp_path / "32s")
+    fine = Run(settings(toy, variant="16s", start=str(coarse.checkpoint)), tmp_path / "16s").model.state_dict()
     for name in ("vgg.conv1_1.weight", "vgg.bn7.running_mean", "score_fr.bias"):
-        np.testing.assert_array_equal(weights_of(fine)[name], weights_of(coarse)[name])
-    assert not weights_of(fine)["score_pool4.weight"].any()
+        np.testing.assert_array_equal(fine[name], coarse.model.state_dict()[name])
+    assert not fine["score_pool4.weight"].any()
+
+
+def test_a_stage_lets_go_of_the_network_before_it(toy, tmp_path, monkeypatch):
+    networks, make = [], Run.__init__
+
+    def watched(made, *given, **more):
+        assert not any(network() for network in networks), "the network of an earlier stage is still in memory"
+        make(made, *given, **more)
+        networks.append(weakref.ref(made.model))
+
+    monkeypatch.setattr(Run, "__init__", watched)
+    assert run("reproduce", "--data", toy, "--out", tmp_path / "stages", *SMALL) == 0
+    assert len(networks) == 3
+
+
+def test_the_backbone_has_its_own_rate_and_its_statistics_can_be_frozen(toy, tmp_path):
+    made = Run(settings(toy, backbone_rate=0.0, frozen_statistics=True, iterations=2), tmp_path)
+    before = made.model.state_dict()
+    list(made.events())
+    moved = {name for name, value in made.model.state_dict().items() if not np.array_equal(value, before[name])}
+    assert moved and all(name.startswith("score_") for name in moved)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(toy, tmp_path):
-    run_to_end(Run(settings(toy, iterations=1), tmp_path / "run"))
+    finished(settings(toy, iterations=1), tmp_path / "run")
     with pytest.raises(ValueError, match="holds a run already"):
         Run(settings(toy), tmp_path / "run")
 
 
-def test_metrics_are_json_lines(toy, tmp_path):
-    run = Run(settings(toy, iterations=2), tmp_path / "run")
-    run_to_end(run)
-    records = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    assert [r["event"] for r in records if r["event"] != "saved"] == ["step", "step", "evaluated"]
-    assert {"iteration", "loss", "rate", "seconds"} <= records[0].keys()
+@pytest.mark.parametrize(
+    "values",
+    [5, {"crop": 3}, {"data": "x", "unknown": 1}, {"data": "x", "network": {"builder": 3}}, {"data": "x", "limit": 0}],
+)
+def test_settings_that_are_none_are_refused(values):
+    with pytest.raises(ValueError, match="expected"):
+        Config.from_dict(values, "config.json")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(toy, tmp_path):
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(toy, tmp_path, capsys, monkeypatch):
+    update, losses = loop.update, []
+
+    def third_is_interrupted(*given):
+        losses.append(update(*given))
+        if len(losses) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return losses[-1]
+
+    monkeypatch.setattr(loop, "update", third_is_interrupted)
     out = tmp_path / "run"
-    command = ["train", "--data", str(toy), "--out", str(out), "--width", "2", "--crop", "32", "--iterations", "100000"]
-    process = subprocess.Popen([sys.executable, "-m", "minifcn", *command], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (out / "metrics.jsonl").exists() or len(read_metrics(out)) < 3:
-        assert process.poll() is None and time.monotonic() < deadline, "the run never began"
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"minifcn train --resume {out}" in errors.splitlines()[-1]
-    assert "Traceback" not in errors
-    assert Run.resume(out).done == [r for r in read_metrics(out) if r["event"] == "step"][-1]["iteration"]
+    assert run("train", "--data", toy, "--out", out, *SMALL, "--iterations", "100000") == 130
+    assert f"minifcn train --resume {out}" in capsys.readouterr().err.splitlines()[-1]
+    assert Run.resume(out).done == len(losses) == 3
+    assert [r["event"] for r in read_metrics(out)] == ["step"] * 3 + ["saved", "stopped"]

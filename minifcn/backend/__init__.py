@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from ..errors import DeviceError, InputError
-from . import cupy_kernels, numpy_kernels
+from . import cupy_kernels, numpy_kernels, tuning
 from .cuda import Source as Source
 from .memory import out_of_memory as out_of_memory
 from .numpy_kernels import one_blas_thread as one_blas_thread
@@ -197,23 +197,20 @@ def launch(source, name, count, *arguments):
         _device_of(arguments[0]).launch(source, name, count, *arguments)
 
 
-BLOCK_BYTES = 1 << 20  # of an array: little enough to be still in a cache, and enough to be worth sharing out
-
-
 def run_blocks(task, *arrays):
     """Call task(*blocks) for corresponding blocks of arrays of one shape, spread as `run_tiles` does.
 
     For what is done value by value. The blocks follow the order in which the first array lies in memory; their shape is
     nobody's business.
     """
-    if arrays[0].nbytes <= BLOCK_BYTES or has_kernels(arrays[0]):
+    if arrays[0].nbytes <= tuning.BLOCK_BYTES or has_kernels(arrays[0]):
         task(*arrays)
         return
     order = sorted(range(arrays[0].ndim), key=lambda axis: -arrays[0].strides[axis])
     arrays = [a.transpose(order) for a in arrays]
     if all(a.flags.c_contiguous for a in arrays):
         arrays = [a.reshape(-1) for a in arrays]
-    count = max(1, -(-arrays[0].nbytes // BLOCK_BYTES))
+    count = max(1, -(-arrays[0].nbytes // tuning.BLOCK_BYTES))
     axis = next((axis for axis, size in enumerate(arrays[0].shape) if size > 1), 0)  # the first that can be cut
     ahead = (slice(None),) * axis
     tiles = [tuple(a[(*ahead, part)] for a in arrays) for part in cut(arrays[0].shape[axis], count)]
@@ -246,10 +243,10 @@ def matmul(a, b, out=None, bias=None, then=None):
             then(out[piece])
 
     count = threads()
-    if has_kernels(a) or 2 * rows * columns * a.shape[1] < WORTH_A_THREAD:
+    if has_kernels(a) or 2 * rows * columns * a.shape[1] < tuning.WORTH_A_THREAD:
         count = 1
     elif rows >= columns:  # in pieces that are still warm when the bias is added
-        count *= -(-out.nbytes // (count * PIECE_BYTES))
+        count *= -(-out.nbytes // (count * tuning.PIECE_BYTES))
     everything = slice(None)
     if rows >= columns:
         tiles = [((piece, everything),) for piece in cut(rows, count)]
@@ -257,10 +254,6 @@ def matmul(a, b, out=None, bias=None, then=None):
         tiles = [((everything, piece),) for piece in cut(columns, count)]
     run_tiles(out, part, tiles)
     return out
-
-
-PIECE_BYTES = 4 << 20  # of a product: warm enough for a bias
-WORTH_A_THREAD = 1 << 24  # operations: below this a thread takes longer to be told than to work
 
 
 def kept(array, make):

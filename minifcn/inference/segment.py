@@ -3,25 +3,28 @@
 import numpy as np
 
 from ..backend import to_device, to_host
-from ..metrics import ConfusionMatrix
-from .sliding_window import cut
+from ..tasks import SemanticSegmentation
+from .sliding_window import windows
+
+TASK = SemanticSegmentation()
 
 
-def predict(model, image, tile=None):
+def predict(network, image, tile=None):
     """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8
 
-    tile: work in overlapping squares of at most so many pixels (`tiles`), which needs less memory; None: all at once.
+    tile: work in overlapping windows of at most so many pixels a side (`sliding_window`), which needs less memory;
+    None: all at once. For many images, give `network.prepare()`.
     """
     labels = np.empty(image.shape[:2], np.uint8)
-    for seen, kept, place in cut(image.shape[:2], tile or max(image.shape[:2])):
-        logits = model.forward(to_device(model.card.preprocessing.apply(image[seen])[None]))
-        labels[place] = to_host(logits[0].argmax(axis=0))[kept]
+    for window, inside, place in windows(image.shape[:2], tile or max(image.shape[:2])):
+        logits = network.forward(to_device(network.card.preprocessing.apply(image[window])[None]))
+        labels[place] = to_host(TASK.predict(logits)[0])[inside]
     return labels
 
 
-def evaluate(model, samples, num_classes, tile=None):
-    """The ConfusionMatrix of a model's predictions on labelled samples, each at its own size, whole or by tiles."""
-    matrix = ConfusionMatrix(num_classes)
+def evaluate(network, samples, num_classes, tile=None):
+    """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size, whole or by windows."""
+    network, matrix = network.prepare(), TASK.metric(num_classes)
     for sample in samples:
-        matrix.update(sample.label, predict(model, sample.image, tile))
+        matrix.update(sample.label, predict(network, sample.image, tile))
     return matrix

@@ -1,36 +1,37 @@
-"""Large images in pieces: overlapping squares, of each of which the middle is kept.
+"""Large images in overlapping windows, of each of which the inside counts.
 
-At a tile's edge a network sees zeros where the whole image goes on, so what it says there is worth less. Tiles
-therefore overlap, and a pixel is taken from the tile in which it lies further inside: `MARGIN` of a tile's side, rounded
-to whole cells, is thrown away on each side where the image goes on. Tiles begin at multiples of the networks' stride,
-so that the cells of a tile are cells of the whole image: beyond the reach of its edges, a tile's logits are exactly the whole's.
+At a window's edge a network sees zeros where the whole image goes on, so its prediction there is worth less. Windows
+therefore overlap, and a pixel is taken from the window in which it lies further inside: `MARGIN` of a window's side,
+rounded to whole cells, is dropped on each side where the image goes on. Windows begin at multiples of the networks'
+stride, so that the cells of a window are cells of the whole image: beyond the reach of its edges, a window's logits are
+exactly the whole's.
 """
 
 from ..errors import InputError
 
-STRIDE = 32  # image pixels per cell of the coarsest maps, in every FCN here
+STRIDE = 32  # image pixels a cell of the coarsest maps, in every FCN here
 LEAST = 128
 MARGIN = 1 / 8
 
 
 def check_tile(tile):
-    """Raise InputError unless a tile's side is None or a multiple of 32 from 128 up."""
+    """Raise InputError unless a window's side is None or a multiple of 32 from 128 up."""
     if tile is not None and (tile < LEAST or tile % STRIDE):
         raise InputError(f"tile: expected a multiple of {STRIDE} of at least {LEAST} pixels, got {tile}")
 
 
-def cut(size, tile):
-    """The tiles of an image of `size` (height, width): [(seen, kept, place)], each a pair of slices, down and across.
+def windows(size, tile):
+    """The windows of an image of `size` (height, width): [(window, inside, place)], each a pair of slices, down and across.
 
-    seen: the part of the image that the network gets. kept: the part of its answer that counts. place: where in the
-    image that belongs. The places cover the image exactly once. A tile that is no smaller than the image is the image.
+    window: the part of the image that the network gets. inside: the part of the window whose prediction counts. place:
+    where in the image that lies. The places cover the image exactly once. A window as large as the image is the image.
     """
     down, across = (_spans(length, tile) for length in size)
     return [tuple(zip(rows, columns, strict=True)) for rows in down for columns in across]
 
 
 def _spans(length, tile):
-    """(seen, kept, place) slices along one side."""
+    """(window, inside, place) slices along one side."""
     margin = max(STRIDE, int(tile * MARGIN) // STRIDE * STRIDE)
     spans, start = [], 0
     while True:

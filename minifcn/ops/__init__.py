@@ -3,22 +3,13 @@
 Arrays are NCHW, float32 or float64, NumPy or CuPy; results follow their inputs in both. No operation writes to an argument.
 """
 
-from .conv import conv2d_backward, conv2d_forward
-from .conv_algorithms import conv_algorithm
-from .conv_transpose import conv_transpose2d_backward, conv_transpose2d_forward
+from .activation import relu6_backward, relu6_forward, relu_backward, relu_forward
+from .batch_norm import batch_norm_backward, batch_norm_forward
+from .conv.choice import conv_algorithm
+from .conv.conv2d import conv2d_backward, conv2d_forward, conv_transpose2d_backward, conv_transpose2d_forward
+from .linear import dropout_backward, dropout_forward, linear_backward, linear_forward
 from .loss import softmax_cross_entropy_backward, softmax_cross_entropy_forward
-from .normalize import batch_norm_backward, batch_norm_forward, lrn_backward, lrn_forward
-from .pointwise import (
-    Clip,
-    dropout_backward,
-    dropout_forward,
-    linear_backward,
-    linear_forward,
-    relu6_backward,
-    relu6_forward,
-    relu_backward,
-    relu_forward,
-)
+from .lrn import lrn_backward, lrn_forward
 from .pool import (
     adaptive_avg_pool2d_backward,
     adaptive_avg_pool2d_forward,
@@ -34,7 +25,6 @@ from .shapes import concat_backward, concat_forward, crop_backward, crop_forward
 from .upsample import upsample_backward, upsample_forward
 
 __all__ = [
-    "Clip",
     "adaptive_avg_pool2d_backward",
     "adaptive_avg_pool2d_forward",
     "avg_pool2d_backward",

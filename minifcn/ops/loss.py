@@ -1,10 +1,13 @@
 """Softmax cross-entropy, pixel by pixel, with an ignored label."""
 
-from ..backend import BLOCK_BYTES, array_module, has_kernels, run_tiles, threads
+from math import prod
+
+from ..backend import Source, array_module, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import DtypeError, InputError
-from .kernels import loss as kernels
+from .geometry import require_same_dtype, require_shape
 from .maps import row_tiles
-from .window import require_same_dtype, require_shape
+
+SOURCE = Source.beside(__file__)
 
 
 def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, reduction="mean"):
@@ -13,7 +16,7 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
     logits (N, C, ...) float, labels (N, ...) integers in 0 … C−1 or `ignore`, weight (C,) or None for ones.
     reduction: "mean" divides the sum by the sum of the weights of the counted pixels (0 if all are ignored), "sum" (the
     published solvers' choice) does not, both give an array of shape (); "none" gives one loss a pixel, (N, ...), 0 where ignored.
-    Raises InputError for shapes that do not fit and for labels outside the classes, TypeError for non-integer labels.
+    Raises InputError for shapes that do not fit and for labels outside the classes, DtypeError for non-integer labels.
     """
     op = "softmax_cross_entropy"
     require_same_dtype(op, logits, weight)
@@ -39,10 +42,7 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
     share = xp.where(counted, ones, xp.zeros_like(ones))
     if reduction == "mean":
         share /= xp.maximum(share.sum(), xp.finfo(logits.dtype).tiny)
-    if has_kernels(logits):
-        loss, probabilities = kernels.softmax_cross_entropy_forward(logits, index, share)
-    else:
-        loss, probabilities = _tile_by_tile(logits, index, share)
+    loss, probabilities = _pixel_losses(logits, index, share)
     if reduction != "none":
         loss = xp.asarray(loss.sum())
     return loss, (probabilities, index, share)
@@ -53,10 +53,13 @@ def softmax_cross_entropy_backward(dloss, cache):
     probabilities, index, share = cache
     xp = array_module(probabilities)
     share = (share * dloss).astype(probabilities.dtype, copy=False)  # where dloss is a float64 of NumPy's
-    if has_kernels(probabilities):
-        return kernels.softmax_cross_entropy_backward(probabilities, index, share)
-    classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
     dlogits = xp.empty_like(probabilities)
+    if has_kernels(probabilities):
+        arrays = probabilities, *map(xp.ascontiguousarray, (index, share)), dlogits
+        sizes = probabilities.shape[1], prod(index.shape[1:])
+        launch(SOURCE, "softmax_cross_entropy_gradient", dlogits.size, *arrays, *sizes)
+        return dlogits
+    classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
 
     def tile(part):
         one_hot = (index[part][:, None] == classes).astype(probabilities.dtype)
@@ -67,11 +70,15 @@ def softmax_cross_entropy_backward(dloss, cache):
     return dlogits
 
 
-def _tile_by_tile(logits, index, share):
-    """The loss of each pixel (N, ...) and the probabilities (N, C, ...)."""
+def _pixel_losses(logits, index, share):
+    """The loss of each pixel (N, ...), 0 where its share is 0, and the probabilities (N, C, ...)."""
     xp = array_module(logits)
     probabilities = xp.empty(logits.shape, logits.dtype)
     loss = xp.empty(index.shape, logits.dtype)
+    if has_kernels(logits):
+        arrays = *map(xp.ascontiguousarray, (logits, index, share)), probabilities, loss
+        launch(SOURCE, "softmax_cross_entropy", loss.size, *arrays, logits.shape[1], prod(index.shape[1:]))
+        return loss, probabilities
 
     def tile(part):
         some = _of(logits, part)
@@ -96,4 +103,4 @@ def _tiles(logits):
     n, _, *rest = logits.shape
     if not rest or logits.size == 0:
         return [((slice(0, n),),)]
-    return [(part,) for part in row_tiles(n, rest[0], logits.nbytes // (n * rest[0]), BLOCK_BYTES, threads())]
+    return [(part,) for part in row_tiles(n, rest[0], logits.nbytes // (n * rest[0]), tuning.BLOCK_BYTES, threads())]

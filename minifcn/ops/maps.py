@@ -5,14 +5,17 @@ shape were (N, H, W, C): then a patch is a few long runs of values and one pixel
 Any other order is read as well, only more slowly.
 """
 
-from ..backend import array_module, cut
-
-BYTES_WORTH_A_THREAD = 1 << 19  # bytes: less than this is done sooner than a second thread is awake
+from ..backend import array_module, cut, tuning
 
 
 def channels_last(maps):
     """The view (N, H, W, C) of maps (N, C, H, W)."""
     return maps.transpose(0, 2, 3, 1)
+
+
+def to_nhwc(maps):
+    """Maps (N, C, H, W) as (N, H, W, C), contiguous, as kernels read them; a view where memory allows."""
+    return array_module(maps).ascontiguousarray(channels_last(maps))
 
 
 def empty_maps(xp, shape, dtype):
@@ -66,8 +69,8 @@ class Band:
         if inside.shape[1:3] == self.size and inside.flags.c_contiguous:
             return inside
         band = array_module(x).empty(x.shape[:1] + self.size + x.shape[3:], x.dtype)
-        for frame in _frame(band.shape[1:3], self._down, self._across):
-            band[frame] = fill
+        for border in _border(band.shape[1:3], self._down, self._across):
+            band[border] = fill
         self.inside(band)[...] = inside
         return band
 
@@ -83,7 +86,7 @@ def _overlap(start, length, size):
     return slice(first, last), slice(first - start, last - start)
 
 
-def _frame(size, down, across):
+def _border(size, down, across):
     """The parts of a rectangle of `size` around the rows `down` and the columns `across`, as indices."""
     everything = slice(None)
     yield everything, slice(0, down.start)
@@ -116,7 +119,7 @@ def row_tiles(n, height, row_bytes, bound, least):
 
     row_bytes: what one row needs. There are at least `least` tiles, if there are rows enough and bytes worth it.
     """
-    if n * height * row_bytes < BYTES_WORTH_A_THREAD:
+    if n * height * row_bytes < tuning.BYTES_WORTH_A_THREAD:
         least = 1
     if height * row_bytes <= bound and n >= least:
         count = max(least, -(-n // (bound // (height * row_bytes))))

@@ -2,31 +2,32 @@
 
 import numpy as np
 
-from ..backend import array_module, constant, has_kernels, run_tiles, threads
+from ..backend import Source, array_module, constant, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .kernels import pool as kernels
-from .maps import Band, channels_last, empty_maps, row_tiles, taps, windows, zero_maps
-from .window import Window, pads, pair, require_nchw, require_same_dtype, require_shape
+from .geometry import Window, conv_params, pads, pair, require_nchw, require_same_dtype, require_shape
+from .maps import Band, channels_last, empty_maps, row_tiles, taps, to_nhwc, windows, zero_maps
 
-TILE_BYTES = 1 << 20  # of results
+SOURCE = Source.beside(__file__)
 
 
 def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
-    """y = the greatest value in each window; padding never wins.   x (N, C, H, W) -> y (N, C, Ho, Wo)
+    """y = the greatest value in each window; padding never wins, a NaN always.   x (N, C, H, W) -> y (N, C, Ho, Wo)
 
-    kernel, stride (default: the kernel), dilation: integer or (height, width); pad as in conv2d_forward, at most half
-    the window. ceil_mode keeps a last window that only partly fits, as long as it starts inside the image or the padding before it.
-    Raises InputError for sizes that do not fit.
+    kernel, stride (default: the kernel), dilation: integer or (height, width); pad as in conv2d_forward. ceil_mode keeps a
+    last window that only partly fits, as long as it starts inside the image or the padding before it.
+    Raises InputError for sizes that do not fit, and where a window would see no pixel, only padding.
     """
     require_same_dtype("max_pool2d", x)
     require_nchw("max_pool2d", x)
     where = pool_window("max_pool2d", x.shape[2:], kernel, stride, pad, dilation, ceil_mode)
-    if has_kernels(x):
-        y, winner = kernels.max_pool_forward(x, where)
-        return y, (winner, y.shape, where)
     xp = array_module(x)
     y = empty_maps(xp, (*x.shape[:2], *where.output_size), x.dtype)
     x_last, y_last = channels_last(x), channels_last(y)
+    if has_kernels(x):
+        winner = xp.empty(y_last.shape, "int32")  # which tap of each window
+        params = conv_params(where, x.shape[1])
+        launch(SOURCE, "max_pool", y.size, to_nhwc(x), y_last, winner, float("-inf"), *params)
+        return y, (winner, y.shape, where)
 
     def tile(images, rows):
         seen, best = _seen(x_last[images], where, rows, fill=-xp.inf), y_last[images, rows]
@@ -42,19 +43,26 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
 
 def max_pool2d_backward(dy, cache):
     """dx: each dy goes to the pixel that won its window, on a tie to the first.   dy (N, C, Ho, Wo) -> dx (N, C, H, W)"""
-    winners, shape, where = cache
+    winner, shape, where = cache
     require_shape("max_pool2d backward", "dy", dy, shape)
+    xp = array_module(dy)
     if has_kernels(dy):
-        return kernels.max_pool_backward(dy, winners, where)
-    xp, (x, y) = array_module(dy), winners
+        dx = empty_maps(xp, (*shape[:2], *where.input_size), dy.dtype)
+        params = conv_params(where, shape[1])
+        launch(SOURCE, "max_pool_gradient", dx.size, to_nhwc(dy), winner, channels_last(dx), *params)
+        return dx
+    x, y = winner
     x_last, y_last, dy_last = channels_last(x), channels_last(y), channels_last(dy)
 
     def shares(images, rows):
         seen = _seen(x_last[images], where, rows, fill=-xp.inf)
         best, upstream = y_last[images, rows], dy_last[images, rows]
         unclaimed = xp.ones(best.shape, bool)  # windows whose winner is still to come
+        some_nan = bool(xp.isnan(best).any())
         for u, v in taps(where):
             wins = seen[:, :, :, u, v] == best
+            if some_nan:  # which is equal to nothing
+                wins |= xp.isnan(seen[:, :, :, u, v])
             wins &= unclaimed
             unclaimed ^= wins
             yield (u, v), upstream * wins
@@ -65,8 +73,8 @@ def max_pool2d_backward(dy, cache):
 def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_include_pad=True):
     """y = the mean of each window.   x (N, C, H, W) -> y (N, C, Ho, Wo)
 
-    Arguments as in max_pool2d_forward. With count_include_pad the zeros of the padding count as values; what a window of
-    ceil_mode covers beyond the padding never does. Raises InputError for sizes that do not fit.
+    Arguments and errors as in max_pool2d_forward. With count_include_pad the zeros of the padding count as values; what a window of
+    ceil_mode covers beyond the padding never does.
     """
     require_same_dtype("avg_pool2d", x)
     require_nchw("avg_pool2d", x)
@@ -187,11 +195,11 @@ def _spread(shares, dy, where):
 
 
 def _tiles(maps, where):
-    """The tiles of the output maps (N, C, Ho, Wo), of about TILE_BYTES; a single one where a tile is many launches."""
+    """The tiles of the output maps (N, C, Ho, Wo), of about BLOCK_BYTES; a single one where a tile is many launches."""
     height, width = where.output_size
     if has_kernels(maps):
         return [(slice(0, len(maps)), slice(0, height))]
-    return row_tiles(len(maps), height, maps.shape[1] * width * maps.itemsize, TILE_BYTES, threads())
+    return row_tiles(len(maps), height, maps.shape[1] * width * maps.itemsize, tuning.BLOCK_BYTES, threads())
 
 
 def _areas(where, include_pad, dtype):
@@ -214,16 +222,18 @@ def pool_window(op, size, kernel, stride, pad, dilation, ceil_mode):
     stride = kernel if stride is None else pair("stride", stride)
     output_size = []
     for n, k, s, (before, after), d in zip(size, kernel, stride, pad, dilation, strict=True):
-        extent = d * (k - 1) + 1
-        if max(before, after) > extent // 2:
-            raise InputError(
-                f"{op}: pad {pad} is more than half of the window {kernel}, so a window could see no pixel"
-            )
-        room = n + before + after - extent
+        room = n + before + after - d * (k - 1) - 1
         count = (-(-room // s) if ceil_mode else room // s) + 1
         if ceil_mode and (count - 1) * s >= n + before:  # the last window would start in the padding behind
             count -= 1
         if count < 1:
             raise InputError(f"{op}: a {kernel} window does not fit into an input of {tuple(size)} padded by {pad}")
+        last = (count - 1) * s - before
+        for start in (*range(-before, min(last, 0), s), last):
+            first_tap = start if start >= 0 else start % d  # the first in the image
+            if first_tap >= n or start + d * (k - 1) < 0:
+                raise InputError(
+                    f"{op}: with pad {pad} a {kernel} window sees no pixel of an input of {tuple(size)}; pad by less"
+                )
         output_size.append(count)
     return Window(kernel, stride, pad, dilation, 1, tuple(size), tuple(output_size))

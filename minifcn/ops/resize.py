@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..backend import array_module, constant
-from .window import pair, require_nchw, require_same_dtype, require_shape
+from .geometry import pair, require_nchw, require_same_dtype, require_shape
 
 
 def resize_bilinear_forward(x, size, *, align_corners=False):

@@ -2,8 +2,8 @@
 
 from ..backend import array_module
 from ..errors import InputError
+from .geometry import pads, pair, require_nchw, require_same_dtype, require_shape
 from .maps import empty_maps
-from .window import pads, pair, require_nchw, require_same_dtype, require_shape
 
 
 def crop_forward(x, offset, size):

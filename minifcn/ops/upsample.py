@@ -1,44 +1,61 @@
-"""Enlarging by a fixed, separable kernel: what a frozen bilinear transposed convolution computes, as two matrix products."""
+"""Upsampling by a fixed, separable kernel: what a frozen bilinear transposed convolution computes, as two matrix products."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from ..backend import array_module, cut, has_kernels, run_tiles, threads
+from ..backend import Source, array_module, cut, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .kernels import upsample as kernels
-from .maps import BYTES_WORTH_A_THREAD
-from .window import pads, require_nchw, require_same_dtype, require_shape
+from .geometry import pads, require_nchw, require_same_dtype, require_shape
+
+SOURCE = Source.beside(__file__)
 
 
-def upsample_forward(x, line, *, stride, pad=0):
-    """y = A x Bᵀ, map by map: the transposed convolution whose kernel is line ⊗ line in every channel.
+def upsample_forward(x, kernel_1d, *, stride, pad=0):
+    """y = A x Bᵀ, map by map: the transposed convolution whose kernel is kernel_1d ⊗ kernel_1d in every channel.
 
-    x (N, C, H, W), line (k,) -> y (N, C, Ho, Wo), Ho = (H − 1)·stride + k − top − bottom. Column i of A (Ho, H) holds the
-    line from row i·stride − top on: where input row i stamps it. B is the same for columns. stride: integer; pad: integer,
-    pair, or ((top, bottom), (left, right)). Raises InputError for shapes that do not fit.
+    x (N, C, H, W), kernel_1d (k,) -> y (N, C, Ho, Wo), Ho = (H − 1)·stride + k − top − bottom. Column i of A (Ho, H) holds
+    the kernel from row i·stride − top on: where input row i stamps it. B is the same for columns. stride: integer; pad:
+    integer, pair, or ((top, bottom), (left, right)). Raises InputError for shapes that do not fit.
     """
-    require_same_dtype("upsample", x, line)
+    require_same_dtype("upsample", x, kernel_1d)
     require_nchw("upsample", x)
     both = pads(pad)
-    size = tuple((n - 1) * stride + line.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
-    if line.ndim != 1 or min(size) < 1:
-        raise InputError(f"upsample: a line {line.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}")
+    size = tuple((n - 1) * stride + kernel_1d.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
+    if kernel_1d.ndim != 1 or min(size) < 1:
+        raise InputError(
+            f"upsample: a kernel {kernel_1d.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}"
+        )
     if has_kernels(x):
-        before = both[0][0], both[1][0]
-        return kernels.upsample_forward(x, line, size, stride, before), (size, (line, x.shape[2:], stride, before))
-    a, b = (_stamps(line, n, stride, *p) for n, p in zip(x.shape[2:], both, strict=True))
+        y, before = x, (both[0][0], both[1][0])
+        for axis in (3, 2):
+            y = _along("upsample", y, kernel_1d, axis, size[axis - 2], stride, before[axis - 2])
+        return y, (size, (kernel_1d, x.shape[2:], stride, before))
+    a, b = (_stamps(kernel_1d, n, stride, *p) for n, p in zip(x.shape[2:], both, strict=True))
     return _both_sides(a, x, b.T), (size, (a, b))
 
 
 def upsample_backward(dy, cache):
-    """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The line is fixed and gets no gradient."""
+    """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The kernel is fixed and gets no gradient."""
     size, rest = cache
     require_shape("upsample backward", "dy", dy, dy.shape[:2] + size)
     if has_kernels(dy):
-        return kernels.upsample_backward(dy, *rest)
+        kernel_1d, size, stride, before = rest
+        for axis in (2, 3):
+            dy = _along("upsample_gradient", dy, kernel_1d, axis, size[axis - 2], stride, before[axis - 2])
+        return dy
     a, b = rest
     return _both_sides(a.T, dy, b)
+
+
+def _along(name, maps, kernel_1d, axis, length, stride, before):
+    """Run a kernel of ours along an axis of maps (N, C, H, W), which then has that length; `before` of it is cut off."""
+    xp = array_module(maps)
+    result = xp.empty((*maps.shape[:axis], length, *maps.shape[axis + 1 :]), maps.dtype)
+    inner = maps.shape[3] if axis == 2 else 1
+    arrays = xp.ascontiguousarray(maps), xp.ascontiguousarray(kernel_1d), result
+    launch(SOURCE, name, result.size, *arrays, maps.shape[axis], length, inner, kernel_1d.size, stride, before)
+    return result
 
 
 def _both_sides(left, maps, right):
@@ -58,7 +75,7 @@ def _both_sides(left, maps, right):
         for rows, columns, block in lefts:
             xp.matmul(block, wide[:, columns], out=y[some, rows])
 
-    count = threads() if y.nbytes + maps.nbytes >= BYTES_WORTH_A_THREAD else 1
+    count = threads() if y.nbytes + maps.nbytes >= tuning.BYTES_WORTH_A_THREAD else 1
     run_tiles(maps, some_maps, [(some,) for some in cut(len(maps), count)])
     return y.reshape(n, c, *y.shape[1:])
 
@@ -86,13 +103,13 @@ class _Stamps(NamedTuple):
         return _Stamps(self.values.T, self.filled.T)
 
 
-def _stamps(line, size, stride, before, after):
-    """The matrix (output size, size) whose column i is the line, shifted down by i·stride − before."""
+def _stamps(kernel_1d, size, stride, before, after):
+    """The matrix (output size, size) whose column i is the kernel, shifted down by i·stride − before."""
 
     def stamped(xp, dtype, value):
-        whole = xp.zeros(((size - 1) * stride + line.size, size), dtype)
+        whole = xp.zeros(((size - 1) * stride + kernel_1d.size, size), dtype)
         columns = xp.arange(size)[:, None]
-        whole[columns * stride + xp.arange(line.size), columns] = value
+        whole[columns * stride + xp.arange(kernel_1d.size), columns] = value
         return whole[before : len(whole) - after]
 
-    return _Stamps(stamped(array_module(line), line.dtype, line), stamped(np, bool, True))
+    return _Stamps(stamped(array_module(kernel_1d), kernel_1d.dtype, kernel_1d), stamped(np, bool, True))

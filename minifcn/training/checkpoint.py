@@ -1,35 +1,36 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped; and networks rebuilt from files."""
 
+from dataclasses import asdict
+
 from .. import models, weights
 from ..card import settings_of
 from ..data.labels import VOC_CLASSES
 from ..errors import InputError
-from ..weights import foreign, npz
+from ..weights import formats, npz
 
 IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the installed package
 
 
-def write(path, *, model, optimizer, stream, config, iteration, best):
-    """Write weights, optimiser, data stream, random generators and the best score, whole or not at all."""
-    arrays = {f"weights/{name}": a for name, a in model.state_dict().items()}
-    moments, optimizer_rest = optimizer.state()
+def write(run, stream):
+    """Write a run's weights, optimiser, data stream, random generators and best score, whole or not at all."""
+    moments, optimizer_rest = run.optimizer.state()
     order, stream_rest = stream.state()
-    arrays.update({f"optimizer/{name}": a for name, a in moments.items()})
-    arrays.update({f"stream/{name}": a for name, a in order.items()})
+    sections = {"weights": run.model.state_dict(), "optimizer": moments, "stream": order}
+    arrays = {f"{section}/{name}": a for section, named in sections.items() for name, a in named.items()}
     meta = {
-        **model.card.describe(),
-        "config": config.as_dict(),
-        "iteration": iteration,
-        "best": best,
+        **run.model.card.describe(),
+        "config": asdict(run.config),
+        "iteration": run.done,
+        "best": run.best,
         "optimizer": optimizer_rest,
         "stream": stream_rest,
-        "generators": {name: g.bit_generator.state for name, g in model.generators().items()},
+        "generators": {name: g.bit_generator.state for name, g in run.model.generators().items()},
     }
-    npz.write_archive(path, arrays, meta)
+    npz.write_archive(run.checkpoint, arrays, meta)
 
 
 def read(path):
-    """(arrays, meta) of a checkpoint. Raises FileNotFoundError or ValueError, naming the file, if it is none."""
+    """(arrays, meta) of a checkpoint. Raises InputError, naming the file, if it is none."""
     arrays, meta = npz.read_archive(path)
     missing = [key for key in ("config", "iteration", "best", "optimizer", "stream", "generators") if key not in meta]
     if missing:
@@ -37,46 +38,48 @@ def read(path):
     return arrays, meta
 
 
-def restore(path, arrays, meta, *, model, optimizer, stream):
-    """Put a checkpoint's state back. Raises InputError, naming the file, if it belongs to something else."""
+def restore(run, arrays, meta):
+    """Put a checkpoint's state back into a new run. Raises InputError, naming the file, if it belongs to another one."""
+    model, stream = run.model, run.stream
     try:
         model.load_state_dict(npz.section(arrays, "weights"))
-        optimizer.restore(npz.section(arrays, "optimizer"), meta["optimizer"])
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-    model.card.take_over(meta, path)
+        run.optimizer.restore(npz.section(arrays, "optimizer"), meta["optimizer"])
+    except InputError as error:
+        raise InputError(f"{run.checkpoint}: {error}") from error
+    model.card.take_over(meta, run.checkpoint)
     stream.preprocessing = model.card.preprocessing
     stream.restore(npz.section(arrays, "stream"), meta["stream"])
     for name, generator in model.generators().items():
         generator.bit_generator.state = meta["generators"][name]
+    run.done, run.best = meta["iteration"], meta["best"]
 
 
 def load_network(path):
     """The network that a file of this library holds, .npz or .safetensors. Raises InputError, naming the file."""
-    arrays, meta = foreign.read_own(path)
+    arrays, meta = formats.read_own(path)
     builder, options = settings_of(meta["network"], path)
     try:
         _require_as_wide(options, arrays)
         model = models.build(builder, options)
         model.load_state_dict(arrays)
-    except (InputError, TypeError) as error:
+    except (InputError, TypeError) as error:  # TypeError: options that the builder does not have
         raise InputError(f"{path}: {error}") from error
     model.card.take_over(meta, path)
     return model
 
 
-def _require_as_wide(network, arrays):
-    """Raise InputError if a file's settings ask for a larger network than its arrays fill: before one is made."""
-    for setting, names in (("num_classes", ("score_fr", "fc8", "fc")), ("width", ("vgg.conv1_1",))):
-        there = [len(arrays[f"{name}.weight"]) for name in names if f"{name}.weight" in arrays]
-        if network.get(setting) is not None and there != [network[setting]]:
-            raise InputError(f"{setting} {network[setting]} but arrays for {there[0] if there else 'none'}")
+def _require_as_wide(options, arrays):
+    """Raise InputError if a file's options ask for a larger network than its arrays fill: before one is made."""
+    for option, names in (("num_classes", ("score_fr", "fc8", "fc")), ("width", ("vgg.conv1_1",))):
+        found = [len(arrays[f"{name}.weight"]) for name in names if f"{name}.weight" in arrays]
+        if options.get(option) is not None and found != [options[option]]:
+            raise InputError(f"{option} {options[option]} but arrays for {found[0] if found else 'none'}")
 
 
 def load_segmenter(path):
     """The FCN that a file holds. Raises InputError for a file that holds another network.
 
-    Where the file tells no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
+    Where the file has no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
     """
     model = load_network(path)
     if model.card.builder != "fcn":
@@ -88,25 +91,25 @@ def load_segmenter(path):
 
 
 def start_from(source, model):
-    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier over whose trunk it is
-    built.
+    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier with the same backbone.
 
     source: "imagenet", for the installed package's weights; a file of this library; or one of another's.
-    -> what was taken over, in words. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
+    -> what was taken over, as a message. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
     """
     if source == IMAGENET:
         return str(weights.load_pretrained(model))
-    if not foreign.is_own(source):
+    if not formats.is_own(source):
         return str(weights.load_any(source, model))
     given = load_network(source)
     try:
         if given.card.builder == "fcn":
             models.surgery.initialise_from(model, given)
-            told = f"starts where FCN-{given.card.options['variant']} ended; what that does not have starts from zero"
+            variant = given.card.options["variant"]
+            message = f"starts where FCN-{variant} ended; what that does not have starts from zero"
         else:
-            left = models.surgery.transplant(given, model)
-            told = f"gives its trunk; {len(left)} arrays left over there: {', '.join(left)}"
-    except ValueError as error:
+            unexpected = models.surgery.transplant(given, model)
+            message = f"gives its backbone; {len(unexpected)} unexpected keys: {', '.join(unexpected)}"
+    except InputError as error:
         raise InputError(f"{source}: {error}") from error
     model.card.preprocessing = given.card.preprocessing
-    return f"{source}: {told}"
+    return f"{source}: {message}"

@@ -1,12 +1,21 @@
-"""Everything that determines a training run, in one flat, printable record."""
+"""Everything that determines a training run, in one printable record."""
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
+from ..card import settings_of
 from ..errors import InputError
-from ..files import written_whole
-from .optim import OPTIMIZERS
+from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
+
+# The options of models.fcn that a run chooses; the data set gives num_classes, and the run's seed is the network's.
+FCN = {
+    "variant": "8s",
+    "backbone": "mini",
+    "width": None,
+    "alignment": "same",
+    "upsampling": "frozen",
+    "at_once": False,
+}
 
 
 @dataclass(frozen=True)
@@ -20,14 +29,9 @@ class Config:
     val_split: str = "val"
     limit: int | None = None  # train on the first so many images only
     resize: int | None = None  # shrink images so that the longer side has at most so many pixels
-    variant: str = "8s"
-    backbone: str = "mini"
-    width: int | None = None  # of the mini backbone
-    alignment: str = "same"
-    upsampling: str = "frozen"
-    at_once: bool = False
+    network: dict = field(default_factory=lambda: {"builder": "fcn", "options": dict(FCN)})  # for models.build
     start: str | None = None  # a coarser variant or a classifier to start from; "imagenet": the installed package's
-    backbone_rate: float = 1.0  # the trunk's learning rate, as a multiple of lr
+    backbone_rate: float = 1.0  # the backbone's learning rate, as a multiple of lr
     frozen_statistics: bool = False  # batch normalisation keeps the statistics that it starts with
     crop: int | None = 128  # the side of the training crops; None trains on whole images, one at a time
     batch_size: int = 6
@@ -46,36 +50,39 @@ class Config:
     seed: int = 0
 
     def __post_init__(self):
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}")
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"schedule: expected one of {', '.join(SCHEDULES)}; got {self.schedule!r}")
-        if self.reduction not in ("mean", "sum"):
-            raise InputError(f"reduction: expected mean or sum; got {self.reduction!r}")
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("reduction", ("mean", "sum"))):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
+        values = {**vars(self), "width": self.options.get("width")}
         for name in ("limit", "resize", "crop", "batch_size", "iterations", "eval_every", "save_every", "width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name.replace('_', '-')}: expected at least 1, got {value}")
+            if values[name] is not None and values[name] < 1:
+                raise InputError(f"{name.replace('_', '-')}: expected at least 1, got {values[name]}")
         if not self.backbone_rate >= 0:
             raise InputError(f"backbone-rate: expected at least 0, got {self.backbone_rate}")
         if not self.lr > 0:
             raise InputError(f"lr: expected a positive learning rate, got {self.lr}")
-        if self.crop is None and self.batch_size != 1:
-            raise InputError(f"batch-size: whole images (no crop) go one at a time; expected 1, got {self.batch_size}")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
             raise InputError(f"scale: expected two factors, low and high; got {self.scale}")
 
-    def write(self, path):
-        with written_whole(path) as file:
-            file.write((json.dumps(asdict(self), indent=2) + "\n").encode("utf-8"))
+    @property
+    def options(self):
+        """The options of the network's builder."""
+        return self.network["options"]
 
-    def as_dict(self):
-        return asdict(self)
+    def with_options(self, **options):
+        """The same Config but for these options of the network."""
+        return replace(self, network={**self.network, "options": {**self.options, **options}})
 
     @classmethod
     def from_dict(cls, values, source):
-        """The Config that as_dict gave. Raises InputError, naming `source`, for unknown or missing settings."""
-        known = {field.name for field in fields(cls)}
+        """The Config of such a dict; as at the command line and in older files, an FCN's options may be among the rest. Raises InputError, naming `source`, for unknown or missing settings."""
+        known = {field.name for field in fields(cls)} | set(FCN)
         if not isinstance(values, dict) or "data" not in values or not set(values) <= known:
             raise InputError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")
-        return cls(**{**values, "scale": tuple(values.get("scale", (1.0, 1.0)))})
+        rest = {name: value for name, value in values.items() if name not in FCN}
+        if "network" in values:
+            builder, options = settings_of(values["network"], source)
+        else:
+            builder, options = "fcn", {name: values.get(name, default) for name, default in FCN.items()}
+        scale = tuple(values.get("scale", cls.scale))
+        return cls(**{**rest, "network": {"builder": builder, "options": options}, "scale": scale})

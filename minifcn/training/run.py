@@ -1,60 +1,73 @@
 """A run: settings, data, network and loop put together, with everything that happens written to one folder.
 
 The folder holds config.json, metrics.jsonl (one event a line), checkpoint.npz (where to go on) and best.npz (the
-weights with the highest validation mean IoU). Whatever a checkpoint tells is on the disk before it: the lines of
+weights with the highest validation score). Whatever a checkpoint says is on the disk before it: the lines of
 metrics.jsonl up to its iteration, and best.npz with its best score.
 """
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import data, inference, layers, models, weights
 from ..errors import InputError, MissingFileError
-from ..files import clear_leftovers, naming, sync, written_whole
+from ..files import atomic_write, clear_leftovers, sync, writing
+from ..tasks import SemanticSegmentation
 from . import checkpoint, loop
 from .config import Config
 from .lock import locked
-from .optim import OPTIMIZERS
+from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
+
+
+class Evaluated(NamedTuple):
+    """The validation scores after an iteration; best: whether they are the best so far."""
+
+    iteration: int
+    scores: dict
+    best: bool
+
+
+class Saved(NamedTuple):
+    """A checkpoint was written after this iteration."""
+
+    iteration: int
+
+
+class Stopped(NamedTuple):
+    """The run was asked to stop, after this iteration and its checkpoint."""
+
+    iteration: int
 
 
 class Run:
     """A training run in `folder`. Iterate over `events()` to do it.
 
+    done: updates so far. best: the highest validation score so far, None before the first. Both move with the events.
     Raises InputError or FileNotFoundError for settings, data or start weights that do not fit, before anything is written.
     """
 
     def __init__(self, config, folder, *, resume=False):
         self.config, self.folder = config, Path(folder)
-        self.checkpoint = self.folder / "checkpoint.npz"
+        self.checkpoint, self.metrics = self.folder / "checkpoint.npz", self.folder / "metrics.jsonl"
         self._found = _stamp(self.checkpoint)  # to notice whether somebody else has gone on since
         if self._found and not resume:
-            with locked(self.folder):  # if another process is at work there, that is what to tell
-                raise InputError(
-                    f"{self.folder}: holds a run already; resume it with --resume, or choose another --out"
-                )
+            with locked(self.folder):  # raises where another process is at work there, which is the better message
+                raise InputError(f"{self.folder}: holds a run already; use --resume, or choose another --out")
         train = data.open_dataset(config.data, config.split, config.year, limit=config.limit)
         val = data.open_dataset(config.data, config.val_split, config.year)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.train_data = data.Kept(train, longest=config.resize)
         self.val_data = data.Kept(val, longest=config.resize)
-        self.classes = train.classes
-        self.model = models.fcn(
-            config.variant,
-            config.backbone,
-            len(self.classes),
-            config.alignment,
-            config.at_once,
-            config.seed,
-            upsampling=config.upsampling,
-            width=config.width,
-        )
+        self.task = SemanticSegmentation(config.reduction)
+        options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
+        self.model = models.build(config.network["builder"], options)
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
-        # In words, what the network starts from; None for freshly drawn weights.
+        # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
         for name, parameter in self.model.parameters().items():
             if name.startswith(self.model.backbone_prefix + "."):
@@ -62,17 +75,13 @@ class Run:
         if config.frozen_statistics:
             for layer in self.model.layers_of(layers.BatchNorm2d):
                 layer.frozen = True
-        momentum = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
-        self.optimizer = OPTIMIZERS[config.optimizer](
-            self.model.parameters(), weight_decay=config.weight_decay, **momentum
-        )
+        solver = {"weight_decay": config.weight_decay}
+        solver |= {"momentum": config.momentum} if config.optimizer == "sgd" else {}
+        self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), **solver)
+        rng, crop = np.random.default_rng([config.seed, 1]), config.crop and (config.crop, config.crop)
+        augment = data.Augment(config.flip, config.scale, config.colour)
         self.stream = data.BatchStream(
-            self.train_data,
-            config.batch_size,
-            self.model.card.preprocessing,
-            np.random.default_rng([config.seed, 1]),
-            crop=config.crop and (config.crop, config.crop),
-            augment=data.Augment(config.flip, config.scale, config.colour),
+            self.train_data, config.batch_size, self.model.card.preprocessing, rng, crop=crop, augment=augment
         )
         self.done, self.best = 0, None
         self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
@@ -84,96 +93,93 @@ class Run:
         found = _stamp(path)
         arrays, meta = checkpoint.read(path)
         run = cls(Config.from_dict(meta["config"], path), folder, resume=True)
-        checkpoint.restore(path, arrays, meta, model=run.model, optimizer=run.optimizer, stream=run.stream)
-        run.done, run.best, run._found = meta["iteration"], meta["best"], found
+        checkpoint.restore(run, arrays, meta)
+        run._found = found
         return run
-
-    @property
-    def metrics(self):
-        return self.folder / "metrics.jsonl"
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands."""
-        self.matrix = inference.evaluate(self.model, self.val_data, len(self.classes))
+        self.matrix = inference.evaluate(self.model, self.val_data, self.model.card.num_classes)
         return self.matrix
 
-    def save(self, iteration, best, stream):
-        sync(self.metrics)
-        checkpoint.write(
-            self.checkpoint,
-            model=self.model,
-            optimizer=self.optimizer,
-            stream=stream,
-            config=self.config,
-            iteration=iteration,
-            best=best,
-        )
-
     def events(self, should_stop=lambda: False):
-        """Do the run, yielding the loop's events.
+        """Do the run: yield a Step after each update, and what comes after it: Evaluated, Saved, Stopped.
 
-        Raises Diverged; OSError, naming the file, where one cannot be written; and ValueError while another process is
+        Raises Diverged; OSError, naming the file, where one cannot be written; and InputError while another process is
         at work in the folder, or if one was since this Run was made. The last good checkpoint then stays as it was.
         """
         with locked(self.folder):
             if _stamp(self.checkpoint) != self._found:
-                raise InputError(
-                    f"{self.folder}: another process has gone on with this run; expected the run as it was read"
-                )
+                raise InputError(f"{self.folder}: another process has gone on with this run; read it again")
             clear_leftovers(self.folder)
-            self.config.write(self.folder / "config.json")
+            _write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
             self._keep_metrics_up_to(self.done)
             if not self._found:
-                self.save(0, None, self.stream)
+                self._save(self.stream)
             if self.done < self.config.iterations:
                 with data.Prefetch(self.stream) as batches:
-                    for event in self._train(batches, should_stop):
-                        self._record(event)
-                        if isinstance(event, loop.Evaluated) and event.best:
-                            weights.save(self.folder / "best.npz", self.model)
-                        yield event
+                    yield from self._train(batches, should_stop)
 
     def _train(self, batches, should_stop):
-        config = self.config
-        factor = SCHEDULES[config.schedule]
-        return loop.train(
-            self.model,
-            batches,
-            self.optimizer,
-            lambda i: config.lr * factor(i, config.iterations),
-            config.iterations,
-            done=self.done,
-            best=self.best,
-            reduction=config.reduction,
-            evaluate=self.evaluate,
-            eval_every=config.eval_every,
-            save=lambda iteration, best: self.save(iteration, best, batches),
-            save_every=config.save_every,
-            should_stop=should_stop,
-        )
+        config, solver = self.config, (self.model, batches, self.optimizer, self._rate)
+        for step in loop.train(*solver, config.iterations, done=self.done, task=self.task):
+            self.done = step.iteration
+            yield self._recorded(step)
+            last = self.done == config.iterations
+            if last or self.done % config.eval_every == 0:
+                yield self._evaluated()
+            stop = should_stop()
+            if last or stop or self.done % config.save_every == 0:
+                if not all(np.isfinite(a).all() for a in self.model.state_dict().values()):
+                    at = f"iteration {self.done}: weights are not finite at learning rate {step.rate:.3g}"
+                    raise loop.Diverged(f"{at}; try a smaller one")
+                self._save(batches)
+                yield self._recorded(Saved(self.done))
+            if stop and not last:
+                yield self._recorded(Stopped(self.done))
+                return
 
-    def _record(self, event):
-        line = json.dumps({"event": type(event).__name__.lower(), **asdict(event)}) + "\n"
-        with naming(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+    def _rate(self, i):
+        return self.config.lr * SCHEDULES[self.config.schedule](i, self.config.iterations)
+
+    def _evaluated(self):
+        scores = self.evaluate().scores()
+        score = scores[self.task.score_name]
+        event = self._recorded(Evaluated(self.done, scores, self.best is None or score > self.best))
+        if event.best:
+            self.best = score
+            weights.save(self.folder / "best.npz", self.model)
+        return event
+
+    def _save(self, stream):
+        sync(self.metrics)
+        checkpoint.write(self, stream)
+
+    def _recorded(self, event):
+        line = json.dumps({"event": type(event).__name__.lower(), **event._asdict()}) + "\n"
+        with writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
             file.write(line)
+        return event
 
     def _keep_metrics_up_to(self, iteration):
         """Cut off what came after a checkpoint, because it will happen again; a file that is not there becomes empty."""
         records = read_metrics(self.folder) if self.metrics.exists() else []
         kept = [record for record in records if 0 < record["iteration"] <= iteration]
         saved = {"event": "saved", "iteration": iteration}
-        if iteration and saved not in kept:  # the process was killed before it could say so
+        if iteration and saved not in kept:  # the process was killed before it could write so
             kept.append(saved)
-        with written_whole(self.metrics) as file:
-            file.write("".join(json.dumps(record) + "\n" for record in kept).encode("utf-8"))
+        _write(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _write(path, text):
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def _stamp(path):
     """What changes whenever a file is replaced; None if there is none."""
-    if not path.exists():
-        return None
-    found = path.stat()
-    return found.st_mtime_ns, found.st_ino
+    found = path.stat() if path.exists() else None
+    return found and (found.st_mtime_ns, found.st_ino)
 
 
 def read_metrics(folder):

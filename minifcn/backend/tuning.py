@@ -1,0 +1,19 @@
+"""What serves speed alone: sizes at which work is cut up or shared out. Results do not depend on them, but for rounding.
+
+Measured on two cores with AVX2 and 1 to 2 MB of cache each; other machines want about the same. Read them as
+`tuning.NAME` when they are needed, so that a test that changes one changes it for everybody.
+"""
+
+# What is laid out or read at a time. On a CPU it should stay in a core's cache.
+TILE_BYTES = 2 << 20  # a tile of a convolution (patches, values at Winograd's points) or of a normalisation
+BLOCK_BYTES = 1 << 20  # a block of work done value by value, of a pooling's results, of a loss's logits
+PIECE_BYTES = 4 << 20  # a piece of a matrix product: still warm when its bias is added
+WORKSPACE = 512 << 20  # on a device with kernels: patches or values at the points, one launch at a time
+
+# Less than this is done sooner than a second thread is awake.
+BYTES_WORTH_A_THREAD = 1 << 19
+WORTH_A_THREAD = 1 << 24  # operations of a matrix product
+
+# In between, work and its overhead balance.
+DEPTHWISE_PIECE = 1000  # values of a row: fewer take longer to begin than to compute, more fall out of the cache
+WINOGRAD_TILES = 128  # the least in a part: the products for fewer spend their time on fetching the kernels

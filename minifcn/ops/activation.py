@@ -1,0 +1,81 @@
+"""ReLU and ReLU6: as operations of their own, and as what a convolution does to its results in passing."""
+
+from math import inf
+
+import numpy as np
+
+from ..backend import Source, array_module, constant, launch, run_blocks
+from ..errors import InputError
+from .geometry import require_same_dtype, require_shape
+from .maps import channels_last
+
+SOURCE = Source.beside(__file__)
+LIMITS = {"none": (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}  # what an activation clips values to
+
+
+def relu_forward(x, *, out=None):
+    """y = max(x, 0).   x, y: any shape. out: an array to write y to (x itself, if nobody needs x any more)."""
+    require_same_dtype("relu", x)
+    y = array_module(x).empty_like(x) if out is None else out
+    _clip(x, y, "relu")
+    return y, y  # where y > 0 is all that backward needs
+
+
+def relu_backward(dy, cache, *, out=None):
+    """dx = dy where the forward let x through; at x = 0 the gradient is 0. out: an array to write dx to, such as dy."""
+    y = cache
+    require_shape("relu backward", "dy", dy, y.shape)
+    xp = array_module(dy)
+    dx = xp.empty_like(y) if out is None else out
+    run_blocks(lambda y, dy, dx: xp.multiply(dy, y > 0, out=dx), y, dy, dx)
+    return dx
+
+
+def relu6_forward(x, *, out=None):
+    """y = min(max(x, 0), 6).   x, y: any shape; out as in relu_forward. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010."""
+    require_same_dtype("relu6", x)
+    y = array_module(x).empty_like(x) if out is None else out
+    _clip(x, y, "relu6")
+    return y, y  # where 0 < y < 6 is all that backward needs
+
+
+def relu6_backward(dy, cache, *, out=None):
+    """dx = dy where the forward let x through unchanged; at x = 0 and x = 6 the gradient is 0. out as in relu_backward."""
+    y = cache
+    require_shape("relu6 backward", "dy", dy, y.shape)
+    xp = array_module(dy)
+    dx = xp.empty_like(y) if out is None else out
+    run_blocks(lambda y, dy, dx: xp.multiply(dy, (y > 0) & (y < 6), out=dx), y, dy, dx)
+    return dx
+
+
+def require_activation(op, activation):
+    """Raise InputError unless `activation` is a known one."""
+    if activation not in LIMITS:
+        raise InputError(f"{op}: expected activation {', '.join(LIMITS)}; got {activation!r}")
+
+
+def activate(x, activation):
+    """Apply an activation to an array, in place."""
+    if activation != "none":
+        _clip(x, x, activation)
+
+
+def add_bias_and_activate(y, bias, activation):
+    """Add a bias (C,) or None to maps y (N, C, H, W), channels last in memory, and activate them in place: one kernel."""
+    if bias is not None or activation != "none":
+        arrays = channels_last(y), bias_or_zeros(bias, y, y.shape[1])
+        launch(SOURCE, "add_bias_and_clip", y.size, *arrays, *LIMITS[activation], y.shape[1])
+
+
+def bias_or_zeros(bias, like, channels):
+    """A bias for a kernel: contiguous, and zeros where there is none."""
+    if bias is None:
+        return constant(like, np.zeros, channels, str(like.dtype))
+    return array_module(bias).ascontiguousarray(bias)
+
+
+def _clip(x, y, activation):
+    # NumPy's maximum of an array and a number takes three times as long.
+    xp, (low, high) = array_module(x), LIMITS[activation]
+    run_blocks(lambda x, y: xp.clip(x, low, high, out=y), x, y)

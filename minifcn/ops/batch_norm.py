@@ -1,0 +1,178 @@
+"""Batch normalisation."""
+
+from typing import NamedTuple
+
+from ..backend import Source, array_module, has_kernels, launch, run_tiles, threads, tuning
+from ..errors import InputError
+from .geometry import require_nchw, require_same_dtype, require_shape
+from .maps import channels_last, empty_maps, row_tiles, to_nhwc
+
+SOURCE = Source.beside(__file__)
+
+
+class BatchNormCache(NamedTuple):
+    """What backward needs, and the running statistics that this batch leads to (shape (C,); unchanged without `train`)."""
+
+    x: object
+    gamma: object
+    mean: object
+    inverse_std: object
+    train: bool
+    running_mean: object
+    running_var: object
+
+
+def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, momentum=0.1, train=False):
+    """y = γ · (x − mean) / √(var + eps) + β, by channel.   x, y (N, C, H, W); gamma, beta, running_mean, running_var (C,)
+
+    With `train` mean and variance are the batch's, else the running ones ("frozen" when done while training). The cache's
+    running_mean and running_var are (1 − momentum)·old + momentum·batch (the variance unbiased); the arguments are left
+    as they are. Raises InputError in training on a single value per channel. Ioffe, Szegedy, 2015.
+    """
+    op = "batch_norm"
+    require_same_dtype(op, x, gamma, beta, running_mean, running_var)
+    require_nchw(op, x)
+    for array in (gamma, beta, running_mean, running_var):
+        require_shape(op, "one value per channel", array, x.shape[1:2])
+    xp = array_module(x)
+    if train:
+        count = x.size // x.shape[1]
+        if count == 1:
+            raise InputError(
+                f"{op}: expected at least 2 values per channel in training, got an input of {x.shape}; "
+                "take a larger batch or crop, or frozen statistics"
+            )
+        mean, var = _statistics(x)
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var = (1 - momentum) * running_var + momentum * (var * (count / (count - 1)))
+    else:
+        mean, var = running_mean.copy(), running_var.copy()
+    inverse_std = 1 / xp.sqrt(var + eps)
+    cache = BatchNormCache(x, gamma, mean, inverse_std, train, running_mean, running_var)
+    scale = gamma * inverse_std
+    offset = beta - mean * scale
+    return _scale_and_shift(x, scale, offset), cache
+
+
+def batch_norm_backward(dy, cache, *, out=None):
+    """dy (N, C, H, W) -> (dx, dgamma, dbeta).
+
+    With z the normalised x and g = γ·dy:  dx = (g − mean(g) − z · mean(g·z)) / std where the batch made its own
+    statistics, and g / std where the running ones were used as constants. out: an array that dx may be written over, such
+    as dy: that saves fetching the memory for dx. It is used if its channels lie together; kernels do without.
+    """
+    x = cache.x
+    require_shape("batch_norm backward", "dy", dy, x.shape)
+    if has_kernels(dy):
+        return _backward_by_kernels(dy, cache)
+    xp = array_module(dy)
+    fits = out is not None and channels_last(out).flags.c_contiguous
+    dx = out if fits else empty_maps(xp, dy.shape, dy.dtype)
+    centre, scale = _repeat(cache.mean, x), _repeat(cache.gamma * cache.inverse_std, x)
+
+    def sums(x, dy, *dx):
+        found = xp.stack([xp.einsum("rl,rl->l", dy, x - centre), dy.sum(axis=0)])
+        if dx:  # with constant statistics that is all of dx
+            xp.multiply(dy, scale, out=dx[0])
+        return found
+
+    parts = _run_rows(sums, x, dy, *([] if cache.train else [dx]))
+    dgamma, dbeta = sum(part.reshape(2, -1, x.shape[1]).sum(axis=1) for part in parts)
+    dgamma *= cache.inverse_std
+    if not cache.train:
+        return dx, dgamma, dbeta
+    count = x.size // x.shape[1]
+    slope = -dgamma * cache.inverse_std / count
+    along, constant = _repeat(slope, x), _repeat(-slope * cache.mean - dbeta / count, x)
+
+    def tile(x, dy, dx):
+        change = x * along
+        change += constant
+        xp.add(dy, change, out=dx)
+        dx *= scale
+
+    _run_rows(tile, x, dy, dx)
+    return dx, dgamma, dbeta
+
+
+def _scale_and_shift(x, scale, offset):
+    """y = x · scale + offset, by channel.   x, y (N, C, H, W), scale, offset (C,)"""
+    xp = array_module(x)
+    y = empty_maps(xp, x.shape, x.dtype)
+    if has_kernels(x):
+        launch(SOURCE, "scale_and_shift", y.size, to_nhwc(x), channels_last(y), scale, offset, x.shape[1])
+        return y
+    scale, offset = _repeat(scale, x), _repeat(offset, x)
+
+    def tile(x, y):
+        xp.multiply(x, scale, out=y)
+        y += offset
+
+    _run_rows(tile, x, y)
+    return y
+
+
+def _backward_by_kernels(dy, cache):
+    """batch_norm_backward on a device that runs kernels."""
+    xp, x, mean = array_module(dy), to_nhwc(cache.x), cache.mean
+    n, height, width, channels = x.shape
+    sums, products = (xp.empty((n * height, channels), x.dtype) for _ in range(2))
+    launch(SOURCE, "gradients_of_rows", sums.size, x, to_nhwc(dy), mean, sums, products, width, channels)
+    dgamma, dbeta = products.sum(axis=0) * cache.inverse_std, sums.sum(axis=0)
+    scale, count = cache.gamma * cache.inverse_std, n * height * width
+    if not cache.train:
+        return _scale_and_shift(dy, scale, 0 * scale), dgamma, dbeta
+    slope = dgamma * cache.inverse_std / count
+    dx = empty_maps(xp, dy.shape, dy.dtype)
+    arrays = x, to_nhwc(dy), channels_last(dx), mean, scale, dbeta / count, slope
+    launch(SOURCE, "normalized_gradient", dx.size, *arrays, channels)
+    return dx, dgamma, dbeta
+
+
+def _statistics(x):
+    """The mean and the variance of each channel.   x (N, C, H, W) -> (C,), (C,)
+
+    Each tile (with kernels, each row) finds its own, and then they are put together: a variance is the mean of the
+    variances in the tiles plus the variance of their means. (Chan, Golub, LeVeque, 1979.) No long float32 sum is needed.
+    """
+    xp, (n, channels, height, width) = array_module(x), x.shape
+    if has_kernels(x):
+        means, squares = (xp.empty((n * height, channels), x.dtype) for _ in range(2))
+        launch(SOURCE, "moments_of_rows", means.size, to_nhwc(x), means, squares, width, channels)
+        mean = means.mean(axis=0)
+        between = means - mean
+        return mean, (squares.sum(axis=0) / width + (between * between).sum(axis=0)) / (n * height)
+
+    def tile(x):
+        pixels = x.size // channels
+        mean = x.sum(axis=0).reshape(-1, channels).sum(axis=0) / pixels
+        centred = x - xp.tile(mean, x.shape[1] // channels)
+        return pixels, mean, xp.einsum("rl,rl->l", centred, centred).reshape(-1, channels).sum(axis=0)
+
+    parts = _run_rows(tile, x)
+    count = x.size // channels
+    mean = sum(mean * (pixels / count) for pixels, mean, _ in parts)
+    var = sum(squares + pixels * (own - mean) ** 2 for pixels, own, squares in parts) / count
+    return mean, var
+
+
+def _run_rows(task, *maps):
+    """Call task on corresponding tiles of maps (N, C, H, W), each as (rows, W · C); return all results, in order.
+
+    A row of an image, the channels of a pixel together, is long enough to be worked through at full speed.
+    """
+    maps = [channels_last(m) for m in maps]
+    n, height, width, channels = maps[0].shape
+    tiles = row_tiles(n, height, width * channels * maps[0].itemsize, tuning.TILE_BYTES, threads())
+    results = [None] * len(tiles)
+
+    def tile(number, images, rows):
+        results[number] = task(*(m[images, rows].reshape(-1, width * channels) for m in maps))
+
+    run_tiles(maps[0], tile, [(number, *part) for number, part in enumerate(tiles)])
+    return results
+
+
+def _repeat(values, x):
+    """One value for each channel (C,), repeated for each pixel of a row of x: (W · C,)."""
+    return values[None].repeat(x.shape[3], axis=0).reshape(-1)

@@ -1,0 +1,91 @@
+"""Which algorithm computes a convolution: the one that was asked for, or the cheapest one that its shape allows.
+
+Plain 1×1 and depthwise convolutions have an algorithm of their own. For a plain 3×3 convolution both im2col and Winograd's
+algorithm will do, and what a pass costs is estimated. Either way the time goes into three things: values that are copied or
+transformed on their way to the products, the products, and values on their way from the products. im2col's patches hold
+9 values a pixel, for 9 products each with every output channel. Winograd's tiles hold 36 values for 16 pixels, a quarter
+of the products, but every value costs more, its transform being a product with 36 × 36 numbers; and the kernels have to be
+transformed too. So im2col wins where channels are few (the values outweigh the products) and where pixels are few (the
+kernels do), and Winograd wins in between, where a network spends its time.
+
+The constants are nanoseconds of one core for a value or a multiply-add. They were fitted to the times of both algorithms on
+26 shapes, of 1 to 512 channels and 4 to 256 pixels a side, on two cores with AVX2; a core that is faster at everything
+chooses the same. `benchmarks/choices.py` compares the choices with the fastest algorithm for every layer of the networks.
+"""
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import prod
+
+from ...errors import InputError
+from . import depthwise, im2col, pointwise, reference, winograd
+
+_ALGORITHMS = {"naive": reference, "im2col": im2col, "gemm": pointwise, "depthwise": depthwise, "winograd": winograd}
+_requested = ContextVar("conv_algorithm", default="auto")
+
+WINOGRAD_CALL = 100_000  # more for Winograd, whatever the shape
+PATCH_VALUE, PATCH_PRODUCT, PATCH_RESULT, PATCH_KERNEL = 0.9, 0.026, 1.2, 1.8
+TILE_VALUE, TILE_PRODUCT, TILE_RESULT, TILE_KERNEL = 3.3, 0.011, 2.5, 2.4
+TILE_SUMS = 1.35  # times as much for a weight gradient, where the values at the points do not stay in a cache
+
+
+@contextmanager
+def conv_algorithm(name):
+    """Within this context convolutions run by the named algorithm: "auto", "naive", "im2col", "winograd", "gemm", "depthwise".
+
+    "auto" chooses by shape. "winograd" serves plain 3×3 convolutions, "gemm" plain 1×1 ones and "depthwise" those with one
+    kernel a channel; each of the three leaves all others to "auto". Raises InputError for another name.
+    """
+    if name not in ("auto", *_ALGORITHMS):
+        raise InputError(f"conv_algorithm: expected auto, {', '.join(_ALGORITHMS)}; got {name!r}")
+    token = _requested.set(name)
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def choose(window, w_shape, images, gradient=None, tf32=False):
+    """The module that computes convolutions of so many images over this window with kernels w (K, C/groups, kh, kw).
+
+    gradient: "inputs" or "weights", for the backward passes. tf32: whether products are in TF32. There Winograd's algorithm is
+    taken only on request: its error is ten times that of rounded factors, and the products that it saves cost little.
+    """
+    name = _requested.get()
+    if name in ("naive", "im2col"):
+        return _ALGORITHMS[name]
+    if pointwise.applies(window):
+        return pointwise
+    if depthwise.applies(window, w_shape):
+        return depthwise
+    if not winograd.applies(window):
+        return im2col
+    if name == "winograd":
+        return winograd
+    outputs, inputs = w_shape[:2]
+    shape = inputs, outputs, window.output_size
+    if gradient == "inputs":
+        shape = outputs, inputs, window.input_size
+    factor = TILE_SUMS if gradient == "weights" else 1
+    faster = factor * winograd_cost(images, *shape) < im2col_cost(images, *shape)
+    return winograd if faster and not tf32 else im2col
+
+
+def im2col_cost(images, inputs, outputs, size):
+    """Nanoseconds for `images` of results of `size` (height, width), from `inputs` to `outputs` channels."""
+    pixels, kernels = images * prod(size), 9 * inputs * outputs
+    values = 9 * pixels * inputs
+    return (
+        PATCH_VALUE * values
+        + PATCH_PRODUCT * values * outputs
+        + PATCH_RESULT * pixels * outputs
+        + PATCH_KERNEL * kernels
+    )
+
+
+def winograd_cost(images, inputs, outputs, size):
+    """The same by Winograd's algorithm; what lies beyond the image in the last tiles is computed too."""
+    tiles, kernels = images * prod(-(-n // 4) for n in size), 36 * inputs * outputs
+    values, results = 36 * tiles * inputs, 36 * tiles * outputs
+    products = TILE_PRODUCT * values * outputs
+    return WINOGRAD_CALL + TILE_VALUE * values + products + TILE_RESULT * results + TILE_KERNEL * kernels

@@ -1,0 +1,176 @@
+"""Depthwise convolution: one kernel a channel, so there is no sum over channels that a large matrix product could do.
+
+What is left is the definition itself, whole rows of an image at a time: with the channels last, what a tap sees of a row
+is the row again, some pixels further on, and it is multiplied by the tap's weights for all channels, repeated for every
+pixel. The taps are added up piece by piece of a row, so that the sum stays in a core's first cache.
+
+A stride of s leaves gaps between the pixels that a tap sees. Every s-th column of the image by itself is an image without
+gaps; the taps that see it are every s-th tap. So there is one such sum for each of the s phases.
+
+On a device with kernels a thread adds up the taps of one result.
+
+Shapes: x (N, C, H, W), w (C, 1, kh, kw), y (N, C, Ho, Wo). Inside, channels come last, and a row has Wo · C values.
+"""
+
+from math import gcd
+
+from ...backend import Source, array_module, einsum_into, has_kernels, launch, run_tiles, threads, tuning
+from ..activation import LIMITS, activate, bias_or_zeros
+from ..geometry import Window, conv_params
+from ..maps import Band, channels_last, empty_maps, row_tiles, to_nhwc, zero_maps
+
+SOURCE = Source.beside(__file__)
+
+
+def applies(window, w_shape):
+    """Whether every channel has one kernel of its own."""
+    return w_shape[1] == 1 and w_shape[0] == window.groups > 1
+
+
+def forward(x, w, window, bias=None, activation="none", cached=None):
+    """y = Σ over taps of w[tap] · (x, a tap further on).   -> (N, C, Ho, Wo)"""
+    xp = array_module(x)
+    y = empty_maps(xp, (*x.shape[:2], *window.output_size), x.dtype)
+    x_last, y_last = channels_last(x), channels_last(y)
+    width, channels = y_last.shape[2:]
+    if has_kernels(x):
+        arrays = to_nhwc(x), _by_tap(w), y_last, bias_or_zeros(bias, x, channels)
+        launch(SOURCE, "depthwise", y.size, *arrays, *LIMITS[activation], *conv_params(window, channels))
+        return y
+    together = _pixels_together(width, channels)
+    weights = w[:, 0].transpose(1, 2, 0)[:, :, None].repeat(together, axis=2).reshape(*window.kernel, -1)
+    if bias is not None:
+        bias = bias[None].repeat(together, axis=0).reshape(-1)
+
+    def tile(images, rows):
+        result = y_last[images, rows]
+        pieces = result.reshape(*result.shape[:2], -1, together * channels)
+        for phase, (columns, seen) in enumerate(_phases(x_last[images], window, rows)):
+            seen = seen.reshape(*seen.shape[:4], *pieces.shape[2:])
+            if phase == 0:
+                einsum_into(pieces, "nruvpl,uvl->nrpl", seen, weights[:, columns])
+            else:
+                pieces += xp.einsum("nruvpl,uvl->nrpl", seen, weights[:, columns])
+        if bias is not None:
+            pieces += bias
+        activate(pieces, activation)
+
+    run_tiles(x, tile, _tiles(x, window))
+    return y
+
+
+def input_gradient(dy, w, window):
+    """dx: each tap's share w[tap] · dy goes to where that tap looked.   -> (N, C, H, W)
+
+    At stride 1 that is the forward of dy with the kernel mirrored. With a stride, the pixels of dx that the same every
+    s-th taps looked at are such a forward each, by these taps alone.
+    """
+    if has_kernels(dy):
+        dx = empty_maps(array_module(dy), (*dy.shape[:2], *window.input_size), dy.dtype)
+        arrays = to_nhwc(dy), _by_tap(w), channels_last(dx)
+        launch(SOURCE, "depthwise_input_gradient", dx.size, *arrays, *conv_params(window, len(w)))
+        return dx
+    if window.stride == (1, 1):
+        return forward(dy, w[:, :, ::-1, ::-1], window.mirrored())
+    dx = zero_maps(array_module(dy), (*dy.shape[:2], *window.input_size), dy.dtype)
+    for rows, row_places, row_window in _phases_back(window, axis=0):
+        for columns, column_places, column_window in _phases_back(window, axis=1):
+            kernel, pad, dilation, size = zip(row_window, column_window, strict=True)
+            back = Window(kernel, (1, 1), pad, dilation, window.groups, window.output_size, size)
+            if min(size) > 0:
+                dx[:, :, row_places, column_places] = forward(dy, w[:, :, rows, columns][:, :, ::-1, ::-1], back)
+    return dx
+
+
+def weight_gradient(x, dy, window):
+    """dw[tap] = Σ of dy · (x, a tap further on), over images and pixels.   -> (C, 1, kh, kw)
+
+    A kernel's thread adds up one row of results, and the rows are then added up.
+    """
+    xp = array_module(x)
+    if has_kernels(x):
+        n, channels, rows, _ = dy.shape
+        sums = xp.empty((n * rows, *window.kernel, channels), x.dtype)
+        arrays = to_nhwc(x), to_nhwc(dy), sums
+        launch(SOURCE, "depthwise_weight_gradient", sums.size, *arrays, *conv_params(window, channels))
+        return sums.sum(axis=0).transpose(2, 0, 1)[:, None]
+    x_last, dy_last = channels_last(x), channels_last(dy)
+    width, channels = dy_last.shape[2:]
+    tiles = _tiles(x, window)
+    shares = min(threads(), len(tiles))
+    sums = xp.zeros((shares, *window.kernel, width * channels), x.dtype)
+
+    def share(worker):
+        # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
+        for images, rows in tiles[worker::shares]:
+            upstream = dy_last[images, rows]
+            upstream = upstream.reshape(*upstream.shape[:2], -1)
+            for columns, seen in _phases(x_last[images], window, rows):
+                sums[worker, :, columns] += xp.einsum("nruvl,nrl->uvl", seen, upstream)
+
+    run_tiles(x, share, [(worker,) for worker in range(shares)])
+    dw = sums.sum(axis=0).reshape(*window.kernel, width, channels).sum(axis=2)
+    return dw.transpose(2, 0, 1)[:, None]
+
+
+def _by_tap(w):
+    """w (C, 1, kh, kw) -> (kh, kw, C), contiguous"""
+    return array_module(w).ascontiguousarray(w[:, 0].transpose(1, 2, 0))
+
+
+def _pixels_together(width, channels):
+    """How many pixels make a piece of DEPTHWISE_PIECE values or more, such that pieces make up a row of `width` pixels."""
+    enough = min(-(-tuning.DEPTHWISE_PIECE // channels), width)
+    return next(pixels for pixels in range(enough, width + 1) if width % pixels == 0)
+
+
+def _phases(x, window, rows):
+    """Yield (which taps of a row, what they see of x (n, H, W, C) for output rows `rows`: (n, rows, kh, taps, Wo · C))."""
+    band = Band.of(window, rows).read(x)
+    (stride_down, stride), (gap_down, gap) = window.stride, window.dilation
+    xp, channels = array_module(x), x.shape[3]
+    for columns, first, step in _every_tap(window, axis=1):
+        phase = xp.ascontiguousarray(band[:, :, first * gap % stride :: stride]).reshape(*band.shape[:2], -1)
+        image, row, value = phase.strides
+        seen = xp.lib.stride_tricks.as_strided(
+            phase[:, :, first * gap // stride * channels :],
+            (
+                len(x),
+                rows.stop - rows.start,
+                window.kernel[0],
+                len(range(window.kernel[1])[columns]),
+                window.output_size[1] * channels,
+            ),
+            (image, stride_down * row, gap_down * row, step * gap // stride * channels * value, value),
+        )
+        yield columns, seen
+
+
+def _phases_back(window, axis):
+    """Yield (which taps, which positions of dx they looked at, (kernel, pad, dilation, size) of the way back) along an axis.
+
+    Tap first + a·step looked from output o at  o·s + (first + a·step)·gap − pad  =  (o + a·dilation)·s + begin,  where
+    dilation = step·gap / s: so position q·s + begin collects  Σ over a of w[first + a·step] · dy[q − a·dilation].
+    """
+    stride, gap, (before, _) = window.stride[axis], window.dilation[axis], window.pad[axis]
+    for some, first, step in _every_tap(window, axis):
+        taps, dilation, begin = len(range(window.kernel[axis])[some]), step * gap // stride, first * gap - before
+        reach = (taps - 1) * dilation
+        q_first = max(0, -(begin // stride))
+        q_end = min(window.output_size[axis] + reach, -((begin - window.input_size[axis]) // stride))
+        places = slice(q_first * stride + begin, max(q_end - 1, q_first) * stride + begin + 1, stride)
+        yield some, places, (taps, (reach - q_first, 0), dilation, q_end - q_first)
+
+
+def _every_tap(window, axis):
+    """Yield (slice of taps, its first, its step) for each set of taps along an axis that see the same phase of the image."""
+    step = window.stride[axis] // gcd(window.stride[axis], window.dilation[axis])
+    for first in range(min(step, window.kernel[axis])):
+        yield slice(first, None, step), first, step
+
+
+def _tiles(x, window):
+    """The tiles of the output maps that see about TILE_BYTES of x (N, C, H, W)."""
+    n, channels, _, width = x.shape
+    row_bytes = window.stride[0] * width * channels * x.itemsize
+    return row_tiles(n, window.output_size[0], row_bytes, tuning.TILE_BYTES, threads())

@@ -1,0 +1,196 @@
+"""Convolution as a matrix product: lay every patch out as a row, then multiply by the kernels as columns.
+
+The rows repeat each pixel kh·kw times, so they are never made whole: they come and go tile by tile, a tile being
+some output rows of some images, and the workspace stays bounded whatever the image. (Chellapilla, Puri, Simard: High
+Performance Convolutional Neural Networks for Document Processing, 2006. There patches are columns, hence the name.)
+
+Shapes: x (N, C, H, W), w (K, C/groups, kh, kw), y (N, K, Ho, Wo). Inside, channels come last, and a tile of P pixels is
+a matrix for each group: patches (groups, P, D), kernels (groups, K/groups, D), D = kh · kw · C/groups.
+
+The D values of a patch come tap by tap, as they lie in memory, and the kernels are copied into that order. Where there
+are more kernels than patches it is the other way round, channel by channel as in w.
+
+On a device with kernels, one launch gathers patches or adds them back, and tiles are as large as the workspace.
+"""
+
+from math import prod
+
+from ...backend import Source, array_module, cut, has_kernels, launch, matmul, run_tiles, threads, tuning
+from ..activation import activate, add_bias_and_activate
+from ..geometry import window_params
+from ..maps import Band, channels_last, empty_maps, row_tiles, taps, to_nhwc, windows, zero_maps
+from . import columns
+
+SOURCE = Source.beside(__file__)
+
+
+def forward(x, w, window, bias=None, activation="none", cached=None):
+    """y = patches(x) · Wᵀ.   -> (N, K, Ho, Wo)"""
+    k, by_tap = len(w), _by_tap(len(w), len(x), window)
+    y = empty_maps(array_module(x), (len(x), k, *window.output_size), x.dtype)
+    if columns.applies(x, window):
+        return columns.forward(x, w, window, _tiles(x, window, w.nbytes), y, bias, activation)
+    kernels = _kernel_matrices(w, window.groups, by_tap)
+    x_last, y_last, in_one_launch = _readable(x), channels_last(y), has_kernels(x)
+
+    def tile(images, rows):
+        patches = _patches(x_last[images], window, rows, by_tap)
+        pixels = y_last[images, rows].reshape(-1, k)
+        for group, mine in enumerate(cut(k, window.groups)):
+            product = patches[group], kernels[group].T, pixels[:, mine]
+            if in_one_launch:
+                matmul(*product)
+            else:
+                some_bias = None if bias is None else bias[mine]
+                matmul(*product, some_bias, lambda part: activate(part, activation))
+
+    run_tiles(x, tile, _tiles(x, window, w.nbytes))
+    if in_one_launch:
+        add_bias_and_activate(y, bias, activation)
+    return y
+
+
+def input_gradient(dy, w, window):
+    """dx: every row of dy · W is added back to the pixels it would have been taken from.   -> (N, C, H, W)
+
+    At stride 1 and where the kernels are small, it costs less to read than to add: dx is the forward with mirrored kernels.
+    """
+    k, per_group = w.shape[:2]
+    by_tap = _by_tap(k, len(dy), window)
+    if window.stride == (1, 1) and by_tap:
+        return forward(dy, _mirrored(w, window.groups), window.mirrored())
+    dx = zero_maps(array_module(dy), (len(dy), per_group * window.groups, *window.input_size), dy.dtype)
+    dy_last, dx_last = _readable(dy), channels_last(dx)
+
+    def part(images, group, channels):
+        # Neighbouring row tiles overlap in dx, so a thread owns whole maps and walks down them.
+        mine, first = cut(k, window.groups)[group], group * per_group + channels.start
+        kernels = _kernel_matrices(w[mine, channels], 1, by_tap)[0]
+        upstream, gradient = dy_last[images, :, :, mine], dx_last[images]
+        for some, rows in _tiles(dx[images, : channels.stop - channels.start], window, w.nbytes):
+            patches = matmul(upstream[some, rows].reshape(-1, len(kernels)), kernels)
+            _add_patches(gradient[some], first, patches, window, rows, by_tap)
+            del patches  # before the next are made
+
+    run_tiles(dy, part, _parts(dy, window.groups, per_group))
+    return dx
+
+
+def weight_gradient(x, dy, window):
+    """dW = dyᵀ · patches(x), summed over tiles.   -> (K, C/groups, kh, kw)"""
+    xp = array_module(x)
+    k, per_group = dy.shape[1], x.shape[1] // window.groups
+    by_tap = _by_tap(k, len(x), window)
+    x_last, dy_last = _readable(x), _readable(dy)
+    shape = (k, per_group * prod(window.kernel))
+    kernel_bytes = prod(shape) * x.itemsize
+    tiles = _tiles(x, window, kernel_bytes)
+    shares = 1 if kernel_bytes > tuning.TILE_BYTES or has_kernels(x) else min(threads(), len(tiles))
+    if columns.applies(x, window):
+        return columns.weight_gradient(x, dy, window, tiles, shares)
+    sums = xp.empty((shares, *shape), x.dtype)
+
+    def share(worker):
+        # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
+        for number, (images, rows) in enumerate(tiles[worker::shares]):
+            patches = _patches(x_last[images], window, rows, by_tap)
+            pixels = dy_last[images, rows].reshape(-1, k)
+            for group, mine in enumerate(cut(k, window.groups)):
+                total = sums[worker, mine]
+                if number == 0:
+                    matmul(pixels[:, mine].T, patches[group], total)
+                else:
+                    total += matmul(pixels[:, mine].T, patches[group])
+            del patches  # before the next are made
+
+    run_tiles(x, share, [(worker,) for worker in range(shares)])
+    dw = sums[0] if shares == 1 else sums.sum(axis=0)
+    if by_tap:
+        return dw.reshape(k, *window.kernel, per_group).transpose(0, 3, 1, 2)
+    return dw.reshape(k, per_group, *window.kernel)
+
+
+def _by_tap(kernels, images, window):
+    """Whether patches come tap by tap; else channel by channel."""
+    return kernels < images * prod(window.output_size)
+
+
+def _kernel_matrices(w, groups, by_tap):
+    """w (K, C/groups, kh, kw) -> (groups, K/groups, D)"""
+    return (w.transpose(0, 2, 3, 1) if by_tap else w).reshape(groups, len(w) // groups, -1)
+
+
+def _mirrored(w, groups):
+    """The kernels from dy to dx: w (K, C/groups, kh, kw) -> (C, K/groups, kh, kw), turned by half a turn."""
+    w = w.reshape(groups, -1, *w.shape[1:])[:, :, :, ::-1, ::-1].transpose(0, 2, 1, 3, 4)
+    return w.reshape(-1, *w.shape[2:])
+
+
+def _readable(maps):
+    """Maps (N, C, H, W) as they are read here: (N, H, W, C), for a kernel contiguous."""
+    return to_nhwc(maps) if has_kernels(maps) else channels_last(maps)
+
+
+def _patches(x, window, rows, by_tap):
+    """The patches that output rows `rows` see.   x (n, H, W, C) -> (groups, P, D)"""
+    per_group = x.shape[3] // window.groups
+    if has_kernels(x):
+        count = len(x) * (rows.stop - rows.start) * window.output_size[1]
+        patches = array_module(x).empty((window.groups, count, per_group * prod(window.kernel)), x.dtype)
+        for group, some in enumerate(patches):
+            params = _params(x, group * per_group, per_group, window, rows, by_tap)
+            launch(SOURCE, "gather_patches", some.size, x, some, *params)
+        return patches
+    seen = windows(Band.of(window, rows).read(x), window, rows.stop - rows.start)
+    seen = seen.reshape(*seen.shape[:5], window.groups, per_group)
+    seen = seen.transpose((5, 0, 1, 2, 3, 4, 6) if by_tap else (5, 0, 1, 2, 6, 3, 4))
+    return seen.reshape(window.groups, -1, per_group * prod(window.kernel))
+
+
+def _add_patches(dx, first, patches, window, rows, by_tap):
+    """The adjoint of `_patches`, of the channels from `first` on: add each value of patches (P, D) to the pixel of
+    dx (n, H, W, C) it would be taken from."""
+    channels = patches.shape[1] // prod(window.kernel)
+    if has_kernels(dx):
+        count = dx[..., 0].size * channels
+        launch(SOURCE, "add_patches", count, patches, dx, *_params(dx, first, channels, window, rows, by_tap))
+        return
+    where = Band.of(window, rows)
+    band = array_module(dx).zeros((len(dx), *where.size, channels), dx.dtype)
+    seen = windows(band, window, rows.stop - rows.start)
+    if by_tap:
+        patches = patches.reshape(seen.shape)
+    else:
+        patches = patches.reshape(*seen.shape[:3], -1, *window.kernel).transpose(0, 1, 2, 4, 5, 3)
+    for u, v in taps(window):
+        seen[:, :, :, u, v] += patches[:, :, :, u, v]
+    dx[:, where.rows, where.columns, first : first + channels] += where.inside(band)
+
+
+def _params(maps, first, channels, window, rows, by_tap):
+    """What both kernels want to know about maps (n, H, W, C), some channels of them, and the window over them."""
+    _, height, width, all_channels = maps.shape
+    steps = (channels, 1) if by_tap else (1, prod(window.kernel))
+    size = rows.stop - rows.start, window.output_size[1]
+    return (height, width, all_channels, first, channels, *steps, *window_params(window, rows.start), *size)
+
+
+def _tiles(x, window, kernel_bytes):
+    """The tiles of x (or dx): about TILE_BYTES of patches each, or, for kernels larger than that, as much as they take up."""
+    n, channels = x.shape[:2]
+    row_bytes = channels * prod(window.kernel) * window.output_size[1] * x.itemsize
+    if has_kernels(x):
+        return row_tiles(n, window.output_size[0], row_bytes, max(tuning.WORKSPACE, row_bytes), 1)
+    least = threads() if kernel_bytes <= tuning.TILE_BYTES else 1  # threads share the products by large kernels instead
+    return row_tiles(n, window.output_size[0], row_bytes, max(tuning.TILE_BYTES, kernel_bytes), least)
+
+
+def _parts(maps, groups, per_group):
+    """Cut maps into one part (images, group, channels) for each thread, along the first axis that allows it."""
+    images, channels = [slice(0, len(maps))], [slice(0, per_group)]
+    if not has_kernels(maps):
+        if len(maps) > 1:
+            images = cut(len(maps), threads())
+        elif groups == 1:
+            channels = cut(per_group, threads())
+    return [(some, group, part) for some in images for group in range(groups) for part in channels]

@@ -1,0 +1,54 @@
+"""A 1×1 convolution is a matrix product and nothing else: at each pixel, W (K, C) times the pixel's C values.
+
+With every pixel a row of a matrix, the three passes are  Y = X Wᵀ,  dX = dY W  and  dW = dYᵀ X.
+"""
+
+from ...backend import array_module, cut, has_kernels, matmul, run_tiles, threads, tuning
+from ..activation import activate, add_bias_and_activate
+from ..maps import empty_maps, pixels
+
+
+def applies(window):
+    """Whether a window is a plain 1×1: stride 1, no padding, one group."""
+    return (
+        window.kernel == (1, 1)
+        and window.stride == (1, 1)
+        and window.pad == ((0, 0), (0, 0))
+        and window.groups == 1
+        and window.input_size == window.output_size
+    )
+
+
+def forward(x, w, window, bias=None, activation="none", cached=None):
+    """Y = X Wᵀ.   x (N, C, H, W), w (K, C, 1, 1) -> (N, K, H, W)"""
+    y = empty_maps(array_module(x), (len(x), len(w), *window.output_size), x.dtype)
+    if has_kernels(x):
+        matmul(pixels(x), w[:, :, 0, 0].T, pixels(y))
+        add_bias_and_activate(y, bias, activation)
+    else:
+        matmul(pixels(x), w[:, :, 0, 0].T, pixels(y), bias, lambda part: activate(part, activation))
+    return y
+
+
+def input_gradient(dy, w, window):
+    """dX = dY W.   -> (N, C, H, W)"""
+    dx = empty_maps(array_module(dy), (len(dy), w.shape[1], *window.input_size), dy.dtype)
+    matmul(pixels(dy), w[:, :, 0, 0], pixels(dx))
+    return dx
+
+
+def weight_gradient(x, dy, window):
+    """dW = dYᵀ X.   -> (K, C, 1, 1)
+
+    Where there are many more pixels than weights, each thread sums over pixels of its own.
+    """
+    xp = array_module(x)
+    x, dy = pixels(x), pixels(dy)
+    shape = (dy.shape[1], x.shape[1])
+    if has_kernels(x) or shape[0] * shape[1] * threads() > x.size + dy.size:
+        return matmul(dy.T, x, xp.empty(shape, x.dtype))[:, :, None, None]
+    worth_it = 2 * len(x) * shape[0] * shape[1] >= tuning.WORTH_A_THREAD
+    parts = cut(len(x), threads() if worth_it else 1)
+    sums = xp.empty((len(parts), *shape), x.dtype)
+    run_tiles(x, lambda i, part: xp.matmul(dy[part].T, x[part], out=sums[i]), list(enumerate(parts)))
+    return sums.sum(axis=0)[:, :, None, None]

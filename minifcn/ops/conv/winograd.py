@@ -1,0 +1,265 @@
+"""3×3 convolutions with a quarter of the multiplications: Winograd's F(4×4, 3×3).
+
+A 3-tap filter over 6 values gives 4 results, for which the definition takes 12 products. Read the 6 values and the 3
+taps as polynomials, and their convolution is a product of polynomials, which 6 multiplications do: one at each of the
+points 0, 1, −1, 2, −2 and infinity. Going to the points and coming back are additions and small constants:
+
+    one line   y = Aᵀ [ (G w) ⊙ (Bᵀ d) ]                d 6 values, w 3 taps, y 4 results
+    a tile     y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A         d 6×6, w 3×3, y 4×4: 36 products for 144
+
+Here ⊙ sums over channels too, so that each of the 36 points is a matrix product of its own, (tiles, C) · (C, K). A tile
+taken as a vector of 36, the transform from both sides is one matrix, Bᵀ ⊗ Bᵀ: that is a matrix product as well.
+
+The passes back are transposes of the same three steps. What w multiplied collects its share of dy:
+
+    dw = Gᵀ [ Σ over tiles of (A dy Aᵀ) ⊙ (Bᵀ d B) ] G
+
+and dx is the forward with the kernel mirrored. (Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, 2016,
+section 4. Winograd: Arithmetic Complexity of Computations, 1980.)
+
+Rounding errors go with the greatest value in a tile: each point is a sum over the whole tile, whose large parts cancel on
+the way back. A result is off by up to 10 · eps · max|x| · Σ|w|, with the maximum over its tile of 6×6 pixels, whether or not
+the kernel reaches that pixel: beside a value of 1e6, float32 results of about 1 are off by several. An infinity or a NaN
+can spoil all 16 results of every tile that sees it, up to 64. im2col does neither.
+
+Shapes: x (N, C, H, W), w (K, C, 3, 3), y (N, K, Ho, Wo). Inside, channels come last, T is a number of tiles, and the 36
+points come first: (36, T, C) for x, (36, C, K) for w, (36, T, K) for y.
+
+A part is some rows of tiles of some images. On a CPU each thread does a part while its values are in a cache, and
+transforms are matrix products. On a device with kernels a part fills the workspace, and each transform is a launch.
+"""
+
+import numpy as np
+
+from ...backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
+from ..activation import LIMITS, activate, bias_or_zeros
+from ..maps import Band, channels_last, empty_maps, to_nhwc
+
+SOURCE = Source.beside(__file__)
+RESULTS, VALUES = 4, 6  # a side of a tile of y, and of what it sees of x
+POINTS = VALUES**2
+POINT_ONE = VALUES + 1  # the point (1, 1): what is added there is added to every result of the tile
+
+B_T = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]  # fmt: skip
+G = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]  # fmt: skip
+A_T = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+
+
+def applies(window):
+    """Whether a window is a plain 3×3: stride 1, no dilation, one group."""
+    return (window.kernel, window.stride, window.dilation, window.groups) == ((3, 3), (1, 1), (1, 1), 1)
+
+
+def forward(x, w, window, bias=None, activation="none", cached=None):
+    """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile.   -> (N, K, Ho, Wo)
+
+    The transformed kernels are kept in `cached`.
+    """
+    cached = {} if cached is None else cached
+    if "winograd" not in cached:
+        cached["winograd"] = _transform_kernels(w)
+    (top, _), (left, _) = window.pad
+    return _correlate(x, cached["winograd"], (top, left), window.output_size, bias, activation)
+
+
+def input_gradient(dy, w, window):
+    """dx: the forward of dy with the kernels mirrored, from K channels to C, the pad turned inside out.   -> (N, C, H, W)"""
+    (top, _), (left, _) = window.pad
+    return _correlate(dy, _transform_kernels(w, mirrored=True), (2 - top, 2 - left), window.input_size)
+
+
+def weight_gradient(x, dy, window):
+    """dw = Gᵀ [ Σ over tiles of (A dy Aᵀ) ⊙ (Bᵀ d B) ] G.   -> (K, C, 3, 3)
+
+    The sums are as large as the kernels at 36 points, so few large products are added up, each of as many tiles as the
+    workspace holds. On a CPU the threads share the tiles first and the points then.
+    """
+    xp = array_module(x)
+    c, k = x.shape[1], dy.shape[1]
+    (top, _), (left, _) = window.pad
+    sums = xp.zeros((POINTS, k, c), x.dtype)
+    if has_kernels(x):
+        x, dy = to_nhwc(x), to_nhwc(dy)
+        shares, steps, room = 1, 1, tuning.WORKSPACE // (c + 2 * k)  # cuBLAS gets a transposed copy of dy's values
+    else:
+        x, dy = channels_last(x), channels_last(dy)
+        shares, steps, room = threads(), 4 * threads(), max(2 * tuning.TILE_BYTES, sums.nbytes) // (c + k)
+    for images, rows in parts_of(len(x), window.output_size, room // (x.itemsize * POINTS)):
+        pieces, count = _split(images, rows, window.output_size, shares)
+        of_x, of_dy = (xp.empty((POINTS, count, channels), x.dtype) for channels in (c, k))
+
+        def transform(part, tiles, of_x=of_x, of_dy=of_dy):
+            _transform_values(x, part, (top, left), window.output_size, of_x[:, tiles])
+            _transform_gradient(dy, part, window.output_size, of_dy[:, tiles])
+
+        def add_products(points, of_x=of_x, of_dy=of_dy):
+            total = sums[points]
+            total += xp.matmul(of_dy[points].transpose(0, 2, 1), of_x[points])
+
+        run_tiles(x, transform, pieces)
+        run_tiles(x, add_products, [(points,) for points in cut(POINTS, steps)])
+    return _kernels_gradient(sums)
+
+
+def _correlate(x, kernels, pad, size, bias=None, activation="none"):
+    """The convolution of x (N, C, H, W) with kernels (36, C, K) at the points, from `pad` (top, left) on.  -> (N, K, *size)"""
+    xp, (_, c, k) = array_module(x), kernels.shape
+    y = empty_maps(xp, (len(x), k, *size), x.dtype)
+    y_last = channels_last(y)
+    if has_kernels(x):
+        x, bias = to_nhwc(x), bias_or_zeros(bias, x, k)
+        parts = parts_of(len(x), size, tuning.WORKSPACE // ((c + k) * x.itemsize * POINTS))
+    else:
+        x, bound = channels_last(x), tuning.TILE_BYTES // (max(c, k) * x.itemsize * POINTS)
+        parts = parts_of(len(x), size, max(bound, tuning.WINOGRAD_TILES), threads())
+
+    def part(images, rows):
+        count = (images.stop - images.start) * (rows.stop - rows.start) * tiles_across(size)
+        values = xp.empty((POINTS, count, c), x.dtype)
+        _transform_values(x, (images, rows), pad, size, values)
+        values = xp.matmul(values, kernels)  # the same name: each step frees the memory that the next but one will use
+        _write_results(values, y_last[images], rows, bias, activation)
+
+    run_tiles(x, part, parts)
+    return y
+
+
+def _transform_kernels(w, mirrored=False):
+    """G w Gᵀ.   w (K, C, 3, 3) -> (36, C, K), the order in which BLAS reads them fastest; mirrored: (36, K, C)"""
+    xp, (k, c) = array_module(w), w.shape[:2]
+    kernels = xp.empty((POINTS, k, c) if mirrored else (POINTS, c, k), w.dtype)
+    if has_kernels(w):
+        strides = (c, 9 * c, 9) if mirrored else (k, 9, 9 * c)
+        launch(SOURCE, "kernels_at_points", k * c, xp.ascontiguousarray(w), kernels, *strides, mirrored)
+        return kernels
+    w = w[:, :, ::-1, ::-1] if mirrored else w.transpose(1, 0, 2, 3)
+
+    def some(part):
+        taps = w[part].transpose(2, 3, 0, 1).reshape(9, -1)
+        xp.matmul(_both_sides(w, "G"), taps, out=kernels[:, part].reshape(POINTS, -1))
+
+    count = threads() if w.nbytes > tuning.BYTES_WORTH_A_THREAD else 1
+    run_tiles(w, some, [(part,) for part in cut(len(w), -(-w.nbytes // tuning.TILE_BYTES) * count)])
+    return kernels
+
+
+def _kernels_gradient(sums):
+    """dw = Gᵀ s G.   sums (36, K, C) -> (K, C, 3, 3)"""
+    xp, (_, k, c) = array_module(sums), sums.shape
+    dw = xp.empty((k, c, 3, 3), sums.dtype)
+    if has_kernels(sums):
+        launch(SOURCE, "gradient_of_kernels", k * c, sums, dw)
+        return dw
+
+    def some(part):
+        taps = _both_sides(sums, "G").T @ sums[:, part].reshape(POINTS, -1)
+        dw[part] = taps.reshape(3, 3, -1, c).transpose(2, 3, 0, 1)
+
+    run_tiles(sums, some, [(part,) for part in cut(k, -(-sums.nbytes // tuning.TILE_BYTES))])
+    return dw
+
+
+def _transform_values(x, part, pad, size, out):
+    """Bᵀ d B of the tiles that a part sees.   x (N, H, W, C), out (36, T, C)"""
+    if has_kernels(x):
+        (images, rows), (top, left) = part, pad
+        n, height, width, c = x[images].shape
+        where = rows.stop - rows.start, tiles_across(size), top - RESULTS * rows.start, left
+        launch(SOURCE, "values_at_points", out[0].size, x[images], out, c, height, width, *where)
+    else:
+        array_module(x).matmul(_both_sides(x, "B_T"), _tiles(x, part, VALUES, pad, size), out=out.reshape(POINTS, -1))
+
+
+def _transform_gradient(dy, part, size, out):
+    """A dy Aᵀ of the tiles of a part.   dy (N, Ho, Wo, K), out (36, T, K)"""
+    if has_kernels(dy):
+        images, rows = part
+        where = rows.stop - rows.start, tiles_across(size), RESULTS * rows.start
+        launch(SOURCE, "gradient_at_points", out[0].size, dy[images], out, dy.shape[3], *size, *where)
+    else:
+        tiles = _tiles(dy, part, RESULTS, (0, 0), size)
+        array_module(dy).matmul(_both_sides(dy, "A_T").T, tiles, out=out.reshape(POINTS, -1))
+
+
+def _write_results(values, y, rows, bias, activation):
+    """Aᵀ m A, bias and activation, to some rows of tiles.   values (36, T, K), y (n, Ho, Wo, K)"""
+    size, k = y.shape[1:3], y.shape[3]
+    if has_kernels(y):
+        where = rows.stop - rows.start, tiles_across(size), RESULTS * rows.start
+        arrays = values, y, bias
+        launch(SOURCE, "results_from_points", values[0].size, *arrays, *LIMITS[activation], k, *size, *where)
+        return
+    if bias is not None:
+        values[POINT_ONE] += bias
+    values = array_module(y).matmul(_both_sides(y, "A_T"), values.reshape(POINTS, -1))
+    _put_tiles(y, values, rows)
+    activate(y[:, RESULTS * rows.start : RESULTS * rows.stop], activation)
+
+
+def _tiles(x, part, side, pad, size):
+    """The tiles that a part of the results sees.   x (N, H, W, C), side: of a tile -> (side², T · C)
+
+    Tiles begin 4 apart, `pad` rows and columns before the image, and go on beyond its end; what lies outside is zero.
+    """
+    images, rows = part
+    down, across = rows.stop - rows.start, tiles_across(size)
+    reach = tuple(RESULTS * (count - 1) + side for count in (down, across))
+    band = Band(RESULTS * rows.start - pad[0], -pad[1], reach, x.shape[1:3]).read(x[images])
+    n, row, column, channel = band.strides
+    seen = array_module(x).lib.stride_tricks.as_strided(
+        band,
+        (side, side, len(band), down, across, band.shape[3]),
+        (row, column, n, RESULTS * row, RESULTS * column, channel),
+    )
+    return seen.reshape(side**2, -1)
+
+
+def _put_tiles(y, tiles, rows):
+    """Write tiles (16, T · K) to their rows of y (n, Ho, Wo, K), without what lies beyond its end."""
+    n, height, width, k = y.shape
+    tiles = tiles.reshape(RESULTS, RESULTS, n, -1, tiles_across((height, width)), k)
+    for i in range(RESULTS):
+        every_fourth = y[:, RESULTS * rows.start + i : RESULTS * rows.stop : RESULTS]
+        for j in range(RESULTS):
+            places = every_fourth[:, :, j::RESULTS]
+            places[...] = tiles[i, j, :, : places.shape[1], : places.shape[2]]
+
+
+def tiles_across(size):
+    """The number of tiles in a row of results of `size` (height, width)."""
+    return -(-size[1] // RESULTS)
+
+
+def parts_of(n, size, bound, least=1):
+    """Cut the results of n images into [(images, rows of tiles)] of up to `bound` tiles or one row of them; at least `least`
+    parts, as far as that comes out even."""
+    down, across = -(-size[0] // RESULTS), tiles_across(size)
+    if down * across * 2 <= bound and n >= least:
+        return [(images, slice(0, down)) for images in cut(n, max(least, -(-n // (bound // (down * across)))))]
+    parts = -(-down // max(1, bound // across))
+    if n * parts < 4 * least:  # few parts are shared out evenly
+        parts = -(-n * parts // least) * least // n or 1
+    return [(slice(i, i + 1), rows) for i in range(n) for rows in cut(down, parts)]
+
+
+def _split(images, rows, size, shares):
+    """Split a part into shares: [((images, rows), which of its tiles these are)], and how many tiles it has."""
+    several = images.stop - images.start > 1
+    whole, pieces, count = images if several else rows, [], 0
+    for part in cut(whole.stop - whole.start, shares):
+        part = slice(whole.start + part.start, whole.start + part.stop)
+        some, some_rows = (part, rows) if several else (images, part)
+        tiles = (some.stop - some.start) * (some_rows.stop - some_rows.start) * tiles_across(size)
+        pieces.append(((some, some_rows), slice(count, count + tiles)))
+        count += tiles
+    return pieces, count
+
+
+def _both_sides(x, name):
+    """The matrix that multiplies a tile, written as a vector, by a matrix from the left and its transpose from the right."""
+    return constant(x, _kron, name, x.dtype)
+
+
+def _kron(name, dtype):
+    matrix = {"A_T": A_T, "B_T": B_T, "G": G}[name]
+    return np.kron(matrix, matrix).astype(dtype)

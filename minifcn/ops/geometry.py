@@ -1,0 +1,110 @@
+"""The geometry of a window that slides over an image (kernel, stride, pad, dilation, the sizes that follow), and checks of arguments."""
+
+from dataclasses import dataclass, replace
+
+from ..errors import DtypeError, InputError
+
+
+def pair(name, value, least=1):
+    """`value` as (height, width): an integer stands for both. Raises InputError below `least`."""
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2 or any(isinstance(v, str) or int(v) != v or v < least for v in both):
+        raise InputError(f"{name}: expected an integer or a (height, width) pair, at least {least}; got {value!r}")
+    return int(both[0]), int(both[1])
+
+
+def pads(value):
+    """`value` as ((top, bottom), (left, right)): an integer, a (height, width) pair, or that form itself."""
+    both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(both) != 2:
+        raise InputError(f"pad: expected an integer, a pair or a pair of pairs; got {value!r}")
+    return pair("pad", both[0], least=0), pair("pad", both[1], least=0)
+
+
+def same_pads(size, kernel, stride, dilation=1):
+    """TensorFlow's SAME padding: ((top, bottom), (left, right)) that make an output of ⌈size / stride⌉.
+
+    size: the input's (height, width). An odd pixel goes to the bottom and to the right.
+    """
+    both = []
+    for n, k, s, d in zip(
+        size, pair("kernel", kernel), pair("stride", stride), pair("dilation", dilation), strict=True
+    ):
+        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        both.append((total // 2, total - total // 2))
+    return tuple(both)
+
+
+def require_nchw(op, x, channels=None):
+    """Raise InputError unless x is (N, C, H, W), with C as asked and nothing empty."""
+    if x.ndim != 4 or 0 in x.shape:
+        raise InputError(f"{op}: expected an array (N, C, H, W) with no empty axis, got shape {x.shape}")
+    if channels is not None and x.shape[1] != channels:
+        raise InputError(f"{op}: expected {channels} input channels, got {x.shape[1]} in shape {x.shape}")
+
+
+def require_same_dtype(op, x, *others):
+    """Raise DtypeError unless all arrays are float32 or all are float64: nothing is promoted silently."""
+    if x.dtype not in ("float32", "float64"):
+        raise DtypeError(f"{op}: expected float32 or float64, got {x.dtype}")
+    for other in others:
+        if other is not None and other.dtype != x.dtype:
+            raise DtypeError(f"{op}: expected {x.dtype} like its input, got {other.dtype} of shape {other.shape}")
+
+
+def require_shape(op, what, array, shape):
+    """Raise InputError unless `array` has exactly this shape."""
+    if array.shape != tuple(shape):
+        raise InputError(f"{op}: expected {what} of shape {tuple(shape)}, got {array.shape}")
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a window of `kernel` taps goes from maps of `input_size` to maps of `output_size`.
+
+    Output row i looks at the input rows  i·stride − top + dilation·tap,  tap = 0 … kernel−1;  columns likewise.
+    """
+
+    kernel: tuple
+    stride: tuple
+    pad: tuple  # ((top, bottom), (left, right))
+    dilation: tuple
+    groups: int
+    input_size: tuple
+    output_size: tuple
+
+    @property
+    def extent(self):
+        """How far a window reaches, first tap to last, with its dilation: d(k − 1) + 1."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    def mirrored(self):
+        """At stride 1, the window that leads back: dx is the convolution of dy with mirrored kernels. Its pad may be negative."""
+        pad = tuple(tuple(extent - 1 - p for p in both) for extent, both in zip(self.extent, self.pad, strict=True))
+        return replace(self, pad=pad, input_size=self.output_size, output_size=self.input_size)
+
+
+def window(op, kernel, stride, pad, dilation, groups, input_size):
+    """The Window of a convolution or a pooling with floor rounding. Raises InputError if nothing fits."""
+    kernel, stride = pair("kernel", kernel), pair("stride", stride)
+    dilation, pad = pair("dilation", dilation), pads(pad)
+    output_size = tuple(
+        (size + sum(p) - d * (k - 1) - 1) // s + 1
+        for size, p, k, d, s in zip(input_size, pad, kernel, dilation, stride, strict=True)
+    )
+    if min(output_size) < 1:
+        raise InputError(
+            f"{op}: a {kernel} window with dilation {dilation} does not fit into an input of {tuple(input_size)} padded by {pad}"
+        )
+    return Window(kernel, stride, pad, dilation, groups, tuple(input_size), output_size)
+
+
+def conv_params(window, channels):
+    """A window over whole maps of so many channels, as numbers for a kernel: channels, sizes, and `window_params`."""
+    return (channels, *window.input_size, *window.output_size, *window_params(window))
+
+
+def window_params(window, first_row=0):
+    """Kernel, stride, dilation, and where in the image output row `first_row` begins, as numbers for a kernel."""
+    (top, _), (left, _) = window.pad
+    return (*window.kernel, *window.stride, *window.dilation, top - first_row * window.stride[0], left)

@@ -1,0 +1,36 @@
+"""Local response normalisation, across channels."""
+
+from ..errors import InputError
+from .geometry import require_nchw, require_same_dtype, require_shape
+
+
+def lrn_forward(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+    """y_c = x_c / s_c^β,  s_c = k + α/size · Σ x², summed over the `size` channels around c.   x, y (N, C, H, W)
+
+    α is divided by the size, as Caffe and PyTorch do (Krizhevsky et al., 2012, section 3.3, do not, and take k = 2).
+    Raises InputError unless size is at least 1.
+    """
+    require_same_dtype("lrn", x)
+    require_nchw("lrn", x)
+    if size < 1:
+        raise InputError(f"lrn: expected a size of at least 1, got {size}")
+    s = k + alpha / size * _sum_channels(x * x, size // 2, (size - 1) // 2)
+    return x * s**-beta, (x, s, size, alpha, beta)
+
+
+def lrn_backward(dy, cache):
+    """dx_c = dy_c / s_c^β − 2αβ/size · x_c · Σ dy·x / s^(β+1), summed over the channels in whose window c lies."""
+    x, s, size, alpha, beta = cache
+    require_shape("lrn backward", "dy", dy, x.shape)
+    shared = _sum_channels(dy * x * s ** (-beta - 1), (size - 1) // 2, size // 2)
+    return dy * s**-beta - 2 * alpha * beta / size * x * shared
+
+
+def _sum_channels(x, before, after):
+    """Σ of x over the channels c − before … c + after, those that exist.   (N, C, H, W) -> the same shape"""
+    total = x.copy()
+    for shift in range(1, before + 1):
+        total[:, shift:] += x[:, :-shift]
+    for shift in range(1, after + 1):
+        total[:, :-shift] += x[:, shift:]
+    return total

@@ -1,0 +1,42 @@
+"""Semantic segmentation: a class for every pixel."""
+
+from .. import ops
+from ..backend import to_device
+from ..data.labels import VOID
+from ..metrics import ConfusionMatrix
+
+
+class SemanticSegmentation:
+    """Softmax cross-entropy over the labelled pixels; judged by the mean IoU.
+
+    reduction: "mean" divides the loss by the number of labelled pixels; "sum", as in the published solver, does not.
+    """
+
+    score_name = "mean_iou"  # which of the metric's scores says that a network is better
+
+    def __init__(self, reduction="mean"):
+        self.reduction = reduction
+
+    def loss(self, logits, labels):
+        """The loss of a batch, or of a part of it.   logits (N, C, H, W), labels (N, H, W) on the host -> (total, weight, cache)
+
+        The batch's loss is Σ total / Σ weight over its parts, and Σ total where nothing has weight: reduction "sum", or
+        no labelled pixel. total is a float64 of shape () on the logits' device.
+        """
+        loss, cache = ops.softmax_cross_entropy_forward(logits, to_device(labels), reduction=self.reduction)
+        weight = int((labels != VOID).sum()) if self.reduction == "mean" else 0
+        # In float64 the product is exact, and total / weight is the mean to the last bit.
+        return loss.astype("float64") * (weight or 1), weight, (cache, weight or 1)
+
+    def loss_backward(self, scale, cache):
+        """The gradient of scale · total; scale is 1 / Σ weight of the whole batch.   -> dlogits (N, C, H, W)"""
+        cache, weight = cache
+        return ops.softmax_cross_entropy_backward(scale * weight, cache)
+
+    def predict(self, logits):
+        """The likeliest class of every pixel.   (N, C, H, W) -> (N, H, W) integers"""
+        return logits.argmax(axis=1)
+
+    def metric(self, num_classes):
+        """What labels and predictions are counted in, from the start."""
+        return ConfusionMatrix(num_classes)

@@ -1,0 +1,44 @@
+"""Whether data keep up with training: samples a second that are loaded, and that a network trains on."""
+
+import statistics
+import time
+from typing import NamedTuple
+
+from . import loop
+from .optimizers import SGD
+
+RATE = 1e-6  # of learning: so small that the weights stay as they are
+
+
+class Throughput(NamedTuple):
+    """Samples a second: what the loader alone makes, and what training takes of a batch that is there already."""
+
+    loader: float
+    training: float
+
+    @property
+    def data_keep_up(self):
+        return self.loader > self.training
+
+
+def seconds(work, times):
+    """How long it takes to do `work` so many times."""
+    start = time.perf_counter()
+    for _ in range(times):
+        work()
+    return time.perf_counter() - start
+
+
+def measure(model, stream, rounds=3):
+    """The Throughput of a stream of batches and a network, in turns: medians over the rounds, after one update to warm up."""
+    optimizer, batch = SGD(model.parameters()), next(stream)
+
+    def update():
+        loop.update(model, *batch, optimizer, RATE)
+
+    update()
+    loading, training = zip(
+        *((seconds(stream.__next__, 4) / 4, seconds(update, 1)) for _ in range(rounds)), strict=True
+    )
+    samples = len(batch[0])
+    return Throughput(samples / statistics.median(loading), samples / statistics.median(training))

@@ -1,0 +1,67 @@
+"""A task's loss can be put together of parts, to the bits of the whole; and classifiers are trained by the same loop."""
+
+import numpy as np
+import pytest
+
+from minifcn import layers, models, ops
+from minifcn.tasks import Classification, SemanticSegmentation
+from minifcn.training import loop, optimizers
+
+
+def batch(rng, shape=(4, 3, 5, 6), dtype=np.float32):
+    """Logits, and labels of which some are void, and all of the third image."""
+    labels = rng.integers(0, shape[1], (shape[0], *shape[2:])).astype(np.uint8)
+    labels[rng.random(labels.shape) < 0.3] = 255
+    labels[2] = 255
+    return rng.standard_normal(shape).astype(dtype), labels
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_loss_of_one_part_has_the_operations_bits(reduction, rng):
+    for _ in range(20):
+        logits, labels = batch(rng)
+        total, weight, cache = SemanticSegmentation(reduction).loss(logits, labels)
+        loss, expected = ops.softmax_cross_entropy_forward(logits, labels, reduction=reduction)
+        assert float(total / (weight or 1)) == float(loss)
+        found = SemanticSegmentation(reduction).loss_backward(1 / (weight or 1), cache)
+        np.testing.assert_array_equal(found, ops.softmax_cross_entropy_backward(1.0, expected))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("task", [SemanticSegmentation, Classification])
+def test_parts_of_a_batch_add_up(task, reduction, rng):
+    logits, labels = batch(rng, (6, 3, 4, 5) if task is SemanticSegmentation else (6, 3), np.float64)
+    task = task(reduction)
+    parts = [task.loss(logits[part], labels[part]) for part in (slice(0, 1), slice(1, 3), slice(3, 6))]
+    divisor = sum(weight for _, weight, _ in parts) or 1
+    expected, cache = ops.softmax_cross_entropy_forward(logits, labels, reduction=reduction)
+    assert sum(total for total, _, _ in parts) / divisor == pytest.approx(float(expected), rel=1e-12)
+    gradient = np.concatenate([task.loss_backward(1 / divisor, cache) for _, _, cache in parts])
+    np.testing.assert_allclose(gradient, ops.softmax_cross_entropy_backward(1.0, cache), rtol=1e-12, atol=1e-15)
+
+
+def test_nothing_labelled_is_no_loss_and_no_gradient(rng):
+    logits, labels = batch(rng)
+    total, weight, cache = SemanticSegmentation().loss(logits, np.full_like(labels, 255))
+    assert (float(total), weight) == (0, 0)
+    assert not SemanticSegmentation().loss_backward(1.0, cache).any()
+
+
+def test_a_small_classifier_learns(rng):
+    """Three kinds of stripes; the loop, the optimiser and the metric are those of segmentation."""
+    labels = np.arange(12, dtype=np.uint8) % 3
+    stripes = np.array([np.sin(np.arange(8) * factor) for factor in (0.5, 1.5, 3)])[labels]
+    images = np.tile(stripes[:, None, None, :], (1, 3, 8, 1)) + 0.2 * rng.standard_normal((12, 3, 8, 8))
+    images, task = images.astype(np.float32), Classification()
+    network = models.Sequential(
+        conv=layers.Conv2d(3, 8, 3, rng, pad=1),
+        relu=layers.ReLU(),
+        pool=layers.GlobalAvgPool(),
+        fc=layers.Linear(8, 3, rng),
+    )
+    stream, adam = iter(lambda: (images, labels), None), optimizers.Adam(network.parameters())
+    losses = [step.loss for step in loop.train(network, stream, adam, lambda i: 0.02, 60, task=task)]
+    assert losses[-1] < 0.2 * losses[0]
+    metric = task.metric(3)
+    metric.update(labels, task.predict(network.forward(images)))
+    assert metric.scores()[task.score_name] == 1
