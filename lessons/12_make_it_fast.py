@@ -299,6 +299,7 @@ print(f": {medians[1] / medians[2]:.2f} times as fast ({many} granted to this pr
 
 # %%
 from minifcn.ops.conv_algorithms import choose
+
 from minifcn.ops.geometry import window
 
 print("  C →   K  side    im2col   winograd  ratio   errors       chosen")

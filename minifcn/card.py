@@ -1,4 +1,4 @@
-"""What a network says about itself beside its numbers: how to build its like, what it wants to see, what its answers mean."""
+"""The card of a network: how to build another of its shape, what it expects of its pixels, what its outputs mean."""
 
 from dataclasses import dataclass, field
 
@@ -11,10 +11,10 @@ from .preprocessing import Preprocessing
 class Card:
     """The card of a network, made by its builder and stored with its weights.
 
-    builder, options: `models.build(builder, options)` makes a network of the same shape. preprocessing: how it wants its
-    pixels. classes: a name for each of its outputs, None where nobody has said. palette: (256, 3) uint8, the colours to
-    draw its labels in; None for VOC's. native: the side of the images that a classifier was trained on, None for networks
-    that take any size alike.
+    builder, options: `models.build(builder, options)` makes a network of the same shape. preprocessing: what it expects
+    of its pixels. classes: a name for each of its outputs, None if unknown. palette: (256, 3) uint8, the colours of its
+    labels; None for VOC's. native: the side of the images that a classifier was trained on, None for a network that
+    takes any size alike.
     """
 
     builder: str
@@ -41,7 +41,7 @@ class Card:
         return meta
 
     def take_over(self, meta, source):
-        """Fill in what a file's metadata says. Raises InputError, naming the file, for classes that do not fit."""
+        """Fill in what a file's metadata says. Raises InputError, naming the file, for values that do not fit."""
         classes = meta.get("classes")
         if classes is not None:
             if not (isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)):

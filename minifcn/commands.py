@@ -17,7 +17,7 @@ from .data.imagenet import IMAGENET_CLASSES
 from .data.labels import class_numbers, colourise
 from .data.transforms import shrink
 from .errors import InputError
-from .files import clear_leftovers, naming, written_whole
+from .files import atomic_write, clear_leftovers, writing
 from .inference import classify as classification
 from .inference import sliding_window
 from .metrics import ConfusionMatrix
@@ -67,7 +67,7 @@ def reproduce(args, config):
         results[title] = result._replace(seconds=result.seconds + earlier)
         del run  # or the next stage would train beside it
     table = {name: {**result.matrix.scores(), "seconds": result.seconds} for name, result in results.items()}
-    with written_whole(folder / "scores.json") as file:
+    with atomic_write(folder / "scores.json") as file:
         file.write((json.dumps(table, indent=2) + "\n").encode("utf-8"))
     _write_report(folder, "FCN-32s, FCN-16s and FCN-8s", results)
     return 0
@@ -98,7 +98,7 @@ def _finish(run, title, go_on):
 def _write_report(folder, title, results):
     """Figures, page and table of one Result or several by name, on the validation images of the last."""
     figures = folder / "figures"
-    with naming(figures):
+    with writing(figures):
         figures.mkdir(parents=True, exist_ok=True)
     last = list(results.values())[-1]
     rows = [

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a crash, or a full disk, leaves the old one as it was."""
+"""Files that are written whole or not at all: a crash or a full disk leaves the old file."""
 
 import os
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path):
+def atomic_write(path):
     """Yield a binary file to write to; it takes the place of `path` when the context ends without an error.
 
     The content is on the disk before the name points to it, and the name before this returns, so that a power cut
@@ -14,7 +14,7 @@ def written_whole(path):
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with naming(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
@@ -28,8 +28,8 @@ def written_whole(path):
 
 
 @contextmanager
-def naming(path):
-    """Let errors of the system say in one line which file or folder could not be written: writing to a full disk names none."""
+def writing(path):
+    """Around the writing of a file or folder: an OSError names it, which the system's own does not for a full disk."""
     try:
         yield
     except OSError as error:
@@ -37,7 +37,7 @@ def naming(path):
 
 
 def sync(path):
-    """Have what was written to a file, or the names in a folder, on the disk before going on."""
+    """Flush a file's content, or a folder's names, to the disk."""
     if os.name == "nt" and Path(path).is_dir():  # Windows opens no folders, and keeps their names safe itself
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -48,7 +48,7 @@ def sync(path):
 
 
 def clear_leftovers(folder):
-    """Remove what `written_whole` was in the middle of when its process was killed; nobody may be writing there now."""
+    """Remove the temporary files of killed processes; no process may be writing to the folder now."""
     for leftover in Path(folder).glob(".*.part"):
-        with naming(leftover):
+        with writing(leftover):
             leftover.unlink(missing_ok=True)

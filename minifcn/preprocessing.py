@@ -1,4 +1,4 @@
-"""How a network wants its pixels: part of its weights, and stored with them."""
+"""What a network expects of its pixels: part of its weights, and stored with them."""
 
 from dataclasses import asdict, dataclass
 
@@ -9,7 +9,7 @@ from .errors import InputError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants its pixels; it belongs to the weights and is stored with them.
+    """The order and the range of the pixels that a network expects.
 
     order: "RGB" or "BGR". mean, scale: three numbers each, in that order; the network sees (pixel − mean) · scale, pixels 0 … 255.
     """

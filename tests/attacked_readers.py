@@ -1,4 +1,4 @@
-"""The readers that files from elsewhere meet, and small honest files to begin an attack from."""
+"""The readers of files from elsewhere, and small honest files to begin an attack from."""
 
 import io
 import json
@@ -14,8 +14,8 @@ from minifcn.data.images import read_image, read_mask
 from minifcn.data.labels import read_class_names
 from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.npz import read_archive, write_archive
-from minifcn.weights.safetensors_file import read_safetensors
-from minifcn.weights.torch_file import read_torch
+from minifcn.weights.safetensors import read_safetensors
+from minifcn.weights.torch import read_torch
 
 DOCUMENTED = (ValueError, FileNotFoundError)
 FLOATS = np.arange(6, dtype="<f4").tobytes()
@@ -43,16 +43,11 @@ def images(folder):
     picture = Image.fromarray(photograph())
     exif = picture.getexif()
     exif[0x0112] = 6  # turned by a quarter
+    grey = Image.fromarray(photograph()[:, :, 0].astype(np.uint16) * 257)
     return [
-        encoded(picture, "JPEG", exif=exif),
-        encoded(picture.convert("CMYK"), "JPEG"),
-        encoded(picture, "JPEG", progressive=True),
-        encoded(picture, "PNG"),
-        encoded(picture.convert("RGBA"), "PNG"),
-        encoded(Image.fromarray(photograph()[:, :, 0].astype(np.uint16) * 257), "PNG"),
-        encoded(picture, "BMP"),
-        encoded(picture, "WEBP"),
-        encoded(picture, "TIFF"),
+        *(encoded(picture, "JPEG", exif=exif), encoded(picture, "JPEG", progressive=True)),
+        *(encoded(picture.convert("CMYK"), "JPEG"), encoded(picture.convert("RGBA"), "PNG"), encoded(grey, "PNG")),
+        *(encoded(picture, form) for form in ("PNG", "BMP", "WEBP", "TIFF")),
         encoded(picture.convert("P"), "GIF"),
     ]
 
@@ -69,11 +64,10 @@ def read_list(path):
     """A split list: it names two files that exist, and whatever else an attacker would like to open."""
     root = path.parent / "VOC2012"
     lists = root / "ImageSets" / "Segmentation"
-    for name in ("JPEGImages", "SegmentationClass"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    for name in ("a", "b"):
-        (root / "JPEGImages" / f"{name}.jpg").touch()
-        (root / "SegmentationClass" / f"{name}.png").touch()
+    for folder, ending in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for name in ("a", "b"):
+            (root / folder / f"{name}.{ending}").touch()
     lists.mkdir(parents=True, exist_ok=True)
     (lists / "train.txt").write_bytes(path.read_bytes())
     return VOC(path.parent, "train")
@@ -136,16 +130,19 @@ READERS = {
     "safetensors": Reader(read_safetensors, ".safetensors", safetensors),
     "caffemodel": Reader(read_caffemodel, ".caffemodel", caffemodels),
 }
+WEIGHTS = ("npz", "pth", "safetensors", "caffemodel")
 
 
 def attack(reader, path, content):
-    """Whether a reader loaded this content. Raises AssertionError if it refused it in another way than documented."""
+    """What a reader made of this content; None if it refused it as documented. Raises AssertionError for any other error."""
     path.write_bytes(content)
     try:
-        reader.read(path)
+        loaded = reader.read(path)
     except DOCUMENTED as error:
         message = str(error)
         assert str(path.parent) in message, f"the file is not named: {message!r}"
         assert "\n" not in message, f"more than one line: {message!r}"
-        return False
-    return True
+        if reader.suffix.removeprefix(".") in WEIGHTS:
+            assert message.startswith(f"{path}: expected ") and message.isprintable(), message
+        return None
+    return (loaded,)

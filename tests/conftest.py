@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from minifcn import backend
-from minifcn.backend import strict
-from minifcn.ops import kernels, loss, maps, normalize, pool
-from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, winograd
+from minifcn.backend import strict, tuning
 
 NAMES = ("numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu))
 
@@ -58,18 +56,11 @@ def tiling(monkeypatch):
 
     def cut_into(tile_bytes=None, threads=None):
         if tile_bytes is not None:
-            for module in (im2col, depthwise, winograd, pool, normalize):
-                monkeypatch.setattr(module, "TILE_BYTES", tile_bytes)
-            for module in (kernels.im2col, kernels.winograd):
-                monkeypatch.setattr(module, "WORKSPACE", tile_bytes)
-            for module in (backend, loss):
-                monkeypatch.setattr(module, "BLOCK_BYTES", tile_bytes)
-            monkeypatch.setattr(backend, "PIECE_BYTES", tile_bytes)
-            monkeypatch.setattr(winograd, "LEAST_TILES", 1)
-            for module in (backend, gemm):
-                monkeypatch.setattr(module, "WORTH_A_THREAD", 0)
-            for module in (maps, winograd):
-                monkeypatch.setattr(module, "BYTES_WORTH_A_THREAD", 0)
+            for name in ("TILE_BYTES", "BLOCK_BYTES", "PIECE_BYTES", "WORKSPACE"):
+                monkeypatch.setattr(tuning, name, tile_bytes)
+            for name in ("BYTES_WORTH_A_THREAD", "WORTH_A_THREAD"):
+                monkeypatch.setattr(tuning, name, 0)
+            monkeypatch.setattr(tuning, "WINOGRAD_TILES", 1)
         if threads is not None:
             backend.set_threads(threads)
 
@@ -100,3 +91,19 @@ def pytest_terminal_summary(terminalreporter):
     )
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"skipped {count}: {reason}")
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    """Zeros in place of drawn weights, where only shapes matter."""
+    monkeypatch.setattr("minifcn.layers.parametric.he_normal", lambda shape, rng: np.zeros(shape, np.float32))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Weights of the usual size, drawn in float32: a hundred million of them in a second."""
+
+    def draw(shape, rng):
+        return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+
+    monkeypatch.setattr("minifcn.layers.parametric.he_normal", draw)

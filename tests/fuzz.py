@@ -37,7 +37,7 @@ def main():
         def once(content):
             nonlocal loaded, runs
             runs += 1
-            loaded += attack(reader, work / f"attacked{reader.suffix}", content)
+            loaded += bool(attack(reader, work / f"attacked{reader.suffix}", content))
 
         limits = [
             f"-timeout={SECONDS}",

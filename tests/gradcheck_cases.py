@@ -6,7 +6,8 @@ import numpy as np
 
 from minifcn import layers, ops
 from minifcn.gradcheck import check_op
-from minifcn.models.efficientnet_lite0 import InvertedResidual
+from minifcn.models.efficientnet_lite0 import _inverted_residual
+from minifcn.models.graph import Graph, Sequential
 
 TOLERANCE = 1e-6
 ROUNDING = 1e-12
@@ -161,12 +162,18 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
     "batch_norm-large-eps": (_batch_norm(True, eps=0.5), [(4, 3, 1, 1), (3,), (3,)]),
     "batch_norm-eval": (_batch_norm(False), [(3, 3, 4, 2), (3,), (3,)]),
     "batch_norm-eval-one-value": (_batch_norm(False, eps=1e-3), [(1, 3, 1, 1), (3,), (3,)]),
+    "concat": ((lambda *xs: ops.concat_forward(xs), ops.concat_backward), [(2, 2, 3, 2), (2, 1, 3, 2)]),
+    "resize_bilinear": (both("resize_bilinear", size=(3, 7)), [(2, 2, 5, 4)]),
+    "resize_bilinear-corners": (both("resize_bilinear", size=(7, 2), align_corners=True), [(1, 2, 4, 5)]),
     "crop": (both("crop", offset=(1, 2), size=(2, 3)), [(2, 2, 4, 6)]),
     "crop-nothing": (both("crop", offset=0, size=(3, 4)), [(2, 2, 3, 4)]),
     "pad": (both("pad", pad=((1, 2), (0, 3))), [(2, 2, 3, 2)]),
-    "upsample": (both("upsample", line=layers.init.bilinear_line(4).astype(float), stride=2), [(2, 2, 3, 2)]),
-    "upsample-pad": (both("upsample", line=spread((5,)), stride=3, pad=2), [(1, 2, 2, 4)]),
-    "upsample-pad-asymmetric": (both("upsample", line=spread((4,)), stride=2, pad=((0, 2), (1, 0))), [(1, 2, 3, 4)]),
+    "upsample": (both("upsample", kernel_1d=layers.init.bilinear_1d(4).astype(float), stride=2), [(2, 2, 3, 2)]),
+    "upsample-pad": (both("upsample", kernel_1d=spread((5,)), stride=3, pad=2), [(1, 2, 2, 4)]),
+    "upsample-pad-asymmetric": (
+        both("upsample", kernel_1d=spread((4,)), stride=2, pad=((0, 2), (1, 0))),
+        [(1, 2, 3, 4)],
+    ),
     "cross_entropy-mean": (_loss(), LOGITS),
     "cross_entropy-mean-weighted": (_loss(weight=WEIGHTS), LOGITS),
     "cross_entropy-sum": (_loss(reduction="sum"), LOGITS),
@@ -174,31 +181,29 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
     "cross_entropy-ignore-negative": (_loss(SIGNED, ignore=-1), LOGITS),
     "cross_entropy-ignore-class": (_loss(LABELS % 4, ignore=2, reduction="none"), LOGITS),
 }
-_LINEAR_OPS = ("crop", "pad", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool", "upsample")
+_LINEAR_OPS = ("crop", "pad", "resize_bilinear", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool", "upsample")
 LINEAR = [name for name in OTHERS if name.split("-")[0] in _LINEAR_OPS]
 
 
 def _chain(rng):
-    conv = layers.Conv2d(2, 3, 3, rng, bias=False)
-    return layers.Sequential(conv=conv, norm=layers.BatchNorm2d(3), relu=layers.ReLU(), pool=layers.MaxPool2d(2))
-
-
-def _chain_in_place(rng):
-    """ReLUs that write over what the layer before gave, forward and back."""
-    return layers.Sequential(
+    return Sequential(
         conv=layers.Conv2d(2, 3, 3, rng, pad=1),
-        relu=layers.ReLU(in_place=True),
-        again=layers.Conv2d(3, 3, 3, rng, pad=1, bias=False),
-        norm=layers.BatchNorm2d(3, in_place=True),
-        relu6=layers.ReLU6(in_place=True),
+        relu=layers.ReLU(),
+        again=layers.Conv2d(3, 3, 3, rng, bias=False),
+        norm=layers.BatchNorm2d(3),
+        relu6=layers.ReLU6(),
         pool=layers.MaxPool2d(2),
     )
 
 
-def _crop(rng):
-    crop = layers.Crop((1, 2))
-    crop.size = (3, 2)
-    return crop
+def _join(join, *inputs):
+    """A graph of a join and what it reads, out of the image, a 1×1 convolution of it and a pool of it."""
+
+    def build(rng):
+        nodes = {"conv": (layers.Conv2d(2, 2, 1, rng), ["image"]), "pool": (layers.AvgPool2d(2), ["image"])}
+        return Graph({**{name: nodes[name] for name in nodes if name in inputs}, "join": (join, list(inputs))})
+
+    return build, (2, 2, 5, 4)
 
 
 def _frozen(rng):
@@ -220,7 +225,7 @@ def _same(size, kernel, stride, **settings):
 
 def _block(*arguments):
     """inputs, outputs, kernel, stride, expansion."""
-    return lambda rng: InvertedResidual(*arguments, rng)
+    return lambda rng: Graph(_inverted_residual("block", "image", *arguments, rng)[0])
 
 
 LAYERS = {  # name: rng -> layer, shape of x
@@ -244,7 +249,12 @@ LAYERS = {  # name: rng -> layer, shape of x
         (2, 4, 2, 3),
     ),
     "ConvTranspose2d-no-bias": (lambda rng: layers.ConvTranspose2d(2, 3, (2, 3), rng, bias=False), (2, 2, 3, 2)),
-    "Crop": (_crop, (2, 2, 5, 4)),
+    "Add": _join(layers.Add(), "conv", "image"),
+    "Concat": _join(layers.Concat(), "image", "conv", "image"),
+    "CropLike": _join(layers.CropLike(1), "image", "pool"),
+    "ResizeLike": _join(layers.ResizeLike(), "pool", "image"),
+    "ResizeLike-corners": _join(layers.ResizeLike(align_corners=True), "image", "pool"),
+    "Scale": (lambda rng: layers.Scale(0.25), (2, 3, 2, 2)),
     "Dropout": (lambda rng: layers.Dropout(0.4, rng), (2, 3, 4)),
     "Flatten": (lambda rng: layers.Flatten(), (2, 3, 2, 4)),
     "GlobalAvgPool": (lambda rng: layers.GlobalAvgPool(), (2, 3, 4, 5)),
@@ -257,11 +267,10 @@ LAYERS = {  # name: rng -> layer, shape of x
     "Linear-zero": (lambda rng: layers.Linear(3, 4, rng, zero=True), (5, 3)),
     "MaxPool2d": (lambda rng: layers.MaxPool2d(3, stride=2, pad=1, ceil_mode=True), (1, 2, 6, 5)),
     "PadToMultiple": (lambda rng: layers.PadToMultiple(4), (2, 2, 5, 4)),
-    "PadToMultiple-frame": (lambda rng: layers.PadToMultiple(4, frame=3), (2, 2, 5, 4)),
+    "PadToMultiple-pad": (lambda rng: layers.PadToMultiple(4, pad=3), (2, 2, 5, 4)),
     "ReLU": (lambda rng: layers.ReLU(), (2, 3, 4, 5)),
     "ReLU6": (lambda rng: layers.ReLU6(), (2, 3, 4, 5)),
-    "Sequential": (_chain, (3, 2, 6, 6)),
-    "Sequential-in-place": (_chain_in_place, (3, 2, 6, 7)),
+    "Sequential": (_chain, (3, 2, 6, 7)),
     "Upsample": (lambda rng: layers.Upsample(4, kernel=8, pad=2), (2, 3, 2, 3)),
     "Upsample-asymmetric": (lambda rng: layers.Upsample(4, kernel=7, pad=((1, 2), (1, 2))), (2, 3, 2, 3)),
 }

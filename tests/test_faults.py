@@ -15,7 +15,7 @@ import kills
 import pytest
 
 from minifcn import cli, data
-from minifcn.files import written_whole
+from minifcn.files import atomic_write
 from minifcn.training import checkpoint
 from minifcn.training.config import Config
 from minifcn.training.lock import locked
@@ -92,7 +92,7 @@ def journal(monkeypatch):
 
 @pytest.mark.skipif(not LINUX, reason="looks into /proc")
 def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_anything_else(tmp_path, journal):
-    with written_whole(tmp_path / "file") as file:
+    with atomic_write(tmp_path / "file") as file:
         file.write(b"new")
     temporary = f".file.{os.getpid()}.part"
     assert journal == [("sync", temporary), ("replace", "file"), ("sync", tmp_path.name)]
@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_the_old_file_and_is_told_by_the_files_name(tmp_path,
     monkeypatch.setattr(os, "fsync", full)
     with (
         pytest.raises(OSError, match=r"file: cannot be written \(No space left on device\)"),
-        written_whole(path) as file,
+        atomic_write(path) as file,
     ):
         file.write(b"new")
     assert path.read_bytes() == b"old"

@@ -5,12 +5,16 @@
 
 import zlib
 
+import numpy as np
 import pytest
-from attacked_readers import READERS, attack, encoded, photograph
+from attacked_readers import READERS, WEIGHTS, attack, encoded, photograph
 from PIL import Image
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 st = hypothesis.strategies
+
+every_reader = pytest.mark.parametrize("name", READERS)
+every_weight_file = pytest.mark.parametrize("name, seed", [(name, seed) for name in WEIGHTS for seed in (0, 1)])
 
 
 @st.composite
@@ -35,7 +39,7 @@ def damaged(draw, seeds):
     return bytes(content)
 
 
-@pytest.mark.parametrize("name", READERS)
+@every_reader
 def test_honest_files_load(name, tmp_path):
     reader = READERS[name]
     loaded = [attack(reader, tmp_path / f"honest{reader.suffix}", content) for content in reader.seeds(tmp_path)]
@@ -43,7 +47,7 @@ def test_honest_files_load(name, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", READERS)
+@every_reader
 def test_damaged_files_load_or_are_refused_in_a_line(name, tmp_path):
     reader = READERS[name]
     path = tmp_path / f"damaged{reader.suffix}"
@@ -54,6 +58,47 @@ def test_damaged_files_load_or_are_refused_in_a_line(name, tmp_path):
         attack(reader, path, content)
 
     attacked()
+
+
+@every_weight_file
+def test_a_weight_file_cut_off_anywhere_is_refused(tmp_path, name, seed):
+    reader = READERS[name]
+    whole = reader.seeds(tmp_path)[seed]
+    for length in range(len(whole)):
+        assert not attack(reader, tmp_path / "cut", whole[:length]), length
+
+
+@every_weight_file
+@pytest.mark.parametrize("value", [0x00, 0x81, 0xFF])
+def test_a_weight_file_with_one_wrong_byte_loads_or_is_refused(tmp_path, name, seed, value):
+    """This library's own files have a checksum: no wrong byte may lead to other weights."""
+    reader, path = READERS[name], tmp_path / "wrong"
+    whole = reader.seeds(tmp_path)[seed]
+    for position in range(len(whole)):
+        loaded = attack(reader, path, whole[:position] + bytes([value]) + whole[position + 1 :])
+        if loaded and name == "npz":
+            (arrays, _), expected = loaded[0], np.arange(6, dtype=np.float32)
+            assert arrays.keys() == {"weights/w"} and arrays["weights/w"].tobytes() == expected.tobytes(), position
+
+
+@every_weight_file
+def test_a_weight_file_with_noise_in_it_loads_or_is_refused(tmp_path, name, seed, rng):
+    whole = np.frombuffer(READERS[name].seeds(tmp_path)[seed], np.uint8)
+    for _ in range(200):
+        noisy = whole.copy()
+        start = rng.integers(len(noisy))
+        stretch = noisy[start : start + rng.integers(1, 1 << rng.integers(1, 9))]
+        stretch[:] = rng.integers(256, size=len(stretch))
+        attack(READERS[name], tmp_path / "noise", noisy.tobytes())
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_weight_file_that_is_missing_empty_or_a_folder(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="absent: expected .*no such file"):
+        READERS[name].read(tmp_path / "absent")
+    with pytest.raises(ValueError, match="got a folder"):
+        READERS[name].read(tmp_path)
+    assert not attack(READERS[name], tmp_path / "empty", b"")
 
 
 def test_a_photograph_whose_header_is_cut_is_refused_in_a_line(tmp_path):

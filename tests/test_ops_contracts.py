@@ -43,6 +43,10 @@ def loss(weighted, **settings):
     return forward, backward
 
 
+def concat():
+    return lambda *xs: ops.concat_forward(xs), ops.concat_backward
+
+
 CONV = [(2, 4, 6, 5), (6, 2, 3, 2), (6,)]
 CONV_SETTINGS = {"stride": (2, 1), "pad": ((1, 0), (0, 2)), "groups": 2}
 TRANSPOSED = [(2, 4, 3, 3), (4, 3, 3, 2), (6,)]
@@ -97,6 +101,9 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
     "loss sum": (loss(False, reduction="sum"), [LOGITS, LABELS.astype(np.int64)]),
     "loss none weighted": (loss(True, reduction="none"), [LOGITS, LABELS, (4,)]),
     "loss, all ignored": (loss(False), [LOGITS, np.full_like(LABELS, 255)]),
+    "concat": (concat(), [(2, 3, 5, 4), (2, 1, 5, 4), (2, 2, 5, 4)]),
+    "resize_bilinear": (both("resize_bilinear", size=(3, 7)), MAPS),
+    "resize_bilinear of corners": (both("resize_bilinear", size=8, align_corners=True), MAPS),
     "crop": (both("crop", offset=(1, 0), size=(3, 2)), MAPS),
     "pad": (both("pad", pad=((1, 2), (0, 3))), MAPS),
     "pad nothing": (both("pad", pad=0), MAPS),
@@ -247,7 +254,7 @@ def test_other_dtypes_are_refused(case, dtype, device, rng):
         forward(*map(device.put, make(given, dtype, rng)))
 
 
-SHAPED = [case for case in CASES if case.split()[0] not in ("crop", "dropout", "loss", "loss,")]
+SHAPED = [case for case in CASES if case.split()[0] not in ("concat", "crop", "dropout", "loss", "loss,")]
 
 
 @pytest.mark.parametrize("case", SHAPED)

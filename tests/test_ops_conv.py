@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from minifcn import gradcheck, ops
-from minifcn.ops import conv_algorithms
-from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, naive, winograd
-from minifcn.ops.geometry import pads, pair, window
+from minifcn.backend import tuning
+from minifcn.ops.conv import depthwise, im2col, pointwise, winograd
+from minifcn.ops.geometry import pads, pair
 
-FAST = [name for name in conv_algorithms._ALGORITHMS if name != "naive"]
+FAST = ["im2col", "gemm", "depthwise", "winograd"]
 
 # x (N, C, H, W), output channels, kernel, settings
 CONV = {
@@ -271,7 +271,7 @@ def test_a_bias_is_optional_and_weights_can_be_left_out(op, device, rng):
     assert none is None
     np.testing.assert_array_equal(device.get(dw_without), device.get(dw))
     frozen = backward(dy, cache, weights=False)
-    assert frozen[1:] == (None, None)
+    assert frozen[1] is None
     np.testing.assert_array_equal(device.get(frozen[0]), device.get(dx))
     np.testing.assert_array_equal(device.get(dx_without), device.get(dx))
     if op == "conv":
@@ -294,98 +294,70 @@ class Sizes(list):
         return found
 
 
-def record_patches(monkeypatch):
-    """The patches that im2col makes from now on: to read from, and to add back."""
-    read, added = Sizes(), Sizes()
-    add = im2col._add_patches
-
-    def noting(make):
-        def making(x, window, rows, *by_tap):
-            patches = make(x, window, rows, *by_tap)
-            read.note(patches.nbytes, len(x), rows)
-            return patches
-
-        return making
-
-    def adding(dx, patches, window, rows, by_tap):
-        added.note(patches.nbytes, len(dx), rows)
-        add(dx, patches, window, rows, by_tap)
-
-    monkeypatch.setattr(im2col, "_patches", noting(im2col._patches))
-    monkeypatch.setattr(im2col, "_columns", noting(im2col._columns))
-    monkeypatch.setattr(im2col, "_add_patches", adding)
-    return read, added
-
-
-BOUNDED = [  # x (N, C, H, W), output channels, bytes of a tile
-    ((1, 3, 300, 200), 4, 1 << 16),  # some rows a tile
-    ((1, 3, 300, 200), 4, 1),  # one row is more than the bound
-    ((2, 16, 20, 30), 16, 1),  # the kernel sets the bound
-    ((20, 2, 9, 8), 3, 1 << 13),  # some images a tile
-    ((20, 2, 9, 8), 3, 6500),  # one image a tile: two would be more than the bound
-]
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("shape", "outputs", "tile_bytes"), BOUNDED)
-@pytest.mark.parametrize("last", [False, True])
-def test_the_workspace_is_bounded_whatever_the_image(last, shape, outputs, tile_bytes, stride, rng, monkeypatch):
-    monkeypatch.setattr(im2col, "TILE_BYTES", tile_bytes)
-    x = rng.standard_normal(shape, dtype=np.float32)
-    x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
-    w = rng.standard_normal((outputs, shape[1], 3, 3), dtype=np.float32)
-    read, added = record_patches(monkeypatch)
-    with ops.conv_algorithm("im2col"):
-        y, cache = ops.conv2d_forward(x, w, pad=1, stride=stride)
-        found = [read.taken()]
-        ops.conv2d_backward(np.ones_like(y), cache, weights=False)
-        assert bool(read) == (stride == 1)  # with a stride, the way back adds patches instead of reading them
-        found.append(read.taken() + added.taken())
-        ops.conv2d_backward(np.ones_like(y), cache, inputs=False)
-        found.append(read.taken())
-    for sizes in found:  # each of the three passes works in tiles
-        assert len(sizes) > 1
-        for size, row in sizes:
-            assert size <= max(tile_bytes, w.nbytes, row)
-
-
-def record_points(monkeypatch):
-    """What Winograd's way holds at its points from now on, of tiles that it takes and of tiles that it gives."""
-    held = Sizes()
+@pytest.fixture
+def laid_out(monkeypatch):
+    """Sizes of the patches that im2col reads or adds back, and of the values that Winograd's algorithm holds at its points."""
+    sizes = Sizes()
+    read, add = im2col._patches, im2col._add_patches
     take, put = winograd._tiles, winograd._put_tiles
+
+    def reading(x, window, rows, by_tap):
+        patches = read(x, window, rows, by_tap)
+        sizes.note(patches.nbytes, len(x), rows)
+        return patches
+
+    def adding(dx, first, patches, window, rows, by_tap):
+        sizes.note(patches.nbytes, len(dx), rows)
+        add(dx, first, patches, window, rows, by_tap)
 
     def taking(x, part, side, pad, size):
         tiles = take(x, part, side, pad, size)
-        held.note(tiles.nbytes * winograd.POINTS // side**2, part[0].stop - part[0].start, part[1])
+        sizes.note(tiles.nbytes * winograd.POINTS // side**2, part[0].stop - part[0].start, part[1])
         return tiles
 
     def putting(y, tiles, rows):
-        held.note(tiles.nbytes * winograd.POINTS // winograd.RESULTS**2, len(y), rows)
+        sizes.note(tiles.nbytes * winograd.POINTS // winograd.RESULTS**2, len(y), rows)
         put(y, tiles, rows)
 
+    monkeypatch.setattr(im2col, "_patches", reading)
+    monkeypatch.setattr(im2col, "_add_patches", adding)
     monkeypatch.setattr(winograd, "_tiles", taking)
     monkeypatch.setattr(winograd, "_put_tiles", putting)
-    return held
+    return sizes
 
 
-@pytest.mark.parametrize(("shape", "outputs", "tile_bytes"), BOUNDED)
-def test_winograds_workspace_is_bounded_whatever_the_image(shape, outputs, tile_bytes, rng, monkeypatch):
-    monkeypatch.setattr(winograd, "TILE_BYTES", tile_bytes)
-    monkeypatch.setattr(winograd, "LEAST_TILES", 1)
+@pytest.mark.parametrize("algorithm", ["im2col", "im2col, strided", "winograd"])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "outputs", "tile_bytes"),
+    [
+        ((1, 3, 300, 200), 4, 1 << 16),  # some rows a tile
+        ((1, 3, 300, 200), 4, 1),  # one row is more than the bound
+        ((2, 16, 20, 30), 16, 1),  # the kernel sets the bound
+        ((20, 2, 9, 8), 3, 1 << 13),  # some images a tile
+        ((20, 2, 9, 8), 3, 6500),  # one image a tile: two would be more than the bound
+    ],
+)
+def test_the_workspace_is_bounded_whatever_the_image(
+    shape, outputs, tile_bytes, last, algorithm, rng, monkeypatch, laid_out
+):
+    monkeypatch.setattr(tuning, "TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(tuning, "WINOGRAD_TILES", 1)
     x = rng.standard_normal(shape, dtype=np.float32)
+    x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
     w = rng.standard_normal((outputs, shape[1], 3, 3), dtype=np.float32)
-    held = record_points(monkeypatch)
-    with ops.conv_algorithm("winograd"):
-        y, cache = ops.conv2d_forward(x, w, pad=1)
-        found = [(held.taken(), tile_bytes)]
-        ops.conv2d_backward(np.ones_like(y), cache, weights=False)
-        found.append((held.taken(), tile_bytes))
-        ops.conv2d_backward(np.ones_like(y), cache, inputs=False)
-        found.append((held.taken(), max(2 * tile_bytes, w.nbytes * winograd.POINTS // 9)))
-    for sizes, bound in found:
-        assert len(sizes) > 2
-        for size, row in sizes:
-            assert size <= max(bound, row)
+    with ops.conv_algorithm(algorithm.split(",")[0]):
+        y, cache = ops.conv2d_forward(x, w, pad=1, stride=2 if "strided" in algorithm else 1)
+        found = [laid_out.taken()]
+        for leave_out in ("weights", "inputs"):
+            ops.conv2d_backward(np.ones_like(y), cache, **{leave_out: False})
+            found.append(laid_out.taken())
+    bounds = 3 * [max(tile_bytes, w.nbytes)]
+    if algorithm == "winograd":
+        bounds = tile_bytes, tile_bytes, max(2 * tile_bytes, w.nbytes * winograd.POINTS // 9)
+    for sizes, bound in zip(found, bounds, strict=True):  # each of the three passes works in tiles
+        assert len(sizes) > 1
+        assert all(size <= max(bound, row) for size, row in sizes)
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -406,21 +378,14 @@ def test_the_same_batch_gives_the_same_bits_every_time(algorithm, case, op, rng,
 DEPTHWISE = [(op, case) for op, case in GRID if case.startswith("depthwise") and "multiplier" not in case]
 
 
-@pytest.mark.parametrize("tile_bytes", [1, 500, 1000, 2000, depthwise.TILE_BYTES])
+@pytest.mark.parametrize(
+    ("name", "size"), [*(("TILE_BYTES", n) for n in (1, 500, 2000)), ("DEPTHWISE_PIECE", 1), ("DEPTHWISE_PIECE", 7)]
+)
 @pytest.mark.parametrize(("op", "case"), DEPTHWISE)
-def test_depthwise_tiles_of_any_size_give_the_same(op, case, tile_bytes, rng, monkeypatch):
+def test_depthwise_tiles_and_pieces_of_any_size_give_the_same(op, case, name, size, rng, monkeypatch):
     x, w, b, settings = arguments(op, case, rng)
     expected = passes(op, "im2col", x, w, b, settings, seed=1)
-    monkeypatch.setattr(depthwise, "TILE_BYTES", tile_bytes)
-    assert_same(passes(op, "depthwise", x, w, b, settings, seed=1), expected, tolerance=1e-12)
-
-
-@pytest.mark.parametrize("piece", [1, 7, 15])
-@pytest.mark.parametrize(("op", "case"), DEPTHWISE)
-def test_depthwise_pieces_of_any_size_give_the_same(op, case, piece, rng, monkeypatch):
-    x, w, b, settings = arguments(op, case, rng)
-    expected = passes(op, "im2col", x, w, b, settings, seed=1)
-    monkeypatch.setattr(depthwise, "PIECE", piece)
+    monkeypatch.setattr(tuning, name, size)
     assert_same(passes(op, "depthwise", x, w, b, settings, seed=1), expected, tolerance=1e-12)
 
 
@@ -443,14 +408,14 @@ def test_depthwise_tiles_stay_below_their_bound(rows, tiles, rng, monkeypatch, t
     """2 images of 20 rows of 30 pixels of 40 channels."""
     tiling(threads=1)
     row, results = 30 * 40 * 4, Sizes()
-    look = depthwise._phases
+    read = depthwise._phases
 
-    def looking(x, window, rows):
+    def reading(x, window, rows):
         results.note(len(x) * (rows.stop - rows.start) * row, len(x), rows)
-        return look(x, window, rows)
+        return read(x, window, rows)
 
-    monkeypatch.setattr(depthwise, "TILE_BYTES", int(rows * row))
-    monkeypatch.setattr(depthwise, "_phases", looking)
+    monkeypatch.setattr(tuning, "TILE_BYTES", int(rows * row))
+    monkeypatch.setattr(depthwise, "_phases", reading)
     x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((2, 40, 20, 30), (40, 1, 3, 3)))
     y, cache = ops.conv2d_forward(x, w, pad=1, groups=40)
     found = [results.taken()]
@@ -479,39 +444,13 @@ def served(algorithm, monkeypatch):
     return found
 
 
-def test_depthwise_serves_only_convolutions_of_one_kernel_a_channel(monkeypatch):
-    expected = [case for case in CONV if case.startswith("depthwise") and "multiplier" not in case]
-    assert served(depthwise, monkeypatch) == expected
-
-
-def test_gemm_serves_only_plain_1x1_convolutions(monkeypatch):
-    assert served(gemm, monkeypatch) == ["1x1", "one pixel"]
-
-
-def test_winograd_serves_only_plain_3x3_convolutions(monkeypatch):
+def test_each_algorithm_serves_the_convolutions_it_is_made_for(monkeypatch):
+    one_kernel_a_channel = [case for case in CONV if case.startswith("depthwise") and "multiplier" not in case]
+    assert served(depthwise, monkeypatch) == one_kernel_a_channel
+    assert served(pointwise, monkeypatch) == ["1x1", "one pixel"]
     plain = [case for case in CONV if case.startswith("3x3") or case in ("asymmetric pad", "pad larger than the image")]
     with ops.conv_algorithm("winograd"):
         assert served(winograd, monkeypatch) == plain
-
-
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "side", "expected"),
-    [
-        (64, 64, 112, winograd),
-        (256, 256, 28, winograd),
-        (3, 64, 224, im2col),  # few channels: the values outweigh the products
-        (512, 512, 2, im2col),  # few pixels: the kernels do
-        (2, 3, 9, im2col),
-    ],
-)
-def test_winograd_is_chosen_where_it_costs_less(inputs, outputs, side, expected):
-    plain = window("conv2d", (3, 3), 1, 1, 1, 1, (side, side))
-    assert conv_algorithms.choose(plain, (outputs, inputs, 3, 3), images=1) is expected
-    assert conv_algorithms.choose(plain, (inputs, outputs, 3, 3), images=1, gradient="inputs") is expected
-    with ops.conv_algorithm("winograd"):
-        assert conv_algorithms.choose(plain, (outputs, inputs, 3, 3), images=1) is winograd
-    with ops.conv_algorithm("im2col"):
-        assert conv_algorithms.choose(plain, (outputs, inputs, 3, 3), images=1) is im2col
 
 
 @pytest.mark.parametrize("algorithm", ["naive", *FAST])
@@ -528,25 +467,3 @@ def test_a_kernel_that_is_changed_in_place_counts_from_then_on(algorithm, device
     np.testing.assert_array_equal(device.get(after), device.get(expected))
     np.testing.assert_array_equal(device.get(after)[:, 0], device.get(before)[:, 0])
     assert abs(device.get(after) - device.get(before))[:, 1:].max() > 0.1
-
-
-def test_an_algorithm_holds_within_its_context_only(rng, monkeypatch):
-    calls, forward = [], naive.forward
-    monkeypatch.setattr(naive, "forward", lambda *arguments: calls.append(1) or forward(*arguments))
-    x, w, _, _ = arguments("conv", "3x3 same", rng)
-    with pytest.raises(RuntimeError), ops.conv_algorithm("naive"):
-        ops.conv2d_forward(x, w)
-        with ops.conv_algorithm("im2col"):
-            ops.conv2d_forward(x, w)
-        ops.conv2d_forward(x, w)
-        raise RuntimeError
-    ops.conv2d_forward(x, w)
-    assert len(calls) == 2
-
-
-def test_an_unknown_algorithm_is_refused():
-    with (
-        pytest.raises(ValueError, match="conv_algorithm: expected auto, .*naive.*winograd.* got 'fft'"),
-        ops.conv_algorithm("fft"),
-    ):
-        pass

@@ -1,4 +1,4 @@
-"""Pooling, normalisation, dropout, crop, pad, upsample: each against its definition, written out in loops."""
+"""Pooling, normalisation, dropout, crop, pad, concat, upsample, resize: each against its definition, written out in loops."""
 
 from itertools import product
 
@@ -23,9 +23,12 @@ POOLS = {  # x (H, W), kernel, settings
     "non-square": ((6, 7), (3, 2), {"stride": (1, 3), "pad": (1, 0)}),
     "the whole image": ((3, 4), (3, 4), {}),
     "one pixel, ceil": ((1, 1), 2, {"ceil_mode": True}),
+    "padding of all but one": ((4, 5), (3, 4), {"stride": 1, "pad": (2, 3)}),
+    "padding of more, where no window begins": ((4, 4), 2, {"stride": 6, "pad": ((1, 2), (0, 3))}),
 }
 DILATED = {
     "dilation": ((7, 8), 2, {"stride": 1, "dilation": 2}),
+    "dilation, padding of all but one": ((5, 6), 2, {"stride": 1, "dilation": (3, 2), "pad": (3, 2)}),
     "dilation, padding, ceil": ((6, 7), 3, {"stride": 2, "dilation": (1, 2), "pad": (1, 2), "ceil_mode": True}),
 }
 
@@ -133,6 +136,21 @@ def test_max_pool_gives_a_tie_to_the_first_pixel_alone(settings, device):
     np.testing.assert_array_equal(dx[0, 0], expected)
 
 
+@pytest.mark.parametrize("settings", [{"kernel": 3, "stride": 1, "pad": 1}, {"kernel": 2}])
+def test_a_nan_wins_a_max_pool_and_gets_the_gradient(settings, device, rng):
+    """Of several in a window the first one."""
+    x = rng.permutation(2.0 * np.arange(36)).reshape(1, 1, 6, 6)
+    x[0, 0, 2, 3] = x[0, 0, 3, 2] = np.nan
+    y, cache = ops.max_pool2d_forward(device.put(x), **settings)
+    dx = device.get(ops.max_pool2d_backward(device.put(np.ones(y.shape)), cache))[0, 0]
+    windows = pool_windows((6, 6), **settings)
+    seen = [[set(product(rows, columns)) for columns in windows[1]] for rows in windows[0]]
+    first, second = (np.array([[at in window for window in row] for row in seen]) for at in ((2, 3), (3, 2)))
+    np.testing.assert_array_equal(np.isnan(device.get(y)[0, 0]), first | second)
+    assert dx.sum() == first.size
+    assert (dx[2, 3], dx[3, 2]) == (first.sum(), (second & ~first).sum())
+
+
 def test_padding_never_wins_a_max_pool(device):
     x = np.full((1, 1, 3, 3), -1e30, np.float32)
     y, cache = ops.max_pool2d_forward(device.put(x), 3, stride=2, pad=1)
@@ -170,7 +188,7 @@ ORDERS = {  # how an array lies in memory
 @pytest.mark.parametrize("orders", list(product(ORDERS, ORDERS)), ids=", ".join)
 @pytest.mark.parametrize("shape", [(), (7,), (1, 9), (3, 5), (1, 11, 2, 2), (5, 1, 3), (3, 2, 2, 3), (2, 40, 1, 1)])
 def test_blocks_cover_corresponding_arrays_exactly_once(shape, orders, block_bytes, monkeypatch):
-    monkeypatch.setattr(backend, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(backend.tuning, "BLOCK_BYTES", block_bytes)
     numbers = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
     sums, values = (ORDERS[order](array) for order, array in zip(orders, (np.zeros(shape), numbers), strict=True))
     sizes = []
@@ -191,7 +209,7 @@ def test_blocks_cover_corresponding_arrays_exactly_once(shape, orders, block_byt
 @pytest.mark.parametrize("block_bytes", [1, 50, 1 << 20])
 @pytest.mark.parametrize("shape", [(), (7,), (3, 2, 2, 3)])
 def test_blocks_run_on_every_device(shape, block_bytes, device, monkeypatch):
-    monkeypatch.setattr(backend, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(backend.tuning, "BLOCK_BYTES", block_bytes)
     numbers = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
     sums = device.put(np.zeros(shape), writable=True)
 
@@ -316,16 +334,21 @@ def test_batch_norms_gradient_may_be_written_over_the_upstream_one(last, train, 
 
 def test_batch_norm_of_a_constant_is_finite(device):
     ones = np.ones(2, np.float32)
-    x = device.put(np.full((1, 2, 1, 1), 5, np.float32))  # one value a channel: its variance is 0
+    x = device.put(np.full((1, 2, 1, 3), 5, np.float32))  # its variance is 0
     y, cache = ops.batch_norm_forward(x, *map(device.put, (ones, ones, ones, ones)), train=True)
-    np.testing.assert_array_equal(device.get(y), np.ones((1, 2, 1, 1)))
-    for array in (
-        cache.running_mean,
-        cache.running_var,
-        *ops.batch_norm_backward(device.put(np.ones(x.shape, np.float32)), cache),
-    ):
+    np.testing.assert_array_equal(device.get(y), np.ones(x.shape))
+    gradients = ops.batch_norm_backward(device.put(np.ones(x.shape, np.float32)), cache)
+    for array in (cache.running_mean, cache.running_var, *gradients):
         assert array.dtype == np.float32
         assert np.isfinite(device.get(array)).all()
+
+
+def test_batch_norm_of_a_single_value_per_channel_is_refused_in_training_only(device):
+    x, *others = (device.put(np.full(shape, 2.0)) for shape in ((1, 3, 1, 1), 3, 3, 3, 3))
+    with pytest.raises(ValueError, match=r"batch_norm: expected at least 2 values .*larger batch or crop, or frozen"):
+        ops.batch_norm_forward(x, *others, train=True)
+    y, _ = ops.batch_norm_forward(x, *others)
+    np.testing.assert_array_equal(device.get(y), np.full((1, 3, 1, 1), 2.0))
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -376,6 +399,14 @@ def test_crop_and_pad_are_slices(device, rng):
     np.testing.assert_array_equal(device.get(ops.pad_backward(device.put(dy), cache)), dy[:, :, 1:, 2:8])
 
 
+def test_concat_puts_channels_one_after_the_other(device, rng):
+    xs = [rng.standard_normal((2, channels, 3, 4)) for channels in (2, 1, 3)]
+    y, cache = ops.concat_forward([device.put(x) for x in xs])
+    np.testing.assert_array_equal(device.get(y), np.concatenate(xs, axis=1))
+    for part, x in zip(ops.concat_backward(y, cache), xs, strict=True):
+        np.testing.assert_array_equal(device.get(part), x)
+
+
 def test_linear_is_a_matrix_product(device, rng):
     x, w, b, dy = (rng.standard_normal(shape) for shape in ((5, 3), (4, 3), (4,), (5, 4)))
     y, cache = ops.linear_forward(*map(device.put, (x, w, b)))
@@ -395,11 +426,11 @@ def test_linear_is_a_matrix_product(device, rng):
 )
 def test_upsample_is_the_transposed_convolution_with_the_bilinear_kernel(stride, kernel, pad, device, rng):
     x = rng.standard_normal((2, 3, 3, 2))
-    line = layers.init.bilinear_line(kernel).astype(float)
-    w = np.eye(3)[:, :, None, None] * np.outer(line, line)
+    kernel_1d = layers.init.bilinear_1d(kernel).astype(float)
+    w = np.eye(3)[:, :, None, None] * np.outer(kernel_1d, kernel_1d)
     np.testing.assert_allclose(w, layers.init.bilinear(3, kernel), atol=1e-7)
     expected, reference = ops.conv_transpose2d_forward(x, w, stride=stride, pad=pad)
-    y, cache = ops.upsample_forward(device.put(x), device.put(line), stride=stride, pad=pad)
+    y, cache = ops.upsample_forward(device.put(x), device.put(kernel_1d), stride=stride, pad=pad)
     np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
     dy = rng.standard_normal(y.shape)
     dx = device.get(ops.upsample_backward(device.put(dy), cache))

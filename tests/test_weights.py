@@ -1,20 +1,35 @@
-"""Weights, in memory (state_dict) and on disk (.npz): whole or not at all, by name, and never executed."""
+"""A network's weights, in memory (state_dict) and in this library's files: by name, bit for bit, and of the same network only."""
 
-import io
 import json
-import os
-import pickle
-import zipfile
-import zlib
 
 import numpy as np
 import pytest
 
 from minifcn import layers, models, weights
+from minifcn.preprocessing import CAFFE
+from minifcn.training import checkpoint
+from minifcn.weights import npz
+
+SAVE = {".npz": weights.save, ".safetensors": weights.save_safetensors}
 
 
 def network(**options):
     return models.fcn(**{"variant": "8s", "num_classes": 2, "width": 1, **options})
+
+
+def lite0_heat(seed=0):
+    return models.surgery.convolutionalize(models.efficientnet_lite0(num_classes=7, seed=seed), window=3)
+
+
+BUILDERS = {"FCN": network, "classifier": models.efficientnet_lite0, "heat map": lite0_heat}
+
+
+def fill(model, seed=1):
+    """Give every parameter and buffer values that no builder draws."""
+    rng = np.random.default_rng(seed)
+    state = {name: rng.uniform(0.5, 2, array.shape).astype(np.float32) for name, array in model.state_dict().items()}
+    model.load_state_dict(state)
+    return model
 
 
 def assert_same_state(state, expected):
@@ -23,21 +38,19 @@ def assert_same_state(state, expected):
         assert state[name].dtype == array.dtype and state[name].tobytes() == array.tobytes(), name
 
 
-def differs(state, other):
-    return any((state[name] != array).any() for name, array in other.items())
+# --- In memory --------------------------------------------------------------------------------------------------------
 
 
 def test_the_seed_decides_the_weights():
     assert_same_state(network(seed=5).state_dict(), network(seed=5).state_dict())
-    assert differs(network(seed=5).state_dict(), network(seed=6).state_dict())
+    five, six = network(seed=5).state_dict(), network(seed=6).state_dict()
+    assert any((five[name] != array).any() for name, array in six.items())
 
 
 def test_names_say_where_a_parameter_is():
     names = network().state_dict().keys()
     expected = {"vgg.conv1_1.weight", "vgg.bn1_1.running_mean", "vgg.fc6.weight", "score_fr.bias", "score_pool4.weight"}
     assert expected <= names
-    with_bias = models.VGG((1,) * 5, (1,) * 5, 1, 1, first_pad=1, fc_pad=0, rng=np.random.default_rng(0))
-    assert {"conv1_1.bias", "fc7.bias"} <= with_bias.parameters().keys()
 
 
 def test_state_round_trip_holds_copies():
@@ -53,46 +66,84 @@ def test_state_round_trip_holds_copies():
     np.testing.assert_array_equal(target.forward(image), source.forward(image))
 
 
-def without(state):
-    del state["vgg.fc7.weight"]
+SPOILED = {
+    "missing": lambda weight: {},
+    "unexpected": lambda weight: {"vgg.fc7.weight": weight, "vgg.fc7.weight_v": np.zeros(3, np.float32)},
+    "another shape": lambda weight: {"vgg.fc7.weight": weight[:, :-1]},
+    "text": lambda weight: {"vgg.fc7.weight": np.full(weight.shape, "word")},
+}
 
 
-def with_more(state):
-    state["vgg.fc7.weight_v"] = np.zeros(3, np.float32)
-
-
-def with_another_shape(state):
-    state["vgg.fc7.weight"] = state["vgg.fc7.weight"][:, :-1]
-
-
-def with_text(state):
-    state["vgg.fc7.weight"] = np.full(state["vgg.fc7.weight"].shape, "word")
-
-
-@pytest.mark.parametrize("spoil", [without, with_more, with_another_shape, with_text])
-def test_a_state_that_does_not_fit_is_refused_by_name_and_changes_nothing(spoil):
+@pytest.mark.parametrize("case", SPOILED)
+def test_a_state_that_does_not_fit_is_refused_by_name_and_changes_nothing(case):
     model, state = network(seed=1), network(seed=2).state_dict()
     before = model.state_dict()
-    spoil(state)
+    state |= SPOILED[case](state.pop("vgg.fc7.weight"))
     with pytest.raises(ValueError, match=r"vgg\.fc7\.weight"):
         model.load_state_dict(state)
     assert_same_state(model.state_dict(), before)
 
 
-def test_file_round_trip_bit_for_bit(tmp_path):
-    path = tmp_path / "new folder" / "weights.npz"
+# --- In files ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", SAVE)
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending):
+    source, again, any_again = fill(BUILDERS[kind]()), BUILDERS[kind](), BUILDERS[kind]()
+    source.card.preprocessing = CAFFE
+    source.card.classes = tuple(f"class {i}" for i in range(source.card.num_classes))
+    source.card.palette = np.arange(768, dtype=np.uint8).reshape(256, 3)
+    path = tmp_path / "new folder" / f"net{ending}"
+    SAVE[ending](path, source, note="hello")
+    meta, loaded, rebuilt = weights.load(path, again), weights.load_any(path, any_again), checkpoint.load_network(path)
+    for network in (again, any_again, rebuilt):
+        assert_same_state(network.state_dict(), source.state_dict())
+        assert network.card.preprocessing == CAFFE and network.card.classes == source.card.classes
+        np.testing.assert_array_equal(network.card.palette, source.card.palette)
+        assert (network.card.builder, network.card.options) == (source.card.builder, source.card.options)
+    assert meta["note"] == "hello" and meta["preprocessing"] == json.loads(json.dumps(CAFFE.as_dict()))
+    assert meta["network"] == {"builder": source.card.builder, "options": source.card.options}
+    assert loaded.matched.keys() == source.state_dict().keys()
+    x = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
+    np.testing.assert_array_equal(rebuilt.forward(x), source.forward(x))
+
+
+def test_unusual_numbers_come_back_bit_for_bit(tmp_path):
     source, target = network(seed=1), network(seed=2)
     source.parameters()["score_fr.bias"].value[:] = (np.float32(1e-42), -0.0)  # a subnormal, a signed zero
-    weights.save(path, source, note="hello")
-    meta = weights.load(path, target)
+    weights.save(tmp_path / "net.npz", source)
+    weights.load(tmp_path / "net.npz", target)
     assert_same_state(target.state_dict(), source.state_dict())
-    assert meta["note"] == "hello"
-    assert meta["network"] == source.config
-    assert meta["preprocessing"] == json.loads(json.dumps(source.card.preprocessing.as_dict()))
 
 
+@pytest.mark.parametrize("ending", SAVE)
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_files_of_older_versions_load(tmp_path, kind, ending):
+    """They hold the network's options flat, and call an upsampling's frozen kernel `line`."""
+    source = fill(BUILDERS[kind]())
+    path = tmp_path / f"old{ending}"
+    arrays = {name.replace("kernel_1d", "line"): array for name, array in source.state_dict().items()}
+    classes = [f"class {i}" for i in range(source.card.num_classes)]
+    builder = {} if kind == "FCN" else {"network": "efficientnet_lite0"}
+    meta = {"network": builder | source.card.options, "classes": classes, "preprocessing": CAFFE.as_dict()}
+    if ending == ".npz":
+        meta = json.dumps({"format": "minifcn 1", **meta}).encode()
+        members = {f"weights/{name}": array for name, array in arrays.items()}
+        np.savez(path, **{"meta.json": np.frombuffer(meta, np.uint8)}, **members)
+    else:
+        safetensors = pytest.importorskip("safetensors.numpy")
+        safetensors.save_file(arrays, path, {key: json.dumps(value) for key, value in meta.items()})
+    again = BUILDERS[kind]()
+    weights.load_any(path, again)
+    for model in (again, checkpoint.load_network(path)):
+        assert_same_state(model.state_dict(), source.state_dict())
+        assert model.card.classes == tuple(classes) and model.card.preprocessing == CAFFE
+
+
+@pytest.mark.parametrize("ending", SAVE)
 @pytest.mark.parametrize(
-    "other, told",
+    "other, difference",
     [
         ({"variant": "16s"}, "variant.*8s.*16s"),
         ({"num_classes": 3}, "num_classes.*2.*3"),
@@ -102,176 +153,101 @@ def test_file_round_trip_bit_for_bit(tmp_path):
         ({"at_once": True}, "at_once.*False.*True"),  # the same names and shapes, yet another function of them
     ],
 )
-def test_weights_of_another_network_are_refused_and_the_difference_told(tmp_path, other, told):
-    path = tmp_path / "weights.npz"
-    weights.save(path, network())
+def test_weights_of_another_network_are_refused_with_the_difference(tmp_path, ending, other, difference):
+    path = tmp_path / f"weights{ending}"
+    SAVE[ending](path, network())
     model = network(**other)
-    before = model.state_dict()
-    with pytest.raises(ValueError, match=rf"weights\.npz.*{told}"):
-        weights.load(path, model)
+    before, card = model.state_dict(), model.card
+    for load in (weights.load, weights.load_any):
+        with pytest.raises(ValueError, match=rf"weights\{ending}.*{difference}"):
+            load(path, model)
     assert_same_state(model.state_dict(), before)
+    assert model.card is card
 
 
-def test_weights_of_another_plain_layer_are_refused_by_parameter(tmp_path):
-    path = tmp_path / "weights.npz"
-    weights.save(path, network().score_fr)
-    with pytest.raises(ValueError, match=r"weights\.npz.*weight.*\(3, 8, 1, 1\).*\(2, 8, 1, 1\)"):
-        weights.load(path, network(num_classes=3).score_fr)
+def test_a_network_without_a_card_is_told_from_another_by_its_parameters(tmp_path):
+    path, rng = tmp_path / "weights.npz", np.random.default_rng(0)
+    source, same, other = (models.Sequential(fc=layers.Linear(2, size, rng)) for size in (3, 3, 4))
+    weights.save(path, source)
+    weights.load(path, same)
+    assert_same_state(same.state_dict(), source.state_dict())
+    with pytest.raises(ValueError, match=r"weights\.npz.*fc\.weight.*\(4, 2\).*\(3, 2\)"):
+        weights.load(path, other)
+    with pytest.raises(ValueError, match=r"weights\.npz: expected a file that names its network"):
+        checkpoint.load_network(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
-        weights.load(tmp_path / "absent.npz", network())
+def test_npz_knows_its_hash_and_refuses_weights_that_are_no_numbers(tmp_path, monkeypatch):
+    model = models.fcn("32s", "mini", 2, width=1)
+    weights.save(tmp_path / "net.npz", model)
+    arrays, meta = npz.read_archive(tmp_path / "net.npz")
+    arrays["weights/score_fr.bias"] = arrays["weights/score_fr.bias"] + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(npz, "_digest", lambda arrays: "0" * 64)
+        npz.write_archive(tmp_path / "changed.npz", arrays, meta)
+    with pytest.raises(ValueError, match=r"changed\.npz: expected the arrays of its SHA-256"):
+        weights.load(tmp_path / "changed.npz", model)
+    arrays["weights/score_fr.bias"][0] = np.nan
+    npz.write_archive(tmp_path / "nan.npz", arrays, meta)
+    with pytest.raises(ValueError, match=r"nan\.npz: expected .* 1 of 2 values of 'weights/score_fr.bias' NaN"):
+        weights.load(tmp_path / "nan.npz", model)
 
 
-def linear(seed=0):
-    """A model of few bytes, for tests that go through all of them."""
-    return layers.Linear(2, 3, np.random.default_rng(seed))
+def test_missing_files_and_unknown_endings_are_named(tmp_path):
+    for load in (weights.load, weights.load_any):
+        with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
+            load(tmp_path / "absent.npz", network())
+    (tmp_path / "net.h5").touch()
+    with pytest.raises(ValueError, match=r"net\.h5: expected weights \(\.pth, .*\), got a file ending in \.h5"):
+        weights.load_any(tmp_path / "net.h5", network())
 
 
-def saved(tmp_path, model):
-    path = tmp_path / "weights.npz"
-    weights.save(path, model)
-    return path, path.read_bytes()
+def with_options(**changes):
+    return lambda meta: {"network": {**meta["network"], "options": {**meta["network"]["options"], **changes}}}
 
 
-def assert_refused(path, model):
-    before = model.state_dict()
-    with pytest.raises(ValueError, match=r"weights\.npz"):
+NOT_A_NUMBER = {"order": "RGB", "mean": [float("nan")] * 3, "scale": [1, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (with_options(num_classes=10**12), "num_classes 1000000000000 but arrays for 2"),
+        (with_options(width=10**6), "width 1000000 but arrays for 1"),
+        (with_options(variant="2s"), "variant"),
+        (with_options(depth=3), "depth"),
+        (lambda meta: {"network": [1]}, "expected the settings of a network, got"),
+        (lambda meta: {"network": {"network": "vgg16"}}, "expected the settings of a network, got"),
+        (lambda meta: {"network": {"num_classes": 2}}, "expected the settings of a network, got"),
+        (lambda meta: {"network": {"builder": "os", "options": {"num_classes": 2}}}, "expected a network out of"),
+        (lambda meta: {"classes": 5}, "expected a list of class names, got '5'"),
+        (lambda meta: {"classes": ["a"]}, "expected 2 class names, got 1"),
+        (lambda meta: {"preprocessing": NOT_A_NUMBER}, "expected a preprocessing"),
+        (lambda meta: {"preprocessing": [1]}, "expected a preprocessing"),
+    ],
+)
+def test_metadata_that_does_not_fit_is_refused(tmp_path, change, reason):
+    """Also where it asks for more than the file has: before a network is made of it."""
+    path, model = tmp_path / "net.npz", models.fcn("32s", "mini", 2, width=1)
+    weights.save(path, model, classes=["a", "b"])
+    arrays, meta = npz.read_archive(path)
+    npz.write_archive(path, arrays, meta | change(meta))
+    with pytest.raises(ValueError, match="net.npz: ") as caught:
+        checkpoint.load_network(path)
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="net.npz: "):
         weights.load(path, model)
-    assert_same_state(model.state_dict(), before)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not an archive", b"\x93NUMPY", b"\x80\x04", b"\x00" * 1000])
-def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
-    path = tmp_path / "weights.npz"
-    path.write_bytes(content)
-    assert_refused(path, network())
-
-
-@pytest.mark.parametrize("content", [np.arange(3), np.array({"a": 1}, dtype=object)], ids=["array", "object array"])
-def test_a_bare_array_file_is_refused(tmp_path, content):
-    path = tmp_path / "weights.npz"
-    with open(path, "wb") as file:
-        np.save(file, content)
-    assert_refused(path, network())
-
-
-def test_an_archive_of_another_kind_is_refused(tmp_path):
-    path = tmp_path / "weights.npz"
-    np.savez(path, **{"vgg.conv1_1.weight": np.zeros(3)})
-    assert_refused(path, network())
-
-
-def test_a_file_truncated_anywhere_is_refused(tmp_path):
-    path, whole = saved(tmp_path, linear())
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        assert_refused(path, linear(seed=1))
-
-
-@pytest.mark.parametrize("value", [0x00, 0x81, 0xFF])
-def test_a_file_with_one_wrong_byte_is_refused_or_loads_unharmed(tmp_path, value):
-    """Some bytes of an archive mean nothing (dates, say), but none may lead to other weights or another error."""
-    expected = linear().state_dict()
-    path, whole = saved(tmp_path, linear())
-    escaped = {}
-    for position in range(len(whole)):
-        path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
-        target = linear(seed=1)
-        try:
-            weights.load(path, target)
-            assert_same_state(target.state_dict(), expected)
-        except ValueError as error:
-            assert "weights.npz" in str(error)
-        except Exception as error:
-            escaped.setdefault(f"{type(error).__name__}: {error}", position)
-    assert escaped == {}
-
-
-def repack(path, changes, compression=zipfile.ZIP_STORED):
-    """Write the archive anew with these contents for some members, old or new; None leaves one out."""
-    with zipfile.ZipFile(path) as old:
-        members = {name: old.read(name) for name in old.namelist()} | changes
-    with zipfile.ZipFile(path, "w", compression) as new:
-        for name, content in members.items():
-            if content is not None:
-                new.writestr(name, content)
-
-
-def test_an_array_that_claims_more_than_the_memory_is_refused(tmp_path):
-    path, _ = saved(tmp_path, linear())
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 55,)})
-    repack(path, {"weights/weight.npy": header.getvalue()})
-    assert_refused(path, linear(seed=1))
-
-
-def test_a_member_that_is_no_array_is_refused(tmp_path):
-    path, _ = saved(tmp_path, linear())
-    repack(path, {"weights/weight.npy": None, "weights/weight": b"not an array"})
-    assert_refused(path, linear(seed=1))
-
-
-def test_a_damaged_compressed_archive_is_refused(tmp_path):
-    path, _ = saved(tmp_path, linear())
-    repack(path, {}, zipfile.ZIP_DEFLATED)
-    name, packed = b"weights/weight.npy", path.read_bytes()
-    start = packed.index(name) + len(name)
-    path.write_bytes(packed[:start] + b"\xff" * 10 + packed[start + 10 :])
-    with zipfile.ZipFile(path) as archive, pytest.raises(zlib.error):  # what is to become a ValueError
-        archive.read(name.decode())
-    assert_refused(path, linear(seed=1))
-
-
-class Payload:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
-def object_array(payload):
-    """An .npy of object dtype: a header, then a pickle."""
-    content = io.BytesIO()
-    np.save(content, np.array([payload], dtype=object), allow_pickle=True)
-    return content.getvalue()
-
-
-@pytest.mark.parametrize("member", ["weights/weight.npy", "meta.json.npy", "weights/other.npy"])
-def test_a_pickle_inside_the_archive_is_never_executed(tmp_path, member):
-    path, _ = saved(tmp_path, linear())
-    trace = tmp_path / "executed"
-    content = object_array(Payload(trace))
-    np.load(io.BytesIO(content), allow_pickle=True)
-    trace.unlink()  # so the payload does work, where it is let
-    repack(path, {member: content})
-    assert_refused(path, linear(seed=1))
-    assert not trace.exists()
-
-
-def test_a_bare_pickle_is_never_executed(tmp_path):
-    path, trace = tmp_path / "weights.npz", tmp_path / "executed"
-    path.write_bytes(pickle.dumps(Payload(trace)))
-    assert_refused(path, network())
-    assert not trace.exists()
-
-
-@pytest.mark.parametrize("crash", ["while writing", "before it is in place"])
-def test_a_crash_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch, crash):
-    old = network(seed=1)
-    path, whole = saved(tmp_path, old)
-
-    def fail(file, *arguments, **arrays):
-        if crash == "while writing":
-            file.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(*((np, "savez") if crash == "while writing" else (os, "replace")), fail)
-    with pytest.raises(OSError, match="disk full"):
-        weights.save(path, network(seed=2))
-    assert [p.name for p in tmp_path.iterdir()] == ["weights.npz"]
-    assert path.read_bytes() == whole
+@pytest.mark.parametrize("ending", SAVE)
+def test_an_fcn_starts_from_a_file_of_this_library(tmp_path, ending):
+    coarse, classifier = models.fcn("32s", "efficientnet_lite0", 3, seed=1), models.efficientnet_lite0(5, seed=2)
+    for kind, source in (("coarse", coarse), ("classifier", classifier)):
+        path = tmp_path / f"{kind}{ending}"
+        SAVE[ending](path, source)
+        network = models.fcn("16s", "efficientnet_lite0", 3, seed=3)
+        assert str(path) in checkpoint.start_from(path, network)
+        theirs, ours = source.state_dict(), network.state_dict()
+        shared = [name for name in theirs if name in ours or f"lite0.{name}" in ours]
+        assert len(shared) > 200
+        assert all((theirs[name] == ours.get(name, ours.get(f"lite0.{name}"))).all() for name in shared)

@@ -1,8 +1,10 @@
 """Weight files written byte by byte, so that a test can write what no honest program would; and how a reader is to refuse them."""
 
+import faulthandler
 import io
 import json
 import struct
+import sys
 import tracemalloc
 import zipfile
 
@@ -11,10 +13,13 @@ import pytest
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 STOP = b"."
 SLACK = 8 << 20
+SECONDS = 60  # each takes milliseconds, and a careless reader more than a lifetime
+SIX = struct.pack("<6f", 0, 1, 2, 3, 4, 5)
 
 
 def assert_refused(read, path, reason, slack=SLACK):
-    """One ValueError in one line, with the file and the reason, and little memory taken on the way."""
+    """One ValueError in one line, with the file and the reason, at once and with little memory taken on the way."""
+    faulthandler.dump_traceback_later(SECONDS, exit=True, file=sys.__stderr__)  # a loop in C hears nothing else
     tracemalloc.start()
     try:
         with pytest.raises(ValueError) as caught:
@@ -22,6 +27,7 @@ def assert_refused(read, path, reason, slack=SLACK):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+        faulthandler.cancel_dump_traceback_later()
     message = str(caught.value)
     assert message.startswith(f"{path}: expected ") and reason in message
     assert message.isprintable() and len(message) < len(str(path)) + 500

@@ -167,6 +167,9 @@ class Leaf(Layer):
     """A layer that is one operation. A subclass writes `run(*inputs, train) -> (y, cache)` and, right below it,
     `run_backward(dy, cache)` -> the gradient of its input, or a tuple of those of several inputs (None for one that gets none).
 
+    A `run` that can write y over x takes `overwrite`, and so does a `run_backward` that can write dx over dy; one that can
+    leave out the gradient of its input takes `inputs`.
+
     The layer keeps one cache: a forward with train=True fills it, backward takes it away, so that nothing piles up.
     Beside its passes it says what the tools need that read networks without running them: `output_shape`, and where the
     defaults here do not hold, `multiply_adds`, `coordinates`, `receptive_field`, `onnx` and the attributes below.
@@ -180,8 +183,6 @@ class Leaf(Layer):
     caches_output = False  # its cache refers to its output
     output_is_its_own = True  # the output shares no memory with an input (ReLU in place aside)
     gradient_is_its_own = True  # what backward gives shares no memory with the upstream gradient
-    forward_in_place = False  # run takes `overwrite`: y may be written over x
-    backward_in_place = False  # run_backward takes `overwrite`: dx may be written over dy
 
     def forward(self, *inputs, train=False, **options):
         """inputs -> y. With train=True the layer remembers what backward needs. Raises InputError that names the layer.

@@ -1,6 +1,7 @@
 """What a convolution is in inference: itself, the normalisation and the ReLU that follow, in one pass over memory."""
 
 from .. import ops
+from ..errors import InputError
 from .base import Leaf
 
 
@@ -10,7 +11,7 @@ class FusedConv2d(Leaf):
 
     norm, relu: those layers, or None. prepared: fold the normalisation into the weights once, and keep what the
     convolution makes of them, instead of at each call; the layers' values then must not change any more. There is no
-    backward: training runs the layers one by one.
+    training: that runs the layers one by one.
     """
 
     def __init__(self, conv, norm=None, relu=None, *, prepared=False):
@@ -28,6 +29,8 @@ class FusedConv2d(Leaf):
         return self.conv.title
 
     def run(self, x, train):
+        if train:
+            raise InputError("prepared for inference only; train the network that it was made of")
         w, b = self.folded or self._fold()
         settings = self.conv.settings_for(x.shape)
         y, _ = ops.conv2d_forward(x, w, b, **settings, activation=self.activation, cached=self.cached)

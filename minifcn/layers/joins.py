@@ -103,6 +103,9 @@ class ResizeLike(Leaf):
     def multiply_adds(self, x, like):
         return 2 * x[0] * x[1] * (x[2] * like[3] + like[2] * like[3])
 
+    def coordinates(self):
+        raise InputError(f"{self.title}: its scale depends on the sizes, so no fixed coordinates belong to it")
+
     def onnx(self):
         mode = "align_corners" if self.align_corners else "half_pixel"
         return "Resize", {"mode": "linear", "coordinate_transformation_mode": mode}

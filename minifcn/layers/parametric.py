@@ -1,17 +1,18 @@
 """The layers that hold parameters: each binds one operation to its settings and to what it learns."""
 
 from fractions import Fraction
-from math import ceil, prod
+from math import prod
 
 import numpy as np
 
 from .. import ops
 from ..backend import array_module, to_device
 from ..errors import InputError
-from ..ops.geometry import pads, pair, require_nchw, require_shape, same_pads, window
+from ..ops.geometry import pair, require_nchw, require_shape, same_pads, window
 from .base import Leaf, Parameter
-from .coordinates import Affine, downsampled, upsampled
+from .coordinates import Affine
 from .init import bilinear, bilinear_1d, he_normal, zeros
+from .windowed import Transposed, Windowed
 
 
 def _bias(outputs):
@@ -19,7 +20,7 @@ def _bias(outputs):
     return Parameter(zeros((outputs,)), lr_mult=2.0, decay_mult=0.0)
 
 
-class Conv2d(Leaf):
+class Conv2d(Windowed):
     """A convolution of `outputs` kernels with bias. Weights (outputs, inputs/groups, kh, kw) start He-normal.
 
     zero=True starts from zero instead (score layers). kernel, stride, pad, dilation, groups as in ops.conv2d_forward; pad
@@ -27,11 +28,16 @@ class Conv2d(Leaf):
     """
 
     caches_input = True
+    onnx_operator = "Conv"
 
     def __init__(self, inputs, outputs, kernel, rng, *, stride=1, pad=0, dilation=1, groups=1, bias=True, zero=False):
         shape = (outputs, inputs // groups, *pair("kernel", kernel))
         weight = Parameter(zeros(shape) if zero else he_normal(shape, rng))
         self._bind(weight, _bias(outputs) if bias else None, stride, pad, dilation, groups)
+
+    @property
+    def kernel(self):
+        return self.weight.value.shape[2:]
 
     @classmethod
     def of(cls, weight, bias=None, *, stride=1, pad=0, dilation=1, groups=1):
@@ -50,10 +56,8 @@ class Conv2d(Leaf):
 
     def run_backward(self, dy, cache, inputs=True):
         """inputs=False: nobody asks for the gradient of the input, as for an image's; dx is None."""
-        learned = not self.weight.frozen
-        dx, dw, db = ops.conv2d_backward(dy, cache, inputs=inputs, weights=learned)
-        if learned:
-            self.weight.add_gradient(dw)
+        dx, dw, db = ops.conv2d_backward(dy, cache, inputs=inputs, weights=not self.weight.frozen)
+        self.weight.add_gradient(dw)
         if self.bias:
             self.bias.add_gradient(db)
         return dx
@@ -84,30 +88,13 @@ class Conv2d(Leaf):
         pixels, each cell's value lying in its middle. (Its window leans half a pixel or more to the bottom and right of
         that, but the weights make up for it: a trained EfficientNet's heat-map peaks where the middles say.)
         """
-        (kernel, stride, dilation), pad = self._along_height()
-        if pad == "same":
-            return Affine(Fraction(1, stride), Fraction(1 - stride, 2 * stride))
-        return downsampled(kernel, stride, pads(pad)[0][0], dilation)
-
-    def receptive_field(self, field, step):
-        (kernel, stride, dilation), _ = self._along_height()
-        return field + dilation * (kernel - 1) * step, step * stride
-
-    def _along_height(self):
-        stride, dilation = (pair(key, self.settings[key])[0] for key in ("stride", "dilation"))
-        return (self.weight.value.shape[2], stride, dilation), self.settings["pad"]
-
-    def onnx(self):
-        return "Conv", {
-            "kernel_shape": list(self.weight.value.shape[2:]),
-            "strides": list(pair("stride", self.settings["stride"])),
-            "dilations": list(pair("dilation", self.settings["dilation"])),
-            "group": self.settings["groups"],
-            **onnx_pads(self.settings["pad"]),
-        }
+        if self.settings["pad"] != "same":
+            return super().coordinates()
+        _, stride, _ = self.along_height()
+        return Affine(Fraction(1, stride), Fraction(1 - stride, 2 * stride))
 
 
-class ConvTranspose2d(Leaf):
+class ConvTranspose2d(Transposed):
     """A transposed convolution. Weights (inputs, outputs/groups, kh, kw) start He-normal.
 
     kernel, stride, pad, output_pad, dilation, groups as in ops.conv_transpose2d_forward.
@@ -120,43 +107,29 @@ class ConvTranspose2d(Leaf):
         self.weight = Parameter(he_normal((inputs, outputs // groups, *pair("kernel", kernel)), rng))
         self.bias = _bias(outputs) if bias else None
 
+    @property
+    def kernel(self):
+        return self.weight.value.shape[2:]
+
     def run(self, x, train):
         return ops.conv_transpose2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings)
 
     def run_backward(self, dy, cache):
-        learned = not self.weight.frozen
-        dx, dw, db = ops.conv_transpose2d_backward(dy, cache, weights=learned)
-        if learned:
-            self.weight.add_gradient(dw)
+        dx, dw, db = ops.conv_transpose2d_backward(dy, cache, weights=not self.weight.frozen)
+        self.weight.add_gradient(dw)
         if self.bias:
             self.bias.add_gradient(db)
         return dx
 
     def output_shape(self, shape):
-        inputs, per_group, *kernel = self.weight.value.shape
+        inputs, per_group = self.weight.value.shape[:2]
         if len(shape) != 4 or shape[1] != inputs:
             raise InputError(f"conv_transpose2d: expected {inputs} input channels, got {shape[1]} in shape {shape}")
-        return (shape[0], per_group * self.settings.get("groups", 1), *upsampled_size(shape[2:], kernel, self.settings))
+        return (shape[0], per_group * self.settings.get("groups", 1), *self.output_size(shape[2:]))
 
     def multiply_adds(self, shape):
         """One for each tap of each stamp."""
         return prod(shape) * prod(self.weight.value.shape[1:])
-
-    def coordinates(self):
-        return _upsampled_coordinates(self.weight.value.shape[2], self.settings)
-
-    def receptive_field(self, field, step):
-        return _upsampled_field(self.weight.value.shape[2], self.settings, field, step)
-
-    def onnx(self):
-        return "ConvTranspose", {
-            "kernel_shape": list(self.weight.value.shape[2:]),
-            "strides": list(pair("stride", self.settings["stride"])),
-            "dilations": list(pair("dilation", self.settings.get("dilation", 1))),
-            "group": self.settings.get("groups", 1),
-            "output_padding": list(pair("output_pad", self.settings.get("output_pad", 0), least=0)),
-            **onnx_pads(self.settings["pad"]),
-        }
 
 
 class LearnedUpsample(ConvTranspose2d):
@@ -172,7 +145,7 @@ class LearnedUpsample(ConvTranspose2d):
         self.bias = None
 
 
-class Upsample(Leaf):
+class Upsample(Transposed):
     """Frozen bilinear upsampling: what LearnedUpsample computes before it has learned anything.
 
     Its kernel is kernel_1d ⊗ kernel_1d on the diagonal of the channels and zero elsewhere, so kernel_1d (kernel,) says it all.
@@ -182,6 +155,10 @@ class Upsample(Leaf):
         self.settings = {"stride": factor, "pad": pad}
         self.kernel_1d = Parameter(bilinear_1d(kernel), frozen=True)
 
+    @property
+    def kernel(self):
+        return self.kernel_1d.value.size, self.kernel_1d.value.size
+
     def run(self, x, train):
         return ops.upsample_forward(x, self.kernel_1d.value, **self.settings)
 
@@ -189,8 +166,7 @@ class Upsample(Leaf):
         return ops.upsample_backward(dy, cache)
 
     def output_shape(self, shape):
-        k = self.kernel_1d.value.size
-        return (*shape[:2], *upsampled_size(shape[2:], (k, k), self.settings))
+        return (*shape[:2], *self.output_size(shape[2:]))
 
     def multiply_adds(self, shape):
         return prod(shape) * self.kernel_1d.value.size**2
@@ -198,20 +174,6 @@ class Upsample(Leaf):
     def extra_cached(self, shape):
         """The two matrices of the separable product."""
         return sum(after * before for after, before in zip(self.output_shape(shape)[2:], shape[2:], strict=True))
-
-    def coordinates(self):
-        return _upsampled_coordinates(self.kernel_1d.value.size, self.settings)
-
-    def receptive_field(self, field, step):
-        return _upsampled_field(self.kernel_1d.value.size, self.settings, field, step)
-
-    def onnx(self):
-        k = self.kernel_1d.value.size  # a ConvTranspose with one group a channel
-        return "ConvTranspose", {
-            "kernel_shape": [k, k],
-            "strides": [self.settings["stride"]] * 2,
-            **onnx_pads(self.settings["pad"]),
-        }
 
 
 class Linear(Leaf):
@@ -254,7 +216,6 @@ class BatchNorm2d(Leaf):
 
     buffer_names = ("running_mean", "running_var")
     caches_input = True
-    backward_in_place = True
 
     def __init__(self, channels, *, eps=1e-5, momentum=0.1, frozen=False):
         self.eps, self.momentum, self.frozen = eps, momentum, frozen
@@ -292,32 +253,3 @@ class BatchNorm2d(Leaf):
 
     def onnx(self):
         return "BatchNormalization", {"epsilon": self.eps}
-
-
-def upsampled_size(size, kernel, settings):
-    """The (height, width) of a transposed convolution's output."""
-    stride, dilation = pair("stride", settings["stride"]), pair("dilation", settings.get("dilation", 1))
-    more = pair("output_pad", settings.get("output_pad", 0), least=0)
-    return tuple(
-        (n - 1) * s - sum(p) + d * (k - 1) + 1 + o
-        for n, s, p, d, k, o in zip(size, stride, pads(settings["pad"]), dilation, kernel, more, strict=True)
-    )
-
-
-def _upsampled_coordinates(kernel, settings):
-    stride, dilation = pair("stride", settings["stride"])[0], pair("dilation", settings.get("dilation", 1))[0]
-    return upsampled(kernel, stride, pads(settings["pad"])[0][0], dilation)
-
-
-def _upsampled_field(kernel, settings, field, step):
-    stride = pair("stride", settings["stride"])[0]
-    neighbours = ceil(Fraction(kernel, stride)) - 1  # that a value is made of, beside the first
-    return field + neighbours * step, step / stride
-
-
-def onnx_pads(pad):
-    """ONNX's attribute of a padding: begin of each axis, then the ends."""
-    if pad == "same":
-        return {"auto_pad": "SAME_UPPER"}
-    (top, bottom), (left, right) = pads(pad)
-    return {"pads": [top, left, bottom, right]}

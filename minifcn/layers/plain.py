@@ -3,11 +3,12 @@
 from math import inf, prod
 
 from .. import ops
-from ..ops.geometry import pads, pair
+from ..errors import InputError
+from ..ops.geometry import pair
 from ..ops.pool import pool_window
 from .base import Leaf
-from .coordinates import Affine, downsampled
-from .parametric import onnx_pads
+from .coordinates import Affine
+from .windowed import Windowed
 
 
 class ReLU(Leaf):
@@ -15,7 +16,6 @@ class ReLU(Leaf):
 
     activation = "relu"  # the same, for a convolution to do in passing
     caches_output = True
-    forward_in_place = backward_in_place = True
 
     def run(self, x, train, overwrite=False):
         return ops.relu_forward(x, out=x if overwrite else None)
@@ -32,7 +32,6 @@ class ReLU6(Leaf):
 
     activation = "relu6"
     caches_output = True
-    forward_in_place = backward_in_place = True
 
     def run(self, x, train, overwrite=False):
         return ops.relu6_forward(x, out=x if overwrite else None)
@@ -69,7 +68,7 @@ class Dropout(Leaf):
         return "Dropout", {}
 
 
-class _Pool(Leaf):
+class _Pool(Windowed):
     """What max and average pooling share: kernel and settings."""
 
     def _window(self, shape):
@@ -79,27 +78,6 @@ class _Pool(Leaf):
     def output_shape(self, shape):
         return (*shape[:2], *self._window(shape).output_size)
 
-    def coordinates(self):
-        (kernel, stride, dilation), pad = self._along_height(), pads(self.settings["pad"])[0][0]
-        return downsampled(kernel, stride, pad, dilation)
-
-    def receptive_field(self, field, step):
-        kernel, stride, dilation = self._along_height()
-        return field + dilation * (kernel - 1) * step, step * stride
-
-    def _along_height(self):
-        dilation = pair("dilation", self.settings.get("dilation", 1))[0]
-        return pair("kernel", self.kernel)[0], pair("stride", self.settings["stride"])[0], dilation
-
-    def onnx(self):
-        attributes = {
-            "kernel_shape": list(pair("kernel", self.kernel)),
-            "strides": list(pair("stride", self.settings["stride"])),
-            "ceil_mode": int(self.settings["ceil_mode"]),
-            **onnx_pads(self.settings["pad"]),
-        }
-        return self.onnx_operator, attributes
-
 
 class MaxPool2d(_Pool):
     """Max pooling; kernel, stride, pad, dilation, ceil_mode as in ops.max_pool2d_forward."""
@@ -108,7 +86,7 @@ class MaxPool2d(_Pool):
     onnx_operator = "MaxPool"
 
     def __init__(self, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
-        self.kernel = kernel
+        self.kernel = pair("kernel", kernel)
         self.settings = {"stride": stride or kernel, "pad": pad, "dilation": dilation, "ceil_mode": ceil_mode}
 
     def run(self, x, train):
@@ -124,7 +102,7 @@ class AvgPool2d(_Pool):
     onnx_operator = "AveragePool"
 
     def __init__(self, kernel, *, stride=None, pad=0, ceil_mode=False, count_include_pad=True):
-        self.kernel = kernel
+        self.kernel = pair("kernel", kernel)
         self.settings = {
             "stride": stride or kernel,
             "pad": pad,
@@ -139,7 +117,17 @@ class AvgPool2d(_Pool):
         return ops.avg_pool2d_backward(dy, cache)
 
 
-class AdaptiveAvgPool2d(Leaf):
+class _WholeMap(Leaf):
+    """What sees the whole map: a value of its output has no place in it."""
+
+    def coordinates(self):
+        raise InputError(f"{self.title}: its output has no coordinates in the image")
+
+    def receptive_field(self, field, step):
+        return inf, step
+
+
+class AdaptiveAvgPool2d(_WholeMap):
     """The means of `size` (height, width) parts of a map, whatever its size."""
 
     def __init__(self, size):
@@ -154,11 +142,8 @@ class AdaptiveAvgPool2d(Leaf):
     def output_shape(self, shape):
         return (*shape[:2], *pair("size", self.size))
 
-    def receptive_field(self, field, step):
-        return inf, step
 
-
-class GlobalAvgPool(Leaf):
+class GlobalAvgPool(_WholeMap):
     """The mean of each map: (N, C, H, W) -> (N, C)."""
 
     def run(self, x, train):
@@ -170,14 +155,11 @@ class GlobalAvgPool(Leaf):
     def output_shape(self, shape):
         return shape[:2]
 
-    def receptive_field(self, field, step):
-        return inf, step
-
     def onnx(self):
         return "GlobalAveragePool", {}
 
 
-class Flatten(Leaf):
+class Flatten(_WholeMap):
     """(N, C, H, W) -> (N, C·H·W), channel by channel, row by row."""
 
     output_is_its_own = gradient_is_its_own = False
@@ -194,9 +176,6 @@ class Flatten(Leaf):
     def is_view(self, shape, train):
         """A copy where a pixel's channels lie together in memory, which is not the order of the result."""
         return shape[1] == 1 or shape[2:] == (1, 1)
-
-    def receptive_field(self, field, step):
-        return inf, step
 
     def onnx(self):
         return "Flatten", {}

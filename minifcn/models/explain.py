@@ -94,7 +94,7 @@ class Explanation:
         """That of the last layer before any upsampling: the one papers quote. Infinite if the whole image is seen."""
         seen = 1
         for row in self.rows:
-            if row.kind in ("Upsample", "LearnedUpsample", "ConvTranspose2d"):
+            if row.kind in ("Upsample", "LearnedUpsample", "ConvTranspose2d", "ResizeLike"):
                 break
             seen = row.field
         return seen

@@ -11,6 +11,7 @@ split_layer do the same from a prototxt.)
 """
 
 from copy import copy
+from inspect import signature
 from typing import NamedTuple
 
 from ..backend import one_blas_thread
@@ -103,6 +104,8 @@ class Graph(Layer):
         inputs=False: nobody asks for the image's gradient (None); it and what leads to frozen parameters only is left out.
         """
         gradients = dict(dy) if len(self.outputs) > 1 else {self.outputs[0]: dy}
+        if unknown := gradients.keys() - set(self.outputs):
+            raise InputError(f"graph: expected gradients of {self.outputs}, got one of {min(unknown)}")
         wanted = self._wanted(inputs)
         for step in reversed(self.training):
             dy = gradients.pop(step.name, None)
@@ -112,7 +115,7 @@ class Graph(Layer):
                     leaf.forget()
                 continue
             options = {"overwrite": True} if step.overwrite_gradient else {}
-            if not below and isinstance(step.layer, Conv2d):
+            if not below and takes(step.layer, "run_backward", "inputs"):
                 options["inputs"] = False
             found = step.layer.backward(dy, **options)
             for name, dx in zip(step.inputs, found if isinstance(found, tuple) else (found,), strict=True):
@@ -172,12 +175,13 @@ def inlined(nodes):
     table, names = {}, {IMAGE: IMAGE}
     for name, (layer, inputs) in nodes.items():
         inputs = tuple(names.get(i, i) for i in inputs)
+        found, names[name] = {name: Node(layer, inputs)}, name
         if isinstance(layer, Graph):
             (image,), (output,) = inputs, layer.outputs
-            table |= {key: Node(*node) for key, node in prefixed(layer.nodes, name, image).items()}
-            names[name] = f"{name}.{output}"
-        else:
-            table[name], names[name] = Node(layer, inputs), name
+            found, names[name] = prefixed(layer.nodes, name, image), f"{name}.{output}"
+        if twice := table.keys() & found.keys():
+            raise InputError(f"graph: two nodes are called {min(twice)}")
+        table |= found
     return table
 
 
@@ -188,6 +192,11 @@ def learns(layer):
     return own or any(learns(child) for child in children)
 
 
+def takes(layer, method, option):
+    """Whether a method of a layer has this option: a subclass that writes the method anew need not."""
+    return hasattr(layer, method) and option in signature(getattr(layer, method)).parameters
+
+
 def in_a_row(layers, start=IMAGE):
     """{name: layer} as nodes each of which reads the one before it, the first `start`."""
     return {name: (layer, [before]) for (name, layer), before in zip(layers.items(), [start, *layers], strict=False)}
@@ -196,7 +205,7 @@ def in_a_row(layers, start=IMAGE):
 def prefixed(nodes, prefix, image=IMAGE):
     """Nodes whose names begin with "prefix.", and that read the node `image` as their image."""
     renamed = {IMAGE: image, **{name: f"{prefix}.{name}" for name in nodes}}
-    return {renamed[name]: (layer, [renamed[i] for i in inputs]) for name, (layer, inputs) in nodes.items()}
+    return {renamed[name]: Node(layer, tuple(renamed[i] for i in inputs)) for name, (layer, inputs) in nodes.items()}
 
 
 def coordinates(nodes, name):
@@ -238,8 +247,8 @@ def schedule(nodes, outputs):
 
     steps = []
     for name, (layer, inputs) in used.items():
-        overwrite = getattr(layer, "forward_in_place", False) and may_overwrite(inputs[0])
-        overwrite_gradient = getattr(layer, "backward_in_place", False) and owns_gradient(name)
+        overwrite = takes(layer, "run", "overwrite") and may_overwrite(inputs[0])
+        overwrite_gradient = takes(layer, "run_backward", "overwrite") and owns_gradient(name)
         release = tuple(i for i in dict.fromkeys(inputs) if readers[i][-1] == name and i not in outputs)
         steps.append(Step(name, layer, tuple(inputs), overwrite, overwrite_gradient, release))
     return steps

@@ -37,7 +37,7 @@ def convolutionalize(classifier, window=None):
     if window is not None and (not averages(classifier) or window not in range(1, 1000, 2)):
         raise InputError(f"convolutionalize: a window needs a global average to replace and an odd side; got {window}")
     native = classifier.shapes((1, 3, classifier.card.native, classifier.card.native))
-    nodes, renamed = {}, {}
+    nodes, renamed, copies = {}, {}, {}  # copies: what layers share, such as a generator, is shared by their copies too
     for name, (layer, inputs) in classifier.nodes.items():
         inputs = [renamed.get(i, i) for i in inputs]
         seen = native[classifier.nodes[name].inputs[0]]  # the shape that this layer sees at the native size
@@ -51,7 +51,7 @@ def convolutionalize(classifier, window=None):
             kernel = _map_side(classifier, name, native)
             layer = _as_convolution(layer, kernel)
         else:
-            layer = deepcopy(layer)
+            layer = deepcopy(layer, copies)
             for leaf in layer.layers_of(layers.Leaf):
                 leaf.forget()
         nodes[name] = (layer, inputs)

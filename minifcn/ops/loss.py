@@ -55,7 +55,7 @@ def softmax_cross_entropy_backward(dloss, cache):
     share = (share * dloss).astype(probabilities.dtype, copy=False)  # where dloss is a float64 of NumPy's
     dlogits = xp.empty_like(probabilities)
     if has_kernels(probabilities):
-        arrays = probabilities, index, xp.ascontiguousarray(share), dlogits
+        arrays = probabilities, *map(xp.ascontiguousarray, (index, share)), dlogits
         sizes = probabilities.shape[1], prod(index.shape[1:])
         launch(SOURCE, "softmax_cross_entropy_gradient", dlogits.size, *arrays, *sizes)
         return dlogits

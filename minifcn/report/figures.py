@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from ..data.labels import VOID, colourise
-from ..files import naming, written_whole
+from ..files import atomic_write, writing
 
 SCORES = {
     "pixel_accuracy": "pixel acc.",
@@ -53,7 +53,7 @@ def curves(runs, path):
 
 
 def _save(figure, path):
-    with naming(path):
+    with writing(path):
         figure.savefig(path, dpi=110)
 
 
@@ -188,7 +188,7 @@ def write_page(path, title, results, classes, figures, settings):
         body.append(f"<figure>{embedded(picture, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>")
     body += ["<h2>IU by class</h2>", _classes_html(results, classes), "<h2>Settings</h2>", _settings_html(settings)]
     page = _PAGE.format(title=html.escape(title), body="\n".join(body))
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(page.encode("utf-8"))
 
 

@@ -6,7 +6,7 @@ from .. import models, weights
 from ..card import settings_of
 from ..data.labels import VOC_CLASSES
 from ..errors import InputError
-from ..weights import foreign, npz
+from ..weights import formats, npz
 
 IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the installed package
 
@@ -56,7 +56,7 @@ def restore(run, arrays, meta):
 
 def load_network(path):
     """The network that a file of this library holds, .npz or .safetensors. Raises InputError, naming the file."""
-    arrays, meta = foreign.read_own(path)
+    arrays, meta = formats.read_own(path)
     builder, options = settings_of(meta["network"], path)
     try:
         _require_as_wide(options, arrays)
@@ -98,7 +98,7 @@ def start_from(source, model):
     """
     if source == IMAGENET:
         return str(weights.load_pretrained(model))
-    if not foreign.is_own(source):
+    if not formats.is_own(source):
         return str(weights.load_any(source, model))
     given = load_network(source)
     try:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import naming
+from ..files import writing
 
 try:
     import fcntl
@@ -26,14 +26,14 @@ def locked(folder):
     written to.
     """
     folder = Path(folder)
-    with naming(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not _take(file):
             other = os.read(file, 20).decode("ascii", "replace") or "unknown"
             raise InputError(f"{folder}: another process is training here (process id {other})")
-        with naming(folder / NAME):
+        with writing(folder / NAME):
             os.ftruncate(file, 0)
             os.write(file, str(os.getpid()).encode("ascii"))
         yield

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import data, inference, layers, models, weights
 from ..errors import InputError, MissingFileError
-from ..files import clear_leftovers, naming, sync, written_whole
+from ..files import atomic_write, clear_leftovers, sync, writing
 from ..tasks import SemanticSegmentation
 from . import checkpoint, loop
 from .config import Config
@@ -157,7 +157,7 @@ class Run:
 
     def _recorded(self, event):
         line = json.dumps({"event": type(event).__name__.lower(), **event._asdict()}) + "\n"
-        with naming(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
+        with writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
             file.write(line)
         return event
 
@@ -172,7 +172,7 @@ class Run:
 
 
 def _write(path, text):
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode("utf-8"))
 
 

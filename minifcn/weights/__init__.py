@@ -1,7 +1,7 @@
-"""Weights on disk: the library's own format, and those of others."""
+"""Files of weights: the library's own format and those of other libraries. Nothing in a file is ever executed."""
 
-from .foreign import Loaded, load_any, load_caffemodel, load_safetensors, load_torchvision, save_safetensors
-from .npz import load, save
+from .adopt import Loaded
+from .formats import load, load_any, load_caffemodel, load_safetensors, load_torchvision, save, save_safetensors
 from .pretrained import load_pretrained
 
 __all__ = [

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ..errors import InputError
-from .checks import check_finite, check_name, one_line, read_file
+from .checks import check_finite, check_name, parsing, read_file
 
 _KIND = "a .caffemodel file"
 # Field numbers, from src/caffe/proto/caffe.proto.
@@ -33,12 +33,12 @@ def read_caffemodel(path, sha256=None):
 
     Layers may be old (V1) or new, shapes old (always four: num, channels, height, width) or new. The SHA-256 is
     compared with `sha256` (8 to 64 hex digits). Memory stays below four times the file's size and some 10 MB. Raises
-    FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights, V0 networks included.
+    MissingFileError, or InputError naming the file for anything else than weights, V0 networks included.
     Source: caffe.proto of BVLC/caffe, https://protobuf.dev/programming-guides/encoding
     """
     content = read_file(path, _KIND, sha256)
     layers, count = {}, 0
-    with one_line(path, _KIND):
+    with parsing(path, _KIND):
         for field, wire_type, value in _fields(memoryview(content)):
             if field not in _NAME_AND_BLOBS:
                 continue

@@ -1,6 +1,7 @@
-"""What every reader of other people's weight files checks: the file, the names, the values. A refusal is one line
-that names the file."""
+"""What every reader of weight files checks: the file and its checksum, the names, the values."""
 
+import hashlib
+import re
 import struct
 import zipfile
 import zlib
@@ -10,55 +11,59 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, MissingFileError
-from .hashes import check_sha256
 
-# All that NumPy, zipfile, struct and json raise for damaged content; RecursionError and NotImplementedError are RuntimeErrors.
-DAMAGE = (
-    *(
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        OSError,
-        EOFError,
-        RuntimeError,
-        MemoryError,
-    ),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
+# All that NumPy, zipfile, struct and json raise for damaged content. RecursionError and NotImplementedError are RuntimeErrors.
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError, EOFError, RuntimeError)
+_DAMAGE += (MemoryError, zipfile.BadZipFile, zlib.error, struct.error)
 _LONGEST_REASON = 300
+# As torch hub names its files: vgg16-397923af.pth holds the first eight or more hex digits of its own SHA-256.
+_IN_A_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth?$")
+_DIGITS = re.compile(r"[0-9a-fA-F]{8,64}")
+
+
+def existing(path, kind):
+    """The Path of a regular file of some `kind` ("a .caffemodel file"). Raises MissingFileError, or InputError for a folder."""
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError(f"{path}: expected {kind}, got no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: expected {kind}, got {'a folder' if path.is_dir() else 'no regular file'}")
+    return path
 
 
 def read_file(path, kind, sha256=None):
-    """The bytes of a file of some `kind` ("a Caffe model", say), its checksum compared if there is one (see
-    `check_sha256`).
-
-    Raises FileNotFoundError if there is none, and ValueError for a folder, a device, or a file that is empty, closed to
-    us, or another than its checksum's.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file; expected {kind}")
-    if not path.is_file():
-        raise InputError(f"{path}: expected {kind}, got {'a folder' if path.is_dir() else 'something that is no file'}")
+    """The bytes of an existing file. Raises InputError for one that is empty, unreadable, or has another checksum."""
+    path = existing(path, kind)
     try:
-        check_sha256(path, sha256)
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: expected {kind}, got a file that cannot be read ({error.strerror})") from error
+    check_sha256(path, content, sha256)
     if not content:
         raise InputError(f"{path}: expected {kind}, got an empty file")
     return content
 
 
+def check_sha256(path, content, sha256=None):
+    """Compare the SHA-256 of a file's content with `sha256` (its first 8 to 64 hex digits) and with the digits in the
+    file's name, if it has any. Raises InputError if either differs, or if `sha256` is no such text."""
+    if sha256 is not None and not (isinstance(sha256, str) and _DIGITS.fullmatch(sha256)):
+        raise InputError(f"{path}: expected sha256 as 8 to 64 hex digits, got {sha256!r}")
+    in_name = _IN_A_NAME.search(path.name)
+    expected = {"": sha256, " as in the file's name (rename the file if that is no checksum)": in_name and in_name[1]}
+    found = hashlib.sha256(content).hexdigest() if any(expected.values()) else ""
+    for source, digits in expected.items():
+        if digits and not found.startswith(digits.lower()):
+            raise InputError(f"{path}: expected SHA-256 {digits.lower()}{source}, got {found[: len(digits)]}")
+
+
 @contextmanager
-def one_line(path, kind, also=()):
-    """Turn whatever damaged content raises (and the exceptions `also`) into one InputError: "file: expected kind,
-    got reason"."""
+def parsing(path, kind, also=()):
+    """Around the parsing of bytes from elsewhere, and nothing else: whatever damaged content raises (and the exceptions
+    `also`) becomes one InputError in one line, "file: expected kind, got reason"."""
     try:
         yield
-    except (*DAMAGE, *also) as error:
+    except (*_DAMAGE, *also) as error:
         # A library may repeat the file's own bytes, control characters and all.
         reason = "".join(c if c.isprintable() else " " for c in str(error)) or "a damaged file"
         if not isinstance(error, ValueError):
@@ -69,19 +74,26 @@ def one_line(path, kind, also=()):
 
 
 def check_name(name):
-    """Refuse a name that is no text, empty, or would lead elsewhere if it ever became a file's name."""
+    """Refuse a name that is no text, empty, or would be a path if it ever became a file's name."""
     if not isinstance(name, str):
-        raise InputError(f"a name that is no text ({type(name).__name__})")
+        raise InputError(f"a name of type {type(name).__name__}")
     if not name or "\\" in name or not name.isprintable() or name.startswith("/") or ".." in name.split("/"):
         raise InputError(f"the name {name[:100]!r}, which is empty, a path or unprintable")
 
 
 def check_finite(name, array):
-    """Refuse weights that are not numbers: one NaN would spread to every output."""
+    """Refuse weights with NaN or infinite values: one would spread to every output."""
     if array.dtype.kind in "fc":
         bad = array.size - np.count_nonzero(np.isfinite(array))
         if bad:
             raise InputError(f"{bad} of {array.size} values of {name!r} NaN or infinite")
+
+
+def check_arrays(arrays):
+    """Check all names and values."""
+    for name, array in arrays.items():
+        check_name(name)
+        check_finite(name, array)
 
 
 def from_bfloat16(bits):

@@ -1,8 +1,7 @@
-"""What others call the arrays of the networks that this library has too: their names -> ours, by network.
+"""Name maps: what other libraries call an array -> our name, by network.
 
 Our names are those of the original releases where there is one (conv1_1, fc6), with `.weight` and `.bias`, and
-`.gamma`, `.beta`, `.running_mean`, `.running_var` in a batch normalisation. A name that maps to None is known and not
-needed.
+`.gamma`, `.beta`, `.running_mean`, `.running_var` in a batch normalisation. None stands for an array that is not needed.
 """
 
 import re
@@ -12,12 +11,12 @@ _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean"
 
 def torchvision_vgg16(name):
     """features.28.weight -> conv5_3.weight; classifier.0.bias -> fc6.bias"""
-    return _numbered(name, _VGG16)
+    return _of_layer(name, _VGG16)
 
 
 def torchvision_alexnet(name):
     """features.10.weight -> conv5.weight; classifier.1.bias -> fc6.bias"""
-    return _numbered(name, _ALEXNET)
+    return _of_layer(name, _ALEXNET)
 
 
 def pytorch_lite0(name):
@@ -43,33 +42,19 @@ def caffe(layer, number):
     return f"{layer}.{('weight', 'bias')[number]}" if number < 2 else f"{layer}.{number}"
 
 
-def _numbered(name, layers):
+def _of_layer(name, layers):
     layer, _, kind = name.rpartition(".")
     return f"{layers[layer]}.{kind}" if layer in layers else name
 
 
-def _vgg16():
-    layers, index = {}, 0
-    for group, depth in enumerate((2, 2, 3, 3, 3), start=1):
-        for i in range(1, depth + 1):
-            layers[f"features.{index}"] = f"conv{group}_{i}"
-            index += 2  # the convolution and its ReLU
-        index += 1  # the pool
-    return layers | {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
-
-
-_VGG16 = _vgg16()
-_ALEXNET = {f"features.{index}": f"conv{i}" for i, index in enumerate((0, 3, 6, 8, 10), start=1)} | {
-    "classifier.1": "fc6",
-    "classifier.4": "fc7",
-    "classifier.6": "fc8",
-}
+# Each group's first convolution and its depth; a convolution and its ReLU take two numbers.
+_VGG16 = {
+    f"features.{first + 2 * i}": f"conv{group}_{i + 1}"
+    for group, (first, depth) in enumerate(((0, 2), (5, 2), (10, 3), (17, 3), (24, 3)), start=1)
+    for i in range(depth)
+} | {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
+_ALEXNET = {f"features.{index}": f"conv{i}" for i, index in enumerate((0, 3, 6, 8, 10), start=1)}
+_ALEXNET |= {"classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": "fc8"}
 _LITE0_ENDS = {"conv_stem": "stem", "bn0": "bn_stem", "conv_head": "head", "bn1": "bn_head", "fc": "fc"}
-_LITE0_BLOCK = {
-    "expand_conv": "expand",
-    "bn0": "bn_expand",
-    "depthwise_conv": "depthwise",
-    "bn1": "bn_depthwise",
-    "project_conv": "project",
-    "bn2": "bn_project",
-}
+_LITE0_BLOCK = {"expand_conv": "expand", "depthwise_conv": "depthwise", "project_conv": "project"}
+_LITE0_BLOCK |= {"bn0": "bn_expand", "bn1": "bn_depthwise", "bn2": "bn_project"}

@@ -1,11 +1,10 @@
 """The pickles inside PyTorch's files, read without running anything.
 
-A pickle is a program for a small stack machine. Python's own machine calls whatever function the program names, so a
-pickle from a stranger can do anything; and even with `find_class` overridden it sets attributes of what it built, and
-takes from the program how much memory to reserve. The machine below is a few lines longer than such an override and
-cannot do either: it knows only the instructions that `torch.save` writes, makes only plain Python values, and calls
-only the functions of `ADMITTED`, which make plain values too. A tensor becomes a note (`Tensor`) of where its numbers
-lie.
+A pickle is a program for a small stack machine. Python's own machine calls whatever function the program names, so that
+a hostile pickle can do anything; even with `find_class` overridden it sets attributes of what it built, and reserves as
+much memory as the program says. The machine below does neither: it knows only the instructions that `torch.save` writes,
+makes only plain Python values, and calls only the functions of `ADMITTED`, which make plain values too. A tensor becomes
+a `Tensor`: where its numbers lie.
 """
 
 import io
@@ -49,7 +48,9 @@ def _ordered_dict(items=None):
     return made
 
 
-def _rebuild_tensor(storage, offset, size, stride):
+def _rebuild_tensor(storage, offset, size, stride, _requires_grad=False, _hooks=None, metadata=None):
+    if metadata:
+        raise InputError("a conjugated or negated tensor")
     if not (isinstance(storage, Storage) and type(size) is type(stride) is tuple and len(size) == len(stride)):
         raise InputError("a tensor without a storage, or whose size and stride do not fit")
     if len(size) > _MAX_RANK:
@@ -59,49 +60,29 @@ def _rebuild_tensor(storage, offset, size, stride):
     return Tensor(storage, offset, size, stride)
 
 
-def _rebuild_tensor_v2(storage, offset, size, stride, _requires_grad, _hooks, metadata=None):
-    if metadata:
-        raise InputError("a tensor whose values are yet to be conjugated or negated")
-    return _rebuild_tensor(storage, offset, size, stride)
-
-
 def _parameter(tensor, _requires_grad=True, _hooks=None):
     if not isinstance(tensor, Tensor):
-        raise InputError("a parameter that is no tensor")
+        raise InputError(f"a parameter of type {type(tensor).__name__}")
     return tensor
-
-
-def _size(numbers):
-    return numbers
 
 
 _FUNCTIONS = {
     "collections.OrderedDict": _ordered_dict,
     "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch.nn.parameter.Parameter": _parameter,
-    "torch.Size": _size,
+    "torch.Size": lambda numbers: numbers,
 }
-_STORAGE_TYPES = {
-    "torch.DoubleStorage": "float64",
-    "torch.FloatStorage": "float32",
-    "torch.HalfStorage": "float16",
-    "torch.BFloat16Storage": "bfloat16",
-    "torch.LongStorage": "int64",
-    "torch.IntStorage": "int32",
-    "torch.ShortStorage": "int16",
-    "torch.CharStorage": "int8",
-    "torch.ByteStorage": "uint8",
-    "torch.BoolStorage": "bool",
-}
+_STORAGE_TYPES = {"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool"}
+_STORAGE_TYPES |= {"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"}
 
 
 class _StorageType(NamedTuple):
     dtype: str
 
 
-ADMITTED = {**_FUNCTIONS, **{name: _StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()}}
+ADMITTED = _FUNCTIONS | {f"torch.{name}Storage": _StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()}
 
 
 def _admitted(name):
@@ -140,8 +121,7 @@ def _storage(id):
 
 
 def load(content, start=0):
-    """(value, end, storages by key) of the pickle in `content` (bytes) that begins at `start`; other things may follow
-    it.
+    """(value, end, storages by key) of the pickle in `content` (bytes) that begins at `start`; more may follow it.
 
     Values are None, bool, int, float, str, list, tuple, dict and Tensor. Raises InputError, LookupError or TypeError
     for any other program.
@@ -165,18 +145,17 @@ def load(content, start=0):
                 stack.append(None)
             case "NEWTRUE" | "NEWFALSE":
                 stack.append(opcode.name == "NEWTRUE")
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE":
                 stack.append(argument)
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING":  # the last two by Python 2
+            case "BINSTRING" | "SHORT_BINSTRING":  # by Python 2
                 stack.append(argument)
             case "MARK":
                 marks.append(len(stack))
             case "EMPTY_TUPLE":
                 stack.append(())
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                marks.append(len(stack) - int(opcode.name[-1]))
-                stack.append(tuple(pop_to_mark()))
-            case "TUPLE":
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                if opcode.name != "TUPLE":
+                    marks.append(len(stack) - int(opcode.name[-1]))
                 stack.append(tuple(pop_to_mark()))
             case "EMPTY_LIST":
                 stack.append([])
@@ -204,7 +183,7 @@ def load(content, start=0):
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
                 if type(name) is not str or type(module) is not str:  # whose text could be endless
-                    raise InputError("a pickle that names a function by something that is no text")
+                    raise InputError("a pickle that names a function by a value that is no text")
                 stack.append(_admitted(f"{module}.{name}"))
             case "BINPERSID":
                 storage = _storage(stack.pop())

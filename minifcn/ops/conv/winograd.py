@@ -17,10 +17,10 @@ The passes back are transposes of the same three steps. What w multiplied collec
 and dx is the forward with the kernel mirrored. (Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, 2016,
 section 4. Winograd: Arithmetic Complexity of Computations, 1980.)
 
-Rounding errors go with the greatest value in a tile: every point is a sum over the whole tile, and its large parts cancel
-again on the way back. So a result is off by some units in the last place of the largest |x| that its tile of 6×6 pixels
-holds, times Σ|w|, even if the kernel does not reach that pixel: beside a 1e6, results of about 1 can be off by several.
-An infinity or a NaN spoils all 16 results of each of up to four tiles that see it, 64 pixels. "im2col" does neither.
+Rounding errors go with the greatest value in a tile: each point is a sum over the whole tile, whose large parts cancel on
+the way back. A result is off by up to 10 · eps · max|x| · Σ|w|, with the maximum over its tile of 6×6 pixels, whether or not
+the kernel reaches that pixel: beside a value of 1e6, float32 results of about 1 are off by several. An infinity or a NaN
+can spoil all 16 results of every tile that sees it, up to 64. im2col does neither.
 
 Shapes: x (N, C, H, W), w (K, C, 3, 3), y (N, K, Ho, Wo). Inside, channels come last, T is a number of tiles, and the 36
 points come first: (36, T, C) for x, (36, C, K) for w, (36, T, K) for y.

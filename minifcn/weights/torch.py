@@ -1,5 +1,4 @@
-"""State dictionaries saved by `torch.save`, read without PyTorch, from its zip files (since 1.6) and from the plain
-ones before."""
+"""State dictionaries saved by `torch.save`, read without PyTorch: its zip files (since 1.6) and its older format."""
 
 import io
 import math
@@ -12,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from . import torch_pickle
-from .checks import check_finite, check_name, from_bfloat16, one_line, read_file
+from .checks import check_arrays, from_bfloat16, parsing, read_file
 
 _KIND = "a state dictionary saved by torch.save"
 _ZIP, _ZIP_ENTRY, _PICKLE = b"PK\x03\x04", b"PK\x01\x02", b"\x80"  # how each begins
@@ -32,24 +31,18 @@ def read_torch(path, sha256=None):
     A checkpoint that holds one such dictionary among other things ({"state_dict": ..., "epoch": 3}) is searched for it.
     The SHA-256 is compared with `sha256` (8 to 64 hex digits), and with the digits in a name like vgg16-397923af.pth.
     Nothing in the file is executed: see `torch_pickle`. Memory stays below six times the file's size and some 50 MB.
-    Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights. Source:
-    torch/serialization.py, `_save` and `_legacy_save`.
+    Raises MissingFileError, or InputError naming the file for anything else than weights.
+    Source: torch/serialization.py, `_save` and `_legacy_save`.
     """
     content = read_file(path, _KIND, sha256)
     # pickletools warns of odd escapes in old kinds of text, which are refused anyway.
-    with one_line(path, _KIND), warnings.catch_warnings(action="ignore"):
-        if content.startswith(_ZIP):
-            value, storages = _read_zip(content)
-        else:
-            value, storages = _read_legacy(content)
+    with parsing(path, _KIND), warnings.catch_warnings(action="ignore"):
+        value, storages = (_read_zip if content.startswith(_ZIP) else _read_legacy)(content)
         state = _find_state(value)
         if sum(map(_bytes_in_memory, state.values())) > _MAX_GROWTH * len(content):
             raise InputError(f"tensors that take more than {_MAX_GROWTH} times the file's size")
-        arrays = {}
-        for name, tensor in state.items():
-            check_name(name)
-            arrays[name] = _array(name, tensor, storages)
-            check_finite(name, arrays[name])
+        arrays = {name: _array(name, tensor, storages) for name, tensor in state.items()}
+        check_arrays(arrays)
     return arrays
 
 
@@ -79,13 +72,12 @@ def _stored_type(dtype):
 
 def _bytes_in_memory(tensor):
     """The size of the array that will be made of a tensor."""
-    return math.prod(tensor.size) * (
-        4 if tensor.storage.dtype == "bfloat16" else _stored_type(tensor.storage.dtype).itemsize
-    )
+    dtype = tensor.storage.dtype
+    return math.prod(tensor.size) * (4 if dtype == "bfloat16" else _stored_type(dtype).itemsize)
 
 
 def _array(name, tensor, storages):
-    """A contiguous copy of what a tensor's note describes."""
+    """A contiguous copy of a tensor's numbers."""
     storage, offset, size, stride = tensor
     stored_as = _stored_type(storage.dtype)
     raw = storages.get(storage.key)
@@ -105,8 +97,8 @@ def _array(name, tensor, storages):
 
 
 def _read_zip(content):
-    """(value, storages by key) of a zip file: <name>/data.pkl holds the value, <name>/data/<key> a storage each.
-    Stored, never compressed."""
+    """(value, storages by key) of a zip file without compression: <name>/data.pkl is the value, <name>/data/<key> a
+    storage."""
     # zipfile makes an object of some 700 bytes for every entry it finds, before anyone could stop it.
     if content.count(_ZIP_ENTRY) > _MAX_MEMBERS:
         raise InputError(f"an archive of more than {_MAX_MEMBERS} members")
@@ -127,8 +119,10 @@ def _read_zip(content):
         raise InputError("numbers in big-endian byte order; save them on a little-endian machine")
     if members[root + "data.pkl"].file_size > torch_pickle.MAX_BYTES:
         raise InputError(f"a pickle of more than {torch_pickle.MAX_BYTES} bytes")
-    value, _, noted = torch_pickle.load(_member(content, members[root + "data.pkl"]))
-    storages = {key: _member(content, members[f"{root}data/{key}"]) for key in noted if f"{root}data/{key}" in members}
+    value, _, announced = torch_pickle.load(_member(content, members[root + "data.pkl"]))
+    storages = {
+        key: _member(content, members[f"{root}data/{key}"]) for key in announced if f"{root}data/{key}" in members
+    }
     return value, storages
 
 
@@ -160,16 +154,16 @@ def _read_legacy(content):
     if version != _PROTOCOL_VERSION:
         raise InputError("an unknown version of the format")
     _system, at, _ = torch_pickle.load(content, at)
-    value, at, noted = torch_pickle.load(content, at)
+    value, at, announced = torch_pickle.load(content, at)
     keys, at, _ = torch_pickle.load(content, at)
     texts = isinstance(keys, list) and all(type(key) is str for key in keys)  # nested tuples could be compared for days
-    if not texts or sorted(keys) != sorted(noted):
+    if not texts or sorted(keys) != sorted(announced):
         raise InputError("a list of storages that is not the list of those in use")
     storages = {}
     for key in keys:
         (count,) = struct.unpack_from("<q", content, at)
-        if count != noted[key].count:
-            raise InputError(f"a storage of {count} where {noted[key].count} were announced")
-        start, at = at + 8, at + 8 + count * _stored_type(noted[key].dtype).itemsize
+        if count != announced[key].count:
+            raise InputError(f"a storage of {count} where {announced[key].count} were announced")
+        start, at = at + 8, at + 8 + count * _stored_type(announced[key].dtype).itemsize
         storages[key] = memoryview(content)[start:at]
     return value, storages

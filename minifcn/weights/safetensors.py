@@ -1,5 +1,4 @@
-"""The .safetensors format: a JSON header of names, types and shapes, then the numbers. Nothing in it is ever
-executed."""
+"""The .safetensors format: a JSON header of names, types and shapes, then the numbers."""
 
 import json
 import struct
@@ -10,29 +9,16 @@ import safetensors
 import safetensors.numpy
 
 from ..errors import InputError
-from ..files import written_whole
-from .checks import check_finite, check_name, from_bfloat16, one_line, read_file
+from ..files import atomic_write
+from .checks import check_arrays, from_bfloat16, parsing, read_file
 
 _KIND = "a .safetensors file"
 # 40,000 tensors; the format allows 100 MB, which would take gigabytes as Python objects.
 _MAX_HEADER = 4 << 20
 _METADATA = "__metadata__"
 _BFLOAT16 = "BF16"
-_DTYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    _BFLOAT16: "<u2",
-    "BOOL": "?",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "i1",
-    "U64": "<u8",
-    "U32": "<u4",
-    "U16": "<u2",
-    "U8": "u1",
-}
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", _BFLOAT16: "<u2", "BOOL": "?"}
+_DTYPES |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (8, 4, 2, 1)}
 
 
 def read_safetensors(path, sha256=None):
@@ -40,11 +26,11 @@ def read_safetensors(path, sha256=None):
     which becomes float32.
 
     The SHA-256 is compared with `sha256` (8 to 64 hex digits). Memory stays below five times the file's size and some
-    40 MB. Raises FileNotFoundError, or ValueError in one line, naming the file, for anything else than weights. Source:
-    https://github.com/huggingface/safetensors#format
+    40 MB. Raises MissingFileError, or InputError naming the file for anything else than weights.
+    Source: https://github.com/huggingface/safetensors#format
     """
     content = read_file(path, _KIND, sha256)
-    with one_line(path, _KIND, also=(safetensors.SafetensorError,)):
+    with parsing(path, _KIND, also=(safetensors.SafetensorError,)):
         (size,) = struct.unpack_from("<Q", content)
         if size > _MAX_HEADER:
             raise InputError(f"a header of {size} bytes, more than {_MAX_HEADER}")
@@ -54,26 +40,23 @@ def read_safetensors(path, sha256=None):
         metadata = header.pop(_METADATA, None) or {}
         if not tensors:
             raise InputError("a file without tensors")
-        arrays = {}
-        for name in header:
-            check_name(name)
-            arrays[name] = _array(name, tensors.pop(name))
-            check_finite(name, arrays[name])
+        arrays = {name: _array(name, tensors.pop(name)) for name in header}
+        check_arrays(arrays)
     return arrays, metadata
 
 
 def write_safetensors(path, arrays, metadata=None):
-    """Write arrays (by name) and metadata (text by name) to `path`, whole or not at all: a crash leaves the old file as
-    it was.
+    """Write arrays (by name) and metadata (text by name) to `path`, whole or not at all.
 
-    Raises InputError, naming the file, for a name, a type, a value or metadata that `read_safetensors` would not take
-    back.
+    Raises InputError, naming the file, for a name, a type, a value or metadata that `read_safetensors` would refuse.
     """
-    with one_line(path, "arrays and texts that a .safetensors file can hold", also=(safetensors.SafetensorError,)):
-        arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    try:
         _check_writable(arrays, metadata or {})
-        content = safetensors.numpy.save(arrays, metadata)
-    with written_whole(path) as file:
+    except InputError as error:
+        raise InputError(f"{path}: expected arrays and texts that the format can hold, got {error}") from error
+    content = safetensors.numpy.save(arrays, metadata)
+    with atomic_write(path) as file:
         file.write(content)
 
 
@@ -81,15 +64,14 @@ def _check_writable(arrays, metadata):
     if not arrays:
         raise InputError("no arrays")
     for name, array in arrays.items():
-        check_name(name)
         if name == _METADATA:
-            raise InputError(f"the name {name!r}, which the format keeps for the metadata")
+            raise InputError(f"the name {name!r}, which is reserved for the metadata")
         if array.dtype.newbyteorder("<") not in map(np.dtype, _DTYPES.values()):
             raise InputError(f"{name!r} of type {array.dtype}")
-        check_finite(name, array)
+    check_arrays(arrays)
     for key, text in metadata.items():
         if not (isinstance(key, str) and isinstance(text, str)):
-            raise InputError(f"metadata {key!r} that is no text")
+            raise InputError(f"metadata {key!r} of type {type(text).__name__}")
 
 
 def _without_repeats(pairs):

@@ -1,0 +1,94 @@
+"""Arrays from another library put into a network: which names match, which keys are missing, which are unexpected."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import InputError
+from ..layers.init import bilinear
+
+
+@dataclass
+class Loaded:
+    """What was loaded. matched: their name -> ours; missing_keys: our names that were not in the file and keep their
+    values; unexpected_keys: their names that the network has not."""
+
+    source: str
+    matched: dict = field(default_factory=dict)
+    missing_keys: list = field(default_factory=list)
+    unexpected_keys: list = field(default_factory=list)
+
+    def __str__(self):
+        text = f"{self.source}: {len(self.matched)} arrays loaded"
+        for what, keys in (
+            ("missing keys (not changed)", self.missing_keys),
+            ("unexpected keys", self.unexpected_keys),
+        ):
+            if keys:
+                more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+                text += f"; {len(keys)} {what}: {', '.join(keys[:8])}{more}"
+        return text
+
+
+def adopt(path, network, arrays, preprocessing):
+    """Put arrays {their name: (our name or None, array)} into a network, and their preprocessing into its card. -> Loaded
+
+    The names of a classifier match those of a backbone. Raises InputError, and changes nothing, if a shape does not fit
+    or a name is missing other than those of an FCN's own layers, or all are.
+    """
+    own, loaded = network.state_dict(), Loaded(str(path))
+    prefix = f"{network.backbone_prefix}." if network.backbone_prefix else ""
+    sources = {}
+    for theirs, (ours, array) in arrays.items():
+        if ours is None:
+            continue
+        target = next((name for name in (prefix + ours, ours) if name in own), None)
+        kernel_1d = ours.removesuffix("weight") + "kernel_1d"
+        if target:
+            if target in sources:
+                raise InputError(f"{path}: {theirs} and {sources[target]} are both {target}")
+            own[target] = _fitted(path, theirs, array, target, own[target].shape)
+        elif kernel_1d in own:
+            target = kernel_1d
+            _require_bilinear(path, theirs, array, len(own[kernel_1d]))
+        else:
+            loaded.unexpected_keys.append(theirs)
+            continue
+        sources[target] = theirs
+    loaded.matched = {theirs: target for target, theirs in sources.items()}
+    loaded.missing_keys = [name for name in own if name not in sources and not name.endswith(".kernel_1d")]
+    needed = [name for name in loaded.missing_keys if name.startswith(prefix)]
+    if needed or not sources:
+        raise InputError(
+            f"{path}: weights of another network: {len(needed)} missing keys (such as {', '.join(needed[:3])}); "
+            f"got {', '.join(list(arrays)[:3])}, … ({len(arrays)} in all)"
+        )
+    network.load_state_dict(own)
+    network.card.preprocessing = preprocessing
+    return loaded
+
+
+def _fitted(path, theirs, array, ours, shape):
+    """An array in this shape, if it has the same numbers in the same order.
+
+    Old Caffe files write every blob with four axes, and a fully connected layer is a convolution's kernels laid flat.
+    """
+    given = array.shape
+    while len(given) > 1 and given[0] == 1 != shape[0]:
+        given = given[1:]
+    flat = (given[0], int(np.prod(given[1:]))) if given else ()
+    if array.size != np.prod(shape) or flat != (shape[0], int(np.prod(shape[1:]))):
+        raise InputError(f"{path}: {theirs}: expected shape {shape} for {ours}, got {array.shape}")
+    if array.dtype.kind != "f":
+        raise InputError(f"{path}: {theirs}: expected floating-point numbers, got {array.dtype}")
+    return array.reshape(shape)
+
+
+def _require_bilinear(path, theirs, array, k):
+    """Raise InputError unless a transposed convolution's kernel is the bilinear one that a frozen upsampling has."""
+    square = array.ndim == 4 and array.shape[0] == array.shape[1] and array.shape[2:] == (k, k)
+    if not (square and np.allclose(array, bilinear(len(array), k), atol=1e-6)):
+        raise InputError(
+            f"{path}: {theirs}: expected the bilinear {k}x{k} kernel that this network upsamples with, got another of "
+            f"shape {array.shape}; use upsampling='learned'"
+        )

@@ -1,0 +1,179 @@
+"""A network's weights in a file of any known format: written, read, and matched with the network."""
+
+import copy
+import json
+from pathlib import Path
+
+from ..card import settings_of
+from ..errors import InputError
+from ..preprocessing import CAFFE, LITE0, TORCHVISION
+from . import names
+from .adopt import Loaded, adopt
+from .caffe import read_caffemodel
+from .checks import existing
+from .npz import read_archive, section, write_archive
+from .safetensors import read_safetensors, write_safetensors
+from .torch import read_torch
+
+# network or backbone -> (their names -> ours, the preprocessing of the weights that are published for it)
+_TORCH = {
+    "vgg16": (names.torchvision_vgg16, TORCHVISION),
+    "alexnet_torchvision": (names.torchvision_alexnet, TORCHVISION),
+    "efficientnet_lite0": (names.pytorch_lite0, LITE0),
+}
+_CAFFE = ("vgg16", "alexnet")
+
+
+# --- This library's files -------------------------------------------------------------------------------------------
+
+
+def save(path, network, **meta):
+    """Write a network's weights as .npz, with its card and `meta` (JSON-ready) beside them."""
+    arrays = {f"weights/{name}": array for name, array in network.state_dict().items()}
+    write_archive(path, arrays, {**_describe(network), **meta})
+
+
+def save_safetensors(path, network, **meta):
+    """Write a network's weights as .safetensors, with its card and `meta` (JSON-ready) as metadata."""
+    texts = {key: json.dumps(value) for key, value in {**_describe(network), **meta}.items()}
+    write_safetensors(path, network.state_dict(), texts)
+
+
+def load(path, network):
+    """Read what `save` or `save_safetensors` wrote into a network and its card. -> the file's metadata
+
+    Raises MissingFileError, or InputError naming the file, and changes nothing, if it is of another network or of none.
+    """
+    arrays, meta = _read(path)
+    _load(path, network, arrays, meta)
+    return meta
+
+
+def read_own(path):
+    """(arrays by name, metadata) of a file of this library that says which network its weights are of.
+
+    Raises MissingFileError, or InputError naming the file.
+    """
+    arrays, meta = _read(path)
+    if "network" not in meta:
+        raise InputError(f"{path}: expected a file that names its network, got weights only")
+    return arrays, meta
+
+
+def is_own(path):
+    """Whether a file is an .npz, or a .safetensors that `save_safetensors` wrote. Raises as its reader does."""
+    return Path(path).suffix == ".npz" or (Path(path).suffix == ".safetensors" and bool(_read(path)[1]))
+
+
+def _describe(network):
+    return network.card.describe() if network.card else {}
+
+
+def _read(path, sha256=None):
+    """(arrays by name, metadata) of a file; a .safetensors of another program has no metadata."""
+    if Path(path).suffix != ".safetensors":
+        arrays, meta = read_archive(path)
+        return section(arrays, "weights"), meta
+    arrays, texts = read_safetensors(path, sha256)
+    if "network" not in texts:
+        return arrays, {}
+    try:
+        return arrays, {key: json.loads(text) for key, text in texts.items()}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected metadata in JSON, got {error}") from error
+
+
+def _load(path, network, arrays, meta):
+    """Put a file's arrays and what it says of them into a network. -> Loaded"""
+    card = copy.copy(network.card)
+    if card and "network" in meta:
+        _require_same_network(path, meta["network"], card)
+        card.take_over(meta, path)
+    try:
+        network.load_state_dict(arrays)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if card:
+        network.card = card
+    return Loaded(str(path), {name: name for name in arrays})
+
+
+def _require_same_network(path, settings, card):
+    """Raise InputError if a file's settings are not those of a network's card; seeds may differ."""
+    builder, options = settings_of(settings, path)
+    theirs, ours = {"builder": builder, **options}, {"builder": card.builder, **card.options}
+    differ = [key for key in ours | theirs if key != "seed" and theirs.get(key) != ours.get(key)]
+    if differ:
+        values = ", ".join(f"{key} {theirs.get(key)!r} (expected {ours.get(key)!r})" for key in differ)
+        raise InputError(f"{path}: weights of another network: {values}")
+
+
+# --- Other libraries' files -----------------------------------------------------------------------------------------
+
+
+def load_any(path, network):
+    """Read weights into a network from a file of any known kind, chosen by the file's ending. -> Loaded"""
+    path = existing(path, "weights")
+    readers = {
+        ".pth": load_torchvision,
+        ".pt": load_torchvision,
+        ".caffemodel": load_caffemodel,
+        ".safetensors": load_safetensors,
+        ".npz": lambda path, network: _load(path, network, *_read(path)),
+    }
+    if path.suffix not in readers:
+        endings = ", ".join(readers)
+        raise InputError(f"{path}: expected weights ({endings}), got a file ending in {path.suffix or 'nothing'}")
+    return readers[path.suffix](path, network)
+
+
+def load_torchvision(path, network, sha256=None):
+    """Read a .pth file (a state dict of PyTorch's) into a VGG16, torchvision's AlexNet, an EfficientNet-Lite0, or an
+    FCN over one.
+
+    PyTorch is not needed. The preprocessing that belongs to the weights is set in the network's card. -> Loaded. Raises
+    InputError, and changes nothing, for a file that holds something else, a shape that does not fit, or a missing key
+    outside an FCN's own layers; MissingFileError if there is no file.
+    """
+    rename, preprocessing = _known(path, network, _TORCH, "a PyTorch file")
+    return _adopt_renamed(path, network, read_torch(path, sha256), rename, preprocessing)
+
+
+def load_safetensors(path, network, sha256=None):
+    """Read a .safetensors file into a network: one that `save_safetensors` wrote, or a PyTorch state dict of a known
+    network. Returns and raises as load_torchvision."""
+    arrays, meta = _read(path, sha256)
+    if meta:
+        return _load(path, network, arrays, meta)
+    rename, preprocessing = _known(path, network, _TORCH, "a PyTorch state dict")
+    return _adopt_renamed(path, network, arrays, rename, preprocessing)
+
+
+def load_caffemodel(path, network, sha256=None):
+    """Read a .caffemodel into a VGG16, a CaffeNet, or an FCN over one (voc-fcn32s, 16s, 8s, at-once, alexnet).
+
+    The blobs of a frozen upsampling must be the bilinear kernel that the network has; a network with
+    upsampling="learned" takes any. Returns and raises as load_torchvision.
+    """
+    _known(path, network, dict.fromkeys(_CAFFE), "a Caffe model")
+    layers = read_caffemodel(path, sha256)
+    blobs = {(layer, i): blob for layer, blobs in layers.items() for i, blob in enumerate(blobs)}
+    arrays = {f"{layer}[{i}]": (names.caffe(layer, i), blob) for (layer, i), blob in blobs.items()}
+    return adopt(path, network, arrays, CAFFE)
+
+
+def _adopt_renamed(path, network, arrays, rename, preprocessing):
+    return adopt(path, network, {name: (rename(name), array) for name, array in arrays.items()}, preprocessing)
+
+
+def network_name(network):
+    """The name of a classifier, or of the backbone of an FCN; None for a network without a card."""
+    return network.card and network.card.options.get("backbone", network.card.builder)
+
+
+def _known(path, network, known, what):
+    """The entry of `known` for a network or its backbone."""
+    name = network_name(network)
+    if name not in known:
+        raise InputError(f"{path}: expected {what} for {', '.join(known)}, got a network {name or 'without a name'}")
+    return known[name]

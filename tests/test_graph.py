@@ -1,0 +1,580 @@
+"""Graphs: forks and joins, what is let go and what is left out, and the passes over the table that inference runs on."""
+
+import weakref
+from copy import deepcopy
+from functools import partial
+
+import numpy as np
+import pytest
+from networks import close, narrow_fcn, picture, stirred, tiny, weights_of, without_chance
+
+from minifcn import layers, models, ops
+from minifcn.errors import InputError
+from minifcn.gradcheck import check_layer
+from minifcn.layers import Leaf
+
+CHANNELS = 6
+
+
+def image(rng, size=(4, 6), images=2):
+    return rng.normal(size=(images, CHANNELS, *size)) * 5
+
+
+class Times(Leaf):
+    """factor · x, and a note of what was asked of it."""
+
+    def __init__(self, factor):
+        self.factor, self.seen = factor, []
+
+    def run(self, x, train):
+        self.seen.append(x)
+        return self.factor * x, None
+
+    def run_backward(self, dy, cache):
+        self.seen.append(dy)
+        return self.factor * dy
+
+
+# --- The table ----------------------------------------------------------------------------------------------------
+
+
+def test_a_fork_gets_the_sum_of_what_comes_back_and_a_join_gives_to_both(rng):
+    nodes = {
+        "two": (Times(2), ["image"]),
+        "three": (Times(3), ["two"]),
+        "five": (Times(5), ["two"]),
+        "sum": (layers.Add(), ["three", "five"]),
+        "again": (layers.Add(), ["sum", "two"]),  # read a third time
+        "twice": (layers.Add(), ["again", "again"]),
+    }
+    graph, x = models.Graph(nodes), rng.normal(size=(1, 2, 3, 4))
+    y = graph.forward(x, train=True)
+    close(y, 2 * (2 * 3 + 2 * 5 + 2) * x)
+    dy = rng.normal(size=x.shape)
+    close(graph.backward(dy), 2 * (2 * 3 + 2 * 5 + 2) * dy)
+    close(graph["two"].seen[-1], 2 * (3 + 5 + 1) * dy)
+    assert [len(node.layer.seen) for node in graph.nodes.values() if isinstance(node.layer, Times)] == [2, 2, 2]
+    with pytest.raises(InputError, match="backward needs a forward"):
+        graph.backward(dy)
+
+
+def test_several_outputs_are_a_dict_forward_and_backward(rng):
+    def heads(**more):
+        conv, score = layers.Conv2d(3, 4, 3, np.random.default_rng(0), pad=1), layers.Conv2d(4, 2, 1, rng)
+        nodes = {"conv": (conv, ["image"]), "relu": (layers.ReLU(), ["conv"]), "score": (score, ["relu"]), **more}
+        return models.Graph(nodes, outputs=["relu", "score"]).astype(np.float64)
+
+    graph, x = heads(), picture(5, 6, np.float64)
+    for train in (False, True):
+        found = graph.forward(x, train)
+        assert list(found) == ["relu", "score"]
+        assert (found["relu"].shape, found["score"].shape) == ((1, 4, 5, 6), (1, 2, 5, 6))
+    dy = {name: rng.normal(size=y.shape) for name, y in found.items()}
+    dx = graph.backward(dy)
+    joined = models.Graph(  # one output that holds both
+        {**graph.nodes, "both": (layers.Concat(), ["relu", "score"])}
+    )
+    joined.forward(x, train=True)
+    before = {name: p.grad.copy() for name, p in graph.parameters().items()}
+    graph.zero_grad()
+    close(joined.backward(np.concatenate(list(dy.values()), axis=1)), dx)
+    for name, gradient in before.items():
+        close(graph.parameters()[name].grad, gradient)
+    graph.forward(x, train=True)
+    assert graph.backward({"relu": dy["relu"]}).any()  # a head that nobody asks is left out
+    graph.forward(x, train=True)
+    with pytest.raises(InputError, match="got one of scores"):
+        graph.backward({"scores": dy["score"]})
+
+
+def test_the_value_of_any_node_can_be_had(rng):
+    """Also of one in the middle of what inference does at once, and of many at a time."""
+    network = stirred(tiny("8s", "same", width=2)).astype(np.float64)
+    x, values = picture(33, 41, np.float64), {}
+    values["image"] = x
+    for name, (layer, inputs) in network.nodes.items():
+        values[name] = layer.forward(*(values[i] for i in inputs))
+    for name in ("vgg.conv1_1", "vgg.bn3_1", "vgg.relu3_1", "vgg.pool4", "score_fr", "crop"):
+        found = network.features(x, [name])
+        assert list(found) == [name]
+        close(found[name], values[name], 1e-11)
+    names = ["vgg.conv1_1", "vgg.relu1_1", "vgg.drop7", "fuse_pool4"]
+    found = network.features(x, names)
+    assert list(found) == names
+    for name in names:
+        close(found[name], values[name], 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs", "named"),
+    [
+        ({"a": (Times(1), ["b"]), "b": (Times(1), ["image"])}, None, "graph: a: .*earlier nodes"),
+        ({"a": (Times(1), [])}, None, "graph: a: "),
+        ({"image": (Times(1), ["image"])}, None, "image"),
+        ({"a": (Times(1), ["image"])}, ["b"], "outputs"),
+        (dict.fromkeys(("a", "b"), (Times(1), ["image"])), None, "graph: b is the layer of a"),
+        ({"a": (models.Sequential(b=Times(1)), ["image"]), "a.b": (Times(1), ["image"])}, None, "called a.b"),
+    ],
+    ids=["later input", "no input", "image", "output", "one layer twice", "name of a nested node"],
+)
+def test_a_table_that_cannot_be_computed_is_refused(nodes, outputs, named):
+    with pytest.raises(InputError, match=named):
+        models.Graph(nodes, outputs)
+
+
+def test_a_graph_among_the_layers_is_its_nodes_under_dotted_names(rng):
+    def block():
+        chain = {"conv": layers.Conv2d(3, 3, 1, np.random.default_rng(0)), "relu": layers.ReLU()}
+        return models.Sequential(**chain)
+
+    nodes = {"first": (block(), ["image"]), "body": (models.Sequential(inner=block(), last=Times(2)), ["first"])}
+    graph = models.Graph({**nodes, "sum": (layers.Add(), ["body", "first"])})
+    assert list(graph.nodes) == ["first.conv", "first.relu", "body.inner.conv", "body.inner.relu", "body.last", "sum"]
+    assert list(graph.parameters())[2] == "body.inner.conv.weight"
+    assert graph["body.inner.conv"].name == "body.inner.conv"
+    x, conv = picture(2, 3), block()
+    close(graph.forward(x), conv.forward(x) + 2 * conv.forward(conv.forward(x)), 1e-6)
+    assert check_layer(graph, x, rng).max_relative_error < 1e-6
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_value_is_let_go_after_its_last_reader(train):
+    """b is read by c and e: it is there while they run, and gone when f does."""
+    made, alive = {}, {}
+
+    class Watched(Leaf):
+        def run(self, *inputs, train):
+            alive[self.name] = {name for name, value in made.items() if value() is not None}
+            y = sum(inputs)
+            made[self.name] = weakref.ref(y)
+            return y, None
+
+    inputs = {"a": ["image"], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["b"], "f": ["e"], "g": ["f", "d"]}
+    models.Graph({name: (Watched(), before) for name, before in inputs.items()}).forward(picture(2, 2), train)
+    found = {name: "".join(sorted(values)) for name, values in alive.items()}
+    assert found == {"a": "", "b": "a", "c": "b", "d": "bc", "e": "bd", "f": "de", "g": "df"}
+
+
+class Noted:
+    """Calls of a function, passed on."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, []
+
+    def __call__(self, *args, **options):
+        self.calls.append(options)
+        return self.function(*args, **options)
+
+
+@pytest.fixture
+def conv_backward(monkeypatch):
+    noted = Noted(ops.conv2d_backward)
+    monkeypatch.setattr(ops, "conv2d_backward", noted)
+    return noted.calls
+
+
+def test_nothing_is_computed_below_what_is_learned(conv_backward):
+    """A frozen backbone costs no backward, and its caches are gone; with the image's gradient it does."""
+    network = without_chance(stirred(tiny("8s", "same")))
+    for name, p in network.parameters().items():
+        p.frozen = p.frozen or name.startswith("vgg.")
+    gradients = []
+    for inputs, calls in ((True, 12), (False, 3)):
+        conv_backward.clear()
+        network.zero_grad()
+        y = network.forward(picture(40, 33), train=True)
+        dx = network.backward(np.ones_like(y), inputs=inputs)
+        assert (dx is not None) == inputs
+        assert len(conv_backward) == calls
+        assert sum(call["weights"] for call in conv_backward) == 3
+        assert sum(call["inputs"] for call in conv_backward) == (12 if inputs else 0)
+        gradients.append({name: p.grad.copy() for name, p in network.parameters().items() if not p.frozen})
+        assert not any(p.grad.any() for p in network.parameters().values() if p.frozen)
+        for name, node in network.nodes.items():
+            with pytest.raises(InputError, match=name.replace(".", r"\.")):
+                node.layer.backward(y)
+    for name, gradient in gradients[0].items():
+        assert gradient.any()
+        np.testing.assert_array_equal(gradients[1][name], gradient, err_msg=name)
+
+
+@pytest.mark.parametrize("variant", ["32s", "8s"])
+def test_without_the_images_gradient_the_others_are_the_same(variant, conv_backward):
+    network = without_chance(stirred(tiny(variant, "same")))
+    x, found = picture(40, 33), []
+    for options in ({}, {"inputs": False}):
+        conv_backward.clear()
+        network.zero_grad()
+        dx = network.backward(network.forward(x, train=True), **options)
+        assert (dx is None) == bool(options)
+        assert [call["inputs"] for call in conv_backward].count(False) == len(options)
+        found.append({name: p.grad.copy() for name, p in network.parameters().items()})
+    for name, gradient in found[0].items():
+        np.testing.assert_array_equal(found[1][name], gradient, err_msg=name)
+    assert sum(gradient.any() for gradient in found[0].values()) > 20
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda rng: layers.Conv2d(3, 3, 3, rng, pad=1),
+        lambda rng: layers.ConvTranspose2d(3, 3, 3, rng, pad=1),
+        lambda rng: models.Sequential(flat=layers.Flatten(), fc=layers.Linear(60, 60, rng)),
+    ],
+    ids=["Conv2d", "ConvTranspose2d", "Linear"],
+)
+def test_a_frozen_weight_gets_no_gradient_and_its_bias_does(layer, rng):
+    results = []
+    for frozen in (False, True):
+        network = models.Sequential(layer=layer(np.random.default_rng(0)))
+        weight, bias = network.parameters().values()
+        weight.frozen = frozen
+        y = network.forward(picture(4, 5), train=True)
+        dx = network.backward(y)
+        assert weight.grad.any() != frozen
+        results.append((dx, bias.grad))
+    assert results[0][1].any()
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+IN_PLACE = {
+    "first and last": lambda rng: {"relu": layers.ReLU(), "relu6": layers.ReLU6()},
+    "behind a view": lambda rng: {"drop": layers.Dropout(0.0, rng), "relu": layers.ReLU()},
+    "behind a flattening": lambda rng: {"flat": layers.Flatten(), "relu": layers.ReLU()},
+    "behind a normalisation": lambda rng: {"norm": layers.BatchNorm2d(3), "relu": layers.ReLU()},
+    "around a pool": lambda rng: {"relu": layers.ReLU(), "pool": layers.MaxPool2d(2), "again": layers.ReLU6()},
+    "padded": lambda rng: {"pad": layers.PadToMultiple(4), "relu": layers.ReLU()},
+}
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("build", IN_PLACE.values(), ids=IN_PLACE)
+def test_the_callers_arrays_are_not_written_to(build, train, rng):
+    graph, x = models.Sequential(**build(rng)).astype(np.float64), picture(8, 8, np.float64)
+    before = x.copy()
+    y = graph.forward(x, train)
+    np.testing.assert_array_equal(x, before)
+    if train:
+        first, dy = y.copy(), rng.normal(size=y.shape)
+        given = dy.copy()
+        graph.backward(dy)
+        np.testing.assert_array_equal(dy, given)
+        np.testing.assert_array_equal(y, first)
+        np.testing.assert_array_equal(x, before)
+
+
+def test_values_that_others_read_are_not_overwritten(rng):
+    """Outputs, forks, joins that give both branches one gradient: against a graph whose layers never write in place."""
+
+    class Out(layers.ReLU):
+        def run(self, x, train):
+            return super().run(x, train)
+
+        def run_backward(self, dy, cache):
+            return super().run_backward(dy, cache)
+
+    def build(kind):
+        conv = layers.Conv2d(CHANNELS, CHANNELS, 1, np.random.default_rng(0))
+        nodes = {
+            "conv": (conv, ["image"]),
+            "low": (kind(), ["conv"]),
+            "norm": (layers.BatchNorm2d(CHANNELS), ["low"]),
+            "high": (kind(), ["norm"]),
+            "sum": (layers.Add(), ["low", "high"]),
+            "last": (kind(), ["sum"]),
+            "scale": (layers.Scale(-1), ["high"]),
+            "other": (kind(), ["scale"]),
+            "join": (layers.Concat(), ["last", "other", "scale"]),
+        }
+        return models.Graph(nodes, outputs=["conv", "scale", "join"]).astype(np.float64)
+
+    x, results = image(rng), []
+    for kind in (layers.ReLU, Out):
+        graph = build(kind)
+        y = graph.forward(x, train=True)
+        dx = graph.backward({name: np.cos(np.arange(value.size)).reshape(value.shape) for name, value in y.items()})
+        results.append([*y.values(), dx, *(p.grad for p in graph.parameters().values()), *graph.forward(x).values()])
+    for one, other in zip(*results, strict=True):
+        close(one, other)
+
+
+def unet(rng, depth=2, width=2, classes=2):
+    nodes, before, channels, ends = {}, "image", 3, []
+    for level in range(depth + 1):
+        conv = layers.Conv2d(channels, width << level, 3, rng)
+        nodes |= {f"down{level}": (conv, [before]), f"relu{level}": (layers.ReLU(), [f"down{level}"])}
+        before, channels = f"relu{level}", width << level
+        if level < depth:
+            nodes[f"pool{level}"] = (layers.MaxPool2d(2, ceil_mode=True), [before])
+            ends, before = [*ends, before], f"pool{level}"
+    for level in reversed(range(depth)):
+        nodes[f"up{level}"] = (layers.ConvTranspose2d(channels, width << level, 2, rng, stride=2), [before])
+        nodes[f"crop{level}"] = (layers.CropLike(1), [ends[level], f"up{level}"])
+        nodes[f"join{level}"] = (layers.Concat(), [f"crop{level}", f"up{level}"])
+        nodes[f"conv{level}"] = (layers.Conv2d(channels, width << level, 3, rng, pad=1), [f"join{level}"])
+        before, channels = f"conv{level}", width << level
+    return models.Graph({**nodes, "score": (layers.Conv2d(channels, classes, 1, rng), [before])})
+
+
+def test_a_unet_is_a_table_too(rng):
+    graph, x = stirred(unet(rng)), picture(20, 26)
+    report = check_layer(graph, x, rng, directions=1, elements=2)
+    assert report.max_relative_error < 1e-6
+    assert report.checked == 3 * 1 + 3 * len(graph.parameters())
+    account = models.explain(graph, (20, 26))
+    found, shapes = {}, {row.name: row.shape for row in account.rows}
+    found["image"] = x
+    for name, (layer, inputs) in graph.nodes.items():
+        found[name] = layer.forward(*(found[i] for i in inputs))
+        assert shapes[name] == found[name].shape
+    close(graph.forward(x), found["score"], 1e-6)
+    assert (shapes["relu2"], shapes["join0"], shapes["score"]) == ((1, 8, 2, 3), (1, 4, 8, 12), (1, 2, 8, 12))
+
+
+# --- Inference does at once what the layers do one by one ---------------------------------------------------------
+
+KINDS = {  # output channels, kernel, settings
+    "3x3": (5, 3, {"pad": 1}),
+    "1x1": (5, 1, {}),
+    "more kernels than pixels": (20, 3, {"stride": 3}),
+    "padded as in TensorFlow": (5, (3, 2), {"stride": 2, "pad": "same"}),
+    "depthwise": (CHANNELS, 3, {"groups": CHANNELS, "pad": 1}),
+    "depthwise strided": (CHANNELS, (3, 5), {"groups": CHANNELS, "stride": (2, 3), "pad": 2}),
+    "grouped": (4, 3, {"groups": 2, "pad": 1}),
+}
+ENDS = {  # what follows the convolution
+    "nothing": {},
+    "normalisation": {"norm": layers.BatchNorm2d},
+    "ReLU": {"relu": layers.ReLU},
+    "normalisation, ReLU6": {"norm": layers.BatchNorm2d, "relu": layers.ReLU6},
+}
+ALGORITHMS = [("auto", True), ("auto", False), ("naive", True), ("im2col", False), ("gemm", True)]  # with a bias?
+ALGORITHMS += [("depthwise", False), ("winograd", True)]
+
+
+def sequence(**chain):
+    return stirred(models.Sequential(**chain).astype(np.float64), scale=0.5)
+
+
+def convolution(rng, kind="3x3", ends="normalisation, ReLU6", bias=True):
+    """A convolution and what follows."""
+    outputs, kernel, settings = KINDS[kind]
+    after = {name: make(outputs) if name == "norm" else make() for name, make in ENDS[ends].items()}
+    return sequence(conv=layers.Conv2d(CHANNELS, outputs, kernel, rng, bias=bias, **settings), **after)
+
+
+def mixed(rng):
+    """A chain of everything: it begins with a normalisation and ends with a convolution."""
+    return sequence(
+        norm0=layers.BatchNorm2d(CHANNELS),
+        relu0=layers.ReLU(),
+        conv1=layers.Conv2d(CHANNELS, 8, 3, rng, pad=1, bias=False),
+        norm1=layers.BatchNorm2d(8, eps=0.1),
+        relu1=layers.ReLU6(),
+        conv2=layers.Conv2d(8, 8, 1, rng),
+        relu2=layers.ReLU(),
+        norm2=layers.BatchNorm2d(8),
+        pool=layers.MaxPool2d(2),
+        conv3=layers.Conv2d(8, 8, 3, rng, groups=8, pad=1),
+        conv4=layers.Conv2d(8, 4, 3, rng, pad=1),
+        norm4=layers.BatchNorm2d(4),
+        conv5=layers.Conv2d(4, 3, 1, rng),
+    )
+
+
+def one_by_one(graph, x, train=False):
+    for node in graph.nodes.values():
+        x = node.layer.forward(x, train=train)
+    return x
+
+
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_convolution_and_what_follows_give_what_they_give_one_by_one(kind, ends, device, rng):
+    x = image(rng)
+    for algorithm, bias in ALGORITHMS:
+        chain, given = convolution(rng, kind, ends, bias), device.put(x)
+        with ops.conv_algorithm(algorithm):
+            expected = device.get(one_by_one(chain, device.put(x)))
+            found = device.get(chain.forward(given))
+            np.testing.assert_array_equal(device.get(chain.prepare().forward(given)), found)
+        close(found, expected)
+        np.testing.assert_array_equal(device.get(given), x)
+    if "ReLU" in ends:
+        assert 0.05 < (found == 0).mean() < 0.95
+    if "ReLU6" in ends:
+        assert (found == 6).any()
+
+
+@pytest.mark.parametrize("size", [(7, 9), (4, 5)])
+def test_a_chain_of_everything_gives_what_its_layers_give_one_by_one(size, device, rng):
+    chain, x = mixed(rng), device.put(image(rng, size))
+    expected = device.get(one_by_one(chain, x))
+    for network in (chain, chain.prepare()):
+        close(device.get(network.forward(x)), expected)
+        if network is chain:  # as often as there are passes over memory
+            kinds = [type(step.layer).__name__ for step in chain.inference]
+            assert kinds.count("FusedConv2d") == 5
+            assert len(kinds) == 9
+
+
+class Leaky(layers.ReLU):
+    def run(self, x, train):
+        return np.where(x > 0, x, 0.1 * x), x
+
+    def run_backward(self, dy, cache):
+        return np.where(cache > 0, dy, 0.1 * dy)
+
+
+class Doubled(layers.Conv2d):
+    def run(self, x, train):
+        y, cache = super().run(x, train)
+        return 2 * y, cache
+
+
+class Shifted(layers.BatchNorm2d):
+    def run(self, x, train):
+        y, cache = super().run(x, train)
+        return y + 7, cache
+
+
+@pytest.mark.parametrize("place", ["conv", "norm", "relu"])
+def test_a_subclass_computes_the_same_in_inference_as_in_training(place, rng):
+    chain = {"conv": layers.Conv2d(CHANNELS, 4, 3, rng), "norm": layers.BatchNorm2d(4), "relu": layers.ReLU()}
+    own = {"conv": Doubled(CHANNELS, 4, 3, rng), "norm": Shifted(4), "relu": Leaky()}
+    x = image(rng)
+    plain = sequence(**chain).forward(x)
+    network = without_chance(sequence(**chain | {place: own[place]}))
+    expected = network.forward(x, train=True)
+    assert np.abs(expected - plain).max() > 0.1
+    for inference in (network, network.prepare()):
+        close(inference.forward(x), expected)
+    network.forward(x, train=True)
+    assert network.backward(np.ones_like(expected)).any()
+
+
+@pytest.mark.parametrize("kind", ["3x3", "depthwise"])
+def test_inference_leaves_the_chain_as_it_was(kind, rng):
+    chain, x = convolution(rng, kind), image(rng)
+    chain.forward(x, train=True)  # its caches do not outlive an inference
+    before = chain.state_dict()
+    first = chain.forward(x)
+    np.testing.assert_array_equal(chain.forward(x), first)
+    for name, array in chain.state_dict().items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+    for node in chain.nodes.values():
+        with pytest.raises(InputError, match="backward needs a forward"):
+            node.layer.backward(first)
+
+
+def test_what_was_learned_since_counts(rng):
+    """Nothing that was worked out from the weights and statistics outlives them."""
+    chain, x = convolution(rng), image(rng)
+    for name, parameter in [*chain.parameters().items(), *chain.buffers().items()]:
+        before = chain.forward(x)
+        if isinstance(parameter, tuple):
+            setattr(*parameter, getattr(*parameter) * 1.5)
+        else:
+            parameter.value *= 1.5  # in place, as an optimiser does
+        found = chain.forward(x)
+        assert np.abs(found - before).max() > 1e-3, name
+        close(found, one_by_one(chain, x))
+
+
+@pytest.mark.parametrize("build", [*(partial(convolution, kind=kind) for kind in KINDS), mixed])
+def test_in_training_nothing_is_done_at_once(build, rng):
+    chain, x = build(rng), image(rng, (8, 9))
+    layer_by_layer, before = deepcopy(chain), chain.state_dict()
+    y = chain.forward(x, train=True)
+    np.testing.assert_array_equal(y, one_by_one(layer_by_layer, x, train=True))
+    for name, array in chain.state_dict().items():
+        np.testing.assert_array_equal(array, layer_by_layer.state_dict()[name], err_msg=name)
+        assert (array == before[name]).all() != ("running" in name)
+    dy = rng.normal(size=y.shape)
+    found, expected = chain.backward(dy), dy.copy()
+    for node in reversed(layer_by_layer.nodes.values()):
+        expected = node.layer.backward(expected)
+    np.testing.assert_array_equal(found, expected)
+    for name, parameter in chain.parameters().items():
+        assert parameter.grad.any(), name
+        np.testing.assert_array_equal(parameter.grad, layer_by_layer.parameters()[name].grad, err_msg=name)
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_an_error_names_the_convolution(ends, rng):
+    chain = convolution(rng, ends=ends)
+    for wrong in (image(rng)[:, :4], image(rng)[0]):
+        with pytest.raises(InputError, match=r"^conv \(Conv2d\): "):
+            chain.forward(wrong)
+    with pytest.raises(TypeError, match=r"^conv \(Conv2d\): "):
+        chain.forward(image(rng).astype(np.float32))
+    chain.forward(image(rng))
+
+
+def test_a_normalisation_of_another_width_is_refused_by_name(rng):
+    for outputs, width in ((4, 1), (1, 4), (4, 3)):
+        chain = models.Sequential(conv=layers.Conv2d(3, outputs, 3, rng), norm=layers.BatchNorm2d(width))
+        with pytest.raises(InputError, match=r"norm \(BatchNorm2d\): expected one value per channel"):
+            chain.forward(picture(5, 5))
+
+
+# --- Prepared -----------------------------------------------------------------------------------------------------
+
+PREPARED = {f"{v}-mini-{a}": partial(tiny, v, a, width=3) for v in ("32s", "16s", "8s") for a in ("paper", "same")}
+PREPARED |= {
+    "8s-lite0-same": partial(models.fcn, "8s", "efficientnet_lite0", 3, "same"),
+    "32s-lite0-paper": partial(models.fcn, "32s", "efficientnet_lite0", 3, "paper"),
+    "lite0": partial(models.efficientnet_lite0, 5),
+    "plain-8s-learned": partial(narrow_fcn, "8s", "same", upsampling="learned", at_once=True),
+}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_a_prepared_network_gives_the_same_and_again(name, monkeypatch):
+    """Bit by bit; and what a training forward with frozen statistics gives, but for rounding. One dict for each convolution
+    is offered to whoever transforms its kernels."""
+    network, x = without_chance(stirred(PREPARED[name](), scale=0.1)), picture(40, 33)
+    expected, before = network.forward(x), network.state_dict()
+    assert expected.std() > 0
+    close(expected, network.forward(x, train=True), 2e-4)
+    prepared = network.prepare()
+    noted = Noted(ops.conv2d_forward)
+    monkeypatch.setattr(ops, "conv2d_forward", noted)
+    for _ in range(2):
+        np.testing.assert_array_equal(prepared.forward(x), expected)
+    first, second = (noted.calls[i :: len(noted.calls) // 2] for i in (0, 1))
+    count = len(noted.calls) // 2
+    cached = [call["cached"] for call in noted.calls]
+    assert count == len(network.layers_of(layers.Conv2d))
+    assert all(isinstance(one, dict) and one is again for one, again in zip(cached, cached[count:], strict=False))
+    assert len({id(one) for one in cached}) == count
+    noted.calls.clear()
+    network.forward(x)
+    assert all(call.get("cached") is None for call in noted.calls)
+    assert (prepared.card, prepared.outputs, prepared.backbone_prefix) == (
+        network.card,
+        network.outputs,
+        network.backbone_prefix,
+    )
+    for parameter, array in network.state_dict().items():
+        np.testing.assert_array_equal(array, before[parameter], err_msg=parameter)
+
+
+def test_a_prepared_network_is_for_inference_only():
+    network = stirred(tiny("32s", "same"))
+    with pytest.raises(InputError, match=r"^vgg.conv1_1 \(Conv2d\): .*inference only"):
+        network.prepare().forward(picture(20, 20), train=True)
+    logits = network.forward(picture(40, 50), train=True)  # the network that it was made of trains on
+    before = weights_of(network)
+    assert network.backward(logits).any()
+    assert before.keys() == network.parameters().keys()
+
+
+def test_prepared_weights_are_those_of_the_moment(rng):
+    """Folded once: later training does not show, as it would in the network itself."""
+    chain, x = convolution(rng), image(rng)
+    prepared, before = chain.prepare(), chain.forward(x)
+    chain["norm"].gamma.value = chain["norm"].gamma.value * 2
+    np.testing.assert_array_equal(prepared.forward(x), before)
+    assert np.abs(chain.forward(x) - before).max() > 0.1
