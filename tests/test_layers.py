@@ -12,7 +12,7 @@ from networks import close, picture, tiny
 from minifcn import layers, models
 from minifcn.errors import InputError
 from minifcn.layers import Leaf, Parameter, init
-from minifcn.training import optim
+from minifcn.training import optimizers
 
 every_layer = pytest.mark.parametrize(("build", "shape"), LAYERS.values(), ids=LAYERS)
 
@@ -135,7 +135,7 @@ def test_a_parameter_under_two_names_is_stepped_once(rng):
     y = network.forward(np.ones((1, 2), np.float32), train=True)
     network.backward(np.ones_like(y))
     gradient = one.weight.grad.copy()
-    optim.SGD(network.parameters(), momentum=0.0).step(0.1)
+    optimizers.SGD(network.parameters(), momentum=0.0).step(0.1)
     np.testing.assert_allclose(one.weight.value, before - np.float32(0.1) * gradient, rtol=1e-6)
     network.load_state_dict(network.state_dict())
     assert network.state_dict().keys() == network.parameters().keys()

@@ -1,10 +1,11 @@
-"""What a gradient check cannot see outside the operations: the rules that metrics and data keep."""
+"""The rules that metrics, transforms and preprocessing keep."""
 
 import numpy as np
 import pytest
 
 from minifcn.data import transforms
 from minifcn.metrics import ConfusionMatrix
+from minifcn.preprocessing import Preprocessing
 
 # --- Metrics ------------------------------------------------------------------------------------------------------
 
@@ -61,6 +62,6 @@ def test_image_and_labels_move_together():
 
 def test_preprocessing():
     image = np.array([[[10, 20, 30]]], np.uint8)
-    bgr = transforms.Preprocessing("BGR", (1, 2, 3), (1, 1, 0.5))
+    bgr = Preprocessing("BGR", (1, 2, 3), (1, 1, 0.5))
     assert bgr.apply(image).ravel().tolist() == [29, 18, 3.5]
     assert bgr.fill().tolist() == [3, 2, 1]
