@@ -107,7 +107,7 @@ def test_command_prints_names_and_draws(lite0, tmp_path, capsys):
         ),
         (["convert", "a.pth", "b.txt"], "b.txt: expected a file ending in .npz or .safetensors"),
         (["convert", "a.pth", "b.npz"], "a.pth: expected --network"),
-        (["convert", "a.npz", "b.npz"], "a.npz: "),
+        (["convert", "a.npz", "b.npz"], "no such file"),
         (["convert", "a.pth", "b.npz", "--network", "mini"], "mini is a trunk only; expected --variant"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
