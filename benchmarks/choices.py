@@ -23,10 +23,10 @@ import in_minifcn
 import numpy as np
 import record
 import works
+from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, winograd
 
 from minifcn import backend, layers
 from minifcn.ops import conv_algorithms, maps
-from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, winograd
 
 RECORDS = Path(__file__).parent / "records"
 NETWORKS = {
