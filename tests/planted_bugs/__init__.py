@@ -5,7 +5,7 @@ Add one here whenever a test is written for a mistake: a test that no bug can fa
 
 from importlib.util import find_spec
 
-from minifcn.backend.emulated import COMPILER
+from minifcn.testing.bounds_checked import COMPILER
 
 from . import convolutions, data_sets, devices, kernels, networks, operations, training
 from .bug import Bug as Bug
