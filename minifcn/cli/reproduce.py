@@ -23,8 +23,8 @@ def add_arguments(parser):
 
 def run(args):
     """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison. Finished stages are not done again."""
-    config = options.config_of(args)
-    folder, start, results = Path(args.out), config.start, {}
+    config, folder, results = options.config_of(args), Path(args.out), {}
+    start = config.start
     clear_leftovers(folder)
     for variant in models.VARIANTS:
         run, earlier = _stage(replace(config.with_options(variant=variant), start=start), folder / variant)

@@ -21,23 +21,6 @@ from .progress import INTERRUPTED, do, notice
 HELP = "train one network"
 
 
-def add_arguments(parser):
-    devices.add_option(parser)
-    options.add_training(parser, single=True)
-
-
-def run(args):
-    if not args.resume and not args.data:
-        raise InputError("train: expected --data FOLDER, or --resume FOLDER; got neither")
-    run = Run.resume(args.resume) if args.resume else Run(options.config_of(args), args.out)
-    title = f"FCN-{run.config.options['variant']}"
-    result = finish(run, title, go_on=f"minifcn train --resume {run.folder}")
-    if result is None:
-        return INTERRUPTED
-    write_report(run.folder, title, {title: result})
-    return 0
-
-
 class Result(NamedTuple):
     """What the report needs of a run at its end, so that its network and optimiser can go."""
 
@@ -49,6 +32,24 @@ class Result(NamedTuple):
     seconds: float
     samples: list  # some validation images
     predictions: list  # label maps of these
+
+
+def add_arguments(parser):
+    devices.add_option(parser)
+    options.add_training(parser, single=True)
+
+
+def run(args):
+    """Train one network, or go on with one; then write its figures and page."""
+    if not args.resume and not args.data:
+        raise InputError("train: expected --data FOLDER, or --resume FOLDER; got neither")
+    run = Run.resume(args.resume) if args.resume else Run(options.config_of(args), args.out)
+    title = f"FCN-{run.config.options['variant']}"
+    result = finish(run, title, go_on=f"minifcn train --resume {run.folder}")
+    if result is None:
+        return INTERRUPTED
+    write_report(run.folder, title, {title: result})
+    return 0
 
 
 def finish(run, title, go_on):
@@ -65,18 +66,18 @@ def finish(run, title, go_on):
 
 def write_report(folder, title, results):
     """Figures, page and table of one Result or several by name, on the validation images of the last."""
-    pictures_folder = folder / "figures"
-    with writing(pictures_folder):
-        pictures_folder.mkdir(parents=True, exist_ok=True)
+    place = folder / "figures"
+    with writing(place):
+        place.mkdir(parents=True, exist_ok=True)
     last = list(results.values())[-1]
     rows = [
         (sample.image, sample.label, {name: result.predictions[i] for name, result in results.items()})
         for i, sample in enumerate(last.samples)
     ]
     pictures = {
-        pictures_folder / "side_by_side.png": "Validation images, their labels, and the predictions of each network.",
-        pictures_folder / "curves.png": "Loss on the training batches, and mean IU on the validation images.",
-        pictures_folder / "confusion.png": f"Confusion of {list(results)[-1]}, in percent of each true class.",
+        place / "side_by_side.png": "Validation images, their labels, and the predictions of each network.",
+        place / "curves.png": "Loss on the training batches, and mean IU on the validation images.",
+        place / "confusion.png": f"Confusion of {list(results)[-1]}, in percent of each true class.",
     }
     side_by_side, curves, confusion = pictures
     figures.side_by_side(rows, last.classes, side_by_side, last.palette)
