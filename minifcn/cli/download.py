@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .data import tars
-from .data.download import ARCHIVES, TIMEOUT, HostFailed, download
-from .errors import InputError
+from ..data import tars
+from ..data.download import ARCHIVES, TIMEOUT, HostFailed, download
+from ..errors import InputError
 
 
 def add_parser(kinds, formatter):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .data import doctor
-from .data.doctor import fix
-from .data.sets.description import EXAMPLE, FILE_NAME
-from .errors import InputError
-from .report import doctor as report
+from ..data import doctor
+from ..data.doctor import fix
+from ..data.sets.description import EXAMPLE, FILE_NAME
+from ..errors import InputError
+from ..report import doctor as report
 
 _DESCRIPTION = f"""\
 Read a whole data set and report what is wrong with it: files that are missing, broken, or do not belong together; masks
