@@ -20,25 +20,13 @@ from minifcn.data.sets.description import EXAMPLE, description_problems, read_de
 
 def test_the_official_table():
     """Written out a second time, from the table's published form: which id is which train id."""
-    assert cityscapes.NUM_LABEL_IDS == 34
-    classes = dict(
-        zip((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33), range(19), strict=True)
-    )
-    assert cityscapes.train_ids().tolist() == [classes.get(id, 255) for id in range(256)]
-    assert (
-        data.CITYSCAPES_CLASSES[0] == "road"
-        and data.CITYSCAPES_CLASSES[13] == "car"
-        and len(data.CITYSCAPES_CLASSES) == 19
-    )
-    palette = cityscapes.cityscapes_palette()
-    assert palette[[0, 11, 13, 18, 255]].tolist() == [
-        [128, 64, 128],
-        [220, 20, 60],
-        [0, 0, 142],
-        [119, 11, 32],
-        [0, 0, 0],
-    ]
-    assert len(np.unique(palette[:19], axis=0)) == 19
+    ids = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+    assert cityscapes.NUM_LABEL_IDS == 34 and len(data.CITYSCAPES_CLASSES) == len(ids) == 19
+    assert cityscapes.train_ids().tolist() == [ids.index(id) if id in ids else 255 for id in range(256)]
+    assert [data.CITYSCAPES_CLASSES[i] for i in (0, 11, 13, 18)] == ["road", "person", "car", "bicycle"]
+    colours = [[128, 64, 128], [220, 20, 60], [0, 0, 142], [119, 11, 32], [0, 0, 0]]
+    assert cityscapes.cityscapes_palette()[[0, 11, 13, 18, 255]].tolist() == colours
+    assert len(np.unique(cityscapes.cityscapes_palette()[:19], axis=0)) == 19
 
 
 def test_cityscapes_reads_train_ids(tmp_path):
@@ -102,25 +90,20 @@ def test_own_data_in_numbers_and_in_colours(tmp_path, kind):
         assert image.shape == (24, 30, 3)
 
 
-def test_void_has_a_colour_of_its_own(tmp_path):
-    root = write_own(tmp_path / "own", void="void = [255, 0, 255]")
+@pytest.mark.parametrize("void", ["", "void = [224, 224, 192]"])
+def test_void_has_a_colour_of_its_own_and_colours_of_no_class_are_named(tmp_path, void):
+    root = write_own(tmp_path / "own", void=void)
     pixels = np.array(Image.open(root / "masks/0.png"))
-    pixels[:2] = (255, 0, 255)
+    pixels[0, :4] = (224, 224, 192)  # void's usual colour, which a dataset.toml need not list
     Image.fromarray(pixels).save(root / "masks/0.png")
     own = data.Folder(root, ids=["0"])
-    assert (own[0].label[:2] == 255).all() and (own[0].label[2:] < 3).all()
-    assert own.palette[255].tolist() == [255, 0, 255]
-
-
-def test_colours_of_no_class_are_named(tmp_path):
-    root = write_own(tmp_path / "own")
-    pixels = np.array(Image.open(root / "masks/0.png"))
-    pixels[0, :4] = (224, 224, 192)  # void's usual colour, which this dataset.toml does not list
-    Image.fromarray(pixels).save(root / "masks/0.png")
-    with pytest.raises(
-        ValueError, match=r"0\.png: expected the colours of the classes only, got \[224, 224, 192\] \(4 pix"
-    ):
-        data.Folder(root, ids=["0"])[0]
+    if void:
+        assert (own[0].label[0, :4] == 255).all() and (own[0].label[1:] < 3).all()
+        assert own.palette[255].tolist() == [224, 224, 192]
+    else:
+        message = r"0\.png: expected the colours of the classes only, got \[224, 224, 192\] \(4 pix"
+        with pytest.raises(ValueError, match=message):
+            own[0]
 
 
 def test_match_colours_against_one_pixel_at_a_time():
