@@ -45,21 +45,17 @@ def palette_from(values, source):
     raise InputError(f"{source}: expected a palette of 256 colours of three numbers 0..255, got {str(values)[:60]!r}")
 
 
-def colour_codes(image):
-    """Colours (…, 3) uint8 -> one number each, (…) uint32: red in the upper bits, blue in the lower."""
-    image = np.asarray(image).astype(np.uint32)
-    return image[..., 0] << 16 | image[..., 1] << 8 | image[..., 2]
-
-
 def match_colours(image, palette, num_classes, void):
     """Which class has exactly this colour.   image (H, W, 3) uint8, palette (256, 3) -> (labels (H, W) uint8, known (H, W) bool)
 
     void: whether palette[255] stands for void. Where a colour is not known, the label means nothing.
     """
     numbers = np.array([*range(num_classes), *([VOID] if void else [])], np.uint8)
-    listed = colour_codes(palette[numbers])
+    listed, codes = (
+        colours.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1]) for colours in (palette[numbers], image)
+    )
     order = np.argsort(listed, kind="stable")
-    listed, numbers, codes = listed[order], numbers[order], colour_codes(image)
+    listed, numbers = listed[order], numbers[order]
     place = np.searchsorted(listed, codes).clip(max=len(listed) - 1)
     return numbers[place], listed[place] == codes
 

@@ -64,7 +64,9 @@ def _class_lines(diagnosis):
             )
             share = _percent(pixels[number] / labelled)
             lines.append(f"{number:3}  {name:{name_width}}{pixels[number]:13}{share:>9}{shown}")
-    lines.append(f"{'':3}  {'void':{name_width}}{pixels[VOID]:13}{_percent(diagnosis.void_share):>9} of all pixels")
+    lines.append(
+        f"{'':3}  {'void':{name_width}}{pixels[VOID]:13}{_percent(pixels[VOID] / pixels.sum()):>9} of all pixels"
+    )
     return lines
 
 

@@ -28,11 +28,6 @@ class Diagnosis:
     mask_counts: dict = field(default_factory=dict)
     samples: dict = field(default_factory=dict)
 
-    @property
-    def void_share(self):
-        """Void pixels among all, 0 … 1; 0 where no mask could be read."""
-        return float(self.pixels[VOID] / max(self.pixels.sum(), 1))
-
     def formats(self, which):
         """{a format such as "JPEG RGB": how many files}; which: 0 for images, 1 for masks."""
         return Counter(pair[which].format for pair in self.files.values() if pair[which])

@@ -72,15 +72,9 @@ class Finding(NamedTuple):
     """All entries of one kind: (name, detail) each, the name usually of a file relative to the data set's folder."""
 
     kind: str
+    error: bool
+    meaning: str
     entries: list
-
-    @property
-    def error(self):
-        return KINDS[self.kind].error
-
-    @property
-    def meaning(self):
-        return KINDS[self.kind].meaning
 
 
 class Findings:
@@ -96,16 +90,19 @@ class Findings:
         """The names that have this finding."""
         return [name for name, _ in self._entries[kind]]
 
+    def __iter__(self):
+        return iter(self.errors + self.warnings)
+
     @property
     def errors(self):
-        return [finding for finding in self._found() if finding.error]
+        return self._found(True)
 
     @property
     def warnings(self):
-        return [finding for finding in self._found() if not finding.error]
+        return self._found(False)
 
-    def _found(self):
-        return [Finding(kind, entries) for kind, entries in self._entries.items() if entries]
-
-    def __iter__(self):
-        return iter(self.errors + self.warnings)
+    def _found(self, error):
+        found = ((kind, KINDS[kind], entries) for kind, entries in self._entries.items() if entries)
+        return [
+            Finding(name, kind.error, kind.meaning, entries) for name, kind, entries in found if kind.error == error
+        ]

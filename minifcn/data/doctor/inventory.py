@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +70,10 @@ def collect(root, findings):
     None where a dataset.toml is too wrong to go on. Raises InputError as `layout_of` for what is no data set, and for a file.
     """
     root = Path(root)
-    layout = layout_of(root)
     if root.is_file():
         raise InputError(f"{root}: expected a folder, got a file; unpack the archive first")
-    inventory = {VOC: _collect_voc, Cityscapes: _collect_cityscapes, folder.Folder: _collect_folder}[layout](
-        root, findings
-    )
+    collectors = {VOC: _collect_voc, Cityscapes: _collect_cityscapes, folder.Folder: _collect_folder}
+    inventory = collectors[layout_of(root)](root, findings)
     if inventory is not None:
         _check_lists(inventory, findings)
         _check_pairs(inventory, findings)
@@ -92,14 +91,14 @@ def _collect_voc(root, findings):
                 findings.add("classes-file", names.name, f"more than once: {', '.join(repeated)}")
         except InputError as error:
             findings.add("classes-file", names.name, str(error).removeprefix(f"{names}: "))
-    inventory = Inventory("PASCAL VOC", root, classes, voc_palette())
+    photos, masks = root / "JPEGImages", root / "SegmentationClass"
+    inventory = Inventory(
+        *("PASCAL VOC", root, classes, voc_palette()),
+        expected_image=lambda id: photos / f"{id}.jpg",
+        expected_mask=lambda id: masks / f"{id}.png",
+    )
     for path in sorted((root / "ImageSets" / "Segmentation").glob("*.txt")):
         _read_list(inventory, path.stem, path, findings)
-    photos, masks = root / "JPEGImages", root / "SegmentationClass"
-    inventory.expected_image, inventory.expected_mask = (
-        (lambda id: photos / f"{id}.jpg"),
-        (lambda id: masks / f"{id}.png"),
-    )
     for files, place, ending in ((inventory.images, photos, ".jpg"), (inventory.masks, masks, ".png")):
         paths = sorted(place.iterdir()) if place.is_dir() else []
         files |= {path.stem: path for path in paths if path.suffix == ending}
@@ -203,22 +202,18 @@ def _check_pairs(inventory, findings):
         ("missing-image", inventory.images, inventory.expected_image),
         ("missing-mask", inventory.masks, inventory.expected_mask),
     ):
-        names_in = {}
-        for id in (id for id in splits_of if id not in files):
-            path = expected(id)
-            if path.parent not in names_in:
-                names_in[path.parent] = _names_by_stem(path.parent)
-            similar = names_in[path.parent].get(path.stem.casefold(), [])
+        names_in = cache(_names_by_stem)
+        for path, id in ((expected(id), id) for id in splits_of if id not in files):
+            similar = names_in(path.parent).get(path.stem.casefold(), [])
             hint = f"; there is {', '.join(similar)}" if similar else ""
             findings.add(kind, inventory.name(path), f"listed in {', '.join(splits_of[id])}{hint}")
-    for id, path in inventory.masks.items():
-        if id not in splits_of:
-            findings.add(
-                *(("unlisted", id) if id in inventory.images else ("mask-without-image", inventory.name(path)))
-            )
-    for id, path in inventory.images.items():
-        if id not in splits_of and id not in inventory.masks:
-            findings.add("image-without-mask", inventory.name(path))
+    for id in (id for id in inventory.masks if id not in splits_of):
+        if id in inventory.images:
+            findings.add("unlisted", id)
+        else:
+            findings.add("mask-without-image", inventory.name(inventory.masks[id]))
+    for id in (id for id in inventory.images if id not in splits_of and id not in inventory.masks):
+        findings.add("image-without-mask", inventory.name(inventory.images[id]))
 
 
 def _names_by_stem(folder):
