@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minifcn import backend, cli, data, devices
+from minifcn import backend, cli, data
 from minifcn.backend import cuda, diagnosis
+from minifcn.cli import devices
 from minifcn.training import loop
 
 COMPLETE = {"cublas": "/lib/libcublas.so", "nvrtc": "/lib/libnvrtc.so", "cudart": "/include"}
@@ -142,7 +143,7 @@ def test_why_so_many_threads(machine):
 
 
 def test_every_command_that_computes_has_the_option(capsys):
-    for command in cli._HELP:
+    for command in cli.COMMANDS:
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
         computes = command not in ("explain", "convert", "info", "data")

@@ -253,7 +253,7 @@ CONVOLUTIONS = {  # x, w, settings
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("algorithm", CONVOLUTIONS)
-def test_relu_is_done_by_the_kernel(algorithm, bias, launched, rng):
+def test_an_activation_is_done_by_the_kernel(algorithm, bias, launched, rng):
     (x, w, settings) = CONVOLUTIONS[algorithm]
     x, w, b = (backend.to_device(3 * rng.standard_normal(shape)) for shape in (x, w, w[:1]))
     with ops.conv_algorithm(algorithm):
