@@ -43,7 +43,7 @@ TITLES = "| layer | x → channels, kernel/stride | pass | pick | fastest | rati
 
 
 def convolutions(work):
-    """{(shape of x, shape of w, Window): names of the layers}, from one forward of a network."""
+    """{(shape of x, shape of w, Window): names of the layers}, from one forward of a network, layer by layer as in training."""
     network, found = in_minifcn.build(work), {}
 
     def noting(layer, x, train):

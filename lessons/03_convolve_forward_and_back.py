@@ -513,5 +513,5 @@ answers.check("03.3", ...)
 #   for Document Processing*, 2006: im2col.
 # - A. Lavin, S. Gray, *Fast Algorithms for Convolutional Neural Networks*, CVPR 2016.
 # - V. Dumoulin, F. Visin, *A guide to convolution arithmetic for deep learning*, 2016.
-# - In the code: in `minifcn/ops/conv/` the files `conv2d.py`, `reference.py`,
-#   `im2col.py`, `pointwise.py` and `winograd.py`, in this order.
+# - In the code: in `minifcn/ops/conv/` the files `conv2d.py`, `reference.py`, `im2col.py`,
+#   `pointwise.py` and `winograd.py`, in this order.

@@ -31,7 +31,8 @@ lesson.begin()
 import numpy as np
 
 from minifcn import backend
-from minifcn.backend import array_module, strict, to_device, to_host
+from minifcn.backend import array_module, to_device, to_host
+from minifcn.testing import strict
 
 
 def softmax(scores):
@@ -287,9 +288,8 @@ backend.use("strict")
 maps = to_device(images)
 if backend.has_kernels(maps):
     factor, offset = np.float32([2, 3, 4]), np.float32([0.5, 0, -0.5])
-    means, variances = np.zeros(3, np.float32), np.ones(3, np.float32)
-    inputs = map(to_device, (factor, offset, means, variances))
-    y, _ = ops.batch_norm_forward(maps, *inputs, eps=0)
+    given = (factor, offset, np.float32([0, 0, 0]), np.float32([1, 1, 1]))
+    y, _ = ops.batch_norm_forward(maps, *map(to_device, given), eps=0)
     expected = images * factor[:, None, None] + offset[:, None, None]
     assert np.allclose(to_host(y), expected)
     print("the kernel computes what NumPy does:", to_host(y)[0, :, 0, 0])
@@ -422,7 +422,7 @@ answers.check("11.3", ...)
 #
 # - CuPy's user guide, *Differences between CuPy and NumPy*, and *Performance best
 #   practices*.
-# - In the code: `minifcn/backend/__init__.py` (the switch), `minifcn/backend/strict.py`
+# - In the code: `minifcn/backend/__init__.py` (the switch), `minifcn/testing/strict.py`
 #   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes),
-#   `minifcn/backend/cuda.py` (how a kernel is written), `minifcn/ops` (all of them, each
-#   a `.cu` file beside the `.py` file of its operation).
+#   `minifcn/backend/cuda.py` (how a kernel is written), and the `.cu` files in
+#   `minifcn/ops`, each beside its operation.

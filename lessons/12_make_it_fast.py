@@ -573,6 +573,6 @@ answers.check("12.3", ...)
 # - K. Goto, R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, ACM
 #   TOMS 2008: why BLAS is made of tiles, too.
 # - S. Williams, A. Waterman, D. Patterson, *Roofline*, CACM 2009: arithmetic or memory?
-# - In the code: in `minifcn/ops/conv/` the files `choice.py`, `im2col.py`, `winograd.py`;
-#   `minifcn/backend/numpy_kernels.py`; and `benchmarks/README.md`, with what was tried
+# - In the code: `minifcn/ops/conv/choice.py`, `im2col.py`, `winograd.py`;
+#   `minifcn/backend/cpu.py`; and `benchmarks/README.md`, with what was tried
 #   in vain.

@@ -7,7 +7,7 @@ import pytest
 
 from minifcn import gradcheck, ops
 from minifcn.backend import tuning
-from minifcn.ops.conv import depthwise, im2col, pointwise, winograd
+from minifcn.ops.conv import columns, depthwise, im2col, pointwise, winograd
 from minifcn.ops.geometry import pads, pair
 
 FAST = ["im2col", "gemm", "depthwise", "winograd"]
@@ -298,11 +298,16 @@ class Sizes(list):
 def laid_out(monkeypatch):
     """Sizes of the patches that im2col reads or adds back, and of the values that Winograd's algorithm holds at its points."""
     sizes = Sizes()
-    read, add = im2col._patches, im2col._add_patches
+    read, stand, add = im2col._patches, columns._columns, im2col._add_patches
     take, put = winograd._tiles, winograd._put_tiles
 
     def reading(x, window, rows, by_tap):
         patches = read(x, window, rows, by_tap)
+        sizes.note(patches.nbytes, len(x), rows)
+        return patches
+
+    def standing(x, window, rows):
+        patches = stand(x, window, rows)
         sizes.note(patches.nbytes, len(x), rows)
         return patches
 
@@ -320,6 +325,7 @@ def laid_out(monkeypatch):
         put(y, tiles, rows)
 
     monkeypatch.setattr(im2col, "_patches", reading)
+    monkeypatch.setattr(columns, "_columns", standing)
     monkeypatch.setattr(im2col, "_add_patches", adding)
     monkeypatch.setattr(winograd, "_tiles", taking)
     monkeypatch.setattr(winograd, "_put_tiles", putting)
