@@ -83,39 +83,6 @@ def test_conv2d_with_asymmetric_padding(pad, stride, dtype, rng):
     )
 
 
-@every_dtype
-@pytest.mark.parametrize("tile_bytes", [1, 5000, None])
-@pytest.mark.parametrize("size", [(9, 11), (8, 12), (3, 3), (1, 14)])
-@pytest.mark.parametrize("pad", [1, 2, (3, 1)])
-def test_conv2d_by_winograd(pad, size, tile_bytes, dtype, rng, tiling):
-    tiling(tile_bytes)
-    with ops.conv_algorithm("winograd"):
-        compare(
-            lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad),
-            ops.conv2d_backward,
-            lambda x, w, b: F.conv2d(x, w, b, padding=pad),
-            [rng.standard_normal(shape) for shape in ((3, 6, *size), (8, 6, 3, 3), (8,))],
-            dtype,
-        )
-
-
-@pytest.mark.parametrize("algorithm", ["winograd", "im2col"])
-@pytest.mark.parametrize(("inputs", "outputs"), [(64, 64), (128, 32)])
-def test_conv2d_of_many_channels(inputs, outputs, algorithm, rng):
-    with ops.conv_algorithm(algorithm):
-        compare(
-            lambda x, w, b: ops.conv2d_forward(x, w, b, pad=1),
-            ops.conv2d_backward,
-            lambda x, w, b: F.conv2d(x, w, b, padding=1),
-            [
-                rng.standard_normal((2, inputs, 21, 18)),
-                rng.standard_normal((outputs, inputs, 3, 3)) * np.sqrt(2 / (9 * inputs)),
-                rng.standard_normal(outputs),
-            ],
-            "float64",
-        )
-
-
 DEPTHWISE = [  # kernel, stride, pad, dilation, size
     (kernel, stride, pad, dilation, size)
     for kernel in ((3, 3), (5, 5), (2, 3))
@@ -255,16 +222,6 @@ def test_avg_pool2d(kernel, stride, pad, size, ceil_mode, count_include_pad, dty
 
 
 @every_dtype
-def test_relu(dtype, rng):
-    compare(ops.relu_forward, ops.relu_backward, F.relu, [distinct((2, 3, 4, 5), rng)], dtype)
-
-
-@every_dtype
-def test_relu6(dtype, rng):
-    compare(ops.relu6_forward, ops.relu6_backward, F.relu6, [4 * distinct((2, 3, 4, 5), rng)], dtype)
-
-
-@every_dtype
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 7, (2, 5), (11, 1)])
 @pytest.mark.parametrize("map_size", [(6, 6), (7, 7), (5, 9), (1, 3)])
 def test_adaptive_avg_pool2d(map_size, size, dtype, rng):
@@ -275,20 +232,6 @@ def test_adaptive_avg_pool2d(map_size, size, dtype, rng):
         [rng.standard_normal((2, 3, *map_size))],
         dtype,
     )
-
-
-@every_dtype
-@pytest.mark.parametrize("size", [(1, 1), (7, 7), (4, 9)])
-def test_global_avg_pool(size, dtype, rng):
-    x = [rng.standard_normal((2, 3, *size))]
-    compare(ops.global_avg_pool_forward, ops.global_avg_pool_backward, lambda x: x.mean(dim=(2, 3)), x, dtype)
-
-
-@every_dtype
-@pytest.mark.parametrize("bias", [True, False])
-def test_linear(bias, dtype, rng):
-    shapes = [(5, 7), (4, 7), (4,)][: 3 if bias else 2]
-    compare(ops.linear_forward, ops.linear_backward, F.linear, [rng.standard_normal(s) for s in shapes], dtype)
 
 
 @every_dtype
@@ -320,21 +263,6 @@ def test_batch_norm(eps, momentum, train, dtype, rng):
     )
     close(cache.running_mean, their_mean, dtype, "running mean")
     close(cache.running_var, their_var, dtype, "running variance")
-
-
-@every_dtype
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("tile_bytes", [1, 5000])
-def test_batch_norm_in_tiles(tile_bytes, train, dtype, rng, tiling):
-    tiling(tile_bytes)
-    mean, var = rng.standard_normal(7).astype(dtype), (rng.random(7) + 0.5).astype(dtype)
-    compare(
-        lambda x, g, b: ops.batch_norm_forward(x, g, b, mean, var, train=train),
-        ops.batch_norm_backward,
-        lambda x, g, b: F.batch_norm(x, torch.tensor(mean), torch.tensor(var), g, b, train),
-        [2 * rng.standard_normal((3, 7, 11, 9)) + 1, rng.standard_normal(7), rng.standard_normal(7)],
-        dtype,
-    )
 
 
 @every_dtype
@@ -374,29 +302,6 @@ def test_cross_entropy(reduction, weighted, ignore, dtype, rng):
         [3 * rng.standard_normal((2, 5, 4, 6))],
         dtype,
     )
-
-
-@every_dtype
-@pytest.mark.parametrize("p", [0.2, 0.5])
-def test_dropout_with_the_same_mask(p, dtype, rng):
-    kept = np.random.default_rng(3).random((2, 3, 4, 5), dtype="float32") >= p
-    assert 0 < kept.mean() < 1
-    compare(
-        lambda x: ops.dropout_forward(x, p, np.random.default_rng(3), True),
-        ops.dropout_backward,
-        lambda x: x * torch.tensor(kept) / (1 - p),
-        [rng.standard_normal((2, 3, 4, 5))],
-        dtype,
-    )
-
-
-@every_dtype
-def test_crop_and_pad(dtype, rng):
-    x = [rng.standard_normal((2, 3, 6, 7))]
-    crop = lambda x: ops.crop_forward(x, (2, 1), (3, 5))  # noqa: E731
-    compare(crop, ops.crop_backward, lambda x: x[:, :, 2:5, 1:6], x, dtype)
-    pad = lambda x: ops.pad_forward(x, ((1, 2), (0, 3)))  # noqa: E731
-    compare(pad, ops.pad_backward, lambda x: F.pad(x, (0, 3, 1, 2)), x, dtype)
 
 
 @every_dtype
