@@ -2,7 +2,8 @@
 
 Each distinct convolution of a network's forward, and each of its passes (forward, input gradient, weight gradient), is
 measured by itself in float32, its maps with the channels last as they are inside a network. The algorithms take turns,
-after a turn each that does not count. Left out are the loops of "naive", which are never the fastest, the gradient of the image, for which nobody
+after a turn each that does not count; it also fills what a prepared network caches, so that the forward is that of
+inference. Left out are the loops of "naive", which are never the fastest, the gradient of the image, for which nobody
 asks, and what only im2col can compute: such convolutions are counted.
 
     python benchmarks/choices.py                     # everything; leave the machine alone meanwhile
@@ -47,12 +48,14 @@ def convolutions(work):
 
     def noting(layer, x, train):
         y, cache = type(layer).run(layer, x, train)
-        found.setdefault((x.shape, layer.weight.value.shape, cache[-1]), []).append(layer.title)
+        found.setdefault((x.shape, layer.weight.value.shape, cache[-1]), []).append(layer.name)
         return y, cache
 
     for layer in network.layers_of(layers.Conv2d):
         layer.run = partial(noting, layer)
-    network.forward(in_minifcn.batch(work)[0], train=True)
+    network.forward(
+        in_minifcn.batch(work)[0], train=True
+    )  # in inference other layers run: convolutions with their ReLU
     return found
 
 
@@ -80,7 +83,8 @@ def passes(x_shape, w_shape, window):
     forward, of_inputs, of_weights = (
         choice.choose(window, w_shape, len(x), gradient) for gradient in (None, "inputs", "weights")
     )
-    found = {"forward": (forward, lambda module: module.forward(x, w, window))}
+    cached = {module: {} for module in (im2col, depthwise, pointwise, winograd)}
+    found = {"forward": (forward, lambda module: module.forward(x, w, window, cached=cached[module]))}
     if x_shape[1] > 3:
         found["input gradient"] = of_inputs, lambda module: module.input_gradient(dy, w, window)
     return found | {"weight gradient": (of_weights, lambda module: module.weight_gradient(x, dy, window))}

@@ -31,7 +31,8 @@ lesson.begin()
 import numpy as np
 
 from minifcn import backend
-from minifcn.backend import array_module, strict, to_device, to_host
+from minifcn.backend import array_module, to_device, to_host
+from minifcn.testing import strict
 
 
 def softmax(scores):
@@ -421,7 +422,7 @@ answers.check("11.3", ...)
 #
 # - CuPy's user guide, *Differences between CuPy and NumPy*, and *Performance best
 #   practices*.
-# - In the code: `minifcn/backend/__init__.py` (the switch), `minifcn/backend/strict.py`
+# - In the code: `minifcn/backend/__init__.py` (the switch), `minifcn/testing/strict.py`
 #   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes),
 #   `minifcn/backend/cuda.py` (how a kernel is written), and the `.cu` files in
 #   `minifcn/ops`, each beside its operation.

@@ -116,9 +116,9 @@ def watched(key, function):
     def run(*arguments, **options):
         start = time.perf_counter()
         result = function(*arguments, **options)
-        some = result[0] if isinstance(result, tuple) else result  # a join gives several
-        if some is not None:
-            backend.to_host(some[:1, :1, :1, :1])
+        for maps in result if isinstance(result, tuple) else (result,):
+            if maps is not None:
+                backend.to_host(maps[:1, :1, :1, :1])
         spent.setdefault(key, []).append(1e3 * (time.perf_counter() - start))
         return result
 
@@ -574,5 +574,5 @@ answers.check("12.3", ...)
 #   TOMS 2008: why BLAS is made of tiles, too.
 # - S. Williams, A. Waterman, D. Patterson, *Roofline*, CACM 2009: arithmetic or memory?
 # - In the code: `minifcn/ops/conv/choice.py`, `im2col.py`, `winograd.py`;
-#   `minifcn/backend/numpy_kernels.py`; and `benchmarks/README.md`, with what was tried
+#   `minifcn/backend/cpu.py`; and `benchmarks/README.md`, with what was tried
 #   in vain.

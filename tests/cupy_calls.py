@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 import minifcn
-from minifcn.backend import strict
-from minifcn.backend.strict import StrictArray
+from minifcn.testing import strict
+from minifcn.testing.strict import StrictArray
 
 PACKAGE = Path(minifcn.__file__).parent
 # Where arrays of a device are worked with; elsewhere `.copy()` and the like are dicts', images' and NumPy arrays'.
@@ -23,7 +23,7 @@ ROOMS = ("ops", "layers", "models", "training/loop.py", "training/optimizers.py"
 
 def sources():
     """Every file of the library, but for NumPy's own side and the stand-in."""
-    own = {"numpy_kernels.py", "strict.py"}
+    own = {"cpu.py", "strict.py"}
     return [path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in own]
 
 

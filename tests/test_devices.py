@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minifcn import backend, cli, data, devices
-from minifcn.backend import cupy_kernels, diagnosis
+from minifcn import backend, cli, data
+from minifcn.backend import cuda, diagnosis
+from minifcn.cli import devices
 from minifcn.training import loop
 
 COMPLETE = {"cublas": "/lib/libcublas.so", "nvrtc": "/lib/libnvrtc.so", "cudart": "/include"}
-WORKS = diagnosis.Found(
+WORKS = diagnosis.Environment(
     driver="580.65.06",
     cuda=(13, 0),
     packages={"cupy-cuda13x": "14.2.0"},
@@ -78,7 +79,7 @@ def test_the_extras_that_are_told_of_exist():
 
 
 def printed(capsys, found, monkeypatch):
-    monkeypatch.setattr(diagnosis, "look", lambda: found)
+    monkeypatch.setattr(diagnosis, "inspect", lambda: found)
     assert cli.main(["info"]) == 0
     return capsys.readouterr().out.splitlines()
 
@@ -142,7 +143,7 @@ def test_why_so_many_threads(machine):
 
 
 def test_every_command_that_computes_has_the_option(capsys):
-    for command in cli._HELP:
+    for command in cli.COMMANDS:
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
         computes = command not in ("explain", "convert", "info", "data")
@@ -175,8 +176,8 @@ def pretend(monkeypatch, count=2):
         __version__="0.0",
     )
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
-    monkeypatch.setattr(backend, "_current", backend._current)
+    monkeypatch.setattr(backend.registry, "_devices", dict(backend.registry._devices))
+    monkeypatch.setattr(backend.registry, "_current", backend.registry._current)
     return chosen
 
 
@@ -189,7 +190,7 @@ def test_a_gpu_is_chosen_by_its_number(name, number, monkeypatch):
 
 def test_all_gpus_are_listed(monkeypatch):
     pretend(monkeypatch)
-    assert cupy_kernels.devices() == ["Pretend 0", "Pretend 1"]
+    assert cuda.devices() == ["Pretend 0", "Pretend 1"]
 
 
 def refused(capsys, device):
@@ -202,10 +203,10 @@ def refused(capsys, device):
 
 def test_a_number_without_a_gpu_is_refused_in_one_line(capsys, monkeypatch):
     chosen = pretend(monkeypatch)
-    before = backend._current
+    before = backend.registry._current
     assert "there is no cuda:2, only cuda:0, cuda:1; minifcn info" in refused(capsys, "cuda:2")
     assert chosen == []
-    assert backend._current is before
+    assert backend.registry._current is before
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda 1", "cpu:0", "CUDA"])
@@ -215,7 +216,7 @@ def test_a_name_that_is_none_is_refused_in_one_line(capsys, name):
 
 
 def test_a_gpu_asked_for_in_vain_leads_to_info(capsys, monkeypatch):
-    monkeypatch.setattr(cupy_kernels, "probe", lambda: (None, "pretended failure"))
+    monkeypatch.setattr(cuda, "probe", lambda: (None, "pretended failure"))
     assert refused(capsys, "cuda") == (
         "minifcn: backend: CuPy cannot be used: pretended failure; minifcn info says what to do"
     )

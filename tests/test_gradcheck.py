@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from gradcheck_cases import ROUNDING, TOLERANCE, check, spread
 
-from minifcn import layers, ops
+from minifcn import layers, models, ops
 from minifcn.gradcheck import STEP, KinkError, check_adjoint, check_layer
-from minifcn.models.graph import Sequential
 
 # --- A wrong gradient is found -----------------------------------------------------------------------------------
 
@@ -86,7 +85,7 @@ def test_gradient_that_is_zero_passes(size):
 
 def test_bias_before_batch_norm_passes():
     conv = layers.Conv2d(2, 3, 3, np.random.default_rng(0))
-    chain = Sequential(conv=conv, norm=layers.BatchNorm2d(3))
+    chain = models.Sequential(conv=conv, norm=layers.BatchNorm2d(3))
     report = check_layer(chain, spread((3, 2, 5, 5)), np.random.default_rng(1))
     assert report.max_relative_error <= TOLERANCE, report
 

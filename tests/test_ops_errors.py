@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minifcn import ops
-from minifcn.backend import strict
 from minifcn.errors import InputError
+from minifcn.testing import strict
 
 CONV, TRANSPOSED = ops.conv2d_forward, ops.conv_transpose2d_forward
 MAX, AVG, ADAPTIVE = ops.max_pool2d_forward, ops.avg_pool2d_forward, ops.adaptive_avg_pool2d_forward

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minifcn import backend, models, ops
-from minifcn.backend import strict
-from minifcn.backend.strict import StrictArray, xp
+from minifcn.testing import strict
+from minifcn.testing.strict import StrictArray, xp
 from minifcn.training import loop, optimizers
 
 HOST = np.arange(6.0).reshape(2, 3)
@@ -206,8 +206,8 @@ def test_a_training_step_brings_nothing_to_the_host_but_the_loss(variant, upsamp
         fetched.append(array.shape)
         return array.get()
 
-    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
-    monkeypatch.setattr(backend, "_current", backend._current)
+    monkeypatch.setattr(backend.registry, "_devices", dict(backend.registry._devices))
+    monkeypatch.setattr(backend.registry, "_current", backend.registry._current)
     backend.register(dataclasses.replace(strict.DEVICE, to_host=fetch))
     backend.use("strict")
     network = models.fcn(variant, "mini", 3, "paper", upsampling=upsampling, width=2)
@@ -233,8 +233,8 @@ def traffic(monkeypatch):
         passing = getattr(StrictArray, door)
         counting = lambda self, door=door, passing=passing: back.append(door) or passing(self)  # noqa: E731
         monkeypatch.setattr(StrictArray, door, counting)
-    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
-    monkeypatch.setattr(backend, "_current", backend._current)
+    monkeypatch.setattr(backend.registry, "_devices", dict(backend.registry._devices))
+    monkeypatch.setattr(backend.registry, "_current", backend.registry._current)
     backend.register(strict.DEVICE)
     backend.use("strict")
     return sent, back

@@ -18,7 +18,7 @@ from minifcn.models.vgg import vgg_backbone
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 F = torch.nn.functional
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = pytest.mark.torch
 
 CLASSES = 4
 LOGITS, GRADIENTS = 1e-4, 1e-9  # relative: in float32, and by norm in float64

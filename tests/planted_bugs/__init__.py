@@ -1,44 +1,27 @@
-"""Bugs to plant, one at a time, in a copy of the package: each must make the named tests fail.
+"""Bugs that the tests have to catch: where each is, what it makes of the code, and the test that fails by it.
 
-Add one here whenever a test is written for a mistake: a test that no bug can fail tests nothing.
+Add one whenever a test is written for a mistake: a test that no bug can fail tests nothing. `make bugs` runs them.
 """
 
-from importlib.util import find_spec
+from typing import NamedTuple
 
-from minifcn.backend.emulated import COMPILER
 
-from . import convolutions, data_sets, devices, kernels, networks, operations, training
-from .bug import Bug as Bug
+class Bug(NamedTuple):
+    """Names are noun phrases of what is wrong. `old`: an expression, a statement, or its head ("if x:"), once in the function."""
 
-BUGS = [
-    *convolutions.CONVOLUTION,
-    *convolutions.ALGORITHMS,
-    *convolutions.WINOGRADS,
-    *convolutions.SHARED_OUT,
-    *operations.POOLING,
-    *operations.POINTWISE,
-    *operations.NORMALISATION,
-    *operations.LOSS,
-    *operations.SHAPES,
-    *networks.LAYERS,
-    *networks.NETWORKS,
-    *networks.OTHER_TRUNKS,
-    *networks.CUTS,
-    *networks.ACCOUNTS,
-    *networks.CHECKER_ITSELF,
-    *training.TRAINING,
-    *training.METRICS_AND_DATA,
-    *training.WEIGHTS,
-    *training.NOTHING_LOST,
-    *data_sets.DATA_SETS,
-    *data_sets.ARCHIVES,
-    *data_sets.DOWNLOADS,
-    *devices.DEVICES_AND_MEMORY,
-    *devices.AWAY_FROM_THE_HOST,
-]
-if COMPILER:
-    BUGS += kernels.KERNELS
-if find_spec("scipy"):  # which SBD's tests need
-    BUGS += data_sets.SBD_AND_VOC
-if find_spec("cupy"):
-    BUGS += devices.NAMES_OF_CUPY
+    name: str
+    module: str  # below minifcn: "ops.conv", or "ops/kernels/pool.cu"
+    function: str  # "Adam.step"; "" for what is outside of functions
+    old: str
+    new: str  # "" removes a statement
+    test: str  # "rooms::test_schedules" in tests/test_rooms.py
+
+    @property
+    def node(self):
+        file, _, test = self.test.partition("::")
+        return f"tests/test_{file}.py::{test}"
+
+
+def bugs(module, *rows):
+    """The bugs of a module, from (name, function, old, new, test)."""
+    return [Bug(name, module, *rest) for name, *rest in rows]

@@ -7,11 +7,12 @@ from contextlib import closing, contextmanager
 
 from tqdm import tqdm
 
-from .errors import InputError
-from .report import figures as report
-from .training import checkpoint, loop
-from .training.run import Evaluated
+from ..errors import InputError
+from ..report import tables
+from ..training import checkpoint, loop
+from ..training.run import Evaluated
 
+INTERRUPTED = 130  # the exit code after Ctrl-C
 WAITING = 0.2  # of the training time: beyond this share of waiting for data there is a notice
 WORTH_A_NOTICE = 1.0  # seconds; the wait for the very first batch is none
 
@@ -73,4 +74,4 @@ def do(run, title, go_on):
 
 
 def _short(scores):
-    return ", ".join(f"{title} {100 * scores[key]:.1f}" for key, title in report.SCORES.items())
+    return ", ".join(f"{title} {100 * scores[key]:.1f}" for key, title in tables.SCORES.items())

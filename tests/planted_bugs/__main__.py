@@ -1,0 +1,103 @@
+"""Plant every bug, one at a time, and run its test, which has to fail; without a bug all of them have to pass.
+
+python -m tests.planted_bugs [PART OF A NAME ...] [--check]
+"""
+
+import argparse
+import ast
+import difflib
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import planting  # noqa: E402
+
+from planted_bugs.tables import BUGS  # noqa: E402
+
+LIMIT = 120  # seconds for a bug; one that takes longer gets a second chance
+
+
+def mistake(bug):
+    return planting.Mistake(bug.module, bug.function, bug.old, bug.new)
+
+
+def nearest(bug):
+    """The expressions of the package that read most like what a bug looks for: ["module function: expression"]."""
+    found = {}
+    for path in sorted(Path(planting.PACKAGE).rglob("*.py")):
+        for name, function in planting.functions(ast.parse(path.read_text(encoding="utf-8"))).items():
+            own = function.body if isinstance(function, ast.FunctionDef) else ()
+            for node in (node for statement in own for node in ast.walk(statement)):
+                if isinstance(node, (ast.stmt, ast.expr)) and len(text := ast.unparse(node)) < 2 * len(bug.old) + 20:
+                    found.setdefault(text, f"{path} {name}: {text}")
+    return [found[text] for text in difflib.get_close_matches(planting.plain(bug.old), found, 3, 0.5)]
+
+
+def check(chosen):
+    """Say which bugs have lost their place. -> how many"""
+    lost = 0
+    for bug in chosen:
+        try:
+            mistake(bug).check()
+        except (planting.NotFound, FileNotFoundError) as error:
+            lost += 1
+            print(f"{bug.name}: {bug.module}: {error}")
+            for line in [] if bug.module.endswith(".cu") else nearest(bug):
+                print(f"    perhaps {line}")
+    return lost
+
+
+def matching(node, items):
+    """The collected tests that a node names: one, or all parameters of one."""
+    return [item for name, item in items.items() if name == node or name.startswith(f"{node}[")]
+
+
+def run(session, chosen):
+    """Try all bugs, two at a time. -> what is wrong: [line]"""
+    items, wrong = {item.nodeid: item for item in session.items}, []
+    tests = {bug.node: matching(bug.node, items) for bug in chosen}
+    wrong += [f"{node}: no such test" for node, found in tests.items() if not found]
+    with planting.Forks(2, LIMIT) as forks:
+
+        def tried():
+            for half in (0, 1):
+                control = [item for node in sorted(tests)[half::2] for item in tests[node]]
+                yield from forks.start("without a bug", lambda c=control: planting.trial(None, c, session.config))
+            for bug in chosen:
+                work = lambda bug=bug: planting.trial(mistake(bug), tests[bug.node], session.config)  # noqa: E731
+                yield from forks.start(bug.name, work) if tests[bug.node] else ()
+            yield from forks.finish()
+
+        for name, outcome in tried():
+            outcome = outcome or planting.Outcome("timeout", "nothing was heard of it", LIMIT)
+            expected = "survived" if name == "without a bug" else "caught"
+            print(f"{outcome.verdict:8s} {outcome.seconds:5.1f} s  {name}", flush=True)
+            if outcome.verdict != expected:
+                wrong.append(f"{name}: {outcome.verdict} {outcome.said}")
+    return wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="only bugs whose names contain one of these")
+    parser.add_argument("--check", action="store_true", help="only look whether all places are there")
+    args = parser.parse_args()
+    chosen = [bug for bug in BUGS if not args.names or any(name in bug.name for name in args.names)]
+    assert len({bug.name for bug in BUGS}) == len(BUGS), "a name occurs twice"
+    if args.check:
+        return 1 if check(chosen) else 0
+    began = time.monotonic()
+    wrong = planting.with_collected(
+        sorted({bug.node.split("::")[0] for bug in chosen}), lambda session: run(session, chosen)
+    )
+    if wrong is None:
+        return 1  # pytest has said why
+    print(f"{len(chosen)} bugs, {len(wrong)} not caught as they should, {time.monotonic() - began:.0f} s")
+    print("\n".join(wrong))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
