@@ -1,10 +1,11 @@
 """Every operation, forward and backward, against PyTorch over a grid of settings, in float64 and float32."""
 
+import conv_cases
 import numpy as np
 import pytest
 
 from minifcn import layers, ops
-from minifcn.ops.geometry import same_pads
+from minifcn.ops.geometry import pads, same_pads
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 F = torch.nn.functional
@@ -45,82 +46,21 @@ def distinct(shape, rng):
     return ((rng.permutation(size) + 0.25) / size * 4 - 2).reshape(shape)
 
 
-CONV = [  # kernel, stride, pad, dilation, groups
-    (kernel, stride, pad, dilation, groups)
-    for kernel in ((1, 1), (3, 3), (2, 5))
-    for stride in (1, (2, 3))
-    for pad in (0, (1, 2))
-    for dilation in (1, (2, 1))
-    for groups in (1, 2, 4)
-]
-
-
-@every_dtype
-@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "groups"), CONV)
-def test_conv2d(kernel, stride, pad, dilation, groups, dtype, rng):
-    settings = {"stride": stride, "dilation": dilation, "groups": groups}
-    arrays = [rng.standard_normal(shape) for shape in ((2, 4, 9, 11), (8, 4 // groups, *kernel), (8,))]
-    compare(
-        lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad, **settings),
-        ops.conv2d_backward,
-        lambda x, w, b: F.conv2d(x, w, b, padding=pad, **settings),
-        arrays,
-        dtype,
-    )
-
-
-@every_dtype
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("pad", [((0, 1), (0, 1)), ((2, 0), (1, 3))])
-def test_conv2d_with_asymmetric_padding(pad, stride, dtype, rng):
-    (top, bottom), (left, right) = pad
-    compare(
-        lambda x, w: ops.conv2d_forward(x, w, stride=stride, pad=pad),
-        ops.conv2d_backward,
-        lambda x, w: F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride),
-        [rng.standard_normal(shape) for shape in ((2, 3, 8, 7), (4, 3, 3, 3))],
-        dtype,
-    )
-
-
-DEPTHWISE = [  # kernel, stride, pad, dilation, size
-    (kernel, stride, pad, dilation, size)
-    for kernel in ((3, 3), (5, 5), (2, 3))
-    for stride in (1, 2, (2, 1))
-    for pad in (0, 2)
-    for dilation in (1, (2, 1))
-    for size in ((9, 10), (12, 7))
-]
-
-
 @every_dtype
 @pytest.mark.parametrize("tile_bytes", [1, None], ids=["row-tiles", "whole"])
-@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "size"), DEPTHWISE)
-def test_depthwise_conv2d(kernel, stride, pad, dilation, size, tile_bytes, dtype, rng, tiling):
+@pytest.mark.parametrize(("shape", "outputs", "kernel", "settings"), conv_cases.CONV.values(), ids=conv_cases.CONV)
+def test_conv2d_of_every_kind(shape, outputs, kernel, settings, tile_bytes, dtype, rng, tiling):
     tiling(tile_bytes)
-    settings = {"stride": stride, "dilation": dilation, "groups": 3}
+    theirs = dict(settings)
+    (top, bottom), (left, right) = pads(theirs.pop("pad", 0))
     compare(
-        lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad, **settings),
+        lambda x, w, b: ops.conv2d_forward(x, w, b, **settings),
         ops.conv2d_backward,
-        lambda x, w, b: F.conv2d(x, w, b, padding=pad, **settings),
-        [rng.standard_normal(shape) for shape in ((2, 3, *size), (3, 1, *kernel), (3,))],
-        dtype,
-    )
-
-
-@every_dtype
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (4, 2), (6, 5)])
-@pytest.mark.parametrize("groups", [1, 3])
-def test_same_convolution_of_maps_smaller_than_its_kernel(groups, size, stride, dtype, rng):
-    """By hand: zeros around the image, the odd one at the end."""
-    totals = [max((-(-n // stride) - 1) * stride + 5 - n, 0) for n in size]
-    (top, bottom), (left, right) = ((t // 2, t - t // 2) for t in totals)
-    compare(
-        lambda x, w: ops.conv2d_forward(x, w, stride=stride, pad=same_pads(size, 5, stride), groups=groups),
-        ops.conv2d_backward,
-        lambda x, w: F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride, groups=groups),
-        [rng.standard_normal(shape) for shape in ((2, 3, *size), (3, 3 // groups, 5, 5))],
+        lambda x, w, b: F.conv2d(F.pad(x, (left, right, top, bottom)), w, b, **theirs),
+        [
+            rng.standard_normal(s)
+            for s in (shape, (outputs, shape[1] // settings.get("groups", 1), *kernel), (outputs,))
+        ],
         dtype,
     )
 
@@ -141,38 +81,20 @@ def test_same_convolution_of_stride_1(dilation, kernel, dtype, rng):
 
 @every_dtype
 @pytest.mark.parametrize(
-    ("kernel", "stride", "pad", "output_pad"), [(4, 2, 1, 0), (3, 2, 0, 1), (5, 3, 2, 2), (3, 1, 0, 0)]
+    ("shape", "outputs", "kernel", "settings"), conv_cases.TRANSPOSED.values(), ids=conv_cases.TRANSPOSED
 )
-def test_depthwise_conv_transpose2d(kernel, stride, pad, output_pad, dtype, rng):
-    settings = {"stride": stride, "groups": 3}
+def test_conv_transpose2d_of_every_kind(shape, outputs, kernel, settings, dtype, rng):
+    theirs = dict(settings)
+    (top, bottom), (left, right) = pads(theirs.pop("pad", 0))
+    theirs["output_padding"] = theirs.pop("output_pad", 0)
     compare(
-        lambda x, w, b: ops.conv_transpose2d_forward(x, w, b, pad=pad, output_pad=output_pad, **settings),
+        lambda x, w, b: ops.conv_transpose2d_forward(x, w, b, **settings),
         ops.conv_transpose2d_backward,
-        lambda x, w, b: F.conv_transpose2d(x, w, b, padding=pad, output_padding=output_pad, **settings),
-        [rng.standard_normal(shape) for shape in ((2, 3, 5, 4), (3, 1, kernel, kernel), (3,))],
-        dtype,
-    )
-
-
-TRANSPOSED = [  # kernel, stride, pad, output_pad, dilation, groups
-    (kernel, stride, pad, output_pad, dilation, groups)
-    for kernel in ((4, 4), (2, 3))
-    for stride, output_pad in ((1, 0), (2, 0), (2, 1), ((3, 2), (2, 1)))
-    for pad in (0, (1, 0))
-    for dilation in (1, (1, 2))
-    for groups in (1, 2)
-]
-
-
-@every_dtype
-@pytest.mark.parametrize(("kernel", "stride", "pad", "output_pad", "dilation", "groups"), TRANSPOSED)
-def test_conv_transpose2d(kernel, stride, pad, output_pad, dilation, groups, dtype, rng):
-    settings = {"stride": stride, "dilation": dilation, "groups": groups}
-    compare(
-        lambda x, w, b: ops.conv_transpose2d_forward(x, w, b, pad=pad, output_pad=output_pad, **settings),
-        ops.conv_transpose2d_backward,
-        lambda x, w, b: F.conv_transpose2d(x, w, b, padding=pad, output_padding=output_pad, **settings),
-        [rng.standard_normal(shape) for shape in ((2, 4, 4, 5), (4, 6 // groups, *kernel), (6,))],
+        lambda x, w, b: F.pad(F.conv_transpose2d(x, w, b, **theirs), (-left, -right, -top, -bottom)),
+        [
+            rng.standard_normal(s)
+            for s in (shape, (shape[1], outputs // settings.get("groups", 1), *kernel), (outputs,))
+        ],
         dtype,
     )
 
