@@ -39,6 +39,21 @@ def agrees(network, x, directions=1, elements=1):
     assert report.checked >= (directions + elements) * (1 + len(learned))
 
 
+def test_an_error_of_1e_5_in_one_parameters_gradient_is_found():
+    network = plain("32s", "same")
+
+    class Wrong(type(network)):
+        def backward(self, *args, **kwargs):
+            dx = super().backward(*args, **kwargs)
+            self.parameters()["vgg.conv3_1.weight"].grad *= 1 + 1e-5
+            return dx
+
+    network.__class__ = Wrong
+    report = check_layer(network, image(1, 3, 20, 15), np.random.default_rng(2), directions=2, elements=1)
+    assert report.max_relative_error > 2 * TOLERANCE
+    assert report.worst == "vgg.conv3_1.weight"
+
+
 @pytest.mark.parametrize("upsampling", ["frozen", "learned"])
 @pytest.mark.parametrize("variant", ["32s", "16s", "8s"])
 def test_plain_trunk_same(variant, upsampling):

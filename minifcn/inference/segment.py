@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..backend import to_device, to_host
+from ..errors import InputError
 from ..metrics import ConfusionMatrix
 from .sliding_window import cut
 
@@ -15,6 +16,10 @@ def predict(model, image, tile=None):
     labels = np.empty(image.shape[:2], np.uint8)
     for seen, kept, place in cut(image.shape[:2], tile or max(image.shape[:2])):
         logits = model.forward(to_device(model.card.preprocessing.apply(image[seen])[None]))
+        if logits.shape[1] > 256:
+            raise InputError(
+                f"predict: expected at most 256 classes, which uint8 labels can hold, got {logits.shape[1]}"
+            )
         labels[place] = to_host(logits[0].argmax(axis=0))[kept]
     return labels
 
