@@ -422,7 +422,7 @@ answers.check("11.3", ...)
 #
 # - CuPy's user guide, *Differences between CuPy and NumPy*, and *Performance best
 #   practices*.
-# - In the code: `minifcn/backend/__init__.py` (the switch), `minifcn/backend/strict.py`
+# - In the code: `minifcn/backend/registry.py` (the switch), `minifcn/testing/strict.py`
 #   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes),
-#   `minifcn/backend/cuda.py` (how a kernel is written), `minifcn/ops/kernels` (all of
+#   `minifcn/backend/source.py` (how a kernel is written), `minifcn/ops/kernels` (all of
 #   them).

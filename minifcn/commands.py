@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from . import data, gradcheck, inference, models, weights
+from . import backend, data, gradcheck, inference, models, weights
 from .data import images
 from .data.imagenet import IMAGENET_CLASSES
 from .data.labels import class_numbers, colourise
@@ -29,6 +29,7 @@ INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 def train(args, config):
     """Train one network, or go on with one; then write its figures and page."""
+    backend.keep_freed_memory()
     run = Run.resume(args.resume) if args.resume else Run(config, args.out)
     title = f"FCN-{run.config.variant}"
     seconds, stopped = do(run, title, go_on=f"minifcn train --resume {run.folder}")
@@ -44,6 +45,7 @@ def train(args, config):
 
 def reproduce(args, config):
     """FCN-32s from nothing, FCN-16s from that, FCN-8s from that; then the comparison. Finished parts are not done again."""
+    backend.keep_freed_memory()
     folder, runs, results = Path(args.out), {}, {}
     clear_leftovers(folder)
     for variant in models.VARIANTS:

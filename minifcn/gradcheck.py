@@ -16,6 +16,7 @@ reaches the tolerance it could hide an error, and the check fails.
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -122,9 +123,12 @@ def _check_points(evaluate, prepare, arrays, rng, directions, elements):
     for _ in range(REDRAWS):
         try:
             upstream, gradients = prepare(point)
+            slope = partial(_slope, evaluate, point, evaluate(point), upstream)
             for position, (name, gradient) in enumerate(gradients.items()):
                 if gradient is not None:
-                    _compare(report, name, gradient, evaluate, point, position, upstream, rng, directions, elements)
+                    _compare(
+                        report, name, gradient, point[position], partial(slope, position), rng, directions, elements
+                    )
             break
         except KinkError as error:
             last = error
@@ -139,9 +143,8 @@ def _check_points(evaluate, prepare, arrays, rng, directions, elements):
     return report
 
 
-def _compare(report, name, gradient, evaluate, point, position, upstream, rng, directions, elements):
+def _compare(report, name, gradient, array, slope_along, rng, directions, elements):
     """Check one array's gradient along random directions and entry by entry."""
-    array = point[position]
     if gradient.shape != array.shape:
         raise InputError(f"gradcheck: {name}: expected a gradient of shape {array.shape}, got {gradient.shape}")
     gradient = to_host(gradient)
@@ -156,7 +159,7 @@ def _compare(report, name, gradient, evaluate, point, position, upstream, rng, d
         return direction / np.sqrt((direction**2).sum())  # short, so that in a large network few units cross a kink
 
     def slope(direction):
-        return _slope(evaluate, point, position, to_device_of(array, direction), upstream)
+        return slope_along(to_device_of(array, direction))
 
     for _ in range(directions):
         _check(report, name, gradient, slope, unit_direction)
@@ -176,9 +179,7 @@ def _check(report, name, gradient, slope, draw):
     else:
         raise KinkError(f"gradcheck: {name}: {REDRAWS} draws in a row met kinks; give inputs away from them")
     analytic = float((gradient * direction).sum())
-    typical = float(
-        np.sqrt((gradient**2).mean())
-    )  # so that an entry that happens to be tiny is not held to its own size
+    typical = float(np.sqrt((gradient**2).mean()))  # an entry that happens to be tiny is not held to its own size
     size, noise = max(abs(analytic), abs(numeric), typical), ROUNDING * value / STEP
     if size <= noise:  # both are zero, as far as can be seen: the error has only F itself to be relative to
         size = value
@@ -191,7 +192,7 @@ def _check(report, name, gradient, slope, draw):
         report.max_relative_error, report.worst = error, name
 
 
-def _slope(evaluate, arrays, position, direction, upstream):
+def _slope(evaluate, arrays, here, upstream, position, direction):
     """(the derivative of F along `direction`, whether the quotients at e and e/2 agree that there is one, Σ |g · y|)."""
 
     def at(step):
@@ -199,7 +200,6 @@ def _slope(evaluate, arrays, position, direction, upstream):
         moved[position] = _locked(arrays[position] + step * direction)
         return evaluate(moved)
 
-    here = at(0.0)
     ahead, behind = [], []
     for step in (STEP, STEP / 2):
         # Differences first, then sums: the parts that do not change cancel without rounding.

@@ -206,8 +206,8 @@ def test_a_whole_run_is_the_hosts(toy, tmp_path, whole, device):
     events = list(run.events())
     np.testing.assert_allclose(losses(tmp_path / "run"), whole, rtol=1e-3)
     assert [e.iteration for e in events if isinstance(e, loop.Evaluated)] == [3, 6]
-    network, classes = checkpoint.load_network(tmp_path / "run" / "best.npz")
-    assert len(classes) == network.num_classes
+    network = checkpoint.load_network(tmp_path / "run" / "best.npz")
+    assert len(network.card.classes) == network.card.num_classes
 
 
 @away_from_the_host

@@ -54,8 +54,7 @@ def test_an_error_of_1e_5_in_one_parameters_gradient_is_found():
     assert report.worst == "vgg.conv3_1.weight"
 
 
-@pytest.mark.parametrize("upsampling", ["frozen", "learned"])
-@pytest.mark.parametrize("variant", ["32s", "16s", "8s"])
+@pytest.mark.parametrize(("variant", "upsampling"), [("32s", "frozen"), ("16s", "learned"), ("8s", "frozen")])
 def test_plain_trunk_same(variant, upsampling):
     agrees(plain(variant, "same", upsampling=upsampling), image(1, 3, 20, 15))
 
@@ -76,9 +75,8 @@ def test_plain_trunk_paper(variant, upsampling):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alignment", ["same", "paper"])
-def test_trunk_as_deep_as_published(alignment):
-    agrees(plain("8s", alignment, depths=(2, 2, 3, 3, 3)), image(1, 3, 20, 15))
+def test_trunk_as_deep_as_published():
+    agrees(plain("8s", "same", depths=(2, 2, 3, 3, 3)), image(1, 3, 20, 15))
 
 
 @pytest.mark.slow
