@@ -138,6 +138,7 @@ HOSTILE = {
     "file without a name": (around(file("./.")), "without a name"),
     "folders without end": (around(pax(tarfile.XHDTYPE, path="a/" * 1500 + "evil"), file("good")), "folders deep"),
     "size beyond the end": (GOOD + header("evil", size=10**9) + END, "cut off"),
+    "size a little beyond the end": (GOOD + header("evil", size=2000) + END, "cut off"),
     "size of 2**63": (GOOD + header("evil", size_field=b"\x80" + signed(2**63)[1:]) + END, ""),
     "negative size": (around(header("evil", size_field=signed(-BLOCK))), "size of -512"),
     "negative size in a POSIX header": (around(pax(tarfile.XHDTYPE, size="-1024"), file("evil")), "size of -1024"),
