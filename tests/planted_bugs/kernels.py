@@ -75,7 +75,7 @@ KERNELS = [
     ),
     *bugs("ops.upsample",
         ("an upsampling fetches its kernel from the device", "_along", "xp.ascontiguousarray(kernel_1d)",
-         "xp.ascontiguousarray(line if __import__('minifcn').backend.to_host(line).any() else line)",
+         "xp.ascontiguousarray(kernel_1d if __import__('minifcn').backend.to_host(kernel_1d).any() else kernel_1d)",
          "strict::test_a_training_step_brings_nothing_to_the_host_but_the_loss[8s-frozen]"),
     ),
 ]
