@@ -12,6 +12,7 @@ from minifcn.training.optimizers import OPTIMIZERS
 
 def prepare(side, threads):
     """-> (a function that does the work once, what to record beside its times)"""
+    backend.keep_freed_memory()  # as `minifcn train` does
     work = side.work
     if isinstance(work, Convolution):
         return _convolution(work), {"threads": backend.threads(), "flops": work.flops}

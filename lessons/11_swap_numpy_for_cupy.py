@@ -422,7 +422,7 @@ answers.check("11.3", ...)
 #
 # - CuPy's user guide, *Differences between CuPy and NumPy*, and *Performance best
 #   practices*.
-# - In the code: `minifcn/backend/__init__.py` (the switch), `minifcn/testing/strict.py`
+# - In the code: `minifcn/backend/registry.py` (the switch), `minifcn/testing/strict.py`
 #   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes),
-#   `minifcn/backend/cuda.py` (how a kernel is written), and the `.cu` files in
+#   `minifcn/backend/source.py` (how a kernel is written), and the `.cu` files in
 #   `minifcn/ops`, each beside its operation.

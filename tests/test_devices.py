@@ -110,35 +110,6 @@ def test_info_on_this_machine(capsys):
     assert (find_spec("cupy") is None) == ("not installed" in shown["CuPy"])
 
 
-@pytest.fixture
-def machine(tiling, monkeypatch):
-    """machine(processors, container, variable): one that grants so much; threads are counted anew."""
-    tiling()  # puts the number of threads back when the test ends
-    module = sys.modules["minifcn.backend.threads"]  # `backend.threads` is its function of that name
-
-    def grants(processors, container=(), variable=None):
-        monkeypatch.delenv(module.VARIABLE, raising=False)
-        if variable:
-            monkeypatch.setenv(module.VARIABLE, variable)
-        monkeypatch.setattr(module, "_processors", lambda: processors)
-        monkeypatch.setattr(module, "container_limits", lambda: list(container))
-        backend.set_threads(None)
-
-    return grants
-
-
-def test_why_so_many_threads(machine):
-    machine(2)
-    assert (backend.threads(), backend.threads_because()) == (2, "2 processors may be used")
-    machine(8, container=[3, 5])
-    told = "8 processors may be used, and the container grants the time of 3"
-    assert (backend.threads(), backend.threads_because()) == (3, told)
-    machine(8, variable="3")
-    assert (backend.threads(), backend.threads_because()) == (3, "MINIFCN_THREADS=3")
-    backend.set_threads(5)
-    assert (backend.threads(), backend.threads_because()) == (5, "set_threads")
-
-
 # --- --device -----------------------------------------------------------------------------------------------------
 
 
@@ -155,12 +126,13 @@ def test_names_of_devices(device, name, chosen):
     assert backend.use(name).startswith(f"backend {name}: using {chosen} ")
 
 
-def pretend(monkeypatch, count=2):
-    """A CuPy with so many GPUs that is NumPy inside. -> the list of the numbers that were chosen"""
+@pytest.fixture
+def two_gpus(choose, monkeypatch):
+    """A CuPy with two GPUs that is NumPy inside. -> the list of the numbers that were chosen"""
     chosen = []
     cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(
-            getDeviceCount=lambda: count,
+            getDeviceCount=lambda: 2,
             getDevice=lambda: chosen[-1] if chosen else 0,
             getDeviceProperties=lambda number: {"name": b"Pretend %d" % number},
         ),
@@ -176,20 +148,16 @@ def pretend(monkeypatch, count=2):
         __version__="0.0",
     )
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(backend.registry, "_devices", dict(backend.registry._devices))
-    monkeypatch.setattr(backend.registry, "_current", backend.registry._current)
     return chosen
 
 
 @pytest.mark.parametrize(("name", "number"), [("cuda", 0), ("cupy", 0), ("auto", 0), ("cuda:0", 0), ("cuda:1", 1)])
-def test_a_gpu_is_chosen_by_its_number(name, number, monkeypatch):
-    chosen = pretend(monkeypatch)
+def test_a_gpu_is_chosen_by_its_number(name, number, two_gpus):
     assert backend.use(name) == f"backend {name}: using cupy (GPU Pretend {number}, CuPy 0.0)"
-    assert chosen == [number] * (":" in name)
+    assert two_gpus == [number] * (":" in name)
 
 
-def test_all_gpus_are_listed(monkeypatch):
-    pretend(monkeypatch)
+def test_all_gpus_are_listed(two_gpus):
     assert cuda.devices() == ["Pretend 0", "Pretend 1"]
 
 
@@ -201,12 +169,10 @@ def refused(capsys, device):
     return line
 
 
-def test_a_number_without_a_gpu_is_refused_in_one_line(capsys, monkeypatch):
-    chosen = pretend(monkeypatch)
-    before = backend.registry._current
+def test_a_number_without_a_gpu_is_refused_in_one_line(capsys, two_gpus):
     assert "there is no cuda:2, only cuda:0, cuda:1; minifcn info" in refused(capsys, "cuda:2")
-    assert chosen == []
-    assert backend.registry._current is before
+    assert two_gpus == []
+    assert type(backend.to_device([1.0])) is np.ndarray
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda 1", "cpu:0", "CUDA"])

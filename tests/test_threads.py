@@ -288,19 +288,17 @@ def test_every_tile_runs_exactly_once(count, threads):
 def test_threads_that_ask_for_a_tile_at_once_get_different_ones():
     """As without the interpreter's lock: another thread comes in while one is taking its tile."""
 
-    class Slow:
-        def __len__(self):
-            return 40
-
+    class Slow(list):
         def __getitem__(self, number):
-            if number >= 40:
-                raise IndexError
             time.sleep(1e-4)
-            return (number,)
+            return super().__getitem__(number)
+
+        def __iter__(self):
+            return (self[number] for number in range(len(self)))
 
     backend.set_threads(3)
     done = []
-    run(done.append, Slow())
+    run(done.append, Slow((number,) for number in range(40)))
     assert sorted(done) == list(range(40))
 
 

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 
 from tqdm import tqdm
 
+from .. import backend
 from ..errors import InputError
 from ..report import tables
 from ..training import checkpoint, loop
@@ -44,6 +45,7 @@ def _ctrl_c():
 
 def do(run, title, go_on):
     """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it); go_on: the command that resumes it."""
+    backend.keep_freed_memory()  # each step frees and asks for the same large arrays
     if run.started:
         notice(run.started)
     start, trained, waited = time.perf_counter(), 0.0, 0.0
