@@ -168,7 +168,7 @@ class Mistake(NamedTuple):
         """Make it, in this process."""
         made, path = self.check(), source_of(self.module).resolve()
         if self.module.endswith(".cu"):
-            from minifcn.backend.cuda import Source
+            from minifcn.backend.source import Source
 
             Source.text = property(lambda s: made if s.path.resolve() == path else s.path.read_text(encoding="utf-8"))
         else:
