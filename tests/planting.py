@@ -111,6 +111,8 @@ def planted(tree, function, old, new):
         getattr(parent, field)[index : index + count] = fresh
     else:
         move(fresh[0].value, target)
+        if hasattr(target, "ctx"):
+            fresh[0].value.ctx = target.ctx  # assigned to, or read
         if index is None:
             setattr(parent, field, fresh[0].value)
         else:
@@ -359,8 +361,7 @@ def with_collected(arguments, work):
         result = None
 
         def pytest_runtestloop(self, session):
-            if not session.testsfailed:
-                self.result = work(session)
+            self.result = work(session)
             return True
 
     instead = Instead()

@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import planting  # noqa: E402
+
 from planted_bugs.tables import BUGS  # noqa: E402
 
 LIMIT = 120  # seconds for a bug; one that takes longer gets a second chance
