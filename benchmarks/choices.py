@@ -2,7 +2,7 @@
 
 Each distinct convolution of a network's forward, and each of its passes (forward, input gradient, weight gradient), is
 measured by itself in float32, its maps with the channels last as they are inside a network. The algorithms take turns,
-after a turn each that does not count; it also fills what is kept between calls, so that the forward is that of
+after a turn each that does not count; it also fills what a prepared network caches, so that the forward is that of
 inference. Left out are the loops of "naive", which are never the fastest, the gradient of the image, for which nobody
 asks, and what only im2col can compute: such convolutions are counted.
 
@@ -25,8 +25,8 @@ import record
 import works
 
 from minifcn import backend, layers
-from minifcn.ops import conv_algorithms, maps
-from minifcn.ops.conv_algorithms import depthwise, gemm, im2col, winograd
+from minifcn.ops import maps
+from minifcn.ops.conv import choice, depthwise, im2col, pointwise, winograd
 
 RECORDS = Path(__file__).parent / "records"
 NETWORKS = {
@@ -43,24 +43,26 @@ TITLES = "| layer | x → channels, kernel/stride | pass | pick | fastest | rati
 
 
 def convolutions(work):
-    """{(shape of x, shape of w, Window): names of the layers}, from one forward of a network."""
+    """{(shape of x, shape of w, Window): names of the layers}, from one forward of a network, layer by layer as in training."""
     network, found = in_minifcn.build(work), {}
 
-    def noting(layer, x, train, **followers):
-        y, cache = type(layer).run(layer, x, train, **followers)
+    def noting(layer, x, train):
+        y, cache = type(layer).run(layer, x, train)
         found.setdefault((x.shape, layer.weight.value.shape, cache[-1]), []).append(layer.name)
         return y, cache
 
     for layer in network.layers_of(layers.Conv2d):
         layer.run = partial(noting, layer)
-    network.forward(in_minifcn.batch(work)[0])
+    network.forward(
+        in_minifcn.batch(work)[0], train=True
+    )  # in inference other layers run: convolutions with their ReLU
     return found
 
 
 def algorithms(window, w_shape):
     """The modules that can compute such a convolution, without the loops."""
     fits = {
-        gemm: gemm.applies(window),
+        pointwise: pointwise.applies(window),
         depthwise: depthwise.applies(window, w_shape),
         winograd: winograd.applies(window),
     }
@@ -79,9 +81,10 @@ def passes(x_shape, w_shape, window):
     x, dy = drawn(*x_shape), drawn(x_shape[0], w_shape[0], *window.output_size)
     w = rng.standard_normal(w_shape, np.float32)
     forward, of_inputs, of_weights = (
-        conv_algorithms.choose(window, w_shape, len(x), gradient) for gradient in (None, "inputs", "weights")
+        choice.choose(window, w_shape, len(x), gradient) for gradient in (None, "inputs", "weights")
     )
-    found = {"forward": (forward, lambda module: module.forward(x, w, window))}
+    cached = {module: {} for module in (im2col, depthwise, pointwise, winograd)}
+    found = {"forward": (forward, lambda module: module.forward(x, w, window, cached=cached[module]))}
     if x_shape[1] > 3:
         found["input gradient"] = of_inputs, lambda module: module.input_gradient(dy, w, window)
     return found | {"weight gradient": (of_weights, lambda module: module.weight_gradient(x, dy, window))}

@@ -87,7 +87,7 @@ def draw(losses, found, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--width", type=int, default=16, help="of the mini trunk (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=16, help="of the mini backbone (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--crop", type=int, default=96, help="side of the training crops (default: %(default)s)")
     parser.add_argument("--images", type=int, default=200, help="scenes to draw (default: %(default)s)")

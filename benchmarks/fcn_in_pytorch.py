@@ -1,6 +1,6 @@
 """FCN-8s over VGG16, the small VGG and EfficientNet-Lite0 in PyTorch, in the form that runs fastest on a CPU.
 
-ReLUs work in place, the frozen bilinear enlargements are one kernel a channel and get no gradient, and nothing is padded
+ReLUs work in place, the frozen bilinear upsamplings are one kernel a channel and get no gradient, and nothing is padded
 in memory that a convolution can pad itself. Modules have the names of minifcn's layers, so that weights can be copied.
 """
 
@@ -17,13 +17,13 @@ LITE0_STAGES = (  # repeats, kernel, stride of the first, width, expansion
 RENAMED = {"gamma": "weight", "beta": "bias"}  # of batch normalisation, minifcn's names and PyTorch's
 
 
-class Enlarge(nn.Module):
-    """Bilinear enlargement of every channel by itself. paper: not cut; else to exactly `factor` times the size."""
+class Upsample(nn.Module):
+    """Bilinear upsampling of every channel by itself. paper: not cut; else to exactly `factor` times the size."""
 
     def __init__(self, channels, factor, paper):
         super().__init__()
-        line = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
-        self.register_buffer("kernel", torch.outer(line, line).repeat(channels, 1, 1, 1), persistent=False)
+        row = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
+        self.register_buffer("kernel", torch.outer(row, row).repeat(channels, 1, 1, 1), persistent=False)
         self.settings = {"stride": factor, "padding": 0 if paper else factor // 2, "groups": channels}
 
     def forward(self, x):
@@ -31,15 +31,16 @@ class Enlarge(nn.Module):
 
 
 class FCN8s(nn.Module):
-    """A trunk with taps at 1/8, 1/16 and 1/32, a score layer on each, and enlargements between them."""
+    """A backbone with features at 1/8, 1/16 and 1/32, a score layer on each, and upsamplings between them."""
 
-    def __init__(self, family, trunk, taps, classes, paper):
+    def __init__(self, prefix, backbone, features, classes, paper):
         super().__init__()
-        self.family, self.taps, self.paper = family, {name: tap for tap, (name, _) in taps.items()}, paper
-        self.add_module(family, trunk)
-        self.score_pool3, self.score_pool4, self.score_fr = (nn.Conv2d(c, classes, 1) for _, c in taps.values())
-        self.upscore2, self.upscore_pool4 = Enlarge(classes, 2, paper), Enlarge(classes, 2, paper)
-        self.upscore8 = Enlarge(classes, 8, paper)
+        self.prefix, self.paper = prefix, paper
+        self.features = {name: feature for feature, (name, _) in features.items()}
+        self.add_module(prefix, backbone)
+        self.score_pool3, self.score_pool4, self.score_fr = (nn.Conv2d(c, classes, 1) for _, c in features.values())
+        self.upscore2, self.upscore_pool4 = Upsample(classes, 2, paper), Upsample(classes, 2, paper)
+        self.upscore8 = Upsample(classes, 8, paper)
 
     def forward(self, image):
         height, width = image.shape[2:]
@@ -47,10 +48,10 @@ class FCN8s(nn.Module):
         if not self.paper and (height % 32 or width % 32):
             x = F.pad(image, (0, -width % 32, 0, -height % 32))
         seen = {}
-        for name, layer in getattr(self, self.family).named_children():
+        for name, layer in getattr(self, self.prefix).named_children():
             x = layer(x)
-            if name in self.taps:
-                seen[self.taps[name]] = x
+            if name in self.features:
+                seen[self.features[name]] = x
         score = self.upscore2(self.score_fr(seen["fc7"]))
         score = score + self._part(self.score_pool4(seen["pool4"]), 5, score.shape[2:])
         score = self.upscore_pool4(score)
@@ -67,7 +68,7 @@ class FCN8s(nn.Module):
         named = {}
         for name, value in state.items():
             stem, _, last = name.rpartition(".")
-            if last != "line":
+            if last != "kernel_1d":
                 named[f"{stem}.{RENAMED.get(last, last)}"] = torch.tensor(value)
         missing, unexpected = self.load_state_dict(named, strict=False)
         assert not unexpected
@@ -78,7 +79,7 @@ def fcn8s(work):
     """The network of a piece of work, with He-normal weights."""
     paper = work.alignment == "paper"
     if work.backbone == "efficientnet_lite0":
-        network = FCN8s("lite0", *lite0_trunk(), work.classes, paper)
+        network = FCN8s("lite0", *lite0_backbone(), work.classes, paper)
     else:
         widths, depths, fc_width, batch_norm, dropout = {
             "vgg16": ((64, 128, 256, 512, 512), (2, 2, 3, 3, 3), 4096, False, 0.5),
@@ -86,15 +87,15 @@ def fcn8s(work):
         }[work.backbone]
         if work.backbone == "vgg16":
             widths, fc_width = [width // work.narrow for width in widths], fc_width // work.narrow
-        network = FCN8s("vgg", *vgg_trunk(widths, depths, fc_width, batch_norm, dropout, paper), work.classes, paper)
+        network = FCN8s("vgg", *vgg_backbone(widths, depths, fc_width, batch_norm, dropout, paper), work.classes, paper)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return network
 
 
-def vgg_trunk(widths, depths, fc_width, batch_norm, dropout, paper):
-    """-> (the groups of 3×3 convolutions, each closed by a pool, then fc6 and fc7; where it is tapped)"""
+def vgg_backbone(widths, depths, fc_width, batch_norm, dropout, paper):
+    """-> (the groups of 3×3 convolutions, each closed by a pool, then fc6 and fc7; its features)"""
     chain, channels = OrderedDict(), 3
 
     def add(kind, number, outputs, kernel, pad):
@@ -112,8 +113,8 @@ def vgg_trunk(widths, depths, fc_width, batch_norm, dropout, paper):
     for number, kernel, pad in (("6", 7, 0 if paper else 3), ("7", 1, 0)):
         add("fc", number, fc_width, kernel, pad)
         chain["drop" + number] = nn.Dropout(dropout)
-    taps = {"pool3": ("pool3", widths[2]), "pool4": ("pool4", widths[3]), "fc7": ("drop7", fc_width)}
-    return nn.Sequential(chain), taps
+    features = {"pool3": ("pool3", widths[2]), "pool4": ("pool4", widths[3]), "fc7": ("drop7", fc_width)}
+    return nn.Sequential(chain), features
 
 
 class SameConv2d(nn.Conv2d):
@@ -149,7 +150,7 @@ class InvertedResidual(nn.Sequential):
         return y.add_(x) if self.residual else y
 
 
-def lite0_trunk():
+def lite0_backbone():
     """-> (the stem and the sixteen blocks, where it is tapped)"""
     chain, inputs, number = _unit("stem", 3, 32, 3, stride=2), 32, 0
     for repeats, kernel, first_stride, width, expansion in LITE0_STAGES:

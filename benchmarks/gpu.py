@@ -127,7 +127,7 @@ def run(libraries, dry, rounds, tf32=False):
 
 def machine():
     """What all this was measured on."""
-    found = diagnosis.look()
+    found = diagnosis.inspect()
     torch = importlib.util.find_spec("torch") and importlib.metadata.version("torch")
     packages = ", ".join(f"{name} {version}" for name, version in found.packages.items())
     return {"device": found.works, "driver": found.driver, "cuda": found.cuda, "cupy": packages, "torch": torch}

@@ -4,14 +4,15 @@ import numpy as np
 from works import Convolution
 
 from minifcn import backend, data, layers, models, ops
-from minifcn.models.fcn import FCN
-from minifcn.models.vgg import DEPTHS, VGG, WIDTHS, trunk_pads
+from minifcn.models.fcn import fcn_nodes
+from minifcn.models.vgg import DEPTHS, WIDTHS, vgg_backbone
 from minifcn.training import loop
 from minifcn.training.optimizers import OPTIMIZERS
 
 
 def prepare(side, threads):
     """-> (a function that does the work once, what to record beside its times)"""
+    backend.keep_freed_memory()  # as `minifcn train` does
     work = side.work
     if isinstance(work, Convolution):
         return _convolution(work), {"threads": backend.threads(), "flops": work.flops}
@@ -43,12 +44,13 @@ def _convolution(work):
 
 
 def build(work):
-    """The network of a piece of work; its score layers are not zero, so that gradients reach the trunk at once."""
+    """The network of a piece of work; its score layers are not zero, so that gradients reach the backbone at once."""
     rng = np.random.default_rng(0)
     if work.backbone == "vgg16" and work.narrow > 1:
-        widths, pads = [width // work.narrow for width in WIDTHS], trunk_pads(work.alignment, fc_kernel=7)
-        trunk = VGG(widths, DEPTHS, 4096 // work.narrow, 7, rng=rng, **pads)
-        network = FCN(trunk, "8s", work.classes, work.alignment, rng=rng)
+        widths = [width // work.narrow for width in WIDTHS]
+        body = vgg_backbone(widths, DEPTHS, 4096 // work.narrow, work.alignment, rng)
+        nodes = fcn_nodes(body, "8s", work.classes, work.alignment, rng=rng)
+        network = models.Graph(nodes, backbone_prefix=body.prefix)
     else:
         network = models.fcn("8s", work.backbone, work.classes, work.alignment)
     for name, parameter in network.parameters().items():

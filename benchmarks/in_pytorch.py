@@ -72,7 +72,7 @@ def _groups(network, solver):
         convolution = isinstance(module, nn.Conv2d)
         for key, parameter in module.named_parameters(recurse=False):
             rate = solver.lr * (2 if convolution and key == "bias" else 1)
-            rate *= solver.backbone_rate if name.startswith(network.family) else 1
+            rate *= solver.backbone_rate if name.startswith(network.prefix) else 1
             decay = solver.weight_decay if convolution and key == "weight" else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]

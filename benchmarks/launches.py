@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from minifcn import backend, models
-from minifcn.backend import strict
+from minifcn.testing import strict
 from minifcn.training import loop, optimizers
 
 WORKS = (  # title, network, batch, side

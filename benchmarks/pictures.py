@@ -19,7 +19,7 @@ from minifcn.data.images import read_image
 from minifcn.data.labels import class_numbers, colourise
 from minifcn.inference import classify
 from minifcn.metrics import ConfusionMatrix
-from minifcn.report import figures as report
+from minifcn.report import figures
 from minifcn.training import checkpoint
 
 
@@ -45,7 +45,7 @@ def segments(args):
             matrix.update(sample.label, predicted)
             panel.set_title(f"{name}   mean IU {100 * matrix.mean_iou():.0f}", fontsize=9)
             panel.set_axis_off()
-    report.add_legend(figure, seen, classes)
+    figures.add_legend(figure, seen, classes)
     figure.savefig(args.out, dpi=90)
 
 
@@ -70,7 +70,7 @@ def heat(args):
     chosen = class_numbers(args.classes, IMAGENET_CLASSES)
     scores = classify.heat_map(model, image, chosen)
     names = ", ".join(IMAGENET_CLASSES[i] for i in chosen)
-    report.heat_map(drawing, scores, classify.peak(scores, image.shape[:2]), f"score of {names}", args.out)
+    figures.heat_map(drawing, scores, classify.peak(scores, image.shape[:2]), f"score of {names}", args.out)
 
 
 def main():

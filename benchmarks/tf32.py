@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 
 from minifcn import backend, ops
-from minifcn.backend import strict
+from minifcn.testing import strict
 
 LAYERS = {  # name: channels in and out, of those that differ
     "conv1_1": (3, 64),

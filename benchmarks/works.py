@@ -49,7 +49,7 @@ class Convolution:
 
 
 class Solver(NamedTuple):
-    """The optimiser of a training step; backbone_rate: the trunk's learning rate as a multiple of the rest's."""
+    """The optimiser of a training step; backbone_rate: the backbone's learning rate as a multiple of the rest's."""
 
     name: str
     lr: float
@@ -60,7 +60,7 @@ class Solver(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """FCN-8s over a trunk. task: "forward" (inference), or "step": forward, loss, backward and the solver's update.
+    """FCN-8s over a backbone. task: "forward" (inference), or "step": forward, loss, backward and the solver's update.
 
     frozen_statistics: batch normalisation uses the running statistics in training too. narrow: VGG16's widths are
     divided by it, to try in a second what is measured in an hour.

@@ -403,7 +403,7 @@ assert np.array_equal(two_results(d, taps), np.correlate(d, taps))
 #     y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A           d 6×6 pixels, w 3×3, y 4×4
 
 # %%
-from minifcn.ops.conv_algorithms.winograd import A_T, B_T, G
+from minifcn.ops.conv.winograd import A_T, B_T, G
 
 A_T, B_T, G = np.array(A_T), np.array(B_T), np.array(G)
 d, kernel = rng.normal(size=(6, 6)), rng.normal(size=(3, 3))
@@ -513,5 +513,5 @@ answers.check("03.3", ...)
 #   for Document Processing*, 2006: im2col.
 # - A. Lavin, S. Gray, *Fast Algorithms for Convolutional Neural Networks*, CVPR 2016.
 # - V. Dumoulin, F. Visin, *A guide to convolution arithmetic for deep learning*, 2016.
-# - In the code: `minifcn/ops/conv.py`, and in `minifcn/ops/conv_algorithms/` the files
-#   `naive.py`, `im2col.py`, `gemm.py` and `winograd.py`, in this order.
+# - In the code: in `minifcn/ops/conv/` the files `conv2d.py`, `reference.py`, `im2col.py`,
+#   `pointwise.py` and `winograd.py`, in this order.

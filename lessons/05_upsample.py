@@ -512,5 +512,5 @@ answers.check("05.3", ...)
 #   Segmentation*, CVPR 2015, sections 3.3 and 4.3.
 # - A. Odena, V. Dumoulin, C. Olah, *Deconvolution and Checkerboard Artifacts*, Distill,
 #   2016.
-# - In the code: `minifcn/ops/conv_transpose.py`, `minifcn/ops/upsample.py`,
+# - In the code: `minifcn/ops/conv/conv2d.py`, `minifcn/ops/upsample.py`,
 #   `minifcn/layers/init.py`.

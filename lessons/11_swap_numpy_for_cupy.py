@@ -31,7 +31,8 @@ lesson.begin()
 import numpy as np
 
 from minifcn import backend
-from minifcn.backend import array_module, strict, to_device, to_host
+from minifcn.backend import array_module, to_device, to_host
+from minifcn.testing import strict
 
 
 def softmax(scores):
@@ -269,9 +270,9 @@ lesson.show(figure, "11_bus")
 # once, each with an `i` of its own. This one ends a batch normalisation (lesson 7):
 
 # %%
-from minifcn.ops.kernels import normalize
+from minifcn.ops import batch_norm
 
-text = normalize.SOURCE.text
+text = batch_norm.SOURCE.text
 begin = text.index("// y = x * factor + offset")
 print(text[begin : text.index("\n}", begin) + 2])
 
@@ -287,7 +288,8 @@ backend.use("strict")
 maps = to_device(images)
 if backend.has_kernels(maps):
     factor, offset = np.float32([2, 3, 4]), np.float32([0.5, 0, -0.5])
-    y = normalize.scale_and_shift(maps, to_device(factor), to_device(offset))
+    given = (factor, offset, np.float32([0, 0, 0]), np.float32([1, 1, 1]))
+    y, _ = ops.batch_norm_forward(maps, *map(to_device, given), eps=0)
     expected = images * factor[:, None, None] + offset[:, None, None]
     assert np.allclose(to_host(y), expected)
     print("the kernel computes what NumPy does:", to_host(y)[0, :, 0, 0])
@@ -420,7 +422,7 @@ answers.check("11.3", ...)
 #
 # - CuPy's user guide, *Differences between CuPy and NumPy*, and *Performance best
 #   practices*.
-# - In the code: `minifcn/backend/__init__.py` (the switch), `minifcn/backend/strict.py`
+# - In the code: `minifcn/backend/registry.py` (the switch), `minifcn/testing/strict.py`
 #   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes),
-#   `minifcn/backend/cuda.py` (how a kernel is written), `minifcn/ops/kernels` (all of
-#   them).
+#   `minifcn/backend/source.py` (how a kernel is written), and the `.cu` files in
+#   `minifcn/ops`, each beside its operation.

@@ -116,8 +116,9 @@ def watched(key, function):
     def run(*arguments, **options):
         start = time.perf_counter()
         result = function(*arguments, **options)
-        if result is not None:
-            backend.to_host(result[:1, :1, :1, :1])
+        for maps in result if isinstance(result, tuple) else (result,):
+            if maps is not None:
+                backend.to_host(maps[:1, :1, :1, :1])
         spent.setdefault(key, []).append(1e3 * (time.perf_counter() - start))
         return result
 
@@ -196,13 +197,13 @@ print(f"sgemm: {ceiling:.0f} GFLOP/s with {backend.threads()} threads")
 # float32?
 
 # %%
-from minifcn.ops.conv_algorithms import im2col
+from minifcn.backend import tuning
 
 pixels, values, size = 500 * 500, 9 * 64, 4
 matrix = pixels * values * size
 print(f"the image's maps: {pixels * 64 * size / 1e6:6.0f} MB")
 print(f"all patches:      {matrix / 1e6:6.0f} MB")
-print(f"a tile of them:   {im2col.TILE_BYTES / 1e6:6.1f} MB")
+print(f"a tile of them:   {tuning.TILE_BYTES / 1e6:6.1f} MB")
 assert matrix == 576_000_000
 
 # %% [markdown]
@@ -298,8 +299,7 @@ print(f": {medians[1] / medians[2]:.2f} times as fast ({many} granted to this pr
 # against float64.
 
 # %%
-from minifcn.ops.conv_algorithms import choose
-
+from minifcn.ops.conv.choice import choose
 from minifcn.ops.geometry import window
 
 print("  C →   K  side    im2col   winograd  ratio   errors       chosen")
@@ -573,6 +573,6 @@ answers.check("12.3", ...)
 # - K. Goto, R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, ACM
 #   TOMS 2008: why BLAS is made of tiles, too.
 # - S. Williams, A. Waterman, D. Patterson, *Roofline*, CACM 2009: arithmetic or memory?
-# - In the code: `minifcn/ops/conv_algorithms/cost.py`, `im2col.py`, `winograd.py`;
-#   `minifcn/backend/numpy_kernels.py`; and `benchmarks/README.md`, with what was tried
+# - In the code: `minifcn/ops/conv/choice.py`, `im2col.py`, `winograd.py`;
+#   `minifcn/backend/cpu.py`; and `benchmarks/README.md`, with what was tried
 #   in vain.

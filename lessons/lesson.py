@@ -9,8 +9,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from minifcn import backend
-from minifcn.backend import strict
 from minifcn.report.figures import add_legend
+from minifcn.testing import strict
 
 OUTPUT = Path(__file__).parent / "output"
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone

@@ -9,7 +9,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from cells import title
-from minifcn.report.figures import embedded
+from minifcn.report.page import embedded
 
 FORMAT = HtmlFormatter(style="friendly", cssclass="code")
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")

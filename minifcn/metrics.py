@@ -20,9 +20,17 @@ class ConfusionMatrix:
     def update(self, labels, predictions, ignore=255):
         """Count all pixels whose label is not `ignore`. labels, predictions: integer arrays of one shape.
 
-        Raises InputError for other shapes and for classes that do not exist.
+        With more than 255 classes `ignore` has to be a number that is no class.
+
+        Raises InputError for different shapes, for classes that do not exist, and for a dtype too small for all classes.
         """
         labels, predictions = to_host(labels), to_host(predictions)
+        for name, array in (("labels", labels), ("predictions", predictions)):
+            if array.dtype.kind in "iu" and np.iinfo(array.dtype).max < self.num_classes - 1:
+                raise InputError(
+                    f"confusion matrix: {name} of dtype {array.dtype} cannot hold {self.num_classes} classes; "
+                    "use a wider dtype, and an ignore that is no class"
+                )
         if labels.shape != predictions.shape:
             raise InputError(
                 f"confusion matrix: labels {labels.shape} and predictions {predictions.shape} differ in shape"

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from minifcn import backend
-from minifcn.backend import strict, tuning
+from minifcn.backend import registry, tuning
+from minifcn.errors import DeviceError
+from minifcn.testing import strict
 
 NAMES = ("numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu))
 
@@ -36,17 +38,30 @@ class ChosenDevice:
         return backend.to_host(array)
 
 
+@pytest.fixture
+def choose(monkeypatch):
+    """choose(device): use a Device, or one of that name, during the test; afterwards the registry is as before."""
+    monkeypatch.setattr(registry, "_devices", dict(registry._devices))
+    monkeypatch.setattr(registry, "_current", registry._current)
+
+    def use(device):
+        if isinstance(device, backend.Device):
+            backend.register(device)
+            device = device.name
+        return backend.use(device)
+
+    return use
+
+
 @pytest.fixture(params=NAMES)
-def device(request, monkeypatch):
+def device(request, choose):
     """NumPy, the strict stand-in for a GPU, and CuPy where there is a GPU; chosen as the backend during the test."""
-    monkeypatch.setattr(backend, "_devices", dict(backend._devices))  # both are put back when the test ends
-    monkeypatch.setattr(backend, "_current", backend._current)
-    backend.register(strict.DEVICE)
+    choose(strict.DEVICE)
     try:
         backend.use(request.param)
-    except RuntimeError as error:
+    except DeviceError as error:
         pytest.skip(str(error))
-    return ChosenDevice(request.param, backend._current.xp)
+    return ChosenDevice(request.param, backend.array_module(backend.to_device(np.zeros(1))))
 
 
 @pytest.fixture

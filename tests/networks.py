@@ -71,3 +71,12 @@ def close(found, expected, tolerance=1e-12):
 def weights_of(network):
     """What a network has learned, by name, as it is now."""
     return {name: p.value.copy() for name, p in network.parameters().items()}
+
+
+def arrays_in(cache):
+    """Every array that a cache refers to."""
+    if isinstance(cache, np.ndarray):
+        yield cache
+    elif isinstance(cache, tuple | list):
+        for part in cache:
+            yield from arrays_in(part)

@@ -96,10 +96,10 @@ def test_command_prints_names_and_draws(lite0, tmp_path, capsys):
         ),
         (
             ["explain", "alexnet_torchvision", "--variant", "8s"],
-            "explain: there is no FCN over alexnet_torchvision, but over",
+            "explain: there is no FCN over alexnet_torchvision; choose one of",
         ),
         (["explain", "vgg16", "--num-classes", "0"], "num-classes: expected at least 1, got 0"),
-        (["explain", "mini"], "explain: mini is a trunk only; expected --variant"),
+        (["explain", "mini"], "explain: mini is no classifier; expected --variant"),
         (["explain", "vgg16", "--size", "100"], "fc6 (Linear): linear: expected 25088 values an image, got (8192,)"),
         (
             ["explain", "alexnet", "--size", "1", "2", "3"],
@@ -107,8 +107,8 @@ def test_command_prints_names_and_draws(lite0, tmp_path, capsys):
         ),
         (["convert", "a.pth", "b.txt"], "b.txt: expected a file ending in .npz or .safetensors"),
         (["convert", "a.pth", "b.npz"], "a.pth: expected --network"),
-        (["convert", "a.npz", "b.npz"], "a.npz: no such file"),
-        (["convert", "a.pth", "b.npz", "--network", "mini"], "mini is a trunk only; expected --variant"),
+        (["convert", "a.npz", "b.npz"], "no such file"),
+        (["convert", "a.pth", "b.npz", "--network", "mini"], "mini is no classifier; expected --variant"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from voc_trees import SMALL
 
 from minifcn import cli, data
+from minifcn.cli.options import named_images
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +250,21 @@ def test_predict_names_the_image_that_cannot_be_read(trained, tmp_path, capsys):
     path.write_bytes(b"no image")
     line = fails(capsys, "predict", "--weights", trained / "8s/best.npz", "--out", tmp_path, path)
     assert str(path) in line
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/x.jpg", "a/y.jpg"], ["x", "y"]),
+        (["a/x.jpg", "a/x.png"], ["x.jpg", "x.png"]),
+        (["a/x.jpg", "b/x.jpg"], ["a_x.jpg", "b_x.jpg"]),
+        (["c/a/x.jpg", "d/a/x.jpg", "x.jpg"], None),
+    ],
+)
+def test_results_of_two_images_never_have_one_name(files, names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in map(Path, files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    found = [name for _, name in named_images(files)]
+    assert found == names if names else len(set(found)) == len(files)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from minifcn import backend, gradcheck, inference, models, ops
-from minifcn.backend import strict
+from minifcn.backend import registry
+from minifcn.testing import strict
 from minifcn.training import loop, optimizers
 
 with warnings.catch_warnings():
@@ -125,8 +126,8 @@ NETWORKS = {
 def recorded():
     """What is asked of the stand-in by training, prediction and a gradient check of these networks, by each algorithm."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "_devices", dict(backend._devices))
-        patch.setattr(backend, "_current", backend._current)
+        patch.setattr(registry, "_devices", dict(registry._devices))
+        patch.setattr(registry, "_current", registry._current)
         backend.register(strict.DEVICE)
         backend.use("strict")
         found = cupy_calls.record(patch)

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minifcn import backend, cli, data, devices
-from minifcn.backend import cupy_kernels, diagnosis
+from minifcn import backend, cli, data
+from minifcn.backend import cuda, diagnosis
+from minifcn.cli import devices
 from minifcn.training import loop
 
 COMPLETE = {"cublas": "/lib/libcublas.so", "nvrtc": "/lib/libnvrtc.so", "cudart": "/include"}
-WORKS = diagnosis.Found(
+WORKS = diagnosis.Environment(
     driver="580.65.06",
     cuda=(13, 0),
     packages={"cupy-cuda13x": "14.2.0"},
@@ -78,7 +79,7 @@ def test_the_extras_that_are_told_of_exist():
 
 
 def printed(capsys, found, monkeypatch):
-    monkeypatch.setattr(diagnosis, "look", lambda: found)
+    monkeypatch.setattr(diagnosis, "inspect", lambda: found)
     assert cli.main(["info"]) == 0
     return capsys.readouterr().out.splitlines()
 
@@ -109,40 +110,11 @@ def test_info_on_this_machine(capsys):
     assert (find_spec("cupy") is None) == ("not installed" in shown["CuPy"])
 
 
-@pytest.fixture
-def machine(tiling, monkeypatch):
-    """machine(processors, container, variable): one that grants so much; threads are counted anew."""
-    tiling()  # puts the number of threads back when the test ends
-    module = sys.modules["minifcn.backend.threads"]  # `backend.threads` is its function of that name
-
-    def grants(processors, container=(), variable=None):
-        monkeypatch.delenv(module.VARIABLE, raising=False)
-        if variable:
-            monkeypatch.setenv(module.VARIABLE, variable)
-        monkeypatch.setattr(module, "_processors", lambda: processors)
-        monkeypatch.setattr(module, "container_limits", lambda: list(container))
-        backend.set_threads(None)
-
-    return grants
-
-
-def test_why_so_many_threads(machine):
-    machine(2)
-    assert (backend.threads(), backend.threads_because()) == (2, "2 processors may be used")
-    machine(8, container=[3, 5])
-    told = "8 processors may be used, and the container grants the time of 3"
-    assert (backend.threads(), backend.threads_because()) == (3, told)
-    machine(8, variable="3")
-    assert (backend.threads(), backend.threads_because()) == (3, "MINIFCN_THREADS=3")
-    backend.set_threads(5)
-    assert (backend.threads(), backend.threads_because()) == (5, "set_threads")
-
-
 # --- --device -----------------------------------------------------------------------------------------------------
 
 
 def test_every_command_that_computes_has_the_option(capsys):
-    for command in cli._HELP:
+    for command in cli.COMMANDS:
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
         computes = command not in ("explain", "convert", "info", "data")
@@ -154,12 +126,13 @@ def test_names_of_devices(device, name, chosen):
     assert backend.use(name).startswith(f"backend {name}: using {chosen} ")
 
 
-def pretend(monkeypatch, count=2):
-    """A CuPy with so many GPUs that is NumPy inside. -> the list of the numbers that were chosen"""
+@pytest.fixture
+def two_gpus(choose, monkeypatch):
+    """A CuPy with two GPUs that is NumPy inside. -> the list of the numbers that were chosen"""
     chosen = []
     cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(
-            getDeviceCount=lambda: count,
+            getDeviceCount=lambda: 2,
             getDevice=lambda: chosen[-1] if chosen else 0,
             getDeviceProperties=lambda number: {"name": b"Pretend %d" % number},
         ),
@@ -175,21 +148,17 @@ def pretend(monkeypatch, count=2):
         __version__="0.0",
     )
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
-    monkeypatch.setattr(backend, "_current", backend._current)
     return chosen
 
 
 @pytest.mark.parametrize(("name", "number"), [("cuda", 0), ("cupy", 0), ("auto", 0), ("cuda:0", 0), ("cuda:1", 1)])
-def test_a_gpu_is_chosen_by_its_number(name, number, monkeypatch):
-    chosen = pretend(monkeypatch)
+def test_a_gpu_is_chosen_by_its_number(name, number, two_gpus):
     assert backend.use(name) == f"backend {name}: using cupy (GPU Pretend {number}, CuPy 0.0)"
-    assert chosen == [number] * (":" in name)
+    assert two_gpus == [number] * (":" in name)
 
 
-def test_all_gpus_are_listed(monkeypatch):
-    pretend(monkeypatch)
-    assert cupy_kernels.devices() == ["Pretend 0", "Pretend 1"]
+def test_all_gpus_are_listed(two_gpus):
+    assert cuda.devices() == ["Pretend 0", "Pretend 1"]
 
 
 def refused(capsys, device):
@@ -200,12 +169,10 @@ def refused(capsys, device):
     return line
 
 
-def test_a_number_without_a_gpu_is_refused_in_one_line(capsys, monkeypatch):
-    chosen = pretend(monkeypatch)
-    before = backend._current
+def test_a_number_without_a_gpu_is_refused_in_one_line(capsys, two_gpus):
     assert "there is no cuda:2, only cuda:0, cuda:1; minifcn info" in refused(capsys, "cuda:2")
-    assert chosen == []
-    assert backend._current is before
+    assert two_gpus == []
+    assert type(backend.to_device([1.0])) is np.ndarray
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda 1", "cpu:0", "CUDA"])
@@ -215,7 +182,7 @@ def test_a_name_that_is_none_is_refused_in_one_line(capsys, name):
 
 
 def test_a_gpu_asked_for_in_vain_leads_to_info(capsys, monkeypatch):
-    monkeypatch.setattr(cupy_kernels, "probe", lambda: (None, "pretended failure"))
+    monkeypatch.setattr(cuda, "probe", lambda: (None, "pretended failure"))
     assert refused(capsys, "cuda") == (
         "minifcn: backend: CuPy cannot be used: pretended failure; minifcn info says what to do"
     )

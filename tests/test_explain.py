@@ -6,7 +6,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from networks import picture, tiny
+from networks import arrays_in, picture, tiny
 
 from minifcn import backend, layers, models
 from minifcn.card import Card
@@ -107,71 +107,41 @@ def test_classifiers_cost_what_is_known_of_them(name, billions, parameters):
 # --- Against a real forward ---------------------------------------------------------------------------------------
 
 NETWORKS = {
-    "8s-mini-paper": partial(models.fcn, "8s", "mini", 3, width=2),
-    "8s-mini-same-learned": partial(models.fcn, "8s", "mini", 3, "same", upsampling="learned", width=2),
-    "16s-mini-same": partial(models.fcn, "16s", "mini", 3, "same", width=2),
-    "32s-mini-paper": partial(models.fcn, "32s", "mini", 3, width=2),
-    "8s-lite0-paper": partial(models.fcn, "8s", "efficientnet_lite0", 3),
+    "8s-mini-paper": partial(tiny, "8s", width=2),
+    "8s-mini-same-learned": partial(tiny, "8s", "same", upsampling="learned", width=2),
+    "16s-mini-same": partial(tiny, "16s", "same", width=2),
+    "32s-mini-paper": partial(tiny, "32s", width=2),
     "16s-lite0-same": partial(models.fcn, "16s", "efficientnet_lite0", 3, "same"),
-    "lite0": partial(models.efficientnet_lite0, 5),
+    "8s-alexnet-same": partial(models.fcn, "8s", "alexnet", 3, "same"),
 }
+SIZED = [(build, size) for build in NETWORKS.values() for size in ((1, 1), (47, 31))]
+SIZED += [(models.alexnet, 227), (models.alexnet_torchvision, 260), (partial(models.efficientnet_lite0, 5), (33, 64))]
+SIZED += [(lambda: surgery.convolutionalize(models.efficientnet_lite0(5)), (250, 300))]
 
 
-def ran(network, image):
-    """(name, kind, shape of the output) of every node, one after the other."""
-    values, found = {"image": image}, []
-    for name, (layer, inputs) in network.nodes.items():
-        values[name] = layer.forward(*(values[i] for i in inputs))
-        found.append((layer.name, type(layer).__name__, values[name].shape))
-    return found
-
-
-SIZED = [(name, size) for name in NETWORKS for size in ((1, 1), (47, 31))] + [("8s-mini-paper", (65, 98))]
-
-
-@pytest.mark.parametrize(("name", "size"), SIZED)
-def test_every_row_is_a_layer_that_runs_and_has_its_shape(name, size):
-    network = NETWORKS[name]()
+@pytest.mark.parametrize(("build", "size"), SIZED)
+def test_every_row_is_a_layer_that_runs_and_has_its_shape(build, size):
+    network, both = build(), (size, size) if isinstance(size, int) else size
     account = explain(network, size, batch=2)
-    rows = [(row.name, row.kind, row.shape) for row in account.rows]
-    assert rows == ran(network, picture(*size, batch=2))
-    assert account.input_shape == (2, 3, *size)
-    assert account.output_shape == rows[-1][2] == network.forward(picture(*size, batch=2)).shape
-    assert [row.output for row in account.rows] == [4 * int(np.prod(shape)) for _, _, shape in rows]
+    values = {"image": picture(*both, batch=2)}
+    for (name, (layer, inputs)), row in zip(network.nodes.items(), account.rows, strict=True):
+        values[name] = layer.forward(*(values[i] for i in inputs))
+        assert (row.name, row.kind, row.shape) == (layer.name, type(layer).__name__, values[name].shape)
+        assert row.output == values[name].nbytes
+    assert account.input_shape == (2, 3, *both)
+    assert account.output_shape == account.rows[-1].shape == network.forward(values["image"]).shape
 
 
-def test_alexnets_rows_are_the_layers_that_run():
-    for build, size in (
-        (models.alexnet, 227),
-        (models.alexnet_torchvision, 260),
-        (partial(models.fcn, "8s", "alexnet", 3, "same"), 65),
-    ):
-        network = build()
-        rows = [(row.name, row.kind, row.shape) for row in explain(network, size).rows]
-        assert rows == ran(network, picture(size, size))
-
-
-def test_a_heat_map_network_is_described_too():
-    heat = surgery.convolutionalize(models.efficientnet_lite0(5))
-    account = explain(heat, (250, 300))
+def test_a_heat_map_sees_its_window_and_not_the_whole_image():
+    account = explain(surgery.convolutionalize(models.efficientnet_lite0(5)), (250, 300))
     assert account.output_shape == (1, 5, 2, 4)
-    assert account.receptive_field == 851 + 6 * 32  # a window of 7 of the last maps, and not the whole image
-    assert [(row.name, row.kind, row.shape) for row in account.rows] == ran(heat, picture(250, 300))
+    assert account.receptive_field == 851 + 6 * 32  # a window of 7 of the last maps
 
 
 def owner(array):
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
-
-
-def arrays_in(cache):
-    """Every array that a cache refers to."""
-    if isinstance(cache, np.ndarray):
-        yield cache
-    elif isinstance(cache, (tuple, list)):
-        for part in cache:
-            yield from arrays_in(part)
 
 
 def cached_bytes(network):
@@ -269,10 +239,8 @@ def test_multiply_adds_by_hand():
 
 
 def test_doubling_the_batch_doubles_the_work_and_the_memory():
-    network = models.fcn("8s", "mini", 21, width=2)
-    one, two = (explain(network, 64, batch) for batch in (1, 2))
-    assert two.multiply_adds == 2 * one.multiply_adds
-    assert two.learned == one.learned
+    one, two = (explain(tiny(width=2), 64, batch) for batch in (1, 2))
+    assert (two.multiply_adds, two.learned) == (2 * one.multiply_adds, one.learned)
     assert two.training_bytes == pytest.approx(2 * one.training_bytes, rel=0.01)
 
 
@@ -287,9 +255,6 @@ def test_the_table_reads_as_the_account_says():
     assert "102,764,544" in fc6
     assert "parameters: 134,346,581 learned" in lines[-4]
     assert lines[-1] == "receptive field: 404 pixels"
-
-
-def test_an_infinite_field_reads_as_the_whole_image():
     assert str(explain(models.efficientnet_lite0(5), 64)).endswith("receptive field: the whole image")
 
 
@@ -341,6 +306,8 @@ def test_a_convolution_and_what_follows_need_the_memory_of_one_output_in_inferen
     assert account.training_bytes == x + 2 * y
     assert [row.cached for row in account.rows] == [x, y, y]
     assert [row.field for row in account.rows] == [3, 3, 3]
+    written_over = models.Sequential(scale=layers.Scale(2), relu=layers.ReLU())
+    assert explain(written_over, (6, 5)).inference_bytes == 2 * (3 * 30 * 4)
 
 
 def test_heads_joins_and_new_layers_are_described(rng):

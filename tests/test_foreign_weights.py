@@ -238,7 +238,7 @@ def test_pytorch_file_of_the_other_alexnet_is_told_apart(tmp_path):
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, path)
     with pytest.raises(
         ValueError,
-        match=r"alexnet\.pth: expected a PyTorch file for .*alexnet_torchvision.*, got a network alexnet",
+        match=r"alexnet\.pth: expected a PyTorch state dict for .*alexnet_torchvision.*, got a network alexnet",
     ):
         weights.load_torchvision(path, models.fcn("32s", "alexnet"))
     with pytest.raises(ValueError, match="weights of another network: 15 missing keys"):

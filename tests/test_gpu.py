@@ -12,6 +12,7 @@ from conftest import NAMES
 from gradcheck_cases import LAYERS, TOLERANCE, spread
 
 from minifcn import backend, data, gradcheck, inference, models, ops, weights
+from minifcn.backend import registry
 from minifcn.inference import classify
 from minifcn.training import checkpoint, loop, optimizers
 from minifcn.training.config import Config
@@ -62,7 +63,7 @@ def on_the_host(device, monkeypatch):
 
     def call(function, *arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(backend, "_current", backend._devices["numpy"])
+            patch.setattr(registry, "_current", registry._devices["numpy"])
             return function(*arguments)
 
     return call

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minifcn import models
-from minifcn.backend import cupy_kernels
+from minifcn.backend import cuda
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
@@ -119,7 +119,7 @@ def run(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-@pytest.mark.skipif(cupy_kernels.probe()[0] is not None, reason="a GPU works here, and would be measured for minutes")
+@pytest.mark.skipif(cuda.probe()[0] is not None, reason="a GPU works here, and would be measured for minutes")
 def test_without_a_gpu_it_says_so_in_one_line():
     done = run()
     assert (done.returncode, done.stdout) == (2, "")

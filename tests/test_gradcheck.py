@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gradcheck_cases import ROUNDING, TOLERANCE, check, spread
 
-from minifcn import layers, ops
-from minifcn.gradcheck import STEP, KinkError, check_adjoint, check_layer
+from minifcn import layers, models, ops
+from minifcn.gradcheck import STEP, KinkError, PrecisionError, check_adjoint, check_layer
 
 # --- A wrong gradient is found -----------------------------------------------------------------------------------
 
@@ -41,6 +41,9 @@ def test_right_gradient_passes():
     report = check(cube_forward, cube_backward, spread((4, 5)), directions=3, elements=100)
     assert report.max_relative_error <= TOLERANCE
     assert report.checked == 3 + 20
+    assert (
+        0 < report.max_relative_error < report.allowance + 1e-9 and report.allowance < TOLERANCE
+    )  # nothing is subtracted
 
 
 @pytest.mark.parametrize("backward", WRONG.values(), ids=WRONG)
@@ -85,7 +88,7 @@ def test_gradient_that_is_zero_passes(size):
 
 def test_bias_before_batch_norm_passes():
     conv = layers.Conv2d(2, 3, 3, np.random.default_rng(0))
-    chain = layers.Sequential(conv=conv, norm=layers.BatchNorm2d(3))
+    chain = models.Sequential(conv=conv, norm=layers.BatchNorm2d(3))
     report = check_layer(chain, spread((3, 2, 5, 5)), np.random.default_rng(1))
     assert report.max_relative_error <= TOLERANCE, report
 
@@ -100,6 +103,14 @@ def test_wrong_parameter_gradient_of_a_layer_is_found_and_named():
     report = check_layer(Wrong(3, 4, np.random.default_rng(0)), spread((5, 3)), np.random.default_rng(1))
     assert report.max_relative_error > 1e-4
     assert report.worst == "bias"
+
+
+def test_rounding_that_could_hide_an_error_fails_the_check():
+    """A sum of large values that hardly move: quotients of them are rounding."""
+    with pytest.raises(PrecisionError, match="rounding"):
+        check(lambda x: (1e6 + x, x), lambda dy, x: dy, spread((3, 4)))
+    wrong = check(lambda x: (1e6 + x, x), lambda dy, x: 1.1 * dy, spread((3, 4)))
+    assert wrong.max_relative_error > 0.05 and wrong.allowance > TOLERANCE  # which needs no precision
 
 
 def test_non_adjoint_is_found():

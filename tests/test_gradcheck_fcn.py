@@ -66,3 +66,18 @@ def test_mini(variant, alignment, upsampling, size):
     ):  # most of every map is zeros: statistics taken of it bend too much for a quotient to settle
         without_chance(network)
     agrees(network, picture(*size, batch=3), elements=0)
+
+
+def test_an_error_of_1e_5_in_one_parameters_gradient_is_found():
+    network = stirred(narrow_fcn("32s", "same"), scale=0.1)
+
+    class Wrong(type(network)):
+        def backward(self, *args, **kwargs):
+            dx = super().backward(*args, **kwargs)
+            self.parameters()["vgg.conv3_1.weight"].grad *= 1 + 1e-5
+            return dx
+
+    network.__class__ = Wrong
+    report = check_layer(network, picture(20, 15), np.random.default_rng(2), directions=2, elements=1)
+    assert report.max_relative_error > 2 * TOLERANCE
+    assert report.worst == "vgg.conv3_1.weight"

@@ -4,24 +4,23 @@ import inspect
 
 import numpy as np
 import pytest
-from gradcheck_cases import (
-    CONVOLUTIONS,
-    LAYERS,
-    LINEAR,
-    OTHERS,
-    ROUNDING,
-    TOLERANCE,
-    bias_shape,
-    both,
-    check,
-    spread,
-    spreads,
-)
+from conv_cases import CONV, TRANSPOSED
+from gradcheck_cases import LAYERS, LINEAR, OTHERS, ROUNDING, TOLERANCE, both, check, spread, spreads
 
 from minifcn import layers, ops
 from minifcn.gradcheck import check_adjoint, check_layer
 
-ALGORITHMS = ["auto", "naive", "auto_row_tiles", "winograd_row_tiles"]  # test_ops_conv compares them all with the loops
+ALGORITHMS = ["auto", "naive", "winograd_row_tiles"]  # test_ops_conv compares them all with the loops
+
+
+CONVOLUTIONS = {f"conv2d-{name}": ("conv2d", *case) for name, case in CONV.items()}
+CONVOLUTIONS |= {f"conv_transpose2d-{name}": ("conv_transpose2d", *case) for name, case in TRANSPOSED.items()}
+
+
+def arrays_of(op, x, outputs, kernel, settings):
+    """x, w and b of a convolution."""
+    first, second = (outputs, x[1]) if op == "conv2d" else (x[1], outputs)
+    return spreads(x, (first, second // settings.get("groups", 1), *kernel), (outputs,))
 
 
 @pytest.fixture(params=ALGORITHMS)
@@ -32,19 +31,21 @@ def algorithm(request, tiling):
         yield
 
 
-@pytest.mark.parametrize(("op", "x", "w", "settings"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_convolution(algorithm, op, x, w, settings):
-    shapes = [x, w, bias_shape(op, w, settings)]
-    report = check(*both(op, **settings), *spreads(*shapes), directions=1, elements=4)
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolution(algorithm, case):
+    op, *_, settings = case
+    arrays = arrays_of(*case)
+    report = check(*both(op, **settings), *arrays, directions=1, elements=4)
     assert report.max_relative_error <= TOLERANCE, report
-    assert report.checked == sum(1 + min(4, int(np.prod(shape))) for shape in shapes)
+    assert report.checked == sum(1 + min(4, array.size) for array in arrays)
 
 
-@pytest.mark.parametrize(("op", "x", "w", "settings"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_convolution_has_its_adjoint(algorithm, op, x, w, settings):
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolution_has_its_adjoint(algorithm, case):
     """It is linear in its input, and in its kernel too."""
+    op, *_, settings = case
     forward, backward = both(op, **settings)
-    (x, w), rng = spreads(x, w), np.random.default_rng(0)
+    (x, w, _), rng = arrays_of(*case), np.random.default_rng(0)
     assert check_adjoint(lambda x: forward(x, w), backward, x, rng) <= ROUNDING
     assert check_adjoint(lambda w: forward(x, w), lambda dy, cache: backward(dy, cache)[1], w, rng) <= ROUNDING
 
@@ -95,7 +96,9 @@ def test_layer(build, shape):
 
 def test_no_op_and_no_layer_is_left_out():
     names = {name.removesuffix("_forward") for name in ops.__all__ if name.endswith("_forward")}
-    checked = {name.split("-")[0].replace("cross_entropy", "softmax_cross_entropy") for name in CONVOLUTIONS | OTHERS}
+    checked = {
+        name.split("-")[0].replace("cross_entropy", "softmax_cross_entropy") for name in [*CONVOLUTIONS, *OTHERS]
+    }
     assert checked == names
     kinds = {name for name in layers.__all__ if inspect.isclass(getattr(layers, name))}
     assert {name.split("-")[0] for name in LAYERS} == kinds - {"Layer", "Leaf", "Parameter", "FusedConv2d"} | {

@@ -1,4 +1,4 @@
-"""The CUDA sources: NVRTC compiles them, and what they hold stays within what `backend/cuda.py` says of kernels.
+"""The CUDA sources: NVRTC compiles them, and what they hold stays within what `backend/source.py` says of kernels.
 
 What they compute is checked by every test that runs on the stand-in device, where they are compiled as C++.
 """
@@ -20,17 +20,18 @@ import pytest
 
 import minifcn
 from minifcn import backend, cli, layers, models, ops
-from minifcn.backend import cuda, cupy_kernels, emulated, strict
-from minifcn.ops import kernels
+from minifcn.backend import cuda
+from minifcn.backend.source import C_TYPES, Source, checked
+from minifcn.testing import bounds_checked, strict
 from minifcn.training import optimizers
 
 SOURCES = sorted(Path(minifcn.__file__).parent.rglob("*.cu"))
 KERNELS = [(path, name) for path in SOURCES for name in re.findall(r"KERNEL void (\w+)\(", path.read_text("utf-8"))]
-DTYPES = sorted(cuda.C_TYPES)
+DTYPES = sorted(C_TYPES)
 ARCHITECTURES = (70, 80, 90)  # Volta, Ampere, Hopper
 
 needs_compiler = pytest.mark.skipif(
-    not emulated.COMPILER, reason="no C++ compiler is installed, to run kernels without a GPU"
+    not bounds_checked.COMPILER, reason="no C++ compiler is installed, to run kernels without a GPU"
 )
 
 
@@ -82,7 +83,7 @@ def nvrtc():
 def test_nvrtc_compiles_every_source_without_a_warning(path, dtype, architecture, nvrtc):
     if architecture not in nvrtc.architectures():
         pytest.skip(f"this NVRTC no longer knows sm_{architecture}")
-    good, said, _ = nvrtc.compile(cuda.Source(path).complete(cuda.ON_A_GPU, dtype), f"sm_{architecture}")
+    good, said, _ = nvrtc.compile(Source(path).complete(cuda.PRELUDE, dtype), f"sm_{architecture}")
     assert good, said
     warnings = [line for line in said.splitlines() if "Architectures prior to" not in line]  # NVRTC 12.9 of sm_70
     assert warnings == []
@@ -91,13 +92,13 @@ def test_nvrtc_compiles_every_source_without_a_warning(path, dtype, architecture
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_float_arithmetic_is_never_double(path, nvrtc):
     for dtype in DTYPES:
-        *_, ptx = nvrtc.compile(cuda.Source(path).complete(cuda.ON_A_GPU, dtype), "compute_80")
+        *_, ptx = nvrtc.compile(Source(path).complete(cuda.PRELUDE, dtype), "compute_80")
         assert ptx.count(".entry") == sum(where == path for where, _ in KERNELS)
         assert (".f64" in ptx) == (dtype == "float64")
 
 
 def test_nvrtc_refuses_a_mistake(nvrtc):
-    text = cuda.Source(SOURCES[0]).complete(cuda.ON_A_GPU, "float32")
+    text = Source(SOURCES[0]).complete(cuda.PRELUDE, "float32")
     good, said, _ = nvrtc.compile(text.replace("int channels", "int chanels", 1), "sm_80")
     assert not good
     assert 'identifier "channels" is undefined' in said
@@ -130,7 +131,7 @@ def test_what_a_kernel_only_reads_is_const(path):
 def source(tmp_path, text):
     path = tmp_path / "some.cu"
     path.write_text(text)
-    return cuda.Source(path)
+    return Source(path)
 
 
 COPY = (
@@ -142,9 +143,9 @@ COPY = (
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_emulator_runs_a_kernel_for_every_result(dtype, tmp_path):
     x, y = np.arange(5, dtype=dtype), np.full(5, np.nan, dtype)
-    emulated.launch(source(tmp_path, COPY), "copy", 5, x, y, 0)
+    bounds_checked.launch(source(tmp_path, COPY), "copy", 5, x, y, 0)
     assert y.tolist() == x.tolist()
-    emulated.launch(source(tmp_path, COPY), "copy", 2, x, y, 3)
+    bounds_checked.launch(source(tmp_path, COPY), "copy", 2, x, y, 3)
     assert y.tolist() == [3, 4, 2, 3, 4]
 
 
@@ -153,57 +154,57 @@ def test_the_emulator_runs_a_kernel_for_every_result(dtype, tmp_path):
 def test_an_access_outside_of_an_array_is_an_error_once(count, shift, times, tmp_path):
     x, y = np.arange(5, dtype="float32"), np.zeros(5, "float32")
     with pytest.raises(IndexError, match=f"some.cu: copy reached outside of an array {times} times"):
-        emulated.launch(source(tmp_path, COPY), "copy", count, x, y, shift)
-    emulated.launch(source(tmp_path, COPY), "copy", 5, x, y, 0)
+        bounds_checked.launch(source(tmp_path, COPY), "copy", count, x, y, shift)
+    bounds_checked.launch(source(tmp_path, COPY), "copy", 5, x, y, 0)
 
 
 @needs_compiler
 def test_a_kernel_that_does_not_compile_is_told_with_the_compilers_words(tmp_path):
     broken = source(tmp_path, COPY.replace("x[i + shift]", "z[i]"))
-    with pytest.raises(emulated.CompileError, match=r"(?s)some\.cu: .*error.*z"):
-        emulated.launch(broken, "copy", 1, np.zeros(1), np.zeros(1), 0)
+    with pytest.raises(bounds_checked.CompileError, match=r"(?s)some\.cu: .*error.*z"):
+        bounds_checked.launch(broken, "copy", 1, np.zeros(1), np.zeros(1), 0)
 
 
 @needs_compiler
 def test_without_a_cache_to_write_to_kernels_are_compiled_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    emulated._folder.cache_clear()
+    bounds_checked._folder.cache_clear()
     try:
         y = np.zeros(3)
-        emulated.launch(source(tmp_path, COPY + "\n// once more"), "copy", 3, np.arange(3.0), y, 0)
+        bounds_checked.launch(source(tmp_path, COPY + "\n// once more"), "copy", 3, np.arange(3.0), y, 0)
         assert y.tolist() == [0, 1, 2]
-        assert emulated._folder() != tmp_path / "file" / "minifcn"
+        assert bounds_checked._folder() != tmp_path / "file" / "minifcn"
     finally:
-        shutil.rmtree(emulated._folder())
-        emulated._folder.cache_clear()
+        shutil.rmtree(bounds_checked._folder())
+        bounds_checked._folder.cache_clear()
 
 
 @needs_compiler
 def test_a_kernel_does_not_write_to_what_it_calls_const(tmp_path):
     broken = source(tmp_path, COPY.replace("y[i] = x[i + shift]", "x[i] = y[i] + shift"))
-    with pytest.raises(emulated.CompileError, match="read-only"):
-        emulated.launch(broken, "copy", 1, np.zeros(1), np.zeros(1), 0)
+    with pytest.raises(bounds_checked.CompileError, match="read-only"):
+        bounds_checked.launch(broken, "copy", 1, np.zeros(1), np.zeros(1), 0)
 
 
 def test_arguments_get_the_kernels_types():
     x = np.zeros(3, "float32")
-    dtype, (array, whole, number, flag) = cuda.checked("copy", 3, [x, 7, 0.1, True])
+    dtype, (array, whole, number, flag) = checked("copy", 3, [x, 7, 0.1, True])
     assert dtype == "float32"
     assert array is x
     assert [type(a) for a in (whole, number, flag)] == [np.int32, np.float32, np.int32]
     with pytest.raises(OverflowError):
-        cuda.checked("copy", 3, [x, 1 << 31])
+        checked("copy", 3, [x, 1 << 31])
 
 
 def test_arrays_of_two_floating_types_are_refused():
     arrays = np.zeros(3, "float32"), np.zeros(3, "int64"), np.zeros(3)
     with pytest.raises(TypeError, match=r"copy: expected arrays of one floating dtype, got \['float32', 'float64'\]"):
-        cuda.checked("copy", 3, arrays)
+        checked("copy", 3, arrays)
 
 
 def test_numbers_may_be_numpys():
-    _, numbers = cuda.checked("copy", 3, [np.zeros(3, "float32"), np.int64(7), np.float64(0.5), np.float32(2)])
+    _, numbers = checked("copy", 3, [np.zeros(3, "float32"), np.int64(7), np.float64(0.5), np.float32(2)])
     assert [type(a) for a in numbers[1:]] == [np.int32, np.float32, np.float32]
 
 
@@ -216,7 +217,7 @@ def test_numbers_may_be_numpys():
 )
 def test_what_a_kernel_cannot_take_is_told(count, array, told):
     with pytest.raises(ValueError, match=told):
-        cuda.checked("copy", count, [array])
+        checked("copy", count, [array])
 
 
 @needs_compiler
@@ -227,9 +228,9 @@ def test_a_kernel_on_the_stand_in_takes_no_array_of_the_hosts(tmp_path):
 
 
 @pytest.fixture
-def launched(monkeypatch):
+def launched(choose):
     """The stand-in as the backend; -> the names of the kernels that are launched on it, as they come."""
-    if not emulated.COMPILER:
+    if not bounds_checked.COMPILER:
         pytest.skip("no C++ compiler is installed, to run kernels without a GPU")
     names = []
 
@@ -237,9 +238,7 @@ def launched(monkeypatch):
         names.append(name)
         strict.launch(source, name, count, *arguments)
 
-    device = replace(strict.DEVICE, launch=launch)
-    monkeypatch.setattr(backend, "_devices", {**backend._devices, "strict": device})
-    monkeypatch.setattr(backend, "_current", device)
+    choose(replace(strict.DEVICE, launch=launch))
     yield names
     strict.set_tf32(False)
 
@@ -254,16 +253,16 @@ CONVOLUTIONS = {  # x, w, settings
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("algorithm", CONVOLUTIONS)
-def test_relu_is_done_by_the_kernel(algorithm, bias, launched, rng):
+def test_an_activation_is_done_by_the_kernel(algorithm, bias, launched, rng):
     (x, w, settings) = CONVOLUTIONS[algorithm]
-    x, w, b = (backend.to_device(rng.standard_normal(shape)) for shape in (x, w, w[:1]))
+    x, w, b = (backend.to_device(3 * rng.standard_normal(shape)) for shape in (x, w, w[:1]))
     with ops.conv_algorithm(algorithm):
         y, _ = ops.conv2d_forward(x, w, b if bias else None, **settings)
         plain = len(launched)
-        clipped, _ = ops.conv2d_forward(x, w, b if bias else None, **settings, then=ops.Clip(-0.5, 0.5))
+        clipped, _ = ops.conv2d_forward(x, w, b if bias else None, **settings, activation="relu6")
     y, clipped = backend.to_host(y), backend.to_host(clipped)
-    assert abs(y).max() > 0.5
-    np.testing.assert_array_equal(clipped, np.clip(y, -0.5, 0.5))
+    assert y.max() > 6
+    np.testing.assert_array_equal(clipped, np.clip(y, 0, 6))
     apart = algorithm in ("im2col", "gemm")  # the others do it as they write their results
     assert launched.count("add_bias_and_clip") == apart * (1 + bias)
     assert len(launched) - plain - plain == (apart and not bias)
@@ -338,8 +337,7 @@ def test_a_convolution_keeps_to_its_workspace(kind, launched, monkeypatch, rng):
     """Counted are the bytes that are alive at once, beside arguments and results."""
     x, w, settings, apart = WORKPLACES[kind]
     workspace = 1 << 20
-    for module in (kernels.im2col, kernels.winograd):
-        monkeypatch.setattr(module, "WORKSPACE", workspace)
+    monkeypatch.setattr(backend.tuning, "WORKSPACE", workspace)
     x, w = (backend.to_device(rng.standard_normal(shape, np.float32)) for shape in (x, w))
     x = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)  # channels last, so that nothing has to be packed
     with ops.conv_algorithm(kind.split(",")[0]):
@@ -388,7 +386,7 @@ def test_a_window_of_many_taps_knows_its_winner(launched):
 def test_nothing_is_launched_for_no_result(device):
     if not backend.has_kernels(device.put(np.zeros(1))):
         pytest.skip("this device runs no kernels")
-    backend.launch(cuda.Source(Path("no such file.cu")), "copy", 0, device.put(np.zeros(0)))
+    backend.launch(Source(Path("no such file.cu")), "copy", 0, device.put(np.zeros(0)))
 
 
 # --- How CuPy is asked, with something in its place -------------------------------------------------------------------
@@ -416,9 +414,9 @@ def cupy(monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "cupy", pretended)
     monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", SimpleNamespace(cublas=cublas))
-    cupy_kernels._kernel.cache_clear()
+    cuda._kernel.cache_clear()
     yield pretended
-    cupy_kernels._kernel.cache_clear()
+    cuda._kernel.cache_clear()
 
 
 def test_a_launch_on_cupy_has_a_thread_for_each_result_and_typed_arguments(cupy, tmp_path):
@@ -430,9 +428,9 @@ def test_a_launch_on_cupy_has_a_thread_for_each_result_and_typed_arguments(cupy,
 
     x, y = array(), array()
     for _ in range(2):
-        cupy_kernels.launch(some, "copy", 513, x, y, 7)
+        cuda.launch(some, "copy", 513, x, y, 7)
     ((code, options),) = cupy.compiled  # once
-    assert code == some.complete(cuda.ON_A_GPU, "float32")
+    assert code == some.complete(cuda.PRELUDE, "float32")
     assert code.index("#define EACH") < code.index("typedef float T;") < code.index("KERNEL void copy(")
     assert options == ("-std=c++14",)
     name, grid, block, (count, *arguments) = cupy.launched[1]
@@ -444,25 +442,25 @@ def test_a_launch_on_cupy_has_a_thread_for_each_result_and_typed_arguments(cupy,
 
 
 def test_tf32_is_a_mode_of_cublas(cupy):
-    cupy_kernels.set_tf32(True)
-    assert cupy_kernels.in_tf32()
-    cupy_kernels.set_tf32(False)
-    assert not cupy_kernels.in_tf32()
+    cuda.set_tf32(True)
+    assert cuda.in_tf32()
+    cuda.set_tf32(False)
+    assert not cuda.in_tf32()
     assert cupy.modes == [("handle", 3), ("handle", 0)]
 
 
 def test_tf32_of_cupys_own_variable_is_seen(cupy, monkeypatch):
-    cupy_kernels.set_tf32(False)
+    cuda.set_tf32(False)
     for value, asked in (("", False), ("0", False), ("1", True)):
         monkeypatch.setenv("CUPY_TF32", value)
-        assert cupy_kernels.in_tf32() == asked
+        assert cuda.in_tf32() == asked
 
 
 def test_tf32_is_refused_before_ampere(cupy):
     cupy.capability = "75"
     with pytest.raises(ValueError, match=r"TF32: needs a GPU of compute capability 8.0 or more, this one has 7.5"):
-        cupy_kernels.set_tf32(True)
-    cupy_kernels.set_tf32(False)
+        cuda.set_tf32(True)
+    cuda.set_tf32(False)
     assert cupy.modes == [("handle", 0)]
 
 

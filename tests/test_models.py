@@ -35,15 +35,13 @@ def crops(network):
 def test_published_crops_follow_from_the_layers(variant, blank):
     for network in (models.fcn(variant, "vgg16", 21), tiny(variant), narrow_fcn(variant, "paper")):
         assert crops(network) == CROPS[variant]
-    if variant == "32s":
-        assert crops(models.fcn("32s", "alexnet", 21)) == {"crop": 18}
 
 
-@pytest.mark.parametrize(("backbone", "kernel"), [("vgg16", 64), ("alexnet", 63)])
-def test_the_published_kernels(backbone, kernel, blank):
-    upscore = models.fcn("32s", backbone, 21, "paper")["upscore"]
-    assert upscore.kernel_1d.value.shape == (kernel,)
-    assert upscore.settings == {"stride": 32, "pad": 0}
+def test_alexnets_crop_and_kernel_follow_too(blank):
+    network = models.fcn("32s", "alexnet", 21)
+    assert crops(network) == {"crop": 18}
+    assert network["upscore"].kernel_1d.value.shape == (63,)  # where VGG16's is 64
+    assert tiny("32s")["upscore"].kernel_1d.value.shape == (64,)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minifcn import backend, models, ops
-from minifcn.backend import strict
-from minifcn.backend.strict import StrictArray, xp
+from minifcn.testing import strict
+from minifcn.testing.strict import StrictArray, xp
 from minifcn.training import loop, optimizers
 
 HOST = np.arange(6.0).reshape(2, 3)
@@ -198,7 +198,7 @@ def test_the_fixture_fails_on_arrays_of_another_device(device):
 
 
 @pytest.mark.parametrize(("variant", "upsampling"), [("32s", "frozen"), ("8s", "frozen"), ("8s", "learned")])
-def test_a_training_step_brings_nothing_to_the_host_but_the_loss(variant, upsampling, monkeypatch):
+def test_a_training_step_brings_nothing_to_the_host_but_the_loss(variant, upsampling, choose):
     """Each array fetched is a moment in which a GPU waits. The loss, a number, comes by `float`."""
     fetched = []
 
@@ -206,10 +206,7 @@ def test_a_training_step_brings_nothing_to_the_host_but_the_loss(variant, upsamp
         fetched.append(array.shape)
         return array.get()
 
-    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
-    monkeypatch.setattr(backend, "_current", backend._current)
-    backend.register(dataclasses.replace(strict.DEVICE, to_host=fetch))
-    backend.use("strict")
+    choose(dataclasses.replace(strict.DEVICE, to_host=fetch))
     network = models.fcn(variant, "mini", 3, "paper", upsampling=upsampling, width=2)
     solver = optimizers.SGD(network.parameters())
     images, labels = np.ones((1, 3, 40, 40), np.float32), np.zeros((1, 40, 40), np.uint8)
@@ -218,7 +215,7 @@ def test_a_training_step_brings_nothing_to_the_host_but_the_loss(variant, upsamp
 
 
 @pytest.fixture
-def traffic(monkeypatch):
+def traffic(choose, monkeypatch):
     """What goes over the bus: the shapes sent to the stand-in, and the ways in which something came back."""
     sent, back = [], []
     send = strict._array
@@ -233,10 +230,7 @@ def traffic(monkeypatch):
         passing = getattr(StrictArray, door)
         counting = lambda self, door=door, passing=passing: back.append(door) or passing(self)  # noqa: E731
         monkeypatch.setattr(StrictArray, door, counting)
-    monkeypatch.setattr(backend, "_devices", dict(backend._devices))
-    monkeypatch.setattr(backend, "_current", backend._current)
-    backend.register(strict.DEVICE)
-    backend.use("strict")
+    choose(strict.DEVICE)
     return sent, back
 
 

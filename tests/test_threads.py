@@ -1,6 +1,5 @@
 """How many threads there are, how tiles are spread over them, and what they leave as it was."""
 
-import gc
 import importlib
 import os
 import subprocess
@@ -9,16 +8,16 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import cycle
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-import minifcn
 from minifcn import backend
-from minifcn.backend import numpy_kernels
+from minifcn.backend import cpu, memory, tuning
 
 counting = importlib.import_module("minifcn.backend.threads")  # `backend.threads` is the function of that name
 PATIENCE = 10  # seconds that a thread waits for another before the test fails
@@ -80,15 +79,8 @@ def test_what_was_set_goes_before_the_variable_and_the_variable_before_the_machi
     assert backend.threads() == 3
 
 
-@pytest.mark.parametrize("blank", ["", "  ", "\t"])
-def test_a_blank_variable_is_none(blank, machine, monkeypatch):
-    machine(5)
-    monkeypatch.setenv("MINIFCN_THREADS", blank)
-    assert backend.threads() == 5
-
-
-@pytest.mark.parametrize(("text", "expected"), [("1", 1), (" 4 ", 4), ("64", 64)])
-def test_the_variable_may_ask_for_more_than_there_are(text, expected, machine, monkeypatch):
+@pytest.mark.parametrize(("text", "expected"), [("", 2), (" \t", 2), ("1", 1), (" 4 ", 4), ("64", 64)])
+def test_the_variable_may_ask_for_more_than_there_are_and_blank_it_is_none(text, expected, machine, monkeypatch):
     machine(2)
     monkeypatch.setenv("MINIFCN_THREADS", text)
     assert backend.threads() == expected
@@ -115,17 +107,19 @@ def test_setting_what_is_no_number_of_threads_is_refused_and_changes_nothing(cou
     assert backend.threads() == 3
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to processors here")
-def test_a_process_bound_to_one_processor_has_one_thread():
-    script = (
-        "import os; from minifcn import backend; one = min(os.sched_getaffinity(0)); first = backend.threads(); "
-        "os.sched_setaffinity(0, {one}); backend.set_threads(); print(first, backend.threads())"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(minifcn.__file__).parents[1]), "MINIFCN_THREADS": ""}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
-    first, bound = done.stdout.split()
-    assert bound == "1", done.stderr
-    assert int(first) == min([len(os.sched_getaffinity(0)), *counting.container_limits()])
+def test_why_so_many_threads(machine, monkeypatch):
+    def why():
+        return backend.threads(), backend.threads_because()
+
+    machine(2)
+    assert why() == (2, "2 processors may be used")
+    machine(8, [3, 5])
+    assert why() == (3, "8 processors may be used, and the container grants the time of 3")
+    monkeypatch.setenv("MINIFCN_THREADS", "4")
+    backend.set_threads(None)
+    assert why() == (4, "MINIFCN_THREADS=4")
+    backend.set_threads(5)
+    assert why() == (5, "set_threads")
 
 
 def control_groups(folder, own, **files):
@@ -284,11 +278,28 @@ def threads_that_meet(count):
     return where
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 200])
 def test_every_tile_runs_exactly_once(count, threads):
     backend.set_threads(threads)
     assert times_run(count) == [1] * count
+
+
+def test_threads_that_ask_for_a_tile_at_once_get_different_ones():
+    """As without the interpreter's lock: another thread comes in while one is taking its tile."""
+
+    class Slow(list):
+        def __getitem__(self, number):
+            time.sleep(1e-4)
+            return super().__getitem__(number)
+
+        def __iter__(self):
+            return (self[number] for number in range(len(self)))
+
+    backend.set_threads(3)
+    done = []
+    run(done.append, Slow((number,) for number in range(40)))
+    assert sorted(done) == list(range(40))
 
 
 @pytest.mark.parametrize("threads", [2, 3])
@@ -410,12 +421,16 @@ def test_a_caller_does_not_wait_for_helpers_that_are_busy_elsewhere(guests):
     backend.set_threads(2)
     guests[0].begin(tiles=2)  # one of them in the only helper
     assert within_patience(lambda: times_run(20)) == [1] * 20
+    array = np.zeros(5)
+    run(lambda _, array=array: None, [(0,), (1,)])
+    array = weakref.ref(array)
+    assert array() is None  # nor do the helpers, who come to it later, hold what it worked on
     guests[0].end()
 
 
 def test_the_number_of_threads_may_change_while_tiles_are_spread(monkeypatch):
     numbers = cycle([3, 1, 2])
-    monkeypatch.setattr(numpy_kernels, "threads", lambda: next(numbers))
+    monkeypatch.setattr(cpu, "threads", lambda: next(numbers))
     for _ in range(3):
         assert times_run(20) == [1] * 20
 
@@ -432,6 +447,122 @@ def test_the_callers_error_state_holds_in_every_tile():
         with np.errstate(over=state):
             run(task, [(0,), (1,)])
     assert seen == ["raise", "raise", "ignore", "ignore", "warn", "warn"]
+
+
+# Processes
+
+
+def test_a_forked_child_has_threads_of_its_own_and_holds_nothing_of_its_parents(guests):
+    """The guest is inside tiles, in the only helper, while the main thread forks: in the child neither exists."""
+    backend.set_threads(2)
+    with threadpool_limits(2, user_api="blas"):
+        before = blas()
+        guests[0].begin(tiles=2)
+        if (child := os.fork()) == 0:  # no assertion may leave this block: pytest would go on twice
+            code = 1
+            with suppress(BaseException):
+                as_before = blas() == before
+                array = np.zeros(9)
+                met = within_patience(lambda: len(threads_that_meet(2)))
+                run(lambda _, array=array: array.sum(), [(number,) for number in range(9)])
+                array = weakref.ref(array)
+                code = 0 if (as_before, met, array(), blas()) == (True, 2, None, before) else 2
+            os._exit(code)
+        guests[0].end()
+    deadline = time.monotonic() + 3 * PATIENCE
+    while (status := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if status[0] == 0:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert status == (child, 0)
+
+
+def in_a_new_process(script):
+    """What a script prints in a Python of its own that has imported the library."""
+    script = "import os, threading\nimport numpy as np\nfrom minifcn import backend\n" + script
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+def test_a_thread_that_outlives_the_main_one_can_still_spread_tiles():
+    script = """
+def late():
+    threading.main_thread().join()
+    done = []
+    backend.run_tiles(np.zeros(1), done.append, [(number,) for number in range(9)])
+    print(*sorted(done), flush=True)
+
+backend.set_threads(3)
+threading.Thread(target=late).start()
+"""
+    assert in_a_new_process(script) == [str(number) for number in range(9)]
+
+
+LINUX = pytest.mark.skipif(
+    not os.path.exists("/proc/self/statm"), reason="needs Linux, which shows the process's memory"
+)
+
+
+@LINUX
+def test_the_library_leaves_the_process_as_it_was():
+    """Freed memory goes back to the system, and helpers may run wherever the process may."""
+    script = """
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+def task(place):
+    meet.wait(10)
+    free.append(os.sched_getaffinity(0) == granted)
+
+granted, meet, free = os.sched_getaffinity(0), threading.Barrier(3), []
+backend.set_threads(3)
+backend.run_tiles(np.zeros(1), task, [(0,), (1,), (2,)])
+before = resident()
+arrays = [np.ones(5 << 20) for _ in range(3)]
+there = resident()
+del arrays
+print(*free, there - before > 100, resident() - before < 20)
+"""
+    assert in_a_new_process(script) == ["True"] * 5
+
+
+@LINUX
+def test_a_program_may_keep_freed_memory():
+    script = """
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+before, kept = resident(), backend.keep_freed_memory()
+arrays = [np.ones(5 << 20) for _ in range(3)]
+del arrays
+print(kept == (resident() - before > 100))
+"""
+    assert in_a_new_process(script) == ["True"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept", "calls"),
+    [
+        ([1, 1], True, [(-3, 1 << 30), (-1, 1 << 30)]),
+        ([0], False, [(-3, 1 << 30)]),
+        ([1, 0, 1], False, [(-3, 1 << 30), (-1, 1 << 30), (-3, 128 << 10)]),
+    ],
+)
+def test_where_glibc_refuses_to_keep_memory_nothing_is_left_half_done(answers, kept, calls, monkeypatch):
+    asked, answers = [], iter(answers)
+    library = SimpleNamespace(mallopt=lambda *call: asked.append(call) or next(answers))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library)
+    assert backend.keep_freed_memory() == kept
+    assert asked == calls
+
+
+def test_another_c_library_keeps_no_memory(monkeypatch):
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert not backend.keep_freed_memory()
 
 
 # BLAS
@@ -560,8 +691,8 @@ def test_blas_is_as_before_after_many_callers_some_of_whom_fail(blas_threads):
 def test_a_product_cut_into_pieces_is_the_product(
     rows, depth, columns, worth, block_bytes, threads, device, monkeypatch
 ):
-    monkeypatch.setattr(backend, "WORTH_A_THREAD", worth)
-    monkeypatch.setattr(backend, "PIECE_BYTES", block_bytes)
+    monkeypatch.setattr(tuning, "WORTH_A_THREAD", worth)
+    monkeypatch.setattr(tuning, "PIECE_BYTES", block_bytes)
     backend.set_threads(threads)
     rng = np.random.default_rng(0)
     a, b, bias = rng.standard_normal((rows, depth)), rng.standard_normal((depth, columns)), rng.standard_normal(columns)
@@ -592,95 +723,3 @@ def test_a_product_of_views_keeps_its_dtype(dtype, transposed, rng):
     result = backend.matmul(*views)
     assert result.dtype == dtype
     np.testing.assert_allclose(result, a.astype(float) @ b.astype(float), atol=1e-3 if dtype == np.float32 else 1e-11)
-
-
-# What is kept
-
-
-class Made:
-    """Something made of an array: a copy, and how often that was done."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self, array):
-        self.count += 1
-        return 2 * array
-
-
-@pytest.mark.parametrize("shape", [(1,), (5, 4), (700, 1000)])
-def test_what_is_kept_is_the_same_object_until_a_single_value_changes(shape, rng):
-    array, make = rng.standard_normal(shape, np.float32), Made()
-    made = backend.kept(array, make)
-    assert all(backend.kept(array, make) is made for _ in range(3))
-    assert make.count == 1
-    for number, place in enumerate({0, array.size // 2, array.size - 1}, start=2):
-        array.reshape(-1)[place] += 1
-        made = backend.kept(array, make)
-        assert backend.kept(array, make) is made
-        assert make.count == number
-        np.testing.assert_array_equal(made, 2 * array)
-
-
-def test_what_is_kept_of_a_view_follows_the_array_it_looks_at(rng):
-    array, make = rng.standard_normal((6, 8)), Made()
-    view = array[::2].T
-    made = backend.kept(view, make)
-    assert backend.kept(view, make) is made
-    array[1] += 1  # not seen
-    assert backend.kept(view, make) is made
-    array[2, 3] += 1
-    np.testing.assert_array_equal(backend.kept(view, make), 2 * view)
-
-
-def test_each_array_and_each_way_of_making_is_kept_by_itself(rng):
-    one, other = rng.standard_normal((2, 5))
-    double, triple = Made(), lambda array: 3 * array
-    kept = [backend.kept(array, make) for make in (double, triple) for array in (one, other)]
-    expected = [2 * one, 2 * other, 3 * one, 3 * other]
-    for made, values in zip(kept, expected, strict=True):
-        np.testing.assert_array_equal(made, values)
-    assert all(
-        a is b for a, b in zip(kept, [backend.kept(x, m) for m in (double, triple) for x in (one, other)], strict=True)
-    )
-
-
-def test_what_is_kept_goes_when_the_array_does(rng):
-    gc.collect()
-    before = len(numpy_kernels._kept)
-    array = rng.standard_normal(9)
-    made = weakref.ref(backend.kept(array, Made()))
-    assert made() is not None
-    assert len(numpy_kernels._kept) == before + 1
-    array[0] += 1
-    del array
-    gc.collect()
-    assert made() is None
-    assert len(numpy_kernels._kept) == before
-
-
-def test_an_array_in_the_place_of_one_that_is_gone_is_another(rng):
-    make = Made()
-    for number in range(50):  # each soon has the memory of the one before
-        array = np.full(9, 5.0)
-        np.testing.assert_array_equal(backend.kept(array, make), np.full(9, 10.0))
-        assert make.count == number + 1
-        del array
-
-
-def test_what_is_kept_may_be_asked_for_by_several_threads(rng):
-    arrays, make = list(rng.standard_normal((4, 1000))), Made()
-
-    def ask(number):
-        array = arrays[number % 4]
-        return all((backend.kept(array, make) == 2 * array).all() for _ in range(100))
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(ask, range(16)))
-
-
-def test_other_devices_make_anew(device, rng):
-    array, make = device.put(rng.standard_normal(4)), Made()
-    for _ in range(2):
-        np.testing.assert_array_equal(device.get(backend.kept(array, make)), 2 * device.get(array))
-    assert make.count == (1 if device.name == "numpy" else 2)

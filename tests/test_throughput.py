@@ -44,7 +44,7 @@ def test_explain_says_which_of_the_two_waits(tmp_path, capsys, monkeypatch):
         assert cli.main(command) == 0
         last = capsys.readouterr().out.splitlines()[-1]
         assert last.startswith(str(tmp_path / "toy"))
-        assert f"{rates[0]} samples a second are read and cut; the network trains on {rates[1]}: {ending}" in last
+        assert f"{rates[0]} samples a second are read and cropped; the network trains on {rates[1]}: {ending}" in last
 
 
 @pytest.mark.parametrize("wrong", [["vgg16", "--data", "nowhere"], ["mini", "--variant", "8s", "--data", "nowhere"]])

@@ -1,10 +1,11 @@
 """Every operation, forward and backward, against PyTorch over a grid of settings, in float64 and float32."""
 
+import conv_cases
 import numpy as np
 import pytest
 
 from minifcn import layers, ops
-from minifcn.ops.geometry import same_pads
+from minifcn.ops.geometry import pads, same_pads
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 F = torch.nn.functional
@@ -45,115 +46,21 @@ def distinct(shape, rng):
     return ((rng.permutation(size) + 0.25) / size * 4 - 2).reshape(shape)
 
 
-CONV = [  # kernel, stride, pad, dilation, groups
-    (kernel, stride, pad, dilation, groups)
-    for kernel in ((1, 1), (3, 3), (2, 5))
-    for stride in (1, (2, 3))
-    for pad in (0, (1, 2))
-    for dilation in (1, (2, 1))
-    for groups in (1, 2, 4)
-]
-
-
-@every_dtype
-@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "groups"), CONV)
-def test_conv2d(kernel, stride, pad, dilation, groups, dtype, rng):
-    settings = {"stride": stride, "dilation": dilation, "groups": groups}
-    arrays = [rng.standard_normal(shape) for shape in ((2, 4, 9, 11), (8, 4 // groups, *kernel), (8,))]
-    compare(
-        lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad, **settings),
-        ops.conv2d_backward,
-        lambda x, w, b: F.conv2d(x, w, b, padding=pad, **settings),
-        arrays,
-        dtype,
-    )
-
-
-@every_dtype
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("pad", [((0, 1), (0, 1)), ((2, 0), (1, 3))])
-def test_conv2d_with_asymmetric_padding(pad, stride, dtype, rng):
-    (top, bottom), (left, right) = pad
-    compare(
-        lambda x, w: ops.conv2d_forward(x, w, stride=stride, pad=pad),
-        ops.conv2d_backward,
-        lambda x, w: F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride),
-        [rng.standard_normal(shape) for shape in ((2, 3, 8, 7), (4, 3, 3, 3))],
-        dtype,
-    )
-
-
-@every_dtype
-@pytest.mark.parametrize("tile_bytes", [1, 5000, None])
-@pytest.mark.parametrize("size", [(9, 11), (8, 12), (3, 3), (1, 14)])
-@pytest.mark.parametrize("pad", [1, 2, (3, 1)])
-def test_conv2d_by_winograd(pad, size, tile_bytes, dtype, rng, tiling):
-    tiling(tile_bytes)
-    with ops.conv_algorithm("winograd"):
-        compare(
-            lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad),
-            ops.conv2d_backward,
-            lambda x, w, b: F.conv2d(x, w, b, padding=pad),
-            [rng.standard_normal(shape) for shape in ((3, 6, *size), (8, 6, 3, 3), (8,))],
-            dtype,
-        )
-
-
-@pytest.mark.parametrize("algorithm", ["winograd", "im2col"])
-@pytest.mark.parametrize(("inputs", "outputs"), [(64, 64), (128, 32)])
-def test_conv2d_of_many_channels(inputs, outputs, algorithm, rng):
-    with ops.conv_algorithm(algorithm):
-        compare(
-            lambda x, w, b: ops.conv2d_forward(x, w, b, pad=1),
-            ops.conv2d_backward,
-            lambda x, w, b: F.conv2d(x, w, b, padding=1),
-            [
-                rng.standard_normal((2, inputs, 21, 18)),
-                rng.standard_normal((outputs, inputs, 3, 3)) * np.sqrt(2 / (9 * inputs)),
-                rng.standard_normal(outputs),
-            ],
-            "float64",
-        )
-
-
-DEPTHWISE = [  # kernel, stride, pad, dilation, size
-    (kernel, stride, pad, dilation, size)
-    for kernel in ((3, 3), (5, 5), (2, 3))
-    for stride in (1, 2, (2, 1))
-    for pad in (0, 2)
-    for dilation in (1, (2, 1))
-    for size in ((9, 10), (12, 7))
-]
-
-
 @every_dtype
 @pytest.mark.parametrize("tile_bytes", [1, None], ids=["row-tiles", "whole"])
-@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation", "size"), DEPTHWISE)
-def test_depthwise_conv2d(kernel, stride, pad, dilation, size, tile_bytes, dtype, rng, tiling):
+@pytest.mark.parametrize(("shape", "outputs", "kernel", "settings"), conv_cases.CONV.values(), ids=conv_cases.CONV)
+def test_conv2d_of_every_kind(shape, outputs, kernel, settings, tile_bytes, dtype, rng, tiling):
     tiling(tile_bytes)
-    settings = {"stride": stride, "dilation": dilation, "groups": 3}
+    theirs = dict(settings)
+    (top, bottom), (left, right) = pads(theirs.pop("pad", 0))
     compare(
-        lambda x, w, b: ops.conv2d_forward(x, w, b, pad=pad, **settings),
+        lambda x, w, b: ops.conv2d_forward(x, w, b, **settings),
         ops.conv2d_backward,
-        lambda x, w, b: F.conv2d(x, w, b, padding=pad, **settings),
-        [rng.standard_normal(shape) for shape in ((2, 3, *size), (3, 1, *kernel), (3,))],
-        dtype,
-    )
-
-
-@every_dtype
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (4, 2), (6, 5)])
-@pytest.mark.parametrize("groups", [1, 3])
-def test_same_convolution_of_maps_smaller_than_its_kernel(groups, size, stride, dtype, rng):
-    """By hand: zeros around the image, the odd one at the end."""
-    totals = [max((-(-n // stride) - 1) * stride + 5 - n, 0) for n in size]
-    (top, bottom), (left, right) = ((t // 2, t - t // 2) for t in totals)
-    compare(
-        lambda x, w: ops.conv2d_forward(x, w, stride=stride, pad=same_pads(size, 5, stride), groups=groups),
-        ops.conv2d_backward,
-        lambda x, w: F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride, groups=groups),
-        [rng.standard_normal(shape) for shape in ((2, 3, *size), (3, 3 // groups, 5, 5))],
+        lambda x, w, b: F.conv2d(F.pad(x, (left, right, top, bottom)), w, b, **theirs),
+        [
+            rng.standard_normal(s)
+            for s in (shape, (outputs, shape[1] // settings.get("groups", 1), *kernel), (outputs,))
+        ],
         dtype,
     )
 
@@ -174,38 +81,20 @@ def test_same_convolution_of_stride_1(dilation, kernel, dtype, rng):
 
 @every_dtype
 @pytest.mark.parametrize(
-    ("kernel", "stride", "pad", "output_pad"), [(4, 2, 1, 0), (3, 2, 0, 1), (5, 3, 2, 2), (3, 1, 0, 0)]
+    ("shape", "outputs", "kernel", "settings"), conv_cases.TRANSPOSED.values(), ids=conv_cases.TRANSPOSED
 )
-def test_depthwise_conv_transpose2d(kernel, stride, pad, output_pad, dtype, rng):
-    settings = {"stride": stride, "groups": 3}
+def test_conv_transpose2d_of_every_kind(shape, outputs, kernel, settings, dtype, rng):
+    theirs = dict(settings)
+    (top, bottom), (left, right) = pads(theirs.pop("pad", 0))
+    theirs["output_padding"] = theirs.pop("output_pad", 0)
     compare(
-        lambda x, w, b: ops.conv_transpose2d_forward(x, w, b, pad=pad, output_pad=output_pad, **settings),
+        lambda x, w, b: ops.conv_transpose2d_forward(x, w, b, **settings),
         ops.conv_transpose2d_backward,
-        lambda x, w, b: F.conv_transpose2d(x, w, b, padding=pad, output_padding=output_pad, **settings),
-        [rng.standard_normal(shape) for shape in ((2, 3, 5, 4), (3, 1, kernel, kernel), (3,))],
-        dtype,
-    )
-
-
-TRANSPOSED = [  # kernel, stride, pad, output_pad, dilation, groups
-    (kernel, stride, pad, output_pad, dilation, groups)
-    for kernel in ((4, 4), (2, 3))
-    for stride, output_pad in ((1, 0), (2, 0), (2, 1), ((3, 2), (2, 1)))
-    for pad in (0, (1, 0))
-    for dilation in (1, (1, 2))
-    for groups in (1, 2)
-]
-
-
-@every_dtype
-@pytest.mark.parametrize(("kernel", "stride", "pad", "output_pad", "dilation", "groups"), TRANSPOSED)
-def test_conv_transpose2d(kernel, stride, pad, output_pad, dilation, groups, dtype, rng):
-    settings = {"stride": stride, "dilation": dilation, "groups": groups}
-    compare(
-        lambda x, w, b: ops.conv_transpose2d_forward(x, w, b, pad=pad, output_pad=output_pad, **settings),
-        ops.conv_transpose2d_backward,
-        lambda x, w, b: F.conv_transpose2d(x, w, b, padding=pad, output_padding=output_pad, **settings),
-        [rng.standard_normal(shape) for shape in ((2, 4, 4, 5), (4, 6 // groups, *kernel), (6,))],
+        lambda x, w, b: F.pad(F.conv_transpose2d(x, w, b, **theirs), (-left, -right, -top, -bottom)),
+        [
+            rng.standard_normal(s)
+            for s in (shape, (shape[1], outputs // settings.get("groups", 1), *kernel), (outputs,))
+        ],
         dtype,
     )
 
@@ -255,16 +144,6 @@ def test_avg_pool2d(kernel, stride, pad, size, ceil_mode, count_include_pad, dty
 
 
 @every_dtype
-def test_relu(dtype, rng):
-    compare(ops.relu_forward, ops.relu_backward, F.relu, [distinct((2, 3, 4, 5), rng)], dtype)
-
-
-@every_dtype
-def test_relu6(dtype, rng):
-    compare(ops.relu6_forward, ops.relu6_backward, F.relu6, [4 * distinct((2, 3, 4, 5), rng)], dtype)
-
-
-@every_dtype
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 7, (2, 5), (11, 1)])
 @pytest.mark.parametrize("map_size", [(6, 6), (7, 7), (5, 9), (1, 3)])
 def test_adaptive_avg_pool2d(map_size, size, dtype, rng):
@@ -275,20 +154,6 @@ def test_adaptive_avg_pool2d(map_size, size, dtype, rng):
         [rng.standard_normal((2, 3, *map_size))],
         dtype,
     )
-
-
-@every_dtype
-@pytest.mark.parametrize("size", [(1, 1), (7, 7), (4, 9)])
-def test_global_avg_pool(size, dtype, rng):
-    x = [rng.standard_normal((2, 3, *size))]
-    compare(ops.global_avg_pool_forward, ops.global_avg_pool_backward, lambda x: x.mean(dim=(2, 3)), x, dtype)
-
-
-@every_dtype
-@pytest.mark.parametrize("bias", [True, False])
-def test_linear(bias, dtype, rng):
-    shapes = [(5, 7), (4, 7), (4,)][: 3 if bias else 2]
-    compare(ops.linear_forward, ops.linear_backward, F.linear, [rng.standard_normal(s) for s in shapes], dtype)
 
 
 @every_dtype
@@ -320,21 +185,6 @@ def test_batch_norm(eps, momentum, train, dtype, rng):
     )
     close(cache.running_mean, their_mean, dtype, "running mean")
     close(cache.running_var, their_var, dtype, "running variance")
-
-
-@every_dtype
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("tile_bytes", [1, 5000])
-def test_batch_norm_in_tiles(tile_bytes, train, dtype, rng, tiling):
-    tiling(tile_bytes)
-    mean, var = rng.standard_normal(7).astype(dtype), (rng.random(7) + 0.5).astype(dtype)
-    compare(
-        lambda x, g, b: ops.batch_norm_forward(x, g, b, mean, var, train=train),
-        ops.batch_norm_backward,
-        lambda x, g, b: F.batch_norm(x, torch.tensor(mean), torch.tensor(var), g, b, train),
-        [2 * rng.standard_normal((3, 7, 11, 9)) + 1, rng.standard_normal(7), rng.standard_normal(7)],
-        dtype,
-    )
 
 
 @every_dtype
@@ -374,29 +224,6 @@ def test_cross_entropy(reduction, weighted, ignore, dtype, rng):
         [3 * rng.standard_normal((2, 5, 4, 6))],
         dtype,
     )
-
-
-@every_dtype
-@pytest.mark.parametrize("p", [0.2, 0.5])
-def test_dropout_with_the_same_mask(p, dtype, rng):
-    kept = np.random.default_rng(3).random((2, 3, 4, 5), dtype="float32") >= p
-    assert 0 < kept.mean() < 1
-    compare(
-        lambda x: ops.dropout_forward(x, p, np.random.default_rng(3), True),
-        ops.dropout_backward,
-        lambda x: x * torch.tensor(kept) / (1 - p),
-        [rng.standard_normal((2, 3, 4, 5))],
-        dtype,
-    )
-
-
-@every_dtype
-def test_crop_and_pad(dtype, rng):
-    x = [rng.standard_normal((2, 3, 6, 7))]
-    crop = lambda x: ops.crop_forward(x, (2, 1), (3, 5))  # noqa: E731
-    compare(crop, ops.crop_backward, lambda x: x[:, :, 2:5, 1:6], x, dtype)
-    pad = lambda x: ops.pad_forward(x, ((1, 2), (0, 3)))  # noqa: E731
-    compare(pad, ops.pad_backward, lambda x: F.pad(x, (0, 3, 1, 2)), x, dtype)
 
 
 @every_dtype

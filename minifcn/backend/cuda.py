@@ -1,33 +1,16 @@
-"""Kernels of our own for a GPU: how they are written, and what has to be in front of them.
+"""The only place that imports CuPy: is there a GPU that works, how it runs tiles, and how it runs the library's kernels."""
 
-A kernel is a function in a CUDA source file. It is written so that thread i works out result i, or the few values that make
-one up, reading whatever it needs and writing to no place but its own: there is nothing to synchronise, nothing atomic, and
-the same input gives the same bits in every run. Four words hide what differs between a GPU and a C++ compiler, which
-runs the same text thread after thread (`emulated`), so that a machine without a GPU can test it:
-
-    KERNEL void twice(unsigned count, ARRAY(const T) x, ARRAY(T) y) {
-        EACH(i, count) y[i] = 2 * x[i];
-    }
-
-T is float or double, as the arrays are. DEVICE marks a function that kernels call. Whole numbers arrive as int, other
-numbers as T, arrays contiguous. Most kernels get maps as (N, H, W, C), so that neighbouring threads, which a GPU likes to
-see at neighbouring addresses, have neighbouring channels.
-"""
-
-import numbers
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+import os
+import warnings
+from functools import cache
 
 import numpy as np
 
-from ..errors import DtypeError, InputError
+from ..errors import DeviceError
+from .source import checked
 
-# So that i, and i and one round of threads more, fit into 32 bits, whose divisions a GPU does fast.
-MOST_THREADS = 1 << 31
-C_TYPES = {"float32": "float", "float64": "double"}
-
-ON_A_GPU = """
+NOT_INSTALLED = "CuPy is not installed"
+PRELUDE = """
 #define KERNEL extern "C" __global__
 #define DEVICE __device__ __forceinline__
 #define ARRAY(type) type* __restrict__
@@ -36,46 +19,123 @@ ON_A_GPU = """
 """
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file of kernels."""
+def probe(number=None):
+    """Return (cupy, which GPU) if a GPU multiplies two matrices rightly, else (None, the reason in one line).
 
-    path: Path
-
-    @classmethod
-    def beside(cls, module):
-        """The file of the same name as a Python module, given as its __file__."""
-        return cls(Path(module).with_suffix(".cu"))
-
-    @cached_property
-    def text(self):
-        return self.path.read_text(encoding="utf-8")
-
-    def complete(self, prelude, dtype):
-        """The source for arrays of this dtype, with what has to be in front of it."""
-        return f"{prelude}\ntypedef {C_TYPES[str(dtype)]} T;\n{self.text}"
-
-
-def checked(name, count, arguments):
-    """(dtype of T, the arguments with their numbers in the kernel's types). T is what the floating arrays are.
-
-    Raises InputError where an array is not contiguous, TypeError where arrays are of two floating types.
+    number: which GPU, from 0; from then on it is this thread's. None: the one that CUDA has chosen.
     """
-    if not 0 <= count < MOST_THREADS:
-        raise InputError(
-            f"{name}: expected fewer than {MOST_THREADS} results at once, got {count}; use smaller batches"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CuPy's warnings say at length what the reason below says in a line
+            import cupy
+    except ModuleNotFoundError as error:
+        if error.name == "cupy":
+            return None, NOT_INSTALLED
+        return None, _one_line("CuPy is installed but does not load", error)
+    except Exception as error:  # a broken CUDA set-up raises many types
+        return None, _one_line("CuPy is installed but does not load", error)
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+        if count == 0:
+            return None, "CuPy is installed but finds no GPU"
+        if number is not None:
+            if number >= count:
+                return None, f"there is no cuda:{number}, only {', '.join(f'cuda:{i}' for i in range(count))}"
+            cupy.cuda.Device(number).use()
+        ones = cupy.ones((4, 4), cupy.float32)
+        if float((ones @ ones).sum()) != 64.0:
+            return None, "CuPy is installed but the GPU multiplies wrongly"
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
+    except Exception as error:
+        return None, _one_line("CuPy is installed but has no working GPU", error)
+    return cupy, f"GPU {properties['name'].decode()}, CuPy {cupy.__version__}"
+
+
+def devices():
+    """The names of the GPUs that CuPy sees, by number; none where CuPy, its driver or a GPU is missing."""
+    try:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        return [runtime.getDeviceProperties(i)["name"].decode() for i in range(runtime.getDeviceCount())]
+    except Exception:  # as in `probe`, which says what is wrong
+        return []
+
+
+def libraries():
+    """{name: path, or None where it is missing} of the CUDA libraries that CuPy loads for the work here.
+
+    Products are cuBLAS's; every other kernel is compiled by NVRTC, with the headers that come with cudart. {} where the
+    package that finds them, a part of CuPy from version 14 on, is not installed.
+    """
+    try:
+        from cuda import pathfinder
+    except ImportError:
+        return {}
+    found = {}
+    for name in ("cublas", "nvrtc"):
+        try:
+            found[name] = pathfinder.load_nvidia_dynamic_lib(name).abs_path
+        except Exception:  # of several types, all of which mean that it cannot be loaded
+            found[name] = None
+    try:
+        found["cudart"] = pathfinder.find_nvidia_header_directory("cudart")
+    except Exception:
+        found["cudart"] = None
+    return found
+
+
+def run_tiles(task, tiles):
+    """A GPU runs its own queue: hand it the tiles in order."""
+    for tile in tiles:
+        task(*tile)
+
+
+THREADS_IN_A_BLOCK = 256
+
+
+def launch(source, name, count, *arguments):
+    """Run the kernel `name` of a Source by `count` threads on the GPU where the arrays are."""
+    dtype, arguments = checked(name, count, arguments)
+    blocks = -(-count // THREADS_IN_A_BLOCK)
+    with arguments[0].device:
+        _kernel(source, name, str(dtype))((blocks,), (THREADS_IN_A_BLOCK,), (np.uint32(count), *arguments))
+
+
+@cache
+def _kernel(source, name, dtype):
+    """Compiled by NVRTC at its first launch on each GPU; CuPy keeps the binary on disk for the next process."""
+    import cupy
+
+    return cupy.RawModule(code=source.complete(PRELUDE, dtype), options=("-std=c++14",)).get_function(name)
+
+
+TF32 = 3  # CUBLAS_TF32_TENSOR_OP_MATH of cublas_api.h; 0 is the default
+AMPERE = 80  # the first compute capability that has it
+
+
+def set_tf32(on):
+    """Let this thread's cuBLAS multiply float32 in TF32, on the GPU that is chosen. Raises DeviceError before Ampere."""
+    import cupy
+    from cupy_backends.cuda.libs import cublas
+
+    capability = int(cupy.cuda.Device().compute_capability)
+    if on and capability < AMPERE:
+        raise DeviceError(
+            f"TF32: needs a GPU of compute capability {AMPERE / 10} or more, this one has {capability / 10}"
         )
-    arrays = [a for a in arguments if not isinstance(a, numbers.Real)]
-    if not all(a.flags.c_contiguous for a in arrays):
-        raise InputError(f"{name}: expected contiguous arrays, got strides {[a.strides for a in arrays]}")
-    dtypes = {a.dtype for a in arrays if a.dtype.kind == "f"}
-    if len(dtypes) != 1:
-        raise DtypeError(f"{name}: expected arrays of one floating dtype, got {sorted(map(str, dtypes))}")
-    (dtype,) = dtypes
-    return dtype, [_typed(a, dtype) for a in arguments]
+    cublas.setMathMode(cupy.cuda.device.get_cublas_handle(), TF32 if on else 0)
 
 
-def _typed(argument, dtype):
-    if isinstance(argument, numbers.Integral):
-        return np.int32(argument)  # an OverflowError where that does not fit
-    return dtype.type(argument) if isinstance(argument, numbers.Real) else argument
+def in_tf32():
+    """Whether it does; also where CuPy's own variable CUPY_TF32 asks for it."""
+    import cupy
+    from cupy_backends.cuda.libs import cublas
+
+    asked = os.environ.get("CUPY_TF32", "0") not in ("", "0")
+    return asked or cublas.getMathMode(cupy.cuda.device.get_cublas_handle()) == TF32
+
+
+def _one_line(what, error):
+    lines = str(error).strip().splitlines()
+    return f"{what}: {type(error).__name__}: {lines[0].strip() if lines else 'no message'}"

@@ -1,6 +1,6 @@
-"""What is there to compute with, and what to do where a GPU cannot be used: facts first, then a judgement of the facts.
+"""What there is to compute with, and what to do where a GPU cannot be used: facts first, then advice.
 
-Nothing here needs CuPy, a driver or a GPU to be there; what is missing is found to be missing.
+Nothing here needs CuPy, a driver or a GPU; what is missing is reported as missing.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_info
 
-from . import cupy_kernels
+from . import cuda
 
 # CUDA's major version -> the oldest driver release that runs it (NVIDIA's release notes, "CUDA Toolkit and
 # Minimum Required Driver Version").
@@ -22,12 +22,12 @@ INSTALL = 'pip install ".[cuda{}]"'  # in the folder of minifcn's sources
 
 
 @dataclass(frozen=True)
-class Found:
-    """driver: its release, "580.65.06"; cuda: the newest CUDA version that it runs, (13, 0); None for what is not there.
+class Environment:
+    """driver: its release, "580.65.06"; cuda: the newest CUDA version that it runs, (13, 0); None for what is missing.
 
     packages: {name: version} of every CuPy that is installed. libraries: {name: path, or None where it is missing} of what
-    CuPy has to load, {} where that cannot be told. devices: the names of the GPUs. works: in words, the GPU that
-    multiplied rightly; or why not, in `problem`.
+    CuPy has to load, {} where that is unknown. devices: the names of the GPUs. works: the GPU that passed the test;
+    or, in `problem`, why none did.
     """
 
     driver: str | None
@@ -40,50 +40,49 @@ class Found:
     visible: str | None  # CUDA_VISIBLE_DEVICES
 
 
-def look():
-    """-> Found"""
-    cupy, told = cupy_kernels.probe()
-    return Found(
+def inspect():
+    """What this machine has. -> Environment"""
+    cupy, message = cuda.probe()
+    return Environment(
         driver=_driver_release(),
         cuda=_driver_cuda(),
         packages=_packages(),
-        libraries=cupy_kernels.libraries(),
-        devices=cupy_kernels.devices(),
-        works=told if cupy else None,
-        problem=None if cupy else told,
+        libraries=cuda.libraries(),
+        devices=cuda.devices(),
+        works=message if cupy else None,
+        problem=None if cupy else message,
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
     )
 
 
-def remedy(found):
-    """What to do so that the GPU can be used, in a line; None if it can."""
-    if found.works:
+def remedy(env):
+    """What to do so that the GPU can be used, in one line; None if it can."""
+    if env.works:
         return None
-    if found.cuda is None:
-        then = _pip(found, max(OLDEST_DRIVER)) if found.packages else " or ".join(map(INSTALL.format, OLDEST_DRIVER))
-        told = (
-            f"no NVIDIA driver was found; if there is an NVIDIA GPU, install its driver ({OLDEST_DRIVER[13]} or newer)"
-        )
-        return f"{told}, then: {then or 'minifcn info'}"
-    major = found.cuda[0]
-    if major < min(OLDEST_DRIVER):
-        newest = ".".join(map(str, found.cuda))
+    if env.cuda is None:
+        then = _pip(env, max(OLDEST_DRIVER)) if env.packages else " or ".join(map(INSTALL.format, OLDEST_DRIVER))
+        problem = "no NVIDIA driver was found; if there is an NVIDIA GPU"
+        return f"{problem}, install its driver ({OLDEST_DRIVER[13]} or newer), then: {then or 'minifcn info'}"
+    if env.cuda[0] < min(OLDEST_DRIVER):
+        newest = ".".join(map(str, env.cuda))
         return f"the driver runs CUDA up to {newest}: install driver {OLDEST_DRIVER[12]} or newer, then: minifcn info"
-    if line := _pip(found, major):
-        return line
-    if not found.devices:
-        if found.visible is not None:
-            return f"the driver shows no GPU because CUDA_VISIBLE_DEVICES={found.visible!r}: unset CUDA_VISIBLE_DEVICES"
+    if command := _pip(env, env.cuda[0]):
+        return command
+    if not env.devices and env.visible is not None:
+        return f"the driver shows no GPU because CUDA_VISIBLE_DEVICES={env.visible!r}: unset CUDA_VISIBLE_DEVICES"
+    if not env.devices:
         return "the driver shows no GPU: see whether nvidia-smi lists one (in a container: docker run --gpus all)"
-    return f"CuPy does not work as it is installed: pip install --force-reinstall --no-cache-dir {' '.join(found.packages)}"
+    return (
+        f"CuPy does not work as it is installed: pip install --force-reinstall --no-cache-dir {' '.join(env.packages)}"
+    )
 
 
-def _pip(found, major):
-    """The line that leaves one CuPy, for a driver that runs CUDA `major`, with its libraries; None if that is there."""
+def _pip(env, major):
+    """The command that installs one CuPy with its libraries, for a driver that runs CUDA `major`; None if it is there."""
     extra = max(version for version in OLDEST_DRIVER if version <= major)
-    if not found.packages:
+    if not env.packages:
         return INSTALL.format(extra)
-    names, missing = list(found.packages), None in found.libraries.values()
+    names, missing = list(env.packages), None in env.libraries.values()
     built_for = PACKAGES.get(names[0], extra)
     if len(names) > 1 or built_for not in OLDEST_DRIVER or built_for > major or (names == ["cupy"] and missing):
         return f"pip uninstall -y {' '.join(names)} && {INSTALL.format(extra)}"
@@ -111,7 +110,7 @@ def _packages():
 
 
 def _driver_cuda():
-    """The newest CUDA version that the driver runs, (major, minor): the driver's library says so even without a GPU."""
+    """The newest CUDA version that the driver runs, (major, minor), from the driver's library, which needs no GPU."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         try:
             library = ctypes.CDLL(name)
@@ -123,10 +122,10 @@ def _driver_cuda():
     return None
 
 
-def _driver_release(told=Path("/proc/driver/nvidia/version")):
-    """Such as "580.65.06", where Linux tells it."""
+def _driver_release(path=Path("/proc/driver/nvidia/version")):
+    """The driver's release, "580.65.06", on Linux; None where it is unknown."""
     try:
-        numbers = re.search(r"\b(\d{3}(?:\.\d+)+)\b", told.read_text(encoding="utf-8"))
+        numbers = re.search(r"\b(\d{3}(?:\.\d+)+)\b", path.read_text(encoding="utf-8"))
     except OSError:
         return None
     return numbers and numbers[1]

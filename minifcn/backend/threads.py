@@ -13,8 +13,8 @@ _chosen = None
 def threads():
     """The number of threads that tiles are spread over: at least 1.
 
-    In this order: what `set_threads` was told, the environment variable MINIFCN_THREADS, and the processors this process
-    may run on, of which a container may grant fewer than there are. Raises InputError for a variable that is no such number.
+    In this order: the number given to `set_threads`, the environment variable MINIFCN_THREADS, and the processors this
+    process may run on, of which a container may grant fewer. Raises InputError for a variable that is no such number.
     """
     global _chosen
     count = _chosen
@@ -25,7 +25,7 @@ def threads():
 
 
 def set_threads(count=None):
-    """Spread tiles over `count` threads from now on; None: look at the environment and the machine again.
+    """Spread tiles over `count` threads from now on; None: as the environment and the machine say.
 
     Raises InputError unless count is a whole number of at least 1.
     """
@@ -41,8 +41,8 @@ def threads_because():
     if threads() != granted:
         return "set_threads"
     limits = container_limits()
-    told = f"{_processors()} processors may be used"
-    return f"{told}, and the container grants the time of {min(limits)}" if limits else told
+    available = f"{_processors()} processors may be used"
+    return f"{available}, and the container grants the time of {min(limits)}" if limits else available
 
 
 def _checked(source, value):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..backend import to_device, to_host
+from ..errors import InputError
 from ..tasks import SemanticSegmentation
 from .sliding_window import windows
 
@@ -18,6 +19,10 @@ def predict(network, image, tile=None):
     labels = np.empty(image.shape[:2], np.uint8)
     for window, inside, place in windows(image.shape[:2], tile or max(image.shape[:2])):
         logits = network.forward(to_device(network.card.preprocessing.apply(image[window])[None]))
+        if logits.shape[1] > 256:
+            raise InputError(
+                f"predict: expected at most 256 classes, as many as uint8 labels hold, got {logits.shape[1]}"
+            )
         labels[place] = to_host(TASK.predict(logits)[0])[inside]
     return labels
 

@@ -25,6 +25,8 @@ BACKBONES = {
     "efficientnet_lite0": (efficientnet_lite0_backbone, LITE0),
 }
 
+KNOWN = {"variant": VARIANTS, "backbone": tuple(BACKBONES), "alignment": ALIGNMENTS, "upsampling": UPSAMPLING}
+
 
 def fcn(
     variant="8s",
@@ -45,22 +47,8 @@ def fcn(
     before it. upsampling: "frozen" bilinear kernels, or "learned" ones that start so.
     The network's `card` holds these arguments. Raises InputError for an unknown name.
     """
-    options = {
-        "variant": variant,
-        "backbone": backbone,
-        "num_classes": num_classes,
-        "alignment": alignment,
-        "at_once": at_once,
-        "seed": seed,
-        "upsampling": upsampling,
-        "width": width,
-    }
-    for what, known in (
-        ("variant", VARIANTS),
-        ("backbone", tuple(BACKBONES)),
-        ("alignment", ALIGNMENTS),
-        ("upsampling", UPSAMPLING),
-    ):
+    options = dict(locals())  # the arguments, by name
+    for what, known in KNOWN.items():
         if options[what] not in known:
             raise InputError(f"fcn: {what}: expected one of {', '.join(known)}; got {options[what]!r}")
     if num_classes < 1:

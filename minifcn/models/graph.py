@@ -262,7 +262,7 @@ def fused(nodes, outputs, prepared=False):
         for i in inputs:
             readers.setdefault(i, []).append(name)
 
-    def follower(name, *kinds):
+    def follower(name, kinds):
         """The only reader of a node, if it is of one of these kinds and the node is no output."""
         if name in outputs or len(readers.get(name, ())) != 1:
             return None
@@ -276,13 +276,11 @@ def fused(nodes, outputs, prepared=False):
         if type(layer) is not Conv2d:
             table[name] = Node(layer, inputs)
             continue
-        last, norm, relu = name, None, None
-        if found := follower(last, BatchNorm2d):
-            last, norm = found, nodes[found][0]
-        if found := follower(last, ReLU, ReLU6):
-            last, relu = found, nodes[found][0]
-        taken.update((name, last))
-        if norm:
-            taken.add(follower(name, BatchNorm2d))
-        table[last] = Node(FusedConv2d(layer, norm, relu, prepared=prepared), inputs)
+        chain, followers = [name], []
+        for kinds in ((BatchNorm2d,), (ReLU, ReLU6)):
+            found = follower(chain[-1], kinds)
+            chain += [found] if found else []
+            followers.append(nodes[found][0] if found else None)
+        taken.update(chain)
+        table[chain[-1]] = Node(FusedConv2d(layer, *followers, prepared=prepared), inputs)
     return table

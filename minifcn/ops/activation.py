@@ -15,37 +15,36 @@ LIMITS = {"none": (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}  # what 
 
 def relu_forward(x, *, out=None):
     """y = max(x, 0).   x, y: any shape. out: an array to write y to (x itself, if nobody needs x any more)."""
-    require_same_dtype("relu", x)
-    y = array_module(x).empty_like(x) if out is None else out
-    _clip(x, y, "relu")
-    return y, y  # where y > 0 is all that backward needs
+    return _forward("relu", x, out)
 
 
 def relu_backward(dy, cache, *, out=None):
     """dx = dy where the forward let x through; at x = 0 the gradient is 0. out: an array to write dx to, such as dy."""
-    y = cache
-    require_shape("relu backward", "dy", dy, y.shape)
-    xp = array_module(dy)
-    dx = xp.empty_like(y) if out is None else out
-    run_blocks(lambda y, dy, dx: xp.multiply(dy, y > 0, out=dx), y, dy, dx)
-    return dx
+    return _backward("relu", dy, cache, out, lambda y: y > 0)
 
 
 def relu6_forward(x, *, out=None):
     """y = min(max(x, 0), 6).   x, y: any shape; out as in relu_forward. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010."""
-    require_same_dtype("relu6", x)
-    y = array_module(x).empty_like(x) if out is None else out
-    _clip(x, y, "relu6")
-    return y, y  # where 0 < y < 6 is all that backward needs
+    return _forward("relu6", x, out)
 
 
 def relu6_backward(dy, cache, *, out=None):
     """dx = dy where the forward let x through unchanged; at x = 0 and x = 6 the gradient is 0. out as in relu_backward."""
-    y = cache
-    require_shape("relu6 backward", "dy", dy, y.shape)
+    return _backward("relu6", dy, cache, out, lambda y: (y > 0) & (y < 6))
+
+
+def _forward(activation, x, out):
+    require_same_dtype(activation, x)
+    y = array_module(x).empty_like(x) if out is None else out
+    _clip(x, y, activation)
+    return y, y  # it says where x was clipped, which is all that backward needs
+
+
+def _backward(activation, dy, y, out, passed):
+    require_shape(f"{activation} backward", "dy", dy, y.shape)
     xp = array_module(dy)
     dx = xp.empty_like(y) if out is None else out
-    run_blocks(lambda y, dy, dx: xp.multiply(dy, (y > 0) & (y < 6), out=dx), y, dy, dx)
+    run_blocks(lambda y, dy, dx: xp.multiply(dy, passed(y), out=dx), y, dy, dx)
     return dx
 
 

@@ -162,30 +162,16 @@ def _seen(x, where, rows, fill=0):
 def _spread(shares, dy, where):
     """dx (N, C, H, W), to which shares(images, rows) yields, tap by tap, what the tap's pixels get of dy's rows."""
     xp = array_module(dy)
-    shape = (*dy.shape[:2], *where.input_size)
-    one_each = where.extent == where.stride  # a window for each pixel, so that there is nothing to add up
-    dx = (empty_maps if one_each else zero_maps)(xp, shape, dy.dtype)
+    dx = zero_maps(xp, (*dy.shape[:2], *where.input_size), dy.dtype)
     dx_last = channels_last(dx)
-    if one_each:  # but for those that are left over at the end
-        (top, _), (left, _) = where.pad
-        dx_last[:, where.output_size[0] * where.stride[0] - top :] = 0
-        dx_last[:, :, where.output_size[1] * where.stride[1] - left :] = 0
 
     def tile(images, rows):
         band = Band.of(where, rows)
-        pixels = dx_last[images, band.rows, band.columns]
-        in_place = one_each and pixels.shape[1:3] == band.size
-        target = pixels if in_place else xp.zeros((len(pixels), *band.size, dy.shape[1]), dy.dtype)
+        target = xp.zeros((images.stop - images.start, *band.size, dy.shape[1]), dy.dtype)
         seen = windows(target, where, rows.stop - rows.start)
         for (u, v), share in shares(images, rows):
-            if one_each:
-                seen[:, :, :, u, v] = share
-            else:
-                seen[:, :, :, u, v] += share
-        if one_each and not in_place:
-            pixels[...] = band.inside(target)
-        elif not one_each:
-            pixels += band.inside(target)
+            seen[:, :, :, u, v] += share
+        dx_last[images, band.rows, band.columns] += band.inside(target)
 
     tiles = _tiles(dy, where)
     if where.extent[0] > where.stride[0]:  # windows of neighbouring rows overlap, so a thread owns an image

@@ -1,7 +1,5 @@
 """Upsampling by a fixed, separable kernel: what a frozen bilinear transposed convolution computes, as two matrix products."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ..backend import Source, array_module, cut, has_kernels, launch, run_tiles, threads, tuning
@@ -31,8 +29,9 @@ def upsample_forward(x, kernel_1d, *, stride, pad=0):
         for axis in (3, 2):
             y = _along("upsample", y, kernel_1d, axis, size[axis - 2], stride, before[axis - 2])
         return y, (size, (kernel_1d, x.shape[2:], stride, before))
-    a, b = (_stamps(kernel_1d, n, stride, *p) for n, p in zip(x.shape[2:], both, strict=True))
-    return _both_sides(a, x, b.T), (size, (a, b))
+    sizes = zip(x.shape[2:], size, both, strict=True)
+    a, b = (_matrix(kernel_1d, n, length, stride, before) for n, length, (before, _) in sizes)
+    return _both_sides(a, x, b), (size, (a, b))
 
 
 def upsample_backward(dy, cache):
@@ -44,8 +43,8 @@ def upsample_backward(dy, cache):
         for axis in (2, 3):
             dy = _along("upsample_gradient", dy, kernel_1d, axis, size[axis - 2], stride, before[axis - 2])
         return dy
-    a, b = rest
-    return _both_sides(a.T, dy, b)
+    (a, filled_a), (b, filled_b) = rest
+    return _both_sides((a.T, filled_a.T), dy, (b.T, filled_b.T))
 
 
 def _along(name, maps, kernel_1d, axis, length, stride, before):
@@ -58,20 +57,20 @@ def _along(name, maps, kernel_1d, axis, length, stride, before):
     return result
 
 
-def _both_sides(left, maps, right):
-    """left (P, H) · maps (N, C, H, W) · right (W, Q), map by map. -> (N, C, P, Q)"""
+def _both_sides(a, maps, b):
+    """A (P, H) · maps (N, C, H, W) · Bᵀ (W, Q), map by map. -> (N, C, P, Q);  a, b: as `_matrix` gives them"""
     xp = array_module(maps)
     n, c, height, _ = maps.shape
     maps = xp.ascontiguousarray(maps).reshape(n * c, height, -1)
-    width = right.values.shape[1]
-    y = xp.empty((n * c, len(left.values), width), maps.dtype)
-    lefts = [(rows, columns, left.values[rows, columns]) for rows, columns in _blocks(left.filled)]
-    rights = [(rows, columns, right.values[rows, columns]) for columns, rows in _blocks(right.filled.T)]
+    (left, filled_left), (right, filled_right) = a, b
+    y = xp.empty((n * c, len(left), len(right)), maps.dtype)
+    lefts = [(rows, columns, left[rows, columns]) for rows, columns in _blocks(filled_left)]
+    rights = [(rows, columns, right[rows, columns].T) for rows, columns in _blocks(filled_right)]
 
     def some_maps(some):
-        wide = xp.empty((some.stop - some.start, height, width), maps.dtype)
+        wide = xp.empty((some.stop - some.start, height, len(right)), maps.dtype)
         for rows, columns, block in rights:
-            xp.matmul(maps[some, :, rows], block, out=wide[:, :, columns])
+            xp.matmul(maps[some, :, columns], block, out=wide[:, :, rows])
         for rows, columns, block in lefts:
             xp.matmul(block, wide[:, columns], out=y[some, rows])
 
@@ -92,24 +91,14 @@ def _blocks(filled, side=64):
     return blocks
 
 
-class _Stamps(NamedTuple):
-    """A matrix where the maps are, and on the host where it is filled, so that nobody has to fetch it to know."""
+def _matrix(kernel_1d, size, length, stride, before):
+    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before, where the maps are; and on
+    the host, so that nobody has to fetch it, where it is filled."""
 
-    values: object
-    filled: np.ndarray
+    def taps(xp):
+        tap = xp.arange(length)[:, None] + before - stride * xp.arange(size)
+        return tap, (tap >= 0) & (tap < kernel_1d.size)
 
-    @property
-    def T(self):
-        return _Stamps(self.values.T, self.filled.T)
-
-
-def _stamps(kernel_1d, size, stride, before, after):
-    """The matrix (output size, size) whose column i is the kernel, shifted down by i·stride − before."""
-
-    def stamped(xp, dtype, value):
-        whole = xp.zeros(((size - 1) * stride + kernel_1d.size, size), dtype)
-        columns = xp.arange(size)[:, None]
-        whole[columns * stride + xp.arange(kernel_1d.size), columns] = value
-        return whole[before : len(whole) - after]
-
-    return _Stamps(stamped(array_module(kernel_1d), kernel_1d.dtype, kernel_1d), stamped(np, bool, True))
+    xp = array_module(kernel_1d)
+    tap, filled = taps(xp)
+    return xp.where(filled, kernel_1d[xp.where(filled, tap, 0)], xp.zeros_like(kernel_1d[:1])), taps(np)[1]

@@ -1,8 +1,4 @@
-"""What a run leaves for people: PNG figures and one self-contained HTML page."""
-
-import base64
-import html
-from pathlib import Path
+"""The figures of a run, as PNG files."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,15 +6,9 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from ..data.labels import VOID, colourise
-from ..files import atomic_write, writing
+from ..files import writing
 
-SCORES = {
-    "pixel_accuracy": "pixel acc.",
-    "mean_accuracy": "mean acc.",
-    "mean_iou": "mean IU",
-    "frequency_weighted_iou": "f.w. IU",
-}
-LINES = ("#c0392b", "#d68910", "#1f618d", "#117864")
+COLOURS = ("#c0392b", "#d68910", "#1f618d", "#117864")
 
 
 def curves(runs, path):
@@ -29,7 +19,7 @@ def curves(runs, path):
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     start = 0
-    for (name, records), colour in zip(runs.items(), LINES, strict=False):
+    for (name, records), colour in zip(runs.items(), COLOURS, strict=False):
         steps = [r for r in records if r["event"] == "step"]
         scores = [r for r in records if r["event"] == "evaluated"]
         x, loss = np.array([start + r["iteration"] for r in steps]), np.array([r["loss"] for r in steps])
@@ -139,92 +129,3 @@ def confusion(matrix, classes, path):
             )
     figure.colorbar(picture, shrink=0.7, label="share of the true class")
     _save(figure, path)
-
-
-def scores_table(results):
-    """The four scores and the seconds of each network as lines of text. results: {name: (ConfusionMatrix, seconds)}"""
-    lines = [f"{'':10s}" + "".join(f"{title:>12s}" for title in SCORES.values()) + f"{'seconds':>10s}"]
-    for name, (matrix, seconds) in results.items():
-        scores = matrix.scores()
-        lines.append(f"{name:10s}" + "".join(f"{100 * scores[key]:12.1f}" for key in SCORES) + f"{seconds:10.1f}")
-    return "\n".join(lines)
-
-
-def class_table(matrix, classes):
-    """IoU, accuracy and pixels of each class that occurs, as lines of text."""
-    lines = [f"{'class':16s}{'IU':>8s}{'acc.':>8s}{'pixels':>12s}"]
-    counts, iou = matrix.counts, matrix.per_class_iou()
-    for i in np.flatnonzero(~np.isnan(iou)):
-        total = counts[i].sum()
-        accuracy = f"{100 * counts[i, i] / total:8.1f}" if total else f"{'-':>8s}"
-        lines.append(f"{classes[i]:16s}{100 * iou[i]:8.1f}{accuracy}{total:12d}")
-    return "\n".join(lines)
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-h1, h2 {{ font-weight: 600; line-height: 1.2; }} h2 {{ margin-top: 2.2rem; }}
-table {{ border-collapse: collapse; }} th, td {{ padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd; }}
-th:first-child, td:first-child {{ text-align: left; }} thead th {{ border-bottom: 2px solid #888; }}
-figure {{ margin: 1rem 0; overflow-x: auto; }} img {{ max-width: 100%; height: auto; }} figcaption {{ color: #555; }}
-.settings {{ columns: 3 14rem; font-size: .9rem; padding: 0; list-style: none; }} .settings b {{ font-weight: 600; }}
-</style></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
-"""
-
-
-def write_page(path, title, results, classes, figures, settings):
-    """One HTML page with everything inside it.
-
-    results: {name: (ConfusionMatrix, seconds)}. figures: [(PNG path, caption)]. settings: {name: value}.
-    """
-    body = ["<h2>Scores on the validation images</h2>", _scores_html(results)]
-    for picture, caption in figures:
-        body.append(f"<figure>{embedded(picture, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>")
-    body += ["<h2>IU by class</h2>", _classes_html(results, classes), "<h2>Settings</h2>", _settings_html(settings)]
-    page = _PAGE.format(title=html.escape(title), body="\n".join(body))
-    with atomic_write(path) as file:
-        file.write(page.encode("utf-8"))
-
-
-def embedded(picture, alt):
-    """A PNG file as an <img> that holds it, for pages of one file."""
-    data = base64.b64encode(Path(picture).read_bytes()).decode("ascii")
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
-
-
-def _table(header, rows):
-    def line(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-    return (
-        f"<table><thead>{line(header, 'th')}</thead><tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>"
-    )
-
-
-def _scores_html(results):
-    rows = []
-    for name, (matrix, seconds) in results.items():
-        scores = matrix.scores()
-        rows.append([name, *(f"{100 * scores[key]:.1f}" for key in SCORES), f"{seconds:.1f}"])
-    return _table(["network", *SCORES.values(), "seconds"], rows)
-
-
-def _classes_html(results, classes):
-    columns = [matrix.per_class_iou() for matrix, _ in results.values()]
-    rows = [
-        [name, *("–" if np.isnan(column[i]) else f"{100 * column[i]:.1f}" for column in columns)]
-        for i, name in enumerate(classes)
-        if not all(np.isnan(column[i]) for column in columns)
-    ]
-    return _table(["class", *results], rows)
-
-
-def _settings_html(settings):
-    items = "".join(f"<li><b>{html.escape(k)}</b> {html.escape(str(v))}</li>" for k, v in settings.items())
-    return f'<ul class="settings">{items}</ul>'

@@ -75,7 +75,10 @@ class Config:
 
     @classmethod
     def from_dict(cls, values, source):
-        """The Config of such a dict; as at the command line and in older files, an FCN's options may be among the rest. Raises InputError, naming `source`, for unknown or missing settings."""
+        """The Config of a dict; an FCN's options may be among the rest, as at the command line and in older files.
+
+        Raises InputError, naming `source`, for unknown or missing settings.
+        """
         known = {field.name for field in fields(cls)} | set(FCN)
         if not isinstance(values, dict) or "data" not in values or not set(values) <= known:
             raise InputError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")

@@ -24,9 +24,6 @@ _TORCH = {
 _CAFFE = ("vgg16", "alexnet")
 
 
-# --- This library's files -------------------------------------------------------------------------------------------
-
-
 def save(path, network, **meta):
     """Write a network's weights as .npz, with its card and `meta` (JSON-ready) beside them."""
     arrays = {f"weights/{name}": array for name, array in network.state_dict().items()}
@@ -108,9 +105,6 @@ def _require_same_network(path, settings, card):
         raise InputError(f"{path}: weights of another network: {values}")
 
 
-# --- Other libraries' files -----------------------------------------------------------------------------------------
-
-
 def load_any(path, network):
     """Read weights into a network from a file of any known kind, chosen by the file's ending. -> Loaded"""
     path = existing(path, "weights")
@@ -135,18 +129,14 @@ def load_torchvision(path, network, sha256=None):
     InputError, and changes nothing, for a file that holds something else, a shape that does not fit, or a missing key
     outside an FCN's own layers; MissingFileError if there is no file.
     """
-    rename, preprocessing = _known(path, network, _TORCH, "a PyTorch file")
-    return _adopt_renamed(path, network, read_torch(path, sha256), rename, preprocessing)
+    return _adopt_torch(path, network, read_torch(path, sha256))
 
 
 def load_safetensors(path, network, sha256=None):
     """Read a .safetensors file into a network: one that `save_safetensors` wrote, or a PyTorch state dict of a known
     network. Returns and raises as load_torchvision."""
     arrays, meta = _read(path, sha256)
-    if meta:
-        return _load(path, network, arrays, meta)
-    rename, preprocessing = _known(path, network, _TORCH, "a PyTorch state dict")
-    return _adopt_renamed(path, network, arrays, rename, preprocessing)
+    return _load(path, network, arrays, meta) if meta else _adopt_torch(path, network, arrays)
 
 
 def load_caffemodel(path, network, sha256=None):
@@ -155,14 +145,19 @@ def load_caffemodel(path, network, sha256=None):
     The blobs of a frozen upsampling must be the bilinear kernel that the network has; a network with
     upsampling="learned" takes any. Returns and raises as load_torchvision.
     """
-    _known(path, network, dict.fromkeys(_CAFFE), "a Caffe model")
-    layers = read_caffemodel(path, sha256)
-    blobs = {(layer, i): blob for layer, blobs in layers.items() for i, blob in enumerate(blobs)}
-    arrays = {f"{layer}[{i}]": (names.caffe(layer, i), blob) for (layer, i), blob in blobs.items()}
+    _require_known(path, network, _CAFFE, "a Caffe model")
+    arrays = {
+        f"{layer}[{i}]": (names.caffe(layer, i), blob)
+        for layer, blobs in read_caffemodel(path, sha256).items()
+        for i, blob in enumerate(blobs)
+    }
     return adopt(path, network, arrays, CAFFE)
 
 
-def _adopt_renamed(path, network, arrays, rename, preprocessing):
+def _adopt_torch(path, network, arrays):
+    """Put the arrays of a PyTorch state dict into a network that it is known for. -> Loaded"""
+    _require_known(path, network, _TORCH, "a PyTorch state dict")
+    rename, preprocessing = _TORCH[network_name(network)]
     return adopt(path, network, {name: (rename(name), array) for name, array in arrays.items()}, preprocessing)
 
 
@@ -171,9 +166,6 @@ def network_name(network):
     return network.card and network.card.options.get("backbone", network.card.builder)
 
 
-def _known(path, network, known, what):
-    """The entry of `known` for a network or its backbone."""
-    name = network_name(network)
-    if name not in known:
+def _require_known(path, network, known, what):
+    if (name := network_name(network)) not in known:
         raise InputError(f"{path}: expected {what} for {', '.join(known)}, got a network {name or 'without a name'}")
-    return known[name]

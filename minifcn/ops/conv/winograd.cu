@@ -1,4 +1,4 @@
-// Winograd's F(4x4, 3x3), as derived in conv_algorithms/winograd.py: a tile's way to the 36 points and back.
+// Winograd's F(4x4, 3x3), as derived in winograd.py: a tile's way to the 36 points and back.
 //
 // What lies at the points is (36, T, C): with i = tile * C + channel, a thread's value at point p is at p * count + i.
 

@@ -84,20 +84,24 @@ def weight_gradient(x, dy, window):
     else:
         x, dy = channels_last(x), channels_last(dy)
         shares, steps, room = threads(), 4 * threads(), max(2 * tuning.TILE_BYTES, sums.nbytes) // (c + k)
-    for images, rows in parts_of(len(x), window.output_size, room // (x.itemsize * POINTS)):
+
+    def add_part(images, rows):
         pieces, count = _split(images, rows, window.output_size, shares)
         of_x, of_dy = (xp.empty((POINTS, count, channels), x.dtype) for channels in (c, k))
 
-        def transform(part, tiles, of_x=of_x, of_dy=of_dy):
+        def transform(part, tiles):
             _transform_values(x, part, (top, left), window.output_size, of_x[:, tiles])
             _transform_gradient(dy, part, window.output_size, of_dy[:, tiles])
 
-        def add_products(points, of_x=of_x, of_dy=of_dy):
+        def add_products(points):
             total = sums[points]
             total += xp.matmul(of_dy[points].transpose(0, 2, 1), of_x[points])
 
         run_tiles(x, transform, pieces)
         run_tiles(x, add_products, [(points,) for points in cut(POINTS, steps)])
+
+    for part in parts_of(len(x), window.output_size, room // (x.itemsize * POINTS)):
+        add_part(*part)
     return _kernels_gradient(sums)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .data import doctor, doctor_fix
-from .data.description import EXAMPLE, NAME
-from .errors import InputError
-from .report import doctor as data_report
+from ..data import doctor, doctor_fix
+from ..data.description import EXAMPLE, NAME
+from ..errors import InputError
+from ..report import doctor as data_report
 
 _DOCTOR = f"""\
 Read a whole data set and tell what is wrong with it: files that are missing, broken, or do not belong together; masks

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .data import tars
-from .data.download import ARCHIVES, TIMEOUT, Checked, HostFailed, download
-from .errors import InputError
-from .running import notice
+from ..data import tars
+from ..data.download import ARCHIVES, TIMEOUT, Checked, HostFailed, download
+from ..errors import InputError
+from .progress import notice
 
 
 def add_parser(kinds, formatter):

@@ -7,11 +7,13 @@ from contextlib import closing, contextmanager
 
 from tqdm import tqdm
 
-from .errors import InputError
-from .report import figures as report
-from .training import checkpoint, loop
-from .training.run import Evaluated
+from .. import backend
+from ..errors import InputError
+from ..report import tables
+from ..training import checkpoint, loop
+from ..training.run import Evaluated
 
+INTERRUPTED = 130  # the exit code after Ctrl-C
 WAITING = 0.2  # of the training time: beyond this share of waiting for data there is a notice
 WORTH_A_NOTICE = 1.0  # seconds; the wait for the very first batch is none
 
@@ -43,6 +45,7 @@ def _ctrl_c():
 
 def do(run, title, go_on):
     """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it); go_on: the command that resumes it."""
+    backend.keep_freed_memory()  # each step frees and asks for the same large arrays
     if run.started:
         notice(run.started)
     start, trained, waited = time.perf_counter(), 0.0, 0.0
@@ -73,4 +76,4 @@ def do(run, title, go_on):
 
 
 def _short(scores):
-    return ", ".join(f"{title} {100 * scores[key]:.1f}" for key, title in report.SCORES.items())
+    return ", ".join(f"{title} {100 * scores[key]:.1f}" for key, title in tables.SCORES.items())

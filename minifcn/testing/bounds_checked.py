@@ -1,9 +1,9 @@
 """CUDA kernels without a GPU: compiled as C++ and run by the CPU, one thread after the other, last to first.
 
-It is slow, and it sees what a GPU would not tell: an access outside an array is an error here. What it cannot see is
-what only many threads at once get wrong, which is why kernels are written so that no thread needs another (`cuda`). And
-results may differ in the last bit: a GPU multiplies and adds in one rounding, and CuPy lets it take tiny numbers for 0.
-Compiled libraries are kept in the user's cache, by the hash of their source.
+It is slow, and it reports what a GPU would not: an access outside an array is an error here. It cannot find what only
+many threads at once get wrong, which is why kernels are written so that no thread needs another (`backend.source`).
+Results may differ in the last bit: a GPU multiplies and adds in one rounding, and CuPy lets it flush tiny numbers to 0.
+Compiled libraries are cached in the user's cache folder, by the hash of their source.
 """
 
 import ctypes
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .cuda import checked
+from ..backend.source import checked
 
 COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 OPTIONS = ["-std=c++14", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas"]
 
-ON_A_CPU = """
+PRELUDE = """
 #include <cmath>
 #include <type_traits>
 using std::exp; using std::log; using std::sqrt;
@@ -74,7 +74,7 @@ def _as_c(argument):
 
 @cache
 def _folder():
-    """Where compiled libraries are kept: the user's cache, or, where that cannot be written to, a folder for this process."""
+    """The folder of compiled libraries: in the user's cache, or, where that is not writable, one for this process."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,16 +88,16 @@ def _folder():
 @cache
 def _library(source, dtype):
     """The compiled library of a source for arrays of a dtype. Raises CompileError."""
-    text = source.complete(ON_A_CPU, dtype)
+    text = source.complete(PRELUDE, dtype)
     name = hashlib.sha256("\n".join([text, COMPILER, *OPTIONS]).encode()).hexdigest()
     folder = _folder()
-    kept = folder / f"{source.path.stem}-{name[:32]}.so"
-    if not kept.exists():
+    cached = folder / f"{source.path.stem}-{name[:32]}.so"
+    if not cached.exists():
         with tempfile.TemporaryDirectory(dir=folder) as workplace:
             code, made = Path(workplace) / "kernels.cpp", Path(workplace) / "kernels.so"
             code.write_text(text, encoding="utf-8")
             done = subprocess.run([COMPILER, *OPTIONS, "-o", made, code], capture_output=True, text=True)
             if done.returncode:
                 raise CompileError(f"{source.path.name}: {COMPILER}: {done.stderr[:2000]}")
-            os.replace(made, kept)
-    return ctypes.CDLL(str(kept))
+            os.replace(made, cached)
+    return ctypes.CDLL(str(cached))

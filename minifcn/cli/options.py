@@ -1,12 +1,15 @@
-"""The options that several commands share: which data, which network, which training."""
+"""Options that several commands share: which data, which network, which images, which training."""
 
 import argparse
+from collections import Counter
 from dataclasses import fields
 
-from . import models
-from .training.config import FCN, Config
-from .training.optimizers import OPTIMIZERS
-from .training.schedule import SCHEDULES
+from .. import models
+from ..data.images import image_files
+from ..errors import InputError
+from ..training.config import FCN, Config
+from ..training.optimizers import OPTIMIZERS
+from ..training.schedule import SCHEDULES
 
 DATA = (
     "a VOCdevkit folder or VOC's own tar as it is (classes.txt in VOC<year> names other classes than VOC's), a folder with "
@@ -14,17 +17,51 @@ DATA = (
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
 YEAR = "which VOC<year> in --data, if it is VOC"
+NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that shows defaults where there is something to show."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def add_segmenter(parser):
+    """Add --weights of a trained FCN."""
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="checkpoint.npz or best.npz of a run, or what was converted from one",
+    )
+
+
+def add_images(parser, metavar):
+    parser.add_argument("images", nargs="+", metavar=metavar, help="image files or folders of them, of any size")
+
+
+def named_images(given):
+    """The image files that paths stand for. -> [(path, name for what is made of it)]
+
+    The name is the file's stem, or longer where two images would overwrite each other's results.
+    """
+    paths = [path for one in given for path in image_files(one)]
+    choices = [(p.stem, p.name, "_".join(p.parts[-2:]), "_".join(p.absolute().parts[1:])) for p in paths]
+    counts = [Counter(level) for level in zip(*choices, strict=True)]
+    names = [next((n for n, count in zip(c, counts, strict=True) if count[n] == 1), c[-1]) for c in choices]
+    return list(zip(paths, names, strict=True))
 
 
 def add_fcn(parser):
-    """What turns a network's name into an FCN over its backbone."""
+    """Add what makes an FCN of a backbone's name."""
     add = parser.add_argument
     add("--variant", choices=models.VARIANTS, help="the FCN over this backbone instead of the classifier")
     add(
         "--alignment",
         default="paper",
         choices=models.ALIGNMENTS,
-        help="of the FCN: pad 100 and crop, or nothing wasted",
+        help="of the FCN: pad 100 and crop, or same: nothing wasted",
     )
     add("--at-once", action="store_true", help="the FCN scales its skips")
     add(
@@ -34,6 +71,24 @@ def add_fcn(parser):
         help="of the FCN: bilinear kernels, fixed or learned",
     )
     add("--num-classes", type=int, help="1000 for a classifier and 21 for an FCN, unless given")
+
+
+def network_of(args):
+    """The classifier, or with --variant the FCN over it, that the arguments name."""
+    if args.num_classes is not None and args.num_classes < 1:
+        raise InputError(f"num-classes: expected at least 1, got {args.num_classes}")
+    if args.variant:
+        if args.network not in models.BACKBONES:
+            raise InputError(
+                f"{args.command}: there is no FCN over {args.network}; choose one of {', '.join(models.BACKBONES)}"
+            )
+        classes, more = args.num_classes or 21, {"at_once": args.at_once, "upsampling": args.upsampling}
+        return models.fcn(args.variant, args.network, classes, args.alignment, **more)
+    if args.network not in models.CLASSIFIERS:
+        raise InputError(
+            f"{args.command}: {args.network} is no classifier; expected --variant {', '.join(models.VARIANTS)}"
+        )
+    return models.CLASSIFIERS[args.network](args.num_classes or 1000)
 
 
 def add_training(parser, single):

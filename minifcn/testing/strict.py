@@ -1,8 +1,9 @@
 """A stand-in for a GPU's arrays that runs on any machine: NumPy inside, and outside as strict as CuPy.
 
 A StrictArray is not a NumPy array and never becomes one by itself; `get()` is the only way out and copies, as a GPU does.
-It refuses, with a TypeError, to meet a NumPy array that has axes, and arguments that CuPy's functions lack. Whatever it computes is again a StrictArray, single
-numbers too (shape ()). `empty` is filled with NaN, and tiles run last to first, because nothing promises otherwise.
+It raises TypeError where it meets a NumPy array that has axes, and for arguments that CuPy's functions lack. Every result
+is a StrictArray, a single number too (shape ()). `empty` is filled with NaN, and tiles run last to first, because
+neither contents nor order are promised.
 """
 
 import operator
@@ -11,7 +12,8 @@ import types
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from . import Device, emulated
+from ..backend import Device
+from . import bounds_checked
 
 
 class StrictArray:
@@ -268,7 +270,7 @@ def launch(source, name, count, *arguments):
     for argument in arguments:
         if isinstance(argument, np.ndarray):
             raise TypeError(f"{name}: a kernel on the strict device was given a NumPy array of shape {argument.shape}")
-    emulated.launch(source, name, count, *map(_unwrap, arguments))
+    bounds_checked.launch(source, name, count, *map(_unwrap, arguments))
 
 
 _equip()
@@ -280,7 +282,7 @@ DEVICE = Device(
     xp.asarray,
     StrictArray.get,
     run_tiles,
-    launch=launch if emulated.COMPILER else None,
+    launch=launch if bounds_checked.COMPILER else None,
     set_tf32=set_tf32,
     in_tf32=lambda: _tf32,
 )

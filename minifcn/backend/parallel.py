@@ -1,0 +1,71 @@
+"""Work cut into independent tiles, which the threads of a CPU share; a GPU takes it as a whole."""
+
+from . import tuning
+from .registry import array_module, device_of, has_kernels
+from .threads import threads
+
+
+def run_tiles(array, task, tiles):
+    """Call task(*tile) for every tile on the device that `array` lives on: in threads on a CPU, in order on a GPU.
+
+    Tasks must write to disjoint places, because no order is promised.
+    """
+    device_of(array).run_tiles(task, tiles)
+
+
+def run_blocks(task, *arrays):
+    """Call task(*blocks) for corresponding blocks of arrays of one shape, spread as `run_tiles` does.
+
+    For elementwise work. The blocks follow the order in which the first array lies in memory; their shape is unspecified.
+    """
+    if arrays[0].nbytes <= tuning.BLOCK_BYTES or has_kernels(arrays[0]):
+        task(*arrays)
+        return
+    order = sorted(range(arrays[0].ndim), key=lambda axis: -arrays[0].strides[axis])
+    arrays = [a.transpose(order) for a in arrays]
+    if all(a.flags.c_contiguous for a in arrays):
+        arrays = [a.reshape(-1) for a in arrays]
+    count = max(1, -(-arrays[0].nbytes // tuning.BLOCK_BYTES))
+    axis = next((axis for axis, size in enumerate(arrays[0].shape) if size > 1), 0)  # the first that can be cut
+    before = (slice(None),) * axis
+    tiles = [tuple(a[(*before, part)] for a in arrays) for part in cut(arrays[0].shape[axis], count)]
+    run_tiles(arrays[0], task, tiles)
+
+
+def cut(size, count):
+    """range(size) as at most `count` slices of nearly equal length, none of them empty unless size is 0."""
+    step = max(1, -(-size // count))
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)] or [slice(0, 0)]
+
+
+def matmul(a, b, out=None, bias=None, then=None):
+    """a @ b + bias, by blocks of rows or columns in parallel.   a (M, D), b (D, N), bias (N,) or None -> (M, N)
+
+    It replaces BLAS's own threads, which are held to one (`cpu`). out: where to write it.
+    then: changes each block of the result in place, while it is still in a cache.
+    """
+    xp = array_module(a)
+    rows, columns = len(a), b.shape[1]
+    out = xp.empty((rows, columns), a.dtype) if out is None else out
+    if bias is not None:
+        bias = xp.broadcast_to(bias, out.shape)
+
+    def block(place):
+        xp.matmul(a[place[0]], b[:, place[1]], out=out[place])
+        if bias is not None:
+            out[place] += bias[place]
+        if then is not None:
+            then(out[place])
+
+    count = threads()
+    if has_kernels(a) or 2 * rows * columns * a.shape[1] < tuning.WORTH_A_THREAD:
+        count = 1
+    elif rows >= columns:
+        count *= -(-out.nbytes // (count * tuning.PIECE_BYTES))
+    everything = slice(None)
+    if rows >= columns:
+        tiles = [((part, everything),) for part in cut(rows, count)]
+    else:
+        tiles = [((everything, part),) for part in cut(columns, count)]
+    run_tiles(out, block, tiles)
+    return out

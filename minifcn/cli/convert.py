@@ -1,0 +1,42 @@
+"""Read weights from .npz, .safetensors, PyTorch's .pth (PyTorch need not be installed) or Caffe's .caffemodel, and
+write .npz or .safetensors with network and preprocessing beside the weights. Prints how many names matched, missing
+keys and unexpected keys; nothing in a file is executed."""
+
+from pathlib import Path
+
+from .. import weights
+from ..errors import InputError
+from ..training import checkpoint
+from . import options
+from .progress import notice
+
+HELP = "convert weights from one file format to another"
+
+
+def add_arguments(parser):
+    add = parser.add_argument
+    add("source", metavar="FROM", help="file to read")
+    add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
+    add("--network", choices=options.NETWORKS, help="the network of the weights, if the file is of another library")
+    options.add_fcn(parser)
+
+
+def run(args):
+    source, target = Path(args.source), Path(args.target)
+    writers = {".npz": weights.save, ".safetensors": weights.save_safetensors}
+    if target.suffix not in writers:
+        raise InputError(f"{target}: expected a file ending in {' or '.join(writers)}")
+    if target.exists():
+        raise InputError(f"{target}: exists already; choose another name")
+    if source.suffix == ".npz" or (source.suffix == ".safetensors" and not args.network):
+        model = checkpoint.load_network(source)
+        message = f"{source}: {len(model.state_dict())} arrays"
+    elif args.network:
+        model = options.network_of(args)
+        message = weights.load_any(source, model)
+    else:
+        raise InputError(f"{source}: expected --network, the network of these weights")
+    writers[target.suffix](target, model)
+    notice(message)
+    notice(f"written: {target}")
+    return 0

@@ -1,0 +1,56 @@
+"""Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class."""
+
+import time
+
+from tqdm import tqdm
+
+from .. import data, inference
+from ..data.labels import class_numbers
+from ..errors import InputError
+from ..inference import sliding_window
+from ..report import tables
+from ..training import checkpoint
+from . import devices, options
+
+HELP = "score a trained network on labelled images"
+
+
+def add_arguments(parser):
+    devices.add_option(parser)
+    options.add_segmenter(parser)
+    add = parser.add_argument
+    add("--data", required=True, metavar="PATH", help=options.DATA)
+    add("--split", default="val", help=options.SPLIT)
+    add("--year", default="2012", help=options.YEAR)
+    add("--limit", type=int, help="only the first so many images")
+    add("--resize", type=int, metavar="PIXELS", help="shrink images to this longer side first")
+    add(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="predict in overlapping squares of this side, which takes less memory for large images; a multiple of 32",
+    )
+    add("--classes", metavar="LIST", help="also print the mean IU over these classes, by number or name: 0,8,person")
+
+
+def run(args):
+    model = checkpoint.load_segmenter(args.weights)
+    classes = model.card.classes
+    sliding_window.check_tile(args.tile)
+    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit or None)
+    if dataset.classes != classes:
+        raise InputError(
+            f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "
+            f"but {dataset.folder} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, …)"
+        )
+    chosen = class_numbers(args.classes, classes) if args.classes else []
+    start = time.perf_counter()
+    samples = data.Kept(dataset, longest=args.resize, limit=0)
+    matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
+    print(tables.scores_table({f"FCN-{model.card.options['variant']}": (matrix, time.perf_counter() - start)}))
+    if chosen:
+        names = ", ".join(classes[i] for i in chosen)
+        print(f"mean IU over {len(chosen)} classes ({names}): {100 * matrix.mean_iou(chosen):.1f}")
+    print()
+    print(tables.class_table(matrix, classes))
+    return 0

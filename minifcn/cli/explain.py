@@ -1,0 +1,57 @@
+"""Print each layer's output shape, parameters, multiply-adds, memory and receptive field, with totals: of a classifier,
+or with --variant of the FCN over its backbone. Memory is that of float32 activations, without the working space of a
+convolution."""
+
+import numpy as np
+
+from .. import data, models
+from ..errors import InputError
+from ..training import throughput
+from . import options
+
+HELP = "show what a network would cost, without running it"
+
+
+def add_arguments(parser):
+    add = parser.add_argument
+    add("network", choices=options.NETWORKS, help="a classifier, or with --variant the backbone of an FCN")
+    options.add_fcn(parser)
+    add(
+        "--size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="of the image: one side, or height and width (default: the classifier's native size, or 500)",
+    )
+    add("--batch", type=int, default=1, help="images at a time")
+    add(
+        "--data",
+        metavar="PATH",
+        help="with --variant, measure whether reading these data keeps up with training on them",
+    )
+
+
+def run(args):
+    dataset = None
+    if args.data:
+        if not args.variant:
+            raise InputError("explain: --data is for an FCN; expected --variant, too")
+        dataset = data.open_dataset(args.data)
+        args.num_classes = args.num_classes or dataset.num_classes
+    model = options.network_of(args)
+    size = args.size or [model.card.native or 500]
+    if len(size) > 2:
+        raise InputError(f"size: expected one side, or height and width; got {len(size)} numbers")
+    print(models.explain(model, (size[0], size[-1]), args.batch))
+    if dataset:
+        crop = (size[0], size[-1])
+        stream = data.BatchStream(dataset, args.batch, model.card.preprocessing, np.random.default_rng(0), crop=crop)
+        found = throughput.measure(model, stream)
+        verdict = "the data keep up"
+        if not found.data_keep_up:
+            verdict = "the data are the bottleneck; images shrunk beforehand or a faster disk would help"
+        print(
+            f"{args.data}: {found.loader:.1f} samples a second are read and cropped; "
+            f"the network trains on {found.training:.1f}: {verdict}"
+        )
+    return 0

@@ -1,0 +1,34 @@
+"""Compare the backward passes of whole networks with finite differences: few channels, float64, random upstream
+gradients, read-only inputs. The exit code is 2 if the worst relative error is above 1e-6."""
+
+import numpy as np
+
+from .. import gradcheck, models
+from ..errors import InputError
+from . import devices
+
+HELP = "check the backward passes against finite differences"
+
+
+def add_arguments(parser):
+    devices.add_option(parser)
+    add = parser.add_argument
+    add("--variant", default="all", choices=("all", *models.VARIANTS), help="which network")
+    add("--alignment", default="same", choices=models.ALIGNMENTS, help="pad 100 and crop, or same: nothing wasted")
+    add("--seed", type=int, default=0, help="of weights, image and directions")
+
+
+def run(args):
+    rng = np.random.default_rng(args.seed)
+    worst = 0.0
+    for variant in models.VARIANTS if args.variant == "all" else (args.variant,):
+        model = models.fcn(variant, "mini", 4, args.alignment, seed=args.seed, width=2)
+        for name, parameter in model.parameters().items():
+            if name.startswith("score"):  # zero at the start, so that nothing behind them would be tested
+                parameter.value = rng.standard_normal(parameter.value.shape).astype(np.float32)
+        found = gradcheck.check_layer(model, rng.standard_normal((3, 3, 64, 70)), rng, directions=2, elements=2)
+        print(f"FCN-{variant}: {found}")
+        worst = max(worst, found.max_relative_error)
+    if not worst <= gradcheck.TOLERANCE:
+        raise InputError(f"gradcheck: the worst relative error {worst:.1e} is above {gradcheck.TOLERANCE:.0e}")
+    return 0

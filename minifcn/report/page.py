@@ -1,0 +1,67 @@
+"""The report of a run: one HTML page with everything inside it."""
+
+import base64
+import html
+from pathlib import Path
+
+import numpy as np
+
+from ..files import atomic_write
+from .tables import SCORES, score_rows
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+h1, h2 {{ font-weight: 600; line-height: 1.2; }} h2 {{ margin-top: 2.2rem; }}
+table {{ border-collapse: collapse; }} th, td {{ padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd; }}
+th:first-child, td:first-child {{ text-align: left; }} thead th {{ border-bottom: 2px solid #888; }}
+figure {{ margin: 1rem 0; overflow-x: auto; }} img {{ max-width: 100%; height: auto; }} figcaption {{ color: #555; }}
+.settings {{ columns: 3 14rem; font-size: .9rem; padding: 0; list-style: none; }} .settings b {{ font-weight: 600; }}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def write_page(path, title, results, classes, figures, settings):
+    """One HTML page with everything inside it.
+
+    results: {name: (ConfusionMatrix, seconds)}. figures: [(PNG path, caption)]. settings: {name: value}.
+    """
+    body = [
+        "<h2>Scores on the validation images</h2>",
+        _table(["network", *SCORES.values(), "seconds"], score_rows(results)),
+    ]
+    for picture, caption in figures:
+        body.append(f"<figure>{embedded(picture, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>")
+    body += ["<h2>IU by class</h2>", _table(["class", *results], _iou_rows(results, classes))]
+    items = "".join(f"<li><b>{html.escape(k)}</b> {html.escape(str(v))}</li>" for k, v in settings.items())
+    body += ["<h2>Settings</h2>", f'<ul class="settings">{items}</ul>']
+    page = _PAGE.format(title=html.escape(title), body="\n".join(body))
+    with atomic_write(path) as file:
+        file.write(page.encode("utf-8"))
+
+
+def embedded(picture, alt):
+    """A PNG file as an <img> that holds it, for pages of one file."""
+    data = base64.b64encode(Path(picture).read_bytes()).decode("ascii")
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def _table(header, rows):
+    def row(cells, tag):
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table><thead>{row(header, 'th')}</thead><tbody>{''.join(row(r, 'td') for r in rows)}</tbody></table>"
+
+
+def _iou_rows(results, classes):
+    columns = [matrix.per_class_iou() for matrix, _ in results.values()]
+    return [
+        [name, *("–" if np.isnan(column[i]) else f"{100 * column[i]:.1f}" for column in columns)]
+        for i, name in enumerate(classes)
+        if not all(np.isnan(column[i]) for column in columns)
+    ]

@@ -1,0 +1,36 @@
+"""The scores of networks, as lines of text."""
+
+import numpy as np
+
+SCORES = {
+    "pixel_accuracy": "pixel acc.",
+    "mean_accuracy": "mean acc.",
+    "mean_iou": "mean IU",
+    "frequency_weighted_iou": "f.w. IU",
+}
+
+
+def score_rows(results):
+    """[[name, the four scores in percent, seconds]] as strings. results: {name: (ConfusionMatrix, seconds)}"""
+    rows = []
+    for name, (matrix, seconds) in results.items():
+        scores = matrix.scores()
+        rows.append([name, *(f"{100 * scores[key]:.1f}" for key in SCORES), f"{seconds:.1f}"])
+    return rows
+
+
+def scores_table(results):
+    """The four scores and the seconds of each network as lines of text. results: as score_rows takes them"""
+    rows = [["", *SCORES.values(), "seconds"], *score_rows(results)]
+    return "\n".join(f"{name:10}{''.join(f'{cell:>12}' for cell in cells)}{last:>10}" for name, *cells, last in rows)
+
+
+def class_table(matrix, classes):
+    """IoU, accuracy and pixels of each class that occurs, as lines of text."""
+    lines = [f"{'class':16s}{'IU':>8s}{'acc.':>8s}{'pixels':>12s}"]
+    counts, iou = matrix.counts, matrix.per_class_iou()
+    for i in np.flatnonzero(~np.isnan(iou)):
+        total = counts[i].sum()
+        accuracy = f"{100 * counts[i, i] / total:8.1f}" if total else f"{'-':>8s}"
+        lines.append(f"{classes[i]:16s}{100 * iou[i]:8.1f}{accuracy}{total:12d}")
+    return "\n".join(lines)
