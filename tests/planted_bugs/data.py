@@ -25,8 +25,6 @@ DATA = [
          "prefetch::test_the_batches_and_states_are_those_of_the_stream_itself"),
         ("the thread waits for room for ever", "Prefetch.__exit__", "self._made.get_nowait()", "break",
          "prefetch::test_the_thread_ends_with_the_body_however_that_ends"),
-        ("a stuck thread keeps the program", "Prefetch.__init__", "True", "False",
-         "prefetch::test_a_file_that_never_answers_does_not_keep_the_program_from_ending"),
     ),
     *bugs("data.cityscapes",
         ("label ids taken for train ids", "Cityscapes.read_label", "train_ids()[numbers]", "numbers",
