@@ -38,7 +38,7 @@ def train(dataset, args, algorithm, noise):
             factor = 1 + noise * rng.standard_normal(parameter.value.shape)
             parameter.value = (parameter.value * factor).astype(np.float32)
     stream = data.BatchStream(
-        data.Kept(dataset),
+        data.CachedDataset(dataset),
         args.batch,
         model.card.preprocessing,
         np.random.default_rng([args.seed, 1]),

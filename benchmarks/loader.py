@@ -19,21 +19,21 @@ from minifcn.training import loop, throughput
 from minifcn.training.optimizers import Adam
 
 BATCH, LR = 8, 1e-3
-NOTHING_KEPT = 0  # bytes: every image is read and decoded each time, as where a data set does not fit in memory
+NOTHING_CACHED = 0  # bytes: every image is read and decoded each time, as where a data set does not fit in memory
 
 
 def cases(toy, voc):
     """(name, data set, side of the training crops) of what is measured."""
-    yield "toy, 128x128, kept in memory", data.Kept(data.VOC(toy)), 128
-    yield "toy, 128x128, read each time", data.Kept(data.VOC(toy), limit=NOTHING_KEPT), 128
+    yield "toy, 128x128, kept in memory", data.CachedDataset(data.VOC(toy)), 128
+    yield "toy, 128x128, read each time", data.CachedDataset(data.VOC(toy), limit=NOTHING_CACHED), 128
     if voc:
-        yield "VOC, --resize 320 --crop 224, kept", data.Kept(data.VOC(voc), longest=320), 224
+        yield "VOC, --resize 320 --crop 224, kept", data.CachedDataset(data.VOC(voc), longest=320), 224
         yield (
             "VOC, --resize 320 --crop 224, read",
-            data.Kept(data.VOC(voc), longest=320, limit=NOTHING_KEPT),
+            data.CachedDataset(data.VOC(voc), longest=320, limit=NOTHING_CACHED),
             224,
         )
-        yield "VOC, whole size, --crop 128, read", data.Kept(data.VOC(voc), limit=NOTHING_KEPT), 128
+        yield "VOC, whole size, --crop 128, read", data.CachedDataset(data.VOC(voc), limit=NOTHING_CACHED), 128
 
 
 class Case:

@@ -37,8 +37,8 @@ from minifcn import data
 
 root = tempfile.mkdtemp()
 data.write_toyvoc(root, train=300, val=40, size=96, seed=0)
-train = data.Kept(data.VOC(root, "train"))  # Kept: in memory once read
-val = data.Kept(data.VOC(root, "val"))
+train = data.CachedDataset(data.VOC(root, "train"))  # in memory once read
+val = data.CachedDataset(data.VOC(root, "val"))
 classes = data.VOC(root, "val").classes
 print(len(train), "training images,", len(val), "for validation;", classes)
 
@@ -455,7 +455,7 @@ else:
     for name, parameter in real.parameters().items():
         if name.startswith(real.backbone_prefix):
             parameter.lr_mult *= 0.1
-    photos = data.Kept(data.VOC(voc, "train", limit=60), longest=240)
+    photos = data.CachedDataset(data.VOC(voc, "train", limit=60), longest=240)
     batches = data.BatchStream(
         photos, 4, real.card.preprocessing, np.random.default_rng(1), crop=(192, 192)
     )
@@ -473,7 +473,7 @@ else:
     assert np.isclose(losses[0], np.log(21), atol=1e-4) and min(losses) < 1.5
 
     rows, seen = [], {0, 255}
-    for sample in data.Kept(data.VOC(voc, "val", limit=3), longest=240):
+    for sample in data.CachedDataset(data.VOC(voc, "val", limit=3), longest=240):
         found = inference.predict(real, sample.image)
         seen |= set(np.union1d(found, sample.label).tolist())
         pictured = map(colourise, (sample.label, found))

@@ -9,20 +9,21 @@ import weight_writers as write
 from PIL import Image
 
 from minifcn.data import VOC
-from minifcn.data.description import EXAMPLE, read_description
 from minifcn.data.images import read_image, read_mask
 from minifcn.data.labels import read_class_names
+from minifcn.data.sets.description import EXAMPLE, read_description
+from minifcn.errors import InputError
 from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.npz import read_archive, write_archive
 from minifcn.weights.safetensors import read_safetensors
 from minifcn.weights.torch import read_torch
 
-DOCUMENTED = (ValueError, FileNotFoundError)
+DOCUMENTED = InputError
 FLOATS = np.arange(6, dtype="<f4").tobytes()
 
 
 class Reader(NamedTuple):
-    """read(path) loads the file or raises one of DOCUMENTED; seeds(folder) writes honest files and gives their bytes."""
+    """read(path) loads the file or raises DOCUMENTED; seeds(folder) writes honest files and gives their bytes."""
 
     read: object
     suffix: str

@@ -64,13 +64,12 @@ def ranged(content, send, **more):
     return behave
 
 
-def whole(content):
-    return ranged(content, lambda request, rest: request.wfile.write(rest))
-
-
-def cut(content, after):
+def cut(content, after=None):
     """Ends the connection after so many bytes."""
     return ranged(content, lambda request, rest: request.wfile.write(rest[:after]))
+
+
+whole = cut
 
 
 def reset(content, after):

@@ -10,6 +10,8 @@ import pytest
 from attacked_readers import READERS, WEIGHTS, attack, encoded, photograph
 from PIL import Image
 
+from minifcn.errors import InputError
+
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 st = hypothesis.strategies
 
@@ -52,7 +54,7 @@ def test_damaged_files_load_or_are_refused_in_a_line(name, tmp_path):
     reader = READERS[name]
     path = tmp_path / f"damaged{reader.suffix}"
 
-    @hypothesis.settings(max_examples=300, derandomize=True, database=None, deadline=None)
+    @hypothesis.settings(max_examples=150, derandomize=True, database=None, deadline=None)
     @hypothesis.given(damaged(reader.seeds(tmp_path)))
     def attacked(content):
         attack(reader, path, content)
@@ -130,7 +132,7 @@ def test_an_undocumented_error_is_noticed(tmp_path):
         attack(READERS["npz"]._replace(read=fail), tmp_path / "file", b"")
 
     def hide(path):
-        raise ValueError("something is wrong somewhere")
+        raise InputError("something is wrong somewhere")
 
     with pytest.raises(AssertionError, match="not named"):
         attack(READERS["npz"]._replace(read=hide), tmp_path / "file", b"")

@@ -70,8 +70,7 @@ def on_the_host(device, monkeypatch):
 
 
 @away_from_the_host
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", RATES)
+@pytest.mark.parametrize(("optimizer", "dtype"), [("sgd", "float32"), ("adam", "float64"), ("adamw", "float32")])
 def test_training_curves_agree_with_the_hosts(optimizer, dtype, device, on_the_host):
     expected, state = on_the_host(curve_on_the_host, optimizer, dtype)
     losses, found = curve(optimizer, dtype)
@@ -280,10 +279,9 @@ def test_every_layers_gradient_is_right(build, shape, device):
 
 
 @away_from_the_host
-@pytest.mark.parametrize(("variant", "upsampling"), [("32s", "frozen"), ("8s", "learned")])
-def test_a_whole_networks_gradient_is_right(variant, upsampling, device):
+def test_a_whole_networks_gradient_is_right(device):
     rng = np.random.default_rng(0)
-    network = models.fcn(variant, "mini", 2, "same", upsampling=upsampling, width=2)
+    network = models.fcn("8s", "mini", 2, "same", upsampling="learned", width=2)
     for name, p in network.parameters().items():
         if name.startswith("score"):  # from zero scores no gradient flows back
             p.value = device.put(rng.normal(0, 1, p.value.shape).astype(np.float32))

@@ -40,7 +40,7 @@ def test_plain_by_winograd():
 
 
 def test_plain_at_once():
-    agrees(narrow_fcn("8s", "same", at_once=True), picture(20, 40, batch=2))
+    agrees(narrow_fcn("8s", "same", at_once=True), picture(20, 15))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minifcn import data
-from minifcn.data.prefetch import AHEAD
+from minifcn.data.batches import AHEAD
 
 
 class Scenes(Sequence):
@@ -49,39 +49,23 @@ def threads():
     return [thread for thread in threading.enumerate() if thread.name == "minifcn prefetch"]
 
 
-def test_the_batches_and_states_are_those_of_the_stream_itself():
-    plain, ahead = stream(), stream()
+def test_the_batches_and_states_are_those_of_the_stream_itself_and_few_wait():
+    scenes = Scenes()
+    plain, ahead = stream(), stream(scenes)
     with data.Prefetch(ahead) as batches:
-        for _ in range(10):
-            until(batches._made.full)  # the stream itself stands further on
+        for taken in range(10):
+            until(lambda taken=taken: scenes.read == 5 * (AHEAD + 1 + taken))  # the stream itself stands further on
             for have, want in zip(next(batches), next(plain), strict=True):
                 np.testing.assert_array_equal(have, want)
             (order, rest), (wanted_order, wanted_rest) = batches.state(), plain.state()
             assert np.array_equal(order["order"], wanted_order["order"]) and rest == wanted_rest
-
-
-def test_a_stream_goes_on_from_what_was_taken_not_from_what_was_made():
-    with data.Prefetch(stream()) as batches:
-        for _ in range(3):
-            next(batches)
-        until(batches._made.full)
-        state = batches.state()
-        expected = next(batches)
+        time.sleep(0.05)
+        assert scenes.read == 5 * (AHEAD + 11)
+        state, expected = batches.state(), next(batches)
     again = stream()
     again.restore(*state)
     for have, want in zip(next(again), expected, strict=True):
         np.testing.assert_array_equal(have, want)
-
-
-def test_few_batches_wait():
-    scenes = Scenes()
-    with data.Prefetch(stream(scenes)) as batches:
-        until(batches._made.full)
-        time.sleep(0.1)
-        assert scenes.read == 5 * (AHEAD + 1)
-        next(batches)
-        time.sleep(0.1)
-        assert scenes.read == 5 * (AHEAD + 2)
 
 
 def test_an_error_comes_where_its_batch_is_asked_for_and_again_after_that():
@@ -95,8 +79,9 @@ def test_an_error_comes_where_its_batch_is_asked_for_and_again_after_that():
 
 
 def test_the_thread_ends_with_the_body_however_that_ends():
-    with data.Prefetch(stream()) as batches:
-        until(batches._made.full)
+    scenes = Scenes()
+    with data.Prefetch(stream(scenes)):
+        until(lambda: scenes.read == 5 * (AHEAD + 1))  # one batch more than there is room for
     assert not threads()
     with pytest.raises(KeyboardInterrupt), data.Prefetch(stream()):
         raise KeyboardInterrupt
@@ -104,6 +89,8 @@ def test_the_thread_ends_with_the_body_however_that_ends():
 
 
 def test_a_file_that_never_answers_does_not_keep_the_program_from_ending():
+    with data.Prefetch(stream()):
+        assert all(thread.daemon for thread in threads())
     program = """
 import threading
 import numpy as np

@@ -49,7 +49,7 @@ def test_sbd_reads_images_and_labels(sbd):
         assert (image.shape, image.dtype, label.dtype, id) == ((*SIZE, 3), np.uint8, np.uint8, "x")
         np.testing.assert_array_equal(label, LABEL)
         assert data.SBD(root, "val").ids == ["y", "x"]
-        assert train.mask_name("x").endswith(f"dataset{os.sep}cls{os.sep}x.mat")
+        assert train.folder.name == "dataset" and train.mask_name("x") == "cls/x.mat"
 
 
 def test_a_line_of_pixels_stays_a_picture(tmp_path):
@@ -63,7 +63,7 @@ def test_a_line_of_pixels_stays_a_picture(tmp_path):
         (LABEL[:, :4], r"x\.mat: expected a mask of the image's size 7x5, got 4x5"),
         (np.full(SIZE, 21, np.uint8), r"x\.mat: expected labels 0\.\.20 or 255, got 21 \(35 pixels\)"),
         (np.full(SIZE, 300, np.uint16), r"x\.mat: expected labels .* got 300"),
-        (np.full(SIZE, -1, np.int8), r"x\.mat: expected labels 0\.\.20, got -1"),
+        (np.full(SIZE, -1, np.int8), r"x\.mat: expected labels .* got -1"),
         (np.full(SIZE, 1.0), r"x\.mat: expected GTcls\.Segmentation \(H, W\) of integers, got \(5, 7\) float64"),
         (np.zeros((5, 7, 2), np.uint8), r"x\.mat: expected GTcls\.Segmentation \(H, W\) of integers, got \(5, 7, 2\)"),
         (np.zeros((0, 0), np.uint8), r"x\.mat: expected GTcls\.Segmentation \(H, W\) of integers, got \(0, 0\)"),
@@ -125,8 +125,7 @@ def test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val(both):
     assert same(joined[0], train[0])  # VOC's label, which has void, where both have one
     assert [sample.label[0, 0] for sample in joined] == [0, 1, 20, 20, 20]
     for id, source in (("a", train), ("x", data.SBD(both / "sbd", "val"))):
-        assert joined.mask_name(id) == source.mask_name(id) and joined.image_name(id) == source.image_name(id)
-        assert joined.open_mask(id).read() == source.open_mask(id).read()
+        assert same(joined.read(id), source.read(id))
     assert data.train_aug(train, val, both / "sbd", limit=3).ids == ["a", "b", "y"]
     assert data.train_aug(val, val, both / "sbd").ids == ["c", "d", "y", "a", "x", "z"]  # what was asked for stays
 

@@ -184,13 +184,6 @@ def test_tiles_run_last_to_first():
     assert seen == [3, 2, 1]
 
 
-def test_the_backend_works_with_it_once_registered(device, rng):
-    x = device.put(rng.standard_normal((2, 3)))
-    assert backend.array_module(x) is device.xp
-    assert backend.array_module(backend.to_device_of(x, np.ones(3))) is device.xp
-    assert type(device.get(x)) is np.ndarray
-
-
 def test_the_fixture_fails_on_arrays_of_another_device(device):
     stranger = HOST if device.name == "strict" else xp.asarray(HOST)
     with pytest.raises(AssertionError, match="expected an array on"):

@@ -21,31 +21,3 @@ from .registry import (
 )
 from .source import Source
 from .threads import set_threads, threads, threads_because
-
-__all__ = [
-    "Device",
-    "Source",
-    "array_module",
-    "constant",
-    "cut",
-    "einsum_into",
-    "has_kernels",
-    "keep_freed_memory",
-    "launch",
-    "log",
-    "matmul",
-    "multiplies_in_tf32",
-    "one_blas_thread",
-    "out_of_memory",
-    "register",
-    "run_blocks",
-    "run_tiles",
-    "set_threads",
-    "threads",
-    "threads_because",
-    "to_device",
-    "to_device_of",
-    "to_host",
-    "use",
-    "use_tf32",
-]

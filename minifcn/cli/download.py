@@ -1,4 +1,4 @@
-"""`minifcn data download`: its arguments, and what it does with a progress bar."""
+"""`minifcn data download`: its arguments, and the download with a progress bar."""
 
 import sys
 from pathlib import Path
@@ -6,9 +6,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..data import tars
-from ..data.download import ARCHIVES, TIMEOUT, Checked, HostFailed, download
+from ..data.download import ARCHIVES, TIMEOUT, HostFailed, download
 from ..errors import InputError
-from .progress import notice
 
 
 def add_parser(kinds, formatter):
@@ -41,30 +40,28 @@ def run(args):
         raise InputError(f"timeout: expected a number of seconds from 0 to 3600, got {args.timeout:g}")
     archive, folder = ARCHIVES[args.name], Path(args.folder)
     target = folder / archive.name
-    with _bar() as bar:
+    with tqdm(unit="B", unit_scale=True, disable=None) as bar:
         for event in download(archive, folder, args.timeout):
             if isinstance(event, HostFailed):
                 bar.write(f"{event.host}: {event.reason}", file=sys.stderr)
             else:
-                _show(bar, "checking" if isinstance(event, Checked) else event.host, event.bytes, archive.size)
-    notice(f"{target}: whole, size and SHA-256 as they should be; train on it with: minifcn train --data {target}")
-    if args.unpack:
-        with _bar() as bar:
+                _show(bar, event.what, event.bytes, archive.size)
+        bar.write(
+            f"{target}: complete, size and SHA-256 verified; train on it with: minifcn train --data {target}",
+            sys.stderr,
+        )
+        if args.unpack:
             made = tars.unpack(target, folder, lambda done, total: _show(bar, "unpacking", done, total))
-        notice(f"unpacked: {', '.join(map(str, made))}")
+            bar.write(f"unpacked: {', '.join(map(str, made))}", sys.stderr)
     return 0
 
 
-def _bar():
-    return tqdm(unit="B", unit_scale=True, disable=None)
-
-
-def _show(bar, title, done, total):
-    """Move the bar; when its title changes, its clock starts anew."""
+def _show(bar, what, done, total):
+    """Move the bar; when it shows something else, its clock starts anew."""
     if bar.disable:
         return
-    if bar.desc != f"{title}: ":
+    if bar.desc != f"{what}: ":
         bar.reset(total)
         bar.initial = bar.n = done
-        bar.set_description(title)
+        bar.set_description(what)
     bar.update(done - bar.n)

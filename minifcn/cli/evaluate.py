@@ -45,7 +45,7 @@ def run(args):
         )
     chosen = class_numbers(args.classes, classes) if args.classes else []
     start = time.perf_counter()
-    samples = data.Kept(dataset, longest=args.resize, limit=0)
+    samples = data.CachedDataset(dataset, longest=args.resize, limit=0)
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
     print(tables.scores_table({f"FCN-{model.card.options['variant']}": (matrix, time.perf_counter() - start)}))
     if chosen:

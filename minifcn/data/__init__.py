@@ -1,17 +1,12 @@
 """Data sets, label images and what happens to them on their way to the network."""
 
 from ..preprocessing import Preprocessing
-from .batches import Augment, BatchStream, Kept
-from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
-from .dataset import Sample
-from .datasets import open_dataset
-from .folder import Folder
+from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
-from .prefetch import Prefetch
-from .sbd import SBD, train_aug
+from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, open_dataset, train_aug
+from .sets.base import Sample
 from .tars import unpack
 from .toyvoc import write_toyvoc
-from .voc import VOC
 
 __all__ = [
     "CITYSCAPES_CLASSES",
@@ -21,9 +16,9 @@ __all__ = [
     "VOID",
     "Augment",
     "BatchStream",
+    "CachedDataset",
     "Cityscapes",
     "Folder",
-    "Kept",
     "Prefetch",
     "Preprocessing",
     "Sample",

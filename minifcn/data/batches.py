@@ -1,43 +1,49 @@
-"""From samples to batches: shuffling, augmenting, stacking; and a state from which the stream goes on bit by bit."""
+"""From samples to batches: shuffling, augmenting, stacking; a state to resume from, bit by bit; batches made ahead."""
 
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, Queue
 
 import numpy as np
 
 from ..errors import InputError
 from . import transforms
-from .dataset import Sample
+from .sets.base import Sample
+
+AHEAD = 2  # batches made ahead: enough to even out fast and slow ones
+_PATIENCE = 2.0  # seconds to wait for the batch in the making when the stream is closed
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What is changed at random in training: mirroring, size (low, high), colours (strength); (1, 1) and 0 change nothing."""
+    """Random changes in training: mirroring, size (low, high), colours (strength); (1, 1) and 0 change nothing."""
 
     flip: bool = True
     scale: tuple = (1.0, 1.0)
     colour: float = 0.0
 
 
-class Kept(Sequence):
+class CachedDataset(Sequence):
     """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given."""
 
     def __init__(self, dataset, longest=None, limit=1 << 30):
-        self.dataset, self.longest, self._room = dataset, longest, limit
-        self._kept = {}
+        self.dataset, self.longest, self._free_bytes = dataset, longest, limit
+        self._cached = {}
 
     def __len__(self):
         return len(self.dataset)
 
     def __getitem__(self, index):
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._cached:
+            return self._cached[index]
         sample = self.dataset[index]
         if self.longest:
             sample = Sample(*transforms.shrink(sample.image, sample.label, self.longest), sample.id)
-        self._room -= sample.image.nbytes + sample.label.nbytes
-        if self._room >= 0:
-            self._kept[index] = sample
+        self._free_bytes -= sample.image.nbytes + sample.label.nbytes
+        if self._free_bytes >= 0:
+            self._cached[index] = sample
         return sample
 
 
@@ -86,10 +92,59 @@ class BatchStream:
         return image, label
 
     def state(self):
-        """(arrays, rest): where the stream stands; rest is JSON-ready."""
+        """The stream's position: (arrays, rest), the latter JSON-ready."""
         return {"order": self._order}, {"next": self._next, "rng": self.rng.bit_generator.state}
 
     def restore(self, arrays, rest):
-        """Go on from a state of a stream over the same data set."""
+        """Resume from the state of a stream over the same data set."""
         self._order, self._next = arrays["order"], rest["next"]
         self.rng.bit_generator.state = rest["rng"]
+
+
+class Prefetch:
+    """The batches of a `BatchStream` in their order, made ahead in a thread: AHEAD of them wait, one more is in the making.
+
+    Use it in a `with` statement, at whose end the thread ends. An error in the thread (a file that cannot be read) is
+    raised by the `next` that asks for that batch, and by every later one.
+    """
+
+    def __init__(self, stream):
+        self._stream, self._state = stream, stream.state()
+        self._made, self._closed = Queue(AHEAD), threading.Event()
+        # A daemon, so that a read that never returns does not keep the program from ending.
+        self._thread = threading.Thread(target=self._work, name="minifcn prefetch", daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._closed.set()
+        with suppress(Empty):
+            while True:  # make room, in case the thread waits for it
+                self._made.get_nowait()
+        self._thread.join(_PATIENCE)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        batch, state, error = self._made.get()
+        if error:
+            self._made.put((None, None, error))  # for the next call, which would wait for ever
+            raise error
+        self._state = state
+        return batch
+
+    def state(self):
+        """The stream's state after the batch that `next` gave last: those made ahead do not count."""
+        return self._state
+
+    def _work(self):
+        while not self._closed.is_set():
+            try:
+                made = next(self._stream), self._stream.state(), None
+            except BaseException as error:  # raised again where the batch is asked for
+                self._made.put((None, None, error))
+                return
+            self._made.put(made)

@@ -8,90 +8,100 @@ from ..errors import InputError, MissingFileError
 from . import tars
 
 
-def opened(source):
-    """A source is a path, or a pair (binary file, its name for messages). -> such a pair, to be closed by the caller."""
-    if isinstance(source, tuple):
+def open_binary(source):
+    """A source is a path, or a binary file that is open and has a `name` for messages. -> a binary file with a name"""
+    if hasattr(source, "read"):
         return source
     try:
-        return open(source, "rb"), str(source)
+        return open(source, "rb")
     except FileNotFoundError:
         raise MissingFileError(f"{source}: no such file") from None
 
 
 def read_lines(source):
-    """The lines of a text file that hold something, stripped. Raises InputError, naming it, for what is no UTF-8 text."""
-    file, name = opened(source)
-    with file:
+    """The lines of a text file that are not blank, stripped. Raises InputError, naming it, for what is no UTF-8 text."""
+    with open_binary(source) as file:
         try:
             text = file.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise InputError(f"{name}: expected text in UTF-8, got byte {error.object[error.start]:#x}") from None
+            raise InputError(f"{file.name}: expected text in UTF-8, got byte {error.object[error.start]:#x}") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def read_ids(source):
+    """The lines of a list of image ids. Raises InputError, naming it, for an empty list or one that is not text."""
+    file = open_binary(source)
+    ids = read_lines(file)
+    if not ids:
+        raise InputError(f"{file.name}: expected one image id a line, got an empty list")
+    return ids
+
+
 def files_at(path):
-    """The FolderFiles or TarFiles at a path. Raises FileNotFoundError, or ValueError for a file that is no plain tar."""
+    """The FolderFiles or TarFiles at a path. Raises MissingFileError, or InputError for a file that is no plain tar."""
     path = Path(path)
     if path.is_dir():
         return FolderFiles(path)
     if path.is_file():
-        return TarFiles(path)
+        return TarFiles(path, path, tars.index(path))
     raise MissingFileError(f"{path}: no such folder or tar file")
 
 
 class FolderFiles:
-    """Files under a folder. Names are relative to it, with "/" between their parts; "" is the folder itself."""
+    """Files in a folder. Names are relative to it, with "/" between their parts; "" is the folder itself."""
 
     def __init__(self, path):
         self.path = Path(path)
 
     def is_file(self, name):
-        return os.path.isfile(self.path / name)  # unlike a Path's, it also answers for a name too long to be one
+        return os.path.isfile(self.path / name)  # unlike Path.is_file, it also answers for a name too long to be one
 
     def is_folder(self, name):
         return (self.path / name).is_dir()
 
     def children(self, name):
         """The names of what lies directly in a folder, sorted; none if there is no such folder."""
-        folder = self.path / name
-        return sorted(child.name for child in folder.iterdir()) if folder.is_dir() else []
+        return sorted(os.listdir(self.path / name)) if self.is_folder(name) else []
+
+    def subfolder(self, name):
+        return FolderFiles(self.path / name)
 
     def open(self, name):
-        """A binary file object."""
-        return open(self.path / name, "rb")
+        """A binary file whose name is its path."""
+        return open_binary(self.path / name)
 
 
 class TarFiles:
-    """Files in a plain tar, with the methods of FolderFiles. The archive's headers are read once, at construction, and checked
-    as for unpacking. Any number of threads may read at once: each `open` reads through a file of its own."""
+    """Files in a plain tar, with the methods of FolderFiles. index: {name: (offset, size)}, read and checked once.
 
-    def __init__(self, path):
-        self.path = Path(path)
-        self._files = tars.index(path)
-        self._children = {"": set()}
-        for name in self._files:
-            while name:
-                above, _, last = name.rpartition("/")
-                if last in self._children.setdefault(above, set()):
-                    break
-                self._children[above].add(last)
-                name = above
+    Any number of threads may read at once: each `open` reads through a file of its own.
+    """
+
+    def __init__(self, archive, path, index):
+        self.archive, self.path, self._index = archive, path, index
 
     def is_file(self, name):
-        return name in self._files
+        return name in self._index
 
     def is_folder(self, name):
-        return name in self._children
+        return not name or any(file.startswith(f"{name}/") for file in self._index)
 
     def children(self, name):
-        return sorted(self._children.get(name, ()))
+        return sorted({file.partition("/")[0] for file in self.subfolder(name)._index})
+
+    def subfolder(self, name):
+        start = f"{name}/" if name else ""
+        below = {file.removeprefix(start): place for file, place in self._index.items() if file.startswith(start)}
+        return TarFiles(self.archive, self.path / name, below)
 
     def open(self, name):
-        """The file's content, as a BytesIO."""
-        offset, size = self._files[name]
-        with open(self.path, "rb") as archive:
+        """The file's content, as a BytesIO with a name."""
+        offset, size = self._index[name]
+        with open(self.archive, "rb") as archive:
             archive.seek(offset)
             content = archive.read(size)
         if len(content) < size:
             raise InputError(f"{self.path / name}: expected {size:,} bytes, got {len(content):,}; has the tar changed?")
-        return BytesIO(content)
+        file = BytesIO(content)
+        file.name = self.path / name
+        return file

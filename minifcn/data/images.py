@@ -7,21 +7,20 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
-from .files import opened
+from .files import open_binary
 from .labels import voc_palette
 
-MOST_PIXELS = 1 << 26  # 8192 × 8192
+MAX_PIXELS = 1 << 26  # 8192 × 8192
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def read_image(source):
     """A photograph as (H, W, 3) uint8 RGB, turned upright if its EXIF data says so.
 
-    source: a path, or a pair (binary file, its name for messages); the file is closed. Raises FileNotFoundError, or
-    ValueError for a file that cannot be decoded whole or has more than MOST_PIXELS; both name the file.
+    source: a path, or an open binary file with a name, which is closed. Raises InputError, naming the file, if it is not
+    there (MissingFileError), cannot be decoded whole or has more than MAX_PIXELS.
     """
-    with _open(source) as (image, name):
-        return _decoded(name, lambda: upright(image))
+    return _read(source, upright)
 
 
 def upright(image):
@@ -32,15 +31,9 @@ def upright(image):
 def read_mask(source):
     """A label image (H, W) uint8 from a palette or grey PNG: the stored numbers, not their colours.
 
-    source: a path, or a pair (binary file, its name for messages); the file is closed. Raises FileNotFoundError, or
-    ValueError for an image in colours, where the numbers are lost, one that cannot be decoded, or of more than MOST_PIXELS.
+    source, errors: as for `read_image`; InputError also for an image in colours, where the numbers are lost.
     """
-    with _open(source) as (image, name):
-        if image.mode not in ("P", "L"):
-            raise InputError(
-                f"{name}: expected a palette PNG whose values are class numbers, got a {image.mode} image: the numbers are lost"
-            )
-        return _decoded(name, lambda: np.array(image))
+    return _read(source, np.array, modes=("P", "L"))
 
 
 def write_mask(path, labels, palette=None):
@@ -66,9 +59,14 @@ def too_large(size):
     hundred bytes may claim any number of them.
     """
     width, height = size
-    if width * height > MOST_PIXELS:
-        return f"{width}x{height}, which is {width * height} pixels; at most {MOST_PIXELS} are read"
+    if width * height > MAX_PIXELS:
+        return f"{width}x{height}, which is {width * height} pixels; at most {MAX_PIXELS} are read"
     return None
+
+
+def reason_of(error):
+    """The first line of an error's message, or what kind of error it is."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _rgb(image):
@@ -81,30 +79,27 @@ def _rgb(image):
     return image.convert("RGB")
 
 
-@contextmanager
-def _open(source):
-    """Open and then use an image; yields (image, name)."""
-    file, name = opened(source)
-    with file:
-        with _refusing(name):
+def _read(source, decode, modes=None):
+    with open_binary(source) as file:
+        with _pillow_errors(file.name):
             image = Image.open(file)
-            if reason := too_large(image.size):
-                raise InputError(reason)
-        yield image, name
-
-
-def _decoded(name, decode):
-    with _refusing(name):
-        return decode()
+        if message := too_large(image.size):
+            raise InputError(f"{file.name}: not a readable image: {message}")
+        if modes and image.mode not in modes:
+            raise InputError(
+                f"{file.name}: expected a palette PNG whose values are class numbers, got a {image.mode} image: "
+                "the numbers are lost"
+            )
+        with _pillow_errors(file.name):
+            return decode(image)
 
 
 @contextmanager
-def _refusing(name):
-    """Turn what a broken file makes Pillow stumble over, which may be any exception, into one InputError in one line."""
+def _pillow_errors(name):
+    """Turn what Pillow raises into one InputError in one line: a broken file can make it raise anything."""
     try:
         yield
     except UnidentifiedImageError:
         raise InputError(f"{name}: not a readable image: of no known format") from None
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{name}: not a readable image: {reason}") from error
+        raise InputError(f"{name}: not a readable image: {reason_of(error)}") from error

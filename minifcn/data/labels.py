@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 
 from ..errors import InputError
-from .files import opened, read_lines
+from .files import open_binary, read_lines
 
-VOID = 255  # the label of pixels that count for nothing: VOC's border, and what augmentation leaves uncovered
+VOID = 255  # the label of pixels that do not count: VOC's borders, and what augmentation leaves uncovered
 
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -17,7 +17,7 @@ VOC_CLASSES = (
 
 @cache
 def voc_palette():
-    """VOC's colour map, (256, 3) uint8: the bits of the class number, dealt out to red, green and blue from the top bit down."""
+    """VOC's colour map, (256, 3) uint8: the bits of the class number in turn to red, green and blue, from the top bit down."""
     palette = np.zeros((256, 3), np.uint8)
     for label in range(256):
         rest = label
@@ -45,43 +45,39 @@ def palette_from(values, source):
     raise InputError(f"{source}: expected a palette of 256 colours of three numbers 0..255, got {str(values)[:60]!r}")
 
 
-def colour_codes(image):
-    """Colours (…, 3) uint8 -> one number each, (…) uint32: red in the upper bits, blue in the lower."""
-    image = np.asarray(image).astype(np.uint32)
-    return image[..., 0] << 16 | image[..., 1] << 8 | image[..., 2]
-
-
 def match_colours(image, palette, num_classes, void):
     """Which class has exactly this colour.   image (H, W, 3) uint8, palette (256, 3) -> (labels (H, W) uint8, known (H, W) bool)
 
     void: whether palette[255] stands for void. Where a colour is not known, the label means nothing.
     """
     numbers = np.array([*range(num_classes), *([VOID] if void else [])], np.uint8)
-    listed = colour_codes(palette[numbers])
+    listed, codes = (
+        colours.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1]) for colours in (palette[numbers], image)
+    )
     order = np.argsort(listed, kind="stable")
-    listed, numbers, codes = listed[order], numbers[order], colour_codes(image)
+    listed, numbers = listed[order], numbers[order]
     place = np.searchsorted(listed, codes).clip(max=len(listed) - 1)
     return numbers[place], listed[place] == codes
 
 
-def told_colours(colours, counts):
-    """Colours (N, 3) and how many pixels have each (N,), as a message tells them: the first three, and how many more."""
-    told = ", ".join(f"{c.tolist()} ({n} pixels)" for c, n in zip(colours[:3], counts[:3], strict=True))
-    return told + (f" and {len(colours) - 3} more colours" if len(colours) > 3 else "")
+def describe_colours(colours, counts):
+    """Colours (N, 3) and how many pixels have each (N,) as text: the first three, and how many more."""
+    text = ", ".join(f"{c.tolist()} ({n} pixels)" for c, n in zip(colours[:3], counts[:3], strict=True))
+    return text + (f" and {len(colours) - 3} more colours" if len(colours) > 3 else "")
 
 
 def from_colours(image, palette, num_classes, void, source):
     """The labels (H, W) uint8 of a mask in colours. Raises InputError naming `source` and colours that are no class's."""
     labels, known = match_colours(image, palette, num_classes, void)
     if not known.all():
-        found = told_colours(*np.unique(image[~known], axis=0, return_counts=True))
+        found = describe_colours(*np.unique(image[~known], axis=0, return_counts=True))
         raise InputError(f"{source}: expected the colours of the classes only, got {found}")
     return labels
 
 
 def check_labels(labels, num_classes, source):
     """Raise InputError naming `source`, the values and how many pixels, unless labels are 0 … num_classes − 1 or void."""
-    outside = (labels >= num_classes) & (labels != VOID)
+    outside = ((labels < 0) | (labels >= num_classes)) & (labels != VOID)
     if outside.any():
         values, counts = np.unique(labels[outside], return_counts=True)
         found = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:5], counts[:5], strict=True))
@@ -113,10 +109,10 @@ def class_numbers(text, classes):
 def read_class_names(source):
     """The classes listed in a text file, one name a line, background first. Raises InputError if there are none.
 
-    source: a path, or a pair (binary file, its name for messages).
+    source: a path, or an open binary file with a name.
     """
-    file, source = opened(source)
-    names = tuple(read_lines((file, source)))
+    file = open_binary(source)
+    names = tuple(read_lines(file))
     if not names or len(names) > VOID:
-        raise InputError(f"{source}: expected 1 to {VOID} class names, one a line; got {len(names)}")
+        raise InputError(f"{file.name}: expected 1 to {VOID} class names, one a line; got {len(names)}")
     return names

@@ -19,7 +19,7 @@ _KINDS = {
     tarfile.FIFOTYPE: "a FIFO",
     tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
-DEEPEST = 50  # folders within folders, so that nobody runs out of path or stack
+MAX_DEPTH = 50  # folders within folders, so that nobody runs out of path or stack
 _CHUNK = 1 << 20
 
 
@@ -130,13 +130,13 @@ def _inside(path, name):
     if any(c in "\\:" or ord(c) < 32 for c in name):  # on Windows these are other folders, drives and streams
         raise _refused(path, name, "has a character that no file name should have")
     parts = [part for part in parts if part not in ("", ".")]
-    if len(parts) > DEEPEST:
+    if len(parts) > MAX_DEPTH:
         raise _refused(path, name, f"lies {len(parts)} folders deep")
     return "/".join(parts)
 
 
 def _refused(path, name, why):
-    return ValueError(f"{path}: refused: the member {_short(name)} {why}")
+    return InputError(f"{path}: refused: the member {_short(name)} {why}")
 
 
 def _short(name):

@@ -18,55 +18,30 @@ from .labels import VOID
 BORDER = 1.0  # pixels on each side of an outline that are void, as in VOC's own masks
 
 
-def _disc(x, y):
-    return np.hypot(x, y) - 1
-
-
-def _ring(x, y):
-    return np.abs(np.hypot(x, y) - 0.72) - 0.28
-
-
-def _square(x, y):
-    return np.maximum(np.abs(x), np.abs(y)) - 0.8
-
-
-def _triangle(x, y):
-    slope = np.sqrt(3) / 2
-    return np.maximum.reduce([slope * x + y / 2, -slope * x + y / 2, -y]) - 0.55
-
-
 def _cross(x, y):
     x, y = np.abs(x), np.abs(y)
     return np.minimum(np.maximum(x - 1, y - 0.33), np.maximum(x - 0.33, y - 1))
 
 
-def _spots(x, y):
-    return np.hypot((x * 2.6) % 1 - 0.5, (y * 2.6) % 1 - 0.5) < 0.33
-
-
-def _stripes(x, y):
-    return (x * 3.2) % 1 < 0.5
-
-
-def _checks(x, y):
-    return ((x * 2.2) % 1 < 0.5) ^ ((y * 2.2) % 1 < 0.5)
-
-
-def _rings(x, y):
-    return (np.hypot(x, y) * 3.0) % 1 < 0.5
-
-
-def _waves(x, y):
-    return (y * 2.4 + 0.25 * np.sin(9 * x)) % 1 < 0.4
-
-
 # class -> (signed distance to the outline of the unit shape, negative inside; coat: where the second colour goes)
 SHAPES = {
-    "disc": (_disc, _spots),
-    "ring": (_ring, _stripes),
-    "square": (_square, _rings),
-    "triangle": (_triangle, _checks),
-    "cross": (_cross, _waves),
+    "disc": (
+        lambda x, y: np.hypot(x, y) - 1,
+        lambda x, y: np.hypot((x * 2.6) % 1 - 0.5, (y * 2.6) % 1 - 0.5) < 0.33,  # spots
+    ),
+    "ring": (
+        lambda x, y: np.abs(np.hypot(x, y) - 0.72) - 0.28,
+        lambda x, y: (x * 3.2) % 1 < 0.5,  # stripes
+    ),
+    "square": (
+        lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.8,
+        lambda x, y: (np.hypot(x, y) * 3.0) % 1 < 0.5,  # rings
+    ),
+    "triangle": (
+        lambda x, y: np.maximum(np.sqrt(3) / 2 * np.abs(x) + y / 2, -y) - 0.55,
+        lambda x, y: ((x * 2.2) % 1 < 0.5) ^ ((y * 2.2) % 1 < 0.5),  # checks
+    ),
+    "cross": (_cross, lambda x, y: (y * 2.4 + 0.25 * np.sin(9 * x)) % 1 < 0.4),  # waves
 }
 CLASSES = ("background", *SHAPES)
 

@@ -1,4 +1,4 @@
-"""What the doctor of data sets found, as lines of text and as one picture."""
+"""A diagnosis of the doctor of data sets, as lines of text and as one picture."""
 
 import textwrap
 
@@ -6,39 +6,38 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..data.images import read_image, read_mask
-from ..data.labels import VOID, match_colours
+from ..data.doctor.files import read_labels
+from ..data.images import read_image
+from ..data.labels import VOID
 from ..data.transforms import shrink
 from ..errors import InputError
 
-SHOWN = 3  # names a finding
+MAX_ENTRIES = 3  # names printed for each finding
 _MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit grey"}
 
 
 def summary(diagnosis):
     """What there is: lists, files, classes with their pixels and masks. -> lines of text"""
-    found = diagnosis.survey
+    inventory = diagnosis.inventory
     lines = [
-        f"{found.folder}: {found.kind}, {len(found.classes)} classes",
-        f"lists    {', '.join(f'{name} {len(ids)}' for name, ids in found.splits.items()) or 'none'}",
-        f"images   {_forms(diagnosis, 0)}{_sizes(diagnosis)}",
-        f"masks    {_forms(diagnosis, 1)}",
+        f"{inventory.folder}: {inventory.layout}, {len(inventory.classes)} classes",
+        f"lists    {', '.join(f'{name} {len(ids)}' for name, ids in inventory.splits.items()) or 'none'}",
+        f"images   {_formats(diagnosis, 0)}{_sizes(diagnosis)}",
+        f"masks    {_formats(diagnosis, 1)}",
     ]
     if diagnosis.pixels.any():
         lines += ["", *_class_lines(diagnosis)]
     return lines
 
 
-def _forms(diagnosis, which):
-    forms = diagnosis.forms(which)
-    told = ", ".join(f"{count} {_in_words(form)}" for form, count in forms.most_common())
-    return f"{forms.total()}{f' ({told})' if told else ''}"
-
-
-def _in_words(form):
-    """ "PNG P" -> "PNG palette" """
-    name, _, mode = form.partition(" ")
-    return f"{name} {_MODES.get(mode, mode)}".strip()
+def _formats(diagnosis, which):
+    """ "12 (9 PNG palette, 3 PNG grey)" """
+    formats = diagnosis.formats(which)
+    parts = []
+    for format, count in formats.most_common():
+        name, _, mode = format.partition(" ")
+        parts.append(f"{count} {name} {_MODES.get(mode, mode)}".strip())
+    return f"{formats.total()} ({', '.join(parts)})" if parts else "0"
 
 
 def _sizes(diagnosis):
@@ -51,19 +50,23 @@ def _sizes(diagnosis):
 
 def _class_lines(diagnosis):
     """The histogram of classes, as shares of the pixels that are not void, and the number of masks that show each."""
-    found, pixels = diagnosis.survey, diagnosis.pixels
-    splits = [split for split in found.splits if split != "trainval"]
-    name_width = max(len(name) for name in (*found.classes, "class"))
-    labelled = max(pixels[: len(found.classes)].sum(), 1)
+    inventory, pixels = diagnosis.inventory, diagnosis.pixels
+    splits = [split for split in inventory.splits if split != "trainval"]
+    name_width = max(len(name) for name in (*inventory.classes, "class"))
+    labelled = max(pixels[: len(inventory.classes)].sum(), 1)
     widths = [max(len(split), 5) + 7 for split in splits]
     titles = "".join(f"{f'{split} masks':>{width}}" for split, width in zip(splits, widths, strict=True))
     lines = [f"{'class':{name_width + 5}}{'pixels':>13}{'share':>9}{titles}"]
-    for number, name in enumerate(found.classes):
+    for number, name in enumerate(inventory.classes):
         if pixels[number]:
-            shown = "".join(f"{diagnosis.shown[s][number]:{width}}" for s, width in zip(splits, widths, strict=True))
+            shown = "".join(
+                f"{diagnosis.mask_counts[s][number]:{width}}" for s, width in zip(splits, widths, strict=True)
+            )
             share = _percent(pixels[number] / labelled)
             lines.append(f"{number:3}  {name:{name_width}}{pixels[number]:13}{share:>9}{shown}")
-    lines.append(f"{'':3}  {'void':{name_width}}{pixels[VOID]:13}{_percent(diagnosis.void_share):>9} of all pixels")
+    lines.append(
+        f"{'':3}  {'void':{name_width}}{pixels[VOID]:13}{_percent(pixels[VOID] / pixels.sum()):>9} of all pixels"
+    )
     return lines
 
 
@@ -71,29 +74,39 @@ def _percent(share):
     return f"{100 * share:.1f} %" if share >= 0.0005 or share == 0 else "<0.1 %"
 
 
-def findings(diagnosis, shown=SHOWN):
-    """Errors, then remarks: each with its count, what it means, and the first names. -> lines of text"""
+def findings(diagnosis, limit=MAX_ENTRIES):
+    """Errors, then warnings: each with its count, what it means, and the first names. -> lines of text"""
     lines = []
-    for title, some in (("error", diagnosis.findings.errors), ("remark", diagnosis.findings.remarks)):
-        for finding in some:
-            count = len(finding.entries)
-            lines += textwrap.wrap(
-                f"{title} {finding.kind} ({count}): {finding.meaning}", 118, subsequent_indent="    "
-            )
-            lines += [f"    {name}{f': {detail}' if detail else ''}" for name, detail in finding.entries[:shown]]
-            lines += [f"    and {count - shown} more"] if count > shown else []
+    for finding in diagnosis.findings:
+        title = f"{'error' if finding.error else 'warning'} {finding.kind} ({len(finding.entries)}): {finding.meaning}"
+        lines += textwrap.wrap(title, 118, subsequent_indent="    ") + _first(finding.entries, limit)
     return lines
+
+
+def fixed(result, target, limit=MAX_ENTRIES):
+    """What `write_fixed` wrote into the folder `target` and what it left out. -> lines of text"""
+    lists = ", ".join(f"{name} {count}" for name, count in result.lists.items())
+    lines = [f"repaired copy, for --data {target}: {result.written} images with their masks ({lists})"]
+    if result.left_out:
+        lines += [f"left out ({len(result.left_out)}):", *_first(result.left_out, limit)]
+    return lines
+
+
+def _first(entries, limit):
+    """The first of some (name, detail), a line each, and how many more there are."""
+    lines = [f"    {name}{f': {detail}' if detail else ''}" for name, detail in entries[:limit]]
+    return lines + ([f"    and {len(entries) - limit} more"] if len(entries) > limit else [])
 
 
 def verdict(diagnosis):
     """One line: how much is wrong."""
-    errors, remarks = diagnosis.findings.errors, diagnosis.findings.remarks
-    counts = [sum(len(finding.entries) for finding in some) for some in (errors, remarks)]
-    told = f"{_number(counts[0], 'error')} of {_number(len(errors), 'kind')}" if errors else "no errors"
-    return f"{told}, {_number(counts[1], 'remark')}"
+    errors, warnings = diagnosis.findings.errors, diagnosis.findings.warnings
+    counts = [sum(len(finding.entries) for finding in some) for some in (errors, warnings)]
+    start = f"{_plural(counts[0], 'error')} of {_plural(len(errors), 'kind')}" if errors else "no errors"
+    return f"{start}, {_plural(counts[1], 'warning')}"
 
 
-def _number(count, what):
+def _plural(count, what):
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
@@ -102,31 +115,31 @@ def picture(diagnosis, path):
 
     Raises InputError for a data set whose description could not be used.
     """
-    found = diagnosis.survey
-    if found is None:
+    inventory = diagnosis.inventory
+    if inventory is None:
         raise InputError(f"{path}: no picture of a data set whose description is wrong")
-    columns = min(5, len(found.classes))
-    rows = -(-len(found.classes) // columns)
+    columns = min(5, len(inventory.classes))
+    rows = -(-len(inventory.classes) // columns)
     figure = Figure(figsize=(3 * columns, 1.8 * rows + 0.4), layout="constrained")
-    figure.suptitle(f"{found.kind}, {len(found.classes)} classes", fontsize=11)
+    figure.suptitle(f"{inventory.layout}, {len(inventory.classes)} classes", fontsize=11)
     grid = figure.subplots(rows, columns, squeeze=False).reshape(-1)
     for axes in grid:
         axes.set_axis_off()
-    for number, axes in enumerate(grid[: len(found.classes)]):
+    for number, axes in enumerate(grid[: len(inventory.classes)]):
         _draw_class(axes, diagnosis, number)
     figure.savefig(path, dpi=110)
 
 
 def _draw_class(axes, diagnosis, number):
     """A patch of the class's colour, its number and name; below, image and mask side by side, other classes pale."""
-    found = diagnosis.survey
+    inventory = diagnosis.inventory
     axes.add_patch(
-        Rectangle((0, -0.19), 0.2, 0.15, facecolor=found.palette[number] / 255, edgecolor="0.5", linewidth=0.5)
+        Rectangle((0, -0.19), 0.2, 0.15, facecolor=inventory.palette[number] / 255, edgecolor="0.5", linewidth=0.5)
     )
-    axes.text(0.25, -0.115, f"{number} {found.classes[number]}", va="center", fontsize=9, parse_math=False)
+    axes.text(0.25, -0.115, f"{number} {inventory.classes[number]}", va="center", fontsize=9, parse_math=False)
     if number in diagnosis.samples:
         image, label = _sample(diagnosis, number)
-        colours = found.palette[label]
+        colours = inventory.palette[label]
         pale = (0.2 * colours + 0.8 * 235).astype(np.uint8)
         mask = np.where((label == number)[:, :, None], colours, pale)
         for left, panel in ((0, image), (1.05, mask)):
@@ -138,8 +151,8 @@ def _draw_class(axes, diagnosis, number):
 
 def _sample(diagnosis, number):
     """A square part of the image with most of a class, where most of it is. -> (image, label)"""
-    found, id = diagnosis.survey, diagnosis.samples[number]
-    image, label = read_image(found.images[id]), _label(diagnosis, id)
+    inventory, id = diagnosis.inventory, diagnosis.samples[number]
+    image, label = read_image(inventory.images[id]), read_labels(diagnosis.files[id][1], inventory)
     there = label == number
     side = int(min(*label.shape, max(64, 2 * np.sqrt(there.sum()))))
     sums = np.pad(there.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # over all above and to the left
@@ -147,13 +160,3 @@ def _sample(diagnosis, number):
     best = [int(np.median(axis)) for axis in np.nonzero(inside == inside.max())]
     part = tuple(slice(start, start + side) for start in best)
     return shrink(image[part], label[part], 240)
-
-
-def _label(diagnosis, id):
-    """The labels (H, W) of a mask as far as they are labels, void elsewhere."""
-    found, mask = diagnosis.survey, diagnosis.files[id][1]
-    if mask.readable_as == "colours":
-        labels, known = match_colours(read_image(mask.path), found.palette, len(found.classes), True)
-        return np.where(known, labels, VOID).astype(np.uint8)
-    numbers = read_mask(mask.path)
-    return np.where(found.allowed[numbers], found.table[numbers], VOID).astype(np.uint8)

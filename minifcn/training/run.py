@@ -61,8 +61,8 @@ class Run:
         val = data.open_dataset(config.data, config.val_split, config.year)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
-        self.train_data = data.Kept(train, longest=config.resize)
-        self.val_data = data.Kept(val, longest=config.resize)
+        self.train_data = data.CachedDataset(train, longest=config.resize)
+        self.val_data = data.CachedDataset(val, longest=config.resize)
         self.task = SemanticSegmentation(config.reduction)
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
         self.model = models.build(config.network["builder"], options)

@@ -10,7 +10,7 @@ class Bug(NamedTuple):
     """Names are noun phrases of what is wrong. `old`: an expression, a statement, or its head ("if x:"), once in the function."""
 
     name: str
-    module: str  # below minifcn: "ops.conv", or "ops/kernels/pool.cu"
+    module: str  # below minifcn: "ops.conv", or "ops/pool.cu"
     function: str  # "Adam.step"; "" for what is outside of functions
     old: str
     new: str  # "" removes a statement

@@ -1,24 +1,25 @@
-"""What a dataset.toml says about somebody's own images and masks; `EXAMPLE` shows all of it."""
+"""The description of your own data set, dataset.toml; `EXAMPLE` shows all of it."""
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, MissingFileError
-from .labels import VOID, voc_palette
+from ...errors import InputError, MissingFileError
+from ..labels import VOID, voc_palette
 
-NAME = "dataset.toml"
+FILE_NAME = "dataset.toml"
 EXAMPLE = """\
 # Beside the folders images/ and masks/. The mask of images/ID.jpg is masks/ID.png.
-images = "images"           # where the images lie (this unless given)
-masks = "masks"             # where the masks lie (this unless given)
-mask_kind = "ids"           # "ids": palette or grey PNG whose values are class numbers, 255 for what does not count
+images = "images"           # the folder of the images (default)
+masks = "masks"             # the folder of the masks (default)
+mask_kind = "ids"           # "ids": palette or grey PNG of class numbers, 255 for void (pixels that do not count)
                             # "colours": pictures in exactly the colours below
-void = [224, 224, 192]      # the colour of what does not count; may be left out
+void = [224, 224, 192]      # the colour of void; optional
 
-[splits]                    # this, unless given: a fifth of the images for validation, chosen by their names
+[splits]                    # default: a fifth of the images for validation, chosen by their names
 val = 0.2                   # or lists of ids, one a line: train = "train.txt" and val = "val.txt"
 
 [[classes]]                 # class 0
@@ -36,11 +37,11 @@ _KINDS = ("ids", "colours")
 
 @dataclass(frozen=True)
 class Description:
-    """images, masks: folders. coloured: masks hold colours, not numbers. palette: (256, 3) uint8. void: whether the colour
-    palette[255] in a coloured mask stands for void. splits: {name: list file}, or the share of images for validation."""
+    """images, masks: folders, relative to the file's. coloured: masks hold colours, not class numbers. palette: (256, 3) uint8.
+    void: whether palette[255] in a coloured mask stands for void. splits: {name: list file}, or the share of val."""
 
-    images: Path
-    masks: Path
+    images: str
+    masks: str
     coloured: bool
     classes: tuple
     palette: np.ndarray
@@ -49,9 +50,9 @@ class Description:
 
 
 def read_description(path):
-    """The Description in a dataset.toml. Raises FileNotFoundError, or ValueError with the first of its problems."""
+    """The Description in a dataset.toml. Raises MissingFileError, or InputError with the first of its problems."""
     path = Path(path)
-    values = _values(path)
+    values = _read_toml(path)
     for problem in _problems(values, path.parent):
         raise InputError(f"{path}: {problem}")
     palette = voc_palette().copy()
@@ -59,27 +60,26 @@ def read_description(path):
     palette[VOID] = values.get("void", palette[VOID])
     splits = values.get("splits", {"val": 0.2})
     return Description(
-        images=path.parent / values.get("images", "images"),
-        masks=path.parent / values.get("masks", "masks"),
+        images=values.get("images", "images"),
+        masks=values.get("masks", "masks"),
         coloured=values.get("mask_kind", "ids") == "colours",
         classes=tuple(c["name"].strip() for c in values["classes"]),
         palette=palette,
         void="void" in values,
-        splits=splits["val"] if _is_share(splits) else {name: path.parent / file for name, file in splits.items()},
+        splits=splits if isinstance(splits.get("val", ""), str) else splits["val"],
     )
 
 
 def description_problems(path):
-    """Every wrong entry of a dataset.toml, a line each that names file, key, expected and found; none if all is well."""
+    """Every wrong entry of a dataset.toml: one line each with the key, what was expected and what was found."""
     path = Path(path)
     try:
-        values = _values(path)
-    except (ValueError, FileNotFoundError) as error:
-        return [str(error)]
-    return [f"{path}: {problem}" for problem in _problems(values, path.parent)]
+        return list(_problems(_read_toml(path), path.parent))
+    except InputError as error:
+        return [str(error).removeprefix(f"{path}: ")]
 
 
-def _values(path):
+def _read_toml(path):
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; expected the description of a data set")
     try:
@@ -93,15 +93,14 @@ def _values(path):
 def _problems(values, folder):
     """What is wrong with the entries, one line each."""
     yield from _unknown("", values, _KEYS)
-    places = {}
-    for key in ("images", "masks"):
-        places[key] = value = values.get(key, key)
+    folders = {key: values.get(key, key) for key in ("images", "masks")}
+    for key, value in folders.items():
         if not isinstance(value, str) or not value:
             yield f"{key}: expected the name of a folder, got {_short(value)}"
-        elif not _found(folder / value, Path.is_dir):
+        elif not os.path.isdir(folder / value):
             yield f"{key}: expected a folder, found none at {value!r}"
-    if places["images"] == places["masks"]:
-        yield f"masks: expected another folder than that of the images, got {_short(places['masks'])} for both"
+    if folders["images"] == folders["masks"]:
+        yield f"masks: expected another folder than that of the images, got {_short(folders['masks'])} for both"
     kind = values.get("mask_kind", "ids")
     if kind not in _KINDS:
         yield f"mask_kind: expected {' or '.join(map(repr, _KINDS))}, got {_short(kind)}"
@@ -117,8 +116,7 @@ def _class_problems(classes, void):
         yield f"classes: expected 1 to {VOID} tables [[classes]], got {found}"
         return
     names, colours = {}, {tuple(void): "void"} if _is_colour(void) else {}
-    for i, entry in enumerate(classes):
-        key = f"classes[{i}]"
+    for key, entry in ((f"classes[{i}]", entry) for i, entry in enumerate(classes)):
         if not isinstance(entry, dict):
             yield f"{key}: expected a table with name and colour, got {_short(entry)}"
             continue
@@ -126,50 +124,33 @@ def _class_problems(classes, void):
         name, colour = entry.get("name"), entry.get("colour")
         if not isinstance(name, str) or not name.strip():
             yield f"{key}.name: expected a name, got {_short(name)}"
-        elif name.strip() in names:
-            yield f"{key}.name: expected a name of its own, got {name!r} as for classes[{names[name.strip()]}]"
-        else:
-            names[name.strip()] = i
+        elif (other := names.setdefault(name.strip(), key)) != key:
+            yield f"{key}.name: expected a name of its own, got {name!r} as for {other}"
         if not _is_colour(colour):
             yield f"{key}.colour: expected a colour of three numbers 0..255, got {_short(colour)}"
-        elif tuple(colour) in colours:
-            yield f"{key}.colour: expected a colour of its own, got {colour} as for {colours[tuple(colour)]}"
-        else:
-            colours[tuple(colour)] = key
+        elif (other := colours.setdefault(tuple(colour), key)) != key:
+            yield f"{key}.colour: expected a colour of its own, got {colour} as for {other}"
 
 
 def _split_problems(splits, folder):
     if not isinstance(splits, dict) or not splits:
         yield f"splits: expected a table of lists, or val = a share of the images; got {_short(splits)}"
         return
-    share = [name for name, value in splits.items() if not isinstance(value, str)]
-    for name in share:
-        value = splits[name]
-        if name != "val" or isinstance(value, bool) or not isinstance(value, float) or not 0 < value < 1:
+    for name, value in splits.items():
+        if isinstance(value, str):
+            if not os.path.isfile(folder / value):
+                yield f"splits.{name}: expected a file with one id a line, found none at {value!r}"
+        elif name != "val" or not isinstance(value, float) or not 0 < value < 1:
             expected = "a list's file name, or a share above 0 and below 1" if name == "val" else "a list's file name"
             yield f"splits.{name}: expected {expected}, got {_short(value)}"
         elif len(splits) > 1:
             yield f"splits: expected nothing beside the share of val, got also {', '.join(n for n in splits if n != name)}"
-    for name in (name for name in splits if name not in share):
-        if not _found(folder / splits[name], Path.is_file):
-            yield f"splits.{name}: expected a file with one id a line, found none at {splits[name]!r}"
 
 
 def _unknown(prefix, values, known):
     for key in values:
         if key not in known:
             yield f"{prefix}{key}: expected only {', '.join(known)}; got {_short(key)}"
-
-
-def _found(path, test):
-    try:
-        return test(path)
-    except (OSError, ValueError):  # a name too long, or with a NUL in it
-        return False
-
-
-def _is_share(splits):
-    return not isinstance(splits.get("val", ""), str)
 
 
 def _is_colour(value):

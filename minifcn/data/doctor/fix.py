@@ -1,0 +1,131 @@
+"""Writes what is usable of a data set as a new one beside it: your own data, with palette masks. Originals are only read."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ...errors import InputError
+from ..images import read_image, write_mask
+from ..labels import VOID
+from ..sets.description import FILE_NAME
+from .files import ORIENTATION, read_labels
+from .findings import KINDS
+
+_COPIED = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")  # what is read as it is; anything else is written anew
+
+
+@dataclass
+class Fixed:
+    """written: pairs in the new folder. left_out: [(id, reason)]. lists: {name: how many ids}."""
+
+    written: int
+    left_out: list
+    lists: dict
+
+
+def write_fixed(diagnosis, target):
+    """Write what is usable of a data set that `examine` has read: upright RGB images, palette masks of class numbers, lists.
+
+    target: a folder, absent or empty. Lists lose what cannot be used, what they name twice, and (those to train on)
+    what also stands in a list to validate or test on. Nothing is guessed: a label that is no class is not repaired.
+    Raises InputError for a folder that is not empty and where nothing is usable; nothing is written then. -> Fixed
+    """
+    target, inventory = Path(target), diagnosis.inventory
+    check_target(target)
+    for kind in ("description", "classes-file", "black-and-white"):
+        if diagnosis.findings.names(kind):
+            raise InputError(f"{target}: nothing was written; correct this by hand first: {KINDS[kind].meaning}")
+    reasons = {id: reason_unusable(*pair) for id, pair in diagnosis.files.items()}
+    lists = _usable_lists(diagnosis, {id for id, reason in reasons.items() if reason is None})
+    if not lists:
+        raise InputError(f"{target}: nothing was written: no image can be used together with its mask and a list")
+    chosen = dict.fromkeys(id for ids in lists.values() for id in ids)
+    for id in chosen:
+        _write_image(diagnosis.files[id][0], target / "images", id)
+        _write_mask(inventory, *diagnosis.files[id], target / "masks" / f"{id}.png")
+    for split, ids in lists.items():
+        (target / f"{split}.txt").write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
+    # Last, so that an interrupted copy is no data set.
+    (target / FILE_NAME).write_text(_description(inventory, lists), encoding="utf-8")
+    left_out = [
+        (id, reason or "in no list, or also in one to validate or test on")
+        for id, reason in reasons.items()
+        if id not in chosen
+    ]
+    return Fixed(len(chosen), left_out, {split: len(ids) for split, ids in lists.items()})
+
+
+def check_target(target):
+    """Raise InputError unless this folder is absent or empty."""
+    target = Path(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{target}: expected an empty or absent folder to write to; nothing was written")
+
+
+def reason_unusable(image, mask):
+    """Why a pair of FileReports cannot be used, as the meaning of a finding; None if it can."""
+    if image is None or mask is None:
+        return KINDS["missing-mask" if image else "missing-image"].meaning
+    for kind, _ in image.problems + mask.problems:
+        if KINDS[kind].unusable and not (kind == "size-mismatch" and fits_stored(image, mask)):
+            return KINDS[kind].meaning
+    return None if mask.readable_as else KINDS["mask-mode"].meaning
+
+
+def fits_stored(image, mask):
+    """Whether the mask was drawn on the image as it is stored, so that it has to be turned with it."""
+    return mask.size != image.size and mask.size == image.stored
+
+
+def _usable_lists(diagnosis, usable):
+    """{split: usable ids}, those to train on without what stands in the others, by id or by content; no empty ones."""
+    inventory = diagnosis.inventory
+    if not any(inventory.splits.values()):
+        return {"train": sorted(usable)} if usable else {}
+    digest = {id: image.digest for id, (image, _) in diagnosis.files.items() if image}
+    lists = {split: [id for id in ids if id in usable] for split, ids in inventory.splits.items()}
+    for a, b in inventory.disjoint_splits():
+        in_b = {digest[id] for id in lists[b]}
+        lists[a] = [id for id in lists[a] if digest[id] not in in_b]
+    return {split: ids for split, ids in lists.items() if ids}
+
+
+def _write_image(image, folder, id):
+    """A copy of an image that is read as it is; of any other a PNG, which is lossless, of what the reader makes of it."""
+    copied = not image.problems and image.format in _COPIED
+    target = folder / f"{id}{'.jpg' if copied and image.format.startswith('JPEG') else '.png'}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if copied:
+        shutil.copyfile(image.path, target)
+    else:
+        Image.fromarray(read_image(image.path)).save(target)
+
+
+def _write_mask(inventory, image, mask, target):
+    labels = read_labels(mask, inventory)
+    if fits_stored(image, mask):
+        drawn = Image.fromarray(labels)
+        with Image.open(image.path) as photo:
+            drawn.getexif()[ORIENTATION] = photo.getexif()[ORIENTATION]
+        labels = np.array(ImageOps.exif_transpose(drawn))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_mask(target, labels, inventory.palette)
+
+
+def _description(inventory, lists):
+    """The dataset.toml of what was written."""
+    void = inventory.palette[VOID].tolist()
+    lines = [f"# {inventory.layout}, repaired", 'mask_kind = "ids"', f"void = {void}", "", "[splits]"]
+    lines += [f"{_quoted(split)} = {_quoted(f'{split}.txt')}" for split in lists]
+    for name, colour in zip(inventory.classes, inventory.palette.tolist(), strict=False):
+        lines += ["", "[[classes]]", f"name = {_quoted(name)}", f"colour = {colour}"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text):
+    """A TOML string: JSON's escapes are TOML's, but for one character that TOML wants escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

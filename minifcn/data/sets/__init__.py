@@ -1,0 +1,45 @@
+"""Readers of data sets: one class for each layout, what they share in `base`, and which layout a folder has."""
+
+from pathlib import Path
+
+from ...errors import InputError, MissingFileError
+from ..files import FolderFiles
+from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
+from .description import FILE_NAME
+from .folder import Folder
+from .sbd import SBD, train_aug
+from .voc import VOC, year_folders
+
+__all__ = ["CITYSCAPES_CLASSES", "SBD", "VOC", "Cityscapes", "Folder", "layout_of", "open_dataset", "train_aug"]
+
+
+def layout_of(root):
+    """The class that reads what is here: Folder, Cityscapes or VOC, which reads its official tar too.
+
+    Raises MissingFileError for no folder and InputError, saying what was expected and what is there, for another.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise MissingFileError(f"{root}: no such folder or tar file; expected a data set")
+    if (root / FILE_NAME).is_file():
+        return Folder
+    if (root / "leftImg8bit").is_dir():
+        return Cityscapes
+    if root.is_dir() and not (root / "JPEGImages").is_dir() and not year_folders(FolderFiles(root)):
+        names = sorted(path.name for path in root.iterdir())
+        raise InputError(
+            f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes) or "
+            f"{FILE_NAME} (own data); found {', '.join(names[:5]) or 'nothing'}{', …' if len(names) > 5 else ''}"
+        )
+    return VOC
+
+
+def open_dataset(root, split="train", year=None, ids=None, limit=None):
+    """The samples of one split of a data set in any of the layouts: data.VOC, data.Cityscapes or data.Folder.
+
+    year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
+    Raises InputError, naming the folder or file, for what is none of them and for what the reader refuses.
+    """
+    layout = layout_of(root)
+    options = {"year": year} if layout is VOC else {}
+    return layout(root, split, ids=ids, limit=limit, **options)

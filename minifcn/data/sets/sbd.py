@@ -1,0 +1,61 @@
+"""Reader of SBD, the Semantic Boundaries Dataset, which labels 11,355 images of VOC 2011. Hariharan et al., ICCV 2011."""
+
+import numpy as np
+
+from ...errors import InputError, MissingFileError
+from ..files import files_at
+from ..labels import VOC_CLASSES, check_labels
+from .base import ListedDataset, UnionDataset
+
+_PARENTS = ("", "dataset", "benchmark_RELEASE/dataset")
+
+
+class SBD(ListedDataset):
+    """The samples of one split of SBD, read when asked for. Its labels are VOC's 21 classes, without void.
+
+    root: the folder benchmark_RELEASE, what it lies in, or the folder dataset in it, with img/, cls/, train.txt, val.txt.
+    split, ids, limit: as for VOC. Needs SciPy, which reads the .mat files: pip install scipy.
+    Raises InputError, naming the file, as VOC does; MissingFileError without SciPy.
+    """
+
+    images, masks, lists = "img/{}.jpg", "cls/{}.mat", ""
+
+    def __init__(self, root, split="train", ids=None, limit=None):
+        self._loadmat = _import_loadmat()
+        files = files_at(root)
+        folder = next((name for name in _PARENTS if files.is_folder(f"{name}/cls".lstrip("/"))), None)
+        if folder is None:
+            raise MissingFileError(f"{root}: expected SBD's folder dataset with img, cls, train.txt and val.txt")
+        super().__init__(files.subfolder(folder), split, VOC_CLASSES, ids, limit)
+
+    def read_label(self, id):
+        """The class numbers (H, W) uint8 of one .mat file. Raises InputError, naming it, for one that has none."""
+        with self.files.open(self.mask_name(id)) as file:
+            try:
+                label = np.asarray(self._loadmat(file, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0])
+            except Exception as error:  # a broken file can make SciPy raise anything
+                reason = " ".join(f"{type(error).__name__} {error}".split())
+                raise InputError(f"{file.name}: expected a .mat file with GTcls.Segmentation, got {reason}") from error
+        if label.ndim != 2 or label.dtype.kind not in "ui" or label.size == 0:
+            raise InputError(
+                f"{file.name}: expected GTcls.Segmentation (H, W) of integers, got {label.shape} {label.dtype}"
+            )
+        check_labels(label, self.num_classes, file.name)
+        return label.astype(np.uint8)
+
+
+def train_aug(train, val, sbd_root, limit=None):
+    """VOC's training samples, and SBD's that are in neither VOC set: of the whole VOC 2012 and SBD the usual 10,582.
+
+    train, val: data.VOC of the lists trained and validated on. sbd_root: as for SBD.
+    """
+    extra = [SBD(sbd_root, split) for split in ("train", "val")]
+    return UnionDataset([train, *extra], "train_aug", without=set(val.ids) - set(train.ids), limit=limit)
+
+
+def _import_loadmat():
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise MissingFileError("scipy: not installed; it reads SBD's labels, .mat files: pip install scipy") from None
+    return loadmat

@@ -1,0 +1,69 @@
+"""Reader of the PASCAL VOC layout: JPEGImages, SegmentationClass and ImageSets/Segmentation under VOCdevkit/VOC<year>."""
+
+import re
+
+from ...errors import MissingFileError
+from ..files import files_at
+from ..labels import VOC_CLASSES, read_class_names
+from .base import ListedDataset
+
+_PARENTS = ("", "VOCdevkit", "TrainVal/VOCdevkit")  # where the official archives of the years have their VOC<year>
+
+
+class VOC(ListedDataset):
+    """The samples of one split, read when asked for, from a folder or straight from the official tar (VOCtrainval_*.tar).
+
+    root: the tar, the folder that it was unpacked into, VOCdevkit, or the VOC<year> folder itself, in which case `year`
+    does not matter. split: a list in ImageSets/Segmentation, such as "train", or a path ending in .txt to a list
+    elsewhere. year: None for 2012 or else the latest there is. ids: use these ids instead of the split's. limit: only the
+    first so many. A file `classes.txt` beside the folders names other classes than VOC's 21.
+    Raises InputError, naming the file, for a missing list, image or mask (MissingFileError), or a tar that is not safe
+    and sound, at construction; and for files that do not fit together (sizes, labels, colours), when they are read.
+    """
+
+    images, masks, lists = "JPEGImages/{}.jpg", "SegmentationClass/{}.png", "ImageSets/Segmentation"
+
+    def __init__(self, root, split="train", year="2012", ids=None, limit=None):
+        files = files_at(root)
+        files = files.subfolder(year_folder(files, year))
+        own_names = files.is_file("classes.txt")
+        classes = read_class_names(files.open("classes.txt")) if own_names else VOC_CLASSES
+        super().__init__(files, split, classes, ids, limit)
+
+    def split_hint(self):
+        if self.split != "seg11valid":
+            return super().split_hint()
+        return (
+            "VOC comes without it: get its 736 ids from "
+            "https://github.com/shelhamer/fcn.berkeleyvision.org/blob/master/data/pascal/seg11valid.txt "
+            "and save them there, or name the file itself, also for a tar: --split path/to/seg11valid.txt"
+        )
+
+
+def year_folders(files):
+    """{"2012": the folder VOC2012 in `files`, …} for every year that is there, in order."""
+    found = {}
+    for parent in _PARENTS:
+        for name in files.children(parent):
+            folder = f"{parent}/{name}".lstrip("/")
+            if re.fullmatch(r"VOC\d{4}", name) and files.is_folder(f"{folder}/JPEGImages"):
+                found.setdefault(name[3:], folder)
+    return dict(sorted(found.items()))
+
+
+def year_folder(files, year=None):
+    """The folder of a year in `files`. Raises MissingFileError, saying which years are there, if it is not."""
+    if files.is_folder("JPEGImages"):
+        return ""
+    found = year_folders(files)
+    if year is None:
+        year = "2012" if "2012" in found else next(reversed(found), "2012")
+    if str(year) in found:
+        return found[str(year)]
+    if found:
+        raise MissingFileError(
+            f"{files.path}: expected VOC{year}, found the year {', '.join(found)}; choose it with --year"
+        )
+    raise MissingFileError(
+        f"{files.path}: expected VOC{year} with JPEGImages, SegmentationClass and ImageSets in it, found none"
+    )
