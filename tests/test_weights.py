@@ -212,8 +212,8 @@ NOT_A_NUMBER = {"order": "RGB", "mean": [float("nan")] * 3, "scale": [1, 1, 1]}
 @pytest.mark.parametrize(
     "change, reason",
     [
-        (with_options(num_classes=10**12), "num_classes 1000000000000 but arrays for 2"),
-        (with_options(width=10**6), "width 1000000 but arrays for 1"),
+        (with_options(num_classes=10**12), "num_classes 1000000000000 but no array"),
+        (with_options(width=10**6), "width 1000000 but no array"),
         (with_options(variant="2s"), "variant"),
         (with_options(depth=3), "depth"),
         (lambda meta: {"network": [1]}, "expected the settings of a network, got"),

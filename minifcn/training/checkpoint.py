@@ -69,11 +69,11 @@ def load_network(path):
 
 
 def _require_as_wide(options, arrays):
-    """Raise InputError if a file's options ask for a larger network than its arrays fill: before one is made."""
-    for option, names in (("num_classes", ("score_fr", "fc8", "fc")), ("width", ("vgg.conv1_1",))):
-        found = [len(arrays[f"{name}.weight"]) for name in names if f"{name}.weight" in arrays]
-        if options.get(option) is not None and found != [options[option]]:
-            raise InputError(f"{option} {options[option]} but arrays for {found[0] if found else 'none'}")
+    """Raise InputError if a file's options ask for more channels than any of its arrays has: before a network is made."""
+    widths = {len(array) for array in arrays.values() if array.ndim}
+    for option in ("num_classes", "width"):
+        if options.get(option) is not None and options[option] not in widths:
+            raise InputError(f"{option} {options[option]} but no array of so many channels")
 
 
 def load_segmenter(path):

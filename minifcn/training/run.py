@@ -70,7 +70,7 @@ class Run:
         # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
         for name, parameter in self.model.parameters().items():
-            if name.startswith(self.model.backbone_prefix + "."):
+            if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
         if config.frozen_statistics:
             for layer in self.model.layers_of(layers.BatchNorm2d):
