@@ -7,12 +7,13 @@ OUT ?= runs/demo-seed$(SEED)
 BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo lessons test lint clean
+.PHONY: help setup demo lessons test slow bugs lint clean
 
 help:
 	@echo "make demo    draw the toy data, train FCN-32s, 16s and 8s, compare them (SEED=0, OUT=$(OUT))"
 	@echo "make lessons run all lessons and write lessons/output/lessons.html"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, on all cores; make slow runs those that take minutes"
+	@echo "make bugs    plant a bug at a time and see that the tests catch it"
 	@echo "make setup   only prepare the virtual environment in $(VENV)"
 	@echo "make lint    style and layer rules"
 	@echo "make clean   remove the environment, the toy data and the demo runs"
@@ -36,7 +37,13 @@ lessons: $(READY)
 	$(BIN)/python -m lessons --all
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow -n auto --dist worksteal
+
+bugs: $(READY)
+	$(BIN)/python -m tests.planted_bugs
 
 lint: $(READY)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"

@@ -111,6 +111,8 @@ def planted(tree, function, old, new):
         getattr(parent, field)[index : index + count] = fresh
     else:
         move(fresh[0].value, target)
+        if hasattr(target, "ctx"):
+            fresh[0].value.ctx = target.ctx  # assigned to, or read
         if index is None:
             setattr(parent, field, fresh[0].value)
         else:
@@ -248,17 +250,16 @@ class Outcome(NamedTuple):
 
 
 class Watch:
-    """A plugin that notes the first failure, what was skipped, and how long each test took."""
+    """A plugin that notes the first failure, whether anything ran at all, and how long each test took."""
 
     def __init__(self):
-        self.failure, self.skipped, self.seconds, self.node = None, [], {}, None
+        self.failure, self.ran, self.seconds, self.node = None, False, {}, None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item, call):
         report = yield
         self.seconds[item.nodeid] = self.seconds.get(item.nodeid, 0) + report.duration
-        if report.skipped:
-            self.skipped.append(item.nodeid)
+        self.ran = self.ran or (call.when == "call" and not report.skipped)
         if report.failed and self.failure is None:
             error = call.excinfo.value
             spoiled = isinstance(error, NOT_A_FINDING) or type(error).__name__ == "CompileError"
@@ -347,9 +348,7 @@ def trial(mistake, items, config, budget=None):
     seconds = time.monotonic() - start
     if watch.failure:
         return Outcome(*watch.failure, seconds)
-    if watch.skipped:
-        return Outcome("skipped", watch.skipped[0], seconds)
-    return Outcome("survived", "", seconds)
+    return Outcome("survived" if watch.ran else "skipped", "", seconds)
 
 
 def with_collected(arguments, work):
@@ -359,8 +358,7 @@ def with_collected(arguments, work):
         result = None
 
         def pytest_runtestloop(self, session):
-            if not session.testsfailed:
-                self.result = work(session)
+            self.result = work(session)
             return True
 
     instead = Instead()

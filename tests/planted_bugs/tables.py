@@ -1,14 +1,12 @@
 """All bugs."""
 
-from . import backend, data, kernels, networks, ops, others, training, weights
+from . import backend, data, kernels, networks, ops, training
 
 BUGS = [
     *ops.OPS,
-    *backend.BACKEND,
-    *data.DATA,
+    *kernels.KERNELS,
     *networks.NETWORKS,
     *training.TRAINING,
-    *others.OTHERS,
-    *weights.WEIGHTS,
-    *kernels.KERNELS,
+    *data.DATA,
+    *backend.BACKEND,
 ]
