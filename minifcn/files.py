@@ -36,6 +36,14 @@ def writing(path):
         raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def make_folder(path):
+    """Make a folder, and those above it, unless it is there. -> its Path. Raises OSError, naming it."""
+    path = Path(path)
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def sync(path):
     """Flush a file's content, or a folder's names, to the disk."""
     if os.name == "nt" and Path(path).is_dir():  # Windows opens no folders, and keeps their names safe itself

@@ -19,9 +19,16 @@ from .progress import INTERRUPTED, notice
 COMMANDS = ("train", "reproduce", "evaluate", "predict", "classify", "explain", "convert", "gradcheck", "info", "data")
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as the commands do, and ends with exit code 2."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def build_parser():
     """The argument parser of the whole command line. `run` of what it parses is the command's function."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="minifcn",
         description="Fully convolutional networks for semantic segmentation, every forward and backward pass written by hand.",
         epilog="Start with: minifcn data toy toydata; minifcn reproduce --data toydata --out runs/demo",
@@ -70,5 +77,7 @@ def _exit_code(args):
             raise
         if args.debug:
             traceback.print_exc()
+        if message is None and isinstance(error, OSError) and error.filename and error.strerror:  # the system's own
+            message = f"{error.filename}: {error.strerror}"
         notice(f"minifcn: {message or ' '.join(str(error).split())}")
         return 2

@@ -10,6 +10,7 @@ from ..data.images import read_image
 from ..data.labels import class_numbers
 from ..data.transforms import shrink
 from ..errors import InputError
+from ..files import make_folder
 from ..inference import classify
 from ..report import figures
 from . import devices, options
@@ -27,10 +28,10 @@ def add_arguments(parser):
         "--heatmap", metavar="CLASS", help="draw where: a class by name or number, or the sum of several: tabby,282,285"
     )
     add("--out", default="heatmaps", metavar="FOLDER", help="folder for heat-maps")
-    add("--top", type=int, default=5, help="how many classes to print")
+    add("--top", type=options.at_least(1), default=5, help="how many classes to print")
     add(
         "--resize",
-        type=int,
+        type=options.at_least(1),
         default=1500,
         metavar="PIXELS",
         help="shrink photographs to this longer side for a heat-map",
@@ -44,8 +45,6 @@ def add_arguments(parser):
 
 
 def run(args):
-    if args.top < 1:
-        raise InputError(f"top: expected at least 1 class, got {args.top}")
     if not args.weights and args.network != PRETRAINED:
         raise InputError(f"classify: {args.network} has no weights that come with a package; expected --weights FILE")
     chosen = class_numbers(args.heatmap, IMAGENET_CLASSES) if args.heatmap is not None else []
@@ -56,7 +55,7 @@ def run(args):
     else:
         weights.load_pretrained(model)
     if chosen:
-        Path(args.out).mkdir(parents=True, exist_ok=True)
+        make_folder(args.out)
     for path, name in named:
         image = read_image(path)
         print(path)

@@ -19,7 +19,7 @@ def add_arguments(parser):
     toy.add_argument("--train", type=int, default=800, help="training images")
     toy.add_argument("--val", type=int, default=50, help="validation images")
     toy.add_argument("--size", type=int, default=128, help="typical height and width in pixels")
-    toy.add_argument("--seed", type=int, default=0, help="of the drawing")
+    toy.add_argument("--seed", type=options.at_least(0), default=0, help="of the drawing")
     download.add_parser(kinds, options.HelpFormatter)
     doctor.add_doctor(kinds)
 

@@ -22,8 +22,8 @@ def add_arguments(parser):
     add("--data", required=True, metavar="PATH", help=options.DATA)
     add("--split", default="val", help=options.SPLIT)
     add("--year", default="2012", help=options.YEAR)
-    add("--limit", type=int, help="only the first so many images")
-    add("--resize", type=int, metavar="PIXELS", help="shrink images to this longer side first")
+    add("--limit", type=options.at_least(1), help="only the first so many images")
+    add("--resize", type=options.at_least(1), metavar="PIXELS", help="shrink images to this longer side first")
     add(
         "--tile",
         type=int,
@@ -37,13 +37,13 @@ def run(args):
     model = checkpoint.load_segmenter(args.weights)
     classes = model.card.classes
     sliding_window.check_tile(args.tile)
-    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit or None)
+    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit)
     if dataset.classes != classes:
         raise InputError(
             f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "
             f"but {dataset.folder} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, …)"
         )
-    chosen = class_numbers(args.classes, classes) if args.classes else []
+    chosen = class_numbers(args.classes, classes) if args.classes is not None else []
     start = time.perf_counter()
     samples = data.CachedDataset(dataset, longest=args.resize, limit=0)
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)

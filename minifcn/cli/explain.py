@@ -18,12 +18,12 @@ def add_arguments(parser):
     options.add_fcn(parser)
     add(
         "--size",
-        type=int,
+        type=options.at_least(1),
         nargs="+",
         metavar="PIXELS",
         help="of the image: one side, or height and width (default: the classifier's native size, or 500)",
     )
-    add("--batch", type=int, default=1, help="images at a time")
+    add("--batch", type=options.at_least(1), default=1, help="images at a time")
     add(
         "--data",
         metavar="PATH",

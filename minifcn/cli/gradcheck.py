@@ -5,7 +5,7 @@ import numpy as np
 
 from .. import gradcheck, models
 from ..errors import InputError
-from . import devices
+from . import devices, options
 
 HELP = "check the backward passes against finite differences"
 
@@ -15,7 +15,7 @@ def add_arguments(parser):
     add = parser.add_argument
     add("--variant", default="all", choices=("all", *models.VARIANTS), help="which network")
     add("--alignment", default="same", choices=models.ALIGNMENTS, help="pad 100 and crop, or same: nothing wasted")
-    add("--seed", type=int, default=0, help="of weights, image and directions")
+    add("--seed", type=options.at_least(0), default=0, help="of weights, image and directions")
 
 
 def run(args):

@@ -20,6 +20,17 @@ YEAR = "which VOC<year> in --data, if it is VOC"
 NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
 
 
+def at_least(minimum):
+    """The type of an option that takes integers from `minimum` on."""
+
+    def integer(text):
+        if int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"expected at least {minimum}, got {text}")
+        return int(text)
+
+    return integer
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Help that shows defaults where there is something to show."""
 
@@ -70,13 +81,11 @@ def add_fcn(parser):
         choices=models.UPSAMPLING,
         help="of the FCN: bilinear kernels, fixed or learned",
     )
-    add("--num-classes", type=int, help="1000 for a classifier and 21 for an FCN, unless given")
+    add("--num-classes", type=at_least(1), help="1000 for a classifier and 21 for an FCN, unless given")
 
 
 def network_of(args):
     """The classifier, or with --variant the FCN over it, that the arguments name."""
-    if args.num_classes is not None and args.num_classes < 1:
-        raise InputError(f"num-classes: expected at least 1, got {args.num_classes}")
     if args.variant:
         if args.network not in models.BACKBONES:
             raise InputError(

@@ -1,8 +1,6 @@
 """Segment images. For each image (or each image in a folder) write NAME.png, a palette mask in the colours of the data
 set that the network was trained on, and NAME_overlay.jpg."""
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -10,6 +8,7 @@ from tqdm import tqdm
 from .. import inference
 from ..data.images import read_image, write_mask
 from ..data.labels import colourise
+from ..files import make_folder
 from ..training import checkpoint
 from . import devices, options
 from .progress import notice
@@ -26,10 +25,7 @@ def add_arguments(parser):
 
 def run(args):
     model = checkpoint.load_segmenter(args.weights)
-    named, network = options.named_images(args.images), model.prepare()
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    network = model.prepare()
+    named, network, out = options.named_images(args.images), model.prepare(), make_folder(args.out)
     for path, name in tqdm(named, unit="image", disable=None):
         image = read_image(path)
         labels = inference.predict(network, image)

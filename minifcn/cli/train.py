@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import inference
 from ..errors import InputError
-from ..files import writing
+from ..files import make_folder
 from ..metrics import ConfusionMatrix
 from ..report import figures, page, tables
 from ..training.config import Config
@@ -66,9 +66,7 @@ def finish(run, title, go_on):
 
 def write_report(folder, title, results):
     """Figures, page and table of one Result or several by name, on the validation images of the last."""
-    place = folder / "figures"
-    with writing(place):
-        place.mkdir(parents=True, exist_ok=True)
+    place = make_folder(folder / "figures")
     last = list(results.values())[-1]
     rows = [
         (sample.image, sample.label, {name: result.predictions[i] for name, result in results.items()})

@@ -1,6 +1,7 @@
 """Everything that determines a training run, in one printable record."""
 
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 
 from ..card import settings_of
 from ..errors import InputError
@@ -57,12 +58,16 @@ class Config:
         for name in ("limit", "resize", "crop", "batch_size", "iterations", "eval_every", "save_every", "width"):
             if values[name] is not None and values[name] < 1:
                 raise InputError(f"{name.replace('_', '-')}: expected at least 1, got {values[name]}")
-        if not self.backbone_rate >= 0:
-            raise InputError(f"backbone-rate: expected at least 0, got {self.backbone_rate}")
-        if not self.lr > 0:
+        for name in ("backbone_rate", "weight_decay", "seed"):
+            if not 0 <= values[name] < inf:
+                raise InputError(f"{name.replace('_', '-')}: expected at least 0, got {values[name]}")
+        for name in ("momentum", "colour"):
+            if not 0 <= values[name] <= 1:
+                raise InputError(f"{name}: expected a number from 0 to 1, got {values[name]}")
+        if not 0 < self.lr < inf:
             raise InputError(f"lr: expected a positive learning rate, got {self.lr}")
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise InputError(f"scale: expected two factors, low and high; got {self.scale}")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 100:
+            raise InputError(f"scale: expected two factors, low and high, up to 100; got {self.scale}")
 
     @property
     def options(self):
