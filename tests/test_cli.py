@@ -1,5 +1,7 @@
 """The commands do what they say, and wrong input ends in one line and exit code 2."""
 
+import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 from voc_trees import SMALL
 
-from minifcn import cli, data
+from minifcn import cli, data, gradcheck, layers, ops
 from minifcn.cli.options import named_images
 
 
@@ -23,35 +25,25 @@ def toy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(toy, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "demo"
-    assert cli.main(["reproduce", "--data", str(toy), "--out", str(out), *SMALL]) == 0
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        assert cli.main(["reproduce", "--data", str(toy), "--out", str(out), *SMALL]) == 0
+    assert "it/s" not in err.getvalue()  # no progress bar where there is no terminal
     return out
 
 
-@pytest.fixture
-def broken(toy, tmp_path):
-    """A copy of the toy data that a test may spoil."""
-    shutil.copytree(toy, tmp_path / "data")
-    return tmp_path / "data"
-
-
 def fails(capsys, *arguments):
-    """Run a command that must fail; -> its one line."""
-    assert cli.main([str(a) for a in arguments]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minifcn: ")]
-    assert len(lines) == 1
-    return lines[0]
+    """Run a command that must be refused; -> its one line."""
+    try:
+        code = cli.main([str(a) for a in arguments])
+    except SystemExit as ended:  # by the parser of the arguments
+        code = ended.code
+    assert code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minifcn")]
+    return line
 
 
 def train(root, out, *more):
     return ["train", "--data", root, "--out", out, *SMALL, *more]
-
-
-def folder(root):
-    return root / "VOC2012"
-
-
-def first_id(root):
-    return (folder(root) / "ImageSets/Segmentation/train.txt").read_text().split()[0]
 
 
 def test_reproduce_leaves_a_complete_folder(trained, capsys):
@@ -112,21 +104,37 @@ def test_predict_writes_masks_and_overlays_of_the_images_own_sizes(trained, tmp_
     assert Image.open(out / "one_overlay.jpg").size == (1, 1)
 
 
-def test_progress_is_silent_when_not_on_a_terminal(toy, tmp_path, capsys):
-    assert cli.main([str(a) for a in train(toy, tmp_path / "run")]) == 0
-    assert "it/s" not in capsys.readouterr().err
+@pytest.fixture
+def quick_gradcheck(monkeypatch):
+    whole = gradcheck.check_layer
+    quick = lambda model, x, rng, **_: whole(model, x[:2], rng, directions=1, elements=1)  # noqa: E731
+    monkeypatch.setattr(gradcheck, "check_layer", quick)
 
 
-def test_gradcheck_command_passes_and_reports(capsys):
+def test_gradcheck_command_passes_and_reports(quick_gradcheck, capsys):
     assert cli.main(["gradcheck", "--variant", "32s"]) == 0
     assert "FCN-32s: worst relative error" in capsys.readouterr().out
 
 
-def test_gradcheck_command_fails_on_a_wrong_backward(monkeypatch, capsys):
-    from minifcn import ops
-
+def test_gradcheck_command_fails_on_a_wrong_backward(quick_gradcheck, monkeypatch, capsys):
     monkeypatch.setattr(ops, "relu_backward", lambda dy, cache, *, out=None: dy)
     assert "above 1e-06" in fails(capsys, "gradcheck", "--variant", "32s")
+
+
+def test_a_bug_shows_its_traceback_and_is_no_wrong_input(toy, tmp_path, monkeypatch):
+    def wrong(*_, **options):
+        raise ValueError("operands could not be broadcast together")
+
+    monkeypatch.setattr(layers.Conv2d, "run", wrong)
+    with pytest.raises(ValueError, match="broadcast") as bug:
+        cli.main([str(a) for a in train(toy, tmp_path / "run")])
+    assert type(bug.value) is ValueError
+
+
+def test_debug_shows_the_traceback_of_wrong_input_above_its_line(capsys):
+    assert cli.main(["--debug", "predict", "--weights", "nowhere.npz", "image.png"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback") and lines[-1].startswith("minifcn: nowhere.npz")
 
 
 @pytest.mark.parametrize(
@@ -146,54 +154,44 @@ def test_missing_split_file(toy, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_data_folder(tmp_path, capsys):
-    assert "nowhere: no such folder" in fails(capsys, *train(tmp_path / "nowhere", tmp_path / "run"))
+def of_mask(change):
+    """Spoil a mask file by a change of its image."""
+
+    def spoil(path):
+        with Image.open(path) as mask:
+            changed = mask.copy()
+        (change(changed) or changed).save(path)
+
+    return spoil
 
 
-@pytest.mark.parametrize(("kind", "place"), [("image", "JPEGImages/{}.jpg"), ("mask", "SegmentationClass/{}.png")])
-def test_id_without_its_file(broken, tmp_path, capsys, kind, place):
-    gone = folder(broken) / place.format(first_id(broken))
-    gone.unlink()
-    line = fails(capsys, *train(broken, tmp_path / "run"))
-    assert str(gone) in line and f"no {kind} for id '{first_id(broken)}'" in line
-
-
-def spoil_mask(broken, change):
-    path = folder(broken) / "SegmentationClass" / f"{first_id(broken)}.png"
-    with Image.open(path) as mask:
-        changed = change(mask.copy())
-    changed.save(path)
-    return path
-
-
-def test_mask_of_another_size(broken, tmp_path, capsys):
-    path = spoil_mask(broken, lambda mask: mask.resize((17, 19)))
-    line = fails(capsys, *train(broken, tmp_path / "run", "--iterations", "4"))
-    assert str(path) in line and "got 17x19" in line
-
-
-def test_rgb_mask(broken, tmp_path, capsys):
-    path = spoil_mask(broken, lambda mask: mask.convert("RGB"))
-    line = fails(capsys, *train(broken, tmp_path / "run"))
-    assert str(path) in line and "expected a palette PNG" in line and "got a RGB image" in line
-
-
-def test_label_outside_the_classes(broken, tmp_path, capsys):
-    def change(mask):
-        for x in range(3):
-            mask.putpixel((x, 0), 77)
-        return mask
-
-    path = spoil_mask(broken, change)
-    line = fails(capsys, *train(broken, tmp_path / "run"))
-    assert str(path) in line and "77 (3 pixels)" in line and "0..5 or 255" in line
-
-
-def test_unreadable_jpeg(broken, tmp_path, capsys):
-    path = folder(broken) / "JPEGImages" / f"{first_id(broken)}.jpg"
+def cut_off(path):
     path.write_bytes(path.read_bytes()[:200])
-    line = fails(capsys, *train(broken, tmp_path / "run"))
-    assert str(path) in line and "not a readable image" in line
+
+
+IMAGE, MASK = "JPEGImages/{}.jpg", "SegmentationClass/{}.png"
+
+
+@pytest.mark.parametrize(
+    ("place", "spoil", "message"),
+    [
+        (IMAGE, Path.unlink, "no image for id '{}'"),
+        (MASK, Path.unlink, "no mask for id '{}'"),
+        (IMAGE, cut_off, "not a readable image"),
+        (MASK, of_mask(lambda mask: mask.resize((17, 19))), "got 17x19"),
+        (MASK, of_mask(lambda mask: mask.convert("RGB")), "expected a palette PNG, got a RGB image"),
+        (MASK, of_mask(lambda mask: mask.putpixel((0, 0), 77)), "0..5 or 255, got 77 (1 pixel"),
+    ],
+)
+def test_a_file_of_the_data_that_cannot_be_used_is_named(toy, tmp_path, capsys, place, spoil, message):
+    broken = tmp_path / "data"
+    shutil.copytree(toy, broken)
+    id = (broken / "VOC2012/ImageSets/Segmentation/train.txt").read_text().split()[0]
+    path = broken / "VOC2012" / place.format(id)
+    spoil(path)
+    line = fails(capsys, *train(broken, tmp_path / "run", "--iterations", "4"))
+    assert str(path) in line
+    assert all(part in line for part in message.format(id).split(", "))
 
 
 def test_checkpoint_of_another_network(trained, tmp_path, toy, capsys):
@@ -207,9 +205,10 @@ def test_checkpoint_of_another_network(trained, tmp_path, toy, capsys):
     assert "vgg.conv1_1.weight" in wide and "32s/checkpoint.npz" in wide
 
 
-def test_network_for_other_classes(trained, broken, capsys):
-    (folder(broken) / "classes.txt").write_text("background\nthing\n")
-    line = fails(capsys, "evaluate", "--weights", trained / "8s/best.npz", "--data", broken)
+def test_network_for_other_classes(trained, tmp_path, capsys):
+    data.write_toyvoc(tmp_path, train=1, val=1, size=16)
+    (tmp_path / "VOC2012/classes.txt").write_text("background\nthing\n")
+    line = fails(capsys, "evaluate", "--weights", trained / "8s/best.npz", "--data", tmp_path)
     assert "a network for 6 classes" in line and "has 2" in line
 
 
@@ -231,25 +230,50 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
     ("options", "message"),
     [
         (["--iterations", "0"], "iterations: expected at least 1"),
+        (["--iterations", "many"], "invalid int value: 'many'"),
         (["--lr", "-1"], "lr: expected a positive"),
         (["--crop", "0"], "batch size must be 1"),
         (["--scale", "2", "1"], "scale: expected two factors"),
+        (["--scale", "1", "1e9"], "scale: expected two factors"),
+        (["--seed", "-1"], "seed: expected at least 0"),
+        (["--weight-decay", "nan"], "weight-decay: expected at least 0"),
+        (["--momentum", "2"], "momentum: expected a number from 0 to 1"),
+        (["--colour", "-1"], "colour: expected a number from 0 to 1"),
         (["--backbone", "vgg16", "--width", "4"], "only the mini backbone"),
     ],
+    ids=" ".join,
 )
 def test_settings_out_of_range(toy, tmp_path, capsys, options, message):
     assert message in fails(capsys, *train(toy, tmp_path / "run", *options))
 
 
-def test_data_toy_refuses_to_overwrite(toy, capsys):
-    assert "expected an empty or absent folder" in fails(capsys, "data", "toy", toy)
-
-
-def test_predict_names_the_image_that_cannot_be_read(trained, tmp_path, capsys):
-    path = tmp_path / "broken.jpg"
-    path.write_bytes(b"no image")
-    line = fails(capsys, "predict", "--weights", trained / "8s/best.npz", "--out", tmp_path, path)
-    assert str(path) in line
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train", "expected --data FOLDER, or --resume FOLDER"),
+        ("train --data nowhere", "nowhere: no such folder"),
+        ("train --resume nowhere", "nowhere/checkpoint.npz"),
+        ("evaluate --weights WEIGHTS --data TOY --limit 0", "limit: expected at least 1, got 0"),
+        ("evaluate --weights WEIGHTS --data TOY --resize -4", "resize: expected at least 1, got -4"),
+        ("evaluate --weights WEIGHTS --data TOY --tile 33", "tile: expected a multiple of 32"),
+        ("evaluate --weights WEIGHTS --data TOY --classes unicorn", "got 'unicorn'"),
+        ("predict --weights WEIGHTS", "see minifcn predict --help"),
+        ("predict --weights WEIGHTS nowhere.jpg", "nowhere.jpg: no such file"),
+        ("predict --weights WEIGHTS text.txt", "text.txt: not a readable image"),
+        ("predict --weights WEIGHTS TOY", "expected images"),
+        ("predict --weights WEIGHTS IMAGE --out text.txt", "text.txt: cannot be written"),
+        ("gradcheck --seed -1", "seed: expected at least 0, got -1"),
+        ("data toy TOY", "expected an empty or absent folder"),
+        ("data toy text.txt", "text.txt"),
+        ("data doctor nowhere", "nowhere: no such folder"),
+    ],
+)
+def test_wrong_input_ends_in_one_line(command, message, trained, toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("no image")
+    image = next((toy / "VOC2012/JPEGImages").iterdir())
+    known = {"WEIGHTS": trained / "8s/best.npz", "TOY": toy, "IMAGE": image}
+    assert message in fails(capsys, *(known.get(word, word) for word in command.split()))
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,9 @@ from minifcn.cli import devices
 from minifcn.training import loop
 
 COMPLETE = {"cublas": "/lib/libcublas.so", "nvrtc": "/lib/libnvrtc.so", "cudart": "/include"}
+PACKAGES, DEVICES = {"cupy-cuda13x": "14.2.0"}, ["Pretend"]
 WORKS = diagnosis.Environment(
-    driver="580.65.06",
-    cuda=(13, 0),
-    packages={"cupy-cuda13x": "14.2.0"},
-    libraries=COMPLETE,
-    devices=["Pretend"],
-    works="GPU Pretend, CuPy 14.2.0",
-    problem=None,
-    visible=None,
+    "580.65.06", (13, 0), PACKAGES, COMPLETE, DEVICES, works="GPU Pretend, CuPy 14.2.0", problem=None, visible=None
 )
 FAILS = dataclasses.replace(WORKS, works=None, problem="some error")
 TWELVE, THIRTEEN = 'pip install ".[cuda12]"', 'pip install ".[cuda13]"'
@@ -64,11 +58,7 @@ CASES = {
 @pytest.mark.parametrize(("change", "line"), CASES.values(), ids=CASES)
 def test_what_to_do_is_told_exactly(change, line):
     told = diagnosis.remedy(dataclasses.replace(FAILS, **change))
-    assert told.endswith(line) or line in told
-    assert "\n" not in told
-
-
-def test_nothing_is_to_do_where_the_gpu_works():
+    assert line in told and "\n" not in told
     assert diagnosis.remedy(WORKS) is None
 
 
@@ -110,9 +100,6 @@ def test_info_on_this_machine(capsys):
     assert (find_spec("cupy") is None) == ("not installed" in shown["CuPy"])
 
 
-# --- --device -----------------------------------------------------------------------------------------------------
-
-
 def test_every_command_that_computes_has_the_option(capsys):
     for command in cli.COMMANDS:
         with pytest.raises(SystemExit):
@@ -130,23 +117,15 @@ def test_names_of_devices(device, name, chosen):
 def two_gpus(choose, monkeypatch):
     """A CuPy with two GPUs that is NumPy inside. -> the list of the numbers that were chosen"""
     chosen = []
-    cuda = types.SimpleNamespace(
-        runtime=types.SimpleNamespace(
-            getDeviceCount=lambda: 2,
-            getDevice=lambda: chosen[-1] if chosen else 0,
-            getDeviceProperties=lambda number: {"name": b"Pretend %d" % number},
-        ),
-        Device=lambda number: types.SimpleNamespace(use=lambda: chosen.append(number)),
+    names = types.SimpleNamespace
+    runtime = names(
+        getDeviceCount=lambda: 2,
+        getDevice=lambda: chosen[-1] if chosen else 0,
+        getDeviceProperties=lambda number: {"name": b"Pretend %d" % number},
     )
-    cupy = types.SimpleNamespace(
-        cuda=cuda,
-        ones=np.ones,
-        float32=np.float32,
-        ndarray=type("ndarray", (), {}),
-        asarray=np.asarray,
-        asnumpy=np.asarray,
-        __version__="0.0",
-    )
+    cuda = names(runtime=runtime, Device=lambda number: names(use=lambda: chosen.append(number)))
+    of_numpy = {"ones": np.ones, "float32": np.float32, "asarray": np.asarray, "asnumpy": np.asarray}
+    cupy = names(cuda=cuda, ndarray=type("ndarray", (), {}), __version__="0.0", **of_numpy)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     return chosen
 
@@ -155,10 +134,6 @@ def two_gpus(choose, monkeypatch):
 def test_a_gpu_is_chosen_by_its_number(name, number, two_gpus):
     assert backend.use(name) == f"backend {name}: using cupy (GPU Pretend {number}, CuPy 0.0)"
     assert two_gpus == [number] * (":" in name)
-
-
-def test_all_gpus_are_listed(two_gpus):
-    assert cuda.devices() == ["Pretend 0", "Pretend 1"]
 
 
 def refused(capsys, device):
@@ -170,6 +145,7 @@ def refused(capsys, device):
 
 
 def test_a_number_without_a_gpu_is_refused_in_one_line(capsys, two_gpus):
+    assert cuda.devices() == ["Pretend 0", "Pretend 1"]
     assert "there is no cuda:2, only cuda:0, cuda:1; minifcn info" in refused(capsys, "cuda:2")
     assert two_gpus == []
     assert type(backend.to_device([1.0])) is np.ndarray
@@ -186,9 +162,6 @@ def test_a_gpu_asked_for_in_vain_leads_to_info(capsys, monkeypatch):
     assert refused(capsys, "cuda") == (
         "minifcn: backend: CuPy cannot be used: pretended failure; minifcn info says what to do"
     )
-
-
-# --- Out of memory ------------------------------------------------------------------------------------------------
 
 
 def of_numpy():
@@ -244,4 +217,3 @@ def test_training_out_of_memory_ends_in_one_line_that_says_what_to_lower(tmp_pat
 
 def test_where_nothing_can_be_lowered_smaller_images_are_advised():
     assert devices.out_of_memory(MemoryError(), types.SimpleNamespace()) == "out of memory; smaller images need less"
-    assert devices.out_of_memory(ValueError("x"), types.SimpleNamespace()) is None

@@ -33,6 +33,8 @@ def add_arguments(parser):
 
 def run(args):
     dataset = None
+    if args.size and len(args.size) > 2:
+        raise InputError(f"size: expected one side, or height and width; got {len(args.size)} numbers")
     if args.data:
         if not args.variant:
             raise InputError("explain: --data is for an FCN; expected --variant, too")
@@ -40,8 +42,6 @@ def run(args):
         args.num_classes = args.num_classes or dataset.num_classes
     model = options.network_of(args)
     size = args.size or [model.card.native or 500]
-    if len(size) > 2:
-        raise InputError(f"size: expected one side, or height and width; got {len(size)} numbers")
     print(models.explain(model, (size[0], size[-1]), args.batch))
     if dataset:
         crop = (size[0], size[-1])
