@@ -1,5 +1,6 @@
 """One test body for every array module: the fixture `device`."""
 
+import sys
 from collections import Counter
 
 import numpy as np
@@ -88,15 +89,10 @@ def rng():
     return np.random.default_rng(0)
 
 
-@pytest.fixture(scope="module")
-def one_torch_thread():
+def pytest_collection_finish():
     """PyTorch's idle threads spin, and would slow down the library's."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 def pytest_terminal_summary(terminalreporter):
