@@ -24,18 +24,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import planting  # noqa: E402
 
 ROOMS = "ops", "layers", "models", "training"
-PAIRS = [  # fmt: skip
-    (ast.Add, ast.Sub),
-    (ast.Mult, ast.Div),
-    (ast.Lt, ast.LtE),
-    (ast.Gt, ast.GtE),
-    (ast.Eq, ast.NotEq),
-    (ast.Is, ast.IsNot),
-    (ast.And, ast.Or),
-    (ast.In, ast.NotIn),
-    (ast.FloorDiv, ast.Mult),
-]
-SWAPS = {a: b for pair in reversed(PAIRS) for a, b in (pair[::-1], pair)}
+PAIRS = "FloorDiv Mult, Add Sub, Mult Div, Lt LtE, Gt GtE, Eq NotEq, Is IsNot, And Or, In NotIn"
+PAIRS = [[getattr(ast, name) for name in pair.split()] for pair in PAIRS.split(", ")]
+VERDICTS = {"error": "caught", "crash": "caught", "skipped": "survived"}
+SWAPS = {a: b for one, other in PAIRS for a, b in ((other, one), (one, other))}
 
 
 def variants(node):
@@ -182,8 +174,7 @@ def run(session, args):
             yield from forks.finish()
 
         for number, outcome in tried():
-            outcome = outcome or planting.Outcome("timeout", "", forks.limit)
-            verdict = {"error": "caught", "skipped": "survived"}.get(outcome.verdict, outcome.verdict)
+            verdict = VERDICTS.get(outcome.verdict, outcome.verdict)
             counts[verdict] += 1
             print(
                 f"{number:3d} {verdict:9s} {outcome.seconds:5.1f} s  {mutants[number].text}   {outcome.said[:150]!r}",

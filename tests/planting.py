@@ -193,8 +193,8 @@ def take_over(module, tree, name):
         own = own and now.lineno >= old.co_firstlineno >= min(d.lineno for d in [*now.decorator_list, now])
         if own and ast.dump(was.args) != ast.dump(now.args):
             names, named = function.__globals__, zip(now.args.kwonlyargs, now.args.kw_defaults, strict=True)
-            function.__defaults__ = tuple(evaluate(value, names) for value in now.args.defaults) or None
-            function.__kwdefaults__ = {a.arg: evaluate(value, names) for a, value in named if value} or None
+            function.__defaults__ = tuple(eval(ast.unparse(value), names) for value in now.args.defaults) or None
+            function.__kwdefaults__ = {a.arg: eval(ast.unparse(value), names) for a, value in named if value} or None
     if not isinstance(now, ast.FunctionDef):
         assign(module, name, was, now)
 
@@ -207,10 +207,6 @@ def pairs(old, new):
     if names[0] == names[1]:
         for couple in zip(*inside, strict=True):
             yield from pairs(*couple)
-
-
-def evaluate(node, names):
-    return eval(compile(ast.Expression(node), "<default>", "eval"), names)
 
 
 def assign(module, name, was, now):
@@ -242,7 +238,7 @@ def forget():
 
 
 class Outcome(NamedTuple):
-    """verdict: "caught", "survived", "error" (not by a finding), "skipped", "timeout"; what was said; seconds."""
+    """verdict: "caught", "survived", "skipped", "error" (in planting), "crash" or "timeout"; what was said; seconds."""
 
     verdict: str
     said: str
@@ -283,7 +279,7 @@ class Forks:
         self.workers, self.limit, self.running, self.count = workers, limit, {}, 0
 
     def start(self, key, work, again=True):
-        """`work` -> something to pickle, in a fork, as soon as there is room; yields (key, result or None) of those that ended."""
+        """Call work() in a fork as soon as there is room. Yields (key, what it returned or an Outcome) of those that ended."""
         while len(self.running) >= self.workers:
             yield from self.ended()
         self.count += 1
@@ -315,11 +311,12 @@ class Forks:
                 if late:
                     os.waitpid(pid, 0)
                 del self.running[pid]
-                content = path.read_bytes() if path.exists() else b""
                 if late and again:  # a machine that stalls is not a finding
                     yield from self.start(key, work, again=False)
+                elif path.exists():
+                    yield key, pickle.loads(path.read_bytes())
                 else:
-                    yield key, pickle.loads(content) if content else None
+                    yield key, Outcome("timeout" if late else "crash", "", self.limit)
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="planted-", ignore_cleanup_errors=True)
@@ -362,17 +359,6 @@ def with_collected(arguments, work):
             return True
 
     instead = Instead()
-    options = [
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "--capture=sys",
-        "--tb=short",
-        "--no-header",
-        "-o",
-        "addopts=",
-    ]
-    pytest.main([*options, *arguments], plugins=[instead])
+    options = "-q --continue-on-collection-errors -p no:cacheprovider -p no:xdist --capture=sys --tb=short --no-header"
+    pytest.main([*options.split(), "-o", "addopts=", *arguments], plugins=[instead])
     return instead.result

@@ -284,7 +284,7 @@ def test_a_run_that_somebody_else_has_gone_on_with_meanwhile_is_refused(toy, tmp
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to another process")
-@pytest.mark.parametrize("presses", [1, 3])
+@pytest.mark.parametrize("presses", [1, 5])
 def test_ctrl_c_once_saves_and_more_often_stops_at_once(toy, whole, tmp_path, presses):
     """At random moments, again and again, until a run is through: it is the same as if nobody had pressed anything."""
     folder, rng, codes, said = tmp_path / "run", random.Random(presses), [], []
@@ -302,10 +302,9 @@ def test_ctrl_c_once_saves_and_more_often_stops_at_once(toy, whole, tmp_path, pr
         assert "Traceback" not in words and "Exception ignored" not in words, words
         kills.require_sound(folder)
     assert codes == [130] * 4, said
-    if presses == 1:
-        assert all(f"stopped and saved; go on with: minifcn train --resume {folder}" in words for words in said)
-    else:
-        assert any("minifcn: interrupted" in words for words in said)
+    saved = f"stopped and saved; go on with: minifcn train --resume {folder}"
+    for words in said:  # of several presses the system may deliver but one
+        assert saved in words or (presses > 1 and "minifcn: interrupted" in words), words
     kills.run_to_end(toy, folder)
     kills.require_same(folder, whole)
 

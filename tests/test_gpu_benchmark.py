@@ -132,6 +132,7 @@ def test_the_precision_is_not_the_environments_to_say():
     assert (done.returncode, done.stderr) == (2, "gpu.py: the precision is --tf32's to say: unset CUPY_TF32\n")
 
 
+@pytest.mark.slow
 def test_everything_runs_and_no_figure_is_shown():
     done = run("--dry-run", "--out", "nowhere/gpu.json")
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,8 @@ import page  # noqa: E402
 
 LESSONS = [path.stem for path in cells.find()]
 TRAINING = ("02", "04", "07", "08", "10", "12")  # half a minute and more on the stand-in
-WHOLE = [pytest.param(name, marks=pytest.mark.slow if name[:2] in TRAINING else ()) for name in LESSONS]
+SLOW = (*TRAINING, "05", "06", "09")
+WHOLE = [pytest.param(name, marks=pytest.mark.slow if name[:2] in SLOW else ()) for name in LESSONS]
 
 
 def python(*arguments):

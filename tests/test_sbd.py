@@ -137,6 +137,7 @@ def test_only_sets_of_the_same_classes_are_joined(both):
         data.train_aug(train, train, both / "sbd")
 
 
+@pytest.mark.slow
 @lists_there
 def test_train_aug_of_the_official_lists_is_the_official_list(tmp_path):
     lists = Path(os.environ["MINIFCN_LISTS"])

@@ -10,7 +10,7 @@ from minifcn.ops.geometry import pads, same_pads
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 F = torch.nn.functional
 
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_torch_thread")]
+pytestmark = pytest.mark.torch
 every_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 

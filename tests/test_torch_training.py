@@ -18,7 +18,7 @@ from minifcn.training.optimizers import SGD
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
 F = torch.nn.functional
 
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_torch_thread")]
+pytestmark = pytest.mark.torch
 
 CLASSES, STEPS, BATCHES = 3, 16, 4
 DEPTHS = {"mini": (1, 1, 2, 2, 1), "plain": (1, 2, 2, 2, 2)}

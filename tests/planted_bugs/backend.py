@@ -3,7 +3,7 @@
 from . import bugs
 
 # fmt: off
-BACKEND = [
+BUGS = [
     *bugs("backend.cpu",
         ("BLAS keeps its threads within tiles", "_OneBlasThread.__enter__", "_set_blas_threads([1] * len(_blas()))",
          "pass", "threads::test_blas_has_one_thread_within_tiles_and_as_many_as_before_after_them[2-2-2]"),
@@ -48,8 +48,6 @@ BACKEND = [
     *bugs("inference.sliding_window",
         ("tiles begin between cells", "_spans", "tile - 2 * margin", "tile - 2 * margin - 5",
          "sliding_window::test_tiles_cover_every_pixel_once_and_begin_on_cells[128-size3]"),
-        ("a tile's edge counts", "_spans", "start + margin", "start + 2 * margin",
-         "sliding_window::test_what_is_kept_lies_inside_its_tile_unless_the_image_ends[128-32-size0]"),
     ),
     *bugs("preprocessing",
         ("BGR networks fed with RGB", "Preprocessing.apply", "-1", "1", "rooms::test_preprocessing"),

@@ -3,7 +3,7 @@
 from . import bugs
 
 # fmt: off
-KERNELS = [
+BUGS = [
     *bugs("ops/batch_norm.cu",
         ("the normalised gradient keeps its mean", "normalized_gradient", "dy[i] - shift[channel] - slope",
          "dy[i] - slope", "ops_contracts::test_every_device_computes_what_numpy_computes[strict-batch_norm train]"),

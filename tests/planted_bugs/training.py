@@ -3,7 +3,7 @@
 from . import bugs
 
 # fmt: off
-TRAINING = [
+BUGS = [
     *bugs("files",
         ("a file gets its name before it is on the disk", "atomic_write", "os.fsync(file.fileno())", "",
          "faults::test_a_file_is_on_the_disk_before_its_name_and_its_name_before_anything_else"),
@@ -47,11 +47,6 @@ TRAINING = [
         ("any kernel taken for the bilinear one", "_require_bilinear",
          "square and np.allclose(array, bilinear(len(array), k), atol=1e-06)", "square",
          "foreign_weights::test_a_kernel_that_is_not_bilinear_needs_learned_upsampling"),
-    ),
-    *bugs("weights.names",
-        ("Lite0's normalisations exchanged", "", "{'bn0': 'bn_expand', 'bn1': 'bn_depthwise', 'bn2': 'bn_project'}",
-         "{'bn0': 'bn_expand', 'bn1': 'bn_project', 'bn2': 'bn_project'}",
-         "foreign_weights::test_every_name_of_lite0_is_known"),
     ),
     *bugs("weights.npz",
         ("an archive's own hash not compared", "read_archive",
