@@ -24,23 +24,14 @@ def add_arguments(parser):
     devices.add_option(parser)
     add = parser.add_argument
     options.add_images(parser, "PHOTO")
-    add(
-        "--heatmap", metavar="CLASS", help="draw where: a class by name or number, or the sum of several: tabby,282,285"
-    )
+    add("--heatmap", metavar="CLASS", help="draw where: a class by name or number, or several summed: tabby,282,285")
     add("--out", default="heatmaps", metavar="FOLDER", help="folder for heat-maps")
     add("--top", type=options.at_least(1), default=5, help="how many classes to print")
-    add(
-        "--resize",
-        type=options.at_least(1),
-        default=1500,
-        metavar="PIXELS",
-        help="shrink photographs to this longer side for a heat-map",
-    )
+    longest = "shrink photographs to this longer side for a heat-map"
+    add("--resize", type=options.at_least(1), default=1500, metavar="PIXELS", help=longest)
     add("--network", default=PRETRAINED, choices=tuple(models.CLASSIFIERS), help="which classifier")
     add(
-        "--weights",
-        metavar="FILE",
-        help="its weights (.npz, .pth, .safetensors, .caffemodel); EfficientNet-Lite0 has the package's",
+        "--weights", metavar="FILE", help="its weights (.npz, .pth, .safetensors, .caffemodel) instead of the package's"
     )
 
 

@@ -7,17 +7,11 @@ LOWERS_MEMORY = ("batch_size", "crop", "resize", "tile")  # options that make a 
 
 
 def add_option(parser):
-    """Add --device to a command."""
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="where arrays live: cpu, cuda (a GPU), cuda:1 (the GPU of that number), or auto, a GPU if one works",
-    )
-    parser.add_argument(
-        "--tf32",
-        action="store_true",
-        help="let a GPU from Ampere on multiply in TF32: several times as fast, results some 3e-4 off",
-    )
+    """Add --device and --tf32 to a command."""
+    where = "where arrays live: cpu, cuda (a GPU), cuda:1 (the GPU of that number), or auto, a GPU if one works"
+    parser.add_argument("--device", default="auto", help=where)
+    tf32 = "let a GPU from Ampere on multiply in TF32: several times as fast, results some 3e-4 off"
+    parser.add_argument("--tf32", action="store_true", help=tf32)
 
 
 def choose(name, tf32=False):
@@ -36,6 +30,4 @@ def out_of_memory(error, args):
     if message is None:
         return None
     options = ["--" + name.replace("_", "-") for name in LOWERS_MEMORY if hasattr(args, name)]
-    if not options:
-        return f"{message}; smaller images need less"
-    return f"{message}; lower {' or '.join(options)}"
+    return f"{message}; lower {' or '.join(options)}" if options else f"{message}; smaller images need less"

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -35,12 +36,7 @@ def add_doctor(kinds):
     add = parser.add_argument
     add("root", metavar="FOLDER", help="a VOCdevkit, a folder with leftImg8bit and gtFine, or one with dataset.toml")
     add("--picture", metavar="FILE", help="draw the classes' colours and a sample of each class into this PNG")
-    add(
-        "--fix",
-        metavar="FOLDER",
-        help="write a repaired copy, as your own data, into this absent or empty folder: upright RGB images, palette masks "
-        "of class numbers, lists without what cannot be used",
-    )
+    add("--fix", metavar="FOLDER", help="write a repaired copy, as your own data, into this absent or empty folder")
     add("--all", action="store_true", help=f"name every file, not the first {report.MAX_ENTRIES} of each finding")
 
 
@@ -50,9 +46,8 @@ def run_doctor(args):
         raise InputError(f"{args.picture}: expected the name of a PNG file for the picture")
     if args.fix:
         fix.check_target(args.fix)
-    diagnosis = doctor.examine(
-        args.root, lambda results, total: tqdm(results, total=total, unit="image", disable=None, leave=False)
-    )
+    bar = partial(tqdm, unit="image", disable=None, leave=False)
+    diagnosis = doctor.examine(args.root, lambda results, total: bar(results, total=total))
     limit = sys.maxsize if args.all else report.MAX_ENTRIES
     summary = [*report.summary(diagnosis), ""] if diagnosis.inventory else []
     print("\n".join([*summary, *report.findings(diagnosis, limit), report.verdict(diagnosis)]))

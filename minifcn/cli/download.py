@@ -22,16 +22,12 @@ def add_parser(kinds, formatter):
         "and run this command to check it.",
         formatter_class=formatter,
     )
-    parser.add_argument("name", choices=tuple(ARCHIVES), metavar="NAME", help=f"which: {', '.join(ARCHIVES)}")
-    parser.add_argument("folder", metavar="FOLDER", help="where to; made if absent")
-    parser.add_argument(
-        "--unpack",
-        action="store_true",
-        help="also unpack it into FOLDER, unless anything in it would leave FOLDER or overwrite what is there",
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help="without a byte until a host counts as dead"
-    )
+    add = parser.add_argument
+    add("name", choices=tuple(ARCHIVES), metavar="NAME", help=f"which: {', '.join(ARCHIVES)}")
+    add("folder", metavar="FOLDER", help="where to; made if absent")
+    add("--unpack", action="store_true", help="also unpack it into FOLDER, where it overwrites nothing")
+    timeout = "without a byte until a host counts as dead"
+    add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help=timeout)
 
 
 def run(args):
@@ -46,10 +42,8 @@ def run(args):
                 bar.write(f"{event.host}: {event.reason}", file=sys.stderr)
             else:
                 _show(bar, event.what, event.bytes, archive.size)
-        bar.write(
-            f"{target}: complete, size and SHA-256 verified; train on it with: minifcn train --data {target}",
-            sys.stderr,
-        )
+        complete = f"{target}: complete, size and SHA-256 verified"
+        bar.write(f"{complete}; train on it with: minifcn train --data {target}", sys.stderr)
         if args.unpack:
             made = tars.unpack(target, folder, lambda done, total: _show(bar, "unpacking", done, total))
             bar.write(f"unpacked: {', '.join(map(str, made))}", sys.stderr)

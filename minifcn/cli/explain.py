@@ -16,19 +16,10 @@ def add_arguments(parser):
     add = parser.add_argument
     add("network", choices=options.NETWORKS, help="a classifier, or with --variant the backbone of an FCN")
     options.add_fcn(parser)
-    add(
-        "--size",
-        type=options.at_least(1),
-        nargs="+",
-        metavar="PIXELS",
-        help="of the image: one side, or height and width (default: the classifier's native size, or 500)",
-    )
+    size = "of the image: one side, or height and width (default: the classifier's native size, or 500)"
+    add("--size", type=options.at_least(1), nargs="+", metavar="PIXELS", help=size)
     add("--batch", type=options.at_least(1), default=1, help="images at a time")
-    add(
-        "--data",
-        metavar="PATH",
-        help="with --variant, measure whether reading these data keeps up with training on them",
-    )
+    add("--data", metavar="PATH", help="with --variant, measure whether reading these data keeps up with training")
 
 
 def run(args):
@@ -42,9 +33,9 @@ def run(args):
         args.num_classes = args.num_classes or dataset.num_classes
     model = options.network_of(args)
     size = args.size or [model.card.native or 500]
-    print(models.explain(model, (size[0], size[-1]), args.batch))
+    crop = (size[0], size[-1])
+    print(models.explain(model, crop, args.batch))
     if dataset:
-        crop = (size[0], size[-1])
         stream = data.BatchStream(dataset, args.batch, model.card.preprocessing, np.random.default_rng(0), crop=crop)
         found = throughput.measure(model, stream)
         verdict = "the data keep up"

