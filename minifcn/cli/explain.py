@@ -42,10 +42,10 @@ def run(args):
     size = args.size or [model.card.native or 500]
     if len(size) > 2:
         raise InputError(f"size: expected one side, or height and width; got {len(size)} numbers")
-    print(models.explain(model, (size[0], size[-1]), args.batch))
+    size = (size[0], size[-1])
+    print(models.explain(model, size, args.batch))
     if dataset:
-        crop = (size[0], size[-1])
-        stream = data.BatchStream(dataset, args.batch, model.card.preprocessing, np.random.default_rng(0), crop=crop)
+        stream = data.BatchStream(dataset, args.batch, model.card.preprocessing, np.random.default_rng(0), crop=size)
         found = throughput.measure(model, stream)
         verdict = "the data keep up"
         if not found.data_keep_up:

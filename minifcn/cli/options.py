@@ -29,12 +29,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def add_segmenter(parser):
     """Add --weights of a trained FCN."""
-    parser.add_argument(
-        "--weights",
-        required=True,
-        metavar="FILE",
-        help="checkpoint.npz or best.npz of a run, or what was converted from one",
-    )
+    text = "checkpoint.npz or best.npz of a run, or what was converted from one"
+    parser.add_argument("--weights", required=True, metavar="FILE", help=text)
 
 
 def add_images(parser, metavar):
@@ -102,12 +98,7 @@ def add_training(parser, single):
     def option(group, name, help, **more):
         group.add_argument("--" + name.replace("_", "-"), default=default[name], help=help, **more)
 
-    where.add_argument(
-        "--data",
-        required=not single,
-        metavar="PATH",
-        help=DATA,
-    )
+    where.add_argument("--data", required=not single, metavar="PATH", help=DATA)
     where.add_argument(
         "--out", default="runs/train" if single else "runs/reproduce", metavar="FOLDER", help="where everything is kept"
     )

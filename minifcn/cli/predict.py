@@ -26,7 +26,7 @@ def add_arguments(parser):
 
 def run(args):
     model = checkpoint.load_segmenter(args.weights)
-    named, network = options.named_images(args.images), model.prepare()
+    named = options.named_images(args.images)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     network = model.prepare()

@@ -25,13 +25,8 @@ def curves(runs, path):
         x, loss = np.array([start + r["iteration"] for r in steps]), np.array([r["loss"] for r in steps])
         left.plot(x, loss, color=colour, alpha=0.25, linewidth=0.8)
         left.plot(x, _running_mean(loss), color=colour, label=name)
-        right.plot(
-            [start + r["iteration"] for r in scores],
-            [r["scores"]["mean_iou"] for r in scores],
-            "o-",
-            color=colour,
-            label=name,
-        )
+        x, iou = [start + r["iteration"] for r in scores], [r["scores"]["mean_iou"] for r in scores]
+        right.plot(x, iou, "o-", color=colour, label=name)
         start += steps[-1]["iteration"] if steps else 0
     left.set(title="training loss", xlabel="iteration", ylabel="cross-entropy per pixel")
     left.set_ylim(bottom=0)
