@@ -17,7 +17,6 @@ _KINDS = {
     tarfile.CHRTYPE: "a character device",
     tarfile.BLKTYPE: "a block device",
     tarfile.FIFOTYPE: "a FIFO",
-    tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
 MAX_DEPTH = 50  # folders within folders, so that nobody runs out of path or stack
 _CHUNK = 1 << 20

@@ -141,8 +141,8 @@ class Graph(Layer):
     def prepare(self):
         """The same network for inference only, with everything done that depends on weights alone. -> a new Graph
 
-        Normalisations are folded, and transformed kernels kept from call to call. The weights it has not changed are this
-        network's own, so train no further while it is in use.
+        Normalisations are folded, and the kernels that Winograd's algorithm transforms are cached. Weights that need no
+        change are shared with this network: prepare again after training it further.
         """
         nodes = {}
         for name, (layer, inputs) in fused(self.nodes, self.outputs, prepared=True).items():

@@ -51,17 +51,14 @@ def _sizes(diagnosis):
 def _class_lines(diagnosis):
     """The histogram of classes, as shares of the pixels that are not void, and the number of masks that show each."""
     inventory, pixels = diagnosis.inventory, diagnosis.pixels
-    splits = [split for split in inventory.splits if split != "trainval"]
+    columns = {split: max(len(split), 5) + 7 for split in inventory.splits if split != "trainval"}  # their widths
     name_width = max(len(name) for name in (*inventory.classes, "class"))
     labelled = max(pixels[: len(inventory.classes)].sum(), 1)
-    widths = [max(len(split), 5) + 7 for split in splits]
-    titles = "".join(f"{f'{split} masks':>{width}}" for split, width in zip(splits, widths, strict=True))
+    titles = "".join(f"{f'{split} masks':>{width}}" for split, width in columns.items())
     lines = [f"{'class':{name_width + 5}}{'pixels':>13}{'share':>9}{titles}"]
     for number, name in enumerate(inventory.classes):
         if pixels[number]:
-            shown = "".join(
-                f"{diagnosis.mask_counts[s][number]:{width}}" for s, width in zip(splits, widths, strict=True)
-            )
+            shown = "".join(f"{diagnosis.mask_counts[s][number]:{width}}" for s, width in columns.items())
             share = _percent(pixels[number] / labelled)
             lines.append(f"{number:3}  {name:{name_width}}{pixels[number]:13}{share:>9}{shown}")
     lines.append(

@@ -102,7 +102,5 @@ class Findings:
         return self._found(False)
 
     def _found(self, error):
-        found = ((kind, KINDS[kind], entries) for kind, entries in self._entries.items() if entries)
-        return [
-            Finding(name, kind.error, kind.meaning, entries) for name, kind, entries in found if kind.error == error
-        ]
+        found = {name: kind for name, kind in KINDS.items() if kind.error == error and self._entries[name]}
+        return [Finding(name, error, kind.meaning, self._entries[name]) for name, kind in found.items()]

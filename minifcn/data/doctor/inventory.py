@@ -20,7 +20,7 @@ from ..sets.voc import VOC, year_folder
 class Inventory:
     """layout: "PASCAL VOC", "Cityscapes" or "own data". splits: {name: ids, each once}.
 
-    images, masks: {id: path} of the files that are there. expected_image, expected_mask: where an id's file should be.
+    images, masks: {id: path} of the files that are there. expected(id): where its image and its mask should be.
     table: (256,) uint8, the label of each number in a mask. allowed: (256,) bool, the numbers that may occur there.
     coloured: masks hold colours. void: whether palette[255] in them means void.
     """
@@ -32,8 +32,7 @@ class Inventory:
     splits: dict = field(default_factory=dict)
     images: dict = field(default_factory=dict)
     masks: dict = field(default_factory=dict)
-    expected_image: object = None
-    expected_mask: object = None
+    expected: object = None
     table: np.ndarray = None
     allowed: np.ndarray = None
     coloured: bool = False
@@ -94,8 +93,7 @@ def _collect_voc(root, findings):
     photos, masks = root / "JPEGImages", root / "SegmentationClass"
     inventory = Inventory(
         *("PASCAL VOC", root, classes, voc_palette()),
-        expected_image=lambda id: photos / f"{id}.jpg",
-        expected_mask=lambda id: masks / f"{id}.png",
+        expected=lambda id: (photos / f"{id}.jpg", masks / f"{id}.png"),
     )
     for path in sorted((root / "ImageSets" / "Segmentation").glob("*.txt")):
         _read_list(inventory, path.stem, path, findings)
@@ -112,7 +110,8 @@ def _collect_cityscapes(root, findings):
         table=cityscapes.train_ids(),
         allowed=np.arange(256) < cityscapes.NUM_LABEL_IDS,
     )
-    inventory.expected_mask = lambda id: root / cityscapes.mask_name_of(inventory.name(inventory.images[id]))
+    image = inventory.images.get  # every listed image is there
+    inventory.expected = lambda id: (image(id), root / cityscapes.mask_name_of(inventory.name(image(id))))
     for split in sorted(path.name for path in (root / "leftImg8bit").iterdir() if path.is_dir()):
         images = cityscapes.list_files(root, f"leftImg8bit/{split}", cityscapes.IMAGE_SUFFIX)
         masks = cityscapes.list_files(root, f"gtFine/{split}", cityscapes.MASK_SUFFIX)
@@ -134,8 +133,7 @@ def _collect_folder(root, findings):
     photos, masks = root / described.images, root / described.masks
     inventory = Inventory(
         *("own data", root, described.classes, described.palette),
-        expected_image=lambda id: photos / f"{id}.jpg",
-        expected_mask=lambda id: masks / f"{id}.png",
+        expected=lambda id: (photos / f"{id}.jpg", masks / f"{id}.png"),
         coloured=described.coloured,
         void=described.void,
     )
@@ -198,12 +196,9 @@ def _check_pairs(inventory, findings):
     for split, ids in inventory.splits.items():
         for id in ids:
             splits_of.setdefault(id, []).append(split)
-    for kind, files, expected in (
-        ("missing-image", inventory.images, inventory.expected_image),
-        ("missing-mask", inventory.masks, inventory.expected_mask),
-    ):
-        names_in = cache(_names_by_stem)
-        for path, id in ((expected(id), id) for id in splits_of if id not in files):
+    names_in = cache(_names_by_stem)
+    for which, (kind, files) in enumerate((("missing-image", inventory.images), ("missing-mask", inventory.masks))):
+        for path, id in ((inventory.expected(id)[which], id) for id in splits_of if id not in files):
             similar = names_in(path.parent).get(path.stem.casefold(), [])
             hint = f"; there is {', '.join(similar)}" if similar else ""
             findings.add(kind, inventory.name(path), f"listed in {', '.join(splits_of[id])}{hint}")
