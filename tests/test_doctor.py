@@ -14,7 +14,6 @@ from minifcn import cli, data
 from minifcn.data import doctor, images, labels
 from minifcn.data.doctor.files import values_in_between
 from minifcn.data.doctor.fix import write_fixed
-from minifcn.data.sets import cityscapes
 
 FAULTS = sorted(name.removeprefix("fault_") for name in dir(Sick) if name.startswith("fault_"))
 
@@ -39,7 +38,7 @@ def diagnosis(sick):
 
 
 def found_in(diagnosis):
-    return {(finding.kind, name) for finding in diagnosis.findings for name, _ in finding.entries}
+    return {(kind, name) for kind, entries in diagnosis.findings.items() for name, _ in entries}
 
 
 def bytes_of(root):
@@ -58,7 +57,7 @@ def test_a_healthy_data_set_has_no_findings_and_correct_counts(healthy):
     for split in ("train", "val"):
         masks = [sample.label for sample in data.VOC(healthy, split)]
         assert found.mask_counts[split].tolist() == [sum((mask == i).any() for mask in masks) for i in range(256)]
-    assert found.formats(0) == {"JPEG RGB": len(samples)} and found.formats(1) == {"PNG P": len(samples)}
+    assert {(image.format, mask.format) for image, mask in found.files.values()} == {("JPEG RGB", "PNG P")}
     assert set(found.samples) == set(range(6))
 
 
@@ -71,12 +70,11 @@ def test_a_planted_fault_is_reported_by_kind_and_name(fault, sick, diagnosis):
 def test_nothing_is_reported_that_was_not_planted(sick, diagnosis):
     planted = {pair for pairs in sick.expected.values() for pair in pairs}
     assert found_in(diagnosis) - planted == set()
-    errors = [finding.error for finding in diagnosis.findings]
-    assert errors == sorted(errors, reverse=True) and any(errors) and not all(errors)
+    assert diagnosis.findings.errors and diagnosis.findings.warnings
 
 
 def test_details_say_what_was_found(sick, diagnosis):
-    told = {(f.kind, name): detail for f in diagnosis.findings for name, detail in f.entries}
+    told = {(kind, name): detail for kind, entries in diagnosis.findings.items() for name, detail in entries}
 
     def detail(fault, at=0):
         return told[sick.expected[fault][at]]
@@ -95,7 +93,7 @@ def test_details_say_what_was_found(sick, diagnosis):
     assert "900000000 pixels" in detail("bomb")
     assert detail("overlap_by_id") == "in train and val"
     assert detail("overlap_by_content") == f"and JPEGImages/{sick.val[0]}.jpg: train and val"
-    numbers = dict(zip(diagnosis.inventory.classes, sick.renumbered, strict=False))
+    numbers = dict(zip(diagnosis.dataset.classes, sick.renumbered, strict=False))
     for part in detail("renumbered").split(", "):
         number, name = part.removesuffix("'s colour").split(" is ")
         assert numbers[name] == int(number) > 0
@@ -133,7 +131,7 @@ def test_healthy_own_data(tmp_path, kind):
     root = write_own(tmp_path / "own", kind=kind)
     found = doctor.examine(root)
     assert found_in(found) == set()
-    assert {split: len(ids) for split, ids in found.inventory.splits.items()} == {"train": 5, "val": 1, "trainval": 6}
+    assert {split: len(ids) for split, ids in found.lists.items()} == {"train": 5, "val": 1, "trainval": 6}
     assert found.pixels[:3].tolist() == [6 * 2 * 180, 6 * 180, 6 * 180]
     shutil.copy(root / "images/2.png", root / "images/2.bmp")
     assert names(root, "two-files") == ["images/2.bmp"]
@@ -142,9 +140,9 @@ def test_healthy_own_data(tmp_path, kind):
 def test_every_wrong_entry_of_a_description_is_reported_at_once_and_nothing_written(tmp_path):
     root = write_own(tmp_path / "own", void="void = [1, 2]", splits='extra = 1\n[splits]\nval = "nowhere.txt"')
     found = doctor.examine(root)
-    (finding,) = found.findings
-    assert finding.kind == "description" and len(finding.entries) == 3 and found.inventory is None
-    assert [detail.split(":")[0] for _, detail in finding.entries] == ["extra", "void", "splits.val"]
+    ((kind, entries),) = found.findings.items()
+    assert kind == "description" and found.dataset is None
+    assert [detail.split(":")[0] for _, detail in entries] == ["extra", "void", "splits.val"]
     with pytest.raises(ValueError, match=r"wrong entries in dataset\.toml"):
         write_fixed(found, tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -161,7 +159,7 @@ def test_lists_of_own_data(tmp_path):
     (root / "dataset.toml").write_text(text + '[splits]\nval = "some.txt"\n')
     assert names(root, "no-list") == ["own"]
     for count in (0, 1):
-        assert names(write_own(tmp_path / str(count), count=count), "empty-list") == ["images"]
+        assert names(write_own(tmp_path / str(count), count=count), "empty-list")[0] == "dataset.toml, splits.train"
 
 
 def test_foreign_colours_and_smooth_edges_are_told_apart(tmp_path):
@@ -194,10 +192,10 @@ def test_class_names_that_come_twice_and_lists_of_none(healthy, tmp_path):
     path = root / "VOC2012/classes.txt"
     path.write_text(path.read_text() + "disc\n")
     assert names(root, "classes-file") == ["classes.txt"]
-    path.write_bytes(b"\xff\xfe")
-    assert names(root, "classes-file") == ["classes.txt"]
     shutil.rmtree(root / "VOC2012/ImageSets")
     assert names(root, "no-list") == ["VOC2012"]
+    path.write_bytes(b"\xff\xfe")
+    assert names(root, "classes-file") == ["classes.txt"]
 
 
 # --- Cityscapes ------------------------------------------------------------------------------------------------------
@@ -206,8 +204,8 @@ def test_class_names_that_come_twice_and_lists_of_none(healthy, tmp_path):
 def test_cityscapes_counts_train_ids_and_explains_what_looks_black(tmp_path):
     written = write_cityscapes(tmp_path)
     found = doctor.examine(tmp_path)
-    assert {f.kind for f in found.findings} == {"looks-black", "unseen-class"}
-    expected = np.bincount(cityscapes.train_ids()[np.stack(list(written.values()))].ravel(), minlength=256)
+    assert set(found.findings) == {"looks-black", "unseen-class"}
+    expected = np.bincount(data.Cityscapes.table[np.stack(list(written.values()))].ravel(), minlength=256)
     np.testing.assert_array_equal(found.pixels, expected)
 
 
@@ -233,16 +231,16 @@ def test_faults_in_cityscapes(tmp_path):
 def mended(sick, diagnosis, tmp_path_factory):
     target = tmp_path_factory.mktemp("mended") / "new"
     before = bytes_of(sick.folder)
-    fixed = write_fixed(diagnosis, target)
+    lists, left_out = write_fixed(diagnosis, target)
     assert bytes_of(sick.folder) == before
-    return target, fixed
+    return target, lists, dict(left_out)
 
 
 def test_the_mended_copy_is_well_and_can_be_trained_on(mended, sick):
-    target, fixed = mended
+    target, lists, _ = mended
     assert doctor.examine(target).findings.errors == []
-    for split, count in fixed.lists.items():
-        assert len([sample.id for sample in data.open_dataset(target, split)]) == count
+    for split, ids in lists.items():
+        assert [sample.id for sample in data.open_dataset(target, split)] == ids
     train, val = ((target / f"{split}.txt").read_text().split() for split in ("train", "val"))
     assert sick.ids["fault_overlap_by_id"] in val and sick.ids["fault_overlap_by_id"] not in train
     assert sick.ids["fault_overlap_by_content"] not in train
@@ -279,9 +277,9 @@ UNUSABLE = (
 
 @pytest.mark.parametrize("fault", UNUSABLE)
 def test_what_cannot_be_mended_is_left_out_and_named(fault, mended, sick):
-    target, fixed = mended
+    target, _, left_out = mended
     id = sick.ids[f"fault_{fault}"]
-    assert id in dict(fixed.left_out)
+    assert id in left_out
     assert not list((target / "images").glob(f"{id}.*")) and not list((target / "masks").glob(f"{id}.*"))
     assert all(id not in path.read_text().split() for path in target.glob("*.txt"))
 
@@ -366,14 +364,14 @@ def test_wrong_use_ends_in_one_line_and_2(case, healthy, tmp_path, capsys):
 @pytest.mark.skipif("MINIFCN_VOC" not in os.environ, reason="MINIFCN_VOC names no VOCdevkit folder")
 def test_the_real_voc_images_are_well():
     found = doctor.examine(Path(os.environ["MINIFCN_VOC"]))
-    assert {split: len(ids) for split, ids in found.inventory.splits.items()} == {
+    assert {split: len(ids) for split, ids in found.lists.items()} == {
         "train": 437,
         "trainval": 637,
         "val": 200,
     }
-    assert found.formats(0) == {"JPEG RGB": 637} and found.formats(1) == {"PNG P": 637}
-    assert {finding.kind for finding in found.findings} == {"unseen-class"}
-    assert [name for f in found.findings for name, told in f.entries if told == "nowhere"] == ["aeroplane", "train"]
+    assert {(image.format, mask.format) for image, mask in found.files.values()} == {("JPEG RGB", "PNG P")}
+    assert set(found.findings) == {"unseen-class"}
+    assert [name for name, told in found.findings["unseen-class"] if told == "nowhere"] == ["aeroplane", "train"]
     assert (
         found.mask_counts["train"][8] == 131 and found.mask_counts["val"][15] == 49
     )  # cats to learn from, people to test on
@@ -383,7 +381,7 @@ def test_the_real_voc_images_are_well():
 @pytest.mark.skipif("MINIFCN_CITYSCAPES" not in os.environ, reason="MINIFCN_CITYSCAPES names no Cityscapes folder")
 def test_the_real_cityscapes_images_are_well():
     found = doctor.examine(Path(os.environ["MINIFCN_CITYSCAPES"]))
-    assert {split: len(ids) for split, ids in found.inventory.splits.items()} == {"train": 3}
-    assert {finding.kind for finding in found.findings} == {"no-val-list", "looks-black", "unseen-class"}
+    assert {split: len(ids) for split, ids in found.lists.items()} == {"train": 3}
+    assert set(found.findings) == {"no-val-list", "looks-black", "unseen-class"}
     assert found.findings.names("unseen-class") == ["bus", "train", "motorcycle"]
     assert int(found.pixels.sum()) == 3 * 2048 * 1024 and int(found.pixels[255]) == 530982

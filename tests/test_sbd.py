@@ -133,7 +133,7 @@ def test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val(both):
 def test_only_sets_of_the_same_classes_are_joined(both):
     (both / "VOC2012/classes.txt").write_text("ground\nthing\n")
     train = data.VOC(both, "train")
-    with pytest.raises(ValueError, match=r"sbd.dataset: expected the 2 classes of .*VOC2012, got 21"):
+    with pytest.raises(ValueError, match=r"VOC2012: expected VOC's 21 classes, got 2"):
         data.train_aug(train, train, both / "sbd")
 
 

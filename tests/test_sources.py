@@ -148,7 +148,7 @@ def test_a_split_may_be_the_path_of_a_list(devkit, tar, tmp_path):
 
 @pytest.mark.parametrize(
     "content, told",
-    [(b"\n \n", "expected one image id a line"), (b"\xff\xfea\0", "expected text in UTF-8, got byte 0xff")],
+    [(b"\n \n", "expected images for this split"), (b"\xff\xfea\0", "expected text in UTF-8, got byte 0xff")],
 )
 def test_a_list_that_is_none_is_named(devkit, tmp_path, content, told):
     (tmp_path / "mine.txt").write_bytes(content)

@@ -28,15 +28,6 @@ def read_lines(source):
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def read_ids(source):
-    """The lines of a list of image ids. Raises InputError, naming it, for an empty list or one that is not text."""
-    file = open_binary(source)
-    ids = read_lines(file)
-    if not ids:
-        raise InputError(f"{file.name}: expected one image id a line, got an empty list")
-    return ids
-
-
 def files_at(path):
     """The FolderFiles or TarFiles at a path. Raises MissingFileError, or InputError for a file that is no plain tar."""
     path = Path(path)

@@ -18,13 +18,12 @@ VOC_CLASSES = (
 @cache
 def voc_palette():
     """VOC's colour map, (256, 3) uint8: the bits of the class number in turn to red, green and blue, from the top bit down."""
-    palette = np.zeros((256, 3), np.uint8)
-    for label in range(256):
-        rest = label
-        for bit in range(7, -1, -1):
-            for channel in range(3):
-                palette[label, channel] |= (rest & 1) << bit
-                rest >>= 1
+    palette, rest = np.zeros((256, 3), int), np.arange(256)
+    for bit in range(7, -1, -1):
+        for channel in range(3):
+            palette[:, channel] |= (rest & 1) << bit
+            rest >>= 1
+    palette = palette.astype(np.uint8)
     palette.flags.writeable = False  # everybody shares it
     return palette
 
@@ -89,6 +88,7 @@ def class_numbers(text, classes):
 
     Raises InputError for what is no class, naming those that come near.
     """
+    expected = f"classes: expected numbers 0..{len(classes) - 1} or class names"
     numbers, names = [], [name.lower() for name in classes]
     for part in filter(None, (part.strip().lower() for part in text.split(","))):
         if part in names:
@@ -98,11 +98,10 @@ def class_numbers(text, classes):
         else:
             near = [i for i, name in enumerate(names) if part in name]
             near.sort(key=lambda i: part not in names[i].split())  # whole words first
-            near = [f"{classes[i]} ({i})" for i in near[:8]]
-            hint = f", such as {', '.join(near)}" if near else ""
-            raise InputError(f"classes: expected numbers 0..{len(classes) - 1} or class names{hint}; got {part!r}")
+            hint = ", ".join(f"{classes[i]} ({i})" for i in near[:8])
+            raise InputError(f"{expected}{', such as ' if hint else ''}{hint}; got {part!r}")
     if not numbers:
-        raise InputError(f"classes: expected numbers 0..{len(classes) - 1} or class names, got {text!r}")
+        raise InputError(f"{expected}, got {text!r}")
     return list(dict.fromkeys(numbers))
 
 
