@@ -57,36 +57,38 @@ def test_a_line_of_pixels_stays_a_picture(tmp_path):
     assert [sample.label.shape for sample in data.SBD(root)] == [(1, 7), (5, 1)]
 
 
+SHAPE = r"expected GTcls\.Segmentation \(H, W\) of integers, got "
+NO_STRUCT = r"expected a \.mat file with GTcls\.Segmentation, got \w+"
+
+
 @pytest.mark.parametrize(
-    "label, told",
+    "content, told",
     [
-        (LABEL[:, :4], r"x\.mat: expected a mask of the image's size 7x5, got 4x5"),
-        (np.full(SIZE, 21, np.uint8), r"x\.mat: expected labels 0\.\.20 or 255, got 21 \(35 pixels\)"),
-        (np.full(SIZE, 300, np.uint16), r"x\.mat: expected labels .* got 300"),
-        (np.full(SIZE, -1, np.int8), r"x\.mat: expected labels .* got -1"),
-        (np.full(SIZE, 1.0), r"x\.mat: expected GTcls\.Segmentation \(H, W\) of integers, got \(5, 7\) float64"),
-        (np.zeros((5, 7, 2), np.uint8), r"x\.mat: expected GTcls\.Segmentation \(H, W\) of integers, got \(5, 7, 2\)"),
-        (np.zeros((0, 0), np.uint8), r"x\.mat: expected GTcls\.Segmentation \(H, W\) of integers, got \(0, 0\)"),
+        (LABEL[:, :4], "expected a mask of the image's size 7x5, got 4x5"),
+        (np.full(SIZE, 21, np.uint8), r"expected labels 0\.\.20 or 255, got 21 \(35 pixels\)"),
+        (np.full(SIZE, 300, np.uint16), "expected labels .* got 300"),
+        (np.full(SIZE, -1, np.int8), "expected labels .* got -1"),
+        (np.full(SIZE, 1.0), rf"{SHAPE}\(5, 7\) float64"),
+        (np.zeros((5, 7, 2), np.uint8), rf"{SHAPE}\(5, 7, 2\)"),
+        (np.zeros((0, 0), np.uint8), rf"{SHAPE}\(0, 0\)"),
+        (b"", NO_STRUCT),
+        (b"no .mat file" * 40, NO_STRUCT),
+        (b"\x89HDF\r\n\x1a\n" + bytes(600), NO_STRUCT),
+        ("half", NO_STRUCT),
+        ("another struct", NO_STRUCT),
     ],
 )
-def test_labels_that_are_none_are_named(sbd, label, told):
-    savemat(sbd / "dataset/cls/x.mat", {"GTcls": {"Segmentation": label}})
-    with pytest.raises(ValueError, match=told):
-        data.SBD(sbd)[0]
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"no .mat file" * 40, b"\x89HDF\r\n\x1a\n" + bytes(600), "half", "another struct"]
-)
-def test_a_mat_file_that_cannot_be_read_is_named(sbd, content):
+def test_labels_that_are_none_are_named(sbd, content, told):
     path = sbd / "dataset/cls/x.mat"
-    if content == "half":
-        content = path.read_bytes()[: path.stat().st_size // 2]
     if isinstance(content, bytes):
         path.write_bytes(content)
+    elif isinstance(content, np.ndarray):
+        savemat(path, {"GTcls": {"Segmentation": content}})
+    elif content == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     else:
         savemat(path, {"GTinst": {"Segmentation": LABEL}})
-    with pytest.raises(ValueError, match=r"x\.mat: expected a \.mat file with GTcls\.Segmentation, got \w+"):
+    with pytest.raises(ValueError, match=rf"x\.mat: {told}"):
         data.SBD(sbd)[0]
 
 
@@ -142,30 +144,26 @@ def test_only_sets_of_the_same_classes_are_joined(both):
 def test_train_aug_of_the_official_lists_is_the_official_list(tmp_path):
     lists = Path(os.environ["MINIFCN_LISTS"])
     ids = {name: (lists / f"{name}.txt").read_text().split() for name in ("train", "val", "train_aug")}
-    places = {"VOC2012/JPEGImages/{}.jpg", "VOC2012/SegmentationClass/{}.png"}
-    for place in places:
-        (tmp_path / place).parent.mkdir(parents=True)
-        for id in ids["train"] + ids["val"]:
-            (tmp_path / place.format(id)).touch()
     everything = sorted(set(ids["train_aug"] + ids["val"]))  # SBD labels most of VOC's val as well
+    write_voc(tmp_path / "VOC2012", [])
     write_sbd(tmp_path / "sbd", {}, train=everything[::2], val=everything[1::2])
-    for id in everything:
-        (tmp_path / f"sbd/dataset/img/{id}.jpg").touch()
-        (tmp_path / f"sbd/dataset/cls/{id}.mat").touch()
+    for place, names in (
+        ("VOC2012/JPEGImages/{}.jpg", ids["train"] + ids["val"]),
+        ("VOC2012/SegmentationClass/{}.png", ids["train"] + ids["val"]),
+        ("sbd/dataset/img/{}.jpg", everything),
+        ("sbd/dataset/cls/{}.mat", everything),
+    ):
+        for name in names:
+            (tmp_path / place.format(name)).touch()
     train, val = (data.VOC(tmp_path, lists / f"{name}.txt") for name in ("train", "val"))
     joined = data.train_aug(train, val, tmp_path / "sbd")
     assert len(joined) == 10582 and set(joined.ids) == set(ids["train_aug"])
 
 
-def test_training_takes_sbd_as_well(both, tmp_path, capsys):
-    out = tmp_path / "run"
-    assert run("train", "--data", both, "--sbd", both / "sbd", "--out", out, *SMALL) == 0
-    capsys.readouterr()
+def test_training_with_sbd_sees_its_images(both, tmp_path, capsys):
+    settings = {"data": str(both), "sbd": str(both / "sbd"), "width": 2, "crop": 32, "batch_size": 2, "iterations": 1}
+    made = Run(Config.from_dict(settings, "test"), tmp_path / "made")
+    assert made.train_data.dataset.ids == ["a", "b", "y", "x", "z"] and made.val_data.dataset.ids == ["c", "d"]
+    assert run("train", "--data", both, "--sbd", both / "sbd", "--out", tmp_path / "run", *SMALL) == 0
     assert run("train", "--data", both, "--sbd", both, "--out", tmp_path / "other", *SMALL) == 2
     assert "minifcn: " in capsys.readouterr().err and not (tmp_path / "other").exists()
-
-
-def test_training_with_sbd_sees_its_images(both, tmp_path):
-    settings = {"data": str(both), "sbd": str(both / "sbd"), "width": 2, "crop": 32, "batch_size": 2, "iterations": 1}
-    made = Run(Config.from_dict(settings, "test"), tmp_path / "run")
-    assert made.train_data.dataset.ids == ["a", "b", "y", "x", "z"] and made.val_data.dataset.ids == ["c", "d"]

@@ -13,7 +13,7 @@ BUGS = [
     ),
     *bugs("data.doctor",
         ("sizes compared before EXIF turns", "_examine_pair", "image.size != mask.size", "image.stored != mask.size",
-         "doctor::test_a_planted_fault_is_reported_by_kind_and_name[exif_with_a_mask_of_what_is_stored]"),
+         "doctor::test_exactly_what_was_planted_is_reported_by_kind_and_name"),
     ),
     *bugs("data.doctor.files",
         ("thin lines taken for a smooth resize", "values_in_between", "0.9 * total[v]", "0",
