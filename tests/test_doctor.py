@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,6 @@ def bytes_of(root):
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-# --- What is well, and what is planted -------------------------------------------------------------------------------
-
-
 def test_a_healthy_data_set_has_no_findings_and_correct_counts(healthy):
     found = doctor.examine(healthy)
     assert found_in(found) == {}
@@ -69,13 +67,11 @@ def test_a_healthy_data_set_has_no_findings_and_correct_counts(healthy):
 
 
 def test_exactly_what_was_planted_is_reported_by_kind_and_name(sick, diagnosis):
-    found, planted = found_in(diagnosis).keys(), {pair for pairs in sick.expected.values() for pair in pairs}
-    assert found - planted == set() and planted - found == set()
+    found = found_in(diagnosis)
+    planted = {pair for pairs in sick.expected.values() for pair in pairs}
+    assert found.keys() - planted == set() and planted - found.keys() == set()
     assert diagnosis.findings.errors and diagnosis.findings.warnings
-
-
-def test_details_say_what_was_found(sick, diagnosis):
-    told = {fault: [found_in(diagnosis)[pair] for pair in pairs] for fault, pairs in sick.expected.items()}
+    told = {fault: [found[pair] for pair in pairs] for fault, pairs in sick.expected.items()}
     other = sick.ids["image_of_another_ending"]
     for fault, detail in (
         ("label_outside", "77 (50 pixels)"),
@@ -126,18 +122,21 @@ def test_class_names_that_come_twice_and_lists_of_none(healthy, tmp_path):
     assert set(found_in(doctor.examine(root))) == {("classes-file", "classes.txt")}
 
 
-# --- Own data --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["colours", "ids"])
-def test_healthy_own_data(tmp_path, kind):
-    root = write_own(tmp_path / "own", kind=kind)
-    found = doctor.examine(root)
-    assert found_in(found) == {}
-    assert {split: len(ids) for split, ids in found.lists.items()} == {"train": 5, "val": 1, "trainval": 6}
-    assert found.pixels[:3].tolist() == [6 * 2 * 180, 6 * 180, 6 * 180]
-    shutil.copy(root / "images/2.png", root / "images/2.bmp")
-    assert names(root, "two-files") == ["images/2.bmp"]
+@pytest.mark.parametrize("write", [write_own, partial(write_own, kind="ids"), write_cityscapes])
+def test_other_layouts_are_well_and_copied_with_the_same_labels(write, tmp_path):
+    write(tmp_path / "from")
+    diagnosis, pixels = doctor.examine(tmp_path / "from"), 0
+    assert set(diagnosis.findings) == ({"looks-black", "unseen-class"} if write is write_cityscapes else set())
+    write_fixed(diagnosis, tmp_path / "new")
+    for split in ("train", "val"):
+        old, new = (data.open_dataset(tmp_path / place, split) for place in ("from", "new"))
+        assert diagnosis.lists[split] == new.ids == old.ids and new.classes == old.classes
+        np.testing.assert_array_equal(new.palette[: new.num_classes], old.palette[: new.num_classes])
+        for a, b in zip(old, new, strict=True):
+            np.testing.assert_array_equal(a.label, b.label)
+            np.testing.assert_array_equal(a.image, b.image)
+            pixels = pixels + np.bincount(a.label.ravel(), minlength=256)
+    np.testing.assert_array_equal(diagnosis.pixels, pixels)
 
 
 def test_every_wrong_entry_of_a_description_is_reported_at_once_and_nothing_written(tmp_path):
@@ -162,14 +161,17 @@ def test_lists_of_own_data(tmp_path):
         assert "dataset.toml, splits.train" in names(write_own(tmp_path / str(count), count=count), "empty-list")
 
 
-def test_foreign_colours_and_smooth_edges_are_told_apart(tmp_path):
+def test_foreign_colours_smooth_edges_and_two_files_are_told_apart(tmp_path):
     root = write_own(tmp_path / "own")
     pixels = np.array(Image.open(root / "masks/0.png"))
     pixels[:6, :6] = (1, 2, 3)
     Image.fromarray(pixels).save(root / "masks/0.png")
     mask = Image.open(root / "masks/1.png").resize((60, 48), Image.Resampling.BILINEAR)
     mask.resize((30, 24), Image.Resampling.BICUBIC).save(root / "masks/1.png")
-    assert set(found_in(doctor.examine(root))) == {("colour-outside", "masks/0.png"), ("in-between", "masks/1.png")}
+    shutil.copy(root / "images/2.png", root / "images/2.bmp")
+    found = doctor.examine(root).findings
+    for kind, name in (("colour-outside", "masks/0.png"), ("in-between", "masks/1.png"), ("two-files", "images/2.bmp")):
+        assert found.names(kind) == [name]
 
 
 def test_masks_of_black_and_white_are_explained(tmp_path):
@@ -180,17 +182,6 @@ def test_masks_of_black_and_white_are_explained(tmp_path):
     assert sorted(names(root, "black-and-white")) == [f"masks/{i}.png" for i in range(6)]
     images.write_mask(root / "masks/0.png", np.eye(24, 30).astype(np.uint8))  # one that knows class 1: 255 is meant
     assert names(root, "black-and-white") == []
-
-
-# --- Cityscapes ------------------------------------------------------------------------------------------------------
-
-
-def test_cityscapes_counts_train_ids_and_explains_what_looks_black(tmp_path):
-    written = write_cityscapes(tmp_path)
-    found = doctor.examine(tmp_path)
-    assert set(found.findings) == {"looks-black", "unseen-class"}
-    expected = np.bincount(data.Cityscapes.table[np.stack(list(written.values()))].ravel(), minlength=256)
-    np.testing.assert_array_equal(found.pixels, expected)
 
 
 def test_faults_in_cityscapes(tmp_path):
@@ -270,19 +261,6 @@ def test_what_cannot_be_mended_is_left_out_and_named(mended, sick):
     assert not [path for path in target.rglob("*.*") if path.stem in ids]
 
 
-@pytest.mark.parametrize("write", [write_cityscapes, write_own])
-def test_other_layouts_are_mended_to_the_same_labels(write, tmp_path):
-    write(tmp_path / "from")
-    write_fixed(doctor.examine(tmp_path / "from"), tmp_path / "new")
-    for split in ("train", "val"):
-        old, new = (data.open_dataset(tmp_path / place, split) for place in ("from", "new"))
-        assert (new.ids, new.classes) == (old.ids, old.classes)
-        np.testing.assert_array_equal(new.palette[: new.num_classes], old.palette[: new.num_classes])
-        for a, b in zip(old, new, strict=True):
-            np.testing.assert_array_equal(a.label, b.label)
-            np.testing.assert_array_equal(a.image, b.image)
-
-
 # --- The command -----------------------------------------------------------------------------------------------------
 
 
@@ -327,9 +305,6 @@ def test_wrong_use_ends_in_one_line_and_2(place, options, told, tmp_path, capsys
     assert run("data", "doctor", place, *options) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minifcn: ")]
     assert told in line and bytes_of(tmp_path / "full") == {"file.txt": b"mine"}
-
-
-# --- Real data -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif("MINIFCN_VOC" not in os.environ, reason="MINIFCN_VOC names no VOCdevkit folder")

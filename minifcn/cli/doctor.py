@@ -46,8 +46,7 @@ def run_doctor(args):
         raise InputError(f"{args.picture}: expected the name of a PNG file for the picture")
     if args.fix:
         fix.check_target(args.fix)
-    bar = partial(tqdm, unit="image", disable=None, leave=False)
-    diagnosis = doctor.examine(args.root, lambda results, total: bar(results, total=total))
+    diagnosis = doctor.examine(args.root, partial(tqdm, unit="image", disable=None, leave=False))
     limit = sys.maxsize if args.all else report.MAX_ENTRIES
     summary = [*report.summary(diagnosis), ""] if diagnosis.dataset is not None else []
     print("\n".join([*summary, *report.findings(diagnosis, limit), report.verdict(diagnosis)]))

@@ -49,8 +49,8 @@ def examine(root, progress=lambda results, total: results):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's about odd EXIF data and the like
         try:
-            results = progress(pool.map(lambda pair: _examine_pair(dataset, *pair), pairs.values()), len(pairs))
-            diagnosis.files = dict(zip(pairs, results, strict=True))
+            results = pool.map(lambda pair: _examine_pair(dataset, *pair), pairs.values())
+            diagnosis.files = dict(zip(pairs, progress(results, total=len(pairs)), strict=True))
         finally:
             pool.shutdown(cancel_futures=True)
     for report in (report for pair in diagnosis.files.values() for report in pair if report):

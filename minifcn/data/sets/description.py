@@ -48,10 +48,9 @@ def read_description(path):
     Raises MissingFileError, or DescriptionError for wrong entries.
     """
     values = _DEFAULTS | _read_toml(path)
-    if problems := [
-        f"{key}: expected {expected}, got {_short(found)}" for key, expected, found in _wrong(values, path)
-    ]:
-        raise DescriptionError(path, problems)
+    wrong = [f"{key}: expected {expected}, got {_short(found)}" for key, expected, found in _wrong(values, path)]
+    if wrong:
+        raise DescriptionError(path, wrong)
     return values
 
 

@@ -56,12 +56,8 @@ def year_folder(files, year=None):
     found = year_folders(files)
     if year is None:
         year = "2012" if "2012" in found else next(reversed(found), "2012")
-    if str(year) in found:
-        return found[str(year)]
-    if found:
-        raise MissingFileError(
-            f"{files.path}: expected VOC{year}, found the year {', '.join(found)}; choose it with --year"
-        )
-    raise MissingFileError(
-        f"{files.path}: expected VOC{year} with JPEGImages, SegmentationClass and ImageSets in it, found none"
-    )
+    if str(year) not in found:
+        parts = " with JPEGImages, SegmentationClass and ImageSets in it, found none"
+        there = f", found the year {', '.join(found)}; choose it with --year" if found else parts
+        raise MissingFileError(f"{files.path}: expected VOC{year}{there}")
+    return found[str(year)]
