@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import COLOURS, write_cityscapes, write_own
-from voc_trees import SMALL, run
+from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own
 
 from minifcn import data
 from minifcn.data import images, labels

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from planted_faults import IMAGES, MASKS, Sick
-from small_datasets import write_cityscapes, write_own
-from voc_trees import run
+from small_datasets import run, write_cityscapes, write_own
 
 from minifcn import data
 from minifcn.data import doctor, images, labels

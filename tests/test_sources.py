@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from voc_trees import SIZE, SMALL, lists_there, run, same, tar_of, write_voc
+from small_datasets import SIZE, SMALL, lists_there, run, same, tar_of, write_voc
 
 from minifcn import data
 from minifcn.data import files
