@@ -1,5 +1,6 @@
 """Faults to plant in a toy data set in VOC's layout, each in files of its own, and what the doctor must call them."""
 
+import shutil
 import struct
 import zlib
 
@@ -45,11 +46,6 @@ class Sick:
     def photo(self):
         return Image.open(self.image).convert("RGB")
 
-    def copy_to(self, id):
-        """Image and mask of the latest fault, under another id."""
-        for path in (self.image, self.mask):
-            path.with_stem(id).write_bytes(path.read_bytes())
-
     def store_turned(self):
         exif = Image.Exif()
         exif[ORIENTATION] = 6  # to be turned clockwise for viewing
@@ -68,7 +64,7 @@ class Sick:
         self.plant("image_of_another_ending", image=["missing-image"])
         self.image.rename(self.image.with_suffix(".JPG"))
         self.plant("mask_without_image", ("mask-without-image", "SegmentationClass/lonely.png"))
-        self.mask.with_name("lonely.png").write_bytes(self.mask.read_bytes())
+        shutil.copy(self.mask, self.mask.with_name("lonely.png"))
         self.plant("image_without_mask", ("image-without-mask", "JPEGImages/lonely_too.jpg"))
         Image.effect_noise((9, 9), 50).convert("RGB").save(self.image.with_name("lonely_too.jpg"))
         self.plant("stray_file", ("stray-file", "SegmentationClass/Thumbs.db"))
@@ -90,10 +86,12 @@ class Sick:
     def plant_in_contents(self):
         """What shows only when files are compared."""
         self.plant("overlap_by_content", ("overlap-by-content", "JPEGImages/{}.jpg"))
-        self.image.write_bytes(self.image.with_stem(self.val[0]).read_bytes())
-        self.mask.write_bytes(self.mask.with_stem(self.val[0]).read_bytes())
+        shutil.copy(self.image.with_stem(self.val[0]), self.image)
+        shutil.copy(self.mask.with_stem(self.val[0]), self.mask)
         self.plant("duplicate_content", ("duplicate-content", f"JPEGImages/{self.free[-2]}.jpg"))
-        self.copy_to(self.free.pop())
+        other = self.free.pop()
+        shutil.copy(self.image, self.image.with_stem(other))
+        shutil.copy(self.mask, self.mask.with_stem(other))
         self.plant("exif_with_a_mask_of_what_is_stored", image=["exif-rotated"], mask=["size-mismatch"])
         self.store_turned()
         self.write_mask(np.rot90(self.label()))

@@ -58,8 +58,9 @@ def _reason_unusable(image, mask):
     """Why a pair of FileReports cannot be used, as the meaning of a finding; None if it can."""
     if image is None or mask is None:
         return KINDS["missing-mask" if image else "missing-image"][1]
-    for level, meaning in (KINDS[kind] for kind, _ in image.problems + mask.problems):
-        if level == UNUSABLE and not (meaning == KINDS["size-mismatch"][1] and _fits_stored(image, mask)):
+    for kind, _ in image.problems + mask.problems:
+        level, meaning = KINDS[kind]
+        if level == UNUSABLE and not (kind == "size-mismatch" and _fits_stored(image, mask)):
             return meaning
     return None if mask.readable_as else KINDS["mask-mode"][1]
 
