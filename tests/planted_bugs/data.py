@@ -21,7 +21,7 @@ BUGS = [
     ),
     *bugs("data.doctor.fix",
         ("masks mended without their image's turn", "_write_mask", "_fits_stored(image, mask)", "False",
-         "doctor::test_masks_get_their_numbers_and_their_orientation_back[exif_with_a_mask_of_what_is_stored]"),
+         "doctor::test_masks_get_their_numbers_back_and_photographs_become_rgb_and_upright[exif_with_a_mask_of_what_is_stored]"),
     ),
     *bugs("data.download",
         ("other ranges than asked for taken", "_first_byte", "not sent or int(sent[1]) != start", "not sent",
