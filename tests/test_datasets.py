@@ -1,6 +1,7 @@
 """Cityscapes and own data are read as they say they are; what they are is seen by what is in the folder."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,8 +141,13 @@ def test_lists_and_folders_within_folders(tmp_path):
     for place, name in (("images", "with space.PNG"), ("masks", "with space.png")):  # in whatever case
         (root / place / "deep").mkdir()
         (root / place / "0.png").rename(root / place / "deep" / name)
+    for place, name in (("images", "1.jpg"), ("masks", "1.png")):  # which no search finds
+        (root / f"far {place}").mkdir()
+        shutil.copy(root / place / "1.png", root / f"far {place}" / name)
+        (root / place / "far").symlink_to(f"../far {place}")
     (root / "some.txt").write_bytes(b"\xef\xbb\xbfdeep/with space\r\n\r\n1\r\n")
     assert [sample.id for sample in data.Folder(root)] == ["deep/with space", "1"]
+    assert data.Folder(root, ids=["far/1"])[0].image.shape == (24, 30, 3)
     for content, split, told in (
         ("1", "val", r"dataset\.toml, splits\.val: no such split list; there are: train, other"),
         ("../masks/1", "train", r"expected ids of files in this folder, got '\.\./masks/1'"),

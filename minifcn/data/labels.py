@@ -65,15 +65,6 @@ def describe_colours(colours, counts):
     return text + (f" and {len(colours) - 3} more colours" if len(colours) > 3 else "")
 
 
-def from_colours(image, palette, num_classes, void, source):
-    """The labels (H, W) uint8 of a mask in colours. Raises InputError naming `source` and colours that are no class's."""
-    labels, known = match_colours(image, palette, num_classes, void)
-    if not known.all():
-        found = describe_colours(*np.unique(image[~known], axis=0, return_counts=True))
-        raise InputError(f"{source}: expected the colours of the classes only, got {found}")
-    return labels
-
-
 def check_labels(labels, num_classes, source):
     """Raise InputError naming `source`, the values and how many pixels, unless labels are 0 … num_classes − 1 or void."""
     outside = ((labels < 0) | (labels >= num_classes)) & (labels != VOID)

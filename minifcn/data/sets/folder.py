@@ -2,10 +2,12 @@
 
 from hashlib import sha256
 
+import numpy as np
+
 from ...errors import InputError
 from ..files import FolderFiles
 from ..images import SUFFIXES, read_image
-from ..labels import VOID, from_colours, voc_palette
+from ..labels import VOID, describe_colours, match_colours, voc_palette
 from .base import SegmentationDataset, find
 from .description import EXAMPLE, FILE_NAME, read_description
 
@@ -40,7 +42,7 @@ class Folder(SegmentationDataset):
         self.palette[VOID] = described.get("void", self.palette[VOID])
         self._found = find(root, *self.images), find(root, *self.masks)
         super().__init__(files, split, tuple(entry["name"].strip() for entry in classes), ids, limit)
-        for names in (found.get(id) for id in self.ids for found in self._found):
+        for names in (found.get(id, ()) for id in self.ids for found in self._found):
             if len(names) > 1:
                 raise InputError(f"{self.folder / names[0]}: expected one file for its id, got also {names[1]}")
 
@@ -65,7 +67,12 @@ class Folder(SegmentationDataset):
         if not self.coloured:
             return super().read_label(id)
         path = self.folder / self.mask_name(id)
-        return from_colours(read_image(path), self.palette, self.num_classes, self.void, path)
+        image = read_image(path)
+        label, known = match_colours(image, self.palette, self.num_classes, self.void)
+        if not known.all():
+            found = describe_colours(*np.unique(image[~known], axis=0, return_counts=True))
+            raise InputError(f"{path}: expected the colours of the classes only, got {found}")
+        return label
 
 
 def random_split(ids, share):
