@@ -26,7 +26,7 @@ class Diagnosis:
     dataset: SegmentationDataset = None
     lists: dict = field(default_factory=dict)
     files: dict = field(default_factory=dict)
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    pixels: np.ndarray = None
     mask_counts: dict = field(default_factory=dict)
     samples: dict = field(default_factory=dict)
 
@@ -76,20 +76,16 @@ def _examine_pair(dataset, image_name, mask_name):
 
 def _count_labels(diagnosis):
     """Pixels of each label, the masks that show it, and the mask that shows most of it."""
-    largest = np.zeros(len(diagnosis.dataset.classes))
-    splits = {split: set(ids) for split, ids in diagnosis.lists.items()}
-    diagnosis.mask_counts = {split: np.zeros(256, np.int64) for split in splits}
-    for id, (image, mask) in diagnosis.files.items():
-        if mask is None or mask.counts is None:
-            continue
-        diagnosis.pixels += mask.counts
-        for split, ids in splits.items():
-            if id in ids:
-                diagnosis.mask_counts[split] += mask.counts > 0
-        if image and image.size == mask.size:
-            share = mask.counts[: len(largest)] / max(mask.counts.sum(), 1)
-            diagnosis.samples |= dict.fromkeys(np.flatnonzero(share > largest).tolist(), id)
-            largest = np.maximum(largest, share)
+    files = diagnosis.files.items()
+    counts = {id: mask.counts for id, (_, mask) in files if mask and mask.counts is not None}
+    none, num_classes = np.zeros(256, np.int64), diagnosis.dataset.num_classes
+    diagnosis.pixels = sum(counts.values(), none)
+    for split, ids in diagnosis.lists.items():
+        diagnosis.mask_counts[split] = sum((counts[id] > 0 for id in ids if id in counts), none)
+    fitting = [id for id, (image, mask) in files if id in counts and image and image.size == mask.size]
+    shares = np.array([counts[id][:num_classes] / max(counts[id].sum(), 1) for id in fitting])
+    for label in np.flatnonzero(shares.any(axis=0)).tolist():
+        diagnosis.samples[label] = fitting[shares[:, label].argmax()]
 
 
 def _check_contents(diagnosis):
