@@ -10,7 +10,7 @@ from PIL import Image
 from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own
 
 from minifcn import data
-from minifcn.data import images, labels
+from minifcn.data import doctor, images, labels
 from minifcn.data.sets import cityscapes, folder
 from minifcn.data.sets.description import EXAMPLE, DescriptionError, read_description
 
@@ -73,8 +73,12 @@ def test_what_is_missing_in_cityscapes_is_named(tmp_path):
 @pytest.mark.skipif("MINIFCN_CITYSCAPES" not in os.environ, reason="MINIFCN_CITYSCAPES names no Cityscapes folder")
 def test_the_real_samples_and_how_far_their_train_id_files_are_off():
     """labelTrainIds files in these samples differ from the table on about half a percent of the pixels: not the truth."""
-    train = data.Cityscapes(Path(os.environ["MINIFCN_CITYSCAPES"]), "train")
-    assert len(train) == 3
+    root = Path(os.environ["MINIFCN_CITYSCAPES"])
+    train, found = data.Cityscapes(root, "train"), doctor.examine(root)
+    assert found.lists == {"train": train.ids} and len(train) == 3
+    assert set(found.findings) == {"no-val-list", "looks-black", "unseen-class"}
+    assert found.findings.names("unseen-class") == ["bus", "train", "motorcycle"]
+    assert (found.pixels[255], found.pixels.sum()) == (530982, 3 * 2048 * 1024)
     for image, label, id in train:
         assert image.shape == (1024, 2048, 3) and label.shape == (1024, 2048)
         mask = str(train.folder / train.mask_name(id))

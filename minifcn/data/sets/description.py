@@ -32,10 +32,7 @@ _DEFAULTS = {"images": "images", "masks": "masks", "mask_kind": "ids", "splits":
 
 
 class DescriptionError(InputError):
-    """problems: every wrong entry of a dataset.toml, a line with its key, what was expected and what was found.
-
-    The message is the first of them.
-    """
+    """problems: of each wrong entry of a dataset.toml its key, what was expected and what came. The message is the first."""
 
     def __init__(self, path, problems):
         super().__init__(f"{path}: {problems[0]}")
@@ -47,10 +44,11 @@ def read_description(path):
 
     Raises MissingFileError, or DescriptionError for wrong entries.
     """
-    values = _DEFAULTS | _read_toml(path)
-    wrong = [f"{key}: expected {expected}, got {_short(found)}" for key, expected, found in _wrong(values, path)]
-    if wrong:
-        raise DescriptionError(path, wrong)
+    values, problems = _DEFAULTS | _read_toml(path), []
+    for key, expected, found in _wrong(values, path):
+        problems.append(f"{key}: expected {expected}, got {'nothing' if found is None else repr(found)[:60]}")
+    if problems:
+        raise DescriptionError(path, problems)
     return values
 
 
@@ -118,7 +116,3 @@ def _unknown(prefix, values, known):
     for key in values:
         if key not in known:
             yield f"{prefix}{key}", f"only {', '.join(known)}", key
-
-
-def _short(value):
-    return "nothing" if value is None else repr(value)[:60]

@@ -33,8 +33,7 @@ class VOC(SegmentationDataset):
     def __init__(self, root, split="train", year="2012", ids=None, limit=None):
         files = files_at(root)
         files = files.subfolder(year_folder(files, year))
-        own_names = files.is_file("classes.txt")
-        classes = read_class_names(files.open("classes.txt")) if own_names else VOC_CLASSES
+        classes = read_class_names(files.open("classes.txt")) if files.is_file("classes.txt") else VOC_CLASSES
         super().__init__(files, split, classes, ids, limit)
 
 
