@@ -32,6 +32,7 @@ def assert_refused(read, path, reason, slack=SLACK):
     assert message.startswith(f"{path}: expected ") and reason in message
     assert message.isprintable() and len(message) < len(str(path)) + 500
     assert peak <= 4 * path.stat().st_size + slack, f"{peak} bytes for a file of {path.stat().st_size}"
+    return message
 
 
 # Pickles: each function gives the instructions that push one value.

@@ -32,9 +32,8 @@ def write(run, stream):
 def read(path):
     """(arrays, meta) of a checkpoint. Raises InputError, naming the file, if it is none."""
     arrays, meta = npz.read_archive(path)
-    missing = [key for key in ("config", "iteration", "best", "optimizer", "stream", "generators") if key not in meta]
-    if missing:
-        raise InputError(f"{path}: expected a checkpoint to resume from, got weights only (no {', '.join(missing)})")
+    if not {"config", "iteration", "best", "optimizer", "stream", "generators"} <= meta.keys():
+        raise InputError(f"{path}: expected a checkpoint to resume from, got weights only")
     return arrays, meta
 
 
