@@ -106,8 +106,6 @@ def _read_zip(content):
     if len(roots) != 1:
         raise InputError("an archive of another kind, without the one <name>/data.pkl")
     root = roots[0]
-    if root + "constants.pkl" in members or any(name.startswith(root + "code/") for name in members):
-        raise InputError("a TorchScript program; save its state_dict() instead")
     if root + "byteorder" in members and _member(content, members[root + "byteorder"]) != b"little":
         raise InputError("numbers in big-endian byte order; save them on a little-endian machine")
     value, _, announced = torch_pickle.load(_member(content, members[root + "data.pkl"]))
@@ -131,15 +129,14 @@ def _read_legacy(content):
     storage keys; then the storages, each as its count (int64) and its numbers, little-endian."""
     if not content.startswith(_PICKLE):
         raise InputError(f"a file that begins with {content[:12]!r}")
-    magic_number, at, _ = torch_pickle.load(content)
-    if magic_number != _MAGIC_NUMBER:
-        raise InputError("a pickle without PyTorch's magic number")
-    version, at, _ = torch_pickle.load(content, at)
-    if version != _PROTOCOL_VERSION:
-        raise InputError("an unknown version of the format")
-    _system, at, _ = torch_pickle.load(content, at)
-    value, at, announced = torch_pickle.load(content, at)
-    keys, at, _ = torch_pickle.load(content, at)
+    parts, at, announced = [], 0, {}
+    for _ in range(5):
+        part, at, storages = torch_pickle.load(content, at)
+        parts.append(part)
+        announced |= storages
+    magic_number, version, _system, value, keys = parts
+    if magic_number != _MAGIC_NUMBER or version != _PROTOCOL_VERSION:
+        raise InputError("pickles without PyTorch's magic number and version")
     texts = isinstance(keys, list) and all(type(key) is str for key in keys)  # nested tuples could be compared for days
     if not texts or sorted(keys) != sorted(announced):
         raise InputError("a list of storages that is not the list of those in use")

@@ -55,7 +55,7 @@ BUGS = [
     ),
     *bugs("weights.torch_pickle",
         ("a pickle may ask for any name", "_admitted", "name not in ADMITTED", "False",
-         "hostile_weight_files::test_every_other_name_is_refused_by_name[torch.load]"),
+         "hostile_weight_files::test_hostile_files_are_refused_in_a_line[torch-pickle: torch.load]"),
     ),
 ]
 # fmt: on
