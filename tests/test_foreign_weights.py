@@ -1,16 +1,16 @@
 """Weights of other libraries, put into our networks: what matches, which keys are missing or unexpected, what is refused."""
 
+from functools import partial
 from itertools import chain, pairwise
 
+import networks
 import numpy as np
 import pytest
 from weight_writers import bytes_field, layer, legacy_shape, shape, v1_layer
 
 from minifcn import models, weights
-from minifcn.card import Card
-from minifcn.models.fcn import fcn_nodes
-from minifcn.models.vgg import vgg_backbone
-from minifcn.preprocessing import CAFFE, LITE0, TORCHVISION, Preprocessing
+from minifcn.models.vgg import DEPTHS
+from minifcn.preprocessing import CAFFE, LITE0, TORCHVISION
 from minifcn.weights import names, pretrained
 
 try:
@@ -25,11 +25,11 @@ needs_lite0 = pytest.mark.skipif(
 
 def narrow_fcn(variant="8s", seed=0, **options):
     """An FCN with VGG16's layers and very few channels, whose card says that it is one over VGG16."""
-    rng = np.random.default_rng(seed)
-    backbone = vgg_backbone((1, 2, 3, 2, 3), (2, 2, 3, 3, 3), 4, "paper", rng)
-    card = Card("fcn", {"variant": variant, "backbone": "vgg16", "num_classes": 3}, Preprocessing())
-    nodes = fcn_nodes(backbone, variant, 3, "paper", rng=rng, **options)
-    network = models.Graph(nodes, card=card, backbone_prefix=backbone.prefix)
+    network, rng = (
+        networks.narrow_fcn(variant, "paper", (1, 2, 3, 2, 3), DEPTHS, **options),
+        np.random.default_rng(seed),
+    )
+    network.card.options["backbone"] = "vgg16"
     for parameter in network.parameters().values():
         if not parameter.frozen:
             parameter.value[...] = rng.standard_normal(parameter.value.shape)
@@ -100,11 +100,11 @@ def test_caffemodel_of_a_classifier_starts_an_fcn(tmp_path, legacy):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "form"),
-    [(lambda seed: models.fcn("32s", "alexnet", seed=seed), layer), (lambda seed: models.alexnet(seed=seed), v1_layer)],
-    ids=["FCN-32s", "classifier"],
+    [(partial(models.fcn, "32s", "alexnet"), layer), (models.alexnet, v1_layer)],
+    ids=["FCN", "classifier"],
 )
 def test_caffemodel_of_alexnet_gives_the_same_logits(tmp_path, build, form):
-    theirs, ours = build(1), build(2)
+    theirs, ours = build(seed=1), build(seed=2)
     for name, parameter in theirs.parameters().items():
         if name.startswith("score"):  # zero at the start, and nothing behind it would show
             parameter.value[...] = np.random.default_rng(3).standard_normal(parameter.value.shape)
@@ -132,7 +132,7 @@ def test_a_kernel_that_is_not_bilinear_needs_learned_upsampling(tmp_path):
     with pytest.raises(ValueError, match=r"net\.caffemodel: upscore\[0\]: expected the bilinear 64x64 kernel"):
         weights.load_caffemodel(path, frozen)
     weights.load_caffemodel(path, free)
-    expected = learned(frozen.state_dict()["upscore.kernel_1d"], 3)
+    expected = learned(frozen.state_dict()["upscore.kernel_1d"], 2)
     np.testing.assert_array_equal(free.state_dict()["upscore.weight"], expected)
 
 

@@ -55,8 +55,8 @@ def restore(run, arrays, meta):
 
 def load_network(path):
     """The network that a file of this library holds, .npz or .safetensors. Raises InputError, naming the file."""
-    arrays, meta = formats.read_own(path)
-    builder, options = settings_of(meta["network"], path)
+    arrays, meta = formats.read(path)
+    builder, options = settings_of(meta.get("network"), path)
     try:
         _require_as_wide(options, arrays)
         model = models.build(builder, options)

@@ -41,33 +41,25 @@ def load(path, network):
 
     Raises MissingFileError, or InputError naming the file, and changes nothing, if it is of another network or of none.
     """
-    arrays, meta = _read(path)
+    arrays, meta = read(path)
     _load(path, network, arrays, meta)
     return meta
 
 
-def read_own(path):
-    """(arrays by name, metadata) of a file of this library that says which network its weights are of.
-
-    Raises MissingFileError, or InputError naming the file.
-    """
-    arrays, meta = _read(path)
-    if "network" not in meta:
-        raise InputError(f"{path}: expected a file that names its network, got weights only")
-    return arrays, meta
-
-
 def is_own(path):
     """Whether a file is an .npz, or a .safetensors that `save_safetensors` wrote. Raises as its reader does."""
-    return Path(path).suffix == ".npz" or (Path(path).suffix == ".safetensors" and bool(_read(path)[1]))
+    return Path(path).suffix == ".npz" or (Path(path).suffix == ".safetensors" and bool(read(path)[1]))
 
 
 def _describe(network):
     return network.card.describe() if network.card else {}
 
 
-def _read(path, sha256=None):
-    """(arrays by name, metadata) of a file; a .safetensors of another program has no metadata."""
+def read(path, sha256=None):
+    """(arrays by name, metadata) of an .npz or .safetensors file; without metadata if another program wrote it.
+
+    Raises MissingFileError, or InputError naming the file.
+    """
     if Path(path).suffix != ".safetensors":
         arrays, meta = read_archive(path)
         return section(arrays, "weights"), meta
@@ -104,7 +96,7 @@ def load_any(path, network):
         ".pt": load_torchvision,
         ".caffemodel": load_caffemodel,
         ".safetensors": load_safetensors,
-        ".npz": lambda path, network: _load(path, network, *_read(path)),
+        ".npz": lambda path, network: _load(path, network, *read(path)),
     }
     if path.suffix not in readers:
         endings = ", ".join(readers)
@@ -126,7 +118,7 @@ def load_torchvision(path, network, sha256=None):
 def load_safetensors(path, network, sha256=None):
     """Read a .safetensors file into a network: one that `save_safetensors` wrote, or a PyTorch state dict of a known
     network. Returns and raises as load_torchvision."""
-    arrays, meta = _read(path, sha256)
+    arrays, meta = read(path, sha256)
     if meta:
         return _load(path, network, arrays, meta)
     return _adopt(path, network, arrays, _TORCH, "a PyTorch state dict")

@@ -128,31 +128,25 @@ def load(content, start=0):
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(opcode.name == "NEWTRUE")
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
+            case "EMPTY_TUPLE" | "EMPTY_LIST" | "EMPTY_DICT":
+                stack.append({"EMPTY_TUPLE": (), "EMPTY_LIST": [], "EMPTY_DICT": {}}[opcode.name])
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE":
                 stack.append(argument)
             case "BINSTRING" | "SHORT_BINSTRING":  # by Python 2
                 stack.append(argument)
             case "MARK":
                 marks.append(len(stack))
-            case "EMPTY_TUPLE":
-                stack.append(())
             case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
                 if opcode.name != "TUPLE":
                     marks.append(len(stack) - int(opcode.name[-1]))
                 stack.append(tuple(pop_to_mark()))
-            case "EMPTY_LIST":
-                stack.append([])
             case "APPEND" | "APPENDS":
                 values = pop_to_mark() if opcode.name == "APPENDS" else [stack.pop()]
                 if type(stack[-1]) is not list:
                     raise InputError(f"a pickle that appends to a {type(stack[-1]).__name__}")
                 stack[-1].extend(values)
-            case "EMPTY_DICT":
-                stack.append({})
             case "SETITEM" | "SETITEMS":
                 if opcode.name == "SETITEM":
                     marks.append(len(stack) - 2)
