@@ -139,7 +139,7 @@ PICKLES = {
     "call of a storage type": ("not callable", call("torch.FloatStorage", number(HUGE))),
     "call with a list": ("with a list", name("collections.OrderedDict") + b"]R"),
     "attributes of a number": ("no dictionaries", number(1) + b"}b"),
-    "append to a dictionary": ("appends to a dict", b"}" + number(1) + b"a"),
+    "append to a dictionary": ("AttributeError", b"}" + number(1) + b"a"),
     "tuple nested deep": ("no dictionaries", NESTED),
     "tuple nested deep as a key": ("an item tuple", b"}" + NESTED + b"Ns"),
     "function named by an endless tuple": ("names a function by", doubled(60) + text("x") + b"\x93"),

@@ -58,21 +58,17 @@ def load_network(path):
     arrays, meta = formats.read(path)
     builder, options = settings_of(meta.get("network"), path)
     try:
-        _require_as_wide(options, arrays)
+        # Options that ask for more channels than any array has are refused before a network is made.
+        widths = {len(array) for array in arrays.values() if array.ndim}
+        for option in ("num_classes", "width"):
+            if options.get(option) is not None and options[option] not in widths:
+                raise InputError(f"{option} {options[option]} but no array of so many channels")
         model = models.build(builder, options)
         model.load_state_dict(arrays)
     except (InputError, TypeError) as error:  # TypeError: options that the builder does not have
         raise InputError(f"{path}: {error}") from error
     model.card.take_over(meta, path)
     return model
-
-
-def _require_as_wide(options, arrays):
-    """Raise InputError if a file's options ask for more channels than any of its arrays has: before a network is made."""
-    widths = {len(array) for array in arrays.values() if array.ndim}
-    for option in ("num_classes", "width"):
-        if options.get(option) is not None and options[option] not in widths:
-            raise InputError(f"{option} {options[option]} but no array of so many channels")
 
 
 def load_segmenter(path):

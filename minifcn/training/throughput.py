@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from functools import partial
 from typing import NamedTuple
 
 from . import loop
@@ -32,10 +33,7 @@ def seconds(work, times):
 def measure(model, stream, rounds=3):
     """The Throughput of a stream of batches and a network, in turns: medians over the rounds, after one update to warm up."""
     optimizer, batch = SGD(model.parameters()), next(stream)
-
-    def update():
-        loop.update(model, *batch, optimizer, RATE)
-
+    update = partial(loop.update, model, *batch, optimizer, RATE)
     update()
     loading, training = zip(
         *((seconds(stream.__next__, 4) / 4, seconds(update, 1)) for _ in range(rounds)), strict=True

@@ -27,9 +27,8 @@ def read_caffemodel(path, sha256=None):
     """The blobs of all layers as {"layer[i]": array}: i is 0 for weights and 1 for a bias; float32, or float64 where
     saved so.
 
-    Layers may be old (V1) or new, shapes old (always four: num, channels, height, width) or new. The SHA-256 is
-    compared with `sha256` (8 to 64 hex digits). Memory stays below four times the file's size and some 10 MB. Raises
-    MissingFileError, or InputError naming the file for anything else than weights, V0 networks included.
+    Layers may be old (V1) or new, shapes old (always four: num, channels, height, width) or new; V0 networks are refused.
+    Memory stays below four times the file's size and some 10 MB. sha256, and what is raised: see `checks.parsed`.
     Source: caffe.proto of BVLC/caffe, https://protobuf.dev/programming-guides/encoding
     """
     return parsed(path, "a .caffemodel file", _read_network, sha256)

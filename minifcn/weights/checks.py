@@ -27,8 +27,9 @@ def existing(path, kind):
 def parsed(path, kind, parse, sha256=None):
     """What `parse` makes of the bytes of an existing file.
 
-    Their SHA-256 is compared with `sha256` (its first 8 to 64 hex digits) and with the digits in the file's name, if it
-    has any. Raises InputError in one line for another checksum, and for whatever `parse` raises.
+    Their SHA-256 is compared with `sha256` (its first 8 to 64 hex digits) and with the digits in a name like
+    vgg16-397923af.pth. Raises MissingFileError, or InputError in one line that names the file, for another checksum and
+    for whatever `parse` raises.
     """
     path = existing(path, kind)
     with parsing(path, kind):

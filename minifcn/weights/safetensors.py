@@ -22,8 +22,7 @@ def read_safetensors(path, sha256=None):
     """(arrays by name, metadata: text by name) of a .safetensors file. Arrays keep the file's types, but for bfloat16,
     which becomes float32.
 
-    The SHA-256 is compared with `sha256` (8 to 64 hex digits). Memory stays below five times the file's size and some
-    40 MB. Raises MissingFileError, or InputError naming the file for anything else than weights.
+    Memory stays below five times the file's size and some 40 MB. sha256, and what is raised: see `checks.parsed`.
     Source: https://github.com/huggingface/safetensors#format
     """
     return parsed(path, "a .safetensors file", _read, sha256)

@@ -28,10 +28,8 @@ def read_torch(path, sha256=None):
     the file, bfloat16 as float32.
 
     A checkpoint that holds one such dictionary among other things ({"state_dict": ..., "epoch": 3}) is searched for it.
-    The SHA-256 is compared with `sha256` (8 to 64 hex digits), and with the digits in a name like vgg16-397923af.pth.
     Nothing in the file is executed: see `torch_pickle`. Memory stays below six times the file's size and some 50 MB.
-    Raises MissingFileError, or InputError naming the file for anything else than weights.
-    Source: torch/serialization.py, `_save` and `_legacy_save`.
+    sha256, and what is raised: see `checks.parsed`. Source: torch/serialization.py, `_save` and `_legacy_save`.
     """
     return parsed(path, "a state dictionary saved by torch.save", _read, sha256)
 
