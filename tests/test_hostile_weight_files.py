@@ -33,7 +33,6 @@ from minifcn.weights.npz import read_archive, write_archive
 from minifcn.weights.safetensors import read_safetensors, write_safetensors
 from minifcn.weights.torch import read_torch
 
-NOISE = np.random.default_rng(0).bytes(4000)
 NAN = struct.pack("<6f", 0, 1, float("nan"), 3, float("inf"), 5)
 HUGE = 1 << 62
 
@@ -65,7 +64,7 @@ def working(payload, trace):
     return attack
 
 
-@pytest.mark.parametrize("container", ["zip", "legacy", "pickle", "pickle, then numbers"])
+@pytest.mark.parametrize("container", ["zip", "legacy", "pickle"])
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_nothing_in_a_torch_file_is_executed(tmp_path, container, payload):
     trace, path = tmp_path / "executed.npy", tmp_path / "weights.pth"
@@ -75,7 +74,7 @@ def test_nothing_in_a_torch_file_is_executed(tmp_path, container, payload):
     elif container == "legacy":
         write.torch_legacy(path, dict_of(("w", attack)), {"0": (6, SIX)})
     else:
-        path.write_bytes(b"\x80\x04" + attack + write.STOP + SIX * container.endswith("numbers"))
+        path.write_bytes(b"\x80\x04" + attack + write.STOP + SIX)
     message = assert_refused(read_torch, path, "refused (nothing was executed)")
     assert payload in message and not trace.exists()
 
@@ -85,9 +84,7 @@ def test_nothing_in_an_npz_is_executed(tmp_path, member):
     trace, path = tmp_path / "executed", tmp_path / "weights.npz"
     attack = b"\x80\x04" + working("builtins.open", trace) + write.STOP
     write_archive(path, {"weights/w": np.zeros(3)}, {})
-    raw = io.BytesIO()
-    np.lib.format.write_array_header_1_0(raw, {"descr": "|O", "fortran_order": False, "shape": ()})
-    repack(path, {member: raw.getvalue() + attack}) if member else path.write_bytes(attack)
+    repack(path, {member: npy_header(descr="|O") + attack}) if member else path.write_bytes(attack)
     assert_refused(read_archive, path, "")
     assert not trace.exists()
 
@@ -123,7 +120,6 @@ PICKLES = {
     "empty but far away": ("", tensor(size=(0, HUGE, HUGE), stride=(1, 1, 1), offset=HUGE)),
     "negative stride": ("negative", tensor(stride=(3, -1))),
     "negative size": ("negative", tensor(size=(-2, -3))),
-    "negative offset": ("negative", tensor(offset=-1)),
     "a hundred dimensions": ("100 dimensions", tensor(size=(1,) * 100, stride=(1,) * 100)),
     "sizes without strides": ("1 strides", tensor(stride=(3,))),
     "tensor of a text": ("without a storage", tensor(text("0"))),
@@ -286,7 +282,6 @@ TORCH = {
     "two states": ("2 dictionaries of tensors among: 'a' (dict)", checkpoint_of(("a", STATE), ("b", STATE))),
     "a state two levels down": ("no dictionaries", checkpoint_of(("a", dict_of(("b", STATE))))),
     "name that is a path": ("'../w'", checkpoint_of(("../w", tensor()))),
-    "name that is an absolute path": ("'/w'", checkpoint_of(("/w", tensor()))),
     "name with a line end": ("'w\\n'", checkpoint_of(("w\n", tensor()))),
     "name with a NUL": ("'w\\x00'", checkpoint_of(("w\0", tensor()))),
     "name with a backslash": ("'a\\\\w'", checkpoint_of(("a\\w", tensor()))),
@@ -295,7 +290,6 @@ TORCH = {
     "a pickle of Python's": ("exhausted", pickle.dumps({"w": 1})),
     "a tar file": ("begins with", b"storages".ljust(257, b"\0") + b"ustar\0" + bytes(300)),
     "a web page": ("begins with b'<!DOCTYPE ht'", b"<!DOCTYPE html>\n<p>404</p>\n"),
-    "only a signature": ("BadZipFile", b"PK\x03\x04"),
 }
 
 
@@ -331,7 +325,6 @@ SAFETENSORS = {
     "float8": ("'w' of type F8_E4M3", one((24,), "F8_E4M3")),
     "NaN": ("2 of 6 values of 'w' NaN", one(numbers=NAN)),
     "name that is a path": ("'../w'", write.safetensors({"../w": entry()}, SIX)),
-    "seven bytes": ("a damaged file", b"1234567"),
     "a web page": ("a header of", b"<!DOCTYPE html>\n<p>404</p>\n"),
 }
 
@@ -350,9 +343,7 @@ CAFFE = {
     "shape of 2**63": ("shape [-9223372036854775808]", blob(shape(1 << 63), FLOATS)),
     "shape that overflows": ("shape [4294967296, 4294967296]", blob(shape(1 << 32, 1 << 32), FLOATS)),
     "negative shape": ("shape [-2, -3]", blob(shape(-2, -3), FLOATS)),
-    "negative legacy shape": ("shape [-1, 6, -1, 1]", blob(write.legacy_shape(-1, 6, -1, 1), FLOATS)),
     "shape of more than there is": ("a blob of 6 numbers and shape [7]", blob(shape(7), FLOATS)),
-    "shape of less than there is": ("a blob of 6 numbers and shape [5]", blob(shape(5), FLOATS)),
     "no shape": ("a blob of 6 numbers and shape []", blob(FLOATS)),
     "no numbers": ("a blob of 0 numbers", blob(shape(0))),
     "a million dimensions": ("more than 32 dimensions", blob(shape(6, *[1] * 1_000_000), FLOATS)),
@@ -369,14 +360,12 @@ CAFFE = {
     "layer as a number": ("TypeError", int_field(100, 1)),
     "V0 network": ("upgrade_net_proto_binary", bytes_field(2, bytes_field(1, bytes_field(1, b"conv")))),
     "group": ("wire type 3", b"\x0b\x0c"),
-    "wire type 7": ("wire type 7", b"\x0f"),
     "zeros": ("no blobs", bytes(1000)),
     "varint of eleven bytes": ("a varint", b"\x80" * 10 + b"\x01"),
     "varint cut off": ("a varint", b"\x08\xff"),
     "no layers": ("no blobs", bytes_field(1, b"net")),
     "thousands of blobs": ("more than 5000 blobs", layer("conv", *[shape(1) + bytes_field(5, SIX[:4])] * 20_001)),
     "a web page": ("wire type 4", b"<!DOCTYPE html>\n<p>404</p>\n"),
-    "a picture": ("a field", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"),
 }
 
 
@@ -389,10 +378,10 @@ def npy(array):
     return raw.getvalue()
 
 
-def npy_header(*dims):
-    """An .npy that announces float32 numbers and holds none."""
+def npy_header(*dims, descr="<f4"):
+    """An .npy that announces numbers and holds none."""
     raw = io.BytesIO()
-    np.lib.format.write_array_header_1_0(raw, {"descr": "<f4", "fortran_order": False, "shape": dims})
+    np.lib.format.write_array_header_1_0(raw, {"descr": descr, "fortran_order": False, "shape": dims})
     return raw.getvalue()
 
 
@@ -420,17 +409,9 @@ def member_twice(path):
         archive.writestr("w.npy", npy(np.ones(1)))
 
 
-def damaged_deflate(path):
-    npz(zipfile.ZIP_DEFLATED, w_npy=npy(np.arange(500)))(path)
-    raw = path.read_bytes()
-    start = raw.index(b"w.npy") + 5
-    path.write_bytes(raw[:start] + b"\xff" * 10 + raw[start + 10 :])
-
-
 DEFLATED = zipfile.ZIP_DEFLATED
 NPZ = {
     "zip bomb": ("compressed", npz(DEFLATED, w_npy=npy(np.zeros(16 << 20)))),
-    "damaged and compressed": ("", damaged_deflate),
     "shape of 2**60": ("of 0 numbers and shape (1152921504606846976,)", npz(w_npy=npy_header(1 << 60))),
     "shape of 4 GB": ("of 0 numbers", npz(w_npy=npy_header(1 << 30))),
     "shape that overflows": ("of 0 numbers", npz(w_npy=npy_header(1 << 40, 1 << 40))),
@@ -442,7 +423,6 @@ NPZ = {
     "directory and header with the same lie": ("overlapping", same_lie_twice),
     "another archive": ("KeyError", lambda path: write_zip(path, {"w.npy": npy(np.zeros(3))})),
     "a bare array": ("BadZipFile", npy(np.arange(3))),
-    "a signature": ("BadZipFile", b"PK\x03\x04"),
     "zeros": ("BadZipFile", bytes(1000)),
 }
 
@@ -455,8 +435,6 @@ FORMATS = {
     "caffe": (read_caffemodel, CAFFE),
     "npz": (read_archive, NPZ),
 }
-
-
 SLACK = {"one of many twice": 80, "dictionaries": 40, "one dictionary": 40}  # megabytes beside four times the file
 
 

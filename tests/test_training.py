@@ -99,9 +99,11 @@ def test_a_run_of_an_older_version_goes_on(toy, tmp_path):
     require_same_state(whole, resumed)
 
 
-def test_the_same_seed_trains_the_same_network_and_another_seed_another(toy, tmp_path):
+def test_a_seed_trains_one_network_and_its_folder_is_not_overwritten(toy, tmp_path):
     seeds = {"a": 1, "b": 1, "c": 2}
     runs = [finished(settings(toy, seed=seed, iterations=2), tmp_path / name) for name, seed in seeds.items()]
+    with pytest.raises(ValueError, match="holds a run already"):
+        Run(settings(toy), tmp_path / "a")
     first, same, other = (run.model.state_dict()["vgg.conv3_1.weight"] for run in runs)
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
@@ -164,12 +166,6 @@ def test_the_backbone_has_its_own_rate_and_its_statistics_can_be_frozen(toy, tmp
     list(made.events())
     moved = {name for name, value in made.model.state_dict().items() if not np.array_equal(value, before[name])}
     assert moved and all(name.startswith("score_") for name in moved)
-
-
-def test_a_folder_with_a_run_is_not_overwritten(toy, tmp_path):
-    finished(settings(toy, iterations=1), tmp_path / "run")
-    with pytest.raises(ValueError, match="holds a run already"):
-        Run(settings(toy), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
