@@ -113,8 +113,9 @@ OTHERS += ["numpy._core.multiarray.scalar", "codecs.encode", "collections.Counte
 PICKLES = {
     **{asked: (f"asks for {asked!r}, which is refused", name(asked)) for asked in OTHERS},
     "size beyond the storage": ("does not fit its storage", tensor(size=(2, 4), stride=(4, 1))),
-    "offset beyond the storage": ("incompatible with shape", tensor(offset=1)),
-    "stride beyond the storage": ("", tensor(stride=(HUGE, 1))),
+    "offset beyond the storage": ("does not fit its storage", tensor(offset=1)),
+    "stride that overflows to zero": ("does not fit its storage", tensor(size=(5,), stride=(1 << 60,))),
+    "stride beyond the storage": ("does not fit its storage", tensor(stride=(HUGE, 1))),
     "stride zero": ("does not fit its storage", tensor(size=(4, 6), stride=(0, 1))),
     "stride zero, a billion times": ("4 times the file's size", tensor(size=(1_000_000_000,), stride=(0,))),
     "empty but far away": ("", tensor(size=(0, HUGE, HUGE), stride=(1, 1, 1), offset=HUGE)),

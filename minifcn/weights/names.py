@@ -4,6 +4,8 @@ Our names are those of the original releases where there is one (conv1_1, fc6), 
 `.gamma`, `.beta`, `.running_mean`, `.running_var` in a batch normalisation. None stands for an array that is not needed.
 """
 
+from functools import partial
+
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "num_batches_tracked": None}
 
 # torchvision's VGG16 has each group's first convolution at a number; a convolution and its ReLU take two.
@@ -21,30 +23,20 @@ _LITE0_BLOCK |= {"bn0": "bn_expand", "bn1": "bn_depthwise", "bn2": "bn_project"}
 _LITE0 |= {f"_blocks.{i}._{theirs}": f"block{i}.{ours}" for i in range(16) for theirs, ours in _LITE0_BLOCK.items()}
 
 
-def torchvision_vgg16(name):
-    """features.28.weight -> conv5_3.weight; classifier.0.bias -> fc6.bias"""
-    return _of_layer(name, _VGG16)
-
-
-def torchvision_alexnet(name):
-    """features.10.weight -> conv5.weight; classifier.1.bias -> fc6.bias"""
-    return _of_layer(name, _ALEXNET)
-
-
-def pytorch_lite0(name):
-    """_blocks.4._depthwise_conv.weight -> block4.depthwise.weight; _bn1.bias -> bn_head.beta"""
-    return _of_layer(name, _LITE0)
-
-
 def caffe(name):
     """conv1_1[0] -> conv1_1.weight; conv1_1[1] -> conv1_1.bias. Caffe's layer names are ours."""
     return name.replace("[0]", ".weight").replace("[1]", ".bias")
 
 
-def _of_layer(name, layers):
+def _of_layer(layers, name):
     layer, _, kind = name.rpartition(".")
     if layer not in layers:
         return name
     if "bn_" in layers[layer]:
         kind = _BATCH_NORM.get(kind, kind)
     return kind and f"{layers[layer]}.{kind}"
+
+
+torchvision_vgg16 = partial(_of_layer, _VGG16)  # features.28.weight -> conv5_3.weight; classifier.0.bias -> fc6.bias
+torchvision_alexnet = partial(_of_layer, _ALEXNET)  # features.10.weight -> conv5.weight; classifier.1.bias -> fc6.bias
+pytorch_lite0 = partial(_of_layer, _LITE0)  # _blocks.4._depthwise_conv.weight -> block4.depthwise.weight

@@ -76,12 +76,14 @@ def _stored_type(storage):
 def _array(name, tensor, storages):
     """A contiguous copy of a tensor's numbers."""
     storage, offset, size, stride = tensor
-    stored_as, raw = _stored_type(storage), storages.get(storage.key, b"")
+    stored_as, raw = _stored_type(storage), storages[storage.key]
     if len(raw) != storage.count * stored_as.itemsize:
         raise InputError(f"{len(raw)} bytes where {name!r} needs a storage of {storage.count} {storage.dtype}")
-    if math.prod(size) > storage.count:
+    # NumPy checks this as well, but in numbers of 64 bits, which a hostile stride makes overflow.
+    count, last = math.prod(size), offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if count > storage.count or (count and last >= storage.count):
         raise InputError(f"{name!r} of size {size}, which does not fit its storage of {storage.count}")
-    # A stride of an axis of one element is never taken, and may be any number. NumPy refuses those that leave `raw`.
+    # A stride of an axis of one element is never taken, and may be any number.
     steps = [s * stored_as.itemsize if n > 1 else 0 for n, s in zip(size, stride, strict=True)]
     view = np.ndarray(size, stored_as, raw, offset * stored_as.itemsize, steps)
     return from_bfloat16(view) if storage.dtype == "bfloat16" else view.astype(storage.dtype, order="C")
