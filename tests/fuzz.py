@@ -39,14 +39,8 @@ def main():
             runs += 1
             loaded += bool(attack(reader, work / f"attacked{reader.suffix}", content))
 
-        limits = [
-            f"-timeout={SECONDS}",
-            f"-rss_limit_mb={MEGABYTES}",
-            "-max_len=4096",
-            "-len_control=0",
-            f"-seed={args.seed}",
-        ]
-        atheris.Setup([sys.argv[0], f"-atheris_runs={args.runs}", *limits, str(corpus)], once)
+        limits = [f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", "-max_len=4096", "-len_control=0"]
+        atheris.Setup([sys.argv[0], f"-atheris_runs={args.runs}", f"-seed={args.seed}", *limits, str(corpus)], once)
         try:
             atheris.Fuzz()
         finally:

@@ -1,14 +1,16 @@
 """Weights of other libraries, put into our networks: what matches, which keys are missing or unexpected, what is refused."""
 
+from functools import partial
+from itertools import chain, pairwise
+
+import networks
 import numpy as np
 import pytest
 from weight_writers import bytes_field, layer, legacy_shape, shape, v1_layer
 
 from minifcn import models, weights
-from minifcn.card import Card
-from minifcn.models.fcn import fcn_nodes
-from minifcn.models.vgg import vgg_backbone
-from minifcn.preprocessing import CAFFE, LITE0, TORCHVISION, Preprocessing
+from minifcn.models.vgg import DEPTHS
+from minifcn.preprocessing import CAFFE, LITE0, TORCHVISION
 from minifcn.weights import names, pretrained
 
 try:
@@ -23,11 +25,11 @@ needs_lite0 = pytest.mark.skipif(
 
 def narrow_fcn(variant="8s", seed=0, **options):
     """An FCN with VGG16's layers and very few channels, whose card says that it is one over VGG16."""
-    rng = np.random.default_rng(seed)
-    backbone = vgg_backbone((1, 2, 3, 2, 3), (2, 2, 3, 3, 3), 4, "paper", rng)
-    card = Card("fcn", {"variant": variant, "backbone": "vgg16", "num_classes": 3}, Preprocessing())
-    nodes = fcn_nodes(backbone, variant, 3, "paper", rng=rng, **options)
-    network = models.Graph(nodes, card=card, backbone_prefix=backbone.prefix)
+    network, rng = (
+        networks.narrow_fcn(variant, "paper", (1, 2, 3, 2, 3), DEPTHS, **options),
+        np.random.default_rng(seed),
+    )
+    network.card.options["backbone"] = "vgg16"
     for parameter in network.parameters().values():
         if not parameter.frozen:
             parameter.value[...] = rng.standard_normal(parameter.value.shape)
@@ -69,9 +71,10 @@ def full_kernel(row, channels):
 @pytest.mark.parametrize(
     ("form", "legacy"), [(layer, False), (layer, True), (v1_layer, True)], ids=["new", "4-D", "V1"]
 )
-@pytest.mark.parametrize("variant", models.VARIANTS)
+@pytest.mark.parametrize("variant", [*models.VARIANTS, "at once"])
 def test_caffemodel_gives_the_same_logits(tmp_path, variant, form, legacy):
-    theirs, ours = narrow_fcn(variant, seed=1), narrow_fcn(variant, seed=2)
+    options = {"variant": "8s", "at_once": True} if variant == "at once" else {"variant": variant}
+    theirs, ours = narrow_fcn(**options, seed=1), narrow_fcn(**options, seed=2)
     loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", theirs, form=form, legacy=legacy), ours)
     assert_same_logits(ours, theirs)
     assert ours.card.preprocessing == CAFFE
@@ -86,31 +89,22 @@ def test_caffemodel_of_a_classifier_starts_an_fcn(tmp_path, legacy):
     """As the paper did: fully connected blobs, old ones written as 1 × 1 × 4096 × 9216, become fc6's and fc7's kernels."""
     classifier, network = models.alexnet(seed=1), models.fcn("32s", "alexnet", seed=2)
     loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", classifier, legacy=legacy), network)
-    assert loaded.missing_keys == ["score_fr.weight", "score_fr.bias"] and loaded.unexpected_keys == [
-        "fc8[0]",
-        "fc8[1]",
-    ]
+    assert loaded.missing_keys == ["score_fr.weight", "score_fr.bias"]
+    assert loaded.unexpected_keys == ["fc8[0]", "fc8[1]"]
     for name, array in classifier.state_dict().items():
         if not name.startswith("fc8"):
             ours = network.state_dict()[f"alexnet.{name}"]
             np.testing.assert_array_equal(ours, array.reshape(ours.shape), err_msg=name)
 
 
-def test_caffemodel_of_the_at_once_network_is_laid_out_as_8s(tmp_path):
-    theirs, ours = narrow_fcn(seed=1, at_once=True), narrow_fcn(seed=2, at_once=True)
-    loaded = weights.load_caffemodel(caffe_file(tmp_path / "net.caffemodel", theirs), ours)
-    assert_same_logits(ours, theirs)
-    assert loaded.missing_keys == loaded.unexpected_keys == []
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "form"),
-    [(lambda seed: models.fcn("32s", "alexnet", seed=seed), layer), (lambda seed: models.alexnet(seed=seed), v1_layer)],
-    ids=["FCN-32s", "classifier"],
+    [(partial(models.fcn, "32s", "alexnet"), layer), (models.alexnet, v1_layer)],
+    ids=["FCN", "classifier"],
 )
 def test_caffemodel_of_alexnet_gives_the_same_logits(tmp_path, build, form):
-    theirs, ours = build(1), build(2)
+    theirs, ours = build(seed=1), build(seed=2)
     for name, parameter in theirs.parameters().items():
         if name.startswith("score"):  # zero at the start, and nothing behind it would show
             parameter.value[...] = np.random.default_rng(3).standard_normal(parameter.value.shape)
@@ -138,7 +132,7 @@ def test_a_kernel_that_is_not_bilinear_needs_learned_upsampling(tmp_path):
     with pytest.raises(ValueError, match=r"net\.caffemodel: upscore\[0\]: expected the bilinear 64x64 kernel"):
         weights.load_caffemodel(path, frozen)
     weights.load_caffemodel(path, free)
-    expected = learned(frozen.state_dict()["upscore.kernel_1d"], 3)
+    expected = learned(frozen.state_dict()["upscore.kernel_1d"], 2)
     np.testing.assert_array_equal(free.state_dict()["upscore.weight"], expected)
 
 
@@ -150,7 +144,7 @@ def test_nothing_changes_where_a_layer_is_missing_or_of_another_shape(tmp_path):
         weights.load_caffemodel(lacking, ours)
     (tmp_path / "wide.caffemodel").write_bytes(layer("conv1_1", shape(1, 3, 5, 5) + bytes_field(5, bytes(4 * 75))))
     with pytest.raises(
-        ValueError, match=r"wide\.caffemodel: conv1_1\[0\]: expected shape \(1, 3, 3, 3\) .*got \(1, 3, 5, 5\)"
+        ValueError, match=r"wide\.caffemodel: conv1_1\[0\]: expected shape \(1, 3, 3, 3\) .*\(1, 3, 5, 5\)"
     ):
         weights.load_caffemodel(tmp_path / "wide.caffemodel", ours)
     after = ours.state_dict()
@@ -171,43 +165,41 @@ def test_transposed_fully_connected_weights_are_refused(tmp_path):
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
 
 
-def torchvision_vgg16(torch):
-    """The module that torchvision's vgg16 is, with its names."""
+def torchvision(torch, features, widths, dropouts):
+    """A module of torchvision's, with its names. features: (width, kernel, stride, pad) of convolutions, and pools."""
     nn, parts, inputs = torch.nn, [], 3
-    for width in (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"):
-        if width == "M":
-            parts.append(nn.MaxPool2d(2, 2))
-        else:
-            parts += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(True)]
+    for feature in features:
+        if isinstance(feature, tuple):
+            width, *geometry = feature
+            parts += [nn.Conv2d(inputs, width, *geometry), nn.ReLU(True)]
             inputs = width
+        else:
+            parts.append(nn.MaxPool2d(feature, 2))
     net = nn.Module()
     net.features = nn.Sequential(*parts)
-    fc = [nn.Linear(25088, 4096), nn.ReLU(True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(True), nn.Dropout()]
-    net.classifier = nn.Sequential(*fc, nn.Linear(4096, 1000))
+    fc = [[nn.Linear(*pair), nn.ReLU(True)] for pair in pairwise(widths)]
+    fc = [[nn.Dropout(), *part] for part in fc] if dropouts == "before" else [[*part, nn.Dropout()] for part in fc]
+    net.classifier = nn.Sequential(*chain(*fc), nn.Linear(widths[-1], 1000))
     net.forward = lambda x: net.classifier(net.features(x).flatten(1))
     return net.eval()
 
 
-def torchvision_alexnet(torch):
-    nn = torch.nn
-    net = nn.Module()
-    net.features = nn.Sequential(
-        *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(True), nn.MaxPool2d(3, 2)),
-        *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(True), nn.MaxPool2d(3, 2)),
-        *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(True), nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(True)),
-        *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(True), nn.MaxPool2d(3, 2)),
-    )
-    fc = [nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(True)]
-    net.classifier = nn.Sequential(*fc, nn.Linear(4096, 1000))
-    net.forward = lambda x: net.classifier(net.features(x).flatten(1))
-    return net.eval()
+VGG16 = [
+    part
+    for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+    for part in (*[(width, 3, 1, 1)] * depth, 2)
+]
+ALEXNET = [(64, 11, 4, 2), 3, (192, 5, 1, 2), 3, (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1), 3]
 
 
 @pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("theirs", "ours"),
-    [(torchvision_vgg16, models.vgg16), (torchvision_alexnet, models.alexnet_torchvision)],
+    [
+        (lambda torch: torchvision(torch, VGG16, (25088, 4096, 4096), "behind"), models.vgg16),
+        (lambda torch: torchvision(torch, ALEXNET, (9216, 4096, 4096), "before"), models.alexnet_torchvision),
+    ],
     ids=["vgg16", "alexnet"],
 )
 def test_files_written_by_pytorch_give_its_logits(tmp_path, theirs, ours):
@@ -236,10 +228,7 @@ def test_pytorch_file_of_the_other_alexnet_is_told_apart(tmp_path):
     torch = pytest.importorskip("torch")
     path = tmp_path / "alexnet.pth"
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, path)
-    with pytest.raises(
-        ValueError,
-        match=r"alexnet\.pth: expected a PyTorch state dict for .*alexnet_torchvision.*, got a network alexnet",
-    ):
+    with pytest.raises(ValueError, match=r"alexnet\.pth: expected a PyTorch state dict for .*, got a network alexnet"):
         weights.load_torchvision(path, models.fcn("32s", "alexnet"))
     with pytest.raises(ValueError, match="weights of another network: 15 missing keys"):
         weights.load_torchvision(path, models.alexnet_torchvision())

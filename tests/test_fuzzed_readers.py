@@ -10,8 +10,6 @@ import pytest
 from attacked_readers import READERS, WEIGHTS, attack, encoded, photograph
 from PIL import Image
 
-from minifcn.errors import InputError
-
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 st = hypothesis.strategies
 
@@ -63,35 +61,20 @@ def test_damaged_files_load_or_are_refused_in_a_line(name, tmp_path):
 
 
 @every_weight_file
-def test_a_weight_file_cut_off_anywhere_is_refused(tmp_path, name, seed):
-    reader = READERS[name]
-    whole = reader.seeds(tmp_path)[seed]
-    for length in range(len(whole)):
-        assert not attack(reader, tmp_path / "cut", whole[:length]), length
-
-
-@every_weight_file
 @pytest.mark.parametrize("value", [0x00, 0x81, 0xFF])
-def test_a_weight_file_with_one_wrong_byte_loads_or_is_refused(tmp_path, name, seed, value):
+def test_a_weight_file_cut_off_anywhere_is_refused_and_with_one_wrong_byte_loads_or_is_refused(
+    tmp_path, name, seed, value
+):
     """This library's own files have a checksum: no wrong byte may lead to other weights."""
     reader, path = READERS[name], tmp_path / "wrong"
     whole = reader.seeds(tmp_path)[seed]
     for position in range(len(whole)):
+        if value == 0:
+            assert not attack(reader, path, whole[:position]), position
         loaded = attack(reader, path, whole[:position] + bytes([value]) + whole[position + 1 :])
         if loaded and name == "npz":
             (arrays, _), expected = loaded[0], np.arange(6, dtype=np.float32)
             assert arrays.keys() == {"weights/w"} and arrays["weights/w"].tobytes() == expected.tobytes(), position
-
-
-@every_weight_file
-def test_a_weight_file_with_noise_in_it_loads_or_is_refused(tmp_path, name, seed, rng):
-    whole = np.frombuffer(READERS[name].seeds(tmp_path)[seed], np.uint8)
-    for _ in range(200):
-        noisy = whole.copy()
-        start = rng.integers(len(noisy))
-        stretch = noisy[start : start + rng.integers(1, 1 << rng.integers(1, 9))]
-        stretch[:] = rng.integers(256, size=len(stretch))
-        attack(READERS[name], tmp_path / "noise", noisy.tobytes())
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
@@ -122,17 +105,3 @@ def test_a_hundred_bytes_that_claim_a_gigabyte_are_refused(tmp_path):
     for name in ("image", "mask"):
         with pytest.raises(ValueError, match="pixels; at most"):
             READERS[name].read(path)
-
-
-def test_an_undocumented_error_is_noticed(tmp_path):
-    def fail(path):
-        raise KeyError("surprise")
-
-    with pytest.raises(KeyError):
-        attack(READERS["npz"]._replace(read=fail), tmp_path / "file", b"")
-
-    def hide(path):
-        raise InputError("something is wrong somewhere")
-
-    with pytest.raises(AssertionError, match="not named"):
-        attack(READERS["npz"]._replace(read=hide), tmp_path / "file", b"")

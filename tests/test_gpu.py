@@ -189,7 +189,7 @@ def test_a_run_goes_on_on_another_device(begins, toy, tmp_path, whole, device, o
     if begins == "on the host":
         on_the_host(halted, toy, folder)
         run = resumed(folder)
-        arrays = [p.value for p in run.model.parameters().values()] + list(run.optimizer.slot["first"].values())
+        arrays = [p.value for p in run.model.parameters().values()] + list(run.optimizer.arrays.values())
         assert all(backend.array_module(a) is device.xp for a in arrays)
     else:
         halted(toy, folder)

@@ -369,7 +369,7 @@ def test_a_step_of_adam_is_as_exact_as_numpys(decoupled, launched, rng):
         p.grad = backend.to_device(gradient.astype(dtype))
         solver = (optimizers.AdamW if decoupled else optimizers.Adam)({"p": p}, weight_decay=0.1)
         solver.step(0.01)
-        return [backend.to_host(a) for a in (solver.slot["first"]["p"], solver.slot["second"]["p"], p.value)]
+        return [backend.to_host(a) for a in (*solver.arrays.values(), p.value)]
 
     for found, exact in zip(moments("float32", "strict"), moments("float64", "numpy"), strict=True):
         np.testing.assert_allclose(found, exact, rtol=2e-6, atol=5e-9)

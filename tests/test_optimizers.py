@@ -29,9 +29,8 @@ def test_sgd_keeps_the_rate_inside_the_velocity():
 
 def test_sgd_multiplies_rate_and_decay():
     parameters = one_weight(2.0, lr_mult=2.0, decay_mult=0.5)
-    assert walk(optimizers.SGD(parameters, momentum=0.0, weight_decay=0.1), [0.1]) == pytest.approx(
-        [2 - 0.2 * (0.5 + 0.1)]
-    )
+    (moved,) = walk(optimizers.SGD(parameters, momentum=0.0, weight_decay=0.1), [0.1])
+    assert moved == pytest.approx(2 - 0.2 * (0.5 + 0.1))
 
 
 @pytest.mark.parametrize("kind", [optimizers.Adam, optimizers.AdamW])

@@ -36,9 +36,8 @@ def require_same_state(one, other):
     (want, meta), (have, other_meta) = (checkpoint.read(run.checkpoint) for run in (one, other))
     assert want.keys() == have.keys()
     assert all(np.array_equal(want[name], have[name]) for name in want)
-    assert [meta[key] for key in ("stream", "generators", "best")] == [
-        other_meta[key] for key in ("stream", "generators", "best")
-    ]
+    for key in ("stream", "generators", "best"):
+        assert meta[key] == other_meta[key], key
 
 
 @pytest.mark.parametrize(("optimizer", "stop_after"), [("sgd", 3), ("adam", 1), ("adam", 5), ("adamw", 3)])
@@ -50,8 +49,6 @@ def test_resume_is_exact_to_the_last_bit(toy, tmp_path, optimizer, stop_after):
     resumed = Run.resume(tmp_path / "halted")
     list(resumed.events())
     require_same_state(whole, resumed)
-    for name, value in whole.model.state_dict().items():
-        np.testing.assert_array_equal(resumed.model.state_dict()[name], value, err_msg=name)
 
 
 def test_resume_writes_the_same_metrics_as_an_unbroken_run(toy, tmp_path):
@@ -102,9 +99,11 @@ def test_a_run_of_an_older_version_goes_on(toy, tmp_path):
     require_same_state(whole, resumed)
 
 
-def test_the_same_seed_trains_the_same_network_and_another_seed_another(toy, tmp_path):
+def test_a_seed_trains_one_network_and_its_folder_is_not_overwritten(toy, tmp_path):
     seeds = {"a": 1, "b": 1, "c": 2}
     runs = [finished(settings(toy, seed=seed, iterations=2), tmp_path / name) for name, seed in seeds.items()]
+    with pytest.raises(ValueError, match="holds a run already"):
+        Run(settings(toy), tmp_path / "a")
     first, same, other = (run.model.state_dict()["vgg.conv3_1.weight"] for run in runs)
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
@@ -112,10 +111,8 @@ def test_the_same_seed_trains_the_same_network_and_another_seed_another(toy, tmp
 
 @pytest.mark.parametrize("what", ["loss", "weights"])
 def test_divergence_stops_at_once_and_keeps_the_last_good_checkpoint(what, toy, tmp_path, monkeypatch):
-    made = Run(
-        settings(toy, optimizer="sgd", lr=1e20 if what == "loss" else 1e-3, iterations=20, eval_every=20),
-        tmp_path / "run",
-    )
+    options = {"optimizer": "sgd", "lr": 1e20 if what == "loss" else 1e-3, "iterations": 20, "eval_every": 20}
+    made = Run(settings(toy, **options), tmp_path / "run")
     if what == "weights":
         update = loop.update
 
@@ -169,12 +166,6 @@ def test_the_backbone_has_its_own_rate_and_its_statistics_can_be_frozen(toy, tmp
     list(made.events())
     moved = {name for name, value in made.model.state_dict().items() if not np.array_equal(value, before[name])}
     assert moved and all(name.startswith("score_") for name in moved)
-
-
-def test_a_folder_with_a_run_is_not_overwritten(toy, tmp_path):
-    finished(settings(toy, iterations=1), tmp_path / "run")
-    with pytest.raises(ValueError, match="holds a run already"):
-        Run(settings(toy), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,10 @@ BUILDERS = {"FCN": network, "classifier": models.efficientnet_lite0, "heat map":
 
 
 def fill(model, seed=1):
-    """Give every parameter and buffer values that no builder draws."""
+    """Give every parameter and buffer values that no builder draws; a subnormal and a signed zero among them."""
     rng = np.random.default_rng(seed)
     state = {name: rng.uniform(0.5, 2, array.shape).astype(np.float32) for name, array in model.state_dict().items()}
+    next(array for name, array in state.items() if name.endswith("weight")).flat[:2] = (1e-42, -0.0)
     model.load_state_dict(state)
     return model
 
@@ -42,8 +43,8 @@ def assert_same_state(state, expected):
 
 
 def test_the_seed_decides_the_weights():
-    assert_same_state(network(seed=5).state_dict(), network(seed=5).state_dict())
-    five, six = network(seed=5).state_dict(), network(seed=6).state_dict()
+    five, again, six = (network(seed=seed).state_dict() for seed in (5, 5, 6))
+    assert_same_state(again, five)
     assert any((five[name] != array).any() for name, array in six.items())
 
 
@@ -109,14 +110,6 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending):
     np.testing.assert_array_equal(rebuilt.forward(x), source.forward(x))
 
 
-def test_unusual_numbers_come_back_bit_for_bit(tmp_path):
-    source, target = network(seed=1), network(seed=2)
-    source.parameters()["score_fr.bias"].value[:] = (np.float32(1e-42), -0.0)  # a subnormal, a signed zero
-    weights.save(tmp_path / "net.npz", source)
-    weights.load(tmp_path / "net.npz", target)
-    assert_same_state(target.state_dict(), source.state_dict())
-
-
 @pytest.mark.parametrize("ending", SAVE)
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_files_of_older_versions_load(tmp_path, kind, ending):
@@ -173,7 +166,7 @@ def test_a_network_without_a_card_is_told_from_another_by_its_parameters(tmp_pat
     assert_same_state(same.state_dict(), source.state_dict())
     with pytest.raises(ValueError, match=r"weights\.npz.*fc\.weight.*\(4, 2\).*\(3, 2\)"):
         weights.load(path, other)
-    with pytest.raises(ValueError, match=r"weights\.npz: expected a file that names its network"):
+    with pytest.raises(ValueError, match=r"weights\.npz: expected the settings of a network, got 'None'"):
         checkpoint.load_network(path)
 
 
@@ -185,7 +178,7 @@ def test_npz_knows_its_hash_and_refuses_weights_that_are_no_numbers(tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(npz, "_digest", lambda arrays: "0" * 64)
         npz.write_archive(tmp_path / "changed.npz", arrays, meta)
-    with pytest.raises(ValueError, match=r"changed\.npz: expected the arrays of its SHA-256"):
+    with pytest.raises(ValueError, match=r"changed\.npz: expected .*, got other arrays than those of its SHA-256"):
         weights.load(tmp_path / "changed.npz", model)
     arrays["weights/score_fr.bias"][0] = np.nan
     npz.write_archive(tmp_path / "nan.npz", arrays, meta)

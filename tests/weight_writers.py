@@ -1,7 +1,6 @@
 """Weight files written byte by byte, so that a test can write what no honest program would; and how a reader is to refuse them."""
 
 import faulthandler
-import io
 import json
 import struct
 import sys
@@ -32,6 +31,7 @@ def assert_refused(read, path, reason, slack=SLACK):
     assert message.startswith(f"{path}: expected ") and reason in message
     assert message.isprintable() and len(message) < len(str(path)) + 500
     assert peak <= 4 * path.stat().st_size + slack, f"{peak} bytes for a file of {path.stat().st_size}"
+    return message
 
 
 # Pickles: each function gives the instructions that push one value.
@@ -115,12 +115,8 @@ def safetensors(header, numbers):
 
 def varint(value):
     value &= (1 << 64) - 1
-    raw = io.BytesIO()
-    while value >= 0x80:
-        raw.write(bytes([value & 0x7F | 0x80]))
-        value >>= 7
-    raw.write(bytes([value]))
-    return raw.getvalue()
+    groups = [value >> shift & 0x7F for shift in range(0, max(value.bit_length(), 1), 7)]
+    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
 def int_field(field, value):

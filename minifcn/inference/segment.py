@@ -4,10 +4,8 @@ import numpy as np
 
 from ..backend import to_device, to_host
 from ..errors import InputError
-from ..tasks import SemanticSegmentation
+from ..tasks import SEGMENTATION
 from .sliding_window import windows
-
-TASK = SemanticSegmentation()
 
 
 def predict(network, image, tile=None):
@@ -16,20 +14,18 @@ def predict(network, image, tile=None):
     tile: work in overlapping windows of at most so many pixels a side (`sliding_window`), which needs less memory;
     None: all at once. For many images, give `network.prepare()`.
     """
+    if (count := network.card.num_classes) > 256:
+        raise InputError(f"predict: expected at most 256 classes, as many as uint8 labels hold, got {count}")
     labels = np.empty(image.shape[:2], np.uint8)
     for window, inside, place in windows(image.shape[:2], tile or max(image.shape[:2])):
         logits = network.forward(to_device(network.card.preprocessing.apply(image[window])[None]))
-        if logits.shape[1] > 256:
-            raise InputError(
-                f"predict: expected at most 256 classes, as many as uint8 labels hold, got {logits.shape[1]}"
-            )
-        labels[place] = to_host(TASK.predict(logits)[0])[inside]
+        labels[place] = to_host(SEGMENTATION.predict(logits)[0])[inside]
     return labels
 
 
 def evaluate(network, samples, num_classes, tile=None):
     """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size, whole or by windows."""
-    network, matrix = network.prepare(), TASK.metric(num_classes)
+    network, matrix = network.prepare(), SEGMENTATION.metric(num_classes)
     for sample in samples:
         matrix.update(sample.label, predict(network, sample.image, tile))
     return matrix

@@ -40,3 +40,6 @@ class SemanticSegmentation:
     def metric(self, num_classes):
         """What labels and predictions are counted in, from the start."""
         return ConfusionMatrix(num_classes)
+
+
+SEGMENTATION = SemanticSegmentation()

@@ -32,9 +32,8 @@ def write(run, stream):
 def read(path):
     """(arrays, meta) of a checkpoint. Raises InputError, naming the file, if it is none."""
     arrays, meta = npz.read_archive(path)
-    missing = [key for key in ("config", "iteration", "best", "optimizer", "stream", "generators") if key not in meta]
-    if missing:
-        raise InputError(f"{path}: expected a checkpoint to resume from, got weights only (no {', '.join(missing)})")
+    if not {"config", "iteration", "best", "optimizer", "stream", "generators"} <= meta.keys():
+        raise InputError(f"{path}: expected a checkpoint to resume from, got weights only")
     return arrays, meta
 
 
@@ -56,24 +55,20 @@ def restore(run, arrays, meta):
 
 def load_network(path):
     """The network that a file of this library holds, .npz or .safetensors. Raises InputError, naming the file."""
-    arrays, meta = formats.read_own(path)
-    builder, options = settings_of(meta["network"], path)
+    arrays, meta = formats.read(path)
+    builder, options = settings_of(meta.get("network"), path)
     try:
-        _require_as_wide(options, arrays)
+        # Options that ask for more channels than any array has are refused before a network is made.
+        widths = {len(array) for array in arrays.values() if array.ndim}
+        for option in ("num_classes", "width"):
+            if options.get(option) is not None and options[option] not in widths:
+                raise InputError(f"{option} {options[option]} but no array of so many channels")
         model = models.build(builder, options)
         model.load_state_dict(arrays)
     except (InputError, TypeError) as error:  # TypeError: options that the builder does not have
         raise InputError(f"{path}: {error}") from error
     model.card.take_over(meta, path)
     return model
-
-
-def _require_as_wide(options, arrays):
-    """Raise InputError if a file's options ask for more channels than any of its arrays has: before a network is made."""
-    widths = {len(array) for array in arrays.values() if array.ndim}
-    for option in ("num_classes", "width"):
-        if options.get(option) is not None and options[option] not in widths:
-            raise InputError(f"{option} {options[option]} but no array of so many channels")
 
 
 def load_segmenter(path):

@@ -55,12 +55,11 @@ class Config:
             if getattr(self, name) not in known:
                 raise InputError(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
         values = {**vars(self), "width": self.options.get("width")}
-        for name in ("limit", "resize", "crop", "batch_size", "iterations", "eval_every", "save_every", "width"):
-            if values[name] is not None and values[name] < 1:
-                raise InputError(f"{name.replace('_', '-')}: expected at least 1, got {values[name]}")
-        for name in ("backbone_rate", "weight_decay", "seed"):
-            if not 0 <= values[name] < inf:
-                raise InputError(f"{name.replace('_', '-')}: expected at least 0, got {values[name]}")
+        counts = ("limit", "resize", "crop", "batch_size", "iterations", "eval_every", "save_every", "width")
+        for least, names in ((1, counts), (0, ("backbone_rate", "weight_decay", "seed"))):
+            for name in names:
+                if values[name] is not None and not least <= values[name] < inf:
+                    raise InputError(f"{name.replace('_', '-')}: expected at least {least}, got {values[name]}")
         for name in ("momentum", "colour"):
             if not 0 <= values[name] <= 1:
                 raise InputError(f"{name}: expected a number from 0 to 1, got {values[name]}")

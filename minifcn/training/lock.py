@@ -2,10 +2,9 @@
 
 import os
 from contextlib import contextmanager
-from pathlib import Path
 
 from ..errors import InputError
-from ..files import writing
+from ..files import make_folder, writing
 
 try:
     import fcntl
@@ -25,9 +24,8 @@ def locked(folder):
     Raises InputError, naming the folder and the other process, if one is at work there; OSError if the folder cannot be
     written to.
     """
-    folder = Path(folder)
+    folder = make_folder(folder)
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not _take(file):

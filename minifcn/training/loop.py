@@ -7,9 +7,7 @@ import numpy as np
 
 from ..backend import to_device
 from ..errors import InputError
-from ..tasks import SemanticSegmentation
-
-SEGMENTATION = SemanticSegmentation()
+from ..tasks import SEGMENTATION
 
 
 class Step(NamedTuple):

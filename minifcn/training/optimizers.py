@@ -10,7 +10,7 @@ KERNELS = Source.beside(__file__)
 
 
 class Optimizer:
-    """What all share: the parameters, the weight decay and the state by slot and name."""
+    """What all share: the parameters, the weight decay and the state, arrays by "slot/name"."""
 
     slots = ()  # the arrays of state for each parameter
 
@@ -18,9 +18,10 @@ class Optimizer:
         self.parameters = {name: p for name, p in parameters.items() if not p.frozen}
         self.weight_decay = weight_decay
         self.steps = 0
-        self.slot = {
-            slot: {name: array_module(p.value).zeros_like(p.value) for name, p in self.parameters.items()}
+        self.arrays = {
+            f"{slot}/{name}": array_module(p.value).zeros_like(p.value)
             for slot in self.slots
+            for name, p in self.parameters.items()
         }
 
     @one_blas_thread
@@ -28,23 +29,19 @@ class Optimizer:
         """Move every parameter against its gradient, at this learning rate."""
         self.steps += 1
         for name, p in self.parameters.items():
-            self.update(name, p, lr * p.lr_mult, self.weight_decay * p.decay_mult)
+            state = [self.arrays[f"{slot}/{name}"] for slot in self.slots]
+            self.update(p, state, lr * p.lr_mult, self.weight_decay * p.decay_mult)
 
     def state(self):
         """(arrays by "slot/name", rest): everything that a resumed run needs; rest is JSON-ready."""
-        slots = self.slot.items()
-        arrays = {f"{slot}/{name}": to_host(a).copy() for slot, state in slots for name, a in state.items()}
-        return arrays, {"steps": self.steps}
+        return {key: to_host(a).copy() for key, a in self.arrays.items()}, {"steps": self.steps}
 
     def restore(self, arrays, rest):
         """Go on from a saved state. Raises InputError if it belongs to other parameters."""
-        expected = {f"{slot}/{name}" for slot, state in self.slot.items() for name in state}
-        if expected != set(arrays):
-            differ = sorted(expected ^ set(arrays))
+        differ = sorted(self.arrays.keys() ^ arrays.keys())
+        if differ:
             raise InputError(f"optimiser state of another network or optimiser: {differ[:3]} differ")
-        for slot, state in self.slot.items():
-            for name in state:
-                state[name] = to_device(arrays[f"{slot}/{name}"].copy())
+        self.arrays = {key: to_device(arrays[key].copy()) for key in self.arrays}
         self.steps = rest["steps"]
 
 
@@ -60,9 +57,8 @@ class SGD(Optimizer):
         super().__init__(parameters, weight_decay)
         self.momentum = momentum
 
-    def update(self, name, p, rate, decay):
-        velocity = self.slot["velocity"][name]
-        if _by_kernel("sgd", p, [velocity], self.momentum, rate, rate * decay):
+    def update(self, p, state, rate, decay):
+        if _by_kernel("sgd", p, state, self.momentum, rate, rate * decay):
             return
 
         def block(value, gradient, velocity):
@@ -72,7 +68,7 @@ class SGD(Optimizer):
                 velocity += rate * decay * value
             value -= velocity
 
-        run_blocks(block, p.value, p.grad, velocity)
+        run_blocks(block, p.value, p.grad, *state)
 
 
 class Adam(Optimizer):
@@ -85,13 +81,12 @@ class Adam(Optimizer):
         super().__init__(parameters, weight_decay)
         self.betas, self.eps = betas, eps
 
-    def update(self, name, p, rate, decay):
+    def update(self, p, state, rate, decay):
         xp, (beta1, beta2) = array_module(p.value), self.betas
         correction1, correction2 = 1 - beta1**self.steps, 1 - beta2**self.steps
-        first, second = self.slot["first"][name], self.slot["second"][name]
         shrink, added = (1 - rate * decay, 0.0) if self.decoupled else (1.0, decay)
         numbers = rate, shrink, added, beta1, beta2, 1 - beta1, 1 - beta2, correction1, correction2, self.eps
-        if _by_kernel("adam", p, [first, second], *numbers):
+        if _by_kernel("adam", p, state, *numbers):
             return
 
         def block(value, gradient, first, second):
@@ -113,7 +108,7 @@ class Adam(Optimizer):
             work *= rate / correction1
             value -= work
 
-        run_blocks(block, p.value, p.grad, first, second)
+        run_blocks(block, p.value, p.grad, *state)
 
 
 class AdamW(Adam):

@@ -2,12 +2,11 @@
 
 import statistics
 import time
+from functools import partial
 from typing import NamedTuple
 
 from . import loop
 from .optimizers import SGD
-
-RATE = 1e-6  # of learning: so small that the weights stay as they are
 
 
 class Throughput(NamedTuple):
@@ -32,10 +31,7 @@ def seconds(work, times):
 def measure(model, stream, rounds=3):
     """The Throughput of a stream of batches and a network, in turns: medians over the rounds, after one update to warm up."""
     optimizer, batch = SGD(model.parameters()), next(stream)
-
-    def update():
-        loop.update(model, *batch, optimizer, RATE)
-
+    update = partial(loop.update, model, *batch, optimizer, 1e-6)  # a rate so small that the weights stay as they are
     update()
     loading, training = zip(
         *((seconds(stream.__next__, 4) / 4, seconds(update, 1)) for _ in range(rounds)), strict=True

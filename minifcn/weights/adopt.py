@@ -20,41 +20,38 @@ class Loaded:
 
     def __str__(self):
         text = f"{self.source}: {len(self.matched)} arrays loaded"
-        for what, keys in (
-            ("missing keys (not changed)", self.missing_keys),
-            ("unexpected keys", self.unexpected_keys),
-        ):
+        for what, keys in (("missing", self.missing_keys), ("unexpected", self.unexpected_keys)):
             if keys:
-                more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-                text += f"; {len(keys)} {what}: {', '.join(keys[:8])}{more}"
+                text += f"; {len(keys)} {what} keys: {', '.join(keys[:8])}{', …' if len(keys) > 8 else ''}"
         return text
 
 
-def adopt(path, network, arrays, preprocessing):
-    """Put arrays {their name: (our name or None, array)} into a network, and their preprocessing into its card. -> Loaded
+def adopt(path, network, arrays, rename, preprocessing):
+    """Put arrays (by their name) into a network, and their preprocessing into its card. -> Loaded
 
-    The names of a classifier match those of a backbone. Raises InputError, and changes nothing, if a shape does not fit
-    or a name is missing other than those of an FCN's own layers, or all are.
+    rename: their name -> ours, None for an array that is not needed. The names of a classifier match those of a
+    backbone. Raises InputError, and changes nothing, if a shape does not fit or a name is missing other than those of an
+    FCN's own layers, or all are.
     """
     own, loaded = network.state_dict(), Loaded(str(path))
     prefix = f"{network.backbone_prefix}." if network.backbone_prefix else ""
     sources = {}
-    for theirs, (ours, array) in arrays.items():
+    for theirs, array in arrays.items():
+        ours = rename(theirs)
         if ours is None:
             continue
-        target = next((name for name in (prefix + ours, ours) if name in own), None)
         kernel_1d = ours.removesuffix("weight") + "kernel_1d"
-        if target:
-            if target in sources:
-                raise InputError(f"{path}: {theirs} and {sources[target]} are both {target}")
-            own[target] = _fitted(path, theirs, array, target, own[target].shape)
-        elif kernel_1d in own:
-            target = kernel_1d
-            _require_bilinear(path, theirs, array, len(own[kernel_1d]))
-        else:
+        target = next((name for name in (prefix + ours, ours, kernel_1d) if name in own), None)
+        if target is None:
             loaded.unexpected_keys.append(theirs)
-            continue
-        sources[target] = theirs
+        elif target in sources:
+            raise InputError(f"{path}: {theirs} and {sources[target]} are both {target}")
+        else:
+            sources[target] = theirs
+            if target == kernel_1d:
+                _require_bilinear(path, theirs, array, len(own[target]))
+            else:
+                own[target] = _fitted(path, theirs, array, target, own[target].shape)
     loaded.matched = {theirs: target for target, theirs in sources.items()}
     loaded.missing_keys = [name for name in own if name not in sources and not name.endswith(".kernel_1d")]
     needed = [name for name in loaded.missing_keys if name.startswith(prefix)]
@@ -76,8 +73,7 @@ def _fitted(path, theirs, array, ours, shape):
     given = array.shape
     while len(given) > 1 and given[0] == 1 != shape[0]:
         given = given[1:]
-    flat = (given[0], int(np.prod(given[1:]))) if given else ()
-    if array.size != np.prod(shape) or flat != (shape[0], int(np.prod(shape[1:]))):
+    if array.size != np.prod(shape) or given[:1] != shape[:1]:
         raise InputError(f"{path}: {theirs}: expected shape {shape} for {ours}, got {array.shape}")
     if array.dtype.kind != "f":
         raise InputError(f"{path}: {theirs}: expected floating-point numbers, got {array.dtype}")

@@ -2,9 +2,6 @@
 
 import hashlib
 import re
-import struct
-import zipfile
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,13 +9,9 @@ import numpy as np
 
 from ..errors import InputError, MissingFileError
 
-# All that NumPy, zipfile, struct and json raise for damaged content. RecursionError and NotImplementedError are RuntimeErrors.
-_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError, EOFError, RuntimeError)
-_DAMAGE += (MemoryError, zipfile.BadZipFile, zlib.error, struct.error)
 _LONGEST_REASON = 300
 # As torch hub names its files: vgg16-397923af.pth holds the first eight or more hex digits of its own SHA-256.
 _IN_A_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth?$")
-_DIGITS = re.compile(r"[0-9a-fA-F]{8,64}")
 
 
 def existing(path, kind):
@@ -31,23 +24,25 @@ def existing(path, kind):
     return path
 
 
-def read_file(path, kind, sha256=None):
-    """The bytes of an existing file. Raises InputError for one that is empty, unreadable, or has another checksum."""
+def parsed(path, kind, parse, sha256=None):
+    """What `parse` makes of the bytes of an existing file.
+
+    Their SHA-256 is compared with `sha256` (its first 8 to 64 hex digits) and with the digits in a name like
+    vgg16-397923af.pth. Raises MissingFileError, or InputError in one line that names the file, for another checksum and
+    for whatever `parse` raises.
+    """
     path = existing(path, kind)
-    try:
+    with parsing(path, kind):
         content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: expected {kind}, got a file that cannot be read ({error.strerror})") from error
-    check_sha256(path, content, sha256)
-    if not content:
-        raise InputError(f"{path}: expected {kind}, got an empty file")
-    return content
+    _check_sha256(path, content, sha256)
+    with parsing(path, kind):
+        if not content:
+            raise InputError("an empty file")
+        return parse(content)
 
 
-def check_sha256(path, content, sha256=None):
-    """Compare the SHA-256 of a file's content with `sha256` (its first 8 to 64 hex digits) and with the digits in the
-    file's name, if it has any. Raises InputError if either differs, or if `sha256` is no such text."""
-    if sha256 is not None and not (isinstance(sha256, str) and _DIGITS.fullmatch(sha256)):
+def _check_sha256(path, content, sha256):
+    if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch("[0-9a-fA-F]{8,64}", sha256)):
         raise InputError(f"{path}: expected sha256 as 8 to 64 hex digits, got {sha256!r}")
     in_name = _IN_A_NAME.search(path.name)
     expected = {"": sha256, " as in the file's name (rename the file if that is no checksum)": in_name and in_name[1]}
@@ -58,12 +53,12 @@ def check_sha256(path, content, sha256=None):
 
 
 @contextmanager
-def parsing(path, kind, also=()):
-    """Around the parsing of bytes from elsewhere, and nothing else: whatever damaged content raises (and the exceptions
-    `also`) becomes one InputError in one line, "file: expected kind, got reason"."""
+def parsing(path, kind):
+    """Around the reading of bytes from elsewhere, and nothing else: whatever damaged content raises becomes one
+    InputError in one line, "file: expected kind, got reason"."""
     try:
         yield
-    except (*_DAMAGE, *also) as error:
+    except Exception as error:  # NumPy, zipfile, struct, json and safetensors raise some of every kind
         # A library may repeat the file's own bytes, control characters and all.
         reason = "".join(c if c.isprintable() else " " for c in str(error)) or "a damaged file"
         if not isinstance(error, ValueError):
@@ -81,19 +76,14 @@ def check_name(name):
         raise InputError(f"the name {name[:100]!r}, which is empty, a path or unprintable")
 
 
-def check_finite(name, array):
-    """Refuse weights with NaN or infinite values: one would spread to every output."""
-    if array.dtype.kind in "fc":
-        bad = array.size - np.count_nonzero(np.isfinite(array))
-        if bad:
-            raise InputError(f"{bad} of {array.size} values of {name!r} NaN or infinite")
-
-
 def check_arrays(arrays):
-    """Check all names and values."""
+    """Check all names, and refuse weights with NaN or infinite values: one would spread to every output."""
     for name, array in arrays.items():
         check_name(name)
-        check_finite(name, array)
+        if array.dtype.kind in "fc":
+            bad = array.size - np.count_nonzero(np.isfinite(array))
+            if bad:
+                raise InputError(f"{bad} of {array.size} values of {name!r} NaN or infinite")
 
 
 def from_bfloat16(bits):

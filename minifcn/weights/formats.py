@@ -10,7 +10,7 @@ from ..preprocessing import CAFFE, LITE0, TORCHVISION
 from . import names
 from .adopt import Loaded, adopt
 from .caffe import read_caffemodel
-from .checks import existing
+from .checks import existing, parsing
 from .npz import read_archive, section, write_archive
 from .safetensors import read_safetensors, write_safetensors
 from .torch import read_torch
@@ -21,7 +21,7 @@ _TORCH = {
     "alexnet_torchvision": (names.torchvision_alexnet, TORCHVISION),
     "efficientnet_lite0": (names.pytorch_lite0, LITE0),
 }
-_CAFFE = ("vgg16", "alexnet")
+_CAFFE = {"vgg16": (names.caffe, CAFFE), "alexnet": (names.caffe, CAFFE)}
 
 
 def save(path, network, **meta):
@@ -41,50 +41,43 @@ def load(path, network):
 
     Raises MissingFileError, or InputError naming the file, and changes nothing, if it is of another network or of none.
     """
-    arrays, meta = _read(path)
+    arrays, meta = read(path)
     _load(path, network, arrays, meta)
     return meta
 
 
-def read_own(path):
-    """(arrays by name, metadata) of a file of this library that says which network its weights are of.
-
-    Raises MissingFileError, or InputError naming the file.
-    """
-    arrays, meta = _read(path)
-    if "network" not in meta:
-        raise InputError(f"{path}: expected a file that names its network, got weights only")
-    return arrays, meta
-
-
 def is_own(path):
     """Whether a file is an .npz, or a .safetensors that `save_safetensors` wrote. Raises as its reader does."""
-    return Path(path).suffix == ".npz" or (Path(path).suffix == ".safetensors" and bool(_read(path)[1]))
+    return Path(path).suffix == ".npz" or (Path(path).suffix == ".safetensors" and bool(read(path)[1]))
 
 
 def _describe(network):
     return network.card.describe() if network.card else {}
 
 
-def _read(path, sha256=None):
-    """(arrays by name, metadata) of a file; a .safetensors of another program has no metadata."""
+def read(path, sha256=None):
+    """(arrays by name, metadata) of an .npz or .safetensors file; without metadata if another program wrote it.
+
+    Raises MissingFileError, or InputError naming the file.
+    """
     if Path(path).suffix != ".safetensors":
         arrays, meta = read_archive(path)
         return section(arrays, "weights"), meta
     arrays, texts = read_safetensors(path, sha256)
-    if "network" not in texts:
-        return arrays, {}
-    try:
-        return arrays, {key: json.loads(text) for key, text in texts.items()}
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected metadata in JSON, got {error}") from error
+    with parsing(path, "metadata in JSON"):
+        return arrays, {key: json.loads(text) for key, text in texts.items()} if "network" in texts else {}
 
 
 def _load(path, network, arrays, meta):
     """Put a file's arrays and what it says of them into a network. -> Loaded"""
     card = copy.copy(network.card)
     if card and "network" in meta:
-        _require_same_network(path, meta["network"], card)
+        builder, options = settings_of(meta["network"], path)
+        theirs, ours = {"builder": builder, **options}, {"builder": card.builder, **card.options}
+        differ = [key for key in ours | theirs if key != "seed" and theirs.get(key) != ours.get(key)]
+        if differ:
+            values = ", ".join(f"{key} {theirs.get(key)!r} (expected {ours.get(key)!r})" for key in differ)
+            raise InputError(f"{path}: weights of another network: {values}")
         card.take_over(meta, path)
     try:
         network.load_state_dict(arrays)
@@ -95,16 +88,6 @@ def _load(path, network, arrays, meta):
     return Loaded(str(path), {name: name for name in arrays})
 
 
-def _require_same_network(path, settings, card):
-    """Raise InputError if a file's settings are not those of a network's card; seeds may differ."""
-    builder, options = settings_of(settings, path)
-    theirs, ours = {"builder": builder, **options}, {"builder": card.builder, **card.options}
-    differ = [key for key in ours | theirs if key != "seed" and theirs.get(key) != ours.get(key)]
-    if differ:
-        values = ", ".join(f"{key} {theirs.get(key)!r} (expected {ours.get(key)!r})" for key in differ)
-        raise InputError(f"{path}: weights of another network: {values}")
-
-
 def load_any(path, network):
     """Read weights into a network from a file of any known kind, chosen by the file's ending. -> Loaded"""
     path = existing(path, "weights")
@@ -113,7 +96,7 @@ def load_any(path, network):
         ".pt": load_torchvision,
         ".caffemodel": load_caffemodel,
         ".safetensors": load_safetensors,
-        ".npz": lambda path, network: _load(path, network, *_read(path)),
+        ".npz": lambda path, network: _load(path, network, *read(path)),
     }
     if path.suffix not in readers:
         endings = ", ".join(readers)
@@ -129,14 +112,16 @@ def load_torchvision(path, network, sha256=None):
     InputError, and changes nothing, for a file that holds something else, a shape that does not fit, or a missing key
     outside an FCN's own layers; MissingFileError if there is no file.
     """
-    return _adopt_torch(path, network, read_torch(path, sha256))
+    return _adopt(path, network, read_torch(path, sha256), _TORCH, "a PyTorch state dict")
 
 
 def load_safetensors(path, network, sha256=None):
     """Read a .safetensors file into a network: one that `save_safetensors` wrote, or a PyTorch state dict of a known
     network. Returns and raises as load_torchvision."""
-    arrays, meta = _read(path, sha256)
-    return _load(path, network, arrays, meta) if meta else _adopt_torch(path, network, arrays)
+    arrays, meta = read(path, sha256)
+    if meta:
+        return _load(path, network, arrays, meta)
+    return _adopt(path, network, arrays, _TORCH, "a PyTorch state dict")
 
 
 def load_caffemodel(path, network, sha256=None):
@@ -145,27 +130,16 @@ def load_caffemodel(path, network, sha256=None):
     The blobs of a frozen upsampling must be the bilinear kernel that the network has; a network with
     upsampling="learned" takes any. Returns and raises as load_torchvision.
     """
-    _require_known(path, network, _CAFFE, "a Caffe model")
-    arrays = {
-        f"{layer}[{i}]": (names.caffe(layer, i), blob)
-        for layer, blobs in read_caffemodel(path, sha256).items()
-        for i, blob in enumerate(blobs)
-    }
-    return adopt(path, network, arrays, CAFFE)
+    return _adopt(path, network, read_caffemodel(path, sha256), _CAFFE, "a Caffe model")
 
 
-def _adopt_torch(path, network, arrays):
-    """Put the arrays of a PyTorch state dict into a network that it is known for. -> Loaded"""
-    _require_known(path, network, _TORCH, "a PyTorch state dict")
-    rename, preprocessing = _TORCH[network_name(network)]
-    return adopt(path, network, {name: (rename(name), array) for name, array in arrays.items()}, preprocessing)
+def _adopt(path, network, arrays, known, what):
+    """Put the arrays of another library into a network that its names are known for. -> Loaded"""
+    if (name := network_name(network)) not in known:
+        raise InputError(f"{path}: expected {what} for {', '.join(known)}, got a network {name or 'without a name'}")
+    return adopt(path, network, arrays, *known[name])
 
 
 def network_name(network):
     """The name of a classifier, or of the backbone of an FCN; None for a network without a card."""
     return network.card and network.card.options.get("backbone", network.card.builder)
-
-
-def _require_known(path, network, known, what):
-    if (name := network_name(network)) not in known:
-        raise InputError(f"{path}: expected {what} for {', '.join(known)}, got a network {name or 'without a name'}")

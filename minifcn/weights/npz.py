@@ -1,6 +1,7 @@
 """The library's own file format: a NumPy archive of named arrays and one JSON text, the metadata."""
 
 import hashlib
+import io
 import json
 import math
 import zipfile
@@ -26,18 +27,20 @@ def write_archive(path, arrays, meta):
 def read_archive(path):
     """(arrays by name, meta). Raises MissingFileError, or InputError naming the file if it is damaged or of another kind."""
     path = existing(path, _KIND)
-    with parsing(path, _KIND):
-        with zipfile.ZipFile(path) as archive:
-            _check_members(archive, path.stat().st_size)
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+    with parsing(path, _KIND), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        stored = all(info.compress_type == zipfile.ZIP_STORED for info in infos)
+        if not stored or sum(info.compress_size for info in infos) > path.stat().st_size:
+            raise InputError("an archive with compressed or overlapping members")
+        arrays = {info.filename.removesuffix(".npy"): _array(archive.read(info)) for info in infos}
+        if len(arrays) < len(infos):
+            raise InputError("an archive with two members of one name")
         check_arrays(arrays)
-        meta = json.loads(arrays.pop(_META).tobytes().decode("utf-8"))
-        known = meta["format"]
-    if known != FORMAT:
-        raise InputError(f"{path}: expected format {FORMAT!r}, got {known!r}")
-    if meta.pop("sha256", None) not in (None, _digest(arrays)):
-        raise InputError(f"{path}: expected the arrays of its SHA-256, got others")
+        meta = json.loads(arrays.pop(_META).tobytes())
+        if meta["format"] != FORMAT:
+            raise InputError(f"the format {meta['format']!r}, not {FORMAT!r}")
+        if meta.pop("sha256", None) not in (None, _digest(arrays)):
+            raise InputError("other arrays than those of its SHA-256")
     return arrays, meta
 
 
@@ -51,22 +54,16 @@ def _digest(arrays):
     return digest.hexdigest()
 
 
-def _check_members(archive, size):
-    """Refuse what would make NumPy reserve more memory than the file has bytes, and what np.savez does not write."""
-    infos = archive.infolist()
-    if len({info.filename.removesuffix(".npy") for info in infos}) < len(infos):
-        raise InputError("an archive with two members of one name")
-    if any(info.compress_type != zipfile.ZIP_STORED for info in infos) or sum(info.file_size for info in infos) > size:
-        raise InputError("an archive with compressed or overlapping members")
-    for info in infos:
-        with archive.open(info) as member:
-            if np.lib.format.read_magic(member) != (1, 0):
-                raise InputError(f"a member {info.filename!r} of an unknown version")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-            expected, found = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
-            if expected != found:
-                name = info.filename
-                raise InputError(f"a member {name!r} of {found} bytes where its shape {shape} needs {expected}")
+def _array(raw):
+    """The array of an .npy file's bytes. NumPy's own reader would first reserve as much memory as the header says."""
+    file = io.BytesIO(raw)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise InputError("a member of an unknown version")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    numbers = np.frombuffer(raw, dtype, offset=file.tell())
+    if math.prod(shape) != numbers.size:
+        raise InputError(f"a member of {numbers.size} numbers and shape {shape}")
+    return numbers.reshape(shape, order="F" if fortran_order else "C").copy(order="K")
 
 
 def section(arrays, name):

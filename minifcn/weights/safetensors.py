@@ -2,7 +2,6 @@
 
 import json
 import struct
-from collections import Counter
 
 import numpy as np
 import safetensors
@@ -10,14 +9,12 @@ import safetensors.numpy
 
 from ..errors import InputError
 from ..files import atomic_write
-from .checks import check_arrays, from_bfloat16, parsing, read_file
+from .checks import check_arrays, from_bfloat16, parsed
 
-_KIND = "a .safetensors file"
 # 40,000 tensors; the format allows 100 MB, which would take gigabytes as Python objects.
 _MAX_HEADER = 4 << 20
 _METADATA = "__metadata__"
-_BFLOAT16 = "BF16"
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", _BFLOAT16: "<u2", "BOOL": "?"}
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?"}
 _DTYPES |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (8, 4, 2, 1)}
 
 
@@ -25,24 +22,43 @@ def read_safetensors(path, sha256=None):
     """(arrays by name, metadata: text by name) of a .safetensors file. Arrays keep the file's types, but for bfloat16,
     which becomes float32.
 
-    The SHA-256 is compared with `sha256` (8 to 64 hex digits). Memory stays below five times the file's size and some
-    40 MB. Raises MissingFileError, or InputError naming the file for anything else than weights.
+    Memory stays below five times the file's size and some 40 MB. sha256, and what is raised: see `checks.parsed`.
     Source: https://github.com/huggingface/safetensors#format
     """
-    content = read_file(path, _KIND, sha256)
-    with parsing(path, _KIND, also=(safetensors.SafetensorError,)):
-        (size,) = struct.unpack_from("<Q", content)
-        if size > _MAX_HEADER:
-            raise InputError(f"a header of {size} bytes, more than {_MAX_HEADER}")
-        tensors = dict(safetensors.deserialize(content))
-        # The library takes the last of two entries of one name; and it does not hand out the metadata.
-        header = json.loads(content[8 : 8 + size], object_pairs_hook=_without_repeats)
-        metadata = header.pop(_METADATA, None) or {}
-        if not tensors:
-            raise InputError("a file without tensors")
-        arrays = {name: _array(name, tensors.pop(name)) for name in header}
-        check_arrays(arrays)
+    return parsed(path, "a .safetensors file", _read, sha256)
+
+
+def _read(content):
+    (size,) = struct.unpack_from("<Q", content)
+    if size > _MAX_HEADER:
+        raise InputError(f"a header of {size} bytes, more than {_MAX_HEADER}")
+    tensors = dict(safetensors.deserialize(content))
+    # The library takes the last of two entries of one name; and it does not hand out the metadata.
+    header = json.loads(content[8 : 8 + size], object_pairs_hook=_without_repeats)
+    metadata = header.pop(_METADATA, None) or {}
+    if not tensors:
+        raise InputError("a file without tensors")
+    arrays = {name: _array(name, tensors.pop(name)) for name in header}
+    check_arrays(arrays)
     return arrays, metadata
+
+
+def _without_repeats(pairs):
+    made = {}
+    for name, value in pairs:
+        if name in made:
+            raise InputError(f"the name {name[:100]!r} twice")
+        made[name] = value
+    return made
+
+
+def _array(name, tensor):
+    """One tensor of the library's ({"dtype", "shape", "data"}) as an array, on the library's copy of its bytes."""
+    dtype = tensor["dtype"]
+    if dtype not in _DTYPES:
+        raise InputError(f"{name!r} of type {dtype}, which NumPy does not know")
+    array = np.frombuffer(tensor["data"], _DTYPES[dtype]).reshape(tensor["shape"])
+    return from_bfloat16(array) if dtype == "BF16" else array
 
 
 def write_safetensors(path, arrays, metadata=None):
@@ -50,41 +66,10 @@ def write_safetensors(path, arrays, metadata=None):
 
     Raises InputError, naming the file, for a name, a type, a value or metadata that `read_safetensors` would refuse.
     """
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     try:
-        _check_writable(arrays, metadata or {})
-    except InputError as error:
+        content = safetensors.numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}, metadata)
+        _read(content)
+    except (ValueError, TypeError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: expected arrays and texts that the format can hold, got {error}") from error
-    content = safetensors.numpy.save(arrays, metadata)
     with atomic_write(path) as file:
         file.write(content)
-
-
-def _check_writable(arrays, metadata):
-    if not arrays:
-        raise InputError("no arrays")
-    for name, array in arrays.items():
-        if name == _METADATA:
-            raise InputError(f"the name {name!r}, which is reserved for the metadata")
-        if array.dtype.newbyteorder("<") not in map(np.dtype, _DTYPES.values()):
-            raise InputError(f"{name!r} of type {array.dtype}")
-    check_arrays(arrays)
-    for key, text in metadata.items():
-        if not (isinstance(key, str) and isinstance(text, str)):
-            raise InputError(f"metadata {key!r} of type {type(text).__name__}")
-
-
-def _without_repeats(pairs):
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise InputError(f"the name {twice[:100]!r} twice")
-    return made
-
-
-def _array(name, tensor):
-    """One tensor of the library's ({"dtype", "shape", "data"}) as an array, on the library's copy of its bytes."""
-    if tensor["dtype"] not in _DTYPES:
-        raise InputError(f"{name!r} of type {tensor['dtype']}, which NumPy does not know")
-    array = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
-    return from_bfloat16(array) if tensor["dtype"] == _BFLOAT16 else array

@@ -11,9 +11,8 @@ import numpy as np
 
 from ..errors import InputError
 from . import torch_pickle
-from .checks import check_arrays, from_bfloat16, parsing, read_file
+from .checks import check_arrays, from_bfloat16, parsed
 
-_KIND = "a state dictionary saved by torch.save"
 _ZIP, _ZIP_ENTRY, _PICKLE = b"PK\x03\x04", b"PK\x01\x02", b"\x80"  # how each begins
 _ENCRYPTED = 1
 _LOCAL_HEADER = 30  # bytes before the name, whose length stands at 26 and that of the extra field at 28
@@ -29,20 +28,24 @@ def read_torch(path, sha256=None):
     the file, bfloat16 as float32.
 
     A checkpoint that holds one such dictionary among other things ({"state_dict": ..., "epoch": 3}) is searched for it.
-    The SHA-256 is compared with `sha256` (8 to 64 hex digits), and with the digits in a name like vgg16-397923af.pth.
     Nothing in the file is executed: see `torch_pickle`. Memory stays below six times the file's size and some 50 MB.
-    Raises MissingFileError, or InputError naming the file for anything else than weights.
-    Source: torch/serialization.py, `_save` and `_legacy_save`.
+    sha256, and what is raised: see `checks.parsed`. Source: torch/serialization.py, `_save` and `_legacy_save`.
     """
-    content = read_file(path, _KIND, sha256)
-    # pickletools warns of odd escapes in old kinds of text, which are refused anyway.
-    with parsing(path, _KIND), warnings.catch_warnings(action="ignore"):
+    return parsed(path, "a state dictionary saved by torch.save", _read, sha256)
+
+
+def _read(content):
+    with warnings.catch_warnings(action="ignore"):  # pickletools': of odd escapes in texts that are refused anyway
         value, storages = (_read_zip if content.startswith(_ZIP) else _read_legacy)(content)
-        state = _find_state(value)
-        if sum(map(_bytes_in_memory, state.values())) > _MAX_GROWTH * len(content):
-            raise InputError(f"tensors that take more than {_MAX_GROWTH} times the file's size")
-        arrays = {name: _array(name, tensor, storages) for name, tensor in state.items()}
-        check_arrays(arrays)
+    state = _find_state(value)
+    itemsize = {"bfloat16": 4}
+    size = sum(
+        math.prod(t.size) * itemsize.get(t.storage.dtype, _stored_type(t.storage).itemsize) for t in state.values()
+    )
+    if size > _MAX_GROWTH * len(content):
+        raise InputError(f"tensors that take more than {_MAX_GROWTH} times the file's size")
+    arrays = {name: _array(name, tensor, storages) for name, tensor in state.items()}
+    check_arrays(arrays)
     return arrays
 
 
@@ -65,35 +68,25 @@ def _is_state(value):
     return isinstance(value, dict) and value and all(isinstance(held, torch_pickle.Tensor) for held in value.values())
 
 
-def _stored_type(dtype):
+def _stored_type(storage):
     """The type of a storage's numbers as NumPy can read them: bfloat16 it does not know."""
-    return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
-
-
-def _bytes_in_memory(tensor):
-    """The size of the array that will be made of a tensor."""
-    dtype = tensor.storage.dtype
-    return math.prod(tensor.size) * (4 if dtype == "bfloat16" else _stored_type(dtype).itemsize)
+    return np.dtype("uint16" if storage.dtype == "bfloat16" else storage.dtype).newbyteorder("<")
 
 
 def _array(name, tensor, storages):
     """A contiguous copy of a tensor's numbers."""
     storage, offset, size, stride = tensor
-    stored_as = _stored_type(storage.dtype)
-    raw = storages.get(storage.key)
-    if raw is None or len(raw) != storage.count * stored_as.itemsize:
-        have = "none" if raw is None else f"{len(raw)} bytes"
-        raise InputError(f"{have} where {name!r} needs a storage of {storage.count} {storage.dtype}")
-    count = math.prod(size)
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if count else offset - 1
-    if count > storage.count or last >= storage.count:
+    stored_as, raw = _stored_type(storage), storages[storage.key]
+    if len(raw) != storage.count * stored_as.itemsize:
+        raise InputError(f"{len(raw)} bytes where {name!r} needs a storage of {storage.count} {storage.dtype}")
+    # NumPy checks this as well, but in numbers of 64 bits, which a hostile stride makes overflow.
+    count, last = math.prod(size), offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if count > storage.count or (count and last >= storage.count):
         raise InputError(f"{name!r} of size {size}, which does not fit its storage of {storage.count}")
     # A stride of an axis of one element is never taken, and may be any number.
     steps = [s * stored_as.itemsize if n > 1 else 0 for n, s in zip(size, stride, strict=True)]
-    view = np.ndarray(size, stored_as, raw, offset * stored_as.itemsize if count else 0, steps)
-    if storage.dtype == "bfloat16":
-        return from_bfloat16(view)
-    return view.astype(storage.dtype, order="C")
+    view = np.ndarray(size, stored_as, raw, offset * stored_as.itemsize, steps)
+    return from_bfloat16(view) if storage.dtype == "bfloat16" else view.astype(storage.dtype, order="C")
 
 
 def _read_zip(content):
@@ -108,30 +101,21 @@ def _read_zip(content):
     if len(members) < len(infos):
         raise InputError("an archive with two members of one name")
     if sum(info.file_size for info in infos) > len(content):
-        raise InputError("an archive with compressed or overlapping members, which torch.save does not write")
+        raise InputError("an archive with compressed or overlapping members")
     roots = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise InputError("an archive of another kind, without the one <name>/data.pkl")
     root = roots[0]
-    if root + "constants.pkl" in members or any(name.startswith(root + "code/") for name in members):
-        raise InputError("a TorchScript program; save its state_dict() instead")
     if root + "byteorder" in members and _member(content, members[root + "byteorder"]) != b"little":
         raise InputError("numbers in big-endian byte order; save them on a little-endian machine")
-    if members[root + "data.pkl"].file_size > torch_pickle.MAX_BYTES:
-        raise InputError(f"a pickle of more than {torch_pickle.MAX_BYTES} bytes")
     value, _, announced = torch_pickle.load(_member(content, members[root + "data.pkl"]))
-    storages = {
-        key: _member(content, members[f"{root}data/{key}"]) for key in announced if f"{root}data/{key}" in members
-    }
-    return value, storages
+    return value, {key: _member(content, members[f"{root}data/{key}"]) for key in announced}
 
 
 def _member(content, info):
     """The bytes of a stored member, as a view of the file's: nothing is unpacked, so nothing can grow."""
-    if info.flag_bits & _ENCRYPTED:
-        raise InputError(f"an encrypted member {info.filename[:100]!r}")
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-        raise InputError(f"a compressed member {info.filename[:100]!r}, which torch.save does not write")
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED:
+        raise InputError(f"a compressed or encrypted member {info.filename[:100]!r}, which torch.save does not write")
     name_length, extra_length = struct.unpack_from("<HH", content, info.header_offset + 26)
     start = info.header_offset + _LOCAL_HEADER + name_length + extra_length
     view = memoryview(content)[start : start + info.file_size]
@@ -143,19 +127,16 @@ def _member(content, info):
 def _read_legacy(content):
     """(value, storages by key) of a file before PyTorch 1.6: pickles of magic number, version, system, value and
     storage keys; then the storages, each as its count (int64) and its numbers, little-endian."""
-    if content[257:262] == b"ustar":
-        raise InputError("a tar file as PyTorch 0.1 wrote; load it with PyTorch and save it again")
     if not content.startswith(_PICKLE):
         raise InputError(f"a file that begins with {content[:12]!r}")
-    magic_number, at, _ = torch_pickle.load(content)
-    if magic_number != _MAGIC_NUMBER:
-        raise InputError("a pickle without PyTorch's magic number")
-    version, at, _ = torch_pickle.load(content, at)
-    if version != _PROTOCOL_VERSION:
-        raise InputError("an unknown version of the format")
-    _system, at, _ = torch_pickle.load(content, at)
-    value, at, announced = torch_pickle.load(content, at)
-    keys, at, _ = torch_pickle.load(content, at)
+    parts, at, announced = [], 0, {}
+    for _ in range(5):
+        part, at, storages = torch_pickle.load(content, at)
+        parts.append(part)
+        announced |= storages
+    magic_number, version, _system, value, keys = parts
+    if magic_number != _MAGIC_NUMBER or version != _PROTOCOL_VERSION:
+        raise InputError("pickles without PyTorch's magic number and version")
     texts = isinstance(keys, list) and all(type(key) is str for key in keys)  # nested tuples could be compared for days
     if not texts or sorted(keys) != sorted(announced):
         raise InputError("a list of storages that is not the list of those in use")
@@ -164,6 +145,6 @@ def _read_legacy(content):
         (count,) = struct.unpack_from("<q", content, at)
         if count != announced[key].count:
             raise InputError(f"a storage of {count} where {announced[key].count} were announced")
-        start, at = at + 8, at + 8 + count * _stored_type(announced[key].dtype).itemsize
+        start, at = at + 8, at + 8 + count * _stored_type(announced[key]).itemsize
         storages[key] = memoryview(content)[start:at]
     return value, storages

@@ -51,38 +51,31 @@ def _ordered_dict(items=None):
 def _rebuild_tensor(storage, offset, size, stride, _requires_grad=False, _hooks=None, metadata=None):
     if metadata:
         raise InputError("a conjugated or negated tensor")
-    if not (isinstance(storage, Storage) and type(size) is type(stride) is tuple and len(size) == len(stride)):
-        raise InputError("a tensor without a storage, or whose size and stride do not fit")
-    if len(size) > _MAX_RANK:
-        raise InputError(f"a tensor of {len(size)} dimensions")
+    if not (isinstance(storage, Storage) and type(size) is type(stride) is tuple):
+        raise InputError("a tensor without a storage, a size or a stride")
+    if len(size) != len(stride) or len(size) > _MAX_RANK:
+        raise InputError(f"a tensor of {len(size)} dimensions and {len(stride)} strides")
     if not all(type(n) is int and 0 <= n < 1 << 63 for n in (offset, *size, *stride)):
         raise InputError("a tensor with a negative or impossible offset, size or stride")
     return Tensor(storage, offset, size, stride)
 
 
 def _parameter(tensor, _requires_grad=True, _hooks=None):
-    if not isinstance(tensor, Tensor):
-        raise InputError(f"a parameter of type {type(tensor).__name__}")
     return tensor
 
 
-_FUNCTIONS = {
+_DTYPES = {"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool"}
+_DTYPES |= {"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"}
+# What a program may ask for: a function, or the type of a storage's numbers.
+ADMITTED = {
     "collections.OrderedDict": _ordered_dict,
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch.nn.parameter.Parameter": _parameter,
     "torch.Size": lambda numbers: numbers,
+    **{f"torch.{name}Storage": dtype for name, dtype in _DTYPES.items()},
 }
-_STORAGE_TYPES = {"Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool"}
-_STORAGE_TYPES |= {"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"}
-
-
-class _StorageType(NamedTuple):
-    dtype: str
-
-
-ADMITTED = _FUNCTIONS | {f"torch.{name}Storage": _StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()}
 
 
 def _admitted(name):
@@ -100,31 +93,23 @@ def _set_item(target, key, value):
     target[key] = value
 
 
-def _call(function, arguments):
-    if function not in _FUNCTIONS.values():
-        raise InputError(f"a pickle that calls a {type(function).__name__}")
-    if type(arguments) is not tuple:
-        raise InputError(f"a pickle that calls a function with a {type(arguments).__name__}")
-    return function(*arguments)
-
-
 def _storage(id):
     """The storage that a persistent id stands for: ("storage", type, key, device, count), and None in old files."""
-    if type(id) is not tuple or len(id) not in (5, 6) or id[0] != "storage":
+    if type(id) is not tuple or id[0] != "storage":
         raise InputError("a pickle with a persistent id that is no storage")
-    _, type_, key, _device, count, *view = id
-    if not isinstance(type_, _StorageType) or type(key) is not str or type(count) is not int or count < 0:
-        raise InputError("a pickle with a storage of unknown type, key or size")
+    _, dtype, key, _device, count, *view = id
     if view not in ([], [None]):
         raise InputError("a storage that is a view of another storage")
-    return Storage(type_.dtype, key, count)
+    if dtype not in _DTYPES.values() or type(key) is not str or type(count) is not int or count < 0:
+        raise InputError("a pickle with a storage of unknown type, key or size")
+    return Storage(dtype, key, count)
 
 
 def load(content, start=0):
     """(value, end, storages by key) of the pickle in `content` (bytes) that begins at `start`; more may follow it.
 
-    Values are None, bool, int, float, str, list, tuple, dict and Tensor. Raises InputError, LookupError or TypeError
-    for any other program.
+    Values are None, bool, int, float, str, list, tuple, dict, Tensor and what is in ADMITTED. Raises InputError or
+    another error for any other program.
     """
     file = io.BytesIO(content[start : start + MAX_BYTES])
     stack, marks, memo, storages = [], [], {}, {}
@@ -141,31 +126,23 @@ def load(content, start=0):
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(opcode.name == "NEWTRUE")
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
+            case "EMPTY_TUPLE" | "EMPTY_LIST" | "EMPTY_DICT":
+                stack.append({"EMPTY_TUPLE": (), "EMPTY_LIST": [], "EMPTY_DICT": {}}[opcode.name])
             case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE":
                 stack.append(argument)
             case "BINSTRING" | "SHORT_BINSTRING":  # by Python 2
                 stack.append(argument)
             case "MARK":
                 marks.append(len(stack))
-            case "EMPTY_TUPLE":
-                stack.append(())
             case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
                 if opcode.name != "TUPLE":
                     marks.append(len(stack) - int(opcode.name[-1]))
                 stack.append(tuple(pop_to_mark()))
-            case "EMPTY_LIST":
-                stack.append([])
             case "APPEND" | "APPENDS":
                 values = pop_to_mark() if opcode.name == "APPENDS" else [stack.pop()]
-                if type(stack[-1]) is not list:
-                    raise InputError(f"a pickle that appends to a {type(stack[-1]).__name__}")
                 stack[-1].extend(values)
-            case "EMPTY_DICT":
-                stack.append({})
             case "SETITEM" | "SETITEMS":
                 if opcode.name == "SETITEM":
                     marks.append(len(stack) - 2)
@@ -190,13 +167,13 @@ def load(content, start=0):
                 if storages.setdefault(storage.key, storage) != storage:
                     raise InputError(f"two storages with the key {storage.key[:100]!r}")
                 stack.append(storage)
-            case "REDUCE" | "NEWOBJ":
+            case "REDUCE" | "NEWOBJ":  # nothing on the stack can be called but the functions of ADMITTED
                 arguments, function = stack.pop(), stack.pop()
-                stack.append(_call(function, arguments))
+                if type(arguments) is not tuple:
+                    raise InputError(f"a pickle that calls a function with a {type(arguments).__name__}")
+                stack.append(function(*arguments))
             case "BUILD":  # a module's `_metadata`, an old parameter's flags: nothing that a state needs
                 stack.pop()
-                if type(stack[-1]) not in (dict, Tensor):
-                    raise InputError(f"a pickle that sets the attributes of a {type(stack[-1]).__name__}")
             case "STOP":
                 return stack.pop(), start + file.tell(), storages
             case _:
