@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from voc_trees import SMALL
 
-from minifcn import cli, data, gradcheck, layers, ops
+from minifcn import backend, cli, data, gradcheck, layers, ops
 from minifcn.cli.options import named_images
 
 
@@ -210,6 +210,12 @@ def test_network_for_other_classes(trained, tmp_path, capsys):
     (tmp_path / "VOC2012/classes.txt").write_text("background\nthing\n")
     line = fails(capsys, "evaluate", "--weights", trained / "8s/best.npz", "--data", tmp_path)
     assert "a network for 6 classes" in line and "has 2" in line
+
+
+def test_a_wrong_number_of_threads_is_refused_by_its_variable(monkeypatch, capsys):
+    backend.set_threads()
+    monkeypatch.setenv("MINIFCN_THREADS", "x")
+    assert fails(capsys, "gradcheck").startswith("minifcn: MINIFCN_THREADS: expected a whole number")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 broken"])

@@ -20,6 +20,7 @@ from minifcn.training import checkpoint
 from minifcn.training.config import Config
 from minifcn.training.lock import locked
 from minifcn.training.run import Run, read_metrics
+from minifcn.weights import npz
 
 LINUX = sys.platform == "linux"
 
@@ -149,6 +150,26 @@ def test_metrics_that_end_in_rubbish_go_on_where_the_checkpoint_stands(toy, tmp_
     run.metrics.write_bytes(content[: content.rindex(b'"saved"')] + lost)  # as if it had been killed there
     list(Run.resume(tmp_path).events())
     assert [(r["event"], r["iteration"]) for r in read_metrics(tmp_path)] == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("iteration", "x"), ("optimizer", 5), ("stream", {}), ("generators", []), ("config", {"data": "a", "lr": "x"})],
+)
+def test_a_checkpoint_edited_by_hand_is_refused_by_its_name(toy, tmp_path, capsys, key, value):
+    run = Run(small(toy), tmp_path)
+    next(run.events())
+    arrays, meta = npz.read_archive(run.checkpoint)
+    npz.write_archive(run.checkpoint, arrays, {**meta, key: value})
+    assert f"{run.checkpoint}: " in refused(capsys, "train", "--resume", tmp_path)
+
+
+@pytest.mark.parametrize("line", ["5", "[]", '{"event": "step"}', '{"event": "step", "iteration": "a"}'])
+def test_metrics_edited_by_hand_are_refused_by_their_name(toy, tmp_path, capsys, line):
+    run = Run(small(toy), tmp_path)
+    next(run.events())
+    run.metrics.write_text(f"{line}\n{run.metrics.read_text()}")
+    assert f"{run.metrics}: " in refused(capsys, "train", "--resume", tmp_path)
 
 
 # --- Full and read-only disks -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from planted_faults import png
 
-from minifcn import ops
+from minifcn import data, ops
 from minifcn.data.images import read_image, read_mask
 from minifcn.metrics import ConfusionMatrix
 from minifcn.report import figures, page
@@ -88,13 +88,11 @@ def test_a_class_called_script_shows_as_text(tmp_path):
     matrix = ConfusionMatrix(2)
     matrix.update(np.array([0, 1]), np.array([0, 1]))
     picture = tmp_path / "picture.png"
-    figures.side_by_side(
-        [(np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.uint8), {name: np.ones((4, 4), np.uint8)})],
-        ("background", name),
-        picture,
-    )
+    label = np.ones((4, 4), np.uint8)
+    sample = data.Sample(np.zeros((4, 4, 3), np.uint8), label, "a")
+    figures.side_by_side([sample], {name: [label]}, ("background", name), picture)
     path = tmp_path / "report.html"
-    page.write_page(path, name, {name: (matrix, 1.0)}, ("background", name), [(picture, name)], {name: name})
+    page.write_page(path, name, {name: (matrix, 1.0)}, ("background", name), {picture: name}, {name: name})
     html = path.read_text(encoding="utf-8")
     assert "<script" not in html
     assert html.count("&lt;script&gt;") >= 6

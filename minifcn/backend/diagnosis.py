@@ -91,11 +91,11 @@ def _pip(env, major):
 
 def blas():
     """The libraries that multiply NumPy's matrices: "openblas 0.3.31 (Haswell), 2 threads"."""
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     return [
-        f"{p['internal_api']} {p['version'] or 'of unknown version'} ({p.get('architecture', 'unknown')}), "
-        f"{p['num_threads']} thread{'s' * (p['num_threads'] > 1)} of its own"
-        for p in pools
+        f"{pool['internal_api']} {pool['version'] or 'of unknown version'} ({pool.get('architecture', 'unknown')}), "
+        f"{pool['num_threads']} thread{'s' * (pool['num_threads'] > 1)} of its own"
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
     ]
 
 
