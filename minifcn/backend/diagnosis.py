@@ -68,13 +68,12 @@ def remedy(env):
         return f"the driver runs CUDA up to {newest}: install driver {OLDEST_DRIVER[12]} or newer, then: minifcn info"
     if command := _pip(env, env.cuda[0]):
         return command
-    if not env.devices and env.visible is not None:
+    if env.devices:
+        again = f"pip install --force-reinstall --no-cache-dir {' '.join(env.packages)}"
+        return f"CuPy does not work as it is installed: {again}"
+    if env.visible is not None:
         return f"the driver shows no GPU because CUDA_VISIBLE_DEVICES={env.visible!r}: unset CUDA_VISIBLE_DEVICES"
-    if not env.devices:
-        return "the driver shows no GPU: see whether nvidia-smi lists one (in a container: docker run --gpus all)"
-    return (
-        f"CuPy does not work as it is installed: pip install --force-reinstall --no-cache-dir {' '.join(env.packages)}"
-    )
+    return "the driver shows no GPU: see whether nvidia-smi lists one (in a container: docker run --gpus all)"
 
 
 def _pip(env, major):

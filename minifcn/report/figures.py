@@ -44,10 +44,7 @@ def _save(figure, path):
 
 def _running_mean(values, window=20):
     """The mean of the last `window` values at each point."""
-    total = np.cumsum(np.concatenate([[0.0], values]))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (total[ends] - total[starts]) / (ends - starts)
+    return np.array([np.mean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)])
 
 
 def side_by_side(samples, predictions, classes, path, palette=None):
