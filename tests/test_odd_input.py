@@ -45,13 +45,15 @@ def test_photographs_in_floating_point_come_out_as_bytes_whatever_they_hold(odd,
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
 def test_photographs_of_every_kind_come_out_as_rgb(mode, tmp_path):
     path = tmp_path / "photo.tif"
-    picture = Image.new("RGB", (6, 4), (255, 255, 255)).convert("L" if mode in ("I;16", "I", "F") else mode)
+    grey = mode in ("1", "L", "LA", "YCbCr", "I;16", "I", "F")
+    colour = (255, 255, 255) if grey else (255, 0, 0)
+    picture = Image.new("RGB", (6, 4), colour).convert("L" if mode in ("I;16", "I", "F") else mode)
     if mode in ("I;16", "I", "F"):
         scale = 257 if mode == "I;16" else 1
         kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
         picture = Image.fromarray((np.asarray(picture).astype(kind) * scale).astype(kind))
     picture.save(path)
-    assert (read_image(path) == 255).all()
+    assert (read_image(path) == colour).all()
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
