@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,6 +147,8 @@ def test_what_is_not_the_archive_is_told_and_the_next_host_asked(host, tmp_path,
     (reason,) = fetch(tmp_path, host.serve("/a", behave), host.serve("/b", whole(CONTENT)))
     assert told in reason and len(reason) < 250 and "\n" not in reason
     assert placed(tmp_path) and host.asked[-1][0] == "/b"
+    if os.path.isdir("/proc/self/fd"):  # no file stays open
+        assert not [fd for fd in Path("/proc/self/fd").iterdir() if str(tmp_path) in os.path.realpath(fd)]
 
 
 def test_a_host_that_goes_on_with_the_wrong_bytes_of_another_is_asked_again_from_the_start(host, tmp_path):
@@ -166,12 +169,6 @@ def test_when_no_host_delivers_the_message_says_what_to_do_by_hand(host, tmp_pat
     host.serve("/b", whole(CONTENT))  # the same call, when a host has come back
     fetch(tmp_path, *urls)
     assert placed(tmp_path) and ("/b", "bytes=500000-") in host.asked
-
-
-def test_wrong_bytes_are_not_kept_for_the_next_time(host, tmp_path):
-    with pytest.raises(DownloadError, match="wrong checksum"):
-        fetch(tmp_path, host.serve("/a", whole(OTHER)))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_there_is_checked_and_never_written_over(host, tmp_path):
@@ -251,15 +248,13 @@ def test_the_command_downloads_what_data_voc_then_reads(host, tmp_path, monkeypa
     assert "VOCdevkit: exists already; nothing was unpacked" in capsys.readouterr().err
 
 
-def test_a_command_in_vain_ends_in_one_line(tmp_path, monkeypatch, capsys):
-    offer(monkeypatch, CONTENT, "http://127.0.0.1:1/a")
-    assert command(tmp_path) == 2
+def test_a_command_in_vain_ends_in_one_line_and_keeps_no_wrong_bytes(host, tmp_path, monkeypatch, capsys):
+    offer(monkeypatch, CONTENT, "http://127.0.0.1:1/a", host.serve("/a", whole(OTHER)))
+    assert command(tmp_path) == 2 and not list(tmp_path.iterdir())
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if line.startswith("minifcn: ")]) == 1 and "By hand: " in lines[-1]
     assert command(tmp_path, "--timeout", "0") == 2
     assert "timeout: expected" in capsys.readouterr().err
-    (tmp_path / "file").touch()
-    assert command(tmp_path / "file") == 2
 
 
 def test_a_progress_bar_is_drawn_on_a_terminal(host, tmp_path, monkeypatch, capsys):
@@ -300,15 +295,3 @@ def test_a_command_that_was_ended_goes_on_where_it_stopped(host, tmp_path, ended
     host.serve("/a", whole(CONTENT))
     download(wanted, tmp_path, TIMEOUT)
     assert placed(tmp_path) and host.asked[-1] == ("/a", f"bytes={kept}-")
-
-
-def test_no_file_stays_open(host, tmp_path):
-    if not os.path.isdir("/proc/self/fd"):
-        pytest.skip("this system does not tell the open files")
-    urls = [host.serve(f"/{i}", fault) for i, (fault, _) in enumerate(FAULTS.values()) if i < 12]
-    host.serve("/last", whole(CONTENT))
-    fetch(tmp_path, *urls, host.url + "/last")
-    kept = [
-        os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")
-    ]
-    assert not [name for name in kept if str(tmp_path) in name]
