@@ -34,17 +34,11 @@ def file(name, content=b"content", **more):
     return header(name, size=len(content), **more) + content + bytes(-len(content) % BLOCK)
 
 
-def pax(kind, **records):
+def pax(**records):
     """An extended header of the POSIX format with these records."""
-    body = b""
-    for key, value in records.items():
-        key = key.replace("_", ".")
-        rest = b" %s=%s\n" % (key.encode(), value.encode())
-        length = len(rest) + 1
-        while len(str(length)) + len(rest) != length:
-            length += 1
-        body += b"%d%s" % (length, rest)
-    return header("pax", kind, len(body)) + body + bytes(-len(body) % BLOCK)
+    info = tarfile.TarInfo("pax")
+    info.pax_headers = {key.replace("_", "."): value for key, value in records.items()}
+    return info.tobuf(tarfile.PAX_FORMAT)[:-BLOCK]
 
 
 GOOD = file("VOCdevkit/VOC2012/JPEGImages/a.jpg")
@@ -75,26 +69,29 @@ HOSTILE = {
     "parent at the end": (around(file("VOCdevkit/..")), OUT),
     "parent folder": (around(header("../evil", tarfile.DIRTYPE)), OUT),
     "parent in a long name": (around(file(LONG + "../../evil")), OUT),
-    "parent in a POSIX header": (around(pax(tarfile.XHDTYPE, path="../evil"), file("good")), OUT),
-    "parent in a global POSIX header": (around(pax(tarfile.XGLTYPE, path="../evil"), file("good")), OUT),
+    "parent in a POSIX header": (around(pax(path="../evil"), file("good")), OUT),
+    "parent in a global POSIX header": (
+        around(tarfile.TarInfo.create_pax_global_header({"path": "../evil"}), file("good")),
+        OUT,
+    ),
     "absolute": (around(file("/tmp/evil")), OUT),
     "absolute folder": (around(header("/evil", tarfile.DIRTYPE)), OUT),
-    "absolute in a POSIX header": (around(pax(tarfile.XHDTYPE, path="/tmp/evil"), file("good")), OUT),
+    "absolute in a POSIX header": (around(pax(path="/tmp/evil"), file("good")), OUT),
     "absolute in a long name": (around(file("/" + LONG + "evil")), OUT),
-    "folders without end": (around(pax(tarfile.XHDTYPE, path="a/" * 1500 + "evil"), file("good")), OUT),
+    "folders without end": (around(pax(path="a/" * 1500 + "evil"), file("good")), OUT),
     "parent of Windows": (around(file("..\\evil")), CHARACTER),
     "drive": (around(file("C:\\evil")), CHARACTER),
     "alternate stream": (around(file("a.jpg:evil")), CHARACTER),
     "terminal escape": (around(file("\x1b[2Jevil")), CHARACTER),
     "line break": (around(file("good\nminifcn: all is well")), CHARACTER),
-    "zero byte": (around(pax(tarfile.XHDTYPE, path="good\0/evil"), file("good")), CHARACTER),
+    "zero byte": (around(pax(path="good\0/evil"), file("good")), CHARACTER),
     "file through a symbolic link": (around(header("l", tarfile.SYMTYPE, link="/tmp"), file("l/evil")), KIND),
     "file through a hard link": (around(header("l", tarfile.LNKTYPE, link="/tmp/victim"), file("l")), KIND),
     "character device": (around(header("null", tarfile.CHRTYPE)), KIND),
     "block device": (around(header("disk", tarfile.BLKTYPE)), KIND),
     "FIFO": (around(header("pipe", tarfile.FIFOTYPE)), KIND),
     "sparse file of 8 GB": (around(SPARSE), KIND),
-    "sparse file in POSIX headers": (around(pax(tarfile.XHDTYPE, **GNU_SPARSE), file("sparse")), KIND),
+    "sparse file in POSIX headers": (around(pax(**GNU_SPARSE), file("sparse")), KIND),
     "contiguous file": (around(file("c", kind=tarfile.CONTTYPE)), KIND),
     "unknown type": (around(file("z", kind=b"Z")), KIND),
     "file without a name": (around(file("./.")), KIND),
@@ -107,7 +104,7 @@ HOSTILE = {
     "size a little beyond the end": (GOOD + header("evil", size=2000) + END, "cut off"),
     "size of 2**63": (GOOD + header("evil", size_field=b"\x80" + signed(2**63)[1:]) + END, ""),
     "negative size": (around(header("evil", size_field=signed(-BLOCK))), NOT_ONE),
-    "negative size in a POSIX header": (around(pax(tarfile.XHDTYPE, size="-1024"), file("evil")), NOT_ONE),
+    "negative size in a POSIX header": (around(pax(size="-1024"), file("evil")), NOT_ONE),
     "negative size of a long name": (around(header("l", tarfile.GNUTYPE_LONGNAME, size_field=signed(-BLOCK))), NOT_ONE),
     "long name of 8 EB": (
         around(header("l", tarfile.GNUTYPE_LONGNAME, size_field=b"\x80" + signed(2**63)[1:])),
@@ -115,7 +112,7 @@ HOSTILE = {
     ),
     "POSIX header of 1 TB": (around(header("x", tarfile.XHDTYPE, size_field=b"\x80" + signed(2**40)[1:])), NOT_ONE),
     "endless long names": (GOOD + header("l", tarfile.GNUTYPE_LONGNAME, 0) * 3000 + MORE + END, NOT_ONE),
-    "endless POSIX headers": (GOOD + pax(tarfile.XHDTYPE, comment="x") * 3000 + MORE + END, NOT_ONE),
+    "endless POSIX headers": (GOOD + pax(comment="x") * 3000 + MORE + END, NOT_ONE),
     "broken POSIX header": (
         around(header("x", tarfile.XHDTYPE, 30) + b"999999999999 path=../evil".ljust(BLOCK, b"\0")),
         "",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_hosts import Host, body, cut, never_answers, no_ranges, page, ranged, raw, reset, stall, status, whole
+from bad_hosts import Host, body, cut, never_answers, ranged, raw, reset, stall, status, whole
 from hostile_tars import END, GOOD, file
 from voc_trees import tar_of, write_voc
 
@@ -82,7 +82,10 @@ def test_a_stalled_host_is_left_after_the_timeout_and_the_next_goes_on(host, tmp
 
 @pytest.mark.parametrize("after", [None, 100_000])
 def test_a_host_that_ignores_ranges_starts_anew_and_a_cut_of_it_loses_nothing(host, tmp_path, after):
-    urls = [host.serve("/a", cut(CONTENT, 300_000), status(503)), host.serve("/b", no_ranges(CONTENT, after))]
+    urls = [
+        host.serve("/a", cut(CONTENT, 300_000), status(503)),
+        host.serve("/b", body(CONTENT[:after], Content_Length=SIZE)),
+    ]
     reasons = fetch(tmp_path, *urls, host.serve("/c", whole(CONTENT)))
     assert placed(tmp_path) and "HTTP Error 503: Service Unavailable" in reasons[0]
     assert host.asked[-1] == (("/c", "bytes=300000-") if after else ("/b", "bytes=300000-"))
@@ -112,13 +115,14 @@ def test_an_answer_without_a_length_is_read_as_far_as_the_archive_goes(host, tmp
     assert placed(tmp_path)
 
 
+LOGIN = b"\n<!DOCTYPE html><html>Please log in to this network</html>" + b" " * 100_000
 PAGE, ELSE = "a web page, not the archive", "offers something else"
 FAULTS = {
     "404": (status(404), "HTTP Error 404: Not Found"),
     "500": (status(500), "HTTP Error 500"),
     "no content": (status(204), "HTTP status 204"),
-    "web page": (page({"Content_Type": "text/html"}), PAGE),
-    "web page as a tar": (page({"Content_Type": "application/x-tar"}), PAGE),
+    "web page": (body(LOGIN, Content_Type="text/html"), PAGE),
+    "web page as a tar": (body(LOGIN, Content_Type="application/x-tar"), PAGE),
     "other bytes": (whole(OTHER), "wrong checksum"),
     "another file": (whole(CONTENT[:5000]), ELSE),
     "length too great": (body(CONTENT, Content_Length=10**15), ELSE),
@@ -255,6 +259,8 @@ def test_a_command_in_vain_ends_in_one_line_and_keeps_no_wrong_bytes(host, tmp_p
     assert len([line for line in lines if line.startswith("minifcn: ")]) == 1 and "By hand: " in lines[-1]
     assert command(tmp_path, "--timeout", "0") == 2
     assert "timeout: expected" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert command(tmp_path / "file") == 2
 
 
 def test_a_progress_bar_is_drawn_on_a_terminal(host, tmp_path, monkeypatch, capsys):
