@@ -7,6 +7,7 @@ import ctypes
 import importlib.metadata
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,10 +102,8 @@ def blas():
 def _packages():
     found = {}
     for name in ("cupy", *PACKAGES):
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -172,6 +172,6 @@ def add_training(parser, single):
 
 def config_of(args):
     """The Config that the arguments describe."""
-    names = ({field.name for field in fields(Config)} | set(FCN)) & set(vars(args))
-    values = {name: getattr(args, name) for name in names}
+    known = {field.name for field in fields(Config)} | set(FCN)
+    values = {name: value for name, value in vars(args).items() if name in known}
     return Config.from_dict({**values, "crop": values["crop"] or None}, "the command line")

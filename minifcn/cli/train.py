@@ -52,8 +52,7 @@ def run(args):
 
 def finish(run, title, go_on):
     """Do a run to its end. -> its Result, None if Ctrl-C stopped it"""
-    seconds = do(run, title, go_on)
-    if seconds is None:
+    if (seconds := do(run, title, go_on)) is None:
         return None
     matrix, network = run.matrix or run.evaluate(), run.model.prepare()
     samples = [run.val_data[i] for i in range(min(5, len(run.val_data)))]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import InputError, MissingFileError
-from ..files import read_ids
+from ..files import read_lines
 from ..images import read_image, read_mask
 from ..labels import check_labels, voc_palette
 
@@ -98,7 +98,7 @@ class ListedDataset(SegmentationDataset):
             if not self.files.is_file(name):
                 raise MissingFileError(f"{self.folder / name}: no such split list; {self.split_hint()}")
             source = self.files.open(name)
-        return [line.split()[0] for line in read_ids(source)]
+        return [line.split()[0] for line in read_lines(source, of="image id")]
 
     def split_hint(self):
         """What to do about a missing list."""

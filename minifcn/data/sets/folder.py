@@ -4,7 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ...errors import InputError, MissingFileError
-from ..files import FolderFiles, read_ids
+from ..files import FolderFiles, read_lines
 from ..images import SUFFIXES, read_image
 from ..labels import from_colours
 from .base import SegmentationDataset
@@ -55,7 +55,7 @@ class Folder(SegmentationDataset):
         if self.split not in splits:
             raise MissingFileError(f"{self.folder / FILE_NAME}: no split {self.split!r}; it has: {', '.join(splits)}")
         ids = splits[self.split]
-        return read_ids(self.folder / ids) if isinstance(ids, str) else ids
+        return read_lines(self.folder / ids, of="image id") if isinstance(ids, str) else ids
 
     def image_name(self, id):
         return self._images.get(id, f"{self.description.images}/{id}.jpg")
