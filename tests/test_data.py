@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from voc_trees import write_voc
 
 from minifcn import data
 from minifcn.data import images, labels
@@ -25,14 +26,10 @@ FIRST_MASK = np.array([[0, 1, 1], [255, 20, 0]], np.uint8)
 def devkit(tmp_path):
     """A VOCdevkit with two images, a and b, of 3×2 and 5×4 pixels (width × height)."""
     root = tmp_path / "VOCdevkit"
-    folder = root / "VOC2012"
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (folder / name).mkdir(parents=True)
+    write_voc(root / "VOC2012", [], train=["a", "b"], val=["b 1\r\n\r"], empty=["", " "])
     for id, mask in (("a", FIRST_MASK), ("b", np.full((4, 5), 7, np.uint8))):
-        Image.new("RGB", mask.shape[::-1], (200, 30, 90)).save(folder / "JPEGImages" / f"{id}.jpg", quality=100)
-        images.write_mask(folder / "SegmentationClass" / f"{id}.png", mask)
-    for split, ids in (("train", "a\nb\n"), ("val", "b 1\r\n\r\n"), ("empty", "\n \n")):
-        (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(ids)
+        Image.new("RGB", mask.shape[::-1], (200, 30, 90)).save(root / "VOC2012/JPEGImages" / f"{id}.jpg", quality=100)
+        images.write_mask(root / "VOC2012/SegmentationClass" / f"{id}.png", mask)
     return root
 
 

@@ -28,8 +28,7 @@ def curves(runs, path):
         x, mean_iou = [start + r["iteration"] for r in scores], [r["scores"]["mean_iou"] for r in scores]
         right.plot(x, mean_iou, "o-", color=colour, label=name)
         start += steps[-1]["iteration"] if steps else 0
-    left.set(title="training loss", xlabel="iteration", ylabel="cross-entropy per pixel")
-    left.set_ylim(bottom=0)
+    left.set(title="training loss", xlabel="iteration", ylabel="cross-entropy per pixel", ylim=(0, None))
     right.set(title="validation mean IU", xlabel="iteration", ylim=(0, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
