@@ -63,12 +63,6 @@ def test_scores_by_hand():
     assert matrix.frequency_weighted_iou() == pytest.approx((4 * 3 / 4 + 2 * 1 / 3) / 6)
 
 
-def test_a_class_that_occurs_nowhere_has_no_iou_and_no_part_in_the_means():
-    matrix = matrix_of(5, LABELS, PREDICTIONS)
-    np.testing.assert_array_equal(np.isnan(matrix.per_class_iou()), [False, False, False, True, True])
-    assert matrix.scores() == matrix_of(3, LABELS, PREDICTIONS).scores()
-
-
 @pytest.mark.parametrize(
     "classes, expected", [([0], 3 / 4), ([0, 2], 3 / 8), ((1, 3), 1 / 3), ([3, 4], math.nan), (range(5), 13 / 36)]
 )
