@@ -1,5 +1,6 @@
 """Faults to plant in a toy data set in VOC's layout, each in files of its own, and what the doctor must call them."""
 
+import shutil
 import struct
 import zlib
 
@@ -12,36 +13,32 @@ ORIENTATION = 0x0112
 
 
 class Sick:
-    """A data set in VOC's layout that is spoiled step by step. Each `fault_` method gives [(kind, name)] of what must be found."""
+    """A data set in VOC's layout that is spoiled fault by fault. expected: {fault: [(kind, name)] that must be found}; ids: {fault: the
+    id that has it}; id, image, mask: of the latest fault."""
 
     def __init__(self, folder):
-        self.folder = folder
-        self.expected = {}  # name of the fault -> [(kind, name)]
+        self.folder, self.expected, self.ids = folder, {}, {}
         self.free, self.val = (self.list(split).read_text(encoding="utf-8").split() for split in ("train", "val"))
-        self.ids = {}
+        self.plant_in_lists()
+        self.plant_in_contents()
+        for name, (spoil, *kinds) in IMAGES.items():
+            self.plant(name, image=kinds)
+            spoil(self)
+        for name, (spoil, *kinds) in MASKS.items():
+            self.plant(name, mask=kinds)
+            spoil(self)
 
-    def plant_all(self):
-        for name in (name for name in dir(self) if name.startswith("fault_")):
-            self.id = self.ids[name] = self.free.pop()
-            self.expected[name.removeprefix("fault_")] = getattr(self, name)()
-        return self
-
-    @property
-    def image(self):
-        return self.folder / "JPEGImages" / f"{self.id}.jpg"
-
-    @property
-    def mask(self):
-        return self.folder / "SegmentationClass" / f"{self.id}.png"
+    def plant(self, fault, *expected, image=(), mask=()):
+        """Take an id for a fault that the caller plants. expected: (kind, name), {} for the id; image, mask: kinds of these files."""
+        self.id = self.ids[fault] = self.free.pop()
+        self.image = self.folder / "JPEGImages" / f"{self.id}.jpg"
+        self.mask = self.folder / "SegmentationClass" / f"{self.id}.png"
+        self.expected[fault] = [(kind, name.format(self.id)) for kind, name in expected]
+        self.expected[fault] += [(kind, f"JPEGImages/{self.id}.jpg") for kind in image]
+        self.expected[fault] += [(kind, f"SegmentationClass/{self.id}.png") for kind in mask]
 
     def list(self, split="train"):
         return self.folder / "ImageSets" / "Segmentation" / f"{split}.txt"
-
-    def in_image(self, *kinds):
-        return [(kind, f"JPEGImages/{self.id}.jpg") for kind in kinds]
-
-    def in_mask(self, *kinds):
-        return [(kind, f"SegmentationClass/{self.id}.png") for kind in kinds]
 
     def label(self):
         return images.read_mask(self.mask)
@@ -62,92 +59,66 @@ class Sick:
     def write_mask(self, label, *palette):
         images.write_mask(self.mask, label, *palette)
 
-    # What is missing or too much, and lists. (Faults of a single file are in the tables below.)
-
-    def fault_image_of_another_ending(self):
+    def plant_in_lists(self):
+        """What is missing or too much. (Faults of a single file are in the tables below.)"""
+        self.plant("image_of_another_ending", image=["missing-image"])
         self.image.rename(self.image.with_suffix(".JPG"))
-        return [("missing-image", f"JPEGImages/{self.id}.jpg")]
-
-    def fault_mask_without_image(self):
-        self.mask.with_name("lonely.png").write_bytes(self.mask.read_bytes())
-        return [("mask-without-image", "SegmentationClass/lonely.png")]
-
-    def fault_image_without_mask(self):
+        self.plant("mask_without_image", ("mask-without-image", "SegmentationClass/lonely.png"))
+        shutil.copy(self.mask, self.mask.with_name("lonely.png"))
+        self.plant("image_without_mask", ("image-without-mask", "JPEGImages/lonely_too.jpg"))
         Image.effect_noise((9, 9), 50).convert("RGB").save(self.image.with_name("lonely_too.jpg"))
-        return [("image-without-mask", "JPEGImages/lonely_too.jpg")]
-
-    def fault_stray_file(self):
-        (self.folder / "SegmentationClass" / "Thumbs.db").write_bytes(b"x")
-        return [("stray-file", "SegmentationClass/Thumbs.db")]
-
-    def fault_unlisted(self):
+        self.plant("stray_file", ("stray-file", "SegmentationClass/Thumbs.db"))
+        self.mask.with_name("Thumbs.db").write_bytes(b"x")
+        self.plant("unlisted", ("unlisted", "{}"))
         for split in ("train", "trainval"):
             self.list(split).write_text(self.list(split).read_text().replace(f"{self.id}\n", ""))
-        return [("unlisted", self.id)]
-
-    def fault_repeated_id(self):
-        self.list().write_text(self.list().read_text() + f"{self.id}\n")
-        return [("repeated-id", self.id)]
-
-    def fault_overlap_by_id(self):
-        self.list("val").write_text(self.list("val").read_text() + f"{self.id}\n")
-        return [("overlap-by-id", self.id)]
-
-    def fault_overlap_by_content(self):
-        self.image.write_bytes(self.image.with_name(f"{self.val[0]}.jpg").read_bytes())
-        self.mask.write_bytes(self.mask.with_name(f"{self.val[0]}.png").read_bytes())
-        return self.in_image("overlap-by-content")
-
-    def fault_duplicate_content(self):
-        other = self.free.pop()
-        self.image.with_name(f"{other}.jpg").write_bytes(self.image.read_bytes())
-        self.mask.with_name(f"{other}.png").write_bytes(self.mask.read_bytes())
-        return [("duplicate-content", f"JPEGImages/{other}.jpg")]
-
-    def fault_list_in_another_coding(self):
-        self.list("latin").write_bytes(f"{self.free[0]}\nkatze_\xfc\n".encode("latin-1"))
-        return [("list-unreadable", "ImageSets/Segmentation/latin.txt")]
-
-    def fault_empty_list(self):
+        for fault, split in (("repeated_id", "train"), ("overlap_by_id", "val")):
+            self.plant(fault, (fault.replace("_", "-"), "{}"))
+            self.list(split).write_text(self.list(split).read_text() + f"{self.id}\n")
+        self.plant("list_in_another_coding", ("list-unreadable", "ImageSets/Segmentation/latin.txt"))
+        self.list("latin").write_bytes(f"{self.id}\nkatze_\xfc\n".encode("latin-1"))
+        self.plant("empty_list", ("empty-list", "ImageSets/Segmentation/none.txt"))
         self.list("none").write_text("\n")
-        return [("empty-list", "ImageSets/Segmentation/none.txt")]
-
-    def fault_exif_with_a_mask_of_what_is_stored(self):
-        self.store_turned()
-        self.write_mask(np.rot90(self.label()))
-        return [*self.in_image("exif-rotated"), *self.in_mask("size-mismatch")]
-
-    def fault_link_to_nothing(self):
-        self.image.unlink()
-        self.image.symlink_to("nowhere.jpg")
-        return self.in_image("unreadable")
-
-    def fault_label_outside(self):
-        changed = self.label().copy()
-        changed[5:10, 5:15] = 77
-        self.write_mask(changed)
-        return self.in_mask("label-outside")
-
-    def fault_resized_smoothly(self):
-        small = Image.fromarray(np.kron(self.label(), np.ones((2, 2), np.uint8)))
-        self.write_mask(np.asarray(small.resize(self.photo().size, Image.Resampling.BICUBIC)))
-        return self.in_mask("in-between")
-
-    def fault_renumbered(self):
-        before = self.label()
-        used = np.setdiff1d(np.union1d(before, [1, 2]), [0, labels.VOID])
-        numbers = np.arange(256, dtype=np.uint8)  # class -> number; the palette goes along
-        numbers[used] = np.roll(used, 1)
-        self.renumbered = numbers
-        palette = np.empty((256, 3), np.uint8)
-        palette[numbers] = labels.voc_palette()
-        self.write_mask(numbers[before], palette)
-        return self.in_mask("renumbered-palette")
-
-    def fault_unseen_class(self):
+        self.plant("unseen_class", ("unseen-class", "unicorn"))
         with open(self.folder / "classes.txt", "a", encoding="utf-8") as file:
             file.write("unicorn\n")
-        return [("unseen-class", "unicorn")]
+
+    def plant_in_contents(self):
+        """What shows only when files are compared."""
+        self.plant("overlap_by_content", ("overlap-by-content", "JPEGImages/{}.jpg"))
+        shutil.copy(self.image.with_stem(self.val[0]), self.image)
+        shutil.copy(self.mask.with_stem(self.val[0]), self.mask)
+        self.plant("duplicate_content", ("duplicate-content", f"JPEGImages/{self.free[-2]}.jpg"))
+        other = self.free.pop()
+        shutil.copy(self.image, self.image.with_stem(other))
+        shutil.copy(self.mask, self.mask.with_stem(other))
+        self.plant("exif_with_a_mask_of_what_is_stored", image=["exif-rotated"], mask=["size-mismatch"])
+        self.store_turned()
+        self.write_mask(np.rot90(self.label()))
+        self.plant("renumbered", mask=["renumbered-palette"])
+        before = self.label()
+        used = np.setdiff1d(np.union1d(before, [1, 2]), [0, labels.VOID])
+        self.renumbered = np.arange(256, dtype=np.uint8)  # class -> number; the palette goes along
+        self.renumbered[used] = np.roll(used, 1)
+        palette = np.empty((256, 3), np.uint8)
+        palette[self.renumbered] = labels.voc_palette()
+        self.write_mask(self.renumbered[before], palette)
+
+
+def link_to_nothing(sick):
+    sick.image.unlink()
+    sick.image.symlink_to("nowhere.jpg")
+
+
+def resize_smoothly(sick):
+    small = Image.fromarray(np.kron(sick.label(), np.ones((2, 2), np.uint8)))
+    sick.write_mask(np.asarray(small.resize(sick.photo().size, Image.Resampling.BICUBIC)))
+
+
+def label_outside(sick):
+    label = sick.label()
+    label[5:10, 5:15] = 77
+    sick.write_mask(label)
 
 
 # name of the fault -> (how the file is spoiled, what it is then called)
@@ -171,6 +142,7 @@ IMAGES = {
         lambda s: s.photo().save(s.image, "GIF", save_all=True, append_images=[s.photo().rotate(180)]),
         *("animated", "wrong-ending"),
     ),
+    "link_to_nothing": (link_to_nothing, "unreadable"),
     "blank": (lambda s: Image.new("RGB", s.photo().size).save(s.image), "blank-image"),
 }
 MASKS = {
@@ -195,25 +167,14 @@ MASKS = {
         lambda s: Image.fromarray(np.full(s.label().shape, 3, np.uint8)).save(s.mask, "JPEG"),
         *("lossy-mask", "wrong-ending", "looks-black"),
     ),
+    "label_outside": (label_outside, "label-outside"),
+    "resized_smoothly": (resize_smoothly, "in-between"),
     "void_only": (lambda s: s.write_mask(np.full(s.label().shape, 255, np.uint8)), "void-only"),
 }
 
 
 def coloured(sick):
     return labels.colourise(sick.label())
-
-
-def _of_one_file(spoil, kinds, place):
-    def plant(self):
-        spoil(self)
-        return place(self, *kinds)
-
-    return plant
-
-
-for _faults, _place in ((IMAGES, Sick.in_image), (MASKS, Sick.in_mask)):
-    for _name, (_spoil, *_kinds) in _faults.items():
-        setattr(Sick, f"fault_{_name}", _of_one_file(_spoil, _kinds, _place))
 
 
 def png(width, height, bits, rows):

@@ -1,27 +1,47 @@
-"""Small data sets in the layouts of Cityscapes and of own data, written for a test."""
+"""Small data sets in each layout, in folders and tars, written for a test."""
+
+import os
+import tarfile
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from minifcn import cli
 from minifcn.data import images
 
+SIZE = (5, 7)  # height, width of VOC's
+SMALL = ["--width", "2", "--crop", "32", "--batch-size", "2", "--iterations", "2"]
 COLOURS = {"ground": (10, 20, 30), "leaf": (60, 180, 75), "root": (200, 100, 0)}
+lists_there = pytest.mark.skipif(
+    "MINIFCN_LISTS" not in os.environ, reason="MINIFCN_LISTS names no folder of VOC's lists"
+)
+
+
+def write_voc(folder, ids, **splits):
+    """A VOC<year> folder whose image and mask i are of the number i."""
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True)
+    for i, id in enumerate(ids):
+        Image.new("RGB", SIZE[::-1], (i, i, i)).save(folder / "JPEGImages" / f"{id}.jpg", quality=100)
+        images.write_mask(folder / "SegmentationClass" / f"{id}.png", np.full(SIZE, i % 21, np.uint8))
+    for split, chosen in splits.items():
+        (folder / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(chosen) + "\n")
 
 
 def write_own(root, *, kind="colours", splits="", void="", count=6):
     """Own data: `count` images of noise with masks of three classes in quarters."""
-    (root / "images").mkdir(parents=True)
-    (root / "masks").mkdir()
     label = np.kron([[0, 1], [2, 0]], np.ones((12, 15))).astype(np.uint8)
     palette = np.zeros((256, 3), np.uint8)
     palette[:3] = list(COLOURS.values())
+    for place in ("images", "masks"):
+        (root / place).mkdir(parents=True)
     for i in range(count):
         noise = np.random.default_rng(i).integers(0, 255, (24, 30, 3), np.uint8)
-        Image.fromarray(noise).save(root / "images" / f"{i}.png")
+        Image.fromarray(noise).save(root / f"images/{i}.png")
+        images.write_mask(root / f"masks/{i}.png", label, palette)
         if kind == "colours":
-            Image.fromarray(palette[label]).save(root / "masks" / f"{i}.png")
-        else:
-            images.write_mask(root / "masks" / f"{i}.png", label, palette)
+            Image.fromarray(palette[label]).save(root / f"masks/{i}.png")
     classes = "".join(f'[[classes]]\nname = "{name}"\ncolour = {list(c)}\n' for name, c in COLOURS.items())
     (root / "dataset.toml").write_text(f'mask_kind = "{kind}"\n{void}\n{splits}\n{classes}', encoding="utf-8")
     return root
@@ -29,18 +49,27 @@ def write_own(root, *, kind="colours", splits="", void="", count=6):
 
 def write_cityscapes(root, *, cities=("ulm", "bonn"), splits=("train", "val")):
     """A small Cityscapes tree; -> {id: ids of the labels as written}."""
-    written = {}
-    rng = np.random.default_rng(0)
-    for split in splits:
-        for city in cities:
-            id = f"{city}{split}_000001_000019"
-            label = np.kron(rng.choice([0, 3, 7, 11, 26, 33], (4, 6)), np.ones((8, 8))).astype(np.uint8)
-            for place, name, array in (
-                ("leftImg8bit", "leftImg8bit", rng.integers(0, 255, (32, 48, 3), np.uint8)),
-                ("gtFine", "gtFine_labelIds", label),
-            ):
-                folder = root / place / split / city
-                folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(array).save(folder / f"{id}_{name}.png")
-            written[id] = label
+    written, rng = {}, np.random.default_rng(0)
+    for split, city in ((split, city) for split in splits for city in cities):
+        id = f"{city}{split}_000001_000019"
+        written[id] = np.kron(rng.choice([0, 3, 7, 11, 26, 33], (4, 6)), np.ones((8, 8))).astype(np.uint8)
+        photo = rng.integers(0, 255, (32, 48, 3), np.uint8)
+        for place, ending, array in (("leftImg8bit", "leftImg8bit", photo), ("gtFine", "gtFine_labelIds", written[id])):
+            path = root / place / split / city / f"{id}_{ending}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
     return written
+
+
+def tar_of(source, path, inner):
+    with tarfile.open(path, "w") as archive:
+        archive.add(source, inner)
+    return path
+
+
+def same(first, second):
+    return first.id == second.id and all(np.array_equal(a, b) for a, b in zip(first[:2], second[:2], strict=True))
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from voc_trees import SMALL
+from small_datasets import SMALL
 
 from minifcn import backend, cli, data, gradcheck, layers, ops
 from minifcn.cli.options import named_images

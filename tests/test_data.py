@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from voc_trees import write_voc
+from small_datasets import write_voc
 
 from minifcn import data
 from minifcn.data import images, labels

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bad_hosts import Host, body, cut, never_answers, ranged, raw, reset, stall, status, whole
 from hostile_tars import END, GOOD, file
-from voc_trees import tar_of, write_voc
+from small_datasets import tar_of, write_voc
 
 from minifcn import cli, data
 from minifcn.data import download as room

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from voc_trees import SIZE, SMALL, lists_there, run, same, tar_of, write_voc
+from small_datasets import SIZE, SMALL, lists_there, run, same, tar_of, write_voc
 
 from minifcn import data
 from minifcn.training.config import Config
@@ -25,9 +25,8 @@ def write_sbd(root, labels, **splits):
         Image.new("RGB", label.shape[::-1], (200, 30, 90)).save(folder / "img" / f"{id}.jpg", quality=100)
         edges = np.empty((2, 1), object)
         edges[:] = 0.0  # as in SBD's files, where they are sparse matrices
-        savemat(
-            folder / "cls" / f"{id}.mat", {"GTcls": {"Boundaries": edges, "Segmentation": label}}, do_compression=True
-        )
+        content = {"GTcls": {"Boundaries": edges, "Segmentation": label}}
+        savemat(folder / "cls" / f"{id}.mat", content, do_compression=True)
     for split, ids in splits.items():
         (folder / f"{split}.txt").write_text("\n".join(ids) + "\n")
     return root
@@ -57,46 +56,46 @@ def test_a_line_of_pixels_stays_a_picture(tmp_path):
     assert [sample.label.shape for sample in data.SBD(root)] == [(1, 7), (5, 1)]
 
 
+SHAPE = r"expected GTcls\.Segmentation \(H, W\) of integers, got "
+NO_STRUCT = r"expected a \.mat file with GTcls\.Segmentation, got \w+"
+
+
 @pytest.mark.parametrize(
-    "label, told",
+    "content, told",
     [
-        (LABEL[:, :4], r"x\.mat: expected a mask of the image's size 7x5, got 4x5"),
-        (np.full(SIZE, 21, np.uint8), r"x\.mat: expected labels 0\.\.20 or 255, got 21 \(35 pixels\)"),
-        (np.full(SIZE, 300, np.uint16), r"x\.mat: expected labels .* got 300"),
-        (np.full(SIZE, -1, np.int8), r"x\.mat: expected labels .* got -1"),
-        (np.full(SIZE, 1.0), r"x\.mat: expected GTcls\.Segmentation \(H, W\) of integers, got \(5, 7\) float64"),
-        (np.zeros((5, 7, 2), np.uint8), r"x\.mat: expected GTcls\.Segmentation \(H, W\) of integers, got \(5, 7, 2\)"),
-        (np.zeros((0, 0), np.uint8), r"x\.mat: expected GTcls\.Segmentation \(H, W\) of integers, got \(0, 0\)"),
+        (LABEL[:, :4], "expected a mask of the image's size 7x5, got 4x5"),
+        (np.full(SIZE, 21, np.uint8), r"expected labels 0\.\.20 or 255, got 21 \(35 pixels\)"),
+        (np.full(SIZE, 300, np.uint16), "expected labels .* got 300"),
+        (np.full(SIZE, -1, np.int8), "expected labels .* got -1"),
+        (np.full(SIZE, 1.0), rf"{SHAPE}\(5, 7\) float64"),
+        (np.zeros((5, 7, 2), np.uint8), rf"{SHAPE}\(5, 7, 2\)"),
+        (np.zeros((0, 0), np.uint8), rf"{SHAPE}\(0, 0\)"),
+        (b"", NO_STRUCT),
+        (b"no .mat file" * 40, NO_STRUCT),
+        (b"\x89HDF\r\n\x1a\n" + bytes(600), NO_STRUCT),
+        ("half", NO_STRUCT),
+        ("another struct", NO_STRUCT),
     ],
 )
-def test_labels_that_are_none_are_named(sbd, label, told):
-    savemat(sbd / "dataset/cls/x.mat", {"GTcls": {"Segmentation": label}})
-    with pytest.raises(ValueError, match=told):
-        data.SBD(sbd)[0]
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"no .mat file" * 40, b"\x89HDF\r\n\x1a\n" + bytes(600), "half", "another struct"]
-)
-def test_a_mat_file_that_cannot_be_read_is_named(sbd, content):
+def test_labels_that_are_none_are_named(sbd, content, told):
     path = sbd / "dataset/cls/x.mat"
-    if content == "half":
-        content = path.read_bytes()[: path.stat().st_size // 2]
     if isinstance(content, bytes):
         path.write_bytes(content)
+    elif isinstance(content, np.ndarray):
+        savemat(path, {"GTcls": {"Segmentation": content}})
+    elif content == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     else:
         savemat(path, {"GTinst": {"Segmentation": LABEL}})
-    with pytest.raises(ValueError, match=r"x\.mat: expected a \.mat file with GTcls\.Segmentation, got \w+"):
+    with pytest.raises(ValueError, match=rf"x\.mat: {told}"):
         data.SBD(sbd)[0]
 
 
-@pytest.mark.parametrize(
-    "missing, told", [("img/x.jpg", "no image"), ("cls/x.mat", "no mask"), ("train.txt", "no such split")]
-)
-def test_what_sbd_lacks_is_named(sbd, missing, told):
-    (sbd / "dataset" / missing).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"dataset.{missing}: {told}"):
-        data.SBD(sbd)
+def test_what_sbd_lacks_is_named(sbd):
+    for missing, told in (("cls/x.mat", "no mask"), ("img/x.jpg", "no image"), ("train.txt", "no such split")):
+        (sbd / "dataset" / missing).unlink()
+        with pytest.raises(FileNotFoundError, match=rf"dataset.{missing}: {told}"):
+            data.SBD(sbd)
     with pytest.raises(FileNotFoundError, match="expected SBD's folder dataset"):
         data.SBD(sbd / "dataset/img")
 
@@ -111,9 +110,8 @@ def test_without_scipy_the_command_to_install_it_is_told(sbd, monkeypatch):
 def both(tmp_path):
     """VOC with a, b to train on and c, d to validate on; SBD with some of both, and more."""
     write_voc(tmp_path / "VOC2012", ["a", "b", "c", "d"], train=["a", "b"], val=["c", "d"])
-    write_sbd(
-        tmp_path / "sbd", dict.fromkeys("acxyz", np.full((9, 9), 20, np.uint8)), train=["y", "a", "c"], val=["x", "z"]
-    )
+    labels = dict.fromkeys("acxyz", np.full((9, 9), 20, np.uint8))
+    write_sbd(tmp_path / "sbd", labels, train=["y", "a", "c"], val=["x", "z"])
     return tmp_path
 
 
@@ -133,7 +131,7 @@ def test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val(both):
 def test_only_sets_of_the_same_classes_are_joined(both):
     (both / "VOC2012/classes.txt").write_text("ground\nthing\n")
     train = data.VOC(both, "train")
-    with pytest.raises(ValueError, match=r"sbd.dataset: expected the 2 classes of .*VOC2012, got 21"):
+    with pytest.raises(ValueError, match=r"VOC2012: expected VOC's 21 classes, got 2"):
         data.train_aug(train, train, both / "sbd")
 
 
@@ -142,30 +140,26 @@ def test_only_sets_of_the_same_classes_are_joined(both):
 def test_train_aug_of_the_official_lists_is_the_official_list(tmp_path):
     lists = Path(os.environ["MINIFCN_LISTS"])
     ids = {name: (lists / f"{name}.txt").read_text().split() for name in ("train", "val", "train_aug")}
-    places = {"VOC2012/JPEGImages/{}.jpg", "VOC2012/SegmentationClass/{}.png"}
-    for place in places:
-        (tmp_path / place).parent.mkdir(parents=True)
-        for id in ids["train"] + ids["val"]:
-            (tmp_path / place.format(id)).touch()
     everything = sorted(set(ids["train_aug"] + ids["val"]))  # SBD labels most of VOC's val as well
+    write_voc(tmp_path / "VOC2012", [])
     write_sbd(tmp_path / "sbd", {}, train=everything[::2], val=everything[1::2])
-    for id in everything:
-        (tmp_path / f"sbd/dataset/img/{id}.jpg").touch()
-        (tmp_path / f"sbd/dataset/cls/{id}.mat").touch()
+    for place, names in (
+        ("VOC2012/JPEGImages/{}.jpg", ids["train"] + ids["val"]),
+        ("VOC2012/SegmentationClass/{}.png", ids["train"] + ids["val"]),
+        ("sbd/dataset/img/{}.jpg", everything),
+        ("sbd/dataset/cls/{}.mat", everything),
+    ):
+        for name in names:
+            (tmp_path / place.format(name)).touch()
     train, val = (data.VOC(tmp_path, lists / f"{name}.txt") for name in ("train", "val"))
     joined = data.train_aug(train, val, tmp_path / "sbd")
     assert len(joined) == 10582 and set(joined.ids) == set(ids["train_aug"])
 
 
-def test_training_takes_sbd_as_well(both, tmp_path, capsys):
-    out = tmp_path / "run"
-    assert run("train", "--data", both, "--sbd", both / "sbd", "--out", out, *SMALL) == 0
-    capsys.readouterr()
+def test_training_with_sbd_sees_its_images(both, tmp_path, capsys):
+    settings = {"data": str(both), "sbd": str(both / "sbd"), "width": 2, "crop": 32, "batch_size": 2, "iterations": 1}
+    made = Run(Config.from_dict(settings, "test"), tmp_path / "made")
+    assert made.train_data.dataset.ids == ["a", "b", "y", "x", "z"] and made.val_data.dataset.ids == ["c", "d"]
+    assert run("train", "--data", both, "--sbd", both / "sbd", "--out", tmp_path / "run", *SMALL) == 0
     assert run("train", "--data", both, "--sbd", both, "--out", tmp_path / "other", *SMALL) == 2
     assert "minifcn: " in capsys.readouterr().err and not (tmp_path / "other").exists()
-
-
-def test_training_with_sbd_sees_its_images(both, tmp_path):
-    settings = {"data": str(both), "sbd": str(both / "sbd"), "width": 2, "crop": 32, "batch_size": 2, "iterations": 1}
-    made = Run(Config.from_dict(settings, "test"), tmp_path / "run")
-    assert made.train_data.dataset.ids == ["a", "b", "y", "x", "z"] and made.val_data.dataset.ids == ["c", "d"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from voc_trees import SIZE, SMALL, lists_there, run, same, tar_of, write_voc
+from small_datasets import SIZE, SMALL, lists_there, run, same, tar_of, write_voc
 
 from minifcn import data
 from minifcn.data import files
@@ -146,7 +146,7 @@ def test_a_split_may_be_the_path_of_a_list(devkit, tar, tmp_path):
 @pytest.mark.parametrize(
     "content, told",
     [
-        (b"\n \n", "expected one image id a line"),
+        (b"\n \n", "expected images for this split"),
         (b"\xff\xfea\0", "expected text in UTF-8, got byte 0xff"),
         (None, "no such file"),
         (b"a" * 300, "no image for id"),

@@ -5,7 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
-from voc_trees import SMALL, run
+from small_datasets import SMALL, run
 
 from minifcn import data, inference
 from minifcn.training import checkpoint, loop

@@ -46,14 +46,13 @@ def run_doctor(args):
         raise InputError(f"{args.picture}: expected the name of a PNG file for the picture")
     if args.fix:
         fix.check_target(args.fix)
-    bar = partial(tqdm, unit="image", disable=None, leave=False)
-    diagnosis = doctor.examine(args.root, lambda results, total: bar(results, total=total))
+    diagnosis = doctor.examine(args.root, partial(tqdm, unit="image", disable=None, leave=False))
     limit = sys.maxsize if args.all else report.MAX_ENTRIES
-    summary = [*report.summary(diagnosis), ""] if diagnosis.inventory else []
+    summary = [*report.summary(diagnosis), ""] if diagnosis.dataset is not None else []
     print("\n".join([*summary, *report.findings(diagnosis, limit), report.verdict(diagnosis)]))
     if args.picture:
         report.picture(diagnosis, args.picture)
         print(f"picture: {args.picture}", file=sys.stderr)
     if args.fix:
-        print("\n".join(report.fixed(fix.write_fixed(diagnosis, args.fix), args.fix, limit)), file=sys.stderr)
+        print("\n".join(report.fixed(*fix.write_fixed(diagnosis, args.fix), args.fix, limit)), file=sys.stderr)
     return 1 if diagnosis.findings.errors else 0

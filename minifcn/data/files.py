@@ -18,20 +18,14 @@ def open_binary(source):
         raise MissingFileError(f"{source}: no such file") from None
 
 
-def read_lines(source, of=None):
-    """The lines of a text file that are not blank, stripped. of: what each is, if there has to be one.
-
-    Raises InputError, naming the file, for what is no UTF-8 text or empty though it must not be.
-    """
+def read_lines(source):
+    """The lines of a text file that are not blank, stripped. Raises InputError, naming it, for what is no UTF-8 text."""
     with open_binary(source) as file:
         try:
             text = file.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise InputError(f"{file.name}: expected text in UTF-8, got byte {error.object[error.start]:#x}") from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if of and not lines:
-        raise InputError(f"{file.name}: expected one {of} a line, got an empty list")
-    return lines
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def files_at(path):

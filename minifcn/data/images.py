@@ -1,6 +1,5 @@
 """Image files in and out. Everything inside the library is RGB uint8 (H, W, 3) and labels uint8 (H, W)."""
 
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,14 @@ def read_image(source):
 
 def upright(image):
     """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB."""
-    return np.asarray(_rgb(ImageOps.exif_transpose(image)))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
+        grey = np.asarray(image).astype(np.uint32)
+        grey *= 255
+        grey += 32895  # grey / 257, rounded, in whole numbers
+        grey >>= 16
+        image = Image.fromarray(grey.astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
 
 
 def read_mask(source):
@@ -54,14 +60,15 @@ def image_files(path):
     return found
 
 
-def too_large(size):
-    """What is wrong with an image of `size` (width, height), or None. Decoding takes about ten bytes a pixel, and a file of a
-    hundred bytes may claim any number of them.
+def check_size(image):
+    """Raise Pillow's DecompressionBombError for an opened image of more than MAX_PIXELS: decoding takes about ten bytes a pixel,
+    and a file of a hundred bytes may claim any number of them.
     """
-    width, height = size
+    width, height = image.size
     if width * height > MAX_PIXELS:
-        return f"{width}x{height}, which is {width * height} pixels; at most {MAX_PIXELS} are read"
-    return None
+        raise Image.DecompressionBombError(
+            f"{width}x{height} is {width * height} pixels; at most {MAX_PIXELS} are read"
+        )
 
 
 def reason_of(error):
@@ -69,37 +76,17 @@ def reason_of(error):
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _rgb(image):
-    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
-        grey = np.asarray(image).astype(np.uint32)
-        grey *= 255
-        grey += 32895  # grey / 257, rounded, in whole numbers
-        grey >>= 16
-        image = Image.fromarray(grey.astype(np.uint8))
-    return image.convert("RGB")
-
-
 def _read(source, decode, modes=None):
     with open_binary(source) as file:
-        with _pillow_errors(file.name):
+        try:
             image = Image.open(file)
-        if message := too_large(image.size):
-            raise InputError(f"{file.name}: not a readable image: {message}")
-        if modes and image.mode not in modes:
-            raise InputError(
-                f"{file.name}: expected a palette PNG whose values are class numbers, got a {image.mode} image: "
-                "the numbers are lost"
-            )
-        with _pillow_errors(file.name):
-            return decode(image)
-
-
-@contextmanager
-def _pillow_errors(name):
-    """Turn what Pillow raises into one InputError in one line: a broken file can make it raise anything."""
-    try:
-        yield
-    except UnidentifiedImageError:
-        raise InputError(f"{name}: not a readable image: of no known format") from None
-    except Exception as error:
-        raise InputError(f"{name}: not a readable image: {reason_of(error)}") from error
+            check_size(image)
+            if not modes or image.mode in modes:
+                return decode(image)
+        except Exception as error:  # a broken file can make Pillow raise anything
+            reason = "of no known format" if isinstance(error, UnidentifiedImageError) else reason_of(error)
+            raise InputError(f"{file.name}: not a readable image: {reason}") from error
+        raise InputError(
+            f"{file.name}: expected a palette PNG whose values are class numbers, got a {image.mode} image: "
+            "the numbers are lost"
+        )

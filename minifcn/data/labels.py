@@ -18,13 +18,12 @@ VOC_CLASSES = (
 @cache
 def voc_palette():
     """VOC's colour map, (256, 3) uint8: the bits of the class number in turn to red, green and blue, from the top bit down."""
-    palette = np.zeros((256, 3), np.uint8)
-    for label in range(256):
-        rest = label
-        for bit in range(7, -1, -1):
-            for channel in range(3):
-                palette[label, channel] |= (rest & 1) << bit
-                rest >>= 1
+    palette, rest = np.zeros((256, 3), int), np.arange(256)
+    for bit in range(7, -1, -1):
+        for channel in range(3):
+            palette[:, channel] |= (rest & 1) << bit
+            rest >>= 1
+    palette = palette.astype(np.uint8)
     palette.flags.writeable = False  # everybody shares it
     return palette
 
@@ -66,15 +65,6 @@ def describe_colours(colours, counts):
     return text + (f" and {len(colours) - 3} more colours" if len(colours) > 3 else "")
 
 
-def from_colours(image, palette, num_classes, void, source):
-    """The labels (H, W) uint8 of a mask in colours. Raises InputError naming `source` and colours that are no class's."""
-    labels, known = match_colours(image, palette, num_classes, void)
-    if not known.all():
-        found = describe_colours(*np.unique(image[~known], axis=0, return_counts=True))
-        raise InputError(f"{source}: expected the colours of the classes only, got {found}")
-    return labels
-
-
 def check_labels(labels, num_classes, source):
     """Raise InputError naming `source`, the values and how many pixels, unless labels are 0 … num_classes − 1 or void."""
     outside = ((labels < 0) | (labels >= num_classes)) & (labels != VOID)
@@ -89,6 +79,7 @@ def class_numbers(text, classes):
 
     Raises InputError for what is no class, naming those that come near.
     """
+    expected = f"classes: expected numbers 0..{len(classes) - 1} or class names"
     numbers, names = [], [name.lower() for name in classes]
     for part in filter(None, (part.strip().lower() for part in text.split(","))):
         if part in names:
@@ -98,11 +89,10 @@ def class_numbers(text, classes):
         else:
             near = [i for i, name in enumerate(names) if part in name]
             near.sort(key=lambda i: part not in names[i].split())  # whole words first
-            near = [f"{classes[i]} ({i})" for i in near[:8]]
-            hint = f", such as {', '.join(near)}" if near else ""
-            raise InputError(f"classes: expected numbers 0..{len(classes) - 1} or class names{hint}; got {part!r}")
+            hint = ", ".join(f"{classes[i]} ({i})" for i in near[:8])
+            raise InputError(f"{expected}{', such as ' if hint else ''}{hint}; got {part!r}")
     if not numbers:
-        raise InputError(f"classes: expected numbers 0..{len(classes) - 1} or class names, got {text!r}")
+        raise InputError(f"{expected}, got {text!r}")
     return list(dict.fromkeys(numbers))
 
 

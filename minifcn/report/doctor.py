@@ -1,16 +1,18 @@
 """A diagnosis of the doctor of data sets, as lines of text and as one picture."""
 
 import textwrap
+from collections import Counter
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from ..data.doctor.files import read_labels
+from ..data.doctor.findings import KINDS
 from ..data.images import read_image
 from ..data.labels import VOID
 from ..data.transforms import shrink
 from ..errors import InputError
+from ..files import writing
 
 MAX_ENTRIES = 3  # names printed for each finding
 _MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit grey"}
@@ -18,21 +20,28 @@ _MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit g
 
 def summary(diagnosis):
     """What there is: lists, files, classes with their pixels and masks. -> lines of text"""
-    inventory = diagnosis.inventory
+    dataset = diagnosis.dataset
+    images, masks = zip(*diagnosis.files.values(), strict=True) if diagnosis.files else ((), ())
+    sizes = sorted({image.size for image in images if image and image.size}, key=lambda size: size[0] * size[1])
+    extent = " to ".join(f"{width}x{height}" for width, height in dict.fromkeys(sizes[:1] + sizes[-1:]))
     lines = [
-        f"{inventory.folder}: {inventory.layout}, {len(inventory.classes)} classes",
-        f"lists    {', '.join(f'{name} {len(ids)}' for name, ids in inventory.splits.items()) or 'none'}",
-        f"images   {_formats(diagnosis, 0)}{_sizes(diagnosis)}",
-        f"masks    {_formats(diagnosis, 1)}",
+        f"{dataset.folder}: {dataset.layout}, {dataset.num_classes} classes",
+        f"lists    {_counts(diagnosis.lists) or 'none'}",
+        f"images   {_formats(images)}{', ' if extent else ''}{extent}",
+        f"masks    {_formats(masks)}",
     ]
     if diagnosis.pixels.any():
         lines += ["", *_class_lines(diagnosis)]
     return lines
 
 
-def _formats(diagnosis, which):
+def _counts(lists):
+    return ", ".join(f"{name} {len(ids)}" for name, ids in lists.items())
+
+
+def _formats(reports):
     """ "12 (9 PNG palette, 3 PNG grey)" """
-    formats = diagnosis.formats(which)
+    formats = Counter(report.format for report in reports if report)
     parts = []
     for format, count in formats.most_common():
         name, _, mode = format.partition(" ")
@@ -40,31 +49,21 @@ def _formats(diagnosis, which):
     return f"{formats.total()} ({', '.join(parts)})" if parts else "0"
 
 
-def _sizes(diagnosis):
-    sizes = [image.size for image, _ in diagnosis.files.values() if image and image.size]
-    if not sizes:
-        return ""
-    small, large = (pick(sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
-    return f", {small[0]}x{small[1]}" + (f" to {large[0]}x{large[1]}" if large != small else "")
-
-
 def _class_lines(diagnosis):
     """The histogram of classes, as shares of the pixels that are not void, and the number of masks that show each."""
-    inventory, pixels = diagnosis.inventory, diagnosis.pixels
-    columns = {split: max(len(split), 5) + 7 for split in inventory.splits if split != "trainval"}  # their widths
-    name_width = max(len(name) for name in (*inventory.classes, "class"))
-    labelled = max(pixels[: len(inventory.classes)].sum(), 1)
+    classes, pixels = diagnosis.dataset.classes, diagnosis.pixels
+    columns = {split: max(len(split), 5) + 7 for split in diagnosis.lists if split != "trainval"}  # their widths
+    name_width = max(len(name) for name in (*classes, "class"))
+    labelled = max(pixels[: len(classes)].sum(), 1)
     titles = "".join(f"{f'{split} masks':>{width}}" for split, width in columns.items())
     lines = [f"{'class':{name_width + 5}}{'pixels':>13}{'share':>9}{titles}"]
-    for number, name in enumerate(inventory.classes):
+    for number, name in enumerate(classes):
         if pixels[number]:
             shown = "".join(f"{diagnosis.mask_counts[s][number]:{width}}" for s, width in columns.items())
             share = _percent(pixels[number] / labelled)
             lines.append(f"{number:3}  {name:{name_width}}{pixels[number]:13}{share:>9}{shown}")
-    lines.append(
-        f"{'':3}  {'void':{name_width}}{pixels[VOID]:13}{_percent(pixels[VOID] / pixels.sum()):>9} of all pixels"
-    )
-    return lines
+    void = _percent(pixels[VOID] / pixels.sum())
+    return [*lines, f"     {'void':{name_width}}{pixels[VOID]:13}{void:>9} of all pixels"]
 
 
 def _percent(share):
@@ -73,20 +72,18 @@ def _percent(share):
 
 def findings(diagnosis, limit=MAX_ENTRIES):
     """Errors, then warnings: each with its count, what it means, and the first names. -> lines of text"""
-    lines = []
-    for finding in diagnosis.findings:
-        title = f"{'error' if finding.error else 'warning'} {finding.kind} ({len(finding.entries)}): {finding.meaning}"
-        lines += textwrap.wrap(title, 118, subsequent_indent="    ") + _first(finding.entries, limit)
+    lines, found = [], diagnosis.findings
+    for kind in found.errors + found.warnings:
+        title = f"{'error' if kind in found.errors else 'warning'} {kind} ({len(found[kind])}): {KINDS[kind][1]}"
+        lines += textwrap.wrap(title, 118, subsequent_indent="    ") + _first(found[kind], limit)
     return lines
 
 
-def fixed(result, target, limit=MAX_ENTRIES):
+def fixed(lists, left_out, target, limit=MAX_ENTRIES):
     """What `write_fixed` wrote into the folder `target` and what it left out. -> lines of text"""
-    lists = ", ".join(f"{name} {count}" for name, count in result.lists.items())
-    lines = [f"repaired copy, for --data {target}: {result.written} images with their masks ({lists})"]
-    if result.left_out:
-        lines += [f"left out ({len(result.left_out)}):", *_first(result.left_out, limit)]
-    return lines
+    written = len(set().union(*lists.values()))
+    lines = [f"repaired copy, for --data {target}: {written} images with their masks ({_counts(lists)})"]
+    return lines + ([f"left out ({len(left_out)}):", *_first(left_out, limit)] if left_out else [])
 
 
 def _first(entries, limit):
@@ -97,10 +94,10 @@ def _first(entries, limit):
 
 def verdict(diagnosis):
     """One line: how much is wrong."""
-    errors, warnings = diagnosis.findings.errors, diagnosis.findings.warnings
-    counts = [sum(len(finding.entries) for finding in some) for some in (errors, warnings)]
-    start = f"{_plural(counts[0], 'error')} of {_plural(len(errors), 'kind')}" if errors else "no errors"
-    return f"{start}, {_plural(counts[1], 'warning')}"
+    found = diagnosis.findings
+    errors, warnings = (sum(len(found[kind]) for kind in kinds) for kinds in (found.errors, found.warnings))
+    start = f"{_plural(errors, 'error')} of {_plural(len(found.errors), 'kind')}" if errors else "no errors"
+    return f"{start}, {_plural(warnings, 'warning')}"
 
 
 def _plural(count, what):
@@ -108,48 +105,41 @@ def _plural(count, what):
 
 
 def picture(diagnosis, path):
-    """A PNG: every class's colour and name and, where a mask shows the class, the place with most of it, and its mask.
+    """A PNG: for every class its number and name over a bar of its colour and, where a mask shows the class, the place with most
+    of it, and its mask, other classes pale.
 
     Raises InputError for a data set whose description could not be used.
     """
-    inventory = diagnosis.inventory
-    if inventory is None:
+    dataset = diagnosis.dataset
+    if dataset is None:
         raise InputError(f"{path}: no picture of a data set whose description is wrong")
-    columns = min(5, len(inventory.classes))
-    rows = -(-len(inventory.classes) // columns)
+    columns = min(5, dataset.num_classes)
+    rows = -(-dataset.num_classes // columns)
     figure = Figure(figsize=(3 * columns, 1.8 * rows + 0.4), layout="constrained")
-    figure.suptitle(f"{inventory.layout}, {len(inventory.classes)} classes", fontsize=11)
+    figure.suptitle(f"{dataset.layout}, {dataset.num_classes} classes", fontsize=11)
     grid = figure.subplots(rows, columns, squeeze=False).reshape(-1)
-    for axes in grid:
+    for axes in grid[dataset.num_classes :]:
         axes.set_axis_off()
-    for number, axes in enumerate(grid[: len(inventory.classes)]):
-        _draw_class(axes, diagnosis, number)
-    figure.savefig(path, dpi=110)
-
-
-def _draw_class(axes, diagnosis, number):
-    """A patch of the class's colour, its number and name; below, image and mask side by side, other classes pale."""
-    inventory = diagnosis.inventory
-    axes.add_patch(
-        Rectangle((0, -0.19), 0.2, 0.15, facecolor=inventory.palette[number] / 255, edgecolor="0.5", linewidth=0.5)
-    )
-    axes.text(0.25, -0.115, f"{number} {inventory.classes[number]}", va="center", fontsize=9, parse_math=False)
-    if number in diagnosis.samples:
-        image, label = _sample(diagnosis, number)
-        colours = inventory.palette[label]
-        pale = (0.2 * colours + 0.8 * 235).astype(np.uint8)
-        mask = np.where((label == number)[:, :, None], colours, pale)
-        for left, panel in ((0, image), (1.05, mask)):
-            axes.imshow(panel, extent=(left, left + 1, 1, 0), interpolation="nearest")
-    else:
-        axes.text(0, 0.1, "in no mask", fontsize=8, color="0.5")
-    axes.set(xlim=(0, 2.05), ylim=(1, -0.22), aspect="equal")
+    for number, (axes, name) in enumerate(zip(grid, dataset.classes, strict=False)):
+        panel, seen = np.full((24, 240, 3), dataset.palette[number]), number in diagnosis.samples
+        if seen:
+            image, label = _sample(diagnosis, number)
+            colours = dataset.palette[label]
+            pale = (0.2 * colours + 0.8 * 235).astype(np.uint8)
+            mask = np.where((label == number)[:, :, None], colours, pale)
+            panel = np.pad(np.hstack([image, mask]), ((len(label) // 6 + 1, 0), (0, 0), (0, 0)), constant_values=255)
+            panel[: len(label) // 8] = dataset.palette[number]
+        axes.imshow(panel, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(f"{number} {name}{'' if seen else ': in no mask'}", loc="left", fontsize=9, parse_math=False)
+    with writing(path):
+        figure.savefig(path, dpi=110)
 
 
 def _sample(diagnosis, number):
     """A square part of the image with most of a class, where most of it is. -> (image, label)"""
-    inventory, id = diagnosis.inventory, diagnosis.samples[number]
-    image, label = read_image(inventory.images[id]), read_labels(diagnosis.files[id][1], inventory)
+    image, mask = diagnosis.files[diagnosis.samples[number]]
+    image, label = read_image(image.path), read_labels(mask, diagnosis.dataset)
     there = label == number
     side = int(min(*label.shape, max(64, 2 * np.sqrt(there.sum()))))
     sums = np.pad(there.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # over all above and to the left

@@ -1,5 +1,6 @@
 """One image or mask file: its format, and what is wrong with it."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -18,15 +19,16 @@ DARK = 40  # a grey value below this looks black
 
 @dataclass
 class FileReport:
-    """What was found out about one file. size: (width, height) upright, None if it cannot be read; stored: as in the file.
-    format: such as "JPEG RGB", with Pillow's mode. problems: [(kind, detail)]. digest: of the pixels. counts: (256,) pixels of each label, None
-    where there are none. readable_as: where a mask's labels can be read from, "numbers" or "colours"; None if nowhere."""
+    """What was found out about one file. name: relative to the data set's folder. size: (width, height) upright; stored: as in
+    the file; None if it cannot be read. format: such as "JPEG RGB", with Pillow's mode. problems: [(kind, detail)].
+    digest: of the pixels. counts: (256,) pixels of each label, None where there are none. readable_as: where a mask's labels
+    can be read from, "numbers" or "colours"; None if nowhere."""
 
     path: Path
+    name: str
     size: tuple = None
     stored: tuple = None
     format: str = "unreadable"
-    mode: str = ""
     problems: list = field(default_factory=list)
     digest: bytes = None
     counts: np.ndarray = None
@@ -36,10 +38,21 @@ class FileReport:
         self.problems.append((kind, detail))
 
 
-def examine_image(path):
+def examine_image(dataset, name):
     """A photograph: can it be decoded whole, and what does the reader change without a word? -> FileReport"""
-    report, pixels = _decode(path, _decode_photo)
-    if pixels is not None:
+    report = FileReport(dataset.folder / name, name)
+    with _failures(report), Image.open(report.path) as image:
+        _examine_header(report, image)
+        if image.mode in ("CMYK", "YCCK", "LAB"):
+            report.add("cmyk", image.mode)
+        if image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in image.tile):
+            report.add("16-bit", report.format)
+        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+            report.add("alpha", report.format)
+        if turned := _STORED.get(image.getexif().get(ORIENTATION)):
+            report.add("exif-rotated", f"stored {turned}")
+        pixels = images.upright(image)
+    if report.stored:
         report.size = pixels.shape[1::-1]
         report.digest = blake2b(pixels.tobytes() + str(pixels.shape).encode(), digest_size=16).digest()
         if pixels.min() == pixels.max():
@@ -47,131 +60,107 @@ def examine_image(path):
     return report
 
 
-def examine_mask(path, inventory):
+def examine_mask(dataset, name):
     """A mask: what are its values, and are they labels? -> FileReport"""
-    report, decoded = _decode(path, lambda report, image: _decode_mask(report, image, inventory.coloured))
-    if decoded is not None:
-        pixels, palette = decoded
-        if inventory.coloured:
-            _examine_colours(report, pixels, inventory)
-        elif report.mode in ("P", "L"):
-            _examine_numbers(report, pixels, palette, inventory)
-        else:
-            _examine_wrong_mode(report, pixels, inventory)
+    report = FileReport(dataset.folder / name, name)
+    with _failures(report), Image.open(report.path) as image:
+        _examine_header(report, image)
+        if image.format == "JPEG":
+            report.add("lossy-mask")
+        single = not dataset.coloured and len(image.getbands()) == 1
+        pixels, mode = np.array(image) if single else images.upright(image), image.mode
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if mode == "P" else None
+    if report.stored and dataset.coloured:
+        _examine_colours(report, pixels, dataset)
+    elif report.stored and mode in ("P", "L"):
+        _examine_numbers(report, pixels, palette, dataset)
+    elif report.stored:
+        _examine_wrong_mode(report, mode, pixels, dataset)
     return report
 
 
-def read_labels(report, inventory):
+def read_labels(report, dataset):
     """The labels (H, W) uint8 of a mask, as its report says that they can be read; void where there is none."""
     if report.readable_as == "colours":
-        labels, known = match_colours(
-            images.read_image(report.path), inventory.palette, len(inventory.classes), void=True
-        )
+        labels, known = match_colours(images.read_image(report.path), dataset.palette, dataset.num_classes, void=True)
     else:
         with Image.open(report.path) as image:
             numbers = np.array(image).astype(np.uint8)
-        labels, known = inventory.table[numbers], inventory.allowed[numbers]
+        labels, known = dataset.table[numbers], dataset.allowed[numbers]
     return np.where(known, labels, VOID).astype(np.uint8)
 
 
-def _decode(path, decode):
-    """-> (FileReport, what `decode(report, image)` makes of an opened image; None if that fails, and the report says why)"""
-    report = FileReport(Path(path))
-    try:
-        if not report.path.stat().st_size:
-            report.add("empty-file")
-            return report, None
-        with Image.open(report.path) as image:
-            if message := images.too_large(image.size):
-                report.add("bomb", message)
-                return report, None
-            report.size = report.stored = image.size
-            return report, decode(report, image)
-    except Image.DecompressionBombError as error:
-        report.add("bomb", str(error).split(",")[0])
-    except Exception as error:  # a broken file can make Pillow raise anything
-        message = images.reason_of(error).replace(f" {str(path)!r}", "")
-        cut = report.stored and ("truncated" in message.lower() or "broken data stream" in message.lower())
-        report.add("truncated" if cut else "unreadable", message)
-    report.size = None
-    return report, None
-
-
-def _decode_header(report, image):
-    """The format, before pixels are decoded. A phone's panorama or depth photograph (MPO) is a JPEG followed by others."""
+def _examine_header(report, image):
+    """Size and format, before pixels are decoded. A phone's panorama or depth photograph (MPO) is a JPEG followed by others."""
+    images.check_size(image)
     format = "JPEG" if image.format == "MPO" else image.format
-    report.format, report.mode = f"{format} {image.mode}", image.mode
+    report.size = report.stored = image.size
+    report.format = f"{format} {image.mode}"
     if Image.registered_extensions().get(report.path.suffix.lower()) != format:
         report.add("wrong-ending", f"a {format}")
     if format == image.format and getattr(image, "n_frames", 1) > 1:
         report.add("animated", f"{image.n_frames} frames")
 
 
-def _decode_photo(report, image):
-    """-> pixels (H, W, 3) uint8; notes what the reader changes"""
-    _decode_header(report, image)
-    if image.mode in ("CMYK", "YCCK", "LAB"):
-        report.add("cmyk", image.mode)
-    if image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in image.tile):
-        report.add("16-bit", report.format)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        report.add("alpha", report.format)
-    if turned := _STORED.get(image.getexif().get(ORIENTATION)):
-        report.add("exif-rotated", f"stored {turned}")
-    return images.upright(image)
+@contextmanager
+def _failures(report):
+    """Around the reading of a file: puts into its report why it cannot be read."""
+    try:
+        yield
+        return
+    except Image.DecompressionBombError as error:
+        report.add("bomb", str(error))
+    except Exception as error:  # a broken file can make Pillow raise anything
+        message = images.reason_of(error).replace(f" {str(report.path)!r}", "")
+        if report.stored and ("truncated" in message.lower() or "broken data stream" in message.lower()):
+            report.add("truncated", message)
+        else:
+            empty = report.path.exists() and not report.path.stat().st_size
+            report.add("empty-file" if empty else "unreadable", "" if empty else message)
+    report.size = report.stored = None
 
 
-def _decode_mask(report, image, coloured):
-    """-> (pixels (H, W) of numbers or (H, W, 3) of colours, palette (n, 3) or None)"""
-    _decode_header(report, image)
-    if image.format == "JPEG":
-        report.add("lossy-mask")
-    numbers = not coloured and len(image.getbands()) == 1
-    pixels = np.array(image) if numbers else images.upright(image)
-    return pixels, np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
-
-
-def _examine_numbers(report, numbers, palette, inventory):
+def _examine_numbers(report, numbers, palette, dataset):
     """numbers (H, W) uint8: the values of a palette or grey image."""
     counts = np.bincount(numbers.reshape(-1), minlength=256)
     report.readable_as = "numbers"
     between = values_in_between(numbers, counts)
-    outside = [v for v in np.flatnonzero(counts) if not inventory.allowed[v]]
+    outside = [v for v in np.flatnonzero(counts) if not dataset.allowed[v]]
     used = [int(v) for v in np.flatnonzero(counts) if v != VOID]
     if between:  # they would count for classes that are not there
         report.add("in-between", _list(between))
     else:
-        report.counts = np.bincount(inventory.table, weights=counts, minlength=256).astype(np.int64)
+        report.counts = np.bincount(dataset.table, weights=counts, minlength=256).astype(np.int64)
         if outside:
             report.add("label-outside", ", ".join(f"{v} ({counts[v]} pixels)" for v in outside[:5]))
         if not used:
             report.add("void-only")
-    if palette is not None and inventory.layout != "Cityscapes":
-        _examine_palette(report, palette, used, inventory)
+    if palette is not None and dataset.shown:
+        _examine_palette(report, palette, used, dataset)
     elif palette is None and any(used) and max(used) < DARK and not outside and not between:
         report.add("looks-black", f"grey values {_list(used)}")
 
 
-def _examine_palette(report, palette, used, inventory):
+def _examine_palette(report, palette, used, dataset):
     """Are the colours behind the numbers those of the classes, and can they be seen?"""
-    known = {tuple(inventory.palette[v]): v for v in (*range(len(inventory.classes)), VOID)}
-    used = [v for v in used if v < len(palette) and inventory.allowed[v]]
+    known = {tuple(dataset.palette[v]): v for v in (*range(dataset.num_classes), VOID)}
+    used = [v for v in used if v < len(palette) and dataset.allowed[v]]
     class_of = {v: known.get(tuple(palette[v])) for v in used}
     wrong = [v for v in used if v != class_of[v]]
     if any(used) and all(palette[v].max() < DARK for v in used):
         report.add("looks-black", f"a black palette; numbers {_list(used)}")
     elif wrong and None not in class_of.values() and len(set(class_of.values())) == len(used):
         report.add(
-            "renumbered-palette", ", ".join(f"{v} is {inventory.class_name(class_of[v])}'s colour" for v in wrong)
+            "renumbered-palette", ", ".join(f"{v} is {_class_name(dataset, class_of[v])}'s colour" for v in wrong)
         )
         report.readable_as = "colours"
     elif wrong:
         report.add("other-palette")
 
 
-def _examine_colours(report, pixels, inventory):
+def _examine_colours(report, pixels, dataset):
     """pixels (H, W, 3): a mask whose colours stand for classes."""
-    labels, known = match_colours(pixels, inventory.palette, len(inventory.classes), inventory.void)
+    labels, known = match_colours(pixels, dataset.palette, dataset.num_classes, dataset.void)
     report.size = known.shape[::-1]
     report.counts = np.bincount(labels[known], minlength=256)
     report.readable_as = "colours"
@@ -187,21 +176,21 @@ def _examine_colours(report, pixels, inventory):
     report.add("in-between" if smooth else "colour-outside", describe_colours(colours, counts))
 
 
-def _examine_wrong_mode(report, pixels, inventory):
+def _examine_wrong_mode(report, mode, pixels, dataset):
     """A mask that is neither palette nor grey of 8 bits: what does it hold, and can labels be read from that?"""
     if pixels.ndim == 2:
         values = np.unique(pixels)
-        detail = f"{report.mode} with the values {_list(values)}"
-        if np.isin(values, np.flatnonzero(inventory.allowed)).all():
+        detail = f"{mode} with the values {_list(values)}"
+        if np.isin(values, np.flatnonzero(dataset.allowed)).all():
             report.readable_as = "numbers"
     else:
         colours = np.unique(pixels.reshape(-1, 3), axis=0)
-        labels, known = match_colours(colours, inventory.palette, len(inventory.classes), void=True)
-        detail = f"{report.mode} with {len(colours)} colours, {int(known.sum())} of them classes'"
-        if report.mode in ("RGB", "RGBA") and known.all() and inventory.layout != "Cityscapes":
+        labels, known = match_colours(colours, dataset.palette, dataset.num_classes, void=True)
+        detail = f"{mode} with {len(colours)} colours, {int(known.sum())} of them classes'"
+        if mode in ("RGB", "RGBA") and known.all() and dataset.shown:
             report.readable_as = "colours"
-            names = ", ".join(inventory.class_name(v) for v in sorted(labels))
-            detail = f"{report.mode} in the classes' colours: {names}"
+            names = ", ".join(_class_name(dataset, v) for v in sorted(labels))
+            detail = f"{mode} in the classes' colours: {names}"
     report.add("mask-mode", f"{detail}{'; --fix can write it' if report.readable_as else ''}")
 
 
@@ -231,6 +220,10 @@ def _neighbourhood_range(numbers):
         return minimum(minimum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
 
     return reduce(np.minimum), reduce(np.maximum)
+
+
+def _class_name(dataset, label):
+    return "void" if label == VOID else dataset.classes[label]
 
 
 def _list(values):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,10 @@ from ..images import read_image, write_mask
 from ..labels import VOID
 from ..sets.description import FILE_NAME
 from .files import ORIENTATION, read_labels
-from .findings import KINDS
+from .findings import KINDS, UNUSABLE
+from .inventory import disjoint
 
 _COPIED = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")  # what is read as it is; anything else is written anew
-
-
-@dataclass
-class Fixed:
-    """written: pairs in the new folder. left_out: [(id, reason)]. lists: {name: how many ids}."""
-
-    written: int
-    left_out: list
-    lists: dict
 
 
 def write_fixed(diagnosis, target):
@@ -32,31 +23,28 @@ def write_fixed(diagnosis, target):
 
     target: a folder, absent or empty. Lists lose what cannot be used, what they name twice, and (those to train on)
     what also stands in a list to validate or test on. Nothing is guessed: a label that is no class is not repaired.
-    Raises InputError for a folder that is not empty and where nothing is usable; nothing is written then. -> Fixed
+    Raises InputError for a folder that is not empty and where nothing is usable; nothing is written then.
+    -> ({split: the ids of the new list}, [(an id that was left out, why)])
     """
-    target, inventory = Path(target), diagnosis.inventory
+    target, dataset = Path(target), diagnosis.dataset
     check_target(target)
     for kind in ("description", "classes-file", "black-and-white"):
-        if diagnosis.findings.names(kind):
-            raise InputError(f"{target}: nothing was written; correct this by hand first: {KINDS[kind].meaning}")
-    reasons = {id: reason_unusable(*pair) for id, pair in diagnosis.files.items()}
+        if kind in diagnosis.findings:
+            raise InputError(f"{target}: nothing was written; correct this by hand first: {KINDS[kind][1]}")
+    reasons = {id: _reason_unusable(*pair) for id, pair in diagnosis.files.items()}
     lists = _usable_lists(diagnosis, {id for id, reason in reasons.items() if reason is None})
     if not lists:
         raise InputError(f"{target}: nothing was written: no image can be used together with its mask and a list")
     chosen = dict.fromkeys(id for ids in lists.values() for id in ids)
     for id in chosen:
         _write_image(diagnosis.files[id][0], target / "images", id)
-        _write_mask(inventory, *diagnosis.files[id], target / "masks" / f"{id}.png")
+        _write_mask(dataset, *diagnosis.files[id], target / "masks" / f"{id}.png")
     for split, ids in lists.items():
         (target / f"{split}.txt").write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
     # Last, so that an interrupted copy is no data set.
-    (target / FILE_NAME).write_text(_description(inventory, lists), encoding="utf-8")
-    left_out = [
-        (id, reason or "in no list, or also in one to validate or test on")
-        for id, reason in reasons.items()
-        if id not in chosen
-    ]
-    return Fixed(len(chosen), left_out, {split: len(ids) for split, ids in lists.items()})
+    (target / FILE_NAME).write_text(_description(dataset, lists), encoding="utf-8")
+    unlisted = "in no list, or also in one to validate or test on"
+    return lists, [(id, reason or unlisted) for id, reason in reasons.items() if id not in chosen]
 
 
 def check_target(target):
@@ -66,29 +54,29 @@ def check_target(target):
         raise InputError(f"{target}: expected an empty or absent folder to write to; nothing was written")
 
 
-def reason_unusable(image, mask):
+def _reason_unusable(image, mask):
     """Why a pair of FileReports cannot be used, as the meaning of a finding; None if it can."""
     if image is None or mask is None:
-        return KINDS["missing-mask" if image else "missing-image"].meaning
+        return KINDS["missing-mask" if image else "missing-image"][1]
     for kind, _ in image.problems + mask.problems:
-        if KINDS[kind].unusable and not (kind == "size-mismatch" and fits_stored(image, mask)):
-            return KINDS[kind].meaning
-    return None if mask.readable_as else KINDS["mask-mode"].meaning
+        level, meaning = KINDS[kind]
+        if level == UNUSABLE and not (kind == "size-mismatch" and _fits_stored(image, mask)):
+            return meaning
+    return None if mask.readable_as else KINDS["mask-mode"][1]
 
 
-def fits_stored(image, mask):
+def _fits_stored(image, mask):
     """Whether the mask was drawn on the image as it is stored, so that it has to be turned with it."""
     return mask.size != image.size and mask.size == image.stored
 
 
 def _usable_lists(diagnosis, usable):
     """{split: usable ids}, those to train on without what stands in the others, by id or by content; no empty ones."""
-    inventory = diagnosis.inventory
-    if not any(inventory.splits.values()):
+    if not any(diagnosis.lists.values()):
         return {"train": sorted(usable)} if usable else {}
     digest = {id: image.digest for id, (image, _) in diagnosis.files.items() if image}
-    lists = {split: [id for id in ids if id in usable] for split, ids in inventory.splits.items()}
-    for a, b in inventory.disjoint_splits():
+    lists = {split: [id for id in ids if id in usable] for split, ids in diagnosis.lists.items()}
+    for a, b in disjoint(lists):
         in_b = {digest[id] for id in lists[b]}
         lists[a] = [id for id in lists[a] if digest[id] not in in_b]
     return {split: ids for split, ids in lists.items() if ids}
@@ -105,23 +93,23 @@ def _write_image(image, folder, id):
         Image.fromarray(read_image(image.path)).save(target)
 
 
-def _write_mask(inventory, image, mask, target):
-    labels = read_labels(mask, inventory)
-    if fits_stored(image, mask):
+def _write_mask(dataset, image, mask, target):
+    labels = read_labels(mask, dataset)
+    if _fits_stored(image, mask):
         drawn = Image.fromarray(labels)
         with Image.open(image.path) as photo:
             drawn.getexif()[ORIENTATION] = photo.getexif()[ORIENTATION]
         labels = np.array(ImageOps.exif_transpose(drawn))
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_mask(target, labels, inventory.palette)
+    write_mask(target, labels, dataset.palette)
 
 
-def _description(inventory, lists):
+def _description(dataset, lists):
     """The dataset.toml of what was written."""
-    void = inventory.palette[VOID].tolist()
-    lines = [f"# {inventory.layout}, repaired", 'mask_kind = "ids"', f"void = {void}", "", "[splits]"]
+    void = dataset.palette[VOID].tolist()
+    lines = [f"# {dataset.layout}, repaired", 'mask_kind = "ids"', f"void = {void}", "", "[splits]"]
     lines += [f"{_quoted(split)} = {_quoted(f'{split}.txt')}" for split in lists]
-    for name, colour in zip(inventory.classes, inventory.palette.tolist(), strict=False):
+    for name, colour in zip(dataset.classes, dataset.palette.tolist(), strict=False):
         lines += ["", "[[classes]]", f"name = {_quoted(name)}", f"colour = {colour}"]
     return "\n".join(lines) + "\n"
 

@@ -1,14 +1,15 @@
-"""What every data set is: a sequence of samples, each an image and a mask that an id names."""
+"""What every data set is: a sequence of samples, each an image and a mask that an id names, and where their files lie."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ...errors import InputError, MissingFileError
-from ..files import read_lines
+from ..files import open_binary, read_lines
 from ..images import read_image, read_mask
-from ..labels import check_labels, voc_palette
+from ..labels import VOID, check_labels, voc_palette
 
 
 class Sample(NamedTuple):
@@ -20,14 +21,41 @@ class Sample(NamedTuple):
 
 
 class SegmentationDataset(Sequence):
-    """Samples that are read when they are asked for. A subclass sets `files`, `ids`, `classes` and `split`, and says with
-    image_name(id) and mask_name(id) which of the files belong to an id.
+    """Samples that are read when they are asked for, from files in one layout.
 
-    palette: (256, 3) uint8, the colour of each label, so that palette[label] is a picture; VOC's unless a subclass has its own.
-    Files that do not fit together (sizes, labels, colours) raise InputError, naming the file, when they are read.
+    A layout is a subclass that says where files lie. What it says serves the reader, which refuses what is wrong, and
+    the doctor, which reports it. Here: a folder of lists, one of images and one of masks, named by the id.
+
+    layout: its name. images, masks: (folder, endings of the names); where several may do, the first is the usual one.
+    lists: what names the ids of a split, with {} for the split. hints: {split: what to do if its list is missing}.
+    others: endings of files that also belong in the folders. palette: (256, 3) uint8, the colour of each label, so that
+    palette[label] is a picture. coloured: masks are pictures in these colours; void: whether palette[255] in them is void.
+    Else masks hold numbers; table: (256,) uint8, the label of each; shown: whether palettes in such masks should have the
+    classes' colours.
+
+    files: FolderFiles or TarFiles. split: a split's name, or a path ending in .txt to a list elsewhere. ids: use these
+    instead. limit: only the first so many. Raises InputError, naming the file, for a missing list, image or mask
+    (MissingFileError); for files that do not fit together (sizes, labels, colours) when they are read.
     """
 
-    palette = voc_palette()
+    layout = ""
+    images = masks = ("", "")
+    lists, hints, others = "{}.txt", {}, ()
+    palette, coloured, void = voc_palette(), False, True
+    table, shown = np.arange(256, dtype=np.uint8), True
+
+    def __init__(self, files, split, classes, ids=None, limit=None):
+        self.files, self.split, self.classes = files, str(split), classes
+        self.ids = list(self.read_split(self.split) if ids is None else ids)[:limit]
+        if not self.ids and ids is None:
+            where = split if self.split.endswith(".txt") else self.folder / self.lists.format(split)
+            raise InputError(f"{where}: expected images for this split, found none")
+        for id in self.ids:
+            if id.startswith("/") or ".." in id.split("/"):
+                raise InputError(f"{self.folder}: expected ids of files in this folder, got {id!r} in {self.split!r}")
+            for what, name in (("image", self.image_name(id)), ("mask", self.mask_name(id))):
+                if not self.files.is_file(name):
+                    raise MissingFileError(f"{self.folder / name}: no {what} for id {id!r} of split {self.split!r}")
 
     @property
     def num_classes(self):
@@ -37,12 +65,43 @@ class SegmentationDataset(Sequence):
     def folder(self):
         return self.files.path
 
-    def require_files(self):
-        """Raise MissingFileError, naming the file, unless every id has its image and its mask."""
-        for id in self.ids:
-            for what, name in (("image", self.image_name(id)), ("mask", self.mask_name(id))):
-                if not self.files.is_file(name):
-                    raise MissingFileError(f"{self.folder / name}: no {what} for id {id!r} of split {self.split!r}")
+    @property
+    def allowed(self):
+        """(256,) bool: the numbers that a mask may hold."""
+        return (self.table < self.num_classes) | (self.table == VOID)
+
+    def image_name(self, id):
+        """The image of an id, whether it is there or not."""
+        return f"{self.images[0]}/{id}{self.images[1]}"
+
+    def mask_name(self, id):
+        """The mask of an id, whether it is there or not."""
+        return f"{self.masks[0]}/{id}{self.masks[1]}"
+
+    def splits(self):
+        """{split: its ids, or the name of the file that lists them}"""
+        folder, _, ending = self.lists.rpartition("{}")
+        names = [name for name in self.files.children(folder.rstrip("/")) if name.endswith(ending)]
+        return {name.removesuffix(ending): folder + name for name in names}
+
+    def found(self):
+        """({id: its images}, {id: its masks}): the names of the files that are there, in a list or not. Of folders, not tars."""
+        return find(self.folder, *self.images), find(self.folder, *self.masks)
+
+    def read_split(self, split):
+        """The ids of a split. Raises MissingFileError where there is none, InputError for a list that is no text."""
+        splits = self.splits()
+        if split in splits and not isinstance(splits[split], str):
+            return splits[split]
+        if split not in splits and not split.endswith(".txt"):
+            hint = self.hints.get(split, f"there are: {', '.join(splits) or 'none'}")
+            raise MissingFileError(f"{self.folder / self.lists.format(split)}: no such split list; {hint}")
+        file = self.files.open(splits[split]) if split in splits else open_binary(split)
+        return [self.id_of(line) for line in read_lines(file)]
+
+    def id_of(self, line):
+        """The id in a line of a list."""
+        return line.split()[0]
 
     def read_label(self, id):
         """An id's class numbers, (H, W) uint8."""
@@ -67,62 +126,12 @@ class SegmentationDataset(Sequence):
         return self.read(self.ids[index])
 
 
-class ListedDataset(SegmentationDataset):
-    """A data set whose ids stand in lists: the layouts of PASCAL VOC and SBD.
-
-    A subclass says where files lie: `images` and `masks`, with {} for the id, and `lists`, the folder of the lists.
-    files: FolderFiles or TarFiles. split: a list's name, or a path ending in .txt to a list elsewhere. ids: use these
-    instead. limit: only the first so many. Raises InputError, naming the file, for a missing list, image or mask.
-    """
-
-    images = masks = lists = None
-
-    def __init__(self, files, split, classes, ids=None, limit=None):
-        self.files, self.split, self.classes = files, str(split), classes
-        self.ids = list(self._read_split() if ids is None else ids)[:limit]
-        for id in self.ids:
-            if id.startswith("/") or ".." in id.split("/"):
-                raise InputError(f"{self.folder}: expected ids of files in this folder, got {id!r} in {self.split!r}")
-        self.require_files()
-
-    def image_name(self, id):
-        return self.images.format(id)
-
-    def mask_name(self, id):
-        return self.masks.format(id)
-
-    def _read_split(self):
-        source = self.split
-        if not source.endswith(".txt"):
-            name = f"{self.lists}/{self.split}.txt".lstrip("/")
-            if not self.files.is_file(name):
-                raise MissingFileError(f"{self.folder / name}: no such split list; {self.split_hint()}")
-            source = self.files.open(name)
-        return [line.split()[0] for line in read_lines(source, of="image id")]
-
-    def split_hint(self):
-        """What to do about a missing list."""
-        lists = [name.removesuffix(".txt") for name in self.files.children(self.lists) if name.endswith(".txt")]
-        return f"this folder has: {', '.join(lists) or 'none'}"
-
-
-class UnionDataset(SegmentationDataset):
-    """Several data sets with the same classes as one: each id once, from the first that has it, and none of `without`.
-
-    Raises InputError for data sets with different classes.
-    """
-
-    def __init__(self, datasets, split, without=(), limit=None):
-        first = datasets[0]
-        for other in datasets[1:]:
-            if other.classes != first.classes:
-                raise InputError(
-                    f"{other.folder}: expected the {first.num_classes} classes of {first.folder}, got {other.num_classes}"
-                )
-        self.files, self.split, self.classes = first.files, split, first.classes
-        self._home = {id: dataset for dataset in reversed(datasets) for id in dataset.ids}
-        everything = dict.fromkeys(id for dataset in datasets for id in dataset.ids)
-        self.ids = [id for id in everything if id not in without][:limit]
-
-    def read(self, id):
-        return self._home[id].read(id)
+def find(root, folder, *endings):
+    """{id: names} of the files in root/folder and below whose names end so, in any case; an id is the name without the ending."""
+    found, start = {}, Path(root, folder)
+    for path in sorted(start.rglob("*")):
+        name = path.relative_to(start).as_posix()
+        ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
+        if ending and path.is_file():
+            found.setdefault(name[: -len(ending)], []).append(f"{folder}/{name}")
+    return found

@@ -1,13 +1,14 @@
 """Reader of your own data: a folder of images, a folder of masks, and a dataset.toml that describes them."""
 
 from hashlib import sha256
-from pathlib import Path
 
-from ...errors import InputError, MissingFileError
-from ..files import FolderFiles, read_lines
+import numpy as np
+
+from ...errors import InputError
+from ..files import FolderFiles
 from ..images import SUFFIXES, read_image
-from ..labels import from_colours
-from .base import SegmentationDataset
+from ..labels import VOID, describe_colours, match_colours, voc_palette
+from .base import SegmentationDataset, find
 from .description import EXAMPLE, FILE_NAME, read_description
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats
@@ -27,58 +28,51 @@ class Folder(SegmentationDataset):
 
     __doc__ += "".join(f"        {line}\n" for line in EXAMPLE.splitlines())
 
+    layout = "own data"
+    lists = f"{FILE_NAME}, splits.{{}}"
+
     def __init__(self, root, split="train", ids=None, limit=None):
-        self.files, self.split = FolderFiles(root), split
-        self.description = read_description(self.folder / FILE_NAME)
-        self.classes, self.palette = self.description.classes, self.description.palette
-        self._images = self._one_file_each(self.description.images, SUFFIXES)
-        self._masks = self._one_file_each(self.description.masks, MASK_SUFFIXES)
-        self.ids = list(self._read_split() if ids is None else ids)[:limit]
-        self.require_files()
-
-    def _one_file_each(self, folder, suffixes):
-        found = find_files(self.folder, folder, suffixes)
-        for id, names in found.items():
+        files = FolderFiles(root)
+        described = read_description(files.path / FILE_NAME)
+        self.images, self.masks = (described["images"], *SUFFIXES), (described["masks"], *MASK_SUFFIXES)
+        self.coloured, self.void = described["mask_kind"] == "colours", "void" in described
+        classes, self._splits = described["classes"], described["splits"]
+        self.palette = voc_palette().copy()
+        self.palette[: len(classes)] = [entry["colour"] for entry in classes]
+        self.palette[VOID] = described.get("void", self.palette[VOID])
+        self._found = find(root, *self.images), find(root, *self.masks)
+        super().__init__(files, split, tuple(entry["name"].strip() for entry in classes), ids, limit)
+        for names in (found.get(id, ()) for id in self.ids for found in self._found):
             if len(names) > 1:
-                raise InputError(
-                    f"{self.folder / names[0]}: expected one file for id {id!r}, got also {Path(names[1]).name}"
-                )
-        return {id: names[0] for id, names in found.items()}
+                raise InputError(f"{self.folder / names[0]}: expected one file for its id, got also {names[1]}")
 
-    def _read_split(self):
-        splits = self.description.splits
-        if isinstance(splits, float):
-            splits = random_split(self._images, splits)
-            if self.split in splits and not splits[self.split]:
-                images = self.folder / self.description.images
-                raise InputError(f"{images}: too few images ({len(self._images)}) for a split")
-        if self.split not in splits:
-            raise MissingFileError(f"{self.folder / FILE_NAME}: no split {self.split!r}; it has: {', '.join(splits)}")
-        ids = splits[self.split]
-        return read_lines(self.folder / ids, of="image id") if isinstance(ids, str) else ids
+    def splits(self):
+        share = self._splits.get("val")
+        return random_split(self._found[0], share) if isinstance(share, float) else self._splits
+
+    def found(self):
+        return self._found
+
+    def id_of(self, line):
+        return line
 
     def image_name(self, id):
-        return self._images.get(id, f"{self.description.images}/{id}.jpg")
+        return self._found[0].get(id, [super().image_name(id)])[0]
 
     def mask_name(self, id):
-        return self._masks.get(id, f"{self.description.masks}/{id}.png")
+        return self._found[1].get(id, [super().mask_name(id)])[0]
 
     def read_label(self, id):
         """The labels (H, W) uint8 of one mask: its numbers, or the classes of its colours."""
-        if not self.description.coloured:
+        if not self.coloured:
             return super().read_label(id)
         path = self.folder / self.mask_name(id)
-        return from_colours(read_image(path), self.palette, self.num_classes, self.description.void, path)
-
-
-def find_files(root, folder, suffixes):
-    """{id: names} of the files with one of these endings in root/folder and below, by name."""
-    found, start = {}, Path(root, folder)
-    for path in sorted(start.rglob("*")):
-        if path.suffix.lower() in suffixes and path.is_file():
-            inner = path.relative_to(start)
-            found.setdefault(inner.with_suffix("").as_posix(), []).append((Path(folder) / inner).as_posix())
-    return found
+        image = read_image(path)
+        label, known = match_colours(image, self.palette, self.num_classes, self.void)
+        if not known.all():
+            found = describe_colours(*np.unique(image[~known], axis=0, return_counts=True))
+            raise InputError(f"{path}: expected the colours of the classes only, got {found}")
+        return label
 
 
 def random_split(ids, share):

@@ -5,12 +5,12 @@ import numpy as np
 from ...errors import InputError, MissingFileError
 from ..files import files_at
 from ..labels import VOC_CLASSES, check_labels
-from .base import ListedDataset, UnionDataset
+from .base import SegmentationDataset
 
 _PARENTS = ("", "dataset", "benchmark_RELEASE/dataset")
 
 
-class SBD(ListedDataset):
+class SBD(SegmentationDataset):
     """The samples of one split of SBD, read when asked for. Its labels are VOC's 21 classes, without void.
 
     root: the folder benchmark_RELEASE, what it lies in, or the folder dataset in it, with img/, cls/, train.txt, val.txt.
@@ -18,10 +18,14 @@ class SBD(ListedDataset):
     Raises InputError, naming the file, as VOC does; MissingFileError without SciPy.
     """
 
-    images, masks, lists = "img/{}.jpg", "cls/{}.mat", ""
+    images, masks = ("img", ".jpg"), ("cls", ".mat")
 
     def __init__(self, root, split="train", ids=None, limit=None):
-        self._loadmat = _import_loadmat()
+        try:
+            from scipy.io import loadmat
+        except ImportError:
+            raise MissingFileError("scipy: not installed; it reads SBD's .mat files: pip install scipy") from None
+        self._loadmat = loadmat
         files = files_at(root)
         folder = next((name for name in _PARENTS if files.is_folder(f"{name}/cls".lstrip("/"))), None)
         if folder is None:
@@ -44,18 +48,25 @@ class SBD(ListedDataset):
         return label.astype(np.uint8)
 
 
+class _Joined(SegmentationDataset):
+    """Several data sets as one. home: {id: the data set that it is read from}, in order."""
+
+    def __init__(self, home, like):
+        self.files, self.classes, self.split = like.files, like.classes, "train_aug"
+        self.ids, self._home = list(home), home
+
+    def read(self, id):
+        return self._home[id].read(id)
+
+
 def train_aug(train, val, sbd_root, limit=None):
     """VOC's training samples, and SBD's that are in neither VOC set: of the whole VOC 2012 and SBD the usual 10,582.
 
-    train, val: data.VOC of the lists trained and validated on. sbd_root: as for SBD.
+    train, val: data.VOC of the lists trained and validated on. sbd_root: as for SBD. Raises InputError for other classes.
     """
-    extra = [SBD(sbd_root, split) for split in ("train", "val")]
-    return UnionDataset([train, *extra], "train_aug", without=set(val.ids) - set(train.ids), limit=limit)
-
-
-def _import_loadmat():
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise MissingFileError("scipy: not installed; it reads SBD's labels, .mat files: pip install scipy") from None
-    return loadmat
+    if train.classes != VOC_CLASSES:
+        raise InputError(f"{train.folder}: expected VOC's {len(VOC_CLASSES)} classes, got {train.num_classes}")
+    home, excluded = dict.fromkeys(train.ids, train), set(val.ids)
+    for extra in (SBD(sbd_root, "train"), SBD(sbd_root, "val")):
+        home |= {id: extra for id in extra.ids if id not in home and id not in excluded}
+    return _Joined(dict(list(home.items())[:limit]), train)

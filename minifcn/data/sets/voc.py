@@ -5,12 +5,12 @@ import re
 from ...errors import MissingFileError
 from ..files import files_at
 from ..labels import VOC_CLASSES, read_class_names
-from .base import ListedDataset
+from .base import SegmentationDataset
 
 _PARENTS = ("", "VOCdevkit", "TrainVal/VOCdevkit")  # where the official archives of the years have their VOC<year>
 
 
-class VOC(ListedDataset):
+class VOC(SegmentationDataset):
     """The samples of one split, read when asked for, from a folder or straight from the official tar (VOCtrainval_*.tar).
 
     root: the tar, the folder that it was unpacked into, VOCdevkit, or the VOC<year> folder itself, in which case `year`
@@ -21,23 +21,20 @@ class VOC(ListedDataset):
     and sound, at construction; and for files that do not fit together (sizes, labels, colours), when they are read.
     """
 
-    images, masks, lists = "JPEGImages/{}.jpg", "SegmentationClass/{}.png", "ImageSets/Segmentation"
+    layout = "PASCAL VOC"
+    images, masks = ("JPEGImages", ".jpg"), ("SegmentationClass", ".png")
+    lists = "ImageSets/Segmentation/{}.txt"
+    hints = {
+        "seg11valid": "VOC comes without it: get its 736 ids from "
+        "https://github.com/shelhamer/fcn.berkeleyvision.org/blob/master/data/pascal/seg11valid.txt "
+        "and save them there, or name the file itself, also for a tar: --split path/to/seg11valid.txt"
+    }
 
     def __init__(self, root, split="train", year="2012", ids=None, limit=None):
         files = files_at(root)
         files = files.subfolder(year_folder(files, year))
-        own_names = files.is_file("classes.txt")
-        classes = read_class_names(files.open("classes.txt")) if own_names else VOC_CLASSES
+        classes = read_class_names(files.open("classes.txt")) if files.is_file("classes.txt") else VOC_CLASSES
         super().__init__(files, split, classes, ids, limit)
-
-    def split_hint(self):
-        if self.split != "seg11valid":
-            return super().split_hint()
-        return (
-            "VOC comes without it: get its 736 ids from "
-            "https://github.com/shelhamer/fcn.berkeleyvision.org/blob/master/data/pascal/seg11valid.txt "
-            "and save them there, or name the file itself, also for a tar: --split path/to/seg11valid.txt"
-        )
 
 
 def year_folders(files):
@@ -58,12 +55,8 @@ def year_folder(files, year=None):
     found = year_folders(files)
     if year is None:
         year = "2012" if "2012" in found else next(reversed(found), "2012")
-    if str(year) in found:
-        return found[str(year)]
-    if found:
-        raise MissingFileError(
-            f"{files.path}: expected VOC{year}, found the year {', '.join(found)}; choose it with --year"
-        )
-    raise MissingFileError(
-        f"{files.path}: expected VOC{year} with JPEGImages, SegmentationClass and ImageSets in it, found none"
-    )
+    if str(year) not in found:
+        parts = " with JPEGImages, SegmentationClass and ImageSets in it, found none"
+        there = f", found the year {', '.join(found)}; choose it with --year" if found else parts
+        raise MissingFileError(f"{files.path}: expected VOC{year}{there}")
+    return found[str(year)]
