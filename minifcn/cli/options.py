@@ -65,9 +65,8 @@ def use_device(args):
 def out_of_memory(error, args):
     """The message for an error that says that memory ran out, with the options to lower; None for another error."""
     message = backend.out_of_memory(error)
-    lower = [
-        name for name in ("--batch-size", "--crop", "--resize", "--tile") if hasattr(args, name[2:].replace("-", "_"))
-    ]
+    smaller = ("batch_size", "crop", "resize", "tile")
+    lower = ["--" + name.replace("_", "-") for name in smaller if hasattr(args, name)]
     return message and f"{message}; {'lower ' + ' or '.join(lower) if lower else 'smaller images need less'}"
 
 
