@@ -25,22 +25,20 @@ class ConfusionMatrix:
         Raises InputError for different shapes, for classes that do not exist, and for a dtype too small for all classes.
         """
         labels, predictions = to_host(labels), to_host(predictions)
-        for name, array in (("labels", labels), ("predictions", predictions)):
-            if array.dtype.kind in "iu" and np.iinfo(array.dtype).max < self.num_classes - 1:
-                raise InputError(
-                    f"confusion matrix: {name} of dtype {array.dtype} cannot hold {self.num_classes} classes; "
-                    "use a wider dtype, and an ignore that is no class"
-                )
         if labels.shape != predictions.shape:
             raise InputError(
                 f"confusion matrix: labels {labels.shape} and predictions {predictions.shape} differ in shape"
             )
         counted = labels != ignore
         true, predicted = labels[counted].astype(np.int64), predictions[counted].astype(np.int64)
-        for what, values in (("label", true), ("prediction", predicted)):
-            if values.size and not 0 <= values.min() <= values.max() < self.num_classes:
-                wrong = values.max() if values.max() >= self.num_classes else values.min()
-                raise InputError(f"confusion matrix: expected a {what} of 0..{self.num_classes - 1}, got {wrong}")
+        for what, dtype, values in (("label", labels.dtype, true), ("prediction", predictions.dtype, predicted)):
+            if dtype.kind in "iu" and np.iinfo(dtype).max < self.num_classes - 1:
+                raise InputError(
+                    f"confusion matrix: {what}s of dtype {dtype} cannot hold {self.num_classes} classes; "
+                    "use a wider dtype, and an ignore that is no class"
+                )
+            if (wrong := values[(values < 0) | (values >= self.num_classes)]).size:
+                raise InputError(f"confusion matrix: expected a {what} of 0..{self.num_classes - 1}, got {wrong[0]}")
         pairs = true * self.num_classes + predicted
         self.counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(self.counts.shape)
 
@@ -70,12 +68,8 @@ class ConfusionMatrix:
 
     def scores(self):
         """The four figures by name, as plain numbers."""
-        return {
-            "pixel_accuracy": self.pixel_accuracy(),
-            "mean_accuracy": self.mean_accuracy(),
-            "mean_iou": self.mean_iou(),
-            "frequency_weighted_iou": self.frequency_weighted_iou(),
-        }
+        names = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
+        return {name: getattr(self, name)() for name in names}
 
 
 def _ratio(part, whole):

@@ -39,12 +39,12 @@ class Preprocessing:
             return None
         try:
             made = cls(values["order"], tuple(map(float, values["mean"])), tuple(map(float, values["scale"])))
-            numbers = made.mean + made.scale
-            if made.order in ("RGB", "BGR") and len(made.mean) == len(made.scale) == 3 and np.isfinite(numbers).all():
-                return made
+            sound = made.order in ("RGB", "BGR") and np.isfinite([made.mean, made.scale]).all() and len(made.mean) == 3
         except (TypeError, KeyError, ValueError):
-            pass
-        raise InputError(f"{source}: expected a preprocessing (order, mean, scale), got {str(values)[:80]!r}")
+            sound = False
+        if not sound:
+            raise InputError(f"{source}: expected a preprocessing (order, mean, scale), got {str(values)[:80]!r}")
+        return made
 
 
 # What the usual weights of other libraries were trained with.

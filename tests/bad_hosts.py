@@ -51,14 +51,13 @@ def answer(request, code, **headers):
     request.end_headers()
 
 
-def ranged(content, send, **more):
+def ranged(content, send):
     """Answers as a good host does, but leaves the body to `send(request, the bytes asked for)`."""
 
     def behave(request):
         rest = content[request.start :]
-        if request.start:
-            more["Content_Range"] = f"bytes {request.start}-{len(content) - 1}/{len(content)}"
-        answer(request, 206 if request.start else 200, **{"Content_Length": len(rest), **more})
+        place = {"Content_Range": f"bytes {request.start}-{len(content) - 1}/{len(content)}"} if request.start else {}
+        answer(request, 206 if place else 200, Content_Length=len(rest), **place)
         send(request, rest)
 
     return behave
@@ -97,30 +96,6 @@ def never_answers(request):
     request.over.wait(5)
 
 
-def no_ranges(content, after=None):
-    """Sends everything from the start, whatever it is asked for."""
-
-    def behave(request):
-        answer(request, 200, Content_Length=len(content))
-        request.wfile.write(content[:after])
-
-    return behave
-
-
-def page(headers):
-    """A web page in the place of the file, with these headers."""
-
-    def behave(request):
-        answer(request, 200, **headers)
-        request.wfile.write(b"\n<!DOCTYPE html><html>Please log in to this network</html>" + b" " * 100_000)
-
-    return behave
-
-
-def status(code, **headers):
-    return lambda request: answer(request, code, Content_Length=0, **headers)
-
-
 def body(content, code=200, **headers):
     """Exactly these headers, and this content."""
 
@@ -129,6 +104,10 @@ def body(content, code=200, **headers):
         request.wfile.write(content)
 
     return behave
+
+
+def status(code, **headers):
+    return body(b"", code, Content_Length=0, **headers)
 
 
 def raw(content):

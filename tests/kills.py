@@ -155,14 +155,13 @@ def kill_runs(workplace, kills, seed, tell=lambda line: None):
     while counts["kills"] < kills:
         folder = workplace / f"killed{counts['runs']}"
         counts["runs"] += 1
-        done, here = False, 0
-        while not done:
+        here = 0
+        while True:
             process = start(toy, folder)
             if counts["kills"] == kills or not kill_somewhere(process, folder, rng, longest):
                 code, said = finish(process)
                 assert code == 0, said
-                done = True
-                continue
+                break
             counts["kills"] += 1
             here += 1
             for name in unfinished(folder, process.pid):

@@ -11,7 +11,7 @@ import pytest
 
 from minifcn import backend, cli, data
 from minifcn.backend import cuda, diagnosis
-from minifcn.cli import devices
+from minifcn.cli import options
 from minifcn.training import loop
 
 COMPLETE = {"cublas": "/lib/libcublas.so", "nvrtc": "/lib/libnvrtc.so", "cudart": "/include"}
@@ -216,4 +216,4 @@ def test_training_out_of_memory_ends_in_one_line_that_says_what_to_lower(tmp_pat
 
 
 def test_where_nothing_can_be_lowered_smaller_images_are_advised():
-    assert devices.out_of_memory(MemoryError(), types.SimpleNamespace()) == "out of memory; smaller images need less"
+    assert options.out_of_memory(MemoryError(), types.SimpleNamespace()) == "out of memory; smaller images need less"

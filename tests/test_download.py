@@ -2,22 +2,21 @@
 
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_hosts import Host, body, cut, never_answers, no_ranges, page, ranged, raw, reset, stall, status, whole
-from hostile_tars import END, GOOD, HOSTILE, file
+from bad_hosts import Host, body, cut, never_answers, ranged, raw, reset, stall, status, whole
+from hostile_tars import END, GOOD, file
 from small_datasets import tar_of, write_voc
 
 from minifcn import cli, data
 from minifcn.data import download as room
-from minifcn.data.download import ARCHIVES, Archive, DownloadError, HostFailed, Progress, download
+from minifcn.data.download import ARCHIVES, Archive, DownloadError, download
 
 CONTENT = np.random.default_rng(0).bytes(700_001)
 OTHER = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
@@ -37,16 +36,11 @@ def archive(*urls, content=CONTENT):
     return Archive(NAME, len(content), hashlib.sha256(content).hexdigest(), urls)
 
 
-def fetch(folder, *urls, timeout=TIMEOUT, **more):
-    return list(download(archive(*urls, **more), folder, timeout))
-
-
-def name_of(host):
-    return host.url.removeprefix("http://")
-
-
-def reasons(events):
-    return [event.reason for event in events if isinstance(event, HostFailed)]
+def fetch(folder, *urls, progress=lambda *_: None):
+    """-> why hosts failed"""
+    reasons = []
+    assert download(archive(*urls), folder, TIMEOUT, progress, reasons.append) == folder / NAME
+    return reasons
 
 
 def placed(folder):
@@ -54,20 +48,24 @@ def placed(folder):
     return [p.name for p in folder.iterdir()] == [NAME] and (folder / NAME).read_bytes() == CONTENT
 
 
-def test_a_good_host_delivers_with_progress(host, tmp_path):
-    events = fetch(tmp_path / "new" / "folder", host.serve("/a", whole(CONTENT)))
-    assert placed(tmp_path / "new/folder")
-    received, checked = (
-        [event.bytes for event in events if event.what == what] for what in (name_of(host), "checking")
-    )
+def test_a_good_host_delivers_with_progress_and_the_name_comes_last(host, tmp_path):
+    told, folder = {}, tmp_path / "new" / "folder"
+
+    def progress(what, done, total):
+        assert total == SIZE and [p.name for p in folder.iterdir()] == [NAME + ".part"]
+        told.setdefault(what, []).append(done)
+
+    fetch(folder, host.serve("/a", whole(CONTENT)), progress=progress)
+    assert placed(folder) and host.asked == [("/a", None)]
+    received, checked = told.values()
+    assert list(told) == [host.url.removeprefix("http://"), "checking"]
     assert received == sorted(received) and received[-1] == checked[-1] == SIZE and len(checked) == 3
-    assert host.asked == [("/a", None)]
 
 
 @pytest.mark.parametrize("break_off", [cut, reset])
 def test_a_cut_is_resumed_at_the_byte_where_it_came(host, tmp_path, break_off):
-    events = fetch(tmp_path, host.serve("/a", *[break_off(CONTENT, 200_000)] * 2, whole(CONTENT)))
-    assert placed(tmp_path) and not reasons(events)
+    assert not fetch(tmp_path, host.serve("/a", *[break_off(CONTENT, 200_000)] * 2, whole(CONTENT)))
+    assert placed(tmp_path)
     starts = [int((asked or "bytes=0-")[6:-1]) for _, asked in host.asked]
     assert len(starts) == 3 and starts == sorted(set(starts))
     if break_off is cut:
@@ -77,31 +75,27 @@ def test_a_cut_is_resumed_at_the_byte_where_it_came(host, tmp_path, break_off):
 def test_a_stalled_host_is_left_after_the_timeout_and_the_next_goes_on(host, tmp_path):
     before = time.monotonic()
     urls = host.serve("/a", stall(CONTENT, 100_000), never_answers), host.serve("/b", whole(CONTENT))
-    events = fetch(tmp_path, *urls)
-    assert placed(tmp_path) and 2 * TIMEOUT < time.monotonic() - before < 4
-    assert len(reasons(events)) == 1 and "timed out" in reasons(events)[0]
+    (reason,) = fetch(tmp_path, *urls)
+    assert placed(tmp_path) and 2 * TIMEOUT < time.monotonic() - before < 4 and "timed out" in reason
     assert host.asked == [("/a", None), ("/a", "bytes=100000-"), ("/b", "bytes=100000-")]
 
 
-def test_a_host_that_ignores_ranges_starts_anew(host, tmp_path):
-    urls = host.serve("/a", cut(CONTENT, 300_000), status(503)), host.serve("/b", no_ranges(CONTENT))
-    events = fetch(tmp_path, *urls)
-    assert placed(tmp_path) and reasons(events) == ["HTTP Error 503: Service Unavailable"]
-    received = [event.bytes for event in events if isinstance(event, Progress) and event.what == name_of(host)]
-    assert received != sorted(received)  # the second host's bytes count from the start
-
-
-def test_a_cut_while_starting_anew_loses_nothing(host, tmp_path):
-    urls = [host.serve("/a", cut(CONTENT, 300_000), status(500)), host.serve("/b", no_ranges(CONTENT, 100_000))]
-    fetch(tmp_path, *urls, host.serve("/c", whole(CONTENT)))
-    assert placed(tmp_path) and host.asked[-1] == ("/c", "bytes=300000-")
+@pytest.mark.parametrize("after", [None, 100_000])
+def test_a_host_that_ignores_ranges_starts_anew_and_a_cut_of_it_loses_nothing(host, tmp_path, after):
+    urls = [
+        host.serve("/a", cut(CONTENT, 300_000), status(503)),
+        host.serve("/b", body(CONTENT[:after], Content_Length=SIZE)),
+    ]
+    reasons = fetch(tmp_path, *urls, host.serve("/c", whole(CONTENT)))
+    assert placed(tmp_path) and "HTTP Error 503: Service Unavailable" in reasons[0]
+    assert host.asked[-1] == (("/c", "bytes=300000-") if after else ("/b", "bytes=300000-"))
 
 
 def test_a_host_that_cuts_again_and_again_is_left(host, tmp_path):
     step = SIZE // (2 * room.TRIES)
-    events = fetch(tmp_path, host.serve("/a", cut(CONTENT, step)), host.serve("/b", whole(CONTENT)))
+    (reason,) = fetch(tmp_path, host.serve("/a", cut(CONTENT, step)), host.serve("/b", whole(CONTENT)))
     assert placed(tmp_path) and len(host.asked) == room.TRIES + 1
-    assert reasons(events) == [f"cut after {room.TRIES * step:,} of {SIZE:,} bytes"]
+    assert f"cut after {room.TRIES * step:,} of {SIZE:,} bytes" in reason
 
 
 def test_redirects_are_followed_with_the_range(host, tmp_path):
@@ -110,31 +104,33 @@ def test_redirects_are_followed_with_the_range(host, tmp_path):
     assert placed(tmp_path) and host.asked[-1] == ("/there", "bytes=400000-")
 
 
-def test_a_chunked_answer_without_a_length_is_read(host, tmp_path):
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in (CONTENT[:5], CONTENT[5:], b""))
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    fetch(tmp_path, host.serve("/a", raw(head + chunks)))
+CHUNKS = b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in (CONTENT[:5], CONTENT[5:], b""))
+
+
+@pytest.mark.parametrize(
+    "behave", [raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS), body(CONTENT + b"more")]
+)
+def test_an_answer_without_a_length_is_read_as_far_as_the_archive_goes(host, tmp_path, behave):
+    fetch(tmp_path, host.serve("/a", behave))
     assert placed(tmp_path)
 
 
+LOGIN = b"\n<!DOCTYPE html><html>Please log in to this network</html>" + b" " * 100_000
+PAGE, ELSE = "a web page, not the archive", "offers something else"
 FAULTS = {
     "404": (status(404), "HTTP Error 404: Not Found"),
     "500": (status(500), "HTTP Error 500"),
     "no content": (status(204), "HTTP status 204"),
-    "web page": (page({"Content_Type": "text/html"}), "a web page, not the archive"),
-    "web page without a type": (page({}), "a web page, not the archive"),
-    "web page as a tar": (page({"Content_Type": "application/x-tar"}), "a web page, not the archive"),
+    "web page": (body(LOGIN, Content_Type="text/html"), PAGE),
+    "web page as a tar": (body(LOGIN, Content_Type="application/x-tar"), PAGE),
     "other bytes": (whole(OTHER), "wrong checksum"),
-    "another file": (whole(CONTENT[:5000]), f"offers a file of 5,000 bytes, not {SIZE:,}"),
-    "a longer file": (whole(CONTENT + b"more"), f"offers a file of {SIZE + 4:,} bytes"),
-    "length too great": (body(CONTENT, Content_Length=10**15), "offers a file of 1,000,000,000,000,000 bytes"),
-    "length too small": (body(CONTENT, Content_Length=10), "offers a file of 10 bytes"),
-    "length of 5,000 digits": (body(CONTENT[:9], Content_Length="9" * 5000), "cut after 9 of"),
-    "length below zero": (body(CONTENT[:9], Content_Length="-9"), "cut after 9 of"),
-    "more bytes and no length": (body(CONTENT + b"more"), f"sent more than the archive's {SIZE:,} bytes"),
-    "range not asked for": (body(CONTENT[9:], 206, Content_Range=f"bytes 9-{SIZE - 1}/{SIZE}"), "sent others"),
-    "range without saying which": (body(CONTENT, 206), "sent others"),
-    "range of another file": (body(CONTENT, 206, Content_Range="bytes 0-8/9"), "offers a file of 9 bytes"),
+    "another file": (whole(CONTENT[:5000]), ELSE),
+    "length too great": (body(CONTENT, Content_Length=10**15), ELSE),
+    "length of 5,000 digits": (body(CONTENT[:9], Content_Length="9" * 5000), ELSE),
+    "length below zero": (body(CONTENT[:9], Content_Length="-9"), ELSE),
+    "range not asked for": (body(CONTENT[9:], 206, Content_Range=f"bytes 9-{SIZE - 1}/{SIZE}"), ELSE),
+    "range without saying which": (body(CONTENT, 206), ELSE),
+    "range of another file": (body(CONTENT, 206, Content_Range="bytes 0-8/9"), ELSE),
     "redirect to itself": (status(302, Location="/a"), "redirect"),
     "redirect to nowhere": (status(302, Location="http://127.0.0.1:1/"), "refused"),
     "redirect to a local file": (status(302, Location="file:///etc/passwd"), "302"),
@@ -152,15 +148,16 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_not_the_archive_is_told_and_the_next_host_asked(host, tmp_path, fault):
     behave, told = FAULTS[fault]
-    events = fetch(tmp_path, host.serve("/a", behave), host.serve("/b", whole(CONTENT)))
-    (reason,) = reasons(events)
-    assert told in reason and len(reason) < 200 and "\n" not in reason
+    (reason,) = fetch(tmp_path, host.serve("/a", behave), host.serve("/b", whole(CONTENT)))
+    assert told in reason and len(reason) < 250 and "\n" not in reason
     assert placed(tmp_path) and host.asked[-1][0] == "/b"
+    if os.path.isdir("/proc/self/fd"):  # no file stays open
+        assert not [fd for fd in Path("/proc/self/fd").iterdir() if str(tmp_path) in os.path.realpath(fd)]
 
 
 def test_a_host_that_goes_on_with_the_wrong_bytes_of_another_is_asked_again_from_the_start(host, tmp_path):
     urls = host.serve("/bad", cut(OTHER[::-1], 9), status(500)), host.serve("/good", whole(CONTENT))
-    assert len(reasons(fetch(tmp_path, *urls))) == 1
+    assert len(fetch(tmp_path, *urls)) == 1
     assert placed(tmp_path) and host.asked[-2:] == [("/good", "bytes=9-"), ("/good", None)]
 
 
@@ -178,40 +175,22 @@ def test_when_no_host_delivers_the_message_says_what_to_do_by_hand(host, tmp_pat
     assert placed(tmp_path) and ("/b", "bytes=500000-") in host.asked
 
 
-def test_wrong_bytes_are_not_kept_for_the_next_time(host, tmp_path):
-    with pytest.raises(DownloadError, match="wrong checksum"):
-        fetch(tmp_path, host.serve("/a", whole(OTHER)))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_file_that_is_there_is_checked_and_never_written_over(host, tmp_path):
     url = host.serve("/a", whole(CONTENT))
     (tmp_path / NAME).write_bytes(CONTENT)
-    events = fetch(tmp_path, url)
-    assert host.asked == [] and {event.what for event in events} == {"checking"}
+    fetch(tmp_path, url)
+    assert host.asked == [] and placed(tmp_path)
     for wrong in (OTHER, CONTENT[:-1], b""):
         (tmp_path / NAME).write_bytes(wrong)
-        with pytest.raises(
-            ValueError, match=rf"{NAME}: exists, but is not {SIZE:,} bytes with SHA-256 .*; move it away"
-        ):
+        with pytest.raises(ValueError, match=rf"{NAME}: exists, but is not {SIZE:,} bytes"):
             fetch(tmp_path, url)
         assert (tmp_path / NAME).read_bytes() == wrong and host.asked == []
 
 
 def test_a_file_that_comes_into_being_meanwhile_is_not_written_over(host, tmp_path):
-    events = download(archive(host.serve("/a", whole(CONTENT))), tmp_path, TIMEOUT)
-    next(events)
-    (tmp_path / NAME).write_bytes(b"mine")
     with pytest.raises(ValueError, match="was created by someone else during the download"):
-        list(events)
+        fetch(tmp_path, host.serve("/a", whole(CONTENT)), progress=lambda *_: (tmp_path / NAME).write_bytes(b"mine"))
     assert (tmp_path / NAME).read_bytes() == b"mine"
-
-
-def test_nothing_has_the_archives_name_before_it_is_checked(host, tmp_path):
-    for event in download(archive(host.serve("/a", whole(CONTENT))), tmp_path, TIMEOUT):
-        assert isinstance(event, Progress)
-        assert [p.name for p in tmp_path.iterdir()] == [NAME + ".part"]
-    assert placed(tmp_path)
 
 
 @pytest.mark.parametrize("content", [CONTENT, OTHER, CONTENT + b"more"], ids=["whole", "wrong", "too long"])
@@ -233,15 +212,6 @@ def test_a_full_disk_is_not_blamed_on_the_host(host, tmp_path):
     assert len(host.asked) == 1
     fetch(tmp_path, host.serve("/a", whole(CONTENT)))
     assert placed(tmp_path)
-
-
-def test_too_little_room_is_told_before_anything_is_asked_for(host, tmp_path, monkeypatch):
-    (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:1])
-    free = namedtuple("usage", "total used free")(0, 0, SIZE - 2)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
-    with pytest.raises(OSError, match=f"{SIZE - 1:,} bytes are still to come, but only {SIZE - 2:,} are free"):
-        fetch(tmp_path, host.serve("/a", whole(CONTENT)))
-    assert host.asked == []
 
 
 def test_the_voc_archive_is_the_official_one():
@@ -282,17 +252,9 @@ def test_the_command_downloads_what_data_voc_then_reads(host, tmp_path, monkeypa
     assert "VOCdevkit: exists already; nothing was unpacked" in capsys.readouterr().err
 
 
-def test_the_command_refuses_to_unpack_what_would_leave_the_folder(host, tmp_path, monkeypatch, capsys):
-    content = HOSTILE["parent"][0]
-    offer(monkeypatch, content, host.serve("/a", whole(content)))
-    assert command(tmp_path / "in", "--unpack") == 2
-    assert "refused: the member '../evil' leads out of the folder" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["in"] and [p.name for p in (tmp_path / "in").iterdir()] == [NAME]
-
-
-def test_a_command_in_vain_ends_in_one_line(tmp_path, monkeypatch, capsys):
-    offer(monkeypatch, CONTENT, "http://127.0.0.1:1/a")
-    assert command(tmp_path) == 2
+def test_a_command_in_vain_ends_in_one_line_and_keeps_no_wrong_bytes(host, tmp_path, monkeypatch, capsys):
+    offer(monkeypatch, CONTENT, "http://127.0.0.1:1/a", host.serve("/a", whole(OTHER)))
+    assert command(tmp_path) == 2 and not list(tmp_path.iterdir())
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if line.startswith("minifcn: ")]) == 1 and "By hand: " in lines[-1]
     assert command(tmp_path, "--timeout", "0") == 2
@@ -337,17 +299,5 @@ def test_a_command_that_was_ended_goes_on_where_it_stopped(host, tmp_path, ended
     assert not (tmp_path / NAME).exists() and part.read_bytes() == CONTENT[: part.stat().st_size]
     kept = part.stat().st_size
     host.serve("/a", whole(CONTENT))
-    list(download(wanted, tmp_path, TIMEOUT))
+    download(wanted, tmp_path, TIMEOUT)
     assert placed(tmp_path) and host.asked[-1] == ("/a", f"bytes={kept}-")
-
-
-def test_no_file_stays_open(host, tmp_path):
-    if not os.path.isdir("/proc/self/fd"):
-        pytest.skip("this system does not tell the open files")
-    urls = [host.serve(f"/{i}", fault) for i, (fault, _) in enumerate(FAULTS.values()) if i < 12]
-    host.serve("/last", whole(CONTENT))
-    fetch(tmp_path, *urls, host.url + "/last")
-    kept = [
-        os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")
-    ]
-    assert not [name for name in kept if str(tmp_path) in name]

@@ -20,6 +20,7 @@ from minifcn.training import checkpoint
 from minifcn.training.config import Config
 from minifcn.training.lock import locked
 from minifcn.training.run import Run, read_metrics
+from minifcn.weights import npz
 
 LINUX = sys.platform == "linux"
 
@@ -66,8 +67,7 @@ def only_line(said):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_runs_that_are_killed_come_out_as_if_nobody_had_touched_them(tmp_path):
     counts = kills.kill_runs(tmp_path, kills=8, seed=1)
-    assert counts["kills"] == 8
-    assert counts["inside"].get("checkpoint.npz"), f"no kill met a checkpoint: {counts}"
+    assert counts["kills"] == 8 and counts["inside"].get("checkpoint.npz"), f"no kill met a checkpoint: {counts}"
 
 
 # --- Files that are written whole ---------------------------------------------------------------------------------
@@ -129,17 +129,6 @@ def test_a_full_disk_leaves_the_old_file_and_is_told_by_the_files_name(tmp_path,
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_what_a_killed_process_was_writing_is_cleared_away_and_never_read(toy, tmp_path):
-    run = Run(small(toy), tmp_path)
-    list(run.events())
-    for name in ("checkpoint.npz", "best.npz", "metrics.jsonl"):
-        (tmp_path / f".{name}.1.part").write_bytes(b"half")
-    resumed = Run.resume(tmp_path)
-    assert resumed.done == 4
-    list(resumed.events())
-    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))
-
-
 @pytest.mark.parametrize("lost", [b'"sav', b"\x00\xff\x00\x00"])
 def test_metrics_that_end_in_rubbish_go_on_where_the_checkpoint_stands(toy, tmp_path, lost):
     run = Run(small(toy), tmp_path)
@@ -147,8 +136,33 @@ def test_metrics_that_end_in_rubbish_go_on_where_the_checkpoint_stands(toy, tmp_
     expected = [(r["event"], r["iteration"]) for r in read_metrics(tmp_path)]
     content = run.metrics.read_bytes()
     run.metrics.write_bytes(content[: content.rindex(b'"saved"')] + lost)  # as if it had been killed there
-    list(Run.resume(tmp_path).events())
+    for name in ("checkpoint.npz", "best.npz", "metrics.jsonl"):
+        (tmp_path / f".{name}.1.part").write_bytes(b"half")
+    resumed = Run.resume(tmp_path)
+    assert resumed.done == 4
+    list(resumed.events())
     assert [(r["event"], r["iteration"]) for r in read_metrics(tmp_path)] == expected
+    assert not kills.unfinished(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("iteration", "x"), ("optimizer", 5), ("stream", {}), ("generators", []), ("config", {"data": "a", "lr": "x"})],
+)
+def test_a_checkpoint_edited_by_hand_is_refused_by_its_name(toy, tmp_path, capsys, key, value):
+    run = Run(small(toy), tmp_path)
+    next(run.events())
+    arrays, meta = npz.read_archive(run.checkpoint)
+    npz.write_archive(run.checkpoint, arrays, {**meta, key: value})
+    assert f"{run.checkpoint}: " in refused(capsys, "train", "--resume", tmp_path)
+
+
+@pytest.mark.parametrize("line", ["5", "[]", '{"event": "step"}', '{"event": "step", "iteration": "a"}'])
+def test_metrics_edited_by_hand_are_refused_by_their_name(toy, tmp_path, capsys, line):
+    run = Run(small(toy), tmp_path)
+    next(run.events())
+    run.metrics.write_text(f"{line}\n{run.metrics.read_text()}")
+    assert f"{run.metrics}: " in refused(capsys, "train", "--resume", tmp_path)
 
 
 # --- Full and read-only disks -------------------------------------------------------------------------------------
@@ -253,16 +267,12 @@ def test_a_second_process_is_refused_and_a_killed_one_locks_nothing(toy, tmp_pat
         first.kill()
         kills.finish(first)
     assert (out / ".lock").read_text() == str(first.pid)
-    assert next(Run.resume(out).events()).iteration > 1
-
-
-def test_a_folder_is_free_again_after_a_run(toy, tmp_path):
-    events = Run(small(toy), tmp_path / "run").events()
-    next(events)
-    with pytest.raises(ValueError, match="another process"), locked(tmp_path / "run"):
+    events = Run.resume(out).events()
+    assert next(events).iteration > 1
+    with pytest.raises(ValueError, match="another process"), locked(out):
         pass
     events.close()
-    with locked(tmp_path / "run"):
+    with locked(out):  # it is free again after a run
         pass
 
 

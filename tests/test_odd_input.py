@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from planted_faults import png
 
-from minifcn import ops
+from minifcn import data, ops
 from minifcn.data.images import read_image, read_mask
 from minifcn.metrics import ConfusionMatrix
 from minifcn.report import figures, page
@@ -45,13 +45,15 @@ def test_photographs_in_floating_point_come_out_as_bytes_whatever_they_hold(odd,
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
 def test_photographs_of_every_kind_come_out_as_rgb(mode, tmp_path):
     path = tmp_path / "photo.tif"
-    picture = Image.new("RGB", (6, 4), (255, 255, 255)).convert("L" if mode in ("I;16", "I", "F") else mode)
+    grey = mode in ("1", "L", "LA", "YCbCr", "I;16", "I", "F")
+    colour = (255, 255, 255) if grey else (255, 0, 0)
+    picture = Image.new("RGB", (6, 4), colour).convert("L" if mode in ("I;16", "I", "F") else mode)
     if mode in ("I;16", "I", "F"):
         scale = 257 if mode == "I;16" else 1
         kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
         picture = Image.fromarray((np.asarray(picture).astype(kind) * scale).astype(kind))
     picture.save(path)
-    assert (read_image(path) == 255).all()
+    assert (read_image(path) == colour).all()
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
@@ -88,13 +90,11 @@ def test_a_class_called_script_shows_as_text(tmp_path):
     matrix = ConfusionMatrix(2)
     matrix.update(np.array([0, 1]), np.array([0, 1]))
     picture = tmp_path / "picture.png"
-    figures.side_by_side(
-        [(np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.uint8), {name: np.ones((4, 4), np.uint8)})],
-        ("background", name),
-        picture,
-    )
+    label = np.ones((4, 4), np.uint8)
+    sample = data.Sample(np.zeros((4, 4, 3), np.uint8), label, "a")
+    figures.side_by_side([sample], {name: [label]}, ("background", name), picture)
     path = tmp_path / "report.html"
-    page.write_page(path, name, {name: (matrix, 1.0)}, ("background", name), [(picture, name)], {name: name})
+    page.write_page(path, name, {name: (matrix, 1.0)}, ("background", name), {picture: name}, {name: name})
     html = path.read_text(encoding="utf-8")
     assert "<script" not in html
     assert html.count("&lt;script&gt;") >= 6

@@ -81,6 +81,7 @@ def test_an_error_comes_where_its_batch_is_asked_for_and_again_after_that():
 def test_the_thread_ends_with_the_body_however_that_ends():
     scenes = Scenes()
     with data.Prefetch(stream(scenes)):
+        assert all(thread.daemon for thread in threads())
         until(lambda: scenes.read == 5 * (AHEAD + 1))  # one batch more than there is room for
     assert not threads()
     with pytest.raises(KeyboardInterrupt), data.Prefetch(stream()):
@@ -89,8 +90,6 @@ def test_the_thread_ends_with_the_body_however_that_ends():
 
 
 def test_a_file_that_never_answers_does_not_keep_the_program_from_ending():
-    with data.Prefetch(stream()):
-        assert all(thread.daemon for thread in threads())
     program = """
 import threading
 import numpy as np

@@ -10,24 +10,16 @@ from hostile_tars import END, GOOD, HOSTILE, MORE, file, header
 from minifcn import cli, data
 from minifcn.data import tars
 
-SECONDS = 10
-
 
 @pytest.fixture
 def in_time():
-    """Fails the test instead of letting it wait for ever."""
-    if not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def too_long(number, frame):
-        pytest.fail(f"took more than {SECONDS} s")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(SECONDS)
+    """Fails the test instead of letting it wait for ever, where the system has alarms."""
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, lambda *_: pytest.fail("took more than 10 s"))
+        signal.alarm(10)
     yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    if hasattr(signal, "alarm"):
+        signal.alarm(0)
 
 
 def tree(folder):
@@ -42,18 +34,12 @@ def test_a_hostile_or_broken_archive_is_refused_in_one_line_and_nothing_is_writt
     path = tmp_path / "a.tar"
     path.write_bytes(content)
     before = tree(tmp_path)
-    messages = []
-    for refuse in (
-        lambda: data.unpack(path, tmp_path / "out"),
-        lambda: data.VOC(path),
-        lambda: data.VOC(path, ids=["a", "evil"]),
-    ):
+    for refuse in (lambda: data.unpack(path, tmp_path / "out"), lambda: data.VOC(path, ids=["a", "evil"])):
         with pytest.raises(ValueError) as caught:
             refuse()
-        messages.append(str(caught.value))
-    assert messages[0].startswith(f"{path}: ") and told in messages[0] and "\n" not in messages[0]
-    assert len(messages[0]) < 400 and not any(ord(c) < 32 for c in messages[0])
-    assert set(messages) == {messages[0]}
+        message = str(caught.value)
+        assert message.startswith(f"{path}: ") and told in message and len(message) < 400
+        assert not any(ord(c) < 32 for c in message)
     assert tree(tmp_path) == before
 
 
@@ -65,27 +51,17 @@ def good(tmp_path):
     return path
 
 
-def test_a_good_archive_is_indexed_by_offset_and_size(good):
-    files = tars.index(good)
-    assert list(files) == [
-        "VOCdevkit/VOC2012/JPEGImages/a.jpg",
-        "VOCdevkit/big",
-        "VOCdevkit/VOC2012/JPEGImages/b.jpg",
-        "two",
-    ]
-    offset, size = files["VOCdevkit/big"]
-    assert good.read_bytes()[offset : offset + size] == bytes(range(256)) * 10000
-
-
-def test_a_good_archive_unpacks_whole(good, tmp_path):
-    counted = []
-    made = data.unpack(good, tmp_path / "new" / "out", lambda *done: counted.append(done))
-    out = tmp_path / "new" / "out"
+def test_a_good_archive_is_indexed_in_order_and_unpacks_whole(good, tmp_path):
+    wanted = {"VOCdevkit/VOC2012/JPEGImages/a.jpg": b"content", "VOCdevkit/big": bytes(range(256)) * 10000}
+    wanted |= {"VOCdevkit/VOC2012/JPEGImages/b.jpg": b"content", "two": b""}
+    places, content = tars.index(good), good.read_bytes()
+    assert list(places) == list(wanted)
+    counted, out = [], tmp_path / "new" / "out"
+    made = data.unpack(good, out, lambda *done: counted.append(done))
     assert made == [out / "VOCdevkit", out / "two"] and sorted(out.iterdir()) == made
-    whole = (out / "VOCdevkit/big").read_bytes() == bytes(range(256)) * 10000
-    assert whole  # a difference of this size would take minutes to print
-    assert (out / "VOCdevkit/VOC2012/JPEGImages/b.jpg").read_bytes() == b"content"
-    assert (out / "two").read_bytes() == b""
+    for name, (offset, size) in places.items():
+        same = content[offset : offset + size] == (out / name).read_bytes() == wanted[name]
+        assert same, name  # a difference of this size would take minutes to print
     assert counted == sorted(counted) and len(counted) == 5 and counted[-1] == (2_560_014, 2_560_014)
 
 
@@ -141,4 +117,4 @@ def test_the_command_line_refuses_a_hostile_archive_in_one_line(tmp_path, capsys
     path.write_bytes(HOSTILE["parent"][0])
     assert cli.main(["train", "--data", str(path), "--out", str(tmp_path / "run")]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minifcn: ")]
-    assert f"{path}: refused: the member '../evil' leads out of the folder" in line
+    assert f"{path}: refused: the member '../evil' " in line

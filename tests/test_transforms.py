@@ -47,8 +47,7 @@ def test_resizing_keeps_image_and_label_in_register():
 
 def test_random_scale_draws_its_factor_and_keeps_labels():
     image, label, _ = scene(40, 60)
-    rng = np.random.default_rng(0)
-    heights = set()
+    rng, heights = np.random.default_rng(0), set()
     for _ in range(60):
         scaled, labels = transforms.random_scale(image, label, rng, 0.5, 2.0)
         height, width = labels.shape
@@ -116,18 +115,11 @@ def test_jitter_saturates_instead_of_wrapping_around():
     assert len(seen) > 50
 
 
-def test_preprocessing_rgb_and_bgr():
-    image = np.array([[[10, 20, 30]]], np.uint8)
-    rgb = Preprocessing("RGB", (1, 2, 3), (1, 0.5, 2)).apply(image)
-    bgr = Preprocessing("BGR", (1, 2, 3), (1, 0.5, 2)).apply(image)
-    assert rgb.dtype == bgr.dtype == np.float32 and rgb.shape == bgr.shape == (3, 1, 1)
-    assert rgb.flags.c_contiguous and bgr.flags.c_contiguous
-    np.testing.assert_array_equal(rgb.ravel(), [9, 9, 54])
-    np.testing.assert_array_equal(bgr.ravel(), [29, 9, 14])
-
-
-@pytest.mark.parametrize("order", ["RGB", "BGR"])
-def test_the_fill_colour_comes_out_as_about_zero(order):
+@pytest.mark.parametrize("order, expected", [("RGB", [9, 9, 54]), ("BGR", [29, 9, 14])])
+def test_preprocessing_and_the_fill_colour_that_comes_out_as_about_zero(order, expected):
+    out = Preprocessing(order, (1, 2, 3), (1, 0.5, 2)).apply(np.array([[[10, 20, 30]]], np.uint8))
+    assert out.dtype == np.float32 and out.shape == (3, 1, 1) and out.flags.c_contiguous
+    np.testing.assert_array_equal(out.ravel(), expected)
     preprocessing = Preprocessing(order, VGG_MEAN, (1, 1, 1))
     colour = preprocessing.fill()
     assert colour.dtype == np.uint8
@@ -185,29 +177,23 @@ def test_impossible_batches_are_refused(batch_size, crop):
 class Counted(list):
     """A data set that counts how often each sample is read."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.reads = [0] * len(self)
+    reads = 0
 
     def __getitem__(self, index):
-        self.reads[index] += 1
+        self.reads += 1
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("fitting", [5, 2])
-def test_cached_samples_are_the_same_and_read_once_if_memory_allows(fitting):
-    source = Counted(samples())
-    sizes = [sample.image.nbytes + sample.label.nbytes for sample in samples()]
-    cached = CachedDataset(source, limit=sum(sizes[:fitting]))
+@pytest.mark.parametrize("fitting, longest", [(5, None), (2, None), (5, 7)])
+def test_cached_samples_are_the_same_or_shrunk_and_read_once_if_memory_allows(fitting, longest):
+    source, wanted = Counted(samples()), samples()
+    if longest:
+        wanted = [Sample(*transforms.shrink(image, label, longest), id) for image, label, id in wanted]
+        assert all(max(sample.label.shape) == longest for sample in wanted)
+    sizes = [sample.image.nbytes + sample.label.nbytes for sample in wanted]
+    cached = CachedDataset(source, longest=longest, limit=sum(sizes[:fitting]))
     for _ in range(3):
         assert len(cached) == 5
-        for given, wanted in zip((cached[i] for i in range(5)), samples(), strict=True):
-            assert given.id == wanted.id and same(given[:2], wanted[:2])
-    assert source.reads == [1] * fitting + [3] * (5 - fitting)
-
-
-def test_cached_shrinks_to_the_longest_side():
-    cached = CachedDataset(samples(), longest=7)
-    for sample, whole in zip((cached[i] for i in range(5)), samples(), strict=True):
-        assert max(sample.label.shape) == 7 and sample.id == whole.id
-        assert same(sample[:2], transforms.shrink(whole.image, whole.label, 7))
+        for have, want in zip((cached[i] for i in range(5)), wanted, strict=True):
+            assert have.id == want.id and same(have[:2], want[:2])
+    assert source.reads == fitting + 3 * (5 - fitting)

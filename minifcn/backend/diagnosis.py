@@ -7,6 +7,7 @@ import ctypes
 import importlib.metadata
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,13 +69,12 @@ def remedy(env):
         return f"the driver runs CUDA up to {newest}: install driver {OLDEST_DRIVER[12]} or newer, then: minifcn info"
     if command := _pip(env, env.cuda[0]):
         return command
-    if not env.devices and env.visible is not None:
+    if env.devices:
+        again = f"pip install --force-reinstall --no-cache-dir {' '.join(env.packages)}"
+        return f"CuPy does not work as it is installed: {again}"
+    if env.visible is not None:
         return f"the driver shows no GPU because CUDA_VISIBLE_DEVICES={env.visible!r}: unset CUDA_VISIBLE_DEVICES"
-    if not env.devices:
-        return "the driver shows no GPU: see whether nvidia-smi lists one (in a container: docker run --gpus all)"
-    return (
-        f"CuPy does not work as it is installed: pip install --force-reinstall --no-cache-dir {' '.join(env.packages)}"
-    )
+    return "the driver shows no GPU: see whether nvidia-smi lists one (in a container: docker run --gpus all)"
 
 
 def _pip(env, major):
@@ -91,21 +91,19 @@ def _pip(env, major):
 
 def blas():
     """The libraries that multiply NumPy's matrices: "openblas 0.3.31 (Haswell), 2 threads"."""
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     return [
-        f"{p['internal_api']} {p['version'] or 'of unknown version'} ({p.get('architecture', 'unknown')}), "
-        f"{p['num_threads']} thread{'s' * (p['num_threads'] > 1)} of its own"
-        for p in pools
+        f"{pool['internal_api']} {pool['version'] or 'of unknown version'} ({pool.get('architecture', 'unknown')}), "
+        f"{pool['num_threads']} thread{'s' * (pool['num_threads'] > 1)} of its own"
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
     ]
 
 
 def _packages():
     found = {}
     for name in ("cupy", *PACKAGES):
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -12,8 +12,9 @@ from importlib import import_module
 
 from PIL import Image
 
+from .. import backend
 from ..errors import InputError
-from . import devices, options
+from . import options
 from .progress import INTERRUPTED, notice
 
 COMMANDS = ("train", "reproduce", "evaluate", "predict", "classify", "explain", "convert", "gradcheck", "info", "data")
@@ -62,8 +63,9 @@ def _exit_code(args):
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused, in one line
     try:
+        backend.threads()  # a wrong MINIFCN_THREADS is refused here, not in the first layer
         if hasattr(args, "device"):
-            devices.choose(args.device, args.tf32)
+            options.use_device(args)
         return args.run(args)
     except KeyboardInterrupt:
         notice("minifcn: interrupted")
@@ -72,7 +74,7 @@ def _exit_code(args):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        message = devices.out_of_memory(error, args)
+        message = options.out_of_memory(error, args)
         if message is None and not isinstance(error, InputError | OSError):
             raise
         if args.debug:

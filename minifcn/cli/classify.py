@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..files import make_folder
 from ..inference import classify
 from ..report import figures
-from . import devices, options
+from . import options
 from .progress import notice
 
 HELP = "name what a photograph shows, and draw where"
@@ -21,7 +21,7 @@ PRETRAINED = "efficientnet_lite0"
 
 
 def add_arguments(parser):
-    devices.add_option(parser)
+    options.add_device(parser)
     add = parser.add_argument
     options.add_images(parser, "PHOTO")
     add("--heatmap", metavar="CLASS", help="draw where: a class by name or number, or several summed: tabby,282,285")

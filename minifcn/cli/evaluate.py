@@ -10,13 +10,13 @@ from ..errors import InputError
 from ..inference import sliding_window
 from ..report import tables
 from ..training import checkpoint
-from . import devices, options
+from . import options
 
 HELP = "score a trained network on labelled images"
 
 
 def add_arguments(parser):
-    devices.add_option(parser)
+    options.add_device(parser)
     options.add_segmenter(parser)
     add = parser.add_argument
     add("--data", required=True, metavar="PATH", help=options.DATA)

@@ -5,13 +5,13 @@ import numpy as np
 
 from .. import gradcheck, models
 from ..errors import InputError
-from . import devices, options
+from . import options
 
 HELP = "check the backward passes against finite differences"
 
 
 def add_arguments(parser):
-    devices.add_option(parser)
+    options.add_device(parser)
     add = parser.add_argument
     add("--variant", default="all", choices=("all", *models.VARIANTS), help="which network")
     add("--alignment", default="same", choices=models.ALIGNMENTS, help="pad 100 and crop, or same: nothing wasted")

@@ -1,12 +1,12 @@
-"""Options that several commands share: which data, which network, which images, which training."""
+"""Options that several commands share: which device, which data, which network, which images, which training."""
 
 import argparse
 from collections import Counter
 from dataclasses import fields
 
-from .. import models
+from .. import backend, models
 from ..data.images import image_files
-from ..errors import InputError
+from ..errors import DeviceError, InputError
 from ..training.config import FCN, Config
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
@@ -42,6 +42,32 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action):
         return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def add_device(parser):
+    """Add --device and --tf32 to a command."""
+    where = "where arrays live: cpu, cuda (a GPU), cuda:1 (the GPU of that number), or auto, a GPU if one works"
+    parser.add_argument("--device", default="auto", help=where)
+    tf32 = "let a GPU from Ampere on multiply in TF32: several times as fast, results some 3e-4 off"
+    parser.add_argument("--tf32", action="store_true", help=tf32)
+
+
+def use_device(args):
+    """Use the device that the arguments name. Raises InputError, saying how to go on, where that cannot be."""
+    try:
+        backend.use(args.device)
+    except DeviceError as error:
+        raise DeviceError(f"{error}; minifcn info says what to do") from error
+    if args.tf32:
+        backend.use_tf32()
+
+
+def out_of_memory(error, args):
+    """The message for an error that says that memory ran out, with the options to lower; None for another error."""
+    message = backend.out_of_memory(error)
+    smaller = ("batch_size", "crop", "resize", "tile")
+    lower = ["--" + name.replace("_", "-") for name in smaller if hasattr(args, name)]
+    return message and f"{message}; {'lower ' + ' or '.join(lower) if lower else 'smaller images need less'}"
 
 
 def add_segmenter(parser):
@@ -145,6 +171,6 @@ def add_training(parser, single):
 
 def config_of(args):
     """The Config that the arguments describe."""
-    names = ({field.name for field in fields(Config)} | set(FCN)) & set(vars(args))
-    values = {name: getattr(args, name) for name in names}
+    known = {field.name for field in fields(Config)} | set(FCN)
+    values = {name: value for name, value in vars(args).items() if name in known}
     return Config.from_dict({**values, "crop": values["crop"] or None}, "the command line")

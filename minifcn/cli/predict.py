@@ -10,14 +10,14 @@ from ..data.images import read_image, write_mask
 from ..data.labels import colourise
 from ..files import make_folder
 from ..training import checkpoint
-from . import devices, options
+from . import options
 from .progress import notice
 
 HELP = "segment any images"
 
 
 def add_arguments(parser):
-    devices.add_option(parser)
+    options.add_device(parser)
     options.add_segmenter(parser)
     parser.add_argument("--out", default="predictions", metavar="FOLDER", help="folder for masks and overlays")
     options.add_images(parser, "IMAGE")

@@ -14,8 +14,6 @@ from ..training import checkpoint, loop
 from ..training.run import Evaluated
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
-WAITING = 0.2  # of the training time: beyond this share of waiting for data there is a notice
-WORTH_A_NOTICE = 1.0  # seconds; the wait for the very first batch is none
 
 
 def notice(text):
@@ -44,7 +42,7 @@ def _ctrl_c():
 
 
 def do(run, title, go_on):
-    """Run to the end with a progress bar. -> (seconds, whether Ctrl-C stopped it); go_on: the command that resumes it."""
+    """Run to the end with a progress bar. -> seconds, None if Ctrl-C stopped it; go_on: the command that resumes it."""
     backend.keep_freed_memory()  # each step frees and asks for the same large arrays
     if run.started:
         notice(run.started)
@@ -58,22 +56,19 @@ def do(run, title, go_on):
                     bar.update()
                     bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
                 elif isinstance(event, Evaluated):
-                    bar.write(f"{title} iteration {event.iteration}: {_short(event.scores)}", file=sys.stderr)
+                    scores = ", ".join(f"{name} {100 * event.scores[key]:.1f}" for key, name in tables.SCORES.items())
+                    bar.write(f"{title} iteration {event.iteration}: {scores}", file=sys.stderr)
             stopped = asked()  # also during the last update, after which nothing is left to stop
         except loop.Diverged as error:
             good = checkpoint.read(run.checkpoint)[1]["iteration"]
-            raise InputError(
-                f"{title}: {error}; the last good checkpoint, iteration {good}, is {run.checkpoint}"
-            ) from error
-    if waited > max(WORTH_A_NOTICE, WAITING * trained):
+            last = f"the last good checkpoint, iteration {good}, is {run.checkpoint}"
+            raise InputError(f"{title}: {error}; {last}") from error
+    if waited > max(1.0, 0.2 * trained):  # seconds; the wait for the very first batch is not worth a notice
         notice(
             f"{title}: {100 * waited / trained:.0f} % of the training time was waiting for data; images shrunk by --resize, "
             "fewer processes beside this one or a faster disk would help"
         )
     if stopped:
         notice(f"{title}: stopped and saved; go on with: {go_on}")
-    return time.perf_counter() - start, stopped
-
-
-def _short(scores):
-    return ", ".join(f"{title} {100 * scores[key]:.1f}" for key, title in tables.SCORES.items())
+        return None
+    return time.perf_counter() - start

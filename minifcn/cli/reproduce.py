@@ -9,7 +9,7 @@ from .. import models
 from ..errors import InputError
 from ..files import atomic_write, clear_leftovers
 from ..training.run import Run, read_metrics
-from . import devices, options
+from . import options
 from .progress import INTERRUPTED
 from .train import finish, write_report
 
@@ -17,7 +17,7 @@ HELP = "train FCN-32s, then FCN-16s from it, then FCN-8s from that, and compare 
 
 
 def add_arguments(parser):
-    devices.add_option(parser)
+    options.add_device(parser)
     options.add_training(parser, single=False)
 
 

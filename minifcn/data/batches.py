@@ -55,12 +55,10 @@ class BatchStream:
     """
 
     def __init__(self, dataset, batch_size, preprocessing, rng, *, crop=None, augment=None):
-        if batch_size < 1:
-            raise InputError(f"batches: expected a batch size of at least 1, got {batch_size}")
         if crop is None and batch_size != 1:
             raise InputError(f"batches: without a crop size the batch size must be 1, got {batch_size}")
-        if crop is not None and min(crop) < 1:
-            raise InputError(f"batches: expected a crop (height, width) of at least 1 pixel, got {crop}")
+        if min(batch_size, *(crop or (1,))) < 1:
+            raise InputError(f"batches: expected a size and a crop of at least 1, got {batch_size} and {crop}")
         self.dataset, self.batch_size, self.preprocessing = dataset, batch_size, preprocessing
         self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
         self._order, self._next = np.empty(0, np.int64), 0

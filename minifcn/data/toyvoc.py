@@ -63,10 +63,9 @@ def write_toyvoc(root, train=800, val=50, size=128, seed=0):
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
-    ids = {}
-    for number, (split, count) in enumerate((("train", train), ("val", val))):
-        ids[split] = [f"toy_{split}_{i:05d}" for i in range(count)]
-        for i, id in enumerate(ids[split]):
+    ids = {split: [f"toy_{split}_{i:05d}" for i in range(count)] for split, count in (("train", train), ("val", val))}
+    for number, names in enumerate(ids.values()):
+        for i, id in enumerate(names):
             image, label = draw_scene(np.random.default_rng([seed, number, i]), size)
             Image.fromarray(image).save(folder / "JPEGImages" / f"{id}.jpg", quality=90)
             write_mask(folder / "SegmentationClass" / f"{id}.png", label)

@@ -21,11 +21,7 @@ def resize(image, label, size):
 
 def shrink(image, label, longest):
     """Resize so that the longer side is at most `longest` pixels; smaller images stay as they are."""
-    height, width = image.shape[:2]
-    factor = longest / max(height, width)
-    if factor >= 1:
-        return image, label
-    return resize(image, label, (max(1, round(height * factor)), max(1, round(width * factor))))
+    return _times(min(1, longest / max(label.shape)), image, label)
 
 
 def random_flip(image, label, rng):
@@ -37,22 +33,23 @@ def random_flip(image, label, rng):
 
 def random_scale(image, label, rng, low, high):
     """Resize by a factor between `low` and `high`, the same in both directions."""
-    factor = rng.uniform(low, high)
+    return _times(rng.uniform(low, high), image, label)
+
+
+def _times(factor, image, label):
     height, width = image.shape[:2]
     return resize(image, label, (max(1, round(height * factor)), max(1, round(width * factor))))
 
 
 def random_crop(image, label, rng, size, fill):
     """A part of `size` (height, width) from a random place; where the image is smaller, `fill` (3,) and void go around it."""
-    out = np.empty(size + (3,), np.uint8)
-    out[...] = fill
-    out_label = np.full(size, VOID, np.uint8)
+    out, out_label = np.full(size + (3,), fill, np.uint8), np.full(size, VOID, np.uint8)
     source, target = [], []
     for have, want in zip(image.shape[:2], size, strict=True):
         shift = int(rng.integers(0, abs(have - want) + 1))
-        length = min(have, want)
-        source.append(slice(shift, shift + length) if have > want else slice(0, length))
-        target.append(slice(0, length) if have > want else slice(shift, shift + length))
+        shifted, whole = slice(shift, shift + min(have, want)), slice(0, min(have, want))
+        source.append(shifted if have > want else whole)
+        target.append(whole if have > want else shifted)
     out[tuple(target)] = image[tuple(source)]
     out_label[tuple(target)] = label[tuple(source)]
     return out, out_label

@@ -28,8 +28,7 @@ def curves(runs, path):
         x, mean_iou = [start + r["iteration"] for r in scores], [r["scores"]["mean_iou"] for r in scores]
         right.plot(x, mean_iou, "o-", color=colour, label=name)
         start += steps[-1]["iteration"] if steps else 0
-    left.set(title="training loss", xlabel="iteration", ylabel="cross-entropy per pixel")
-    left.set_ylim(bottom=0)
+    left.set(title="training loss", xlabel="iteration", ylabel="cross-entropy per pixel", ylim=(0, None))
     right.set(title="validation mean IU", xlabel="iteration", ylim=(0, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -44,32 +43,26 @@ def _save(figure, path):
 
 def _running_mean(values, window=20):
     """The mean of the last `window` values at each point."""
-    total = np.cumsum(np.concatenate([[0.0], values]))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (total[ends] - total[starts]) / (ends - starts)
+    return np.array([np.mean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)])
 
 
-def side_by_side(rows, classes, path, palette=None):
+def side_by_side(samples, predictions, classes, path, palette=None):
     """Image | truth | one column for each network, with a legend of the classes that occur.
 
-    rows: [(image (H, W, 3), label (H, W), {network name: prediction (H, W)})]. palette: (256, 3) uint8, VOC's unless given.
+    samples: Samples. predictions: {network name: [label map (H, W) of each sample]}. palette: (256, 3) uint8, VOC's unless given.
     """
-    names = list(rows[0][2])
-    columns = ["image", "truth", *names]
-    aspect = [row[0].shape[0] / row[0].shape[1] for row in rows]
+    maps = {"truth": [sample.label for sample in samples], **predictions}
+    coloured = {name: [colourise(one, palette) for one in column] for name, column in maps.items()}
+    columns = {"image": [sample.image for sample in samples], **coloured}
+    aspect = [sample.label.shape[0] / sample.label.shape[1] for sample in samples]
     figure = Figure(figsize=(2.2 * len(columns), 2.2 * sum(aspect) + 1.0), layout="constrained")
-    grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=aspect)
-    seen = set()
-    for axes, (image, label, predictions) in zip(grid, rows, strict=True):
-        maps = [label, *(predictions[name] for name in names)]
-        for panel, picture in zip(axes, [image, *(colourise(one, palette) for one in maps)], strict=True):
+    grid = figure.subplots(len(samples), len(columns), squeeze=False, height_ratios=aspect)
+    for axes, (title, pictures) in zip(grid.T, columns.items(), strict=True):
+        axes[0].set_title(title, fontsize=10)
+        for panel, picture in zip(axes, pictures, strict=True):
             panel.imshow(picture, interpolation="nearest")
             panel.set_axis_off()
-        for one in maps:
-            seen.update(np.unique(one).tolist())
-    for panel, title in zip(grid[0], columns, strict=True):
-        panel.set_title(title, fontsize=10)
+    seen = {int(label) for column in maps.values() for one in column for label in np.unique(one)}
     add_legend(figure, seen, classes, palette)
     _save(figure, path)
 

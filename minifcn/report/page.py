@@ -29,13 +29,13 @@ figure {{ margin: 1rem 0; overflow-x: auto; }} img {{ max-width: 100%; height: a
 def write_page(path, title, results, classes, figures, settings):
     """One HTML page with everything inside it.
 
-    results: {name: (ConfusionMatrix, seconds)}. figures: [(PNG path, caption)]. settings: {name: value}.
+    results: {name: (ConfusionMatrix, seconds)}. figures: {PNG path: caption}. settings: {name: value}.
     """
     body = [
         "<h2>Scores on the validation images</h2>",
         _table(["network", *SCORES.values(), "seconds"], score_rows(results)),
     ]
-    for picture, caption in figures:
+    for picture, caption in figures.items():
         body.append(f"<figure>{embedded(picture, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>")
     body += ["<h2>IU by class</h2>", _table(["class", *results], _iou_rows(results, classes))]
     items = "".join(f"<li><b>{html.escape(k)}</b> {html.escape(str(v))}</li>" for k, v in settings.items())

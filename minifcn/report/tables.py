@@ -12,11 +12,10 @@ SCORES = {
 
 def score_rows(results):
     """[[name, the four scores in percent, seconds]] as strings. results: {name: (ConfusionMatrix, seconds)}"""
-    rows = []
-    for name, (matrix, seconds) in results.items():
-        scores = matrix.scores()
-        rows.append([name, *(f"{100 * scores[key]:.1f}" for key in SCORES), f"{seconds:.1f}"])
-    return rows
+    return [
+        [name, *(f"{100 * score:.1f}" for score in matrix.scores().values()), f"{seconds:.1f}"]
+        for name, (matrix, seconds) in results.items()
+    ]
 
 
 def scores_table(results):

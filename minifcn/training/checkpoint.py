@@ -40,17 +40,17 @@ def read(path):
 def restore(run, arrays, meta):
     """Put a checkpoint's state back into a new run. Raises InputError, naming the file, if it belongs to another one."""
     model, stream = run.model, run.stream
+    model.card.take_over(meta, run.checkpoint)
+    stream.preprocessing = model.card.preprocessing
     try:
         model.load_state_dict(npz.section(arrays, "weights"))
         run.optimizer.restore(npz.section(arrays, "optimizer"), meta["optimizer"])
-    except InputError as error:
-        raise InputError(f"{run.checkpoint}: {error}") from error
-    model.card.take_over(meta, run.checkpoint)
-    stream.preprocessing = model.card.preprocessing
-    stream.restore(npz.section(arrays, "stream"), meta["stream"])
-    for name, generator in model.generators().items():
-        generator.bit_generator.state = meta["generators"][name]
-    run.done, run.best = meta["iteration"], meta["best"]
+        stream.restore(npz.section(arrays, "stream"), meta["stream"])
+        for name, generator in model.generators().items():
+            generator.bit_generator.state = meta["generators"][name]
+        run.done, run.best = int(meta["iteration"]), meta["best"]
+    except (InputError, LookupError, TypeError, ValueError) as error:  # all but the first: a file edited by hand
+        raise InputError(f"{run.checkpoint}: expected the state of this run: {error!s:.200}") from error
 
 
 def load_network(path):

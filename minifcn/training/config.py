@@ -84,12 +84,15 @@ class Config:
         Raises InputError, naming `source`, for unknown or missing settings.
         """
         known = {field.name for field in fields(cls)} | set(FCN)
-        if not isinstance(values, dict) or "data" not in values or not set(values) <= known:
+        if not isinstance(values, dict) or not isinstance(values.get("data"), str) or not set(values) <= known:
             raise InputError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")
         rest = {name: value for name, value in values.items() if name not in FCN}
         if "network" in values:
             builder, options = settings_of(values["network"], source)
         else:
             builder, options = "fcn", {name: values.get(name, default) for name, default in FCN.items()}
-        scale = tuple(values.get("scale", cls.scale))
-        return cls(**{**rest, "network": {"builder": builder, "options": options}, "scale": scale})
+        try:
+            scale = tuple(values.get("scale", cls.scale))
+            return cls(**{**rest, "network": {"builder": builder, "options": options}, "scale": scale})
+        except TypeError as error:  # text where a number belongs, in a file edited by hand
+            raise InputError(f"{source}: {error}") from error

@@ -190,7 +190,10 @@ def read_metrics(folder):
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
             break
+        if not (isinstance(record, dict) and "event" in record and isinstance(record.get("iteration"), int)):
+            raise InputError(f"{path}: expected one event with its iteration a line, got {line[:60]!r}")
+        records.append(record)
     return records
