@@ -167,11 +167,14 @@ def _spread(shares, dy, where):
 
     def tile(images, rows):
         band = Band.of(where, rows)
-        target = xp.zeros((images.stop - images.start, *band.size, dy.shape[1]), dy.dtype)
+        pixels = dx_last[images, band.rows, band.columns]
+        in_place = pixels.shape[1:3] == band.size  # nothing of it lies in the padding
+        target = pixels if in_place else xp.zeros((len(pixels), *band.size, dy.shape[1]), dy.dtype)
         seen = windows(target, where, rows.stop - rows.start)
         for (u, v), share in shares(images, rows):
             seen[:, :, :, u, v] += share
-        dx_last[images, band.rows, band.columns] += band.inside(target)
+        if not in_place:
+            pixels[...] = band.inside(target)
 
     tiles = _tiles(dy, where)
     if where.extent[0] > where.stride[0]:  # windows of neighbouring rows overlap, so a thread owns an image
