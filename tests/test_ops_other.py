@@ -159,19 +159,13 @@ def test_padding_never_wins_a_max_pool(device):
     assert dx.sum() == 4
 
 
-def test_relu_passes_what_is_positive(device):
-    x = device.put(np.array([-2.0, -0.0, 0.0, 1e-300, 3.0]))
-    y, cache = ops.relu_forward(x)
-    np.testing.assert_array_equal(device.get(y), [0, 0, 0, 1e-300, 3])
-    np.testing.assert_array_equal(device.get(ops.relu_backward(device.put(np.full(5, 7.0)), cache)), [0, 0, 0, 7, 7])
-
-
-def test_relu6_passes_what_lies_between_0_and_6(device):
-    values = np.array([-2.0, -0.0, 0.0, 1e-300, 3.0, np.nextafter(6, 0), 6.0, 1e300, np.inf])
-    y, cache = ops.relu6_forward(device.put(values))
-    np.testing.assert_array_equal(device.get(y), [0, 0, 0, 1e-300, 3, np.nextafter(6, 0), 6, 6, 6])
-    dx = device.get(ops.relu6_backward(device.put(np.full(9, 7.0)), cache))
-    np.testing.assert_array_equal(dx, [0, 0, 0, 7, 7, 7, 0, 0, 0])
+@pytest.mark.parametrize(("op", "highest"), [("relu", np.inf), ("relu6", 6)])
+def test_relu_passes_what_is_positive_and_relu6_what_lies_between_0_and_6(op, highest, device):
+    values = np.array([-2.0, -0.0, 0.0, 1e-300, 3.0, np.nextafter(6, 0), 6.0, 1e300])
+    y, cache = getattr(ops, f"{op}_forward")(device.put(values))
+    np.testing.assert_array_equal(device.get(y), [0, 0, 0, *(min(v, highest) for v in values[3:])])
+    dx = device.get(getattr(ops, f"{op}_backward")(device.put(np.full(8, 7.0)), cache))
+    np.testing.assert_array_equal(dx, [0, 0, 0, *(7 * (v < highest) for v in values[3:])])
 
 
 ORDERS = {  # how an array lies in memory
