@@ -92,6 +92,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def in_order(task, tiles):
+    """Call task(*tile) for every tile, first to last, in this thread: all that a GPU needs, which has a queue of its own."""
+    for tile in tiles:
+        task(*tile)
+
+
 def run_tiles(task, tiles):
     """Call task(*tile) for every tile, on all cores, the caller's thread being one of them.
 
@@ -99,15 +105,13 @@ def run_tiles(task, tiles):
     holds there. A tile's own tiles run in its thread. The first exception is raised again once every thread has stopped.
     """
     if _in_a_tile.get():
-        for tile in tiles:
-            task(*tile)
+        in_order(task, tiles)
         return
     with one_blas_thread:
         granted = threads()
         count = min(granted, len(tiles))
         if count < 2:  # a single tile may cut its own products into tiles
-            for tile in tiles:
-                task(*tile)
+            in_order(task, tiles)
             return
         waiting, helping = deque(tiles), []
 
@@ -126,8 +130,7 @@ def run_tiles(task, tiles):
         try:
             with suppress(RuntimeError):  # no thread can be had: a limit, or the interpreter's end
                 helpers = _helpers(granted - 1)
-                for _ in range(count - 1):
-                    helping.append(helpers.submit(copy_context().run, run))
+                helping.extend(helpers.submit(copy_context().run, run) for _ in range(count - 1))
             copy_context().run(run)
         finally:
             # Helpers that other callers keep busy need not come; when they look here, no array is held for them.
