@@ -26,7 +26,7 @@ class ConfusionMatrix:
         DtypeError for other numbers than integers.
         """
         labels, predictions = to_host(labels), to_host(predictions)
-        if {labels.dtype.kind, predictions.dtype.kind} - set("iu"):
+        if {labels.dtype.kind, predictions.dtype.kind} - set("biu"):
             raise DtypeError(f"confusion matrix: expected integers, got {labels.dtype} and {predictions.dtype}")
         if labels.shape != predictions.shape:
             raise InputError(
@@ -35,7 +35,7 @@ class ConfusionMatrix:
         counted = labels != ignore
         true, predicted = labels[counted].astype(np.int64), predictions[counted].astype(np.int64)
         for what, dtype, values in (("label", labels.dtype, true), ("prediction", predictions.dtype, predicted)):
-            if np.iinfo(dtype).max < self.num_classes - 1:
+            if dtype.kind != "b" and np.iinfo(dtype).max < self.num_classes - 1:
                 raise InputError(
                     f"confusion matrix: {what}s of dtype {dtype} cannot hold {self.num_classes} classes; "
                     "use a wider dtype, and an ignore that is no class"
