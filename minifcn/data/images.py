@@ -77,15 +77,15 @@ def numbers_of(image):
     """
     if image.mode not in ("P", "L", "LA", "1", "I") and not image.mode.startswith("I;16"):
         raise InputError(
-            f"expected a palette or grey PNG whose values are class numbers, got a {image.mode} image: the numbers are "
+            f"expected a palette PNG or a grey one, whose values are class numbers, got a {image.mode} image: the numbers are "
             'lost; for masks in colours write a dataset.toml with mask_kind = "colours" (see `minifcn data doctor --help`)'
         )
-    stored = str(image.tile[0][3]) if image.tile else ""
+    tile = getattr(image, "tile", None)  # what a file's pixels are stored as
     numbers = np.array(image)
     numbers = numbers[:, :, 0] if image.mode == "LA" else numbers
     if numbers.min() < 0 or numbers.max() > 255:
         raise InputError(f"expected class numbers 0..255, got {numbers.min()}..{numbers.max()}")
-    return numbers.astype(np.uint8) // _BITS_OF_GREY.get(stored, 1)
+    return numbers.astype(np.uint8) // (_BITS_OF_GREY.get(str(tile[0][3]), 1) if tile else 1)
 
 
 def write_mask(path, labels, palette=None):
