@@ -74,7 +74,7 @@ def passes(x_shape, w_shape, window):
     rng = np.random.default_rng(0)
 
     def drawn(*shape):
-        drawn = maps.empty_maps(np, shape, np.float32)
+        drawn = maps.new_maps(np.empty(shape, np.float32), shape[1], shape[2:])
         drawn[...] = rng.standard_normal(shape, np.float32)
         return drawn
 

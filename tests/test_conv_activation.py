@@ -49,22 +49,6 @@ def test_an_activation_is_applied_to_every_result(kind, algorithm, threads, tile
                 np.testing.assert_array_equal(device.get(found), applied(activation, y))
 
 
-def test_an_activation_is_applied_to_large_maps_too(rng, tiling):
-    """With the tiles as they are: several each, for every algorithm, on two threads."""
-    tiling(threads=2)
-    for x, w, settings in (
-        ((1, 16, 121, 123), (16, 16, 3, 3), {"pad": 1}),
-        ((1, 32, 121, 123), (48, 32, 1, 1), {}),
-        ((1, 48, 121, 123), (48, 1, 3, 3), {"groups": 48, "pad": 1}),
-    ):
-        x, w, b = (rng.normal(size=shape).astype(np.float32) for shape in (x, w, w[0]))
-        for algorithm in ("auto", "winograd", "im2col"):
-            with ops.conv_algorithm(algorithm):
-                y, _ = ops.conv2d_forward(x, w, b, **settings)
-                found, _ = ops.conv2d_forward(x, w, b, **settings, activation="relu6")
-            np.testing.assert_array_equal(found, applied("relu6", y))
-
-
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
     ("rows", "depth", "columns"), [(1, 1, 1), (37, 5, 3), (3, 5, 37), (8, 3, 8), (1, 4, 9), (9, 4, 1)]

@@ -1,6 +1,5 @@
 """Which algorithm a convolution gets: by its shape, by what it would cost, or because somebody asked."""
 
-import contextvars
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -188,13 +187,6 @@ def test_a_choice_holds_in_its_own_thread_only():
     with ops.conv_algorithm("im2col"), ThreadPoolExecutor(2) as pool:
         found = [job.result() for job in [pool.submit(choose_in_a_thread, name) for name in ("naive", "winograd")]]
     assert found == [(im2col, reference, im2col), (im2col, winograd, im2col)]
-
-
-def test_a_choice_holds_in_copies_of_its_context():
-    with ops.conv_algorithm("naive"):
-        copy = contextvars.copy_context()
-    assert copy.run(of_a_3x3) is reference
-    assert of_a_3x3() is im2col
 
 
 def test_a_choice_holds_in_the_tiles_of_its_thread(tiling):

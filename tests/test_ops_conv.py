@@ -79,16 +79,6 @@ def test_fast_algorithms_agree_with_the_loops(op, case, algorithm, tile_bytes, t
     assert_same(map(device.get, results), by_definition(op, case))
 
 
-@pytest.mark.parametrize(
-    ("op", "case"), [("conv", "asymmetric pad, strided"), ("transposed", "output_pad of one axis")]
-)
-def test_the_loops_run_on_every_device(op, case, device, rng):
-    x, w, b, settings = arguments(op, case, rng)
-    x, w, b = map(device.put, (x, w, b))
-    results = passes(op, "naive", x, w, b, settings, seed=1, put=device.put)
-    assert_same(map(device.get, results), by_definition(op, case))
-
-
 @pytest.mark.parametrize("algorithm", ["naive", *FAST])
 @pytest.mark.parametrize(
     ("op", "case"),
@@ -114,35 +104,6 @@ def test_float32_of_many_channels_is_as_close_as_the_algorithm_can_be(algorithm,
     results = passes("conv", algorithm, x, w, b, {"pad": 1}, seed=1)
     for name, result, reference in zip(("y", "dx", "dw", "db"), results, wide, strict=True):
         assert abs(result - reference).max() <= bound * abs(reference).max(), name
-
-
-@pytest.mark.parametrize("algorithm", ["naive", *FAST])
-def test_a_convolution_worked_by_hand(algorithm):
-    x = np.arange(9.0).reshape(1, 1, 3, 3)
-    w = np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
-    with ops.conv_algorithm(algorithm):
-        y, cache = ops.conv2d_forward(x, w, np.array([100.0]))
-        dx, dw, db = ops.conv2d_backward(np.array([[[[1.0, 0.0], [0.0, 10.0]]]]), cache)
-    np.testing.assert_allclose(y[0, 0], [[127, 137], [157, 167]])  # the kernel is not flipped
-    np.testing.assert_allclose(dx[0, 0], [[1, 2, 0], [3, 14, 20], [0, 30, 40]])
-    np.testing.assert_allclose(dw[0, 0], [[40, 51], [73, 84]])
-    np.testing.assert_allclose(db, [11])
-
-
-@pytest.mark.parametrize("algorithm", ["naive", *FAST])
-def test_a_3x3_convolution_worked_by_hand(algorithm):
-    x = np.arange(20.0).reshape(1, 1, 4, 5)
-    w = np.array([[[[1.0, 0, 0], [0, 0, 100], [0, 10, 0]]]])
-    dy = np.array([[[[1.0, 0, 0], [0, 0, 2]]]])
-    with ops.conv_algorithm(algorithm):
-        y, cache = ops.conv2d_forward(x, w, np.array([0.5]))
-        dx, dw, db = ops.conv2d_backward(dy, cache)
-    np.testing.assert_allclose(y[0, 0], [[810.5, 921.5, 1032.5], [1365.5, 1476.5, 1587.5]])
-    np.testing.assert_allclose(
-        dx[0, 0], [[1, 0, 0, 0, 0], [0, 0, 102, 0, 0], [0, 10, 0, 0, 200], [0, 0, 0, 20, 0]], atol=1e-12
-    )
-    np.testing.assert_allclose(dw[0, 0], [[14, 17, 20], [29, 32, 35], [44, 47, 50]])
-    np.testing.assert_allclose(db, [3])
 
 
 @pytest.mark.parametrize("case", TRANSPOSED)
@@ -303,13 +264,6 @@ def test_depthwise_tiles_and_pieces_of_any_size_give_the_same(op, case, name, si
     expected = passes(op, "im2col", x, w, b, settings, seed=1)
     monkeypatch.setattr(tuning, name, size)
     assert_same(passes(op, "depthwise", x, w, b, settings, seed=1), expected, tolerance=1e-12)
-
-
-def test_depthwise_pieces_are_as_short_as_they_may_be():
-    found = [
-        depthwise._pixels_together(*case) for case in ((256, 96), (16, 1152), (7, 96), (250, 32), (127, 10), (1, 1))
-    ]
-    assert found == [16, 1, 7, 50, 127, 1]
 
 
 @pytest.mark.parametrize(

@@ -188,27 +188,6 @@ def test_batch_norm(eps, momentum, train, dtype, rng):
 
 
 @every_dtype
-def test_frozen_batch_norm_is_theirs_in_evaluation(dtype, rng):
-    """A training step each, with statistics that are not the batch's and stay as they are."""
-    theirs = torch.nn.BatchNorm2d(4, eps=1e-3).to(getattr(torch, dtype)).eval()
-    ours = layers.BatchNorm2d(4, eps=1e-3, frozen=True).astype(dtype)
-    given = {"gamma": "weight", "beta": "bias", "running_mean": "running_mean", "running_var": "running_var"}
-    state = {name: (rng.random(4) + 0.5).astype(dtype) for name in given}
-    ours.load_state_dict(state)
-    theirs.load_state_dict({there: torch.tensor(state[here]) for here, there in given.items()}, strict=False)
-    x, dy = rng.standard_normal((2, 2, 4, 3, 5)).astype(dtype)
-    tensor = torch.tensor(x, requires_grad=True)
-    expected = theirs(tensor)
-    expected.backward(torch.tensor(dy))
-    close(ours.forward(x, train=True), expected, dtype, "result")
-    close(ours.backward(dy), tensor.grad, dtype, "input gradient")
-    close(ours.gamma.grad, theirs.weight.grad, dtype, "gamma's gradient")
-    close(ours.beta.grad, theirs.bias.grad, dtype, "beta's gradient")
-    for name in ("running_mean", "running_var"):
-        np.testing.assert_array_equal(getattr(ours, name), state[name])
-
-
-@every_dtype
 @pytest.mark.parametrize("ignore", [255, 1, -100])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -227,22 +206,11 @@ def test_cross_entropy(reduction, weighted, ignore, dtype, rng):
 
 
 @every_dtype
-@pytest.mark.parametrize(("factor", "kernel", "pad"), [(2, 4, 0), (2, 4, 1), (8, 16, 4), (16, 32, 0), (32, 63, 0)])
-def test_upsample(factor, kernel, pad, dtype, rng):
-    kernel_1d = layers.init.bilinear_1d(kernel).astype(dtype)
-    w = torch.tensor(np.outer(kernel_1d, kernel_1d)).expand(3, 1, kernel, kernel)
-    compare(
-        lambda x: ops.upsample_forward(x, kernel_1d, stride=factor, pad=pad),
-        ops.upsample_backward,
-        lambda x: F.conv_transpose2d(x, w, stride=factor, padding=pad, groups=3),
-        [rng.standard_normal((2, 3, 4, 3))],
-        dtype,
-    )
-
-
-@every_dtype
-@pytest.mark.parametrize(("factor", "kernel", "before", "after"), [(32, 63, 17, 14), (2, 3, 0, 1), (16, 31, 1, 14)])
-def test_upsample_with_asymmetric_pads(factor, kernel, before, after, dtype, rng):
+@pytest.mark.parametrize(
+    ("factor", "kernel", "before", "after"),
+    [(2, 4, 0, 0), (2, 4, 1, 1), (16, 32, 0, 0), (32, 63, 17, 14), (2, 3, 0, 1), (16, 31, 1, 14)],
+)
+def test_upsample(factor, kernel, before, after, dtype, rng):
     kernel_1d = layers.init.bilinear_1d(kernel).astype(dtype)
     w = torch.tensor(np.outer(kernel_1d, kernel_1d)).expand(3, 1, kernel, kernel)
     compare(

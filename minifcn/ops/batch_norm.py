@@ -5,7 +5,7 @@ from typing import NamedTuple
 from ..backend import Source, array_module, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
 from .geometry import require_nchw, require_same_dtype, require_shape
-from .maps import channels_last, empty_maps, row_tiles, to_nhwc
+from .maps import channels_last, new_maps, row_tiles, to_nhwc
 
 SOURCE = Source.beside(__file__)
 
@@ -67,7 +67,7 @@ def batch_norm_backward(dy, cache, *, out=None):
         return _backward_by_kernels(dy, cache)
     xp = array_module(dy)
     fits = out is not None and channels_last(out).flags.c_contiguous
-    dx = out if fits else empty_maps(xp, dy.shape, dy.dtype)
+    dx = out if fits else new_maps(dy, dy.shape[1], dy.shape[2:])
     centre, scale = _repeat(cache.mean, x), _repeat(cache.gamma * cache.inverse_std, x)
 
     def sums(x, dy, *dx):
@@ -98,7 +98,7 @@ def batch_norm_backward(dy, cache, *, out=None):
 def _scale_and_shift(x, scale, offset):
     """y = x · scale + offset, by channel.   x, y (N, C, H, W), scale, offset (C,)"""
     xp = array_module(x)
-    y = empty_maps(xp, x.shape, x.dtype)
+    y = new_maps(x, x.shape[1], x.shape[2:])
     if has_kernels(x):
         launch(SOURCE, "scale_and_shift", y.size, to_nhwc(x), channels_last(y), scale, offset, x.shape[1])
         return y
@@ -123,7 +123,7 @@ def _backward_by_kernels(dy, cache):
     if not cache.train:
         return _scale_and_shift(dy, scale, 0 * scale), dgamma, dbeta
     slope = dgamma * cache.inverse_std / count
-    dx = empty_maps(xp, dy.shape, dy.dtype)
+    dx = new_maps(dy, dy.shape[1], dy.shape[2:])
     arrays = x, to_nhwc(dy), channels_last(dx), mean, scale, dbeta / count, slope
     launch(SOURCE, "normalized_gradient", dx.size, *arrays, channels)
     return dx, dgamma, dbeta

@@ -18,16 +18,13 @@ def to_nhwc(maps):
     return array_module(maps).ascontiguousarray(channels_last(maps))
 
 
-def empty_maps(xp, shape, dtype):
-    """Uninitialised maps (N, C, H, W) whose channels lie together."""
-    n, c, height, width = shape
-    return xp.empty((n, height, width, c), dtype).transpose(0, 3, 1, 2)
+def new_maps(like, channels, size, zeros=False):
+    """Maps (N, channels, *size) for the N images of `like`, in its dtype and where it lives, whose channels lie together.
 
-
-def zero_maps(xp, shape, dtype):
-    """Maps (N, C, H, W) of zeros whose channels lie together."""
-    n, c, height, width = shape
-    return xp.zeros((n, height, width, c), dtype).transpose(0, 3, 1, 2)
+    They are uninitialised unless zeros are asked for.
+    """
+    xp = array_module(like)
+    return (xp.zeros if zeros else xp.empty)((len(like), *size, channels), like.dtype).transpose(0, 3, 1, 2)
 
 
 def pixels(maps):

@@ -5,7 +5,7 @@ import numpy as np
 from ..backend import Source, array_module, constant, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
 from .geometry import Window, conv_params, pads, pair, require_nchw, require_same_dtype, require_shape
-from .maps import Band, channels_last, empty_maps, row_tiles, taps, to_nhwc, windows, zero_maps
+from .maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
 
 SOURCE = Source.beside(__file__)
 
@@ -21,7 +21,7 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
     require_nchw("max_pool2d", x)
     where = pool_window("max_pool2d", x.shape[2:], kernel, stride, pad, dilation, ceil_mode)
     xp = array_module(x)
-    y = empty_maps(xp, (*x.shape[:2], *where.output_size), x.dtype)
+    y = new_maps(x, x.shape[1], where.output_size)
     x_last, y_last = channels_last(x), channels_last(y)
     if has_kernels(x):
         winner = xp.empty(y_last.shape, "int32")  # which tap of each window
@@ -47,7 +47,7 @@ def max_pool2d_backward(dy, cache):
     require_shape("max_pool2d backward", "dy", dy, shape)
     xp = array_module(dy)
     if has_kernels(dy):
-        dx = empty_maps(xp, (*shape[:2], *where.input_size), dy.dtype)
+        dx = new_maps(dy, shape[1], where.input_size)
         params = conv_params(where, shape[1])
         launch(SOURCE, "max_pool_gradient", dx.size, to_nhwc(dy), winner, channels_last(dx), *params)
         return dx
@@ -79,9 +79,8 @@ def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_
     require_same_dtype("avg_pool2d", x)
     require_nchw("avg_pool2d", x)
     where = pool_window("avg_pool2d", x.shape[2:], kernel, stride, pad, 1, ceil_mode)
-    xp = array_module(x)
     area = constant(x, _areas, where, count_include_pad, str(x.dtype))
-    y = empty_maps(xp, (*x.shape[:2], *where.output_size), x.dtype)
+    y = new_maps(x, x.shape[1], where.output_size)
     x_last, y_last = channels_last(x), channels_last(y)
 
     def tile(images, rows):
@@ -140,7 +139,7 @@ def global_avg_pool_backward(dy, cache):
     """dx: every pixel gets an equal share of its map's dy.   dy (N, C) -> dx (N, C, H, W)"""
     shape = cache
     require_shape("global_avg_pool backward", "dy", dy, shape[:2])
-    dx = empty_maps(array_module(dy), shape, dy.dtype)
+    dx = new_maps(dy, shape[1], shape[2:])
     dx[...] = (dy / (shape[2] * shape[3]))[:, :, None, None]
     return dx
 
@@ -162,16 +161,19 @@ def _seen(x, where, rows, fill=0):
 def _spread(shares, dy, where):
     """dx (N, C, H, W), to which shares(images, rows) yields, tap by tap, what the tap's pixels get of dy's rows."""
     xp = array_module(dy)
-    dx = zero_maps(xp, (*dy.shape[:2], *where.input_size), dy.dtype)
+    dx = new_maps(dy, dy.shape[1], where.input_size, zeros=True)
     dx_last = channels_last(dx)
 
     def tile(images, rows):
         band = Band.of(where, rows)
-        target = xp.zeros((images.stop - images.start, *band.size, dy.shape[1]), dy.dtype)
+        pixels = dx_last[images, band.rows, band.columns]
+        in_place = pixels.shape[1:3] == band.size  # nothing of it lies in the padding
+        target = pixels if in_place else xp.zeros((len(pixels), *band.size, dy.shape[1]), dy.dtype)
         seen = windows(target, where, rows.stop - rows.start)
         for (u, v), share in shares(images, rows):
             seen[:, :, :, u, v] += share
-        dx_last[images, band.rows, band.columns] += band.inside(target)
+        if not in_place:
+            pixels[...] = band.inside(target)
 
     tiles = _tiles(dy, where)
     if where.extent[0] > where.stride[0]:  # windows of neighbouring rows overlap, so a thread owns an image

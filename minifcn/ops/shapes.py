@@ -3,7 +3,7 @@
 from ..backend import array_module
 from ..errors import InputError
 from .geometry import pads, pair, require_nchw, require_same_dtype, require_shape
-from .maps import empty_maps
+from .maps import new_maps
 
 
 def crop_forward(x, offset, size):
@@ -64,8 +64,7 @@ def concat_forward(xs):
         require_nchw("concat", x)
         require_shape("concat", "maps", x, (*xs[0].shape[:1], x.shape[1], *xs[0].shape[2:]))
     channels = [x.shape[1] for x in xs]
-    n, _, height, width = xs[0].shape
-    y = empty_maps(array_module(xs[0]), (n, sum(channels), height, width), xs[0].dtype)
+    y = new_maps(xs[0], sum(channels), xs[0].shape[2:])
     for x, part in zip(xs, _parts(channels), strict=True):
         y[:, part] = x
     return y, channels

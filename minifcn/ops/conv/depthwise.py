@@ -17,7 +17,7 @@ from math import gcd
 from ...backend import Source, array_module, einsum_into, has_kernels, launch, run_tiles, threads, tuning
 from ..activation import LIMITS, activate, bias_or_zeros
 from ..geometry import Window, conv_params
-from ..maps import Band, channels_last, empty_maps, row_tiles, to_nhwc, zero_maps
+from ..maps import Band, channels_last, new_maps, row_tiles, to_nhwc
 
 SOURCE = Source.beside(__file__)
 
@@ -30,7 +30,7 @@ def applies(window, w_shape):
 def forward(x, w, window, bias=None, activation="none", cached=None):
     """y = Σ over taps of w[tap] · (x, a tap further on).   -> (N, C, Ho, Wo)"""
     xp = array_module(x)
-    y = empty_maps(xp, (*x.shape[:2], *window.output_size), x.dtype)
+    y = new_maps(x, x.shape[1], window.output_size)
     x_last, y_last = channels_last(x), channels_last(y)
     width, channels = y_last.shape[2:]
     if has_kernels(x):
@@ -66,13 +66,13 @@ def input_gradient(dy, w, window):
     s-th taps looked at are such a forward each, by these taps alone.
     """
     if has_kernels(dy):
-        dx = empty_maps(array_module(dy), (*dy.shape[:2], *window.input_size), dy.dtype)
+        dx = new_maps(dy, dy.shape[1], window.input_size)
         arrays = to_nhwc(dy), _by_tap(w), channels_last(dx)
         launch(SOURCE, "depthwise_input_gradient", dx.size, *arrays, *conv_params(window, len(w)))
         return dx
     if window.stride == (1, 1):
         return forward(dy, w[:, :, ::-1, ::-1], window.mirrored())
-    dx = zero_maps(array_module(dy), (*dy.shape[:2], *window.input_size), dy.dtype)
+    dx = new_maps(dy, dy.shape[1], window.input_size, zeros=True)
     for rows, row_places, row_window in _phases_back(window, axis=0):
         for columns, column_places, column_window in _phases_back(window, axis=1):
             kernel, pad, dilation, size = zip(row_window, column_window, strict=True)

@@ -18,7 +18,7 @@ from math import prod
 from ...backend import Source, array_module, cut, has_kernels, launch, matmul, run_tiles, threads, tuning
 from ..activation import activate, add_bias_and_activate
 from ..geometry import window_params
-from ..maps import Band, channels_last, empty_maps, row_tiles, taps, to_nhwc, windows, zero_maps
+from ..maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
 from . import columns
 
 SOURCE = Source.beside(__file__)
@@ -27,7 +27,7 @@ SOURCE = Source.beside(__file__)
 def forward(x, w, window, bias=None, activation="none", cached=None):
     """y = patches(x) · Wᵀ.   -> (N, K, Ho, Wo)"""
     k, by_tap = len(w), _by_tap(len(w), len(x), window)
-    y = empty_maps(array_module(x), (len(x), k, *window.output_size), x.dtype)
+    y = new_maps(x, k, window.output_size)
     if columns.applies(x, window):
         return columns.forward(x, w, window, _tiles(x, window, w.nbytes), y, bias, activation)
     kernels = _kernel_matrices(w, window.groups, by_tap)
@@ -59,7 +59,7 @@ def input_gradient(dy, w, window):
     by_tap = _by_tap(k, len(dy), window)
     if window.stride == (1, 1) and by_tap:
         return forward(dy, _mirrored(w, window.groups), window.mirrored())
-    dx = zero_maps(array_module(dy), (len(dy), per_group * window.groups, *window.input_size), dy.dtype)
+    dx = new_maps(dy, per_group * window.groups, window.input_size, zeros=True)
     dy_last, dx_last = _readable(dy), channels_last(dx)
 
     def part(images, group, channels):

@@ -5,7 +5,7 @@ With every pixel a row of a matrix, the three passes are  Y = X Wᵀ,  dX = dY W
 
 from ...backend import array_module, cut, has_kernels, matmul, run_tiles, threads, tuning
 from ..activation import activate, add_bias_and_activate
-from ..maps import empty_maps, pixels
+from ..maps import new_maps, pixels
 
 
 def applies(window):
@@ -21,7 +21,7 @@ def applies(window):
 
 def forward(x, w, window, bias=None, activation="none", cached=None):
     """Y = X Wᵀ.   x (N, C, H, W), w (K, C, 1, 1) -> (N, K, H, W)"""
-    y = empty_maps(array_module(x), (len(x), len(w), *window.output_size), x.dtype)
+    y = new_maps(x, len(w), window.output_size)
     if has_kernels(x):
         matmul(pixels(x), w[:, :, 0, 0].T, pixels(y))
         add_bias_and_activate(y, bias, activation)
@@ -32,7 +32,7 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
 
 def input_gradient(dy, w, window):
     """dX = dY W.   -> (N, C, H, W)"""
-    dx = empty_maps(array_module(dy), (len(dy), w.shape[1], *window.input_size), dy.dtype)
+    dx = new_maps(dy, w.shape[1], window.input_size)
     matmul(pixels(dy), w[:, :, 0, 0], pixels(dx))
     return dx
 

@@ -33,7 +33,7 @@ import numpy as np
 
 from ...backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
 from ..activation import LIMITS, activate, bias_or_zeros
-from ..maps import Band, channels_last, empty_maps, to_nhwc
+from ..maps import Band, channels_last, new_maps, to_nhwc
 
 SOURCE = Source.beside(__file__)
 RESULTS, VALUES = 4, 6  # a side of a tile of y, and of what it sees of x
@@ -108,7 +108,7 @@ def weight_gradient(x, dy, window):
 def _correlate(x, kernels, pad, size, bias=None, activation="none"):
     """The convolution of x (N, C, H, W) with kernels (36, C, K) at the points, from `pad` (top, left) on.  -> (N, K, *size)"""
     xp, (_, c, k) = array_module(x), kernels.shape
-    y = empty_maps(xp, (len(x), k, *size), x.dtype)
+    y = new_maps(x, k, size)
     y_last = channels_last(y)
     if has_kernels(x):
         x, bias = to_nhwc(x), bias_or_zeros(bias, x, k)
