@@ -5,6 +5,8 @@ shape were (N, H, W, C): then a patch is a few long runs of values and one pixel
 Any other order is read as well, only more slowly.
 """
 
+from itertools import product
+
 from ..backend import array_module, cut, tuning
 
 
@@ -66,9 +68,10 @@ class Band:
         if inside.shape[1:3] == self.size and inside.flags.c_contiguous:
             return inside
         band = array_module(x).empty(x.shape[:1] + self.size + x.shape[3:], x.dtype)
-        for border in _border(band.shape[1:3], self._down, self._across):
-            band[border] = fill
-        self.inside(band)[...] = inside
+        down, across = self._down, self._across
+        band[:, : down.start] = band[:, down.stop :] = fill
+        band[:, down, : across.start] = band[:, down, across.stop :] = fill
+        band[:, down, across] = inside
         return band
 
     def inside(self, band):
@@ -81,15 +84,6 @@ def _overlap(start, length, size):
     first = min(max(start, 0), size)
     last = max(min(start + length, size), first)
     return slice(first, last), slice(first - start, last - start)
-
-
-def _border(size, down, across):
-    """The parts of a rectangle of `size` around the rows `down` and the columns `across`, as indices."""
-    everything = slice(None)
-    yield everything, slice(0, down.start)
-    yield everything, slice(down.stop, size[0])
-    yield everything, down, slice(0, across.start)
-    yield everything, down, slice(across.stop, size[1])
 
 
 def windows(band, window, row_count):
@@ -108,7 +102,7 @@ def windows(band, window, row_count):
 
 def taps(window):
     """Every (u, v) of the kernel."""
-    return [(u, v) for u in range(window.kernel[0]) for v in range(window.kernel[1])]
+    return product(*map(range, window.kernel))
 
 
 def row_tiles(n, height, row_bytes, bound, least):
