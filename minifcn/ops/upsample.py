@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..backend import Source, array_module, cut, has_kernels, launch, run_tiles, threads, tuning
+from ..backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
 from .geometry import pads, require_nchw, require_same_dtype, require_shape
 
@@ -92,13 +92,13 @@ def _blocks(filled, side=64):
 
 
 def _matrix(kernel_1d, size, length, stride, before):
-    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before, where the maps are; and on
-    the host, so that nobody has to fetch it, where it is filled."""
+    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before; on the host, where it is filled."""
+    xp, geometry = array_module(kernel_1d), (kernel_1d.size, size, length, stride, before)
+    with_zero = xp.concatenate([kernel_1d, xp.zeros(1, kernel_1d.dtype)])
+    return with_zero[constant(kernel_1d, _taps, *geometry)], _taps(*geometry) < kernel_1d.size
 
-    def taps(xp):
-        tap = xp.arange(length)[:, None] + before - stride * xp.arange(size)
-        return tap, (tap >= 0) & (tap < kernel_1d.size)
 
-    xp = array_module(kernel_1d)
-    tap, filled = taps(xp)
-    return xp.where(filled, kernel_1d[xp.where(filled, tap, 0)], xp.zeros_like(kernel_1d[:1])), taps(np)[1]
+def _taps(taps, size, length, stride, before):
+    """Which tap lies at each place of that matrix; `taps` where none does."""
+    tap = np.arange(length)[:, None] + before - stride * np.arange(size)
+    return np.where((tap >= 0) & (tap < taps), tap, taps)

@@ -3,16 +3,14 @@
 The rows repeat each pixel kh·kw times, so they are never made whole: they come and go tile by tile, a tile being
 some output rows of some images, and the workspace stays bounded whatever the image. (Chellapilla, Puri, Simard: High
 Performance Convolutional Neural Networks for Document Processing, 2006. There patches are columns, hence the name.)
+On a device with kernels, one launch gathers patches or adds them back, and tiles are as large as the workspace.
 
-Shapes: x (N, C, H, W), w (K, C/groups, kh, kw), y (N, K, Ho, Wo). Inside, channels come last, and a tile of P pixels is
-a matrix for each group: patches (groups, P, D), kernels (groups, K/groups, D), D = kh · kw · C/groups.
-
+A tile of P pixels is a matrix for each group: patches (groups, P, D), kernels (groups, K/groups, D), D = kh · kw · C/groups.
 The D values of a patch come tap by tap, as they lie in memory, and the kernels are copied into that order. Where there
 are more kernels than patches it is the other way round, channel by channel as in w.
-
-On a device with kernels, one launch gathers patches or adds them back, and tiles are as large as the workspace.
 """
 
+from itertools import product
 from math import prod
 
 from ...backend import Source, array_module, cut, has_kernels, launch, matmul, run_tiles, threads, tuning
@@ -37,12 +35,12 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
         patches = _patches(x_last[images], window, rows, by_tap)
         pixels = y_last[images, rows].reshape(-1, k)
         for group, mine in enumerate(cut(k, window.groups)):
-            product = patches[group], kernels[group].T, pixels[:, mine]
+            operands = patches[group], kernels[group].T, pixels[:, mine]
             if in_one_launch:
-                matmul(*product)
+                matmul(*operands)
             else:
                 some_bias = None if bias is None else bias[mine]
-                matmul(*product, some_bias, lambda part: activate(part, activation))
+                matmul(*operands, some_bias, lambda part: activate(part, activation))
 
     run_tiles(x, tile, _tiles(x, window, w.nbytes))
     if in_one_launch:
@@ -72,7 +70,10 @@ def input_gradient(dy, w, window):
             _add_patches(gradient[some], first, patches, window, rows, by_tap)
             del patches  # before the next are made
 
-    run_tiles(dy, part, _parts(dy, window.groups, per_group))
+    count = 1 if has_kernels(dy) else threads()
+    all_images = cut(len(dy), count)
+    all_channels = cut(per_group, count if len(dy) == window.groups == 1 else 1)
+    run_tiles(dy, part, list(product(all_images, range(window.groups), all_channels)))
     return dx
 
 
@@ -183,14 +184,3 @@ def _tiles(x, window, kernel_bytes):
         return row_tiles(n, window.output_size[0], row_bytes, max(tuning.WORKSPACE, row_bytes), 1)
     least = threads() if kernel_bytes <= tuning.TILE_BYTES else 1  # threads share the products by large kernels instead
     return row_tiles(n, window.output_size[0], row_bytes, max(tuning.TILE_BYTES, kernel_bytes), least)
-
-
-def _parts(maps, groups, per_group):
-    """Cut maps into one part (images, group, channels) for each thread, along the first axis that allows it."""
-    images, channels = [slice(0, len(maps))], [slice(0, per_group)]
-    if not has_kernels(maps):
-        if len(maps) > 1:
-            images = cut(len(maps), threads())
-        elif groups == 1:
-            channels = cut(per_group, threads())
-    return [(some, group, part) for some in images for group in range(groups) for part in channels]
