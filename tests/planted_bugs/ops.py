@@ -96,7 +96,7 @@ BUGS = [
          "total += xp.matmul(of_dy[points].transpose(0, 2, 1), of_x[points])",
          "total[...] = xp.matmul(of_dy[points].transpose(0, 2, 1), of_x[points])",
          "winograd::test_parts_of_any_size_and_any_number_of_threads_give_the_same[a row of tiles in each part-many tiles]"),
-        ("every part begins at the first row of tiles", "_transform_values", "top - RESULTS * rows.start", "top",
+        ("every part begins at the first row of tiles", "_to_points", "top - RESULTS * rows.start", "top",
          "ops_conv::test_fast_algorithms_agree_with_the_loops[strict-conv-3x3-winograd-1-1]"),
     ),
     *bugs("ops.geometry",
