@@ -7,7 +7,7 @@ Any other order is read as well, only more slowly.
 
 from itertools import product
 
-from ..backend import array_module, cut, tuning
+from ..backend import array_module, cut, run_tiles, threads, tuning
 
 
 def channels_last(maps):
@@ -102,7 +102,7 @@ def windows(band, window, row_count):
 
 def taps(window):
     """Every (u, v) of the kernel."""
-    return product(*map(range, window.kernel))
+    return list(product(*map(range, window.kernel)))
 
 
 def row_tiles(n, height, row_bytes, bound, least):
@@ -117,3 +117,24 @@ def row_tiles(n, height, row_bytes, bound, least):
         return [(images, slice(0, height)) for images in cut(n, count)]
     count = max(-(-height // max(1, bound // row_bytes)), -(-least // n))
     return [(slice(i, i + 1), rows) for i in range(n) for rows in cut(height, count)]
+
+
+def sum_of_tiles(like, shape, write, tiles, shares=None):
+    """Σ over tiles of what write(out, *tile) writes to `out`, an array of this shape; each thread adds up a share of them.
+
+    The shares are fixed and added up in a fixed order, so that the same batch gives the same bits in every run.
+    """
+    xp = array_module(like)
+    shares = shares or min(threads(), len(tiles))
+    sums = xp.empty((shares, *shape), like.dtype)
+
+    def share(worker):
+        first, *others = tiles[worker::shares]
+        write(sums[worker], *first)
+        out = xp.empty(shape, like.dtype) if others else None
+        for tile in others:
+            write(out, *tile)
+            sums[worker] += out
+
+    run_tiles(like, share, [(worker,) for worker in range(shares)])
+    return sums[0] if shares == 1 else sums.sum(axis=0)

@@ -31,11 +31,9 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
 
     def tile(images, rows):
         seen, best = _seen(x_last[images], where, rows, fill=-xp.inf), y_last[images, rows]
-        for tap, (u, v) in enumerate(taps(where)):
-            if tap == 0:
-                best[...] = seen[:, :, :, u, v]
-            else:
-                xp.maximum(best, seen[:, :, :, u, v], out=best)
+        best[...] = seen[:, :, :, 0, 0]
+        for u, v in taps(where)[1:]:
+            xp.maximum(best, seen[:, :, :, u, v], out=best)
 
     run_tiles(x, tile, _tiles(y, where))
     return y, ((x, y), y.shape, where)

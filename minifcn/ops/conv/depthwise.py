@@ -17,7 +17,7 @@ from math import gcd
 from ...backend import Source, array_module, einsum_into, has_kernels, launch, run_tiles, threads, tuning
 from ..activation import LIMITS, activate, bias_or_zeros
 from ..geometry import Window, conv_params
-from ..maps import Band, channels_last, new_maps, row_tiles, to_nhwc
+from ..maps import Band, channels_last, new_maps, row_tiles, sum_of_tiles, to_nhwc
 
 SOURCE = Source.beside(__file__)
 
@@ -96,20 +96,15 @@ def weight_gradient(x, dy, window):
         return sums.sum(axis=0).transpose(2, 0, 1)[:, None]
     x_last, dy_last = channels_last(x), channels_last(dy)
     width, channels = dy_last.shape[2:]
-    tiles = _tiles(x, window)
-    shares = min(threads(), len(tiles))
-    sums = xp.zeros((shares, *window.kernel, width * channels), x.dtype)
 
-    def share(worker):
-        # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
-        for images, rows in tiles[worker::shares]:
-            upstream = dy_last[images, rows]
-            upstream = upstream.reshape(*upstream.shape[:2], -1)
-            for columns, seen in _phases(x_last[images], window, rows):
-                sums[worker, :, columns] += xp.einsum("nruvl,nrl->uvl", seen, upstream)
+    def tile(out, images, rows):
+        upstream = dy_last[images, rows]
+        upstream = upstream.reshape(*upstream.shape[:2], -1)
+        for columns, seen in _phases(x_last[images], window, rows):
+            einsum_into(out[:, columns], "nruvl,nrl->uvl", seen, upstream)
 
-    run_tiles(x, share, [(worker,) for worker in range(shares)])
-    dw = sums.sum(axis=0).reshape(*window.kernel, width, channels).sum(axis=2)
+    sums = sum_of_tiles(x, (*window.kernel, width * channels), tile, _tiles(x, window))
+    dw = sums.reshape(*window.kernel, width, channels).sum(axis=2)
     return dw.transpose(2, 0, 1)[:, None]
 
 

@@ -16,7 +16,7 @@ from math import prod
 from ...backend import Source, array_module, cut, has_kernels, launch, matmul, run_tiles, threads, tuning
 from ..activation import activate, add_bias_and_activate
 from ..geometry import window_params
-from ..maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
+from ..maps import Band, channels_last, new_maps, row_tiles, sum_of_tiles, taps, to_nhwc, windows
 from . import columns
 
 SOURCE = Source.beside(__file__)
@@ -79,33 +79,23 @@ def input_gradient(dy, w, window):
 
 def weight_gradient(x, dy, window):
     """dW = dyᵀ · patches(x), summed over tiles.   -> (K, C/groups, kh, kw)"""
-    xp = array_module(x)
     k, per_group = dy.shape[1], x.shape[1] // window.groups
     by_tap = _by_tap(k, len(x), window)
     x_last, dy_last = _readable(x), _readable(dy)
     shape = (k, per_group * prod(window.kernel))
     kernel_bytes = prod(shape) * x.itemsize
     tiles = _tiles(x, window, kernel_bytes)
-    shares = 1 if kernel_bytes > tuning.TILE_BYTES or has_kernels(x) else min(threads(), len(tiles))
+    shares = 1 if kernel_bytes > tuning.TILE_BYTES or has_kernels(x) else None
     if columns.applies(x, window):
         return columns.weight_gradient(x, dy, window, tiles, shares)
-    sums = xp.empty((shares, *shape), x.dtype)
 
-    def share(worker):
-        # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
-        for number, (images, rows) in enumerate(tiles[worker::shares]):
-            patches = _patches(x_last[images], window, rows, by_tap)
-            pixels = dy_last[images, rows].reshape(-1, k)
-            for group, mine in enumerate(cut(k, window.groups)):
-                total = sums[worker, mine]
-                if number == 0:
-                    matmul(pixels[:, mine].T, patches[group], total)
-                else:
-                    total += matmul(pixels[:, mine].T, patches[group])
-            del patches  # before the next are made
+    def tile(out, images, rows):
+        patches = _patches(x_last[images], window, rows, by_tap)
+        pixels = dy_last[images, rows].reshape(-1, k)
+        for group, mine in enumerate(cut(k, window.groups)):
+            matmul(pixels[:, mine].T, patches[group], out[mine])
 
-    run_tiles(x, share, [(worker,) for worker in range(shares)])
-    dw = sums[0] if shares == 1 else sums.sum(axis=0)
+    dw = sum_of_tiles(x, shape, tile, tiles, shares)
     if by_tap:
         return dw.reshape(k, *window.kernel, per_group).transpose(0, 3, 1, 2)
     return dw.reshape(k, per_group, *window.kernel)
