@@ -35,10 +35,7 @@ def pixels(maps):
 
 
 def channel_sums(maps):
-    """Σ over images, rows and columns.   (N, C, H, W) -> (C,)
-
-    Row by row first: one long float32 sum would lose digits.
-    """
+    """Σ over images, rows and columns, (N, C, H, W) -> (C,); row by row first, as one long float32 sum would lose digits."""
     return channels_last(maps).sum(axis=2).sum(axis=(0, 1))
 
 
@@ -106,10 +103,8 @@ def taps(window):
 
 
 def row_tiles(n, height, row_bytes, bound, least):
-    """Cut n images of `height` rows into [(images, rows)]: several small images, or some rows of one, of about `bound` bytes.
-
-    row_bytes: what one row needs. There are at least `least` tiles, if there are rows enough and bytes worth it.
-    """
+    """Cut n images of `height` rows of row_bytes into [(images, rows)]: several small images, or some rows of one, of about
+    `bound` bytes. There are at least `least` tiles, if there are rows enough and bytes worth it."""
     if n * height * row_bytes < tuning.BYTES_WORTH_A_THREAD:
         least = 1
     if height * row_bytes <= bound and n >= least:

@@ -62,16 +62,14 @@ def _both_sides(a, maps, b):
     xp = array_module(maps)
     n, c, height, _ = maps.shape
     maps = xp.ascontiguousarray(maps).reshape(n * c, height, -1)
-    (left, filled_left), (right, filled_right) = a, b
-    y = xp.empty((n * c, len(left), len(right)), maps.dtype)
-    lefts = [(rows, columns, left[rows, columns]) for rows, columns in _blocks(filled_left)]
-    rights = [(rows, columns, right[rows, columns].T) for rows, columns in _blocks(filled_right)]
+    y = xp.empty((n * c, len(a[0]), len(b[0])), maps.dtype)
+    from_left, from_right = _blocks(*a), _blocks(*b)
 
     def some_maps(some):
-        wide = xp.empty((some.stop - some.start, height, len(right)), maps.dtype)
-        for rows, columns, block in rights:
-            xp.matmul(maps[some, :, columns], block, out=wide[:, :, rows])
-        for rows, columns, block in lefts:
+        wide = xp.empty((some.stop - some.start, height, y.shape[2]), maps.dtype)
+        for rows, columns, block in from_right:
+            xp.matmul(maps[some, :, columns], block.T, out=wide[:, :, rows])
+        for rows, columns, block in from_left:
             xp.matmul(block, wide[:, columns], out=y[some, rows])
 
     count = threads() if y.nbytes + maps.nbytes >= tuning.BYTES_WORTH_A_THREAD else 1
@@ -79,15 +77,16 @@ def _both_sides(a, maps, b):
     return y.reshape(n, c, *y.shape[1:])
 
 
-def _blocks(filled, side=64):
-    """The blocks of at most `side` rows or columns outside of which a matrix is zero: [(rows, columns)], all rows in turn.
+def _blocks(matrix, filled, side=64):
+    """The blocks of at most `side` rows or columns outside of which a matrix is zero: [(rows, columns, block)], all rows in turn.
 
     A stamp is small, so that these matrices are zero but near the diagonal. filled: where they are not.
     """
     blocks = []
     for rows in cut(len(filled), -(-max(filled.shape) // side)):
         (columns,) = np.nonzero(filled[rows].any(axis=0))
-        blocks.append((rows, slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)))
+        some = slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)
+        blocks.append((rows, some, matrix[rows, some]))
     return blocks
 
 

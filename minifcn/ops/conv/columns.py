@@ -3,8 +3,6 @@
 There a tap of a whole row of patches is one long run of values, where a patch's own would be runs of kw · C. So patches
 stand in columns, a matrix (D, Wo) for each row of results. (A training step of the small network takes 0.92 of the time it
 takes without.)
-
-Shapes as in `im2col`; tiles: [(images, rows)], which cover the results.
 """
 
 from math import prod

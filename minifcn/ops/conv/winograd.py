@@ -49,10 +49,7 @@ def applies(window):
 
 
 def forward(x, w, window, bias=None, activation="none", cached=None):
-    """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile.   -> (N, K, Ho, Wo)
-
-    The transformed kernels are kept in `cached`.
-    """
+    """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile; `cached` keeps the kernels at the points.   -> (N, K, Ho, Wo)"""
     cached = {} if cached is None else cached
     if "winograd" not in cached:
         cached["winograd"] = _transform_kernels(w)
