@@ -39,8 +39,7 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
         count = x.size // x.shape[1]
         if count == 1:
             raise InputError(
-                f"{op}: expected at least 2 values per channel in training, got an input of {x.shape}; "
-                "take a larger batch or crop, or frozen statistics"
+                f"{op}: one value per channel cannot train, in {x.shape}; take a larger batch or crop, or frozen statistics"
             )
         mean, var = _statistics(x)
         running_mean = (1 - momentum) * running_mean + momentum * mean
@@ -113,7 +112,6 @@ def _scale_and_shift(x, scale, offset):
 
 
 def _backward_by_kernels(dy, cache):
-    """batch_norm_backward on a device that runs kernels."""
     xp, x, mean = array_module(dy), to_nhwc(cache.x), cache.mean
     n, height, width, channels = x.shape
     sums, products = (xp.empty((n * height, channels), x.dtype) for _ in range(2))

@@ -49,13 +49,10 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
 
 
 def input_gradient(dy, w, window):
-    """dx: every row of dy · W is added back to the pixels it would have been taken from.   -> (N, C, H, W)
-
-    At stride 1 and where the kernels are small, it costs less to read than to add: dx is the forward with mirrored kernels.
-    """
+    """dx: every row of dy · W is added back to the pixels it would have been taken from.   -> (N, C, H, W)"""
     k, per_group = w.shape[:2]
     by_tap = _by_tap(k, len(dy), window)
-    if window.stride == (1, 1) and by_tap:
+    if window.stride == (1, 1) and by_tap:  # it costs less to read patches than to add them
         return forward(dy, _mirrored(w, window.groups), window.mirrored())
     dx = new_maps(dy, per_group * window.groups, window.input_size, zeros=True)
     dy_last, dx_last = _readable(dy), channels_last(dx)
