@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from ..backend import Source, array_module, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .geometry import require_nchw, require_same_dtype, require_shape
+from .geometry import require_maps, require_shape
 from .maps import channels_last, new_maps, row_tiles, to_nhwc
 
 SOURCE = Source.beside(__file__)
@@ -30,8 +30,7 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
     as they are. Raises InputError in training on a single value per channel. Ioffe, Szegedy, 2015.
     """
     op = "batch_norm"
-    require_same_dtype(op, x, gamma, beta, running_mean, running_var)
-    require_nchw(op, x)
+    require_maps(op, x, gamma, beta, running_mean, running_var)
     for array in (gamma, beta, running_mean, running_var):
         require_shape(op, "one value per channel", array, x.shape[1:2])
     xp = array_module(x)

@@ -52,6 +52,12 @@ def require_same_dtype(op, x, *others):
             raise DtypeError(f"{op}: expected {x.dtype} like its input, got {other.dtype} of shape {other.shape}")
 
 
+def require_maps(op, x, *others):
+    """Raise InputError unless x is (N, C, H, W), DtypeError unless it and the others are of one floating dtype."""
+    require_same_dtype(op, x, *others)
+    require_nchw(op, x)
+
+
 def require_shape(op, what, array, shape):
     """Raise InputError unless `array` has exactly this shape."""
     if array.shape != tuple(shape):

@@ -42,8 +42,7 @@ def channel_sums(maps):
 class Band:
     """A rectangle of the padded image: what some output rows look at. The unit in which maps are read and written.
 
-    top, left: where it begins, in rows and columns of the image, negative in the padding. size: its (height, width).
-    image: the image's own (height, width).
+    top, left: where it begins, negative in the padding. size, image: (height, width), its own and the image's.
     """
 
     def __init__(self, top, left, size, image):

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..backend import Source, array_module, constant, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .geometry import conv_params, pair, require_nchw, require_same_dtype, require_shape, window
+from .geometry import conv_params, pair, require_maps, require_shape, window
 from .maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
 
 SOURCE = Source.beside(__file__)
@@ -17,8 +17,7 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
     last window that only partly fits, as long as it starts inside the image or the padding before it.
     Raises InputError for sizes that do not fit, and where a window would see no pixel, only padding.
     """
-    require_same_dtype("max_pool2d", x)
-    require_nchw("max_pool2d", x)
+    require_maps("max_pool2d", x)
     where = pool_window("max_pool2d", x.shape[2:], kernel, stride, pad, dilation, ceil_mode)
     xp = array_module(x)
     y = new_maps(x, x.shape[1], where.output_size)
@@ -74,8 +73,7 @@ def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_
     Arguments and errors as in max_pool2d_forward. With count_include_pad the zeros of the padding count as values; what a window of
     ceil_mode covers beyond the padding never does.
     """
-    require_same_dtype("avg_pool2d", x)
-    require_nchw("avg_pool2d", x)
+    require_maps("avg_pool2d", x)
     where = pool_window("avg_pool2d", x.shape[2:], kernel, stride, pad, 1, ceil_mode)
     area = constant(x, _areas, where, count_include_pad, str(x.dtype))
     y = new_maps(x, x.shape[1], where.output_size)
@@ -112,8 +110,7 @@ def adaptive_avg_pool2d_forward(x, size):
     Part i of n covers the positions ⌊i·H/n⌋ … ⌈(i + 1)·H/n⌉ − 1, as in PyTorch, so parts may share a row; y = A x Bᵀ with
     the shares as matrices A (height, H) and B (width, W). size: integer or pair.
     """
-    require_same_dtype("adaptive_avg_pool2d", x)
-    require_nchw("adaptive_avg_pool2d", x)
+    require_maps("adaptive_avg_pool2d", x)
     sizes = zip(x.shape[2:], pair("size", size), strict=True)
     a, b = (constant(x, _shares, have, want, str(x.dtype)) for have, want in sizes)
     return array_module(x).matmul(a @ x, b.T), (a, b)
@@ -128,8 +125,7 @@ def adaptive_avg_pool2d_backward(dy, cache):
 
 def global_avg_pool_forward(x):
     """y = the mean of each map; where in the map something was, is lost here.   x (N, C, H, W) -> y (N, C)"""
-    require_same_dtype("global_avg_pool", x)
-    require_nchw("global_avg_pool", x)
+    require_maps("global_avg_pool", x)
     return channels_last(x).mean(axis=2).mean(axis=1), x.shape
 
 
@@ -188,7 +184,7 @@ def _spread(shares, dy, where):
 
 
 def _tiles(maps, where):
-    """The tiles of the output maps (N, C, Ho, Wo), of about BLOCK_BYTES; a single one where a tile is many launches."""
+    """The tiles of the output maps, of about BLOCK_BYTES; a single one where a tile is many launches."""
     height, width = where.output_size
     if has_kernels(maps):
         return [(slice(0, len(maps)), slice(0, height))]

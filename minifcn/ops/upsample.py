@@ -4,7 +4,7 @@ import numpy as np
 
 from ..backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .geometry import pads, require_nchw, require_same_dtype, require_shape
+from .geometry import pads, require_maps, require_shape
 
 SOURCE = Source.beside(__file__)
 
@@ -16,8 +16,7 @@ def upsample_forward(x, kernel_1d, *, stride, pad=0):
     the kernel from row i·stride − top on: where input row i stamps it. B is the same for columns. stride: integer; pad:
     integer, pair, or ((top, bottom), (left, right)). Raises InputError for shapes that do not fit.
     """
-    require_same_dtype("upsample", x, kernel_1d)
-    require_nchw("upsample", x)
+    require_maps("upsample", x, kernel_1d)
     both = pads(pad)
     size = tuple((n - 1) * stride + kernel_1d.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
     if kernel_1d.ndim != 1 or min(size) < 1:

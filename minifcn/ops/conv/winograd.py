@@ -189,10 +189,7 @@ def _write_results(values, y, rows, bias, activation):
 
 
 def _tiles(x, part, side, pad, size):
-    """The tiles that a part of the results sees.   x (N, H, W, C), side: of a tile -> (side², T · C)
-
-    Tiles begin 4 apart, `pad` rows and columns before the image, and go on beyond its end; what lies outside is zero.
-    """
+    """The tiles that a part of the results sees, 4 apart, zero outside the image.   x (N, H, W, C), side: of a tile -> (side², T · C)"""
     images, rows = part
     down, across = rows.stop - rows.start, tiles_across(size)
     reach = tuple(RESULTS * (count - 1) + side for count in (down, across))
