@@ -77,7 +77,7 @@ def _both_sides(a, maps, b):
 
 
 def _blocks(matrix, filled, side=64):
-    """The blocks of at most `side` rows or columns outside of which a matrix is zero: [(rows, columns, block)], all rows in turn.
+    """The blocks of at most `side` rows outside of which a matrix is zero: [(rows, columns, block)], all rows in turn.
 
     A stamp is small, so that these matrices are zero but near the diagonal. filled: where they are not.
     """
@@ -90,7 +90,7 @@ def _blocks(matrix, filled, side=64):
 
 
 def _matrix(kernel_1d, size, length, stride, before):
-    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before; on the host, where it is filled."""
+    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before; on the host, where it is not 0."""
     xp, geometry = array_module(kernel_1d), (kernel_1d.size, size, length, stride, before)
     with_zero = xp.concatenate([kernel_1d, xp.zeros(1, kernel_1d.dtype)])
     return with_zero[constant(kernel_1d, _taps, *geometry)], _taps(*geometry) < kernel_1d.size

@@ -189,7 +189,7 @@ def _write_results(values, y, rows, bias, activation):
 
 
 def _tiles(x, part, side, pad, size):
-    """The tiles that a part of the results sees, 4 apart, zero outside the image.   x (N, H, W, C), side: of a tile -> (side², T · C)"""
+    """The tiles that a part sees, 4 apart, of x (N, H, W, C), zero outside it.   -> (side², T · C), side: of a tile"""
     images, rows = part
     down, across = rows.stop - rows.start, tiles_across(size)
     reach = tuple(RESULTS * (count - 1) + side for count in (down, across))
