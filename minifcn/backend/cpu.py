@@ -8,12 +8,13 @@ BLAS's own threads are never woken: after each product they go on spinning for a
 another, and take the cores from the tiles that follow. A single large product is cut into tiles as well (`matmul`).
 """
 
-import contextvars
 import os
 import threading
-from contextlib import ContextDecorator
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ContextDecorator, suppress
+from contextvars import ContextVar, copy_context
 from functools import cache
-from queue import SimpleQueue
 
 from threadpoolctl import ThreadpoolController
 
@@ -61,127 +62,80 @@ def _set_blas_threads(counts):
     is cleared. Here the last user restores the number, whichever thread that is, and nobody keeps a claim.
     """
     for library, count in zip(_blas(), counts, strict=True):
-        clear = getattr(library, "clear_controlling_thread", None)
-        if clear:
-            clear(force=True)
+        clear = getattr(library, "clear_controlling_thread", lambda force: None)
+        clear(force=True)
         library.set_num_threads(count)
-        if clear:
-            clear(force=True)
+        clear(force=True)
 
 
-class _Call:
-    """One call of `run_tiles`: its tiles, of which each thread takes the next, and the threads that help."""
-
-    def __init__(self, task, tiles):
-        self.error = None  # a helper's
-        self._task, self._tiles = task, tiles
-        self._taken = self._helping = 0
-        self._changed = threading.Condition(threading.Lock())
-
-    def run(self):
-        """Run tiles until none is left. After an error none is."""
-        _here.inside = True
-        try:
-            while (tile := self._take()) is not None:
-                self._task(*tile)
-        except BaseException:
-            with self._changed:
-                self._tiles = ()
-            raise
-        finally:
-            _here.inside = False
-
-    def _take(self):
-        with self._changed:
-            if self._taken >= len(self._tiles):
-                return None
-            self._taken += 1
-            return self._tiles[self._taken - 1]
-
-    def help(self):
-        """`run` in a helper."""
-        with self._changed:
-            self._helping += 1
-        try:
-            self.run()
-        except BaseException as error:
-            self.error = error
-        finally:
-            with self._changed:
-                self._helping -= 1
-                self._changed.notify_all()
-
-    def finish(self):
-        """Wait for the helpers that have begun. Those that have not, because other callers keep them busy, find nothing."""
-        with self._changed:
-            self._tiles = ()
-            self._changed.wait_for(lambda: not self._helping)
-            self._task = None  # and with it the arrays it holds
-
-
-class _Helpers:
-    """Threads that wait for tiles to run: as many as were ever asked for at once. They end with the process."""
-
-    def __init__(self):
-        self._lock, self._count, self._calls = threading.Lock(), 0, SimpleQueue()
-
-    def ask(self, count, work):
-        """Let `count` threads call work(), each in a copy of the caller's context, so that its numpy.errstate holds there."""
-        with self._lock:
-            try:
-                while self._count < count:
-                    threading.Thread(target=_serve, args=(self._calls,), name="minifcn", daemon=True).start()
-                    self._count += 1
-            except RuntimeError:  # none can be started: a limit, or the interpreter's end; the caller runs every tile
-                count = self._count
+@cache
+def _helpers(count):
+    """So many threads. All start here, because `submit` leaves its work behind if it cannot start one: a RuntimeError."""
+    pool, started = ThreadPoolExecutor(count, "minifcn"), threading.Event()
+    try:
         for _ in range(count):
-            self._calls.put((contextvars.copy_context(), work))
-
-
-def _serve(calls):
-    while True:
-        context, work = calls.get()
-        context.run(work)
-        del context, work  # and with them the arrays, while this thread waits
-
-
-_here = threading.local()
-_helpers = _Helpers()
-one_blas_thread = _OneBlasThread()
+            pool.submit(started.wait)
+    finally:
+        started.set()
+    return pool
 
 
 def _after_fork():
     """A child process has none of the threads, and none of the state that they would have cleared."""
-    global _here, _helpers
-    _here, _helpers = threading.local(), _Helpers()
+    _helpers.cache_clear()
     one_blas_thread.reset()
 
 
+one_blas_thread = _OneBlasThread()
+_in_a_tile = ContextVar("in a tile", default=False)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def in_order(task, tiles):
+    """Call task(*tile) for every tile, first to last, in this thread: all that a GPU needs, which has a queue of its own."""
+    for tile in tiles:
+        task(*tile)
 
 
 def run_tiles(task, tiles):
     """Call task(*tile) for every tile, on all cores, the caller's thread being one of them.
 
-    Tiles are taken in order, each by the next free thread. A tile's own tiles run in its thread. The first exception is
-    raised again once every thread has stopped.
+    Tiles are taken in order, each by the next free thread, in a copy of the caller's context, so that its numpy.errstate
+    holds there. A tile's own tiles run in its thread. The first exception is raised again once every thread has stopped.
     """
-    if getattr(_here, "inside", False):
-        for tile in tiles:
-            task(*tile)
+    if _in_a_tile.get():
+        in_order(task, tiles)
         return
     with one_blas_thread:
-        helpers = min(threads(), len(tiles)) - 1
-        if helpers <= 0:  # a single tile may cut its own products into tiles
-            for tile in tiles:
-                task(*tile)
+        granted = threads()
+        count = min(granted, len(tiles))
+        if count < 2:  # a single tile may cut its own products into tiles
+            in_order(task, tiles)
             return
-        call = _Call(task, tiles)
-        _helpers.ask(helpers, call.help)
+        waiting, helping = deque(tiles), []
+
+        def run():
+            _in_a_tile.set(True)
+            try:
+                while True:
+                    try:
+                        tile = waiting.popleft()
+                    except IndexError:
+                        return
+                    task(*tile)
+            finally:
+                waiting.clear()  # after an error nobody goes on
+
         try:
-            call.run()
+            with suppress(RuntimeError):  # no thread can be had: a limit, or the interpreter's end
+                helpers = _helpers(granted - 1)
+                helping.extend(helpers.submit(copy_context().run, run) for _ in range(count - 1))
+            copy_context().run(run)
         finally:
-            call.finish()
-        if call.error:
-            raise call.error
+            # Helpers that other callers keep busy need not come; when they look here, no array is held for them.
+            errors = [helper.exception() for helper in helping if not helper.cancel()]
+            task = None
+        for error in errors:
+            if error:
+                raise error

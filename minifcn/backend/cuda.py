@@ -1,4 +1,4 @@
-"""The only place that imports CuPy: is there a GPU that works, how it runs tiles, and how it runs the library's kernels."""
+"""The only place that imports CuPy: is there a GPU that works, and how it runs the library's kernels."""
 
 import os
 import warnings
@@ -83,12 +83,6 @@ def libraries():
     except Exception:
         found["cudart"] = None
     return found
-
-
-def run_tiles(task, tiles):
-    """A GPU runs its own queue: hand it the tiles in order."""
-    for tile in tiles:
-        task(*tile)
 
 
 THREADS_IN_A_BLOCK = 256

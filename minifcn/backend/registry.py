@@ -59,8 +59,8 @@ def use(name):
     if chosen in ("auto", "cupy"):
         cupy, reason = cuda.probe() if number is None else cuda.probe(number)
         if cupy is not None:
-            tools = {tool: getattr(cuda, tool) for tool in ("run_tiles", "launch", "set_tf32", "in_tf32")}
-            register(Device("cupy", cupy.ndarray, cupy, cupy.asarray, cupy.asnumpy, **tools))
+            arrays = cupy.ndarray, cupy, cupy.asarray, cupy.asnumpy
+            register(Device("cupy", *arrays, cpu.in_order, cuda.launch, cuda.set_tf32, cuda.in_tf32))
             chosen = "cupy"
         elif chosen == "cupy":
             raise DeviceError(f"backend: CuPy cannot be used: {reason}")
