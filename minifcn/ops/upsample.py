@@ -90,7 +90,7 @@ def _blocks(matrix, filled, side=64):
 
 
 def _matrix(kernel_1d, size, length, stride, before):
-    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before; on the host, where it is not 0."""
+    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before; on the host, where taps lie in it."""
     xp, geometry = array_module(kernel_1d), (kernel_1d.size, size, length, stride, before)
     with_zero = xp.concatenate([kernel_1d, xp.zeros(1, kernel_1d.dtype)])
     return with_zero[constant(kernel_1d, _taps, *geometry)], _taps(*geometry) < kernel_1d.size
