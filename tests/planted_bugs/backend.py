@@ -39,7 +39,7 @@ BUGS = [
     ),
     *bugs("backend.source",
         ("arrays of two dtypes are taken for one", "checked", "len(dtypes) != 1", "not dtypes",
-         "kernels::test_arrays_of_two_floating_types_are_refused"),
+         "kernels::test_what_a_kernel_cannot_take_is_told[two dtypes]"),
     ),
     *bugs("inference.segment",
         ("predictions left on the device", "predict", "to_host(SEGMENTATION.predict(logits)[0])",
