@@ -34,10 +34,6 @@ CASES = {
     "CuPy of an old CUDA": ({"packages": {"cupy-cuda11x": "13"}}, f"pip uninstall -y cupy-cuda11x && {THIRTEEN}"),
     "two CuPys": ({"packages": {"cupy-cuda12x": "14", **PACKAGES}}, f"cupy-cuda12x cupy-cuda13x && {THIRTEEN}"),
     "libraries missing": ({"libraries": {**COMPLETE, "cublas": None}}, THIRTEEN),
-    "libraries missing, a newer driver": (
-        {"packages": {"cupy-cuda12x": "14"}, "libraries": {**COMPLETE, "cublas": None}},
-        TWELVE,
-    ),
     "libraries missing beside a CuPy of one's own": (
         {"packages": {"cupy": "14"}, "libraries": {**COMPLETE, "cublas": None}},
         f"pip uninstall -y cupy && {THIRTEEN}",
