@@ -56,15 +56,11 @@ def test_every_name_in_the_source_is_cupys_too(path):
     [
         ("xp.einsum('ij->i', a, out=b)", "unexpected keyword argument 'out'"),
         ("xp.add(a, b, where=c)", "unexpected keyword argument 'where'"),
-        ("xp.add(a, b, c, d)", "too many positional"),
         ("array_module(a).sum(a, initial=0)", "unexpected keyword argument 'initial'"),
-        ("a.sum(axis=0, where=b)", "unexpected keyword argument 'where'"),
         ("a.astype(b, copy=False, device=c)", "unexpected keyword argument 'device'"),
         ("a.getfield(b)", "cupy.ndarray.getfield does not exist"),
         ("xp.lib.stride_tricks.as_strided(a, b, c, writeable=True)", "unexpected keyword argument 'writeable'"),
         ("with xp.errstate(all='ignore'): pass", "cupy.errstate does not exist"),
-        ("xp.clip(a, max=6)", "unexpected keyword argument 'max'"),
-        ("xp.clip(a, 0, xp.inf, out=b)", None),
         ("xp.add(a, b, out=c); a.sum(0, keepdims=True); a.reshape(2, *b); xp.take_along_axis(a, b, axis=1)", None),
     ],
 )
@@ -150,12 +146,3 @@ def test_what_is_a_view_here_is_the_same_view_on_cupy(recorded):
     assert wrong == []
     assert len(recorded) > 300
     assert any(expected is None for _, _, expected in recorded.values())
-
-
-@pytest.mark.skipif(not NO_GPU, reason="a GPU is there, on which arrays without memory must not be touched")
-def test_a_copy_is_told_from_a_view():
-    shape, strides = (4, 6), (24, 4)
-    part = cupy_calls.view_of_cupy("__getitem__", (shape, strides, "<f4"), ((slice(None), slice(1, 3)),), {})
-    assert cupy_calls.same_view(part, ((4, 2), (24, 4), 4))
-    assert not cupy_calls.same_view(part, ((4, 2), (24, 4), 0))
-    assert cupy_calls.view_of_cupy("reshape", ((4, 2), (24, 4), "<f4"), (-1,), {}) is None

@@ -232,20 +232,14 @@ def test_every_tile_runs_exactly_once(count, threads):
     assert times_run(count) == [1] * count
 
 
-@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("threads", [1, 2, 3])
 def test_tiles_run_side_by_side_in_the_caller_and_the_helpers(threads):
+    """One thread is the caller's."""
     backend.set_threads(threads)
     where = threads_that_meet(threads)
+    run(lambda _: where.add(threading.current_thread()), [(number,) for number in range(5)] if threads == 1 else [])
     assert len(where) == threads
     assert threading.current_thread() in where
-
-
-@pytest.mark.parametrize("tiles", [1, 5])
-def test_one_thread_is_the_callers(tiles):
-    backend.set_threads(1)
-    where = set()
-    run(lambda _: where.add(threading.current_thread()), [(number,) for number in range(tiles)])
-    assert where == {threading.current_thread()}
 
 
 @pytest.mark.parametrize("places", [[True], [False], [True, False]])
