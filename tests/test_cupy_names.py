@@ -57,7 +57,7 @@ def test_every_name_in_the_source_is_cupys_too(path):
         ("xp.einsum('ij->i', a, out=b)", "unexpected keyword argument 'out'"),
         ("xp.add(a, b, where=c)", "unexpected keyword argument 'where'"),
         ("array_module(a).sum(a, initial=0)", "unexpected keyword argument 'initial'"),
-        ("a.astype(b, copy=False, device=c)", "unexpected keyword argument 'device'"),
+        ("a.sum(axis=0, where=b)", "unexpected keyword argument 'where'"),
         ("a.getfield(b)", "cupy.ndarray.getfield does not exist"),
         ("xp.lib.stride_tricks.as_strided(a, b, c, writeable=True)", "unexpected keyword argument 'writeable'"),
         ("with xp.errstate(all='ignore'): pass", "cupy.errstate does not exist"),
