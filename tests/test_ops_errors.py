@@ -38,7 +38,6 @@ REFUSED = [  # operation, shapes of its arrays, other arguments, settings, messa
     (CONV, [X, (3, 4, 3, 3)], [], {"stride": 0}, "stride: expected an integer or .* at least 1; got 0"),
     (CONV, [X, (3, 4, 3, 3)], [], {"stride": 1.5}, "stride: expected an integer .*got 1.5"),
     (CONV, [X, (3, 4, 3, 3)], [], {"dilation": (1, 0)}, r"dilation: expected .* got \(1, 0\)"),
-    (CONV, [X, (3, 4, 3, 3)], [], {"stride": (1, 1, 1)}, r"stride: expected .* got \(1, 1, 1\)"),
     (CONV, [X, (3, 4, 3, 3)], [], {"pad": -1}, "pad: expected .* at least 0; got -1"),
     (CONV, [X, (3, 4, 3, 3)], [], {"pad": (1, 1, 1, 1)}, r"pad: expected .* got \(1, 1, 1, 1\)"),
     (CONV, [X, (3, 4, 3, 3)], [], {"activation": "gelu"}, "conv2d: expected activation none, relu, relu6; got 'gelu'"),
@@ -67,13 +66,7 @@ REFUSED = [  # operation, shapes of its arrays, other arguments, settings, messa
     (LRN, [X], [0], {}, "lrn: expected a size of at least 1, got 0"),
     (NORM, [X, (4,), (4,), (3,), (4,)], [], {}, r"one value per channel of shape \(4,\)"),
     (NORM, [(5, 4), (4,), (4,), (4,), (4,)], [], {}, "batch_norm: expected an array"),
-    (
-        NORM,
-        [(1, 3, 1, 1), (3,), (3,), (3,), (3,)],
-        [],
-        {"train": True},
-        "batch_norm: .* larger batch or crop, or frozen",
-    ),
+    (NORM, [(1, 3, 1, 1), *[(3,)] * 4], [], {"train": True}, "batch_norm: .* larger batch or crop, or frozen"),
     (CROP, [X], [(2, 0), (5, 5)], {}, r"crop: \(5, 5\) at offset \(2, 0\) does not lie inside .*\(6, 5\)"),
     (CROP, [X], [-1, 2], {}, "crop offset: expected .* at least 0; got -1"),
     (CROP, [X], [0, 0], {}, "crop size: expected .* at least 1; got 0"),
@@ -95,14 +88,6 @@ def test_wrong_use_is_refused_with_a_clear_message(operation, shapes, others, se
     with pytest.raises(InputError, match=message) as caught:
         operation(*arrays, *others, **settings)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "int64"])
-def test_maps_of_other_dtypes_are_refused_by_convolutions(dtype, device):
-    x, w = device.put(np.ones(X, dtype)), device.put(np.ones((4, 4, 1, 1), dtype))
-    for operation in (CONV, TRANSPOSED):
-        with pytest.raises(TypeError, match=f"expected float32 or float64, got {dtype}"):
-            operation(x, w)
 
 
 def test_arrays_of_two_devices_are_refused(device):
