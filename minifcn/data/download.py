@@ -1,6 +1,7 @@
 """Downloads a data set's archive: from one host after the other, resumed after a cut, verified, and put in place whole."""
 
 import hashlib
+import shutil
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
@@ -52,7 +53,7 @@ def download(archive, folder, timeout=TIMEOUT, progress=lambda what, done, total
 
     progress: called with (the host or "checking", bytes that are here or checked, bytes in all). failed: called with a line
     for each host that did not deliver. A file of that name is never overwritten, only verified. Raises InputError if it is
-    another file, DownloadError if no host delivers, and OSError, naming the file, where it cannot be written.
+    another file, DownloadError if no host delivers, and OSError, naming the folder or file, without the space or the right to write.
     """
     folder = Path(folder)
     target, part = folder / archive.name, folder / f"{archive.name}.part"
@@ -62,6 +63,9 @@ def download(archive, folder, timeout=TIMEOUT, progress=lambda what, done, total
             raise InputError(f"{target}: exists, but is not {expected}; move it away first")
         return target
     folder.mkdir(parents=True, exist_ok=True)
+    missing, free = archive.size - _size(part), shutil.disk_usage(folder).free
+    if free < missing:
+        raise OSError(f"{folder}: {missing:,} bytes are still to come, but only {free:,} are free")
     reasons = []
     for url in archive.urls:
         try:
