@@ -55,9 +55,8 @@ def main(argv=None):
         if hasattr(stream, "reconfigure"):  # what a console of an old code page cannot show becomes a question mark
             stream.reconfigure(errors="replace")
     if argv is None:
-        os.environ["MPLBACKEND"] = (
-            "agg"  # a notebook's own, which it hands on to its programs, may not be installed here
-        )
+        # A notebook's own, which it hands on to its programs, may not be installed here.
+        os.environ["MPLBACKEND"] = "agg"
     code = _exit_code(build_parser().parse_args(argv))
     if argv is None:  # the program ends now, and one Ctrl-C more would only garble its last words
         signal.signal(signal.SIGINT, signal.SIG_IGN)

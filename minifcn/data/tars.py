@@ -35,9 +35,8 @@ def index(path):
             raise _refused(path, member, f"is no plain file or folder (type {member.type.decode('latin-1')!r})")
         if member.offset_data + member.size > end:
             raise _refused(path, member, f"is cut off by the archive's end at byte {end:,}")
-        same = PurePosixPath(
-            str(name).casefold()
-        )  # which of two would win depends on who reads it, and on the file system
+        # Which of two would win depends on who reads it, and on the file system.
+        same = PurePosixPath(str(name).casefold())
         if same in taken or same in folders or not taken.isdisjoint(same.parents):
             raise _refused(path, member, "and another member would be one file, or one lies in the other")
         taken.add(same)
