@@ -13,7 +13,7 @@ from importlib import import_module
 from PIL import Image
 
 from .. import backend
-from ..errors import InputError
+from ..errors import InputError, one_line
 from . import options
 from .progress import INTERRUPTED, notice
 
@@ -87,5 +87,5 @@ def _exit_code(args):
             traceback.print_exc()
         if message is None and isinstance(error, OSError) and error.filename and error.strerror:  # the system's own
             message = f"{error.filename}: {error.strerror}"
-        notice(f"minifcn: {message or ' '.join(str(error).split())}")
+        notice(f"minifcn: {message or one_line(error)}")
         return 2

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..files import sync, writing
 
 TIMEOUT = 30  # seconds without a byte until a host counts as dead
@@ -116,7 +116,7 @@ def _request(url, part, size, timeout, progress):
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except _FAILURES as error:
-        raise DownloadError(_one_line(error)) from error
+        raise DownloadError(one_line(error)) from error
     with response:
         # A host that ignores ranges starts anew; what it sends overwrites what is here, so that a cut loses nothing.
         position = _first_byte(response, start, size)
@@ -126,7 +126,7 @@ def _request(url, part, size, timeout, progress):
                 try:
                     chunk = response.read1(min(_CHUNK, size - position))
                 except _FAILURES as error:
-                    raise DownloadError(f"cut after {position:,} of {size:,} bytes: {_one_line(error)}") from error
+                    raise DownloadError(f"cut after {position:,} of {size:,} bytes: {one_line(error)}") from error
                 if position == 0 and chunk.lstrip().startswith(b"<"):
                     raise DownloadError("sent a web page, not the archive")
                 if not chunk:
@@ -162,7 +162,3 @@ def _verify(path, archive, progress):
 
 def _size(path):
     return path.stat().st_size if path.exists() else 0
-
-
-def _one_line(error):
-    return " ".join(str(error).split()) or type(error).__name__

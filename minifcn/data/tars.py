@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 
 MAX_DEPTH = 50  # folders within folders, so that nobody runs out of path or stack
 _CHUNK = 1 << 20
@@ -88,8 +88,7 @@ def _members(path):
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a broken header for the end
                 raise InputError(f"no header and no end mark at byte {archive.offset:,}; broken or cut off")
     except Exception as error:  # tarfile lets out whatever a broken header makes it stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a readable tar, uncompressed and whole: {reason[:200]}") from error
+        raise InputError(f"{path}: not a readable tar, uncompressed and whole: {one_line(error)[:200]}") from error
 
 
 def _refused(path, member, why):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...errors import one_line
 from .. import images
 from ..labels import VOID, describe, match_colours
 
@@ -111,7 +112,7 @@ def _failures(report):
     except Image.DecompressionBombError as error:
         report.add("bomb", str(error))
     except Exception as error:  # a broken file can make Pillow raise anything
-        message = images.reason_of(error).replace(f" {str(report.path)!r}", "")
+        message = one_line(error).replace(f" {str(report.path)!r}", "")
         if report.stored and ("truncated" in message.lower() or "broken data stream" in message.lower()):
             report.add("truncated", message)
         else:
