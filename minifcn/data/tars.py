@@ -92,5 +92,4 @@ def _members(path):
 
 
 def _refused(path, member, why):
-    name = repr(member.name)
-    return InputError(f"{path}: refused: the member {name if len(name) <= 100 else name[:100] + '…'} {why}")
+    return InputError(f"{path}: refused: the member {member.name!r:.100} {why}")
