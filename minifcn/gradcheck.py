@@ -120,18 +120,16 @@ def _check_points(evaluate, prepare, arrays, rng, directions, elements):
     """Compare at the given point, or at one nearby if too many directions meet kinks there."""
     report = Report(0.0, "nothing", 0, 0, 0.0)
     point = [_locked(a) for a in arrays]
-    for attempt in range(REDRAWS):
+    for draw in range(REDRAWS):
         try:
             upstream, gradients = prepare(point)
             slope = partial(_slope, evaluate, point, evaluate(point), upstream)
-            for position, (name, gradient) in enumerate(gradients.items()):
+            for i, (name, gradient) in enumerate(gradients.items()):
                 if gradient is not None:
-                    _compare(
-                        report, name, gradient, point[position], partial(slope, position), rng, directions, elements
-                    )
+                    _compare(report, name, gradient, point[i], partial(slope, i), rng, directions, elements)
             break
         except KinkError:
-            if attempt == REDRAWS - 1:
+            if draw == REDRAWS - 1:
                 raise
             point = [_locked(a + max(NUDGE * float(abs(a).mean()), 100 * STEP) * _normal(a, rng)) for a in point]
     if report.allowance >= max(TOLERANCE, report.max_relative_error):

@@ -234,6 +234,8 @@ def test_the_callers_arrays_are_not_written_to(build, train, rng):
 class Halved(Leaf):
     """x/2, written over x, and dx over dy, where the graph allows it."""
 
+    owns_results = True
+
     def run(self, x, train, overwrite=False):
         return np.multiply(x, 0.5, out=x if overwrite else None), None
 
@@ -262,7 +264,8 @@ def test_values_that_others_need_are_not_overwritten(rng):
             "left": (kind(), ["of_pool"]),
             "right": (kind(), ["of_pool"]),
             "sum": (layers.Add(), ["left", "right"]),
-            "again": (kind(), ["sum"]),
+            "scaled": (layers.Scale(3), ["sum"]),
+            "again": (kind(), ["scaled"]),
             "first": (kind(), ["again"]),
             "join": (layers.Concat(), ["first", "again"]),
         }

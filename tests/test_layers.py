@@ -198,7 +198,7 @@ def test_what_a_layer_says_of_shapes_and_memory_is_so(build, shape):
             y = leaf.forward(*inputs, train=train)
             assert tuple(leaf.output_shape(*shapes)) == y.shape
             assert np.shares_memory(x, y) == leaf.is_view(x.shape, train)
-            assert not (leaf.output_is_its_own and any(np.shares_memory(y, value) for value in inputs))
+            assert not (leaf.owns_results and any(np.shares_memory(y, value) for value in inputs))
         own = [p.value for p in leaf.parameters().values()] + [getattr(*at) for at in leaf.buffers().values()]
         cached = [a for a in arrays_in(leaf._cache) if a.dtype == x.dtype]
         cached = [a for a in cached if not any(np.shares_memory(a, array) for array in own)]
@@ -211,7 +211,7 @@ def test_what_a_layer_says_of_shapes_and_memory_is_so(build, shape):
         gradients = leaf.backward(dy)
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
         assert [i for i, dx in enumerate(gradients) if dx is None] == list(leaf.size_only)
-        assert not (leaf.gradient_is_its_own and any(np.shares_memory(dx, dy) for dx in gradients if dx is not None))
+        assert not (leaf.owns_results and any(np.shares_memory(dx, dy) for dx in gradients if dx is not None))
 
 
 SIZE, MIDDLE = 36, range(15, 21)  # rows far from the border

@@ -153,7 +153,7 @@ def linear(network):
     for name, (layer, inputs) in nodes.items():
         if isinstance(layer, layers.MaxPool2d):
             settings = {key: value for key, value in layer.settings.items() if key != "dilation"}
-            nodes[name] = (layers.AvgPool2d(layer.kernel, **settings), inputs)
+            nodes[name] = (layers.AvgPool2d(**settings), inputs)
         if name.startswith("score"):
             layer.weight.value += np.float32(1 / layer.weight.value.shape[1])
     return without_chance(models.Graph(nodes))

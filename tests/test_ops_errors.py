@@ -52,11 +52,11 @@ REFUSED = [  # operation, shapes of its arrays, other arguments, settings, messa
     (MAX, [X], [2], {"pad": 2}, r"max_pool2d: with pad .* a \(2, 2\) window sees no pixel .* pad by less"),
     (MAX, [X], [2], {"pad": ((0, 0), (0, 3))}, "max_pool2d: with pad .* sees no pixel"),
     (MAX, [(1, 1, 2, 9)], [2], {"dilation": 4, "pad": 2, "stride": 1}, "sees no pixel"),  # all between two taps
-    (MAX, [X], [7], {}, r"max_pool2d: a \(7, 7\) window does not fit into an input of \(6, 5\)"),
+    (MAX, [X], [7], {}, r"max_pool2d: a \(7, 7\) window .*does not fit into an input of \(6, 5\)"),
     (MAX, [X], [0], {}, "kernel: expected .* at least 1; got 0"),
     (MAX, [(4, 6, 5)], [2], {}, r"max_pool2d: expected an array \(N, C, H, W\)"),
     (AVG, [X], [3], {"pad": ((3, 0), (0, 0))}, "avg_pool2d: .* sees no pixel"),
-    (AVG, [X], [(3, 6)], {}, r"avg_pool2d: a \(3, 6\) window does not fit"),
+    (AVG, [X], [(3, 6)], {}, r"avg_pool2d: a \(3, 6\) window .*does not fit"),
     (ADAPTIVE, [X], [0], {}, "size: expected an integer or .* at least 1; got 0"),
     (ADAPTIVE, [(4, 6, 5)], [2], {}, r"adaptive_avg_pool2d: expected an array \(N, C, H, W\)"),
     (ops.global_avg_pool_forward, [(4, 6)], [], {}, r"global_avg_pool: expected an array .*got shape \(4, 6\)"),

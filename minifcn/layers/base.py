@@ -1,7 +1,10 @@
 """What a layer is: parameters, one cache, a forward, a backward, and what it says about itself."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
+from .. import ops
 from ..backend import array_module, to_device, to_host
 from ..errors import InputError
 from .coordinates import IDENTITY
@@ -56,6 +59,19 @@ class Layer:
     """
 
     name = None  # the dotted name within the network, for messages; set by `name_all`
+
+    @property
+    def title(self):
+        kind = type(self).__name__
+        return f"{self.name} ({kind})" if self.name else kind
+
+    @contextmanager
+    def named_in_errors(self):
+        """What raises InputError in here names this layer."""
+        try:
+            yield
+        except InputError as error:
+            raise type(error)(f"{self.title}: {error}") from error
 
     def children(self):
         """The layers directly inside this one, by name: the attribute's, and the key or position in a collection."""
@@ -115,30 +131,31 @@ class Layer:
         for parameter in self.parameters().values():
             parameter.zero_grad()
 
+    def _state(self):
+        """dict of dotted name -> (owner, attribute) of every array that belongs to the state."""
+        return {name: (parameter, "value") for name, parameter in self.parameters().items()} | self.buffers()
+
     def astype(self, dtype):
         """Convert all parameters and buffers to float32 or float64, in place; gradients start again from zero."""
-        for parameter in self.parameters().values():
-            parameter.value = parameter.value.astype(dtype)
-            parameter.zero_grad()
-        for layer, key in self.buffers().values():
-            setattr(layer, key, getattr(layer, key).astype(dtype))
+        for owner, key in self._state().values():
+            setattr(owner, key, getattr(owner, key).astype(dtype))
+        self.zero_grad()
         return self
 
     def state_dict(self):
         """dict of dotted name -> NumPy array (a copy) of every parameter and buffer."""
-        state = {name: parameter.value for name, parameter in self.parameters().items()}
-        state.update({name: getattr(layer, key) for name, (layer, key) in self.buffers().items()})
-        return {name: to_host(array).copy() for name, array in state.items()}
+        return {name: to_host(getattr(*at)).copy() for name, at in self._state().items()}
 
     def load_state_dict(self, state):
         """Take over values by name. Raises InputError, and changes nothing, unless names and shapes agree exactly.
 
         Older files call the frozen kernel of an upsampling `line` instead of `kernel_1d`.
         """
-        own = self.state_dict()
-        renamed = {name: name.removesuffix(".kernel_1d") + ".line" for name in own if name.endswith(".kernel_1d")}
-        old_names = {old: new for new, old in renamed.items() if new not in state}
-        state = {old_names.get(name, name): array for name, array in state.items()}
+        own, state = self._state(), dict(state)
+        for name in own.keys() - state.keys():
+            old = name.removesuffix("kernel_1d") + "line"
+            if name.endswith(".kernel_1d") and old in state:
+                state[name] = state.pop(old)
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
             raise InputError(
@@ -146,21 +163,16 @@ class Layer:
                 f"{len(unexpected)} unexpected keys (such as {unexpected[:2]})"
             )
         values = {}
-        for name, array in own.items():
-            given = state[name]
-            if given.shape != array.shape:
-                raise InputError(f"weights of another network: {name}: expected shape {array.shape}, got {given.shape}")
-            if given.dtype.kind != "f":
+        for name, at in own.items():
+            given, here = state[name], getattr(*at)
+            if given.shape != here.shape or given.dtype.kind != "f":
                 raise InputError(
-                    f"weights of another network: {name}: expected floating-point numbers, got {given.dtype}"
+                    f"weights of another network: {name}: expected floating-point numbers of shape {here.shape}, "
+                    f"got {given.dtype} of shape {given.shape}"
                 )
-            values[name] = to_device(to_host(given).astype(array.dtype, copy=True))
-        parameters, buffers = self.parameters(), self.buffers()
+            values[name] = to_device(to_host(given).astype(here.dtype, copy=True))
         for name, value in values.items():
-            if name in parameters:
-                parameters[name].value = value
-            else:
-                setattr(*buffers[name], value)
+            setattr(*own[name], value)
 
 
 class Leaf(Layer):
@@ -172,7 +184,7 @@ class Leaf(Layer):
 
     The layer keeps one cache: a forward with train=True fills it, backward takes it away, so that nothing piles up.
     Beside its passes it says what the tools need that read networks without running them: `output_shape`, and where the
-    defaults here do not hold, `multiply_adds`, `coordinates`, `receptive_field`, `onnx` and the attributes below.
+    defaults here do not hold, `multiply_adds`, `coordinates`, `receptive_field`, its ONNX operator and the attributes below.
     """
 
     _cache = None
@@ -181,18 +193,18 @@ class Leaf(Layer):
     size_only = ()  # positions of inputs that lend their size and no values
     caches_input = False  # its cache refers to its first input
     caches_output = False  # its cache refers to its output
-    output_is_its_own = True  # the output shares no memory with an input (ReLU in place aside)
-    gradient_is_its_own = True  # what backward gives shares no memory with the upstream gradient
+    owns_results = False  # y shares no memory with an input, nor dx with the upstream gradient (ReLU in place aside)
+
+    # The operator and attributes of ONNX that compute the same; what depends on an input's size is left to the exporter.
+    onnx_operator, onnx_attributes = None, {}
 
     def forward(self, *inputs, train=False, **options):
         """inputs -> y. With train=True the layer remembers what backward needs. Raises InputError that names the layer.
 
         options: what this layer's `run` takes besides.
         """
-        try:
+        with self.named_in_errors():
             y, cache = self.run(*inputs, train=train, **options)
-        except InputError as error:
-            raise type(error)(f"{self.title}: {error}") from error
         self._cache = (cache,) if train else None
         return y
 
@@ -201,24 +213,15 @@ class Leaf(Layer):
 
         options: what this layer's `run_backward` takes besides.
         """
-        if self._cache is None:
-            raise InputError(
-                f"{self.title}: backward needs a forward(x, train=True) before it, and takes its cache only once"
-            )
-        (cache,), self._cache = self._cache, None
-        try:
+        with self.named_in_errors():
+            if self._cache is None:
+                raise InputError("backward needs a forward(x, train=True) before it, and takes its cache only once")
+            (cache,), self._cache = self._cache, None
             return self.run_backward(dy, cache, **options)
-        except InputError as error:
-            raise type(error)(f"{self.title}: {error}") from error
 
     def forget(self):
         """Let go of the cache, as a forward without train=True does."""
         self._cache = None
-
-    @property
-    def title(self):
-        kind = type(self).__name__
-        return f"{self.name} ({kind})" if self.name else kind
 
     def output_shape(self, *shapes):
         """The shape of the output for inputs of these shapes. Raises InputError where they do not fit."""
@@ -246,5 +249,21 @@ class Leaf(Layer):
         return field, step
 
     def onnx(self):
-        """(operator, attributes) of ONNX that compute the same; what depends on an input's size is left to the exporter."""
-        raise NotImplementedError(f"{type(self).__name__} has no ONNX operator")
+        """(operator, attributes) of ONNX that compute the same. Raises NotImplementedError where there are none."""
+        if self.onnx_operator is None:
+            raise NotImplementedError(f"{type(self).__name__} has no ONNX operator")
+        return self.onnx_operator, dict(self.onnx_attributes)
+
+
+class Operation(Leaf):
+    """A layer that binds one operation of `ops`, by name, to its settings: y = operation_forward(x, **settings)."""
+
+    operation = None
+    settings = {}
+    owns_results = True
+
+    def run(self, x, train):
+        return getattr(ops, f"{self.operation}_forward")(x, **self.settings)
+
+    def run_backward(self, dy, cache):
+        return getattr(ops, f"{self.operation}_backward")(dy, cache)

@@ -14,7 +14,7 @@ from .coordinates import Affine
 class Add(Leaf):
     """y = a + b, two maps of one shape. Both get dy."""
 
-    gradient_is_its_own = False
+    onnx_operator = "Add"
 
     def run(self, a, b, train):
         self.output_shape(a.shape, b.shape)
@@ -28,14 +28,11 @@ class Add(Leaf):
             raise InputError(f"add: expected two maps of one shape, got {a} and {b}")
         return a
 
-    def onnx(self):
-        return "Add", {}
-
 
 class Concat(Leaf):
     """The channels of several maps, one after the other. Each gets its part of dy."""
 
-    gradient_is_its_own = False
+    onnx_operator, onnx_attributes = "Concat", {"axis": 1}
 
     def run(self, *maps, train):
         return ops.concat_forward(maps)
@@ -49,15 +46,12 @@ class Concat(Leaf):
             raise InputError(f"concat: expected maps that differ in channels only, got {shapes}")
         return (first[0], sum(shape[1] for shape in shapes), *first[2:])
 
-    def onnx(self):
-        return "Concat", {"axis": 1}
-
 
 class CropLike(Leaf):
     """The part of x that begins at `offset` and has the height and width of a second map, which gets no gradient."""
 
+    onnx_operator = "Slice"
     size_only = (1,)
-    output_is_its_own = gradient_is_its_own = False
 
     def __init__(self, offset):
         self.offset = offset
@@ -79,17 +73,18 @@ class CropLike(Leaf):
     def coordinates(self):
         return Affine(Fraction(1), Fraction(-self.offset))
 
-    def onnx(self):
-        return "Slice", {}
-
 
 class ResizeLike(Leaf):
     """x brought to the height and width of a second map, which gets no gradient, by bilinear interpolation."""
 
+    onnx_operator = "Resize"
+    owns_results = True
     size_only = (1,)
 
     def __init__(self, *, align_corners=False):
         self.align_corners = align_corners
+        mode = "align_corners" if align_corners else "half_pixel"
+        self.onnx_attributes = {"mode": "linear", "coordinate_transformation_mode": mode}
 
     def run(self, x, like, train):
         return ops.resize_bilinear_forward(x, like.shape[2:], align_corners=self.align_corners)
@@ -106,22 +101,19 @@ class ResizeLike(Leaf):
     def coordinates(self):
         raise InputError(f"{self.title}: its scale depends on the sizes, so no fixed coordinates belong to it")
 
-    def onnx(self):
-        mode = "align_corners" if self.align_corners else "half_pixel"
-        return "Resize", {"mode": "linear", "coordinate_transformation_mode": mode}
-
 
 class Scale(Leaf):
     """y = factor · x, by a fixed number: the published at-once training scales what its skips are given."""
 
+    onnx_operator = "Mul"
+    owns_results = True
+
     def __init__(self, factor):
         self.factor = factor
+        self.onnx_attributes = {"factor": factor}
 
     def run(self, x, train):
         return x * self.factor, None
 
     def run_backward(self, dy, cache):
         return dy * self.factor
-
-    def onnx(self):
-        return "Mul", {"factor": self.factor}

@@ -1,6 +1,5 @@
 """The layers that hold parameters: each binds one operation to its settings and to what it learns."""
 
-from fractions import Fraction
 from math import prod
 
 import numpy as np
@@ -10,7 +9,6 @@ from ..backend import array_module, to_device
 from ..errors import InputError
 from ..ops.geometry import pair, require_nchw, require_shape, same_pads, window
 from .base import Leaf, Parameter
-from .coordinates import Affine
 from .init import bilinear, bilinear_1d, he_normal, zeros
 from .windowed import Transposed, Windowed
 
@@ -27,28 +25,22 @@ class Conv2d(Windowed):
     may also be "same", TensorFlow's padding, which depends on the input's size.
     """
 
-    caches_input = True
     onnx_operator = "Conv"
+    caches_input = True
 
     def __init__(self, inputs, outputs, kernel, rng, *, stride=1, pad=0, dilation=1, groups=1, bias=True, zero=False):
         shape = (outputs, inputs // groups, *pair("kernel", kernel))
-        weight = Parameter(zeros(shape) if zero else he_normal(shape, rng))
-        self._bind(weight, _bias(outputs) if bias else None, stride, pad, dilation, groups)
-
-    @property
-    def kernel(self):
-        return self.weight.value.shape[2:]
+        self.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
+        self.weight = Parameter(zeros(shape) if zero else he_normal(shape, rng))
+        self.bias = _bias(outputs) if bias else None
 
     @classmethod
     def of(cls, weight, bias=None, *, stride=1, pad=0, dilation=1, groups=1):
         """A convolution with Parameters that are there already."""
         layer = cls.__new__(cls)
-        layer._bind(weight, bias, stride, pad, dilation, groups)
+        layer.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
+        layer.weight, layer.bias = weight, bias
         return layer
-
-    def _bind(self, weight, bias, stride, pad, dilation, groups):
-        self.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
-        self.weight, self.bias = weight, bias
 
     def run(self, x, train):
         require_nchw("conv2d", x)
@@ -66,32 +58,19 @@ class Conv2d(Windowed):
         """The settings for an input of this shape, with the padding worked out where it was given as "same"."""
         pad, stride, dilation = (self.settings[key] for key in ("pad", "stride", "dilation"))
         if pad == "same":
-            pad = same_pads(shape[2:], self.weight.value.shape[2:], stride, dilation)
+            pad = same_pads(shape[2:], self.kernel, stride, dilation)
         return {**self.settings, "pad": pad}
 
     def output_shape(self, shape):
-        outputs, per_group, *kernel = self.weight.value.shape
+        outputs, per_group = self.weight.value.shape[:2]
         expected = per_group * self.settings["groups"]
         if len(shape) != 4 or shape[1] != expected:
             raise InputError(f"conv2d: expected {expected} input channels, got {shape[1]} in shape {shape}")
-        return (
-            shape[0],
-            outputs,
-            *window("conv2d", kernel, **self.settings_for(shape), input_size=shape[2:]).output_size,
-        )
+        where = window("conv2d", self.kernel, **self.settings_for(shape), input_size=shape[2:])
+        return shape[0], outputs, *where.output_size
 
     def multiply_adds(self, shape):
         return prod(self.output_shape(shape)) * prod(self.weight.value.shape[1:])
-
-    def coordinates(self):
-        """A convolution padded "same" counts as what it was trained to be, a division of its input into cells of `stride`
-        pixels, each cell's value lying in its middle. (Its window leans half a pixel or more to the bottom and right of
-        that, but the weights make up for it: a trained EfficientNet's heat-map peaks where the middles say.)
-        """
-        if self.settings["pad"] != "same":
-            return super().coordinates()
-        _, stride, _ = self.along_height()
-        return Affine(Fraction(1, stride), Fraction(1 - stride, 2 * stride))
 
 
 class ConvTranspose2d(Transposed):
@@ -106,10 +85,6 @@ class ConvTranspose2d(Transposed):
         self.settings = {"stride": stride, "pad": pad, "output_pad": output_pad, "dilation": dilation, "groups": groups}
         self.weight = Parameter(he_normal((inputs, outputs // groups, *pair("kernel", kernel)), rng))
         self.bias = _bias(outputs) if bias else None
-
-    @property
-    def kernel(self):
-        return self.weight.value.shape[2:]
 
     def run(self, x, train):
         return ops.conv_transpose2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings)
@@ -179,7 +154,8 @@ class Upsample(Transposed):
 class Linear(Leaf):
     """y = x · Wᵀ + b; weight (outputs, inputs) starts He-normal, or zero with zero=True."""
 
-    caches_input = True
+    onnx_operator, onnx_attributes = "Gemm", {"transB": 1}
+    caches_input = owns_results = True
 
     def __init__(self, inputs, outputs, rng, *, zero=False):
         self.weight = Parameter(zeros((outputs, inputs)) if zero else he_normal((outputs, inputs), rng))
@@ -203,9 +179,6 @@ class Linear(Leaf):
     def multiply_adds(self, shape):
         return shape[0] * self.weight.value.size
 
-    def onnx(self):
-        return "Gemm", {"transB": 1}
-
 
 class BatchNorm2d(Leaf):
     """Batch normalisation by channel: the batch's statistics while training, the running ones otherwise.
@@ -215,11 +188,13 @@ class BatchNorm2d(Leaf):
     a batch has a single value per channel, which has no variance: a map of 1 × 1 and a batch of one.
     """
 
+    onnx_operator = "BatchNormalization"
     buffer_names = ("running_mean", "running_var")
-    caches_input = True
+    caches_input = owns_results = True
 
     def __init__(self, channels, *, eps=1e-5, momentum=0.1, frozen=False):
         self.eps, self.momentum, self.frozen = eps, momentum, frozen
+        self.onnx_attributes = {"epsilon": eps}
         self.gamma = Parameter(np.ones(channels, np.float32), decay_mult=0.0)
         self.beta = Parameter(zeros((channels,)), decay_mult=0.0)
         self.running_mean = to_device(zeros((channels,)))
@@ -251,6 +226,3 @@ class BatchNorm2d(Leaf):
         scale = self.gamma.value / array_module(w).sqrt(self.running_var + self.eps)
         centre = self.running_mean if b is None else self.running_mean - b
         return w * scale[:, None, None, None], self.beta.value - centre * scale
-
-    def onnx(self):
-        return "BatchNormalization", {"epsilon": self.eps}

@@ -4,32 +4,41 @@ from fractions import Fraction
 from math import ceil
 
 from ..ops.geometry import pads, pair
-from .base import Leaf
+from .base import Operation
 from .coordinates import downsampled, upsampled
 
 ONNX_PAIRS = {"stride": "strides", "dilation": "dilations", "output_pad": "output_padding"}
 ONNX_NUMBERS = {"groups": "group", "ceil_mode": "ceil_mode", "count_include_pad": "count_include_pad"}
 
 
-class Windowed(Leaf):
+class Windowed(Operation):
     """A convolution or a pool. kernel: (height, width). settings: stride, pad and the rest, as its operation takes them."""
 
-    onnx_operator = None
+    @property
+    def kernel(self):
+        return self.weight.value.shape[2:]
 
     def along_height(self):
-        """(kernel, stride, dilation) down the rows."""
+        """(kernel, stride, pad above, dilation) down the rows.
+
+        What is padded "same" counts as what it was trained to be, a division of its input into cells of `stride` pixels,
+        each cell's value lying in its middle, which may take half a pixel. (Its window leans to the bottom and right of
+        that, but the weights make up for it: a trained EfficientNet's heat-map peaks where the middles say.)
+        """
+        kernel, pad = self.kernel[0], self.settings["pad"]
         stride, dilation = (pair(key, self.settings.get(key, 1))[0] for key in ("stride", "dilation"))
-        return self.kernel[0], stride, dilation
+        above = Fraction(dilation * (kernel - 1) + 1 - stride, 2) if pad == "same" else pads(pad)[0][0]
+        return kernel, stride, above, dilation
 
     def coordinates(self):
-        kernel, stride, dilation = self.along_height()
-        return downsampled(kernel, stride, pads(self.settings["pad"])[0][0], dilation)
+        return downsampled(*self.along_height())
 
     def receptive_field(self, field, step):
-        kernel, stride, dilation = self.along_height()
+        kernel, stride, _, dilation = self.along_height()
         return field + dilation * (kernel - 1) * step, step * stride
 
-    def onnx(self):
+    @property
+    def onnx_attributes(self):
         attributes, pad = {"kernel_shape": list(self.kernel)}, self.settings["pad"]
         if pad == "same":
             attributes["auto_pad"] = "SAME_UPPER"
@@ -40,7 +49,7 @@ class Windowed(Leaf):
                 attributes[ONNX_PAIRS[key]] = list(pair(key, value, least=0))
             if key in ONNX_NUMBERS:
                 attributes[ONNX_NUMBERS[key]] = int(value)
-        return self.onnx_operator, attributes
+        return attributes
 
 
 class Transposed(Windowed):
@@ -52,18 +61,13 @@ class Transposed(Windowed):
         """The (height, width) of the output, for an input's."""
         stride, dilation = (pair(key, self.settings.get(key, 1)) for key in ("stride", "dilation"))
         more = pair("output_pad", self.settings.get("output_pad", 0), least=0)
-        return tuple(
-            (n - 1) * s - sum(p) + d * (k - 1) + 1 + o
-            for n, s, p, d, k, o in zip(
-                size, stride, pads(self.settings["pad"]), dilation, self.kernel, more, strict=True
-            )
-        )
+        settings = zip(size, stride, pads(self.settings["pad"]), dilation, self.kernel, more, strict=True)
+        return tuple((n - 1) * s - sum(p) + d * (k - 1) + 1 + o for n, s, p, d, k, o in settings)
 
     def coordinates(self):
-        kernel, stride, dilation = self.along_height()
-        return upsampled(kernel, stride, pads(self.settings["pad"])[0][0], dilation)
+        return upsampled(*self.along_height())
 
     def receptive_field(self, field, step):
-        kernel, stride, _ = self.along_height()
+        kernel, stride, *_ = self.along_height()
         neighbours = ceil(Fraction(kernel, stride)) - 1  # that a value is made of, beside the first
         return field + neighbours * step, step / stride

@@ -11,7 +11,7 @@ from .. import layers
 from ..card import Card
 from ..preprocessing import CAFFE, TORCHVISION
 from .backbone import Backbone
-from .classifier import fully_connected
+from .classifier import convolution, fully_connected, fully_convolutional
 from .graph import Sequential, in_a_row
 
 
@@ -37,10 +37,7 @@ def alexnet_backbone(alignment, rng):
     else:
         chain = _caffe_features(rng, first_pad=((3, 4), (3, 4)), pool={"pad": ((0, 1), (0, 1))})
         fc_pad = ((3, 2), (3, 2))
-    chain["fc6"] = layers.Conv2d(256, 4096, 6, rng, pad=fc_pad)
-    chain |= {"relu6": layers.ReLU(), "drop6": layers.Dropout(0.5, rng)}
-    chain["fc7"] = layers.Conv2d(4096, 4096, 1, rng)
-    chain |= {"relu7": layers.ReLU(), "drop7": layers.Dropout(0.5, rng)}
+    chain |= fully_convolutional(256, 4096, 6, fc_pad, rng)
     features = {"pool3": ("pool1", 96, 8), "pool4": ("pool2", 256, 16), "fc7": ("drop7", 4096, 32)}
     return Backbone("alexnet", in_a_row(chain), features)
 
@@ -48,19 +45,14 @@ def alexnet_backbone(alignment, rng):
 def alexnet_torchvision(num_classes=1000, seed=0):
     """torchvision's AlexNet. For images of 224 × 224; freshly drawn weights."""
     rng = np.random.default_rng(seed)
-    chain = {
-        "conv1": layers.Conv2d(3, 64, 11, rng, stride=4, pad=2),
-        "relu1": layers.ReLU(),
-        "pool1": layers.MaxPool2d(3, stride=2),
-        "conv2": layers.Conv2d(64, 192, 5, rng, pad=2),
-        "relu2": layers.ReLU(),
-        "pool2": layers.MaxPool2d(3, stride=2),
-        "conv3": layers.Conv2d(192, 384, 3, rng, pad=1),
-        "relu3": layers.ReLU(),
-        "conv4": layers.Conv2d(384, 256, 3, rng, pad=1),
-        "relu4": layers.ReLU(),
-        "conv5": layers.Conv2d(256, 256, 3, rng, pad=1),
-        "relu5": layers.ReLU(),
+    chain = convolution("conv", "1", 3, 64, 11, rng, stride=4, pad=2)
+    chain["pool1"] = layers.MaxPool2d(3, stride=2)
+    chain |= convolution("conv", "2", 64, 192, 5, rng, pad=2)
+    chain["pool2"] = layers.MaxPool2d(3, stride=2)
+    chain |= convolution("conv", "3", 192, 384, 3, rng, pad=1)
+    chain |= convolution("conv", "4", 384, 256, 3, rng, pad=1)
+    chain |= convolution("conv", "5", 256, 256, 3, rng, pad=1)
+    chain |= {
         "pool5": layers.MaxPool2d(3, stride=2),
         "average": layers.AdaptiveAvgPool2d(6),
         "flatten": layers.Flatten(),
@@ -79,20 +71,12 @@ def alexnet_torchvision(num_classes=1000, seed=0):
 def _caffe_features(rng, first_pad=0, pool=None):
     """conv1 to pool5; pool: how the pools treat what does not fit (as Caffe does: a last window that fits in part)."""
     pool = pool or {"ceil_mode": True}
-    return {
-        "conv1": layers.Conv2d(3, 96, 11, rng, stride=4, pad=first_pad),
-        "relu1": layers.ReLU(),
-        "pool1": layers.MaxPool2d(3, stride=2, **pool),
-        "norm1": layers.LRN(size=5, alpha=1e-4, beta=0.75, k=1.0),
-        "conv2": layers.Conv2d(96, 256, 5, rng, pad=2, groups=2),
-        "relu2": layers.ReLU(),
-        "pool2": layers.MaxPool2d(3, stride=2, **pool),
-        "norm2": layers.LRN(size=5, alpha=1e-4, beta=0.75, k=1.0),
-        "conv3": layers.Conv2d(256, 384, 3, rng, pad=1),
-        "relu3": layers.ReLU(),
-        "conv4": layers.Conv2d(384, 384, 3, rng, pad=1, groups=2),
-        "relu4": layers.ReLU(),
-        "conv5": layers.Conv2d(384, 256, 3, rng, pad=1, groups=2),
-        "relu5": layers.ReLU(),
-        "pool5": layers.MaxPool2d(3, stride=2, **pool),
-    }
+    chain = convolution("conv", "1", 3, 96, 11, rng, stride=4, pad=first_pad)
+    chain |= {"pool1": layers.MaxPool2d(3, stride=2, **pool), "norm1": layers.LRN()}
+    chain |= convolution("conv", "2", 96, 256, 5, rng, pad=2, groups=2)
+    chain |= {"pool2": layers.MaxPool2d(3, stride=2, **pool), "norm2": layers.LRN()}
+    chain |= convolution("conv", "3", 256, 384, 3, rng, pad=1)
+    chain |= convolution("conv", "4", 384, 384, 3, rng, pad=1, groups=2)
+    chain |= convolution("conv", "5", 384, 256, 3, rng, pad=1, groups=2)
+    chain["pool5"] = layers.MaxPool2d(3, stride=2, **pool)
+    return chain

@@ -1,11 +1,19 @@
-"""What the classifiers share."""
+"""The parts that VGG and both AlexNets are made of, by name."""
 
 from .. import layers
 
 
+def convolution(kind, number, inputs, outputs, kernel, rng, *, batch_norm=False, **settings):
+    """A convolution, its normalisation if wanted (which makes a bias pointless), its ReLU: "conv1", "bn1", "relu1"."""
+    chain = {kind + number: layers.Conv2d(inputs, outputs, kernel, rng, bias=not batch_norm, **settings)}
+    if batch_norm:
+        chain["bn" + number] = layers.BatchNorm2d(outputs)
+    chain["relu" + number] = layers.ReLU()
+    return chain
+
+
 def fully_connected(inputs, num_classes, rng):
-    """The upper half that VGG16 and CaffeNet share, by name: two hidden layers of 4096, each dropped out by half,
-    and the scores."""
+    """The upper half that VGG16 and CaffeNet share: two hidden layers of 4096, each dropped out by half, and the scores."""
     return {
         "flatten": layers.Flatten(),
         "fc6": layers.Linear(inputs, 4096, rng),
@@ -16,3 +24,12 @@ def fully_connected(inputs, num_classes, rng):
         "drop7": layers.Dropout(0.5, rng),
         "fc8": layers.Linear(4096, num_classes, rng),
     }
+
+
+def fully_convolutional(inputs, width, kernel, pad, rng, *, dropout=0.5, batch_norm=False):
+    """Its two hidden layers as convolutions, of `kernel` × `kernel` and 1×1. Long et al., 2015, section 3.1."""
+    chain = convolution("fc", "6", inputs, width, kernel, rng, pad=pad, batch_norm=batch_norm)
+    chain["drop6"] = layers.Dropout(dropout, rng)
+    chain |= convolution("fc", "7", width, width, 1, rng, batch_norm=batch_norm)
+    chain["drop7"] = layers.Dropout(dropout, rng)
+    return chain

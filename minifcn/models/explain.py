@@ -29,22 +29,12 @@ def explain(network, size, batch=1):
     fields, cached = _receptive_fields(network), _cached_bytes(network, shapes)
     rows = []
     for name, (layer, inputs) in network.nodes.items():
-        given = [shapes[i] for i in inputs]
         learned = sum(p.value.size for p in layer.parameters().values() if not p.frozen)
+        cost = layer.multiply_adds(*(shapes[i] for i in inputs))
         field = fields[name][0]
         field = int(field) if field != inf and int(field) == field else field
-        rows.append(
-            Row(
-                layer.name or name,
-                type(layer).__name__,
-                shapes[name],
-                learned,
-                layer.multiply_adds(*given),
-                prod(shapes[name]) * FLOAT,
-                cached.get(name, 0),
-                field,
-            )
-        )
+        kind, output = type(layer).__name__, prod(shapes[name]) * FLOAT
+        rows.append(Row(name, kind, shapes[name], learned, cost, output, cached.get(name, 0), field))
     parameters = network.parameters().values()
     return Explanation(
         rows,
@@ -100,8 +90,8 @@ class Explanation:
         return seen
 
     def __str__(self):
-        titles = ("layer", "kind", "output", "parameters", "multiply-adds", "output MiB", "cached MiB", "field")
-        table = [titles] + [
+        table = [("layer", "kind", "output", "parameters", "multiply-adds", "output MiB", "cached MiB", "field")]
+        table += [
             (
                 row.name,
                 row.kind,
@@ -114,16 +104,12 @@ class Explanation:
             )
             for row in self.rows
         ]
-        widths = [max(len(line[i]) for line in table) for i in range(len(titles))]
-        left = 3  # columns of text; those of numbers are aligned on the right
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        table.insert(1, ["-" * width for width in widths])
+        sides = "<<<>>>>>"  # text on the left, numbers on the right
         lines = [
-            "  ".join(
-                text.ljust(w) if i < left else text.rjust(w)
-                for i, (text, w) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in table
+            "  ".join(f"{text:{side}{w}}" for text, side, w in zip(line, sides, widths, strict=True)) for line in table
         ]
-        lines.insert(1, "  ".join("-" * w for w in widths))
         seen = "the whole image" if self.receptive_field == inf else f"{self.receptive_field} pixels"
         frozen = f", and {self.frozen:,} frozen (1-D bilinear kernels)" if self.frozen else ""
         lines += [

@@ -117,13 +117,12 @@ def fcn_nodes(backbone, variant, num_classes, alignment, *, at_once=False, upsam
     positions["score_fr"] = positions["fc7"]
     if variant == "32s":
         upsample("upscore", 32, "score_fr", IMAGE)
-    if variant == "16s":
+    else:
         upsample("upscore2", 2, "score_fr", "pool4")
         skip("pool4", "upscore2")
+    if variant == "16s":
         upsample("upscore16", 16, "fuse_pool4", IMAGE)
     if variant == "8s":
-        upsample("upscore2", 2, "score_fr", "pool4")
-        skip("pool4", "upscore2")
         upsample("upscore_pool4", 2, "fuse_pool4", "pool3")
         skip("pool3", "upscore_pool4")
         upsample("upscore8", 8, "fuse_pool3", IMAGE)

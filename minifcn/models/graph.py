@@ -11,12 +11,13 @@ split_layer do the same from a prototxt.)
 """
 
 from copy import copy
+from functools import cached_property
 from inspect import signature
 from typing import NamedTuple
 
 from ..backend import one_blas_thread
 from ..errors import InputError
-from ..layers import BatchNorm2d, Conv2d, FusedConv2d, Layer, Leaf, Parameter, ReLU, ReLU6
+from ..layers import BatchNorm2d, Conv2d, FusedConv2d, Layer, Leaf, ReLU, ReLU6
 from ..layers.coordinates import IDENTITY
 
 IMAGE = "image"  # what a network's forward is given
@@ -65,7 +66,6 @@ class Graph(Layer):
         if not known.issuperset(self.outputs):
             raise InputError(f"graph: expected outputs out of the nodes, got {self.outputs}")
         self.training = schedule(self.nodes, self.outputs)
-        self._inference = None  # made when it is first asked for
         self.name_all()
 
     def children(self):
@@ -78,13 +78,13 @@ class Graph(Layer):
     @one_blas_thread
     def forward(self, x, train=False):
         """x (N, C, H, W) -> the output, or a dict of the outputs by name. train=True keeps what backward needs."""
-        return self._run(x, self.training if train else self.inference, self.outputs, train)
+        found = self._run(x, self.training if train else self.inference, self.outputs, train)
+        return found if len(found) > 1 else found[self.outputs[0]]
 
     @one_blas_thread
     def features(self, x, names):
         """The values of any nodes, by name, in inference.   x (N, C, H, W) -> {name: array}"""
-        values = self._run(x, schedule(fused(self.nodes, names), names), names, False)
-        return values if len(names) > 1 else {names[0]: values}
+        return self._run(x, schedule(fused(self.nodes, names), names), names, False)
 
     def _run(self, x, steps, outputs, train):
         values = {IMAGE: x}
@@ -94,8 +94,7 @@ class Graph(Layer):
                 del values[name]
             options = {"overwrite": True} if step.overwrite else {}
             values[step.name] = step.layer.forward(*inputs, train=train, **options)
-        found = {name: values[name] for name in outputs}
-        return found if len(outputs) > 1 else found[outputs[0]]
+        return {name: values[name] for name in outputs}
 
     @one_blas_thread
     def backward(self, dy, inputs=True):
@@ -109,7 +108,7 @@ class Graph(Layer):
         wanted = self._wanted(inputs)
         for step in reversed(self.training):
             dy = gradients.pop(step.name, None)
-            below = any(name in wanted for name in step.inputs)
+            below = not wanted.isdisjoint(step.inputs)
             if dy is None or step.name not in wanted:
                 for leaf in step.layer.layers_of(Leaf):
                     leaf.forget()
@@ -127,16 +126,14 @@ class Graph(Layer):
         """The names of the values whose gradients lead to the image, if that is asked for, or to a learned parameter."""
         wanted = {IMAGE} if image else set()
         for name, (layer, inputs) in self.nodes.items():
-            if learns(layer) or any(i in wanted for i in inputs):
+            if not wanted.isdisjoint(inputs) or any(not p.frozen for p in layer.parameters().values()):
                 wanted.add(name)
         return wanted
 
-    @property
+    @cached_property
     def inference(self):
         """The steps of an inference: convolutions take the normalisation and the ReLU behind them along."""
-        if self._inference is None:
-            self._inference = schedule(fused(self.nodes, self.outputs), self.outputs)
-        return self._inference
+        return schedule(fused(self.nodes, self.outputs), self.outputs)
 
     def prepare(self):
         """The same network for inference only, with everything done that depends on weights alone. -> a new Graph
@@ -153,10 +150,8 @@ class Graph(Layer):
         """{name: the shape of its value} for an image of shape (N, C, H, W). Raises InputError, naming the layer."""
         found = {IMAGE: tuple(shape)}
         for name, (layer, inputs) in self.nodes.items():
-            try:
+            with layer.named_in_errors():
                 found[name] = tuple(layer.output_shape(*(found[i] for i in inputs)))
-            except InputError as error:
-                raise InputError(f"{getattr(layer, 'title', name)}: {error}") from error
         return found
 
     def output_shape(self, shape):
@@ -185,13 +180,6 @@ def inlined(nodes):
     return table
 
 
-def learns(layer):
-    """Whether a layer has a parameter that is not frozen."""
-    children = layer.children().values()
-    own = any(isinstance(p, Parameter) and not p.frozen for p in vars(layer).values())
-    return own or any(learns(child) for child in children)
-
-
 def takes(layer, method, option):
     """Whether a method of a layer has this option: a subclass that writes the method anew need not."""
     return hasattr(layer, method) and option in signature(getattr(layer, method)).parameters
@@ -217,6 +205,15 @@ def coordinates(nodes, name):
     return total
 
 
+def readers_of(nodes):
+    """{name: the names of the nodes that read it, once for each time}, of the image and of every node."""
+    readers = {name: [] for name in (IMAGE, *nodes)}
+    for name, (_, inputs) in nodes.items():
+        for i in inputs:
+            readers[i].append(name)
+    return readers
+
+
 def schedule(nodes, outputs):
     """The Steps that lead to the outputs: which nodes are needed, when a value can go, and what can be overwritten.
 
@@ -229,21 +226,18 @@ def schedule(nodes, outputs):
         if name in needed:
             needed.update(inputs)
     used = {name: node for name, node in nodes.items() if name in needed}
-    readers = {name: [] for name in (IMAGE, *used)}
-    for name, (_, inputs) in used.items():
-        for i in inputs:
-            readers[i].append(name)
+    readers = readers_of(used)
+
+    def owns(name):
+        return getattr(used[name].layer, "owns_results", False)
 
     def may_overwrite(x):
         if x == IMAGE or x in outputs or len(readers[x]) > 1:
             return False
-        maker = used[x][0]
-        return getattr(maker, "output_is_its_own", False) and not maker.caches_output
+        return owns(x) and not used[x].layer.caches_output
 
     def owns_gradient(name):
-        if name in outputs or len(readers[name]) != 1:
-            return False
-        return getattr(used[readers[name][0]][0], "gradient_is_its_own", False)
+        return name not in outputs and len(readers[name]) == 1 and owns(readers[name][0])
 
     steps = []
     for name, (layer, inputs) in used.items():
@@ -257,30 +251,23 @@ def schedule(nodes, outputs):
 def fused(nodes, outputs, prepared=False):
     """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
     last one's name. By exact type: a subclass may compute something else."""
-    readers = {}
-    for name, (_, inputs) in nodes.items():
-        for i in inputs:
-            readers.setdefault(i, []).append(name)
+    readers = readers_of(nodes)
 
     def follower(name, kinds):
         """The only reader of a node, if it is of one of these kinds and the node is no output."""
-        if name in outputs or len(readers.get(name, ())) != 1:
+        if name in outputs or len(readers[name]) != 1:
             return None
         (reader,) = readers[name]
-        return reader if type(nodes[reader][0]) in kinds else None
+        return reader if type(nodes[reader].layer) in kinds else None
 
     table, taken = {}, set()
     for name, (layer, inputs) in nodes.items():
-        if name in taken:
-            continue
-        if type(layer) is not Conv2d:
+        if type(layer) is Conv2d:
+            norm = follower(name, (BatchNorm2d,))
+            relu = follower(norm or name, (ReLU, ReLU6))
+            followers = [nodes[found].layer if found else None for found in (norm, relu)]
+            table[relu or norm or name] = Node(FusedConv2d(layer, *followers, prepared=prepared), inputs)
+            taken |= {norm, relu}
+        elif name not in taken:
             table[name] = Node(layer, inputs)
-            continue
-        chain, followers = [name], []
-        for kinds in ((BatchNorm2d,), (ReLU, ReLU6)):
-            found = follower(chain[-1], kinds)
-            chain += [found] if found else []
-            followers.append(nodes[found][0] if found else None)
-        taken.update(chain)
-        table[chain[-1]] = Node(FusedConv2d(layer, *followers, prepared=prepared), inputs)
     return table

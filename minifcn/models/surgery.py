@@ -14,12 +14,12 @@ Where the layers pad their input, heat-map and sliding agree in two ways, and di
 
 from copy import deepcopy
 from dataclasses import replace
-from math import prod
+from math import isqrt, prod
 
 from .. import layers
 from ..errors import InputError
 from .fcn import VARIANTS, fcn
-from .graph import Graph
+from .graph import IMAGE, Graph
 
 
 def convolutionalize(classifier, window=None):
@@ -36,25 +36,26 @@ def convolutionalize(classifier, window=None):
     """
     if window is not None and (not averages(classifier) or window not in range(1, 1000, 2)):
         raise InputError(f"convolutionalize: a window needs a global average to replace and an odd side; got {window}")
-    native = classifier.shapes((1, 3, classifier.card.native, classifier.card.native))
+    shapes = {
+        IMAGE: (1, 3, classifier.card.native, classifier.card.native)
+    }  # of the heat-map network at the native size
     nodes, renamed, copies = {}, {}, {}  # copies: what layers share, such as a generator, is shared by their copies too
     for name, (layer, inputs) in classifier.nodes.items():
         inputs = [renamed.get(i, i) for i in inputs]
-        seen = native[classifier.nodes[name].inputs[0]]  # the shape that this layer sees at the native size
+        seen = [shapes[i] for i in inputs]
         if isinstance(layer, layers.Flatten | layers.AdaptiveAvgPool2d):
             # The next layer sees the map itself. (At the native size the adaptive average changes nothing.)
             (renamed[name],) = inputs
             continue
         if isinstance(layer, layers.GlobalAvgPool):
-            layer = _average(seen[2], window)
+            layer = _average(seen[0][2], window)
         elif isinstance(layer, layers.Linear):
-            kernel = _map_side(classifier, name, native)
-            layer = _as_convolution(layer, kernel)
+            layer = _as_convolution(layer, seen[0][1])
         else:
             layer = deepcopy(layer, copies)
             for leaf in layer.layers_of(layers.Leaf):
                 leaf.forget()
-        nodes[name] = (layer, inputs)
+        nodes[name], shapes[name] = (layer, inputs), layer.output_shape(*seen)
     options = {**classifier.card.options, "convolutional": True, "window": window}
     return Graph(nodes, card=replace(classifier.card, options=options))
 
@@ -70,21 +71,13 @@ def _average(side, window):
     return layers.AvgPool2d(window, stride=1, pad=window // 2, count_include_pad=False)
 
 
-def _map_side(classifier, name, native):
-    """The side of the map that a fully connected layer was made for: that of the map just flattened, else 1."""
-    (before,) = classifier.nodes[name].inputs
-    while isinstance(classifier.nodes[before].layer, layers.Dropout):
-        (before,) = classifier.nodes[before].inputs
-    layer, inputs = classifier.nodes[before]
-    return native[inputs[0]][2] if isinstance(layer, layers.Flatten) else 1
-
-
-def _as_convolution(linear, kernel):
-    """A convolution with a copy of a Linear's numbers, and its multipliers."""
+def _as_convolution(linear, channels):
+    """A convolution over maps of so many channels, with a copy of a Linear's numbers, and its multipliers."""
     outputs, inputs = linear.weight.value.shape
+    side = isqrt(inputs // channels)
     copied = deepcopy(linear)
     copied.zero_grad()
-    copied.weight.value = copied.weight.value.reshape(outputs, inputs // kernel**2, kernel, kernel)
+    copied.weight.value = copied.weight.value.reshape(outputs, channels, side, side)
     return layers.Conv2d.of(copied.weight, copied.bias)
 
 

@@ -6,7 +6,7 @@ from .. import layers
 from ..card import Card
 from ..preprocessing import CAFFE
 from .backbone import Backbone
-from .classifier import fully_connected
+from .classifier import convolution, fully_connected, fully_convolutional
 from .graph import Sequential, in_a_row
 
 WIDTHS, DEPTHS = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
@@ -44,11 +44,7 @@ def vgg_backbone(widths, depths, fc_width, alignment, rng, *, dropout=0.5, batch
     """
     first_pad, fc_pad = (100, 0) if alignment == "paper" else (1, 3)
     chain = _groups(widths, depths, first_pad=first_pad, batch_norm=batch_norm, rng=rng)
-    channels = widths[-1]
-    for number, kernel, pad in (("6", 7, fc_pad), ("7", 1, 0)):
-        chain |= _convolution("fc", number, channels, fc_width, kernel, pad, batch_norm, rng)
-        chain[f"drop{number}"] = layers.Dropout(dropout, rng)
-        channels = fc_width
+    chain |= fully_convolutional(widths[-1], fc_width, 7, fc_pad, rng, dropout=dropout, batch_norm=batch_norm)
     features = {"pool3": ("pool3", widths[2], 8), "pool4": ("pool4", widths[3], 16), "fc7": ("drop7", fc_width, 32)}
     return Backbone("vgg", in_a_row(chain), features)
 
@@ -59,16 +55,7 @@ def _groups(widths, depths, *, first_pad=1, batch_norm=False, rng):
     for group, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
         for i in range(1, depth + 1):
             pad = first_pad if (group, i) == (1, 1) else 1
-            chain |= _convolution("conv", f"{group}_{i}", channels, width, 3, pad, batch_norm, rng)
+            chain |= convolution("conv", f"{group}_{i}", channels, width, 3, rng, pad=pad, batch_norm=batch_norm)
             channels = width
         chain[f"pool{group}"] = layers.MaxPool2d(2, stride=2, ceil_mode=True)
-    return chain
-
-
-def _convolution(kind, number, inputs, outputs, kernel, pad, batch_norm, rng):
-    """A convolution, its normalisation if wanted (which makes a bias pointless), its ReLU."""
-    chain = {kind + number: layers.Conv2d(inputs, outputs, kernel, rng, pad=pad, bias=not batch_norm)}
-    if batch_norm:
-        chain["bn" + number] = layers.BatchNorm2d(outputs)
-    chain["relu" + number] = layers.ReLU()
     return chain
