@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .files import open_binary
 from .labels import voc_palette
 
@@ -134,7 +134,7 @@ def reason_of(error):
         return "of no known format, or a TIFF of a kind that is not read, such as one of two, or five or more, bands"
     if "MAX_TEXT_CHUNK" in str(error):
         return "its text or colour profile takes more than 1 MiB; save it without (exiftool -all= FILE)"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return one_line(error)
 
 
 def _read(source, decode):

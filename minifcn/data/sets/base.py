@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import InputError, MissingFileError
 from ..files import open_binary, read_lines
 from ..images import SUFFIXES, read_image, read_mask
-from ..labels import VOID, check_labels, describe_colours, match_colours, voc_palette
+from ..labels import VOID, check_labels, describe, match_colours, voc_palette
 
 
 class Sample(NamedTuple):
@@ -129,7 +129,7 @@ class SegmentationDataset(Sequence):
         image = read_image(self.files.open(name))
         label, known = match_colours(image, self.palette, self.num_classes, self.void)
         if not known.all():
-            found = describe_colours(*np.unique(image[~known], axis=0, return_counts=True))
+            found = describe(*np.unique(image[~known], axis=0, return_counts=True))
             raise InputError(f"{self.folder / name}: expected the colours of the classes only, got {found}")
         return label
 
