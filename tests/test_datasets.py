@@ -1,5 +1,6 @@
 """Cityscapes and own data are read as they say they are; what they are is seen by what is in the folder."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -52,6 +53,32 @@ def test_an_id_in_two_splits_is_read_from_its_own(tmp_path):
         dataset, name = data.Cityscapes(tmp_path, split), f"{split}/ulm/ulmtrain_000001_000019"
         assert dataset.image_name(dataset.ids[0]) == f"leftImg8bit/{name}_leftImg8bit.png"
         assert dataset.mask_name(dataset.ids[0]) == f"gtFine/{name}_gtFine_labelIds.png"
+
+
+def test_coarse_labels_serve_where_there_are_no_fine_ones(tmp_path):
+    written = write_cityscapes(tmp_path, splits=("train", "train_extra"))
+    (tmp_path / "gtCoarse").mkdir()
+    (tmp_path / "gtFine/train_extra").rename(tmp_path / "gtCoarse/train_extra")
+    for path in (tmp_path / "gtCoarse").rglob("*.png"):
+        path.rename(path.with_name(path.name.replace("gtFine", "gtCoarse")))
+    for split in ("train", "train_extra"):
+        for _, label, id in data.Cityscapes(tmp_path, split):
+            np.testing.assert_array_equal(label, data.Cityscapes.table[written[id]])
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_split_without_labels_is_said_to_have_no_scores(tmp_path, capsys):
+    write_cityscapes(tmp_path, splits=("train", "test"))
+    for path in (tmp_path / "gtFine/test").rglob("*.png"):
+        Image.new("L", Image.open(path).size, 3).save(path)
+    out = tmp_path / "run"
+    assert run("train", "--data", tmp_path, "--val-split", "test", "--out", out, *SMALL) == 0
+    (evaluated,) = [line for line in (out / "metrics.jsonl").read_text().splitlines() if "evaluated" in line]
+    assert json.loads(evaluated, parse_constant=pytest.fail)["scores"]["mean_iou"] is None
+    best, last = (np.load(out / f"{name}.npz") for name in ("best", "checkpoint"))
+    assert all(np.array_equal(best[key], last[key]) for key in best if key.startswith("weights/"))
+    assert run("evaluate", "--weights", out / "best.npz", "--data", tmp_path, "--split", "test") == 0
+    assert "no pixel of split test is labelled" in capsys.readouterr().err
 
 
 def test_what_is_missing_in_cityscapes_is_named(tmp_path):
