@@ -17,27 +17,6 @@ CLASSIFIERS = {
     "efficientnet_lite0": efficientnet_lite0,
 }
 
-__all__ = [
-    "ALIGNMENTS",
-    "BACKBONES",
-    "CLASSIFIERS",
-    "UPSAMPLING",
-    "VARIANTS",
-    "Card",
-    "Graph",
-    "Node",
-    "Sequential",
-    "alexnet",
-    "alexnet_torchvision",
-    "build",
-    "coordinates",
-    "efficientnet_lite0",
-    "explain",
-    "fcn",
-    "surgery",
-    "vgg16",
-]
-
 
 def build(builder, options):
     """A network with freshly drawn weights by its builder's name: "fcn" or a classifier's. See `Card`.
