@@ -46,11 +46,15 @@ def make_folder(path):
 
 def sync(path):
     """Flush a file's content, or a folder's names, to the disk."""
-    if os.name == "nt" and Path(path).is_dir():  # Windows opens no folders, and keeps their names safe itself
+    is_folder = Path(path).is_dir()
+    if os.name == "nt" and is_folder:  # Windows opens no folders, and keeps their names safe itself
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError:  # some network file systems refuse it for folders
+        if not is_folder:
+            raise
     finally:
         os.close(descriptor)
 

@@ -120,21 +120,18 @@ def _check_points(evaluate, prepare, arrays, rng, directions, elements):
     """Compare at the given point, or at one nearby if too many directions meet kinks there."""
     report = Report(0.0, "nothing", 0, 0, 0.0)
     point = [_locked(a) for a in arrays]
-    for _ in range(REDRAWS):
+    for draw in range(REDRAWS):
         try:
             upstream, gradients = prepare(point)
             slope = partial(_slope, evaluate, point, evaluate(point), upstream)
-            for position, (name, gradient) in enumerate(gradients.items()):
+            for i, (name, gradient) in enumerate(gradients.items()):
                 if gradient is not None:
-                    _compare(
-                        report, name, gradient, point[position], partial(slope, position), rng, directions, elements
-                    )
+                    _compare(report, name, gradient, point[i], partial(slope, i), rng, directions, elements)
             break
-        except KinkError as error:
-            last = error
+        except KinkError:
+            if draw == REDRAWS - 1:
+                raise
             point = [_locked(a + max(NUDGE * float(abs(a).mean()), 100 * STEP) * _normal(a, rng)) for a in point]
-    else:
-        raise last
     if report.allowance >= max(TOLERANCE, report.max_relative_error):
         raise PrecisionError(
             f"gradcheck: expected rounding to stay below {TOLERANCE:.0e} of every gradient, got {report.allowance:.1e}; "

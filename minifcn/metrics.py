@@ -7,7 +7,7 @@ has no IoU (NaN), and means are taken over the classes that have one.
 import numpy as np
 
 from .backend import to_host
-from .errors import InputError
+from .errors import DtypeError, InputError
 
 
 class ConfusionMatrix:
@@ -22,9 +22,12 @@ class ConfusionMatrix:
 
         With more than 255 classes `ignore` has to be a number that is no class.
 
-        Raises InputError for different shapes, for classes that do not exist, and for a dtype too small for all classes.
+        Raises InputError for different shapes, for classes that do not exist, and for a dtype too small for all classes;
+        DtypeError for other numbers than integers.
         """
         labels, predictions = to_host(labels), to_host(predictions)
+        if {labels.dtype.kind, predictions.dtype.kind} - set("biu"):
+            raise DtypeError(f"confusion matrix: expected integers, got {labels.dtype} and {predictions.dtype}")
         if labels.shape != predictions.shape:
             raise InputError(
                 f"confusion matrix: labels {labels.shape} and predictions {predictions.shape} differ in shape"
@@ -32,7 +35,7 @@ class ConfusionMatrix:
         counted = labels != ignore
         true, predicted = labels[counted].astype(np.int64), predictions[counted].astype(np.int64)
         for what, dtype, values in (("label", labels.dtype, true), ("prediction", predictions.dtype, predicted)):
-            if dtype.kind in "iu" and np.iinfo(dtype).max < self.num_classes - 1:
+            if dtype.kind != "b" and np.iinfo(dtype).max < self.num_classes - 1:
                 raise InputError(
                     f"confusion matrix: {what}s of dtype {dtype} cannot hold {self.num_classes} classes; "
                     "use a wider dtype, and an ignore that is no class"

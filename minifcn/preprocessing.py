@@ -19,7 +19,13 @@ class Preprocessing:
     scale: tuple = (1 / 64, 1 / 64, 1 / 64)
 
     def apply(self, image):
-        """image (H, W, 3) uint8 RGB -> (3, H, W) float32"""
+        """image (H, W, 3) uint8 RGB -> (3, H, W) float32. Raises InputError for anything else."""
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise InputError(
+                f"image: expected an array (H, W, 3) of uint8, RGB from 0 to 255; got {found}. From a file, "
+                "data.images.read_image makes one; from a Pillow image, np.asarray(image.convert('RGB'))"
+            )
         channels = image if self.order == "RGB" else image[:, :, ::-1]
         mean, scale = np.asarray(self.mean, np.float32), np.asarray(self.scale, np.float32)
         return np.ascontiguousarray(((channels - mean) * scale).transpose(2, 0, 1))

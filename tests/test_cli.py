@@ -3,7 +3,11 @@
 import contextlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +103,47 @@ def test_predict_writes_masks_and_overlays_of_the_images_own_sizes(trained, tmp_
         mask = Image.open(out / name)
         assert (mask.mode, mask.size) == ("P", sizes[name.split(".")[0]])
     assert Image.open(out / "one_overlay.jpg").size == (1, 1)
+
+
+def test_predict_skips_what_it_cannot_read_and_writes_over_no_image(trained, tmp_path, capsys):
+    for name in ("a.jpg", "b.png", "c_overlay.jpg", "c.jpg"):
+        Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / name)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    command = ["predict", "--weights", str(trained / "8s/best.npz"), "--tile", "128", "--resize", "32"]
+    assert "would be written over" in fails(capsys, *command, "--out", tmp_path, tmp_path)
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    assert cli.main([*command, "--out", str(tmp_path / "out"), str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert "3 masks and overlays written" in err and f"skipped: {tmp_path / 'b.png'}: not a readable image" in err
+    assert {Image.open(path).size for path in (tmp_path / "out").iterdir()} == {(50, 40)}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_console_that_lacks_a_character_gets_a_question_mark(encoding, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr("sys.stdout", console)
+    monkeypatch.setattr(cli.explain, "HELP", "背景")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    console.flush()
+    assert b"??" in console.buffer.getvalue()
+
+
+def test_commands_run_with_the_backend_of_a_notebook_that_is_not_installed():
+    environment = {**os.environ, "MPLBACKEND": "module://nobody.has.it"}
+    run = subprocess.run([sys.executable, "-m", "minifcn", "explain", "--help"], env=environment, capture_output=True)
+    assert (run.returncode, run.stderr) == (0, b"")
+    environment["MPLBACKEND"] = "Qt4Agg"
+    assert (
+        subprocess.run([sys.executable, "-m", "minifcn", "--help"], env=environment, capture_output=True).returncode
+        == 0
+    )
+
+
+def test_a_run_may_be_started_from_any_thread(toy, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(cli.main, [str(a) for a in train(toy, tmp_path / "run")]).result() == 0
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -359,3 +360,27 @@ def test_train_says_when_it_waits_for_data(toy, tmp_path, capsys, monkeypatch, s
     assert cli.main([str(a) for a in [*training(toy, tmp_path / "run"), "--iterations", "5"]]) == 0
     assert ("% of the training time was waiting for data" in capsys.readouterr().err) == slow
     assert all(0 <= step["waited"] <= step["seconds"] for step in steps(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_trained_on_with_a_warning(number, tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path):
+        assert "has no locks" in caplog.text
+
+
+def test_a_folder_that_cannot_be_flushed_is_written_to_all_the_same(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        flush(descriptor)
+
+    monkeypatch.setattr("os.fsync", refuse_folders)
+    with atomic_write(tmp_path / "file") as file:
+        file.write(b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"

@@ -156,6 +156,16 @@ def test_older_files_call_the_kernel_of_an_upsampling_line():
         network.load_state_dict(given)
 
 
+def test_a_single_value_per_channel_is_normalised_as_in_inference(rng):
+    layer = layers.BatchNorm2d(3).astype(np.float64)
+    layer.forward(rng.normal(2, 3, (4, 3, 5, 5)), train=True)
+    mean, var, x = layer.running_mean.copy(), layer.running_var.copy(), rng.normal(size=(1, 3, 1, 1))
+    expected = (x[0, :, 0, 0] - mean) / np.sqrt(var + layer.eps)
+    np.testing.assert_allclose(layer.forward(x, train=True)[0, :, 0, 0], expected, rtol=1e-12)
+    np.testing.assert_allclose(layer.backward(np.ones_like(x))[0, :, 0, 0], 1 / np.sqrt(var + layer.eps), rtol=1e-12)
+    assert (layer.running_mean == mean).all() and (layer.running_var == var).all()
+
+
 def test_bilinear_kernels():
     assert init.bilinear_1d(4).tolist() == [0.25, 0.75, 0.75, 0.25]
     assert init.bilinear_1d(3).tolist() == [0.5, 1, 0.5]

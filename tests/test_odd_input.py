@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from PIL import Image
 from planted_faults import png
 
@@ -83,6 +84,46 @@ def test_labels_of_every_integer_type_mean_the_same(dtype, rng):
 def test_labels_that_are_no_integers_are_refused(dtype, rng):
     with pytest.raises(TypeError, match="expected integer labels"):
         ops.softmax_cross_entropy_forward(rng.normal(size=(1, 3, 2, 2)), np.zeros((1, 2, 2)).astype(dtype))
+
+
+def test_counts_of_what_is_no_integer_are_refused():
+    with pytest.raises(TypeError, match="expected integers, got int64 and float64"):
+        ConfusionMatrix(3).update(np.array([0, 1]), np.array([0.0, 1.5]))
+
+
+PHOTO = np.full((8, 9, 3), 200, np.uint8)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *(PHOTO / 255, (PHOTO / 255).astype(np.float32), PHOTO.astype(np.uint16) * 257, PHOTO[:, :, 0]),
+        *(PHOTO[:, :, [0, 1, 2, 0]], PHOTO.transpose(2, 0, 1), Image.fromarray(PHOTO), PHOTO.tolist()),
+    ],
+)
+def test_only_bytes_in_three_channels_are_taken_for_an_image(image):
+    with pytest.raises(ValueError, match=r"expected an array \(H, W, 3\) of uint8"):
+        data.Preprocessing().apply(image)
+
+
+def test_a_caller_who_has_numpy_raise_still_gets_zeros_for_what_is_too_small(rng):
+    logits, labels = np.zeros((1, 3, 2, 2), np.float32), np.zeros((1, 2, 2), np.uint8)
+    logits[:, 0] = 500
+    with np.errstate(all="raise"):
+        loss, cache = ops.softmax_cross_entropy_forward(logits, labels)
+        assert loss == 0
+        assert not ops.softmax_cross_entropy_backward(np.float32(1e-30), cache).any()
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_of_classes_are_no_formulas(tmp_path):
+    label, matrix = np.array([[0, 1], [2, 3]], np.uint8), ConfusionMatrix(4)
+    matrix.update(label, label)
+    sample, classes = data.Sample(np.zeros((2, 2, 3), np.uint8), label, "a"), ("$$", "us$ and ca$", "$x^$", "叶子")
+    with rc_context({"text.usetex": True}):
+        figures.side_by_side([sample], {"$$": [label]}, classes, tmp_path / "a.png")
+        figures.confusion(matrix, classes, tmp_path / "b.png")
+    assert Image.open(tmp_path / "a.png").size[0] > 300
 
 
 def test_a_class_called_script_shows_as_text(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -28,11 +29,9 @@ def probe(number=None):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # CuPy's warnings say at length what the reason below says in a line
             import cupy
-    except ModuleNotFoundError as error:
-        if error.name == "cupy":
-            return None, NOT_INSTALLED
-        return None, _one_line("CuPy is installed but does not load", error)
     except Exception as error:  # a broken CUDA set-up raises many types
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            return None, NOT_INSTALLED
         return None, _one_line("CuPy is installed but does not load", error)
     try:
         count = cupy.cuda.runtime.getDeviceCount()
@@ -73,15 +72,13 @@ def libraries():
     except ImportError:
         return {}
     found = {}
-    for name in ("cublas", "nvrtc"):
-        try:
-            found[name] = pathfinder.load_nvidia_dynamic_lib(name).abs_path
-        except Exception:  # of several types, all of which mean that it cannot be loaded
-            found[name] = None
-    try:
-        found["cudart"] = pathfinder.find_nvidia_header_directory("cudart")
-    except Exception:
-        found["cudart"] = None
+    for name in ("cublas", "nvrtc", "cudart"):
+        found[name] = None
+        with suppress(Exception):  # of several types, all of which mean that it cannot be loaded
+            if name == "cudart":
+                found[name] = pathfinder.find_nvidia_header_directory(name)
+            else:
+                found[name] = pathfinder.load_nvidia_dynamic_lib(name).abs_path
     return found
 
 

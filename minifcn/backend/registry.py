@@ -30,9 +30,7 @@ class Device:
     to_host: Callable  # this device's array -> NumPy array
     run_tiles: Callable  # run_tiles(task, tiles): call task(*tile) for each tile
     launch: Callable | None = None  # launch(source, name, count, *arguments): run a kernel; None without kernels
-    set_tf32: Callable | None = (
-        None  # set_tf32(on): whether products round their float32 factors; None where they cannot
-    )
+    set_tf32: Callable | None = None  # set_tf32(on): let products round float32 factors; None where they cannot
     in_tf32: Callable = lambda: False  # whether they do
 
 

@@ -51,6 +51,13 @@ def main(argv=None):
 
     Any other exception is a bug and is raised.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a console of an old code page cannot show becomes a question mark
+            stream.reconfigure(errors="replace")
+    if argv is None:
+        os.environ["MPLBACKEND"] = (
+            "agg"  # a notebook's own, which it hands on to its programs, may not be installed here
+        )
     code = _exit_code(build_parser().parse_args(argv))
     if argv is None:  # the program ends now, and one Ctrl-C more would only garble its last words
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -23,8 +23,7 @@ def add_arguments(parser):
     add("--split", default="val", help=options.SPLIT)
     add("--year", default="2012", help=options.YEAR)
     add("--limit", type=options.at_least(1), help="only the first so many images")
-    add("--resize", type=options.at_least(1), metavar="PIXELS", help="shrink images to this longer side first")
-    add("--tile", type=int, metavar="PIXELS", help="predict in squares of this side, a multiple of 32: less memory")
+    options.add_size(parser)
     add("--classes", metavar="LIST", help="also print the mean IU over these classes, by number or name: 0,8,person")
 
 

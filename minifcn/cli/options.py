@@ -80,6 +80,13 @@ def add_images(parser, metavar):
     parser.add_argument("images", nargs="+", metavar=metavar, help="image files or folders of them, of any size")
 
 
+def add_size(parser):
+    """Add --resize and --tile, for images that are too large or whose objects are."""
+    add = parser.add_argument
+    add("--resize", type=at_least(1), metavar="PIXELS", help="shrink images to this longer side first")
+    add("--tile", type=int, metavar="PIXELS", help="predict in squares of this side, a multiple of 32: less memory")
+
+
 def named_images(given):
     """The image files that paths stand for. -> [(path, name for what is made of it)]
 

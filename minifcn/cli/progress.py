@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import time
 from contextlib import closing, contextmanager
 
@@ -27,6 +28,9 @@ def _ctrl_c():
     Any further one is ignored, also after the context: all that remains then is to clean up and to end.
     """
     asked = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
+        yield lambda: False
+        return
 
     def note(number, frame):
         if asked:

@@ -184,7 +184,8 @@ class BatchNorm2d(Leaf):
     """Batch normalisation by channel: the batch's statistics while training, the running ones otherwise.
 
     With `frozen` the running statistics, a pretrained network's, serve in training too and stay as they are; gamma and
-    beta are learned all the same. Small batches are too small a sample to replace them.
+    beta are learned all the same. Small batches are too small a sample to replace them. They serve, for this once, too where
+    a batch has a single value per channel, which has no variance: a map of 1 × 1 and a batch of one.
     """
 
     onnx_operator = "BatchNormalization"
@@ -208,7 +209,7 @@ class BatchNorm2d(Leaf):
             self.running_var,
             eps=self.eps,
             momentum=self.momentum,
-            train=train and not self.frozen,
+            train=train and not self.frozen and x.size > x.shape[1],
         )
         self.running_mean, self.running_var = cache.running_mean, cache.running_var
         return y, cache

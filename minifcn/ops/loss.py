@@ -2,6 +2,8 @@
 
 from math import prod
 
+import numpy as np
+
 from ..backend import Source, array_module, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import DtypeError, InputError
 from .geometry import require_same_dtype, require_shape
@@ -48,6 +50,7 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
     return loss, (probabilities, index, share)
 
 
+@np.errstate(under="ignore")
 def softmax_cross_entropy_backward(dloss, cache):
     """dlogits = dloss · share · (softmax − one-hot label).   dloss: a number, () or (N, ...) -> (N, C, ...)"""
     probabilities, index, share = cache
@@ -70,6 +73,7 @@ def softmax_cross_entropy_backward(dloss, cache):
     return dlogits
 
 
+@np.errstate(under="ignore")  # the exponential of a class that is out of the question is 0
 def _pixel_losses(logits, index, share):
     """The loss of each pixel (N, ...), 0 where its share is 0, and the probabilities (N, C, ...)."""
     xp = array_module(logits)

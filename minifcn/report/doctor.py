@@ -4,6 +4,7 @@ import textwrap
 from collections import Counter
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..data.doctor.files import read_labels
@@ -13,6 +14,7 @@ from ..data.labels import VOID
 from ..data.transforms import shrink
 from ..errors import InputError
 from ..files import writing
+from .figures import PLAIN_TEXT
 
 MAX_ENTRIES = 3  # names printed for each finding
 _MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit grey"}
@@ -104,6 +106,7 @@ def _plural(count, what):
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
+@rc_context(PLAIN_TEXT)
 def picture(diagnosis, path):
     """A PNG: for every class its number and name over a bar of its colour and, where a mask shows the class, the place with most
     of it, and its mask, other classes pale.
@@ -131,7 +134,7 @@ def picture(diagnosis, path):
             panel[: len(label) // 8] = dataset.palette[number]
         axes.imshow(panel, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
-        axes.set_title(f"{number} {name}{'' if seen else ': in no mask'}", loc="left", fontsize=9, parse_math=False)
+        axes.set_title(f"{number} {name}{'' if seen else ': in no mask'}", loc="left", fontsize=9)
     with writing(path):
         figure.savefig(path, dpi=110)
 

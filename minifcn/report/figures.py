@@ -1,6 +1,7 @@
 """The figures of a run, as PNG files."""
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
@@ -8,9 +9,11 @@ from PIL import Image
 from ..data.labels import VOID, colourise
 from ..files import writing
 
+PLAIN_TEXT = {"text.usetex": False, "text.parse_math": False}  # names of classes are no formulas: "us$ and ca$"
 COLOURS = ("#c0392b", "#d68910", "#1f618d", "#117864")
 
 
+@rc_context(PLAIN_TEXT)
 def curves(runs, path):
     """Loss (thin: each step, thick: its running mean) and validation mean IU over iterations.
 
@@ -46,6 +49,7 @@ def _running_mean(values, window=20):
     return np.array([np.mean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)])
 
 
+@rc_context(PLAIN_TEXT)
 def side_by_side(samples, predictions, classes, path, palette=None):
     """Image | truth | one column for each network, with a legend of the classes that occur.
 
@@ -76,6 +80,7 @@ def add_legend(figure, labels, classes, palette=None):
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
+@rc_context(PLAIN_TEXT)
 def heat_map(image, heat, peak, title, path):
     """A photograph, and its heat-map laid over it with the highest place marked.   image (H, W, 3), heat (rows, columns)"""
     height, width = image.shape[:2]
@@ -96,6 +101,7 @@ def heat_map(image, heat, peak, title, path):
     _save(figure, path)
 
 
+@rc_context(PLAIN_TEXT)
 def confusion(matrix, classes, path):
     """Of each true class's pixels (rows), the share that was predicted as each class (columns)."""
     counts = matrix.counts.astype(float)

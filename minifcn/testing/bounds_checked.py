@@ -67,9 +67,7 @@ def launch(source, name, count, *arguments):
 def _as_c(argument):
     if isinstance(argument, np.ndarray):
         return _Bounded(argument.ctypes.data, argument.size)
-    if isinstance(argument, np.int32):
-        return ctypes.c_int(int(argument))
-    return {"float32": ctypes.c_float, "float64": ctypes.c_double}[str(argument.dtype)](float(argument))
+    return np.ctypeslib.as_ctypes_type(argument.dtype)(argument.item())
 
 
 @cache

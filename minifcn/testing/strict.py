@@ -134,7 +134,7 @@ METHODS = (
 ATTRIBUTES = "T dtype itemsize nbytes ndim shape size strides"
 FUNCTIONS = (
     "abs absolute add all allclose amax amin any arange argmax argmin argsort array_equal atleast_1d bincount "
-    "bitwise_and bitwise_or bitwise_xor broadcast_to ceil clip concatenate copyto cos count_nonzero cumsum diag diff "
+    "bitwise_and bitwise_or bitwise_xor broadcast_to ceil clip concatenate cos count_nonzero cumsum diag diff "
     "divide dot einsum equal exp expand_dims expm1 eye flip floor floor_divide full full_like greater greater_equal "
     "hstack identity invert isclose isfinite isinf isnan kron less less_equal linspace log log1p log2 logical_and "
     "logical_not logical_or logical_xor matmul max maximum mean min minimum moveaxis multiply negative nonzero "
@@ -149,32 +149,21 @@ CONSTANTS = (
 
 
 UFUNC_LACKS = "axes axis keepdims order signature subok where"  # CuPy's know out, dtype and casting
-LACKS = {  # arguments of NumPy's other functions that CuPy's of the same name do not know
-    "all": "where",
-    "amax": "initial where",
-    "amin": "initial where",
-    "any": "where",
-    "argsort": "order stable",
+OTHERS_LACK = "correction initial mean sorted stable where"  # no other function of CuPy's has one of them
+LACKS = {  # and these functions of CuPy's lack what others have
+    "argsort": "order",
     "clip": "max min",
     "count_nonzero": "keepdims",
     "einsum": "casting order out",
-    "max": "initial where",
-    "mean": "where",
-    "min": "initial where",
-    "prod": "initial where",
-    "std": "correction mean where",
-    "sum": "initial where",
     "take": "mode",
-    "unique": "sorted",
-    "var": "correction mean where",
 }
 
 
 def lacking(name):
-    """Which arguments CuPy's function of this name lacks, of those that NumPy's has."""
+    """Which arguments CuPy's function of this name lacks, of those that NumPy's functions have."""
     if isinstance(function := getattr(np, name), np.ufunc) and not function.signature:
         return frozenset(UFUNC_LACKS.split())
-    return frozenset(LACKS.get(name, "").split())
+    return frozenset([*OTHERS_LACK.split(), *LACKS.get(name, "").split()])
 
 
 _tf32 = False
@@ -236,11 +225,11 @@ def _module():
     module.matmul = _wrapped(_matmul, lacking("matmul"))
     module.ndarray = StrictArray
     module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=_wrapped(as_strided)))
-    module.empty = lambda shape, dtype=float: StrictArray(_garbage(np.empty(shape, dtype)))
-    module.empty_like = lambda a, dtype=None: module.empty(a.shape, dtype or a.dtype)
+    module.empty = _empty
+    module.empty_like = lambda a, dtype=None: _empty(a.shape, dtype or a.dtype)
     module.array = _array
-    module.asarray = lambda a, dtype=None: a if _is_there(a, dtype) else _array(a, dtype)
-    module.ascontiguousarray = lambda a, dtype=None: _wrap(np.ascontiguousarray(_unwrap(module.asarray(a, dtype))))
+    module.asarray = _asarray
+    module.ascontiguousarray = lambda a, dtype=None: _wrap(np.ascontiguousarray(_unwrap(_asarray(a, dtype))))
     return module
 
 
@@ -249,14 +238,14 @@ def _array(a, dtype=None):
     return StrictArray(np.array(a if isinstance(a, np.ndarray) else _unwrap(a), dtype=dtype))
 
 
-def _is_there(a, dtype):
-    return isinstance(a, StrictArray) and (dtype is None or a.dtype == dtype)
+def _asarray(a, dtype=None):
+    is_there = isinstance(a, StrictArray) and (dtype is None or a.dtype == dtype)
+    return a if is_there else _array(a, dtype)
 
 
-def _garbage(array):
+def _empty(shape, dtype=float):
     """What uninitialised memory may hold, so that reading it shows."""
-    array.fill(np.nan if array.dtype.kind == "f" else 1)
-    return array
+    return StrictArray(np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 1, dtype))
 
 
 def run_tiles(task, tiles):

@@ -21,7 +21,7 @@ FCN = {
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of a run. Two runs with equal settings on one machine give the same weights, bit by bit."""
+    """The settings of a run. Two runs with equal settings and as many threads on one machine give the same weights, bit by bit."""
 
     data: str  # the VOCdevkit folder, or VOC's tar
     year: str = "2012"

@@ -1,5 +1,7 @@
 """One process at a time in a run's folder."""
 
+import errno
+import logging
 import os
 from contextlib import contextmanager
 
@@ -14,6 +16,8 @@ except ImportError:  # Windows
     fcntl = None
 
 NAME = ".lock"
+NO_LOCKS = errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP  # Lustre without -o flock, NFS without a lock service
+log = logging.getLogger("minifcn.training")
 
 
 @contextmanager
@@ -49,6 +53,10 @@ def _take(file):
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
     except (BlockingIOError, PermissionError):
         return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning("this file system has no locks: let no other process train in this folder meanwhile")
     finally:
         os.lseek(file, 0, os.SEEK_SET)
     return True

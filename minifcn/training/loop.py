@@ -47,7 +47,7 @@ def train(model, stream, optimizer, rate, iterations, *, done=0, task=SEGMENTATI
 def update(model, images, labels, optimizer, lr, task=SEGMENTATION):
     """One update of the weights on one batch of host arrays. -> the loss before it"""
     # A run that diverges overflows on its way; the check for a finite loss reports that once and clearly.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         outputs = model.forward(to_device(images), train=True)
         total, weight, cache = task.loss(outputs, labels)
         divisor = weight or 1

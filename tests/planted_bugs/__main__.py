@@ -4,8 +4,6 @@ python -m tests.planted_bugs [PART OF A NAME ...] [--check]
 """
 
 import argparse
-import ast
-import difflib
 import sys
 import time
 from pathlib import Path
@@ -24,18 +22,6 @@ def mistake(bug):
     return planting.Mistake(bug.module, bug.function, bug.old, bug.new)
 
 
-def nearest(bug):
-    """The expressions of the package that read most like what a bug looks for: ["module function: expression"]."""
-    found = {}
-    for path in sorted(Path(planting.PACKAGE).rglob("*.py")):
-        for name, function in planting.functions(ast.parse(path.read_text(encoding="utf-8"))).items():
-            own = function.body if isinstance(function, ast.FunctionDef) else ()
-            for node in (node for statement in own for node in ast.walk(statement)):
-                if isinstance(node, (ast.stmt, ast.expr)) and len(text := ast.unparse(node)) < 2 * len(bug.old) + 20:
-                    found.setdefault(text, f"{path} {name}: {text}")
-    return [found[text] for text in difflib.get_close_matches(planting.plain(bug.old), found, 3, 0.5)]
-
-
 def check(chosen):
     """Say which bugs have lost their place. -> how many"""
     lost = 0
@@ -45,8 +31,6 @@ def check(chosen):
         except (planting.NotFound, FileNotFoundError) as error:
             lost += 1
             print(f"{bug.name}: {bug.module}: {error}")
-            for line in [] if bug.module.endswith(".cu") else nearest(bug):
-                print(f"    perhaps {line}")
     return lost
 
 
