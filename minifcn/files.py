@@ -27,6 +27,12 @@ def atomic_write(path):
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path, text):
+    """Write a text in UTF-8, whole or not at all, as `atomic_write`."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
+
+
 @contextmanager
 def writing(path):
     """Around the writing of a file or folder: an OSError names it, which the system's own does not for a full disk."""

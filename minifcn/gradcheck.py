@@ -197,13 +197,13 @@ def _slope(evaluate, arrays, here, upstream, position, direction):
         moved[position] = _locked(arrays[position] + step * direction)
         return evaluate(moved)
 
-    ahead, behind = [], []
+    central, bend = [], []
     for step in (STEP, STEP / 2):
         # Differences first, then sums: the parts that do not change cancel without rounding.
-        ahead.append(float(((at(step) - here) * upstream).sum()) / step)
-        behind.append(float(((here - at(-step)) * upstream).sum()) / step)
-    central = [(a + b) / 2 for a, b in zip(ahead, behind, strict=True)]
-    bend = [a - b for a, b in zip(ahead, behind, strict=True)]
+        ahead = float(((at(step) - here) * upstream).sum()) / step
+        behind = float(((here - at(-step)) * upstream).sum()) / step
+        central.append((ahead + behind) / 2)
+        bend.append(ahead - behind)
     value = float(abs(here * upstream).sum())
     # For a smooth F the central quotients agree to O(e²) and the bend shrinks with e; at a kink at least one does not.
     size = max(abs(central[0]), abs(central[1]), 1e-3 * float(abs(upstream).max()))

@@ -13,6 +13,20 @@ from minifcn.backend import cuda
 from minifcn.errors import DeviceError, InputError
 from minifcn.testing.strict import StrictArray, xp
 
+WORKING = """
+from numpy import *
+from numpy import asarray as asnumpy
+__version__ = "0.0"
+float32 = {dtype}
+class cuda:
+    class runtime:
+        def getDeviceCount():
+            return 1
+        def getDevice():
+            return 0
+        def getDeviceProperties(device):
+            return {{"name": b"Pretend"}}
+"""
 # What a `cupy` package may look like on a machine where it does not work -> what the reason must say.
 BROKEN = {
     "a CUDA library is missing": (
@@ -40,21 +54,8 @@ class cuda:
         "finds no GPU",
     ),
     "an incomplete package": ("", "no working GPU: AttributeError"),
+    "a sum of booleans": (WORKING.format(dtype="bool_"), "multiplies wrongly"),
 }
-WORKING = """
-from numpy import *
-from numpy import asarray as asnumpy
-__version__ = "0.0"
-float32 = {dtype}
-class cuda:
-    class runtime:
-        def getDeviceCount():
-            return 1
-        def getDevice():
-            return 0
-        def getDeviceProperties(device):
-            return {{"name": b"Pretend"}}
-"""
 
 
 @pytest.fixture
@@ -88,22 +89,12 @@ def test_a_broken_cupy_falls_back_to_numpy_with_one_warning_that_says_why(source
     assert reason in str(caught.value)
 
 
-def test_without_cupy_auto_is_numpy_and_no_warning(use_with_cupy):
+def test_auto_takes_a_cupy_that_works_and_misses_none_that_is_not_there(use_with_cupy):
     assert use_with_cupy(None, "auto") == ("INFO", "backend auto: using numpy (CuPy is not installed)")
     with pytest.raises(DeviceError, match="CuPy is not installed"):
         backend.use("cupy")
-
-
-def test_a_cupy_that_works_is_taken_and_named(use_with_cupy):
-    assert use_with_cupy(WORKING.format(dtype="float32"), "auto") == (
-        "INFO",
-        "backend auto: using cupy (GPU Pretend, CuPy 0.0)",
-    )
-
-
-def test_a_gpu_that_multiplies_wrongly_is_not_taken(use_with_cupy):
-    level, line = use_with_cupy(WORKING.format(dtype="bool_"), "auto")  # a sum of booleans is not 64
-    assert level == "WARNING" and "multiplies wrongly" in line
+    found = use_with_cupy(WORKING.format(dtype="float32"), "auto")
+    assert found == ("INFO", "backend auto: using cupy (GPU Pretend, CuPy 0.0)")
 
 
 def test_use_chooses_where_to_device_places_arrays(device):
@@ -116,40 +107,26 @@ def test_use_chooses_where_to_device_places_arrays(device):
     np.testing.assert_array_equal(host, np.ones((2, 3)))
 
 
-@pytest.mark.parametrize("name", ["torch", "", "CUPY", None])
-def test_an_unknown_name_is_refused_and_changes_nothing(device, name):
-    with pytest.raises(InputError, match="expected one of auto, cupy, numpy") as caught:
-        backend.use(name)
-    assert repr(name) in str(caught.value)
-    assert backend.array_module(backend.to_device(np.ones(1))) is device.xp
-
-
-def test_a_failed_use_keeps_the_choice(device, monkeypatch):
+@pytest.mark.parametrize("name", ["torch", "", None, "cupy"])
+def test_a_failed_use_keeps_the_choice(name, device, monkeypatch):
     monkeypatch.setattr(cuda, "probe", lambda: (None, "pretended failure"))
-    with pytest.raises(DeviceError, match="^backend: CuPy cannot be used: pretended failure$"):
-        backend.use("cupy")
+    with pytest.raises((InputError, DeviceError)) as caught:
+        backend.use(name)
+    told = "CuPy cannot be used: pretended failure" if name == "cupy" else "expected one of auto, cupy, numpy"
+    assert told in str(caught.value)
     assert backend.array_module(backend.to_device(np.ones(1))) is device.xp
 
 
-@pytest.mark.parametrize("thing", [[1.0, 2.0], 3.0, None, "text", np.float32(1)])
-def test_array_module_refuses_what_is_not_an_array(thing):
+@pytest.mark.parametrize("thing", [[1.0, 2.0], 3.0, None, "text", np.float32(1), xp.ones(3)])
+def test_array_module_refuses_what_is_no_array_of_a_registered_device(thing):
     with pytest.raises(TypeError, match=f"expected an array .*got {type(thing).__name__}"):
         backend.array_module(thing)
 
 
-def test_array_module_refuses_arrays_of_a_device_that_nobody_registered():
-    with pytest.raises(TypeError, match="got StrictArray"):
-        backend.array_module(xp.ones(3))
-
-
-def test_array_module_follows_the_array_not_the_choice(device):
-    backend.use("numpy")
-    assert backend.array_module(device.put(np.ones(3))) is device.xp
-
-
-def test_to_device_of_follows_the_other_array_not_the_choice(device):
+def test_array_module_and_to_device_of_follow_the_array_not_the_choice(device):
     there = device.put(np.ones(3))
     backend.use("numpy")
+    assert backend.array_module(there) is device.xp
     assert backend.array_module(backend.to_device_of(there, np.zeros(2))) is device.xp
 
 
@@ -165,23 +142,21 @@ def test_to_host_passes_numbers_through(number):
     np.testing.assert_array_equal(backend.to_host(number), number)
 
 
-def test_every_tile_runs_exactly_once(device):
+@pytest.mark.parametrize("tiles", [1, 5])
+def test_every_tile_runs_exactly_once_and_its_error_reaches_the_caller(tiles, device):
     done = device.put(np.zeros(20), writable=True)
 
     def task(start, stop):
         done[start:stop] += 1
 
-    backend.run_tiles(done, task, [(i, i + 4) for i in range(0, 20, 4)])
-    np.testing.assert_array_equal(device.get(done), np.ones(20))
-
-
-@pytest.mark.parametrize("tiles", [[(0,)], [(0,), (1,), (2,)]])
-def test_an_error_in_a_tile_reaches_the_caller(device, tiles):
-    def task(_):
+    def fails(start, stop):
         raise ValueError("from a tile")
 
+    places = [(i, i + 20 // tiles) for i in range(0, 20, 20 // tiles)]
+    backend.run_tiles(done, task, places)
+    np.testing.assert_array_equal(device.get(done), np.ones(20))
     with pytest.raises(ValueError, match="from a tile"):
-        backend.run_tiles(device.put(np.zeros(1)), task, tiles)
+        backend.run_tiles(done, fails, places)
 
 
 def test_cut_leaves_nothing_out():

@@ -26,25 +26,14 @@ TWELVE, THIRTEEN = 'pip install ".[cuda12]"', 'pip install ".[cuda13]"'
 CASES = {
     "no driver, no CuPy": ({"cuda": None, "packages": {}, "libraries": {}}, f"then: {TWELVE} or {THIRTEEN}"),
     "no driver, CuPy": ({"cuda": None}, "580 or newer), then: minifcn info"),
-    "no driver, CuPy without libraries": (
-        {"cuda": None, "packages": {"cupy-cuda12x": "14"}, "libraries": {**COMPLETE, "nvrtc": None}},
-        f"then: {TWELVE}",
-    ),
     "a driver from before CUDA 12": ({"cuda": (11, 8)}, "runs CUDA up to 11.8: install driver 525 or newer"),
     "a driver for CUDA 12, no CuPy": ({"cuda": (12, 4), "packages": {}}, TWELVE),
     "a driver for CUDA 13, no CuPy": ({"packages": {}}, THIRTEEN),
     "a driver newer than all CuPys": ({"cuda": (14, 1), "packages": {}}, THIRTEEN),
     "CuPy newer than the driver": ({"cuda": (12, 9)}, f"pip uninstall -y cupy-cuda13x && {TWELVE}"),
     "CuPy of an old CUDA": ({"packages": {"cupy-cuda11x": "13"}}, f"pip uninstall -y cupy-cuda11x && {THIRTEEN}"),
-    "two CuPys": (
-        {"packages": {"cupy-cuda12x": "14", "cupy-cuda13x": "14"}},
-        f"pip uninstall -y cupy-cuda12x cupy-cuda13x && {THIRTEEN}",
-    ),
+    "two CuPys": ({"packages": {"cupy-cuda12x": "14", **PACKAGES}}, f"cupy-cuda12x cupy-cuda13x && {THIRTEEN}"),
     "libraries missing": ({"libraries": {**COMPLETE, "cublas": None}}, THIRTEEN),
-    "libraries missing, a newer driver": (
-        {"packages": {"cupy-cuda12x": "14"}, "libraries": {**COMPLETE, "cublas": None}},
-        TWELVE,
-    ),
     "libraries missing beside a CuPy of one's own": (
         {"packages": {"cupy": "14"}, "libraries": {**COMPLETE, "cublas": None}},
         f"pip uninstall -y cupy && {THIRTEEN}",
@@ -74,16 +63,13 @@ def printed(capsys, found, monkeypatch):
     return capsys.readouterr().out.splitlines()
 
 
-def test_info_shows_a_gpu_that_works_and_nothing_to_do(capsys, monkeypatch):
+def test_info_shows_what_works_what_is_missing_and_what_to_do(capsys, monkeypatch):
     lines = printed(capsys, WORKS, monkeypatch)
     assert "driver    580.65.06, runs CUDA up to 13.0" in lines
     assert "device    cuda:0, Pretend" in lines
     assert "CuPy      cupy-cuda13x 14.2.0" in lines
     assert "GPU       works: GPU Pretend, CuPy 14.2.0" in lines
     assert not any(line.startswith("to do") for line in lines)
-
-
-def test_info_shows_what_is_missing_and_ends_with_what_to_do(capsys, monkeypatch):
     lines = printed(capsys, dataclasses.replace(FAILS, libraries={**COMPLETE, "nvrtc": None}), monkeypatch)
     assert "  nvrtc   missing" in lines
     assert "GPU       cannot be used: some error" in lines
@@ -108,11 +94,6 @@ def test_every_command_that_computes_has_the_option(capsys):
         assert ("--device" in capsys.readouterr().out) == computes, command
 
 
-@pytest.mark.parametrize(("name", "chosen"), [("cpu", "numpy"), ("numpy", "numpy"), ("strict", "strict")])
-def test_names_of_devices(device, name, chosen):
-    assert backend.use(name).startswith(f"backend {name}: using {chosen} ")
-
-
 @pytest.fixture
 def two_gpus(choose, monkeypatch):
     """A CuPy with two GPUs that is NumPy inside. -> the list of the numbers that were chosen"""
@@ -131,7 +112,11 @@ def two_gpus(choose, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "number"), [("cuda", 0), ("cupy", 0), ("auto", 0), ("cuda:0", 0), ("cuda:1", 1)])
-def test_a_gpu_is_chosen_by_its_number(name, number, two_gpus):
+def test_a_gpu_is_chosen_by_its_number(name, number, two_gpus, capsys):
+    assert cuda.devices() == ["Pretend 0", "Pretend 1"]
+    assert "there is no cuda:2, only cuda:0, cuda:1; minifcn info" in refused(capsys, "cuda:2")
+    assert two_gpus == []
+    assert type(backend.to_device([1.0])) is np.ndarray
     assert backend.use(name) == f"backend {name}: using cupy (GPU Pretend {number}, CuPy 0.0)"
     assert two_gpus == [number] * (":" in name)
 
@@ -144,24 +129,14 @@ def refused(capsys, device):
     return line
 
 
-def test_a_number_without_a_gpu_is_refused_in_one_line(capsys, two_gpus):
-    assert cuda.devices() == ["Pretend 0", "Pretend 1"]
-    assert "there is no cuda:2, only cuda:0, cuda:1; minifcn info" in refused(capsys, "cuda:2")
-    assert two_gpus == []
-    assert type(backend.to_device([1.0])) is np.ndarray
-
-
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda 1", "cpu:0", "CUDA"])
-def test_a_name_that_is_none_is_refused_in_one_line(capsys, name):
-    line = refused(capsys, name)
-    assert "expected one of auto, cupy, numpy" in line and line.endswith(f"got {name!r}")
-
-
-def test_a_gpu_asked_for_in_vain_leads_to_info(capsys, monkeypatch):
+def test_a_device_that_cannot_be_had_is_refused_in_one_line(device, capsys, monkeypatch):
     monkeypatch.setattr(cuda, "probe", lambda: (None, "pretended failure"))
-    assert refused(capsys, "cuda") == (
-        "minifcn: backend: CuPy cannot be used: pretended failure; minifcn info says what to do"
-    )
+    for name in ("gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "CUDA"):
+        line = refused(capsys, name)
+        assert "expected one of auto, cupy, numpy" in line and line.endswith(f"got {name!r}")
+    assert refused(capsys, "cuda").endswith("CuPy cannot be used: pretended failure; minifcn info says what to do")
+    for name, chosen in (("cpu", "numpy"), ("numpy", "numpy"), ("strict", "strict")):
+        assert backend.use(name).startswith(f"backend {name}: using {chosen} ")
 
 
 def of_numpy():
@@ -189,13 +164,11 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("make", "told"), ERRORS.values(), ids=ERRORS)
-def test_running_out_of_memory_is_told_with_the_size(make, told):
+def test_running_out_of_memory_is_told_with_the_size_and_other_errors_are_not(make, told):
     assert told in backend.out_of_memory(make())
-
-
-@pytest.mark.parametrize("error", [ValueError("memory"), RuntimeError("cudaErrorIllegalAddress"), OSError("memory")])
-def test_other_errors_are_not_taken_for_it(error):
-    assert backend.out_of_memory(error) is None
+    for error in (ValueError("memory"), RuntimeError("cudaErrorIllegalAddress"), OSError("memory")):
+        assert backend.out_of_memory(error) is None
+    assert options.out_of_memory(MemoryError(), types.SimpleNamespace()) == "out of memory; smaller images need less"
 
 
 def test_training_out_of_memory_ends_in_one_line_that_says_what_to_lower(tmp_path, capsys, monkeypatch):
@@ -213,7 +186,3 @@ def test_training_out_of_memory_ends_in_one_line_that_says_what_to_lower(tmp_pat
         "minifcn: out of memory on the GPU: 1.5 GiB asked for, 1 GiB in use; lower --batch-size or --crop or --resize"
     )
     assert "Traceback" not in captured.err
-
-
-def test_where_nothing_can_be_lowered_smaller_images_are_advised():
-    assert options.out_of_memory(MemoryError(), types.SimpleNamespace()) == "out of memory; smaller images need less"

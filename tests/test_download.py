@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,6 +213,14 @@ def test_a_full_disk_is_not_blamed_on_the_host(host, tmp_path):
     assert len(host.asked) == 1
     fetch(tmp_path, host.serve("/a", whole(CONTENT)))
     assert placed(tmp_path)
+
+
+def test_too_little_room_is_told_before_anything_is_asked_for(host, tmp_path, monkeypatch):
+    (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:1])
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=SIZE - 2))
+    with pytest.raises(OSError, match=f"{SIZE - 1:,} bytes are still to come, but only {SIZE - 2:,} are free"):
+        fetch(tmp_path, host.serve("/a", whole(CONTENT)))
+    assert host.asked == []
 
 
 def test_the_voc_archive_is_the_official_one():

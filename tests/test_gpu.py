@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import NAMES
 from gradcheck_cases import LAYERS, TOLERANCE, spread
+from networks import stirred
 
 from minifcn import backend, data, gradcheck, inference, models, ops, weights
 from minifcn.backend import registry
@@ -82,19 +83,9 @@ def test_training_curves_agree_with_the_hosts(optimizer, dtype, device, on_the_h
 
 
 @away_from_the_host
-def test_the_same_seed_gives_the_same_bits_every_time(device):
-    (first, state), (again, same) = curve(steps=8), curve(steps=8)
-    assert first.tolist() == again.tolist()
-    assert all(np.array_equal(state[name], same[name]) for name in state)
-
-
-@away_from_the_host
-@pytest.mark.parametrize("dtype", ["uint8", "int64"])
-@pytest.mark.parametrize("label", [CLASSES, 254, -1])
+@pytest.mark.parametrize(("label", "dtype"), [(CLASSES, "uint8"), (254, "uint8"), (254, "int64"), (-1, "int64")])
 def test_a_label_outside_the_classes_is_refused_and_nothing_moves(label, dtype, device, on_the_host):
     """On a GPU an index beyond the end wraps around without a word."""
-    if label < 0 and dtype == "uint8":
-        label += 256 - 10  # 245, which uint8 can hold
     images, labels = batches()[0]
     labels = labels.astype(dtype)
     labels[1, 5, 7] = label
@@ -105,8 +96,7 @@ def test_a_label_outside_the_classes_is_refused_and_nothing_moves(label, dtype, 
         with pytest.raises(ValueError) as caught:
             loop.update(network, images, labels, solver, 0.1)
         after = network.state_dict()
-        learned = [name for name in network.parameters() if name in before]
-        assert all(np.array_equal(before[name], after[name]) for name in learned)
+        assert all(np.array_equal(before[name], after[name]) for name in network.parameters())
         return str(caught.value)
 
     assert told() == on_the_host(told)
@@ -129,13 +119,8 @@ def test_pixels_that_do_not_count_change_nothing(device):
     np.testing.assert_allclose(gradient, as_before, rtol=1e-12, atol=1e-15)
     assert not gradient[0, :, 1:3].any()
     assert gradient[0, :, 3:].any()
-
-
-@away_from_the_host
-def test_a_batch_without_a_pixel_that_counts_has_no_loss(device):
-    images, labels = batches()[0]
     network, solver = fresh("sgd")
-    assert loop.update(network, images, np.full_like(labels, 255), solver, 0.1) == 0
+    assert loop.update(network, batches()[0][0], np.full((4, 32, 32), 255, np.uint8), solver, 0.1) == 0
 
 
 # --- Checkpoints and runs -----------------------------------------------------------------------------------------
@@ -157,7 +142,6 @@ def halted(toy, folder):
     """A run stopped after its third step."""
     run, asked = Run(settings(toy), folder), iter([False, False, True])
     list(run.events(lambda: next(asked)))
-    return run
 
 
 def resumed(folder):
@@ -201,8 +185,7 @@ def test_a_run_goes_on_on_another_device(begins, toy, tmp_path, whole, device, o
 
 @away_from_the_host
 def test_a_whole_run_is_the_hosts(toy, tmp_path, whole, device):
-    run = Run(settings(toy), tmp_path / "run")
-    events = list(run.events())
+    events = list(Run(settings(toy), tmp_path / "run").events())
     np.testing.assert_allclose(losses(tmp_path / "run"), whole, rtol=1e-3)
     assert [e.iteration for e in events if isinstance(e, Evaluated)] == [3, 6]
     card = checkpoint.load_network(tmp_path / "run" / "best.npz").card
@@ -214,40 +197,38 @@ def test_a_file_has_the_same_bits_wherever_it_was_written(tmp_path, device, on_t
     network, _ = fresh()
     weights.save(tmp_path / "away.npz", network)
     on_the_host(lambda: weights.save(tmp_path / "here.npz", fresh()[0]))
-    for name, array in network.state_dict().items():
-        assert type(array) is np.ndarray, name
+    assert all(type(array) is np.ndarray for array in network.state_dict().values())
     with np.load(tmp_path / "away.npz") as away, np.load(tmp_path / "here.npz") as here:
         assert away.files == here.files
         assert all(away[name].tobytes() == here[name].tobytes() for name in here.files)
+    (first, state), (again, same) = curve(steps=8), curve(steps=8)  # nor does a seed give others the second time
+    assert first.tolist() == again.tolist()
+    assert all(np.array_equal(state[name], same[name]) for name in state)
 
 
 @away_from_the_host
 def test_predictions_and_scores_are_the_hosts(toy, device, on_the_host):
     samples = data.VOC(toy, "val")
-    network, _ = fresh(variant="16s")
-    state = {
-        name: np.random.default_rng(1).normal(0, 0.1, a.shape).astype(a.dtype)
-        for name, a in network.state_dict().items()
-    }
-    state |= {name: abs(a) for name, a in state.items() if name.endswith("var")}
-    network.load_state_dict(state)
+
+    def network():
+        return stirred(fresh(variant="16s")[0])
 
     def of_the_host():
-        same, _ = fresh(variant="16s")
-        same.load_state_dict(state)
+        same = network()
         return [
             (inference.predict(same, s.image), same.forward(same.card.preprocessing.apply(s.image)[None])[0])
             for s in samples
         ]
 
+    away = network()
     for sample, (labels, logits) in zip(samples, on_the_host(of_the_host), strict=True):
-        found = inference.predict(network, sample.image)
+        found = inference.predict(away, sample.image)
         assert type(found) is np.ndarray and found.dtype == np.uint8
         second, first = np.sort(logits, axis=0)[-2:]
         certain = first - second > 1e-3 * abs(first).max()
         assert certain.mean() > 0.5
         assert (found == labels)[certain].all()
-    assert inference.evaluate(network, samples, 6).counts.sum() == sum((s.label != 255).sum() for s in samples)
+    assert inference.evaluate(away, samples, 6).counts.sum() == sum((s.label != 255).sum() for s in samples)
 
 
 @away_from_the_host

@@ -90,6 +90,11 @@ def test_a_relu_writes_over_its_arguments_only_where_it_may(kind, overwrite):
 def test_a_gradient_that_nobody_gave_is_zero():
     p = Parameter(np.ones((2, 3), np.float32))
     assert (p.grad.shape, p.grad.dtype, p.grad.any()) == ((2, 3), np.float32, False)
+    p.add_gradient(np.ones((2, 3), np.float32))
+    p.zero_grad()
+    p.frozen = True
+    p.add_gradient(np.ones((2, 3), np.float32))
+    assert not p.grad.any()
 
 
 class Branches(layers.Layer):

@@ -158,29 +158,22 @@ class Sizes(list):
     def note(self, nbytes, images, rows):
         self.append((nbytes, nbytes // (images * (rows.stop - rows.start))))
 
-    def taken(self):
-        """What was noted since the last call."""
-        found = self[:]
-        self.clear()
-        return found
-
 
 @pytest.fixture
 def laid_out(monkeypatch):
     """Sizes of the patches that im2col reads or adds back, and of the values that Winograd's algorithm holds at its points."""
     sizes = Sizes()
-    read, stand, add = im2col._patches, columns._columns, im2col._add_patches
-    take, put = winograd._tiles, winograd._put_tiles
+    take, put, add = winograd._tiles, winograd._put_tiles, im2col._add_patches
 
-    def reading(x, window, rows, by_tap):
-        patches = read(x, window, rows, by_tap)
-        sizes.note(patches.nbytes, len(x), rows)
-        return patches
+    def reading(module, name):
+        read = getattr(module, name)
 
-    def standing(x, window, rows):
-        patches = stand(x, window, rows)
-        sizes.note(patches.nbytes, len(x), rows)
-        return patches
+        def patches_of(x, window, rows, *by_tap):
+            patches = read(x, window, rows, *by_tap)
+            sizes.note(patches.nbytes, len(x), rows)
+            return patches
+
+        monkeypatch.setattr(module, name, patches_of)
 
     def adding(dx, first, patches, window, rows, by_tap):
         sizes.note(patches.nbytes, len(dx), rows)
@@ -195,8 +188,8 @@ def laid_out(monkeypatch):
         sizes.note(tiles.nbytes * winograd.POINTS // winograd.RESULTS**2, len(y), rows)
         put(y, tiles, rows)
 
-    monkeypatch.setattr(im2col, "_patches", reading)
-    monkeypatch.setattr(columns, "_columns", standing)
+    reading(im2col, "_patches")
+    reading(columns, "_columns")
     monkeypatch.setattr(im2col, "_add_patches", adding)
     monkeypatch.setattr(winograd, "_tiles", taking)
     monkeypatch.setattr(winograd, "_put_tiles", putting)
@@ -225,10 +218,11 @@ def test_the_workspace_is_bounded_whatever_the_image(
     w = rng.standard_normal((outputs, shape[1], 3, 3), dtype=np.float32)
     with ops.conv_algorithm(algorithm.split(",")[0]):
         y, cache = ops.conv2d_forward(x, w, pad=1, stride=2 if "strided" in algorithm else 1)
-        found = [laid_out.taken()]
+        found = [laid_out[:]]
         for leave_out in ("weights", "inputs"):
+            laid_out.clear()
             ops.conv2d_backward(np.ones_like(y), cache, **{leave_out: False})
-            found.append(laid_out.taken())
+            found.append(laid_out[:])
     bounds = 3 * [max(tile_bytes, w.nbytes)]
     if algorithm == "winograd":
         bounds = tile_bytes, tile_bytes, max(2 * tile_bytes, w.nbytes * winograd.POINTS // 9)
@@ -277,26 +271,22 @@ def test_depthwise_tiles_and_pieces_of_any_size_give_the_same(op, case, name, si
 def test_depthwise_tiles_stay_below_their_bound(rows, tiles, rng, monkeypatch, tiling):
     """2 images of 20 rows of 30 pixels of 40 channels."""
     tiling(threads=1)
-    row, results = 30 * 40 * 4, Sizes()
+    row, found = 30 * 40 * 4, []
     read = depthwise._phases
 
     def reading(x, window, rows):
-        results.note(len(x) * (rows.stop - rows.start) * row, len(x), rows)
+        found.append(len(x) * (rows.stop - rows.start) * row)
         return read(x, window, rows)
 
     monkeypatch.setattr(tuning, "TILE_BYTES", int(rows * row))
     monkeypatch.setattr(depthwise, "_phases", reading)
     x, w = (rng.standard_normal(shape, dtype=np.float32) for shape in ((2, 40, 20, 30), (40, 1, 3, 3)))
     y, cache = ops.conv2d_forward(x, w, pad=1, groups=40)
-    found = [results.taken()]
     ops.conv2d_backward(y, cache, weights=False)
-    found.append(results.taken())
     ops.conv2d_backward(y, cache, inputs=False)
-    found.append(results.taken())
-    for sizes in found:
-        assert len(sizes) == tiles
-        assert max(size for size, _ in sizes) <= max(rows, 1) * row
-        assert sum(size for size, _ in sizes) == 40 * row
+    assert len(found) == 3 * tiles
+    assert max(found) <= max(rows, 1) * row
+    assert [sum(found[i : i + tiles]) for i in range(0, 3 * tiles, tiles)] == [40 * row] * 3
 
 
 def served(algorithm, monkeypatch):

@@ -38,7 +38,6 @@ REFUSED = [  # operation, shapes of its arrays, other arguments, settings, messa
     (CONV, [X, (3, 4, 3, 3)], [], {"stride": 0}, "stride: expected an integer or .* at least 1; got 0"),
     (CONV, [X, (3, 4, 3, 3)], [], {"stride": 1.5}, "stride: expected an integer .*got 1.5"),
     (CONV, [X, (3, 4, 3, 3)], [], {"dilation": (1, 0)}, r"dilation: expected .* got \(1, 0\)"),
-    (CONV, [X, (3, 4, 3, 3)], [], {"stride": (1, 1, 1)}, r"stride: expected .* got \(1, 1, 1\)"),
     (CONV, [X, (3, 4, 3, 3)], [], {"pad": -1}, "pad: expected .* at least 0; got -1"),
     (CONV, [X, (3, 4, 3, 3)], [], {"pad": (1, 1, 1, 1)}, r"pad: expected .* got \(1, 1, 1, 1\)"),
     (CONV, [X, (3, 4, 3, 3)], [], {"activation": "gelu"}, "conv2d: expected activation none, relu, relu6; got 'gelu'"),
@@ -52,11 +51,11 @@ REFUSED = [  # operation, shapes of its arrays, other arguments, settings, messa
     (MAX, [X], [2], {"pad": 2}, r"max_pool2d: with pad .* a \(2, 2\) window sees no pixel .* pad by less"),
     (MAX, [X], [2], {"pad": ((0, 0), (0, 3))}, "max_pool2d: with pad .* sees no pixel"),
     (MAX, [(1, 1, 2, 9)], [2], {"dilation": 4, "pad": 2, "stride": 1}, "sees no pixel"),  # all between two taps
-    (MAX, [X], [7], {}, r"max_pool2d: a \(7, 7\) window does not fit into an input of \(6, 5\)"),
+    (MAX, [X], [7], {}, r"max_pool2d: a \(7, 7\) window .*does not fit into an input of \(6, 5\)"),
     (MAX, [X], [0], {}, "kernel: expected .* at least 1; got 0"),
     (MAX, [(4, 6, 5)], [2], {}, r"max_pool2d: expected an array \(N, C, H, W\)"),
     (AVG, [X], [3], {"pad": ((3, 0), (0, 0))}, "avg_pool2d: .* sees no pixel"),
-    (AVG, [X], [(3, 6)], {}, r"avg_pool2d: a \(3, 6\) window does not fit"),
+    (AVG, [X], [(3, 6)], {}, r"avg_pool2d: a \(3, 6\) window .*does not fit"),
     (ADAPTIVE, [X], [0], {}, "size: expected an integer or .* at least 1; got 0"),
     (ADAPTIVE, [(4, 6, 5)], [2], {}, r"adaptive_avg_pool2d: expected an array \(N, C, H, W\)"),
     (ops.global_avg_pool_forward, [(4, 6)], [], {}, r"global_avg_pool: expected an array .*got shape \(4, 6\)"),
@@ -67,13 +66,7 @@ REFUSED = [  # operation, shapes of its arrays, other arguments, settings, messa
     (LRN, [X], [0], {}, "lrn: expected a size of at least 1, got 0"),
     (NORM, [X, (4,), (4,), (3,), (4,)], [], {}, r"one value per channel of shape \(4,\)"),
     (NORM, [(5, 4), (4,), (4,), (4,), (4,)], [], {}, "batch_norm: expected an array"),
-    (
-        NORM,
-        [(1, 3, 1, 1), (3,), (3,), (3,), (3,)],
-        [],
-        {"train": True},
-        "batch_norm: .* larger batch or crop, or frozen",
-    ),
+    (NORM, [(1, 3, 1, 1), *[(3,)] * 4], [], {"train": True}, "batch_norm: .* larger batch or crop, or frozen"),
     (CROP, [X], [(2, 0), (5, 5)], {}, r"crop: \(5, 5\) at offset \(2, 0\) does not lie inside .*\(6, 5\)"),
     (CROP, [X], [-1, 2], {}, "crop offset: expected .* at least 0; got -1"),
     (CROP, [X], [0, 0], {}, "crop size: expected .* at least 1; got 0"),
@@ -95,14 +88,6 @@ def test_wrong_use_is_refused_with_a_clear_message(operation, shapes, others, se
     with pytest.raises(InputError, match=message) as caught:
         operation(*arrays, *others, **settings)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "int64"])
-def test_maps_of_other_dtypes_are_refused_by_convolutions(dtype, device):
-    x, w = device.put(np.ones(X, dtype)), device.put(np.ones((4, 4, 1, 1), dtype))
-    for operation in (CONV, TRANSPOSED):
-        with pytest.raises(TypeError, match=f"expected float32 or float64, got {dtype}"):
-            operation(x, w)
 
 
 def test_arrays_of_two_devices_are_refused(device):

@@ -1,8 +1,12 @@
 """Every operation, forward and backward, against PyTorch over a grid of settings, in float64 and float32."""
 
+from functools import partial
+from itertools import product
+
 import conv_cases
 import numpy as np
 import pytest
+from gradcheck_cases import both, spread
 
 from minifcn import layers, ops
 from minifcn.ops.geometry import pads, same_pads
@@ -38,12 +42,6 @@ def compare(forward, backward, reference, arrays, dtype, seed=1):
     for i, (gradient, tensor) in enumerate(zip(gradients, tensors, strict=False)):
         close(gradient, tensor.grad, dtype, f"gradient of argument {i}")
     return cache
-
-
-def distinct(shape, rng):
-    """Values that differ from each other by more than float32 rounds: no ties, and none near zero."""
-    size = int(np.prod(shape))
-    return ((rng.permutation(size) + 0.25) / size * 4 - 2).reshape(shape)
 
 
 @every_dtype
@@ -100,74 +98,38 @@ def test_conv_transpose2d_of_every_kind(shape, outputs, kernel, settings, dtype,
 
 
 SIZES = [(8, 8), (7, 10), (5, 4)]
-MAX_POOL = [  # kernel, stride, pad, dilation
-    (2, 2, 0, 1),
-    (3, 2, 0, 1),
-    (3, 1, 1, 1),
-    (3, 2, 1, 1),
-    ((2, 3), (3, 2), (1, 1), 1),
-    (2, 3, 1, 1),
-    (2, 1, 0, 2),
-    (2, 2, 1, (2, 3)),
+POOLS = [  # kernel, stride, pad, dilation
+    *((2, 2, 0, 1), (3, 2, 0, 1), (3, 1, 1, 1), (3, 2, 1, 1), ((2, 3), (3, 2), (1, 1), 1), (2, 3, 1, 1)),
+    *((2, 1, 0, 2), (2, 2, 1, (2, 3))),
 ]
 
 
-@every_dtype
-@pytest.mark.parametrize("ceil_mode", [False, True])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("kernel", "stride", "pad", "dilation"), MAX_POOL)
-def test_max_pool2d(kernel, stride, pad, dilation, size, ceil_mode, dtype, rng):
-    settings = {"stride": stride, "dilation": dilation, "ceil_mode": ceil_mode}
-    compare(
-        lambda x: ops.max_pool2d_forward(x, kernel, pad=pad, **settings),
-        ops.max_pool2d_backward,
-        lambda x: F.max_pool2d(x, kernel, padding=pad, **settings),
-        [distinct((2, 3, *size), rng)],
-        dtype,
-    )
+def grid():
+    """(operation, size of the maps, settings, PyTorch's function of x) of what has an image and settings."""
+    for size, ceil_mode, (kernel, stride, pad, dilation) in product(SIZES, (False, True), POOLS):
+        settings = {"stride": stride, "ceil_mode": ceil_mode}
+        ours = {**settings, "kernel": kernel, "pad": pad}
+        theirs = {**settings, "kernel_size": kernel, "padding": pad}
+        function = partial(F.max_pool2d, dilation=dilation, **theirs)
+        yield "max_pool2d", size, {**ours, "dilation": dilation}, function
+        for counted in (False, True) if dilation == 1 else ():
+            function = partial(F.avg_pool2d, count_include_pad=counted, **theirs)
+            yield "avg_pool2d", size, {**ours, "count_include_pad": counted}, function
+    for size, parts in product([(6, 6), (7, 7), (5, 9), (1, 3)], [1, 2, 3, 6, 7, (2, 5), (11, 1)]):
+        yield "adaptive_avg_pool2d", size, {"size": parts}, partial(F.adaptive_avg_pool2d, output_size=parts)
+    for size, (alpha, beta, k) in product([1, 2, 3, 5, 9], [(1e-4, 0.75, 1.0), (2.0, 0.75, 1.0), (0.5, 0.4, 2.0)]):
+        settings = {"size": size, "alpha": alpha, "beta": beta, "k": k}
+        yield "lrn", (3, 4), settings, partial(F.local_response_norm, **settings)
+    for size, to, align_corners in product([(7, 5), (1, 4)], [(1, 1), (2, 9), (7, 5), (16, 3)], (False, True)):
+        settings = {"size": to, "align_corners": align_corners}
+        yield "resize_bilinear", size, settings, partial(F.interpolate, mode="bilinear", **settings)
 
 
 @every_dtype
-@pytest.mark.parametrize("count_include_pad", [False, True])
-@pytest.mark.parametrize("ceil_mode", [False, True])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("kernel", "stride", "pad"), [case[:3] for case in MAX_POOL if case[3] == 1])
-def test_avg_pool2d(kernel, stride, pad, size, ceil_mode, count_include_pad, dtype, rng):
-    settings = {"stride": stride, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
-    compare(
-        lambda x: ops.avg_pool2d_forward(x, kernel, pad=pad, **settings),
-        ops.avg_pool2d_backward,
-        lambda x: F.avg_pool2d(x, kernel, padding=pad, **settings),
-        [rng.standard_normal((2, 3, *size))],
-        dtype,
-    )
-
-
-@every_dtype
-@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, (2, 5), (11, 1)])
-@pytest.mark.parametrize("map_size", [(6, 6), (7, 7), (5, 9), (1, 3)])
-def test_adaptive_avg_pool2d(map_size, size, dtype, rng):
-    compare(
-        lambda x: ops.adaptive_avg_pool2d_forward(x, size),
-        ops.adaptive_avg_pool2d_backward,
-        lambda x: F.adaptive_avg_pool2d(x, size),
-        [rng.standard_normal((2, 3, *map_size))],
-        dtype,
-    )
-
-
-@every_dtype
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
-@pytest.mark.parametrize(("alpha", "beta", "k"), [(1e-4, 0.75, 1.0), (2.0, 0.75, 1.0), (0.5, 0.4, 2.0)])
-def test_lrn(size, alpha, beta, k, dtype, rng):
-    settings = {"size": size, "alpha": alpha, "beta": beta, "k": k}
-    compare(
-        lambda x: ops.lrn_forward(x, **settings),
-        ops.lrn_backward,
-        lambda x: F.local_response_norm(x, **settings),
-        [rng.standard_normal((2, 7, 3, 4))],
-        dtype,
-    )
+@pytest.mark.parametrize(("op", "size", "settings", "reference"), list(grid()))
+def test_pools_normalisation_and_resizing(op, size, settings, reference, dtype, rng):
+    forward, backward = both(op, **settings)
+    compare(forward, backward, reference, [spread((2, 7, *size))], dtype)
 
 
 @every_dtype
@@ -231,20 +193,6 @@ def test_upsample_interpolates_between_pixels(factor, rng):
     expected = F.interpolate(torch.tensor(x), scale_factor=factor, mode="bilinear", align_corners=False).numpy()
     inner = np.s_[:, :, factor // 2 : -factor // 2, factor // 2 : -factor // 2]
     np.testing.assert_allclose(y[inner], expected[inner], atol=1e-12)
-
-
-@every_dtype
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("size", [(1, 1), (2, 9), (7, 5), (16, 3)])
-@pytest.mark.parametrize("map_size", [(7, 5), (1, 4)])
-def test_resize_bilinear(map_size, size, align_corners, dtype, rng):
-    compare(
-        lambda x: ops.resize_bilinear_forward(x, size, align_corners=align_corners),
-        ops.resize_bilinear_backward,
-        lambda x: F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners),
-        [rng.standard_normal((2, 3, *map_size))],
-        dtype,
-    )
 
 
 @every_dtype

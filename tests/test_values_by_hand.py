@@ -16,18 +16,14 @@ from minifcn.ops.geometry import same_pads
 def test_naive_convolution_by_hand():
     x = np.arange(1.0, 13).reshape(1, 1, 3, 4)
     w = np.array([[[[1.0, 10], [100, 1000]]]])
+    of_groups = np.eye(4)[:, :2] + np.eye(4)[:, 2:] * 10
     with ops.conv_algorithm("naive"):
         y, _ = ops.conv2d_forward(x, w, np.array([0.5]), stride=(1, 2), dilation=(2, 1), pad=((0, 0), (1, 0)))
         z, _ = ops.conv_transpose2d_forward(x[:, :, :1, :2], w, stride=2, output_pad=(1, 0))
+        grouped, _ = ops.conv2d_forward(x[0, 0, :1].reshape(1, 4, 1, 1), of_groups.reshape(4, 2, 1, 1), groups=2)
     assert y.tolist() == [[[[10 * 1 + 1000 * 9 + 0.5, 2 + 30 + 1000 + 11000 + 0.5]]]]
     assert z.tolist() == [[[[1, 10, 2, 20], [100, 1000, 200, 2000], [0, 0, 0, 0]]]]
-
-
-def test_naive_convolution_groups_by_hand():
-    x, w = np.array([1.0, 2, 3, 4]).reshape(1, 4, 1, 1), np.eye(4)[:, :2] + np.eye(4)[:, 2:] * 10
-    with ops.conv_algorithm("naive"):
-        y, _ = ops.conv2d_forward(x, w.reshape(4, 2, 1, 1), groups=2)
-    assert y.ravel().tolist() == [1, 2, 30, 40]
+    assert grouped.ravel().tolist() == [1, 2, 30, 40]
 
 
 @pytest.mark.parametrize("algorithm", ["naive", "im2col", "depthwise"])
@@ -45,24 +41,16 @@ def test_depthwise_convolution_by_hand(algorithm):
     [
         (4, 3, 1, (1, 1)),
         (4, 3, 2, (0, 1)),  # the odd pixel goes to the end
-        (5, 3, 2, (1, 1)),
         (4, 2, 1, (0, 1)),
         (4, 5, 2, (1, 2)),
-        (5, 5, 2, (2, 2)),
         (1, 5, 2, (2, 2)),
-        (4, 1, 2, (0, 0)),
         (5, 1, 3, (0, 0)),  # a window that looks at less than a stride skips, it needs no padding
-        (224, 3, 2, (0, 1)),
     ],
 )
 def test_same_pads_as_tensorflow_has_them(size, kernel, stride, expected):
     assert same_pads((size, 7), (kernel, 1), (stride, 1)) == (expected, (0, 0))
     assert same_pads((7, size), (1, kernel), (1, stride)) == ((0, 0), expected)
-
-
-def test_same_pads_with_dilation():
-    """A 3×3 window of dilation 2 reaches over 5 pixels."""
-    assert same_pads((6, 7), 3, 2, dilation=2) == ((1, 2), (2, 2))
+    assert same_pads((6, 7), 3, 2, dilation=2) == ((1, 2), (2, 2))  # a 3×3 window of dilation 2 reaches over 5 pixels
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8, 9])
@@ -139,11 +127,3 @@ def test_upsample_is_cut_by_each_of_its_four_pads():
     kernel_1d = np.array([1.0, 2, 3, 4, 5])
     y, _ = ops.upsample_forward(np.ones((1, 1, 1, 1)), kernel_1d, stride=2, pad=((1, 2), (0, 3)))
     assert y.tolist() == [[[[2, 4], [3, 6]]]]
-
-
-@pytest.mark.parametrize(("factor", "kernel", "pad"), [(2, 4, 0), (4, 8, 2), (3, 5, 1), (4, 7, ((2, 1), (0, 3)))])
-def test_frozen_upsampling_is_the_bilinear_transposed_convolution(factor, kernel, pad):
-    frozen = layers.Upsample(factor, kernel=kernel, pad=pad)
-    learned = layers.LearnedUpsample(2, factor, kernel=kernel, pad=pad)
-    x = spread((2, 2, 3, 2)).astype(np.float32)
-    np.testing.assert_allclose(frozen.forward(x), learned.forward(x), rtol=1e-5, atol=1e-6)

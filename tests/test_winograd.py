@@ -21,20 +21,14 @@ SHAPES = {
     "one whole tile": ((1, 2, 6, 6), 3, 0),
     "four whole tiles": ((2, 3, 8, 8), 2, 1),
     "one pixel": ((1, 1, 1, 1), 1, 1),
-    "2x3": ((1, 2, 2, 3), 3, 1),
-    "3x5": ((2, 3, 3, 5), 2, 1),
     "5x7": ((1, 2, 5, 7), 4, 1),
-    "a single result": ((2, 2, 3, 3), 3, 0),
     "no pad": ((2, 3, 9, 7), 4, 0),
-    "pad 2": ((2, 2, 5, 6), 3, 2),
     "pad beyond the kernel": ((1, 2, 3, 2), 2, 5),
     "pad 100": ((1, 1, 2, 3), 1, 100),
     "asymmetric pad": ((1, 2, 6, 5), 3, ((0, 2), (1, 0))),
     "asymmetric pad, the other sides": ((2, 1, 7, 4), 2, ((2, 0), (0, 3))),
     "one row": ((1, 2, 1, 9), 2, (1, 0)),
     "one column": ((2, 2, 10, 1), 3, (0, 1)),
-    "one channel in": ((2, 1, 7, 9), 5, 1),
-    "one channel out": ((2, 5, 9, 7), 1, 1),
     "seven images": ((7, 2, 5, 6), 2, 1),
     "many tiles": ((1, 2, 34, 29), 3, 1),
     "many tiles of several images": ((3, 2, 17, 22), 2, 1),
@@ -46,17 +40,6 @@ TILINGS = {
     "a row of tiles in each part": (1, 1, 1),
     "a row of tiles in each part, three threads": (1, 1, 3),
     "some rows or images in each part": (20_000, 12, 2),
-}
-REFUSED = {  # size of the maps, kernel, settings
-    "stride": ((9, 8), (3, 3), {"stride": 2, "pad": 1}),
-    "stride along one axis": ((9, 8), (3, 3), {"stride": (1, 2)}),
-    "dilation": ((9, 8), (3, 3), {"dilation": 2, "pad": 2}),
-    "dilation along one axis": ((7, 8), (3, 3), {"dilation": (2, 1)}),
-    "groups": ((6, 5), (3, 3), {"groups": 2, "pad": 1}),
-    "1x1": ((5, 4), (1, 1), {}),
-    "5x5": ((7, 8), (5, 5), {"pad": 2}),
-    "3x1": ((6, 5), (3, 1), {"pad": (1, 0)}),
-    "4x3": ((6, 5), (4, 3), {}),
 }
 PHOTOS = os.environ.get("MINIFCN_PHOTOS")
 VGG_LAYERS = [f"conv{group}_{i}" for group, depth in enumerate(DEPTHS, start=1) for i in range(1, depth + 1)]
@@ -95,11 +78,6 @@ def assert_same(results, expected, tolerance=1e-10):
         assert result.shape == wanted.shape, name
         scale = np.abs(wanted).max()
         np.testing.assert_allclose(result, wanted, rtol=tolerance, atol=tolerance * scale, err_msg=name)
-
-
-def distance(result, reference):
-    """How far they are apart, relative to the reference's norm."""
-    return np.linalg.norm(result.astype(np.float64) - reference) / np.linalg.norm(reference)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -143,27 +121,6 @@ def test_parts_cover_every_row_of_tiles_exactly_once(n, size, bound, threads):
             at[where] += 1
         assert (at == 1).all()
     assert (seen == 1).all() and (tiles == 1).all()
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_other_convolutions_are_refused(case):
-    size, kernel, settings = REFUSED[case]
-    settings = {"stride": 1, "pad": 0, "dilation": 1, "groups": 1} | settings
-    assert not winograd.applies(window("conv2d", kernel, input_size=size, **settings))
-
-
-@pytest.mark.parametrize(
-    ("shape", "outputs"), [((2, 32, 21, 30), 48), ((1, 3, 40, 40), 64), ((1, 512, 8, 8), 64), ((1, 1, 5, 5), 1)]
-)
-def test_float32_comes_close_to_float64(shape, outputs, rng):
-    where = plain(shape[2:])
-    sizes = shape, (outputs, shape[1], 3, 3), (outputs,), (shape[0], outputs, *where.output_size)
-    given = [rng.standard_normal(size, np.float32) for size in sizes]
-    results = passes(winograd, *given, where)
-    assert {a.dtype for a in results} == {np.dtype("float32")}
-    y, dx, dw = map(distance, results, passes(im2col, *(a.astype(np.float64) for a in given), where))
-    assert y <= 1e-4
-    assert max(dx, dw) <= 1e-3
 
 
 def test_errors_go_with_the_greatest_value_in_a_tile(device, rng):
@@ -224,8 +181,8 @@ def test_float32_comes_close_to_float64_on_the_activations_of_vgg16(name, seen_o
     where = plain(x.shape[2:])
     dy = rng.standard_normal((1, len(w), *where.output_size), np.float32)
     results = passes(winograd, x, w, None, dy, where)
-    wide = (a.astype(np.float64) for a in (x, w))
-    expected = passes(im2col, *wide, None, dy.astype(np.float64), where)
+    expected = passes(im2col, *(a.astype(np.float64) for a in (x, w)), None, dy.astype(np.float64), where)
     for what, bound, result, wanted in zip(("y", "dx", "dw"), (1e-4, 1e-3, 1e-3), results, expected, strict=True):
-        error = distance(result, wanted)
+        assert result.dtype == np.float32
+        error = np.linalg.norm(result - wanted) / np.linalg.norm(wanted)
         assert error <= bound, f"{name}, {x.shape} to {len(w)} channels: {what} is off by {error:.1e}"

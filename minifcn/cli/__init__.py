@@ -13,7 +13,7 @@ from importlib import import_module
 from PIL import Image
 
 from .. import backend
-from ..errors import InputError
+from ..errors import InputError, one_line
 from . import options
 from .progress import INTERRUPTED, notice
 
@@ -55,9 +55,8 @@ def main(argv=None):
         if hasattr(stream, "reconfigure"):  # what a console of an old code page cannot show becomes a question mark
             stream.reconfigure(errors="replace")
     if argv is None:
-        os.environ["MPLBACKEND"] = (
-            "agg"  # a notebook's own, which it hands on to its programs, may not be installed here
-        )
+        # A notebook's own, which it hands on to its programs, may not be installed here.
+        os.environ["MPLBACKEND"] = "agg"
     code = _exit_code(build_parser().parse_args(argv))
     if argv is None:  # the program ends now, and one Ctrl-C more would only garble its last words
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -88,5 +87,5 @@ def _exit_code(args):
             traceback.print_exc()
         if message is None and isinstance(error, OSError) and error.filename and error.strerror:  # the system's own
             message = f"{error.filename}: {error.strerror}"
-        notice(f"minifcn: {message or ' '.join(str(error).split())}")
+        notice(f"minifcn: {message or one_line(error)}")
         return 2

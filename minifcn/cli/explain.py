@@ -38,9 +38,9 @@ def run(args):
     if dataset:
         stream = data.BatchStream(dataset, args.batch, model.card.preprocessing, np.random.default_rng(0), crop=crop)
         found = throughput.measure(model, stream)
-        verdict = "the data keep up"
-        if not found.data_keep_up:
-            verdict = "the data are the bottleneck; images shrunk beforehand or a faster disk would help"
+        verdict = "the data are the bottleneck; images shrunk beforehand or a faster disk would help"
+        if found.loader > found.training:
+            verdict = "the data keep up"
         print(
             f"{args.data}: {found.loader:.1f} samples a second are read and cropped; "
             f"the network trains on {found.training:.1f}: {verdict}"

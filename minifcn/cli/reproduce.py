@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import models
 from ..errors import InputError
-from ..files import atomic_write, clear_leftovers
+from ..files import clear_leftovers, write_text
 from ..training.run import Run, read_metrics
 from . import options
 from .progress import INTERRUPTED
@@ -35,8 +35,7 @@ def run(args):
         results[title] = result._replace(seconds=result.seconds + earlier)
         del run  # or the next stage would train beside it
     table = {name: {**result.matrix.scores(), "seconds": result.seconds} for name, result in results.items()}
-    with atomic_write(folder / "scores.json") as file:
-        file.write((json.dumps(table, indent=2) + "\n").encode("utf-8"))
+    write_text(folder / "scores.json", json.dumps(table, indent=2) + "\n")
     write_report(folder, "FCN-32s, FCN-16s and FCN-8s", results)
     return 0
 

@@ -1,13 +1,14 @@
 """Downloads a data set's archive: from one host after the other, resumed after a cut, verified, and put in place whole."""
 
 import hashlib
+import shutil
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..files import sync, writing
 
 TIMEOUT = 30  # seconds without a byte until a host counts as dead
@@ -52,7 +53,7 @@ def download(archive, folder, timeout=TIMEOUT, progress=lambda what, done, total
 
     progress: called with (the host or "checking", bytes that are here or checked, bytes in all). failed: called with a line
     for each host that did not deliver. A file of that name is never overwritten, only verified. Raises InputError if it is
-    another file, DownloadError if no host delivers, and OSError, naming the file, where it cannot be written.
+    another file, DownloadError if no host delivers, and OSError, naming the folder or file, without the space or the right to write.
     """
     folder = Path(folder)
     target, part = folder / archive.name, folder / f"{archive.name}.part"
@@ -62,6 +63,9 @@ def download(archive, folder, timeout=TIMEOUT, progress=lambda what, done, total
             raise InputError(f"{target}: exists, but is not {expected}; move it away first")
         return target
     folder.mkdir(parents=True, exist_ok=True)
+    missing, free = archive.size - _size(part), shutil.disk_usage(folder).free
+    if free < missing:
+        raise OSError(f"{folder}: {missing:,} bytes are still to come, but only {free:,} are free")
     reasons = []
     for url in archive.urls:
         try:
@@ -112,7 +116,7 @@ def _request(url, part, size, timeout, progress):
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except _FAILURES as error:
-        raise DownloadError(_one_line(error)) from error
+        raise DownloadError(one_line(error)) from error
     with response:
         # A host that ignores ranges starts anew; what it sends overwrites what is here, so that a cut loses nothing.
         position = _first_byte(response, start, size)
@@ -122,7 +126,7 @@ def _request(url, part, size, timeout, progress):
                 try:
                     chunk = response.read1(min(_CHUNK, size - position))
                 except _FAILURES as error:
-                    raise DownloadError(f"cut after {position:,} of {size:,} bytes: {_one_line(error)}") from error
+                    raise DownloadError(f"cut after {position:,} of {size:,} bytes: {one_line(error)}") from error
                 if position == 0 and chunk.lstrip().startswith(b"<"):
                     raise DownloadError("sent a web page, not the archive")
                 if not chunk:
@@ -158,7 +162,3 @@ def _verify(path, archive, progress):
 
 def _size(path):
     return path.stat().st_size if path.exists() else 0
-
-
-def _one_line(error):
-    return " ".join(str(error).split()) or type(error).__name__

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .files import open_binary
 from .labels import voc_palette
 
@@ -71,11 +71,6 @@ def check_size(image):
         )
 
 
-def reason_of(error):
-    """The first line of an error's message, or what kind of error it is."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 def _read(source, decode, modes=None):
     with open_binary(source) as file:
         try:
@@ -84,7 +79,7 @@ def _read(source, decode, modes=None):
             if not modes or image.mode in modes:
                 return decode(image)
         except Exception as error:  # a broken file can make Pillow raise anything
-            reason = "of no known format" if isinstance(error, UnidentifiedImageError) else reason_of(error)
+            reason = "of no known format" if isinstance(error, UnidentifiedImageError) else one_line(error)
             raise InputError(f"{file.name}: not a readable image: {reason}") from error
         raise InputError(
             f"{file.name}: expected a palette PNG whose values are class numbers, got a {image.mode} image: "

@@ -59,18 +59,17 @@ def match_colours(image, palette, num_classes, void):
     return numbers[place], listed[place] == codes
 
 
-def describe_colours(colours, counts):
-    """Colours (N, 3) and how many pixels have each (N,) as text: the first three, and how many more."""
-    text = ", ".join(f"{c.tolist()} ({n} pixels)" for c, n in zip(colours[:3], counts[:3], strict=True))
-    return text + (f" and {len(colours) - 3} more colours" if len(colours) > 3 else "")
+def describe(values, counts):
+    """Labels (N,) or colours (N, 3) and how many pixels have each (N,) as text: the first three, and how many more."""
+    text = ", ".join(f"{value.tolist()} ({n} pixels)" for value, n in zip(values[:3], counts[:3], strict=True))
+    return text + (f" and {len(values) - 3} more" if len(values) > 3 else "")
 
 
 def check_labels(labels, num_classes, source):
     """Raise InputError naming `source`, the values and how many pixels, unless labels are 0 … num_classes − 1 or void."""
     outside = ((labels < 0) | (labels >= num_classes)) & (labels != VOID)
     if outside.any():
-        values, counts = np.unique(labels[outside], return_counts=True)
-        found = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:5], counts[:5], strict=True))
+        found = describe(*np.unique(labels[outside], return_counts=True))
         raise InputError(f"{source}: expected labels 0..{num_classes - 1} or {VOID}, got {found}")
 
 

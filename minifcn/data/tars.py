@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 
 MAX_DEPTH = 50  # folders within folders, so that nobody runs out of path or stack
 _CHUNK = 1 << 20
@@ -35,9 +35,8 @@ def index(path):
             raise _refused(path, member, f"is no plain file or folder (type {member.type.decode('latin-1')!r})")
         if member.offset_data + member.size > end:
             raise _refused(path, member, f"is cut off by the archive's end at byte {end:,}")
-        same = PurePosixPath(
-            str(name).casefold()
-        )  # which of two would win depends on who reads it, and on the file system
+        # Which of two would win depends on who reads it, and on the file system.
+        same = PurePosixPath(str(name).casefold())
         if same in taken or same in folders or not taken.isdisjoint(same.parents):
             raise _refused(path, member, "and another member would be one file, or one lies in the other")
         taken.add(same)
@@ -89,10 +88,8 @@ def _members(path):
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a broken header for the end
                 raise InputError(f"no header and no end mark at byte {archive.offset:,}; broken or cut off")
     except Exception as error:  # tarfile lets out whatever a broken header makes it stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a readable tar, uncompressed and whole: {reason[:200]}") from error
+        raise InputError(f"{path}: not a readable tar, uncompressed and whole: {one_line(error)[:200]}") from error
 
 
 def _refused(path, member, why):
-    name = repr(member.name)
-    return InputError(f"{path}: refused: the member {name if len(name) <= 100 else name[:100] + '…'} {why}")
+    return InputError(f"{path}: refused: the member {member.name!r:.100} {why}")

@@ -17,12 +17,3 @@ class Backbone:
     nodes: dict
     features: dict
     input_pad: int = 0
-
-    def node(self, feature):
-        """The name of a feature's node in the network."""
-        return f"{self.prefix}.{self.features[feature][0]}"
-
-    @property
-    def stride(self):
-        """From the image to the coarsest feature."""
-        return max(stride for _, _, stride in self.features.values())

@@ -76,10 +76,11 @@ def fcn_nodes(backbone, variant, num_classes, alignment, *, at_once=False, upsam
     exact = alignment == "same" or backbone.input_pad > 0
     table, at = {}, {IMAGE: IMAGE}
     if exact:
-        table["pad_input"] = (layers.PadToMultiple(backbone.stride, pad=backbone.input_pad), [IMAGE])
+        coarsest = max(stride for _, _, stride in backbone.features.values())
+        table["pad_input"] = (layers.PadToMultiple(coarsest, pad=backbone.input_pad), [IMAGE])
         at[IMAGE] = "pad_input"
     table |= prefixed(backbone.nodes, backbone.prefix, at[IMAGE])
-    at |= {feature: backbone.node(feature) for feature in backbone.features}
+    at |= {feature: f"{backbone.prefix}.{node}" for feature, (node, _, _) in backbone.features.items()}
     positions = {name: coordinates(table, node) for name, node in at.items()}
 
     def score(feature):

@@ -36,7 +36,7 @@ def relu6_backward(dy, cache, *, out=None):
 def _forward(activation, x, out):
     require_same_dtype(activation, x)
     y = array_module(x).empty_like(x) if out is None else out
-    _clip(x, y, activation)
+    activate(x, activation, y)
     return y, y  # it says where x was clipped, which is all that backward needs
 
 
@@ -54,10 +54,12 @@ def require_activation(op, activation):
         raise InputError(f"{op}: expected activation {', '.join(LIMITS)}; got {activation!r}")
 
 
-def activate(x, activation):
-    """Apply an activation to an array, in place."""
+def activate(x, activation, out=None):
+    """Apply an activation to an array, in place or into `out`."""
     if activation != "none":
-        _clip(x, x, activation)
+        # NumPy's maximum of an array and a number takes three times as long.
+        xp, (low, high) = array_module(x), LIMITS[activation]
+        run_blocks(lambda x, y: xp.clip(x, low, high, out=y), x, x if out is None else out)
 
 
 def add_bias_and_activate(y, bias, activation):
@@ -72,9 +74,3 @@ def bias_or_zeros(bias, like, channels):
     if bias is None:
         return constant(like, np.zeros, channels, str(like.dtype))
     return array_module(bias).ascontiguousarray(bias)
-
-
-def _clip(x, y, activation):
-    # NumPy's maximum of an array and a number takes three times as long.
-    xp, (low, high) = array_module(x), LIMITS[activation]
-    run_blocks(lambda x, y: xp.clip(x, low, high, out=y), x, y)

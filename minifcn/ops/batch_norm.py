@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from ..backend import Source, array_module, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .geometry import require_nchw, require_same_dtype, require_shape
+from .geometry import require_maps, require_shape
 from .maps import channels_last, new_maps, row_tiles, to_nhwc
 
 SOURCE = Source.beside(__file__)
@@ -30,8 +30,7 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
     as they are. Raises InputError in training on a single value per channel. Ioffe, Szegedy, 2015.
     """
     op = "batch_norm"
-    require_same_dtype(op, x, gamma, beta, running_mean, running_var)
-    require_nchw(op, x)
+    require_maps(op, x, gamma, beta, running_mean, running_var)
     for array in (gamma, beta, running_mean, running_var):
         require_shape(op, "one value per channel", array, x.shape[1:2])
     xp = array_module(x)
@@ -39,8 +38,7 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
         count = x.size // x.shape[1]
         if count == 1:
             raise InputError(
-                f"{op}: expected at least 2 values per channel in training, got an input of {x.shape}; "
-                "take a larger batch or crop, or frozen statistics"
+                f"{op}: one value per channel cannot train, in {x.shape}; take a larger batch or crop, or frozen statistics"
             )
         mean, var = _statistics(x)
         running_mean = (1 - momentum) * running_mean + momentum * mean
@@ -113,7 +111,6 @@ def _scale_and_shift(x, scale, offset):
 
 
 def _backward_by_kernels(dy, cache):
-    """batch_norm_backward on a device that runs kernels."""
     xp, x, mean = array_module(dy), to_nhwc(cache.x), cache.mean
     n, height, width, channels = x.shape
     sums, products = (xp.empty((n * height, channels), x.dtype) for _ in range(2))

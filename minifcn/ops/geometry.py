@@ -52,6 +52,12 @@ def require_same_dtype(op, x, *others):
             raise DtypeError(f"{op}: expected {x.dtype} like its input, got {other.dtype} of shape {other.shape}")
 
 
+def require_maps(op, x, *others):
+    """Raise InputError unless x is (N, C, H, W), DtypeError unless it and the others are of one floating dtype."""
+    require_same_dtype(op, x, *others)
+    require_nchw(op, x)
+
+
 def require_shape(op, what, array, shape):
     """Raise InputError unless `array` has exactly this shape."""
     if array.shape != tuple(shape):
@@ -84,19 +90,22 @@ class Window:
         return replace(self, pad=pad, input_size=self.output_size, output_size=self.input_size)
 
 
-def window(op, kernel, stride, pad, dilation, groups, input_size):
-    """The Window of a convolution or a pooling with floor rounding. Raises InputError if nothing fits."""
+def window(op, kernel, stride, pad, dilation, groups, input_size, ceil_mode=False):
+    """The Window of a convolution or a pooling. Raises InputError if nothing fits."""
     kernel, stride = pair("kernel", kernel), pair("stride", stride)
     dilation, pad = pair("dilation", dilation), pads(pad)
-    output_size = tuple(
-        (size + sum(p) - d * (k - 1) - 1) // s + 1
-        for size, p, k, d, s in zip(input_size, pad, kernel, dilation, stride, strict=True)
-    )
-    if min(output_size) < 1:
-        raise InputError(
-            f"{op}: a {kernel} window with dilation {dilation} does not fit into an input of {tuple(input_size)} padded by {pad}"
-        )
-    return Window(kernel, stride, pad, dilation, groups, tuple(input_size), output_size)
+    output_size = []
+    for size, (before, after), k, d, s in zip(input_size, pad, kernel, dilation, stride, strict=True):
+        room = size + before + after - d * (k - 1) - 1
+        count = (-(-room // s) if ceil_mode else room // s) + 1
+        if ceil_mode and (count - 1) * s >= size + before:  # the last window would start in the padding behind
+            count -= 1
+        if count < 1:
+            raise InputError(
+                f"{op}: a {kernel} window with dilation {dilation} does not fit into an input of {tuple(input_size)} padded by {pad}"
+            )
+        output_size.append(count)
+    return Window(kernel, stride, pad, dilation, groups, tuple(input_size), tuple(output_size))
 
 
 def conv_params(window, channels):

@@ -64,10 +64,10 @@ def softmax_cross_entropy_backward(dloss, cache):
         return dlogits
     classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
 
-    def tile(part):
-        one_hot = (index[part][:, None] == classes).astype(probabilities.dtype)
-        xp.subtract(_of(probabilities, part), one_hot, out=one_hot)
-        xp.multiply(one_hot, share[part][:, None], out=_of(dlogits, part))
+    def tile(pixels, values):
+        one_hot = (index[pixels][:, None] == classes).astype(probabilities.dtype)
+        xp.subtract(probabilities[values], one_hot, out=one_hot)
+        xp.multiply(one_hot, share[pixels][:, None], out=dlogits[values])
 
     run_tiles(probabilities, tile, _tiles(probabilities))
     return dlogits
@@ -84,27 +84,24 @@ def _pixel_losses(logits, index, share):
         launch(SOURCE, "softmax_cross_entropy", loss.size, *arrays, logits.shape[1], prod(index.shape[1:]))
         return loss, probabilities
 
-    def tile(part):
-        some = _of(logits, part)
+    def tile(pixels, values):
+        some = logits[values]
         shifted = some - some.max(axis=1, keepdims=True)
         p = xp.exp(shifted)
         total = p.sum(axis=1, keepdims=True)
-        xp.divide(p, total, out=_of(probabilities, part))
-        log_likelihood = xp.take_along_axis(shifted, index[part][:, None], axis=1)[:, 0] - xp.log(total[:, 0])
-        loss[part] = xp.where(share[part] != 0, -log_likelihood * share[part], xp.zeros_like(log_likelihood))
+        xp.divide(p, total, out=probabilities[values])
+        log_likelihood = xp.take_along_axis(shifted, index[pixels][:, None], axis=1)[:, 0] - xp.log(total[:, 0])
+        loss[pixels] = xp.where(share[pixels] != 0, -log_likelihood * share[pixels], xp.zeros_like(log_likelihood))
 
     run_tiles(logits, tile, _tiles(logits))
     return loss, probabilities
 
 
-def _of(array, part):
-    """The part of (N, C, ...) that belongs to the pixels `part` of (N, ...)."""
-    return array[(part[0], slice(None)) + part[1:]]
-
-
 def _tiles(logits):
-    """Cut the pixels (N, ...) into parts (images,) or (images, rows) whose logits stay in a core's cache."""
-    n, _, *rest = logits.shape
-    if not rest or logits.size == 0:
-        return [((slice(0, n),),)]
-    return [(part,) for part in row_tiles(n, rest[0], logits.nbytes // (n * rest[0]), tuning.BLOCK_BYTES, threads())]
+    """Parts whose logits stay in a core's cache: [(which pixels of (N, ...), which values of (N, C, ...))]."""
+    everything = slice(None)
+    if logits.ndim == 2 or logits.size == 0:
+        return [(everything, everything)]
+    n, _, height = logits.shape[:3]
+    tiles = row_tiles(n, height, logits.nbytes // (n * height), tuning.BLOCK_BYTES, threads())
+    return [((images, rows), (images, everything, rows)) for images, rows in tiles]

@@ -1,7 +1,7 @@
 """Local response normalisation, across channels."""
 
 from ..errors import InputError
-from .geometry import require_nchw, require_same_dtype, require_shape
+from .geometry import require_maps, require_shape
 
 
 def lrn_forward(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
@@ -10,8 +10,7 @@ def lrn_forward(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     α is divided by the size, as Caffe and PyTorch do (Krizhevsky et al., 2012, section 3.3, do not, and take k = 2).
     Raises InputError unless size is at least 1.
     """
-    require_same_dtype("lrn", x)
-    require_nchw("lrn", x)
+    require_maps("lrn", x)
     if size < 1:
         raise InputError(f"lrn: expected a size of at least 1, got {size}")
     s = k + alpha / size * _sum_channels(x * x, size // 2, (size - 1) // 2)

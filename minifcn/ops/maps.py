@@ -5,7 +5,9 @@ shape were (N, H, W, C): then a patch is a few long runs of values and one pixel
 Any other order is read as well, only more slowly.
 """
 
-from ..backend import array_module, cut, tuning
+from itertools import product
+
+from ..backend import array_module, cut, run_tiles, threads, tuning
 
 
 def channels_last(maps):
@@ -33,18 +35,14 @@ def pixels(maps):
 
 
 def channel_sums(maps):
-    """Σ over images, rows and columns.   (N, C, H, W) -> (C,)
-
-    Row by row first: one long float32 sum would lose digits.
-    """
+    """Σ over images, rows and columns, (N, C, H, W) -> (C,); row by row first, as one long float32 sum would lose digits."""
     return channels_last(maps).sum(axis=2).sum(axis=(0, 1))
 
 
 class Band:
     """A rectangle of the padded image: what some output rows look at. The unit in which maps are read and written.
 
-    top, left: where it begins, in rows and columns of the image, negative in the padding. size: its (height, width).
-    image: the image's own (height, width).
+    top, left: where it begins, negative in the padding. size, image: (height, width), its own and the image's.
     """
 
     def __init__(self, top, left, size, image):
@@ -66,9 +64,10 @@ class Band:
         if inside.shape[1:3] == self.size and inside.flags.c_contiguous:
             return inside
         band = array_module(x).empty(x.shape[:1] + self.size + x.shape[3:], x.dtype)
-        for border in _border(band.shape[1:3], self._down, self._across):
-            band[border] = fill
-        self.inside(band)[...] = inside
+        down, across = self._down, self._across
+        band[:, : down.start] = band[:, down.stop :] = fill
+        band[:, down, : across.start] = band[:, down, across.stop :] = fill
+        band[:, down, across] = inside
         return band
 
     def inside(self, band):
@@ -81,15 +80,6 @@ def _overlap(start, length, size):
     first = min(max(start, 0), size)
     last = max(min(start + length, size), first)
     return slice(first, last), slice(first - start, last - start)
-
-
-def _border(size, down, across):
-    """The parts of a rectangle of `size` around the rows `down` and the columns `across`, as indices."""
-    everything = slice(None)
-    yield everything, slice(0, down.start)
-    yield everything, slice(down.stop, size[0])
-    yield everything, down, slice(0, across.start)
-    yield everything, down, slice(across.stop, size[1])
 
 
 def windows(band, window, row_count):
@@ -108,14 +98,12 @@ def windows(band, window, row_count):
 
 def taps(window):
     """Every (u, v) of the kernel."""
-    return [(u, v) for u in range(window.kernel[0]) for v in range(window.kernel[1])]
+    return list(product(*map(range, window.kernel)))
 
 
 def row_tiles(n, height, row_bytes, bound, least):
-    """Cut n images of `height` rows into [(images, rows)]: several small images, or some rows of one, of about `bound` bytes.
-
-    row_bytes: what one row needs. There are at least `least` tiles, if there are rows enough and bytes worth it.
-    """
+    """Cut n images of `height` rows of row_bytes into [(images, rows)]: several small images, or some rows of one, of about
+    `bound` bytes. There are at least `least` tiles, if there are rows enough and bytes worth it."""
     if n * height * row_bytes < tuning.BYTES_WORTH_A_THREAD:
         least = 1
     if height * row_bytes <= bound and n >= least:
@@ -123,3 +111,24 @@ def row_tiles(n, height, row_bytes, bound, least):
         return [(images, slice(0, height)) for images in cut(n, count)]
     count = max(-(-height // max(1, bound // row_bytes)), -(-least // n))
     return [(slice(i, i + 1), rows) for i in range(n) for rows in cut(height, count)]
+
+
+def sum_of_tiles(like, shape, write, tiles, shares=None):
+    """Σ over tiles of what write(out, *tile) writes to `out`, an array of this shape; each thread adds up a share of them.
+
+    The shares are fixed and added up in a fixed order, so that the same batch gives the same bits in every run.
+    """
+    xp = array_module(like)
+    shares = shares or min(threads(), len(tiles))
+    sums = xp.empty((shares, *shape), like.dtype)
+
+    def share(worker):
+        first, *others = tiles[worker::shares]
+        write(sums[worker], *first)
+        out = xp.empty(shape, like.dtype) if others else None
+        for tile in others:
+            write(out, *tile)
+            sums[worker] += out
+
+    run_tiles(like, share, [(worker,) for worker in range(shares)])
+    return sums[0] if shares == 1 else sums.sum(axis=0)

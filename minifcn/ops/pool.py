@@ -4,7 +4,7 @@ import numpy as np
 
 from ..backend import Source, array_module, constant, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .geometry import Window, conv_params, pads, pair, require_nchw, require_same_dtype, require_shape
+from .geometry import conv_params, pair, require_maps, require_shape, window
 from .maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
 
 SOURCE = Source.beside(__file__)
@@ -17,8 +17,7 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
     last window that only partly fits, as long as it starts inside the image or the padding before it.
     Raises InputError for sizes that do not fit, and where a window would see no pixel, only padding.
     """
-    require_same_dtype("max_pool2d", x)
-    require_nchw("max_pool2d", x)
+    require_maps("max_pool2d", x)
     where = pool_window("max_pool2d", x.shape[2:], kernel, stride, pad, dilation, ceil_mode)
     xp = array_module(x)
     y = new_maps(x, x.shape[1], where.output_size)
@@ -31,11 +30,9 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
 
     def tile(images, rows):
         seen, best = _seen(x_last[images], where, rows, fill=-xp.inf), y_last[images, rows]
-        for tap, (u, v) in enumerate(taps(where)):
-            if tap == 0:
-                best[...] = seen[:, :, :, u, v]
-            else:
-                xp.maximum(best, seen[:, :, :, u, v], out=best)
+        best[...] = seen[:, :, :, 0, 0]
+        for u, v in taps(where)[1:]:
+            xp.maximum(best, seen[:, :, :, u, v], out=best)
 
     run_tiles(x, tile, _tiles(y, where))
     return y, ((x, y), y.shape, where)
@@ -76,8 +73,7 @@ def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_
     Arguments and errors as in max_pool2d_forward. With count_include_pad the zeros of the padding count as values; what a window of
     ceil_mode covers beyond the padding never does.
     """
-    require_same_dtype("avg_pool2d", x)
-    require_nchw("avg_pool2d", x)
+    require_maps("avg_pool2d", x)
     where = pool_window("avg_pool2d", x.shape[2:], kernel, stride, pad, 1, ceil_mode)
     area = constant(x, _areas, where, count_include_pad, str(x.dtype))
     y = new_maps(x, x.shape[1], where.output_size)
@@ -114,8 +110,7 @@ def adaptive_avg_pool2d_forward(x, size):
     Part i of n covers the positions ⌊i·H/n⌋ … ⌈(i + 1)·H/n⌉ − 1, as in PyTorch, so parts may share a row; y = A x Bᵀ with
     the shares as matrices A (height, H) and B (width, W). size: integer or pair.
     """
-    require_same_dtype("adaptive_avg_pool2d", x)
-    require_nchw("adaptive_avg_pool2d", x)
+    require_maps("adaptive_avg_pool2d", x)
     sizes = zip(x.shape[2:], pair("size", size), strict=True)
     a, b = (constant(x, _shares, have, want, str(x.dtype)) for have, want in sizes)
     return array_module(x).matmul(a @ x, b.T), (a, b)
@@ -130,8 +125,7 @@ def adaptive_avg_pool2d_backward(dy, cache):
 
 def global_avg_pool_forward(x):
     """y = the mean of each map; where in the map something was, is lost here.   x (N, C, H, W) -> y (N, C)"""
-    require_same_dtype("global_avg_pool", x)
-    require_nchw("global_avg_pool", x)
+    require_maps("global_avg_pool", x)
     return channels_last(x).mean(axis=2).mean(axis=1), x.shape
 
 
@@ -161,7 +155,11 @@ def _seen(x, where, rows, fill=0):
 def _spread(shares, dy, where):
     """dx (N, C, H, W), to which shares(images, rows) yields, tap by tap, what the tap's pixels get of dy's rows."""
     xp = array_module(dy)
-    dx = new_maps(dy, dy.shape[1], where.input_size, zeros=True)
+    overlap_down, overlap_across = (extent > stride for extent, stride in zip(where.extent, where.stride, strict=True))
+    overlap = overlap_down or overlap_across
+    covered = tuple(n * k for n, k in zip(where.output_size, where.kernel, strict=True)) == where.input_size
+    each_once = covered and where.kernel == where.stride == where.extent and where.pad == ((0, 0), (0, 0))
+    dx = new_maps(dy, dy.shape[1], where.input_size, zeros=not each_once)
     dx_last = channels_last(dx)
 
     def tile(images, rows):
@@ -171,19 +169,22 @@ def _spread(shares, dy, where):
         target = pixels if in_place else xp.zeros((len(pixels), *band.size, dy.shape[1]), dy.dtype)
         seen = windows(target, where, rows.stop - rows.start)
         for (u, v), share in shares(images, rows):
-            seen[:, :, :, u, v] += share
+            if overlap:
+                seen[:, :, :, u, v] += share
+            else:
+                seen[:, :, :, u, v] = share
         if not in_place:
             pixels[...] = band.inside(target)
 
     tiles = _tiles(dy, where)
-    if where.extent[0] > where.stride[0]:  # windows of neighbouring rows overlap, so a thread owns an image
+    if overlap_down:  # windows of neighbouring rows share pixels, so a thread owns an image
         tiles = [(slice(i, i + 1), slice(0, where.output_size[0])) for i in range(len(dy))]
     run_tiles(dy, tile, tiles)
     return dx
 
 
 def _tiles(maps, where):
-    """The tiles of the output maps (N, C, Ho, Wo), of about BLOCK_BYTES; a single one where a tile is many launches."""
+    """The tiles of the output maps, of about BLOCK_BYTES; a single one where a tile is many launches."""
     height, width = where.output_size
     if has_kernels(maps):
         return [(slice(0, len(maps)), slice(0, height))]
@@ -192,36 +193,27 @@ def _tiles(maps, where):
 
 def _areas(where, include_pad, dtype):
     """How many pixels each window covers, (Ho, Wo, 1)."""
-    heights, widths = (np.array(_counts(where, axis, include_pad), dtype) for axis in (0, 1))
-    return (heights[:, None] * widths)[:, :, None]
-
-
-def _counts(where, axis, include_pad):
-    """How many pixels each window covers along one axis."""
-    (before, after), size, extent = where.pad[axis], where.input_size[axis], where.extent[axis]
-    low, high = (-before, size + after) if include_pad else (0, size)
-    starts = [i * where.stride[axis] - before for i in range(where.output_size[axis])]
-    return [min(start + extent, high) - max(start, low) for start in starts]
+    counts = []
+    for size, count, (before, after), stride, extent in zip(
+        where.input_size, where.output_size, where.pad, where.stride, where.extent, strict=True
+    ):
+        low, high = (-before, size + after) if include_pad else (0, size)
+        starts = np.arange(count) * stride - before
+        counts.append(np.minimum(starts + extent, high) - np.maximum(starts, low))
+    return np.multiply.outer(*counts)[:, :, None].astype(dtype)
 
 
 def pool_window(op, size, kernel, stride, pad, dilation, ceil_mode):
     """The Window of a pooling over maps of `size` (height, width). Raises InputError if nothing fits."""
-    kernel, pad, dilation = pair("kernel", kernel), pads(pad), pair("dilation", dilation)
-    stride = kernel if stride is None else pair("stride", stride)
-    output_size = []
-    for n, k, s, (before, after), d in zip(size, kernel, stride, pad, dilation, strict=True):
-        room = n + before + after - d * (k - 1) - 1
-        count = (-(-room // s) if ceil_mode else room // s) + 1
-        if ceil_mode and (count - 1) * s >= n + before:  # the last window would start in the padding behind
-            count -= 1
-        if count < 1:
-            raise InputError(f"{op}: a {kernel} window does not fit into an input of {tuple(size)} padded by {pad}")
+    where = window(op, kernel, kernel if stride is None else stride, pad, dilation, 1, size, ceil_mode)
+    for n, count, s, (before, _), d, extent in zip(
+        where.input_size, where.output_size, where.stride, where.pad, where.dilation, where.extent, strict=True
+    ):
         last = (count - 1) * s - before
         for start in (*range(-before, min(last, 0), s), last):
             first_tap = start if start >= 0 else start % d  # the first in the image
-            if first_tap >= n or start + d * (k - 1) < 0:
+            if first_tap >= n or start + extent <= 0:
                 raise InputError(
-                    f"{op}: with pad {pad} a {kernel} window sees no pixel of an input of {tuple(size)}; pad by less"
+                    f"{op}: with pad {where.pad} a {where.kernel} window sees no pixel of an input of {tuple(size)}; pad by less"
                 )
-        output_size.append(count)
-    return Window(kernel, stride, pad, dilation, 1, tuple(size), tuple(output_size))
+    return where

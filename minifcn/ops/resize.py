@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..backend import array_module, constant
-from .geometry import pair, require_nchw, require_same_dtype, require_shape
+from .geometry import pair, require_maps, require_shape
 
 
 def resize_bilinear_forward(x, size, *, align_corners=False):
@@ -12,8 +12,7 @@ def resize_bilinear_forward(x, size, *, align_corners=False):
     x (N, C, H, W), size: integer or (height, width) -> y (N, C, *size). align_corners: the outer pixels' centres meet;
     otherwise their outer edges. Raises InputError for sizes that do not fit.
     """
-    require_same_dtype("resize_bilinear", x)
-    require_nchw("resize_bilinear", x)
+    require_maps("resize_bilinear", x)
     sizes = zip(x.shape[2:], pair("size", size), strict=True)
     a, b = (constant(x, _weights, have, want, align_corners, str(x.dtype)) for have, want in sizes)
     return array_module(x).matmul(a @ x, b.T), (a, b)

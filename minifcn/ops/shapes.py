@@ -1,5 +1,7 @@
 """Operations that only move maps: crop and zero padding, each the other's adjoint, and concatenation."""
 
+from itertools import accumulate, pairwise
+
 from ..backend import array_module
 from ..errors import InputError
 from .geometry import pads, pair, require_nchw, require_same_dtype, require_shape
@@ -63,20 +65,15 @@ def concat_forward(xs):
     for x in xs:
         require_nchw("concat", x)
         require_shape("concat", "maps", x, (*xs[0].shape[:1], x.shape[1], *xs[0].shape[2:]))
-    channels = [x.shape[1] for x in xs]
-    y = new_maps(xs[0], sum(channels), xs[0].shape[2:])
-    for x, part in zip(xs, _parts(channels), strict=True):
-        y[:, part] = x
-    return y, channels
+    ends = list(accumulate(x.shape[1] for x in xs))
+    y = new_maps(xs[0], ends[-1], xs[0].shape[2:])
+    for x, end in zip(xs, ends, strict=True):
+        y[:, end - x.shape[1] : end] = x
+    return y, ends
 
 
 def concat_backward(dy, cache):
     """dy (N, Σ C_i, H, W) -> a tuple with the part of each map, views of dy."""
-    channels = cache
-    require_nchw("concat backward", dy, sum(channels))
-    return tuple(dy[:, part] for part in _parts(channels))
-
-
-def _parts(channels):
-    ends = [sum(channels[: i + 1]) for i in range(len(channels))]
-    return [slice(end - count, end) for end, count in zip(ends, channels, strict=True)]
+    ends = cache
+    require_nchw("concat backward", dy, ends[-1])
+    return tuple(dy[:, first:end] for first, end in pairwise([0, *ends]))

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..backend import Source, array_module, cut, has_kernels, launch, run_tiles, threads, tuning
+from ..backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .geometry import pads, require_nchw, require_same_dtype, require_shape
+from .geometry import pads, require_maps, require_shape
 
 SOURCE = Source.beside(__file__)
 
@@ -16,8 +16,7 @@ def upsample_forward(x, kernel_1d, *, stride, pad=0):
     the kernel from row i·stride − top on: where input row i stamps it. B is the same for columns. stride: integer; pad:
     integer, pair, or ((top, bottom), (left, right)). Raises InputError for shapes that do not fit.
     """
-    require_same_dtype("upsample", x, kernel_1d)
-    require_nchw("upsample", x)
+    require_maps("upsample", x, kernel_1d)
     both = pads(pad)
     size = tuple((n - 1) * stride + kernel_1d.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
     if kernel_1d.ndim != 1 or min(size) < 1:
@@ -62,16 +61,14 @@ def _both_sides(a, maps, b):
     xp = array_module(maps)
     n, c, height, _ = maps.shape
     maps = xp.ascontiguousarray(maps).reshape(n * c, height, -1)
-    (left, filled_left), (right, filled_right) = a, b
-    y = xp.empty((n * c, len(left), len(right)), maps.dtype)
-    lefts = [(rows, columns, left[rows, columns]) for rows, columns in _blocks(filled_left)]
-    rights = [(rows, columns, right[rows, columns].T) for rows, columns in _blocks(filled_right)]
+    y = xp.empty((n * c, len(a[0]), len(b[0])), maps.dtype)
+    from_left, from_right = _blocks(*a), _blocks(*b)
 
     def some_maps(some):
-        wide = xp.empty((some.stop - some.start, height, len(right)), maps.dtype)
-        for rows, columns, block in rights:
-            xp.matmul(maps[some, :, columns], block, out=wide[:, :, rows])
-        for rows, columns, block in lefts:
+        wide = xp.empty((some.stop - some.start, height, y.shape[2]), maps.dtype)
+        for rows, columns, block in from_right:
+            xp.matmul(maps[some, :, columns], block.T, out=wide[:, :, rows])
+        for rows, columns, block in from_left:
             xp.matmul(block, wide[:, columns], out=y[some, rows])
 
     count = threads() if y.nbytes + maps.nbytes >= tuning.BYTES_WORTH_A_THREAD else 1
@@ -79,26 +76,27 @@ def _both_sides(a, maps, b):
     return y.reshape(n, c, *y.shape[1:])
 
 
-def _blocks(filled, side=64):
-    """The blocks of at most `side` rows or columns outside of which a matrix is zero: [(rows, columns)], all rows in turn.
+def _blocks(matrix, filled, side=64):
+    """The blocks of at most `side` rows outside of which a matrix is zero: [(rows, columns, block)], all rows in turn.
 
     A stamp is small, so that these matrices are zero but near the diagonal. filled: where they are not.
     """
     blocks = []
     for rows in cut(len(filled), -(-max(filled.shape) // side)):
         (columns,) = np.nonzero(filled[rows].any(axis=0))
-        blocks.append((rows, slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)))
+        some = slice(columns[0], columns[-1] + 1) if columns.size else slice(0, 0)
+        blocks.append((rows, some, matrix[rows, some]))
     return blocks
 
 
 def _matrix(kernel_1d, size, length, stride, before):
-    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before, where the maps are; and on
-    the host, so that nobody has to fetch it, where it is filled."""
+    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before; on the host, where taps lie in it."""
+    xp, geometry = array_module(kernel_1d), (kernel_1d.size, size, length, stride, before)
+    with_zero = xp.concatenate([kernel_1d, xp.zeros(1, kernel_1d.dtype)])
+    return with_zero[constant(kernel_1d, _taps, *geometry)], _taps(*geometry) < kernel_1d.size
 
-    def taps(xp):
-        tap = xp.arange(length)[:, None] + before - stride * xp.arange(size)
-        return tap, (tap >= 0) & (tap < kernel_1d.size)
 
-    xp = array_module(kernel_1d)
-    tap, filled = taps(xp)
-    return xp.where(filled, kernel_1d[xp.where(filled, tap, 0)], xp.zeros_like(kernel_1d[:1])), taps(np)[1]
+def _taps(taps, size, length, stride, before):
+    """Which tap lies at each place of that matrix; `taps` where none does."""
+    tap = np.arange(length)[:, None] + before - stride * np.arange(size)
+    return np.where((tap >= 0) & (tap < taps), tap, taps)

@@ -13,8 +13,7 @@ from ..data.images import read_image
 from ..data.labels import VOID
 from ..data.transforms import shrink
 from ..errors import InputError
-from ..files import writing
-from .figures import PLAIN_TEXT
+from .figures import PLAIN_TEXT, save
 
 MAX_ENTRIES = 3  # names printed for each finding
 _MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit grey"}
@@ -135,8 +134,7 @@ def picture(diagnosis, path):
         axes.imshow(panel, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"{number} {name}{'' if seen else ': in no mask'}", loc="left", fontsize=9)
-    with writing(path):
-        figure.savefig(path, dpi=110)
+    save(figure, path)
 
 
 def _sample(diagnosis, number):

@@ -36,10 +36,11 @@ def curves(runs, path):
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure, path):
+def save(figure, path):
+    """Write a figure as a PNG. Raises OSError, naming the file, where it cannot be written."""
     with writing(path):
         figure.savefig(path, dpi=110)
 
@@ -68,7 +69,7 @@ def side_by_side(samples, predictions, classes, path, palette=None):
             panel.set_axis_off()
     seen = {int(label) for column in maps.values() for one in column for label in np.unique(one)}
     add_legend(figure, seen, classes, palette)
-    _save(figure, path)
+    save(figure, path)
 
 
 def add_legend(figure, labels, classes, palette=None):
@@ -98,7 +99,7 @@ def heat_map(image, heat, peak, title, path):
     bar = figure.colorbar(picture, ax=right, shrink=0.8, ticks=[0, 1])
     bar.ax.set_yticklabels(["lowest", "highest"])
     bar.solids.set_alpha(1)
-    _save(figure, path)
+    save(figure, path)
 
 
 @rc_context(PLAIN_TEXT)
@@ -121,4 +122,4 @@ def confusion(matrix, classes, path):
             colour = "w" if share > 0.5 else "k"
             axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=colour)
     figure.colorbar(picture, shrink=0.7, label="share of the true class")
-    _save(figure, path)
+    save(figure, path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import atomic_write
+from ..files import write_text
 from .tables import SCORES, score_rows
 
 _PAGE = """<!DOCTYPE html>
@@ -40,9 +40,7 @@ def write_page(path, title, results, classes, figures, settings):
     body += ["<h2>IU by class</h2>", _table(["class", *results], _iou_rows(results, classes))]
     items = "".join(f"<li><b>{html.escape(k)}</b> {html.escape(str(v))}</li>" for k, v in settings.items())
     body += ["<h2>Settings</h2>", f'<ul class="settings">{items}</ul>']
-    page = _PAGE.format(title=html.escape(title), body="\n".join(body))
-    with atomic_write(path) as file:
-        file.write(page.encode("utf-8"))
+    write_text(path, _PAGE.format(title=html.escape(title), body="\n".join(body)))
 
 
 def embedded(picture, alt):

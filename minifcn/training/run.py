@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import data, inference, layers, models, weights
 from ..errors import InputError, MissingFileError
-from ..files import atomic_write, clear_leftovers, sync, writing
+from ..files import clear_leftovers, sync, write_text, writing
 from ..tasks import SemanticSegmentation
 from . import checkpoint, loop
 from .config import Config
@@ -112,7 +112,7 @@ class Run:
             if _stamp(self.checkpoint) != self._found:
                 raise InputError(f"{self.folder}: another process has gone on with this run; read it again")
             clear_leftovers(self.folder)
-            _write(self.folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
+            write_text(self.folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
             self._keep_metrics_up_to(self.done)
             if not self._found:
                 self._save(self.stream)
@@ -168,12 +168,7 @@ class Run:
         saved = {"event": "saved", "iteration": iteration}
         if iteration and saved not in kept:  # the process was killed before it could write so
             kept.append(saved)
-        _write(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _write(path, text):
-    with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _stamp(path):

@@ -15,10 +15,6 @@ class Throughput(NamedTuple):
     loader: float
     training: float
 
-    @property
-    def data_keep_up(self):
-        return self.loader > self.training
-
 
 def seconds(work, times):
     """How long it takes to do `work` so many times."""

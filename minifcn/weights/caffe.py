@@ -36,10 +36,17 @@ def read_caffemodel(path, sha256=None):
 
 def _read_network(content):
     arrays = {}
-    for field, message in _fields(memoryview(content)):
+    for field, layer in _fields(memoryview(content)):
         if field not in _NAME_AND_BLOBS:
             continue
-        name, blobs = _read_layer(message, *_NAME_AND_BLOBS[field], _MAX_BLOBS - len(arrays))
+        name, blobs, (name_field, blobs_field) = "", [], _NAME_AND_BLOBS[field]
+        for layer_field, value in _fields(layer):
+            if layer_field == name_field:
+                name = str(value, "utf-8")
+            elif layer_field == blobs_field:
+                blobs.append(_read_blob(value))
+                if len(arrays) + len(blobs) > _MAX_BLOBS:
+                    raise InputError(f"more than {_MAX_BLOBS} blobs")
         if blobs:
             check_name(name)
         if f"{name}[0]" in arrays:
@@ -49,19 +56,6 @@ def _read_network(content):
         raise InputError("no blobs, or a V0 network (Caffe's upgrade_net_proto_binary makes a new one of it)")
     check_arrays(arrays)
     return arrays
-
-
-def _read_layer(message, name_field, blobs_field, most):
-    """(name, blobs) of a layer."""
-    name, blobs = "", []
-    for field, value in _fields(message):
-        if field == name_field:
-            name = str(value, "utf-8")
-        elif field == blobs_field:
-            blobs.append(_read_blob(value))
-            if len(blobs) > most:
-                raise InputError(f"more than {_MAX_BLOBS} blobs")
-    return name, blobs
 
 
 def _read_blob(message):

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..errors import InputError, MissingFileError
 
-_LONGEST_REASON = 300
 # As torch hub names its files: vgg16-397923af.pth holds the first eight or more hex digits of its own SHA-256.
 _IN_A_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth?$")
 
@@ -63,9 +62,7 @@ def parsing(path, kind):
         reason = "".join(c if c.isprintable() else " " for c in str(error)) or "a damaged file"
         if not isinstance(error, ValueError):
             reason = f"a damaged file ({type(error).__name__}: {reason})"
-        if len(reason) > _LONGEST_REASON:
-            reason = reason[:_LONGEST_REASON] + "..."
-        raise InputError(f"{path}: expected {kind}, got {reason}") from error
+        raise InputError(f"{path}: expected {kind}, got {reason:.300}") from error
 
 
 def check_name(name):

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...errors import one_line
 from .. import images
-from ..labels import VOID, describe_colours, match_colours
+from ..labels import VOID, describe, match_colours
 
 ORIENTATION = 0x0112  # the EXIF tag
 _STORED = {2: "mirrored", 3: "upside down", 4: "mirrored", **dict.fromkeys((5, 6, 7, 8), "on its side")}
@@ -111,7 +112,7 @@ def _failures(report):
     except Image.DecompressionBombError as error:
         report.add("bomb", str(error))
     except Exception as error:  # a broken file can make Pillow raise anything
-        message = images.reason_of(error).replace(f" {str(report.path)!r}", "")
+        message = one_line(error).replace(f" {str(report.path)!r}", "")
         if report.stored and ("truncated" in message.lower() or "broken data stream" in message.lower()):
             report.add("truncated", message)
         else:
@@ -125,19 +126,19 @@ def _examine_numbers(report, numbers, palette, dataset):
     counts = np.bincount(numbers.reshape(-1), minlength=256)
     report.readable_as = "numbers"
     between = values_in_between(numbers, counts)
-    outside = [v for v in np.flatnonzero(counts) if not dataset.allowed[v]]
+    outside = np.flatnonzero(counts * ~dataset.allowed)
     used = [int(v) for v in np.flatnonzero(counts) if v != VOID]
     if between:  # they would count for classes that are not there
         report.add("in-between", _list(between))
     else:
         report.counts = np.bincount(dataset.table, weights=counts, minlength=256).astype(np.int64)
-        if outside:
-            report.add("label-outside", ", ".join(f"{v} ({counts[v]} pixels)" for v in outside[:5]))
+        if outside.size:
+            report.add("label-outside", describe(outside, counts[outside]))
         if not used:
             report.add("void-only")
     if palette is not None and dataset.shown:
         _examine_palette(report, palette, used, dataset)
-    elif palette is None and any(used) and max(used) < DARK and not outside and not between:
+    elif palette is None and any(used) and max(used) < DARK and not outside.size and not between:
         report.add("looks-black", f"grey values {_list(used)}")
 
 
@@ -173,7 +174,7 @@ def _examine_colours(report, pixels, dataset):
     numbers[~known] = where.reshape(-1) + 1
     low, high = _neighbourhood_range(numbers)
     smooth = len(colours) >= MIN_BETWEEN and not low[low == high].any()  # no 3×3 square of one foreign colour
-    report.add("in-between" if smooth else "colour-outside", describe_colours(colours, counts))
+    report.add("in-between" if smooth else "colour-outside", describe(colours, counts))
 
 
 def _examine_wrong_mode(report, mode, pixels, dataset):

@@ -44,21 +44,19 @@ def read_description(path):
 
     Raises MissingFileError, or DescriptionError for wrong entries.
     """
-    values, problems = _DEFAULTS | _read_toml(path), []
-    for key, expected, found in _wrong(values, path):
-        problems.append(f"{key}: expected {expected}, got {'nothing' if found is None else repr(found)[:60]}")
-    if problems:
-        raise DescriptionError(path, problems)
-    return values
-
-
-def _read_toml(path):
     with open_binary(path) as file:
         content = file.read()
     try:
-        return tomllib.loads(content.decode("utf-8-sig"))
+        values = _DEFAULTS | tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # of what is no UTF-8, and of what is no TOML
         raise DescriptionError(path, [f"expected TOML in UTF-8, got: {error}"]) from error
+    problems = [
+        f"{key}: expected {expected}, got {'nothing' if found is None else repr(found)[:60]}"
+        for key, expected, found in _wrong(values, path)
+    ]
+    if problems:
+        raise DescriptionError(path, problems)
+    return values
 
 
 def _wrong(values, path):

@@ -7,7 +7,7 @@ import numpy as np
 from ...errors import InputError
 from ..files import FolderFiles
 from ..images import SUFFIXES, read_image
-from ..labels import VOID, describe_colours, match_colours, voc_palette
+from ..labels import VOID, describe, match_colours, voc_palette
 from .base import SegmentationDataset, find
 from .description import EXAMPLE, FILE_NAME, read_description
 
@@ -70,7 +70,7 @@ class Folder(SegmentationDataset):
         image = read_image(path)
         label, known = match_colours(image, self.palette, self.num_classes, self.void)
         if not known.all():
-            found = describe_colours(*np.unique(image[~known], axis=0, return_counts=True))
+            found = describe(*np.unique(image[~known], axis=0, return_counts=True))
             raise InputError(f"{path}: expected the colours of the classes only, got {found}")
         return label
 

@@ -1,12 +1,11 @@
 """Which algorithm computes a convolution: the one that was asked for, or the cheapest one that its shape allows.
 
 Plain 1×1 and depthwise convolutions have an algorithm of their own. For a plain 3×3 convolution both im2col and Winograd's
-algorithm will do, and what a pass costs is estimated. Either way the time goes into three things: values that are copied or
-transformed on their way to the products, the products, and values on their way from the products. im2col's patches hold
-9 values a pixel, for 9 products each with every output channel. Winograd's tiles hold 36 values for 16 pixels, a quarter
-of the products, but every value costs more, its transform being a product with 36 × 36 numbers; and the kernels have to be
-transformed too. So im2col wins where channels are few (the values outweigh the products) and where pixels are few (the
-kernels do), and Winograd wins in between, where a network spends its time.
+algorithm will do, and what a pass costs is estimated: values copied or transformed on their way to the products, the
+products, values on their way from them, and the kernels. im2col's patches hold 9 values a pixel, for 9 products each with
+every output channel. Winograd's tiles hold 36 values for 16 pixels, a quarter of the products, but values and kernels cost
+more. So im2col wins where channels are few (the values outweigh the products) and where pixels are few (the kernels do),
+and Winograd wins in between, where a network spends its time.
 
 The constants are nanoseconds of one core for a value or a multiply-add. They were fitted to the times of both algorithms on
 26 shapes, of 1 to 512 channels and 4 to 256 pixels a side, on two cores with AVX2; a core that is faster at everything
@@ -74,13 +73,9 @@ def choose(window, w_shape, images, gradient=None, tf32=False):
 def im2col_cost(images, inputs, outputs, size):
     """Nanoseconds for `images` of results of `size` (height, width), from `inputs` to `outputs` channels."""
     pixels, kernels = images * prod(size), 9 * inputs * outputs
-    values = 9 * pixels * inputs
-    return (
-        PATCH_VALUE * values
-        + PATCH_PRODUCT * values * outputs
-        + PATCH_RESULT * pixels * outputs
-        + PATCH_KERNEL * kernels
-    )
+    values, results = 9 * pixels * inputs, pixels * outputs
+    products = PATCH_PRODUCT * values * outputs
+    return PATCH_VALUE * values + products + PATCH_RESULT * results + PATCH_KERNEL * kernels
 
 
 def winograd_cost(images, inputs, outputs, size):

@@ -28,15 +28,8 @@ def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, activ
     greatest value in a tile of 6×6 pixels, not with the values that a result is made of (`conv/winograd.py`).
     """
     op = "conv2d"
-    require_same_dtype(op, x, w, b)
     require_activation(op, activation)
-    if w.ndim != 4:
-        raise InputError(f"{op}: expected w (K, C/groups, kh, kw), got shape {w.shape}")
-    if groups < 1 or w.shape[0] % groups:
-        raise InputError(f"{op}: {w.shape[0]} output channels cannot be split into {groups} groups")
-    require_nchw(op, x, w.shape[1] * groups)
-    if b is not None:
-        require_shape(op, "a bias", b, w.shape[:1])
+    _require_kernels(op, x, w, b, groups)
     where = window(op, w.shape[2:], stride, pad, dilation, groups, x.shape[2:])
     return _forward(x, w, where, b, activation, cached), (x, w, b is not None, where)
 
@@ -64,12 +57,7 @@ def conv_transpose2d_forward(x, w, b=None, *, stride=1, pad=0, output_pad=0, dil
     Raises InputError for shapes that do not fit, DtypeError for mixed dtypes.
     """
     op = "conv_transpose2d"
-    require_same_dtype(op, x, w, b)
-    if w.ndim != 4:
-        raise InputError(f"{op}: expected w (C, K/groups, kh, kw), got shape {w.shape}")
-    require_nchw(op, x, w.shape[0])
-    if groups < 1 or w.shape[0] % groups:
-        raise InputError(f"{op}: {w.shape[0]} input channels cannot be split into {groups} groups")
+    _require_kernels(op, x, w, b, groups, transposed=True)
     kernel, stride, dilation = w.shape[2:], pair("stride", stride), pair("dilation", dilation)
     pad, output_pad = pads(pad), pair("output_pad", output_pad, least=0)
     if any(o >= max(s, d) for o, s, d in zip(output_pad, stride, dilation, strict=True)):
@@ -83,7 +71,6 @@ def conv_transpose2d_forward(x, w, b=None, *, stride=1, pad=0, output_pad=0, dil
     adjoint = Window(kernel, stride, pad, dilation, groups, input_size=size, output_size=x.shape[2:])
     y = _input_gradient(x, w, adjoint)
     if b is not None:
-        require_shape(op, "a bias", b, (w.shape[1] * groups,))
         y += b[:, None, None]
     return y, (x, w, b is not None, adjoint)
 
@@ -99,6 +86,22 @@ def conv_transpose2d_backward(dy, cache, *, weights=True):
     dw = _weight_gradient(dy, x, adjoint) if weights else None
     db = channel_sums(dy) if has_bias else None
     return dx, dw, db
+
+
+def _require_kernels(op, x, w, b, groups, transposed=False):
+    """Raise InputError or DtypeError unless the kernels w and the bias b fit x."""
+    require_same_dtype(op, x, w, b)
+    if w.ndim != 4:
+        axes = "(C, K/groups, kh, kw)" if transposed else "(K, C/groups, kh, kw)"
+        raise InputError(f"{op}: expected w {axes}, got shape {w.shape}")
+    if groups < 1 or w.shape[0] % groups:
+        side = "input" if transposed else "output"
+        raise InputError(f"{op}: {w.shape[0]} {side} channels cannot be split into {groups} groups")
+    channels = w.shape[1] * groups, w.shape[0]
+    inputs, outputs = reversed(channels) if transposed else channels
+    require_nchw(op, x, inputs)
+    if b is not None:
+        require_shape(op, "a bias", b, (outputs,))
 
 
 def _forward(x, w, where, bias=None, activation="none", cached=None):

@@ -8,16 +8,15 @@ A stride of s leaves gaps between the pixels that a tap sees. Every s-th column 
 gaps; the taps that see it are every s-th tap. So there is one such sum for each of the s phases.
 
 On a device with kernels a thread adds up the taps of one result.
-
-Shapes: x (N, C, H, W), w (C, 1, kh, kw), y (N, C, Ho, Wo). Inside, channels come last, and a row has Wo · C values.
 """
 
+from itertools import product
 from math import gcd
 
 from ...backend import Source, array_module, einsum_into, has_kernels, launch, run_tiles, threads, tuning
 from ..activation import LIMITS, activate, bias_or_zeros
 from ..geometry import Window, conv_params
-from ..maps import Band, channels_last, new_maps, row_tiles, to_nhwc
+from ..maps import Band, channels_last, new_maps, row_tiles, sum_of_tiles, to_nhwc
 
 SOURCE = Source.beside(__file__)
 
@@ -73,20 +72,16 @@ def input_gradient(dy, w, window):
     if window.stride == (1, 1):
         return forward(dy, w[:, :, ::-1, ::-1], window.mirrored())
     dx = new_maps(dy, dy.shape[1], window.input_size, zeros=True)
-    for rows, row_places, row_window in _phases_back(window, axis=0):
-        for columns, column_places, column_window in _phases_back(window, axis=1):
-            kernel, pad, dilation, size = zip(row_window, column_window, strict=True)
-            back = Window(kernel, (1, 1), pad, dilation, window.groups, window.output_size, size)
-            if min(size) > 0:
-                dx[:, :, row_places, column_places] = forward(dy, w[:, :, rows, columns][:, :, ::-1, ::-1], back)
+    for down, across in product(_phases_back(window, axis=0), _phases_back(window, axis=1)):
+        (rows, columns), places, kernel, pad, dilation, size = zip(down, across, strict=True)
+        back = Window(kernel, (1, 1), pad, dilation, window.groups, window.output_size, size)
+        if min(size) > 0:
+            dx[:, :, *places] = forward(dy, w[:, :, rows, columns][:, :, ::-1, ::-1], back)
     return dx
 
 
 def weight_gradient(x, dy, window):
-    """dw[tap] = Σ of dy · (x, a tap further on), over images and pixels.   -> (C, 1, kh, kw)
-
-    A kernel's thread adds up one row of results, and the rows are then added up.
-    """
+    """dw[tap] = Σ of dy · (x, a tap further on), over images and pixels.   -> (C, 1, kh, kw)"""
     xp = array_module(x)
     if has_kernels(x):
         n, channels, rows, _ = dy.shape
@@ -96,20 +91,15 @@ def weight_gradient(x, dy, window):
         return sums.sum(axis=0).transpose(2, 0, 1)[:, None]
     x_last, dy_last = channels_last(x), channels_last(dy)
     width, channels = dy_last.shape[2:]
-    tiles = _tiles(x, window)
-    shares = min(threads(), len(tiles))
-    sums = xp.zeros((shares, *window.kernel, width * channels), x.dtype)
 
-    def share(worker):
-        # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
-        for images, rows in tiles[worker::shares]:
-            upstream = dy_last[images, rows]
-            upstream = upstream.reshape(*upstream.shape[:2], -1)
-            for columns, seen in _phases(x_last[images], window, rows):
-                sums[worker, :, columns] += xp.einsum("nruvl,nrl->uvl", seen, upstream)
+    def tile(out, images, rows):
+        upstream = dy_last[images, rows]
+        upstream = upstream.reshape(*upstream.shape[:2], -1)
+        for columns, seen in _phases(x_last[images], window, rows):
+            einsum_into(out[:, columns], "nruvl,nrl->uvl", seen, upstream)
 
-    run_tiles(x, share, [(worker,) for worker in range(shares)])
-    dw = sums.sum(axis=0).reshape(*window.kernel, width, channels).sum(axis=2)
+    sums = sum_of_tiles(x, (*window.kernel, width * channels), tile, _tiles(x, window))
+    dw = sums.reshape(*window.kernel, width, channels).sum(axis=2)
     return dw.transpose(2, 0, 1)[:, None]
 
 
@@ -132,22 +122,15 @@ def _phases(x, window, rows):
     for columns, first, step in _every_tap(window, axis=1):
         phase = xp.ascontiguousarray(band[:, :, first * gap % stride :: stride]).reshape(*band.shape[:2], -1)
         image, row, value = phase.strides
-        seen = xp.lib.stride_tricks.as_strided(
-            phase[:, :, first * gap // stride * channels :],
-            (
-                len(x),
-                rows.stop - rows.start,
-                window.kernel[0],
-                len(range(window.kernel[1])[columns]),
-                window.output_size[1] * channels,
-            ),
-            (image, stride_down * row, gap_down * row, step * gap // stride * channels * value, value),
-        )
-        yield columns, seen
+        kernel = window.kernel[0], len(range(window.kernel[1])[columns])
+        shape = (len(x), rows.stop - rows.start, *kernel, window.output_size[1] * channels)
+        strides = image, stride_down * row, gap_down * row, step * gap // stride * channels * value, value
+        begin = first * gap // stride * channels
+        yield columns, xp.lib.stride_tricks.as_strided(phase[:, :, begin:], shape, strides)
 
 
 def _phases_back(window, axis):
-    """Yield (which taps, which positions of dx they looked at, (kernel, pad, dilation, size) of the way back) along an axis.
+    """Yield (which taps, which positions of dx they looked at, kernel, pad, dilation, size of the way back) along an axis.
 
     Tap first + a·step looked from output o at  o·s + (first + a·step)·gap − pad  =  (o + a·dilation)·s + begin,  where
     dilation = step·gap / s: so position q·s + begin collects  Σ over a of w[first + a·step] · dy[q − a·dilation].
@@ -159,7 +142,7 @@ def _phases_back(window, axis):
         q_first = max(0, -(begin // stride))
         q_end = min(window.output_size[axis] + reach, -((begin - window.input_size[axis]) // stride))
         places = slice(q_first * stride + begin, max(q_end - 1, q_first) * stride + begin + 1, stride)
-        yield some, places, (taps, (reach - q_first, 0), dilation, q_end - q_first)
+        yield some, places, taps, (reach - q_first, 0), dilation, q_end - q_first
 
 
 def _every_tap(window, axis):

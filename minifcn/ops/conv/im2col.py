@@ -3,22 +3,20 @@
 The rows repeat each pixel kh·kw times, so they are never made whole: they come and go tile by tile, a tile being
 some output rows of some images, and the workspace stays bounded whatever the image. (Chellapilla, Puri, Simard: High
 Performance Convolutional Neural Networks for Document Processing, 2006. There patches are columns, hence the name.)
+On a device with kernels, one launch gathers patches or adds them back, and tiles are as large as the workspace.
 
-Shapes: x (N, C, H, W), w (K, C/groups, kh, kw), y (N, K, Ho, Wo). Inside, channels come last, and a tile of P pixels is
-a matrix for each group: patches (groups, P, D), kernels (groups, K/groups, D), D = kh · kw · C/groups.
-
+A tile of P pixels is a matrix for each group: patches (groups, P, D), kernels (groups, K/groups, D), D = kh · kw · C/groups.
 The D values of a patch come tap by tap, as they lie in memory, and the kernels are copied into that order. Where there
 are more kernels than patches it is the other way round, channel by channel as in w.
-
-On a device with kernels, one launch gathers patches or adds them back, and tiles are as large as the workspace.
 """
 
+from itertools import product
 from math import prod
 
 from ...backend import Source, array_module, cut, has_kernels, launch, matmul, run_tiles, threads, tuning
 from ..activation import activate, add_bias_and_activate
 from ..geometry import window_params
-from ..maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
+from ..maps import Band, channels_last, new_maps, row_tiles, sum_of_tiles, taps, to_nhwc, windows
 from . import columns
 
 SOURCE = Source.beside(__file__)
@@ -37,12 +35,12 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
         patches = _patches(x_last[images], window, rows, by_tap)
         pixels = y_last[images, rows].reshape(-1, k)
         for group, mine in enumerate(cut(k, window.groups)):
-            product = patches[group], kernels[group].T, pixels[:, mine]
+            operands = patches[group], kernels[group].T, pixels[:, mine]
             if in_one_launch:
-                matmul(*product)
+                matmul(*operands)
             else:
                 some_bias = None if bias is None else bias[mine]
-                matmul(*product, some_bias, lambda part: activate(part, activation))
+                matmul(*operands, some_bias, lambda part: activate(part, activation))
 
     run_tiles(x, tile, _tiles(x, window, w.nbytes))
     if in_one_launch:
@@ -51,13 +49,10 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
 
 
 def input_gradient(dy, w, window):
-    """dx: every row of dy · W is added back to the pixels it would have been taken from.   -> (N, C, H, W)
-
-    At stride 1 and where the kernels are small, it costs less to read than to add: dx is the forward with mirrored kernels.
-    """
+    """dx: every row of dy · W is added back to the pixels it would have been taken from.   -> (N, C, H, W)"""
     k, per_group = w.shape[:2]
     by_tap = _by_tap(k, len(dy), window)
-    if window.stride == (1, 1) and by_tap:
+    if window.stride == (1, 1) and by_tap:  # it costs less to read patches than to add them
         return forward(dy, _mirrored(w, window.groups), window.mirrored())
     dx = new_maps(dy, per_group * window.groups, window.input_size, zeros=True)
     dy_last, dx_last = _readable(dy), channels_last(dx)
@@ -72,39 +67,32 @@ def input_gradient(dy, w, window):
             _add_patches(gradient[some], first, patches, window, rows, by_tap)
             del patches  # before the next are made
 
-    run_tiles(dy, part, _parts(dy, window.groups, per_group))
+    count = 1 if has_kernels(dy) else threads()
+    all_images = cut(len(dy), count)
+    all_channels = cut(per_group, count if len(dy) == window.groups == 1 else 1)
+    run_tiles(dy, part, list(product(all_images, range(window.groups), all_channels)))
     return dx
 
 
 def weight_gradient(x, dy, window):
     """dW = dyᵀ · patches(x), summed over tiles.   -> (K, C/groups, kh, kw)"""
-    xp = array_module(x)
     k, per_group = dy.shape[1], x.shape[1] // window.groups
     by_tap = _by_tap(k, len(x), window)
     x_last, dy_last = _readable(x), _readable(dy)
     shape = (k, per_group * prod(window.kernel))
     kernel_bytes = prod(shape) * x.itemsize
     tiles = _tiles(x, window, kernel_bytes)
-    shares = 1 if kernel_bytes > tuning.TILE_BYTES or has_kernels(x) else min(threads(), len(tiles))
+    shares = 1 if kernel_bytes > tuning.TILE_BYTES or has_kernels(x) else None
     if columns.applies(x, window):
         return columns.weight_gradient(x, dy, window, tiles, shares)
-    sums = xp.empty((shares, *shape), x.dtype)
 
-    def share(worker):
-        # Fixed shares, added up in a fixed order, so that the same batch gives the same bits in every run.
-        for number, (images, rows) in enumerate(tiles[worker::shares]):
-            patches = _patches(x_last[images], window, rows, by_tap)
-            pixels = dy_last[images, rows].reshape(-1, k)
-            for group, mine in enumerate(cut(k, window.groups)):
-                total = sums[worker, mine]
-                if number == 0:
-                    matmul(pixels[:, mine].T, patches[group], total)
-                else:
-                    total += matmul(pixels[:, mine].T, patches[group])
-            del patches  # before the next are made
+    def tile(out, images, rows):
+        patches = _patches(x_last[images], window, rows, by_tap)
+        pixels = dy_last[images, rows].reshape(-1, k)
+        for group, mine in enumerate(cut(k, window.groups)):
+            matmul(pixels[:, mine].T, patches[group], out[mine])
 
-    run_tiles(x, share, [(worker,) for worker in range(shares)])
-    dw = sums[0] if shares == 1 else sums.sum(axis=0)
+    dw = sum_of_tiles(x, shape, tile, tiles, shares)
     if by_tap:
         return dw.reshape(k, *window.kernel, per_group).transpose(0, 3, 1, 2)
     return dw.reshape(k, per_group, *window.kernel)
@@ -183,14 +171,3 @@ def _tiles(x, window, kernel_bytes):
         return row_tiles(n, window.output_size[0], row_bytes, max(tuning.WORKSPACE, row_bytes), 1)
     least = threads() if kernel_bytes <= tuning.TILE_BYTES else 1  # threads share the products by large kernels instead
     return row_tiles(n, window.output_size[0], row_bytes, max(tuning.TILE_BYTES, kernel_bytes), least)
-
-
-def _parts(maps, groups, per_group):
-    """Cut maps into one part (images, group, channels) for each thread, along the first axis that allows it."""
-    images, channels = [slice(0, len(maps))], [slice(0, per_group)]
-    if not has_kernels(maps):
-        if len(maps) > 1:
-            images = cut(len(maps), threads())
-        elif groups == 1:
-            channels = cut(per_group, threads())
-    return [(some, group, part) for some in images for group in range(groups) for part in channels]

@@ -3,9 +3,9 @@
 With every pixel a row of a matrix, the three passes are  Y = X Wᵀ,  dX = dY W  and  dW = dYᵀ X.
 """
 
-from ...backend import array_module, cut, has_kernels, matmul, run_tiles, threads, tuning
+from ...backend import array_module, cut, has_kernels, matmul, threads, tuning
 from ..activation import activate, add_bias_and_activate
-from ..maps import new_maps, pixels
+from ..maps import new_maps, pixels, sum_of_tiles
 
 
 def applies(window):
@@ -47,8 +47,10 @@ def weight_gradient(x, dy, window):
     shape = (dy.shape[1], x.shape[1])
     if has_kernels(x) or shape[0] * shape[1] * threads() > x.size + dy.size:
         return matmul(dy.T, x, xp.empty(shape, x.dtype))[:, :, None, None]
+
+    def tile(out, part):
+        xp.matmul(dy[part].T, x[part], out=out)
+
     worth_it = 2 * len(x) * shape[0] * shape[1] >= tuning.WORTH_A_THREAD
-    parts = cut(len(x), threads() if worth_it else 1)
-    sums = xp.empty((len(parts), *shape), x.dtype)
-    run_tiles(x, lambda i, part: xp.matmul(dy[part].T, x[part], out=sums[i]), list(enumerate(parts)))
-    return sums.sum(axis=0)[:, :, None, None]
+    parts = [(part,) for part in cut(len(x), threads() if worth_it else 1)]
+    return sum_of_tiles(x, shape, tile, parts)[:, :, None, None]

@@ -6,6 +6,8 @@ where x counts as zero outside the image, and c runs over the channels of k's gr
 Each backward walks the same products: whatever w[k,c,u,v] multiplied in the forward collects its share of dy.
 """
 
+from itertools import product
+
 from ...backend import array_module
 from ..activation import activate
 
@@ -43,15 +45,10 @@ def _products(images, kernel_shape, window):
     """Every multiplication of the definition, as indices; those that would fall outside the image are left out."""
     kernels, per_group, kh, kw = kernel_shape
     height, width = window.input_size
-    for n in range(images):
-        for k in range(kernels):
-            first = k // (kernels // window.groups) * per_group  # the first input channel of k's group
-            for i in range(window.output_size[0]):
-                for j in range(window.output_size[1]):
-                    for u in range(kh):
-                        for v in range(kw):
-                            row = i * window.stride[0] + u * window.dilation[0] - window.pad[0][0]
-                            column = j * window.stride[1] + v * window.dilation[1] - window.pad[1][0]
-                            if 0 <= row < height and 0 <= column < width:
-                                for c in range(per_group):
-                                    yield n, k, i, j, c, first + c, u, v, row, column
+    for n, k, i, j, u, v in product(*map(range, (images, kernels, *window.output_size, kh, kw))):
+        first = k // (kernels // window.groups) * per_group  # the first input channel of k's group
+        row = i * window.stride[0] + u * window.dilation[0] - window.pad[0][0]
+        column = j * window.stride[1] + v * window.dilation[1] - window.pad[1][0]
+        if 0 <= row < height and 0 <= column < width:
+            for c in range(per_group):
+                yield n, k, i, j, c, first + c, u, v, row, column

@@ -90,13 +90,13 @@ KERNEL void values_at_points(unsigned count, ARRAY(const T) x, ARRAY(T) at_point
     }
 }
 
-// dy (n, height, width, channels) -> at_points (36, tiles, channels): A dy A^T of each tile of 4 x 4, from row `top` on.
+// dy (n, height, width, channels) -> at_points (36, tiles, channels): A dy A^T of each tile of 4 x 4, which lie as above.
 KERNEL void gradient_at_points(unsigned count, ARRAY(const T) dy, ARRAY(T) at_points, int channels, int height, int width,
-                               int down, int across, int top) {
+                               int down, int across, int top, int left) {
     EACH(i, count) {
         unsigned channel = i % channels, tile = i / channels;
-        int column = 4 * int(tile % across);
-        int row = 4 * int(tile / across % down) + top;
+        int column = 4 * int(tile % across) - left;
+        int row = 4 * int(tile / across % down) - top;
         long long image = (long long)(tile / across / down) * height;
         T half[4][6];
 #pragma unroll

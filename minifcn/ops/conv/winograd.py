@@ -22,11 +22,9 @@ the way back. A result is off by up to 10 · eps · max|x| · Σ|w|, with the ma
 the kernel reaches that pixel: beside a value of 1e6, float32 results of about 1 are off by several. An infinity or a NaN
 can spoil all 16 results of every tile that sees it, up to 64. im2col does neither.
 
-Shapes: x (N, C, H, W), w (K, C, 3, 3), y (N, K, Ho, Wo). Inside, channels come last, T is a number of tiles, and the 36
-points come first: (36, T, C) for x, (36, C, K) for w, (36, T, K) for y.
-
-A part is some rows of tiles of some images. On a CPU each thread does a part while its values are in a cache, and
-transforms are matrix products. On a device with kernels a part fills the workspace, and each transform is a launch.
+T is a number of tiles; at the 36 points x is (36, T, C), w (36, C, K), y (36, T, K). A part is some rows of tiles of some
+images. On a CPU each thread does a part while its values are in a cache, and transforms are matrix products. On a device
+with kernels a part fills the workspace, and each transform is a launch.
 """
 
 import numpy as np
@@ -51,10 +49,7 @@ def applies(window):
 
 
 def forward(x, w, window, bias=None, activation="none", cached=None):
-    """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile.   -> (N, K, Ho, Wo)
-
-    The transformed kernels are kept in `cached`.
-    """
+    """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile; `cached` keeps the kernels at the points.   -> (N, K, Ho, Wo)"""
     cached = {} if cached is None else cached
     if "winograd" not in cached:
         cached["winograd"] = _transform_kernels(w)
@@ -90,8 +85,8 @@ def weight_gradient(x, dy, window):
         of_x, of_dy = (xp.empty((POINTS, count, channels), x.dtype) for channels in (c, k))
 
         def transform(part, tiles):
-            _transform_values(x, part, (top, left), window.output_size, of_x[:, tiles])
-            _transform_gradient(dy, part, window.output_size, of_dy[:, tiles])
+            _to_points("values_at_points", x, part, (top, left), window.output_size, of_x[:, tiles])
+            _to_points("gradient_at_points", dy, part, (0, 0), window.output_size, of_dy[:, tiles])
 
         def add_products(points):
             total = sums[points]
@@ -120,7 +115,7 @@ def _correlate(x, kernels, pad, size, bias=None, activation="none"):
     def part(images, rows):
         count = (images.stop - images.start) * (rows.stop - rows.start) * tiles_across(size)
         values = xp.empty((POINTS, count, c), x.dtype)
-        _transform_values(x, (images, rows), pad, size, values)
+        _to_points("values_at_points", x, (images, rows), pad, size, values)
         values = xp.matmul(values, kernels)  # the same name: each step frees the memory that the next but one will use
         _write_results(values, y_last[images], rows, bias, activation)
 
@@ -163,26 +158,19 @@ def _kernels_gradient(sums):
     return dw
 
 
-def _transform_values(x, part, pad, size, out):
-    """Bᵀ d B of the tiles that a part sees.   x (N, H, W, C), out (36, T, C)"""
+def _to_points(name, x, part, pad, size, out):
+    """What a part sees of x (N, H, W, C), at the points, in `out` (36, T, C): its values Bᵀ d B, or a gradient's A d Aᵀ."""
     if has_kernels(x):
         (images, rows), (top, left) = part, pad
-        n, height, width, c = x[images].shape
+        _, height, width, c = x.shape
         where = rows.stop - rows.start, tiles_across(size), top - RESULTS * rows.start, left
-        launch(SOURCE, "values_at_points", out[0].size, x[images], out, c, height, width, *where)
+        launch(SOURCE, name, out[0].size, x[images], out, c, height, width, *where)
+        return
+    if name == "values_at_points":
+        matrix, side = _both_sides(x, "B_T"), VALUES
     else:
-        array_module(x).matmul(_both_sides(x, "B_T"), _tiles(x, part, VALUES, pad, size), out=out.reshape(POINTS, -1))
-
-
-def _transform_gradient(dy, part, size, out):
-    """A dy Aᵀ of the tiles of a part.   dy (N, Ho, Wo, K), out (36, T, K)"""
-    if has_kernels(dy):
-        images, rows = part
-        where = rows.stop - rows.start, tiles_across(size), RESULTS * rows.start
-        launch(SOURCE, "gradient_at_points", out[0].size, dy[images], out, dy.shape[3], *size, *where)
-    else:
-        tiles = _tiles(dy, part, RESULTS, (0, 0), size)
-        array_module(dy).matmul(_both_sides(dy, "A_T").T, tiles, out=out.reshape(POINTS, -1))
+        matrix, side = _both_sides(x, "A_T").T, RESULTS
+    array_module(x).matmul(matrix, _tiles(x, part, side, pad, size), out=out.reshape(POINTS, -1))
 
 
 def _write_results(values, y, rows, bias, activation):
@@ -201,10 +189,7 @@ def _write_results(values, y, rows, bias, activation):
 
 
 def _tiles(x, part, side, pad, size):
-    """The tiles that a part of the results sees.   x (N, H, W, C), side: of a tile -> (side², T · C)
-
-    Tiles begin 4 apart, `pad` rows and columns before the image, and go on beyond its end; what lies outside is zero.
-    """
+    """The tiles that a part sees, 4 apart, of x (N, H, W, C), zero outside it.   -> (side², T · C), side: of a tile"""
     images, rows = part
     down, across = rows.stop - rows.start, tiles_across(size)
     reach = tuple(RESULTS * (count - 1) + side for count in (down, across))
@@ -249,14 +234,13 @@ def parts_of(n, size, bound, least=1):
 def _split(images, rows, size, shares):
     """Split a part into shares: [((images, rows), which of its tiles these are)], and how many tiles it has."""
     several = images.stop - images.start > 1
-    whole, pieces, count = images if several else rows, [], 0
+    whole, each = (images, rows.stop - rows.start) if several else (rows, 1)
+    each *= tiles_across(size)
+    pieces = []
     for part in cut(whole.stop - whole.start, shares):
-        part = slice(whole.start + part.start, whole.start + part.stop)
-        some, some_rows = (part, rows) if several else (images, part)
-        tiles = (some.stop - some.start) * (some_rows.stop - some_rows.start) * tiles_across(size)
-        pieces.append(((some, some_rows), slice(count, count + tiles)))
-        count += tiles
-    return pieces, count
+        some = slice(whole.start + part.start, whole.start + part.stop)
+        pieces.append(((some, rows) if several else (images, some), slice(part.start * each, part.stop * each)))
+    return pieces, pieces[-1][1].stop
 
 
 def _both_sides(x, name):
