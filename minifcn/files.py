@@ -1,5 +1,6 @@
 """Files that are written whole or not at all: a crash or a full disk leaves the old file."""
 
+import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,17 @@ def writing(path):
         yield
     except OSError as error:
         raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def json_text(values, **options):
+    """JSON, with null for each NaN in dicts of dicts, which JSON does not have."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(one) for key, one in value.items()}
+        return None if value != value else value
+
+    return json.dumps(plain(values), allow_nan=False, **options)
 
 
 def make_folder(path):

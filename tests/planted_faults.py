@@ -62,7 +62,7 @@ class Sick:
     def plant_in_lists(self):
         """What is missing or too much. (Faults of a single file are in the tables below.)"""
         self.plant("image_of_another_ending", image=["missing-image"])
-        self.image.rename(self.image.with_suffix(".JPG"))
+        self.image.rename(self.image.with_suffix(".bmp"))
         self.plant("mask_without_image", ("mask-without-image", "SegmentationClass/lonely.png"))
         shutil.copy(self.mask, self.mask.with_name("lonely.png"))
         self.plant("image_without_mask", ("image-without-mask", "JPEGImages/lonely_too.jpg"))
@@ -158,8 +158,11 @@ MASKS = {
     "size": (lambda s: s.write_mask(s.label()[:-1]), "size-mismatch"),
     "mask_in_colours": (lambda s: Image.fromarray(coloured(s)).save(s.mask), "mask-mode"),
     "mask_in_foreign_colours": (lambda s: Image.fromarray(coloured(s) // 2 + 40).save(s.mask), "mask-mode"),
-    "mask_of_two_values": (lambda s: Image.fromarray(s.label() > 0).save(s.mask), "mask-mode"),
-    "sixteen_bit_mask": (lambda s: Image.fromarray(s.label().astype(np.uint16)).save(s.mask), "mask-mode"),
+    "mask_of_floating_point": (
+        lambda s: Image.fromarray(s.label() / np.float32(2)).save(s.mask, "TIFF"),
+        *("unreadable", "wrong-ending"),
+    ),
+    "sixteen_bit_mask": (lambda s: Image.fromarray(s.label() + np.uint16(300)).save(s.mask), "mask-mode"),
     "other_palette": (lambda s: s.write_mask(s.label(), 255 - labels.voc_palette()), "other-palette"),
     "grey": (lambda s: Image.fromarray(s.label()).save(s.mask), "looks-black"),
     "black_palette": (lambda s: s.write_mask(s.label(), np.zeros((256, 3), np.uint8)), "looks-black"),
@@ -177,12 +180,12 @@ def coloured(sick):
     return labels.colourise(sick.label())
 
 
-def png(width, height, bits, rows):
-    """A PNG in colours, of these rows of bytes; too few rows give the head of one that could fill any memory."""
+def png(width, height, bits, rows, kind=2):
+    """A PNG in colours (kind 2) or grey (0), of these rows of bytes; too few rows give the head of one that could fill any memory."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in (
-            (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)),
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in (
+            (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)),
             (b"IDAT", zlib.compress(rows)),
             (b"IEND", b""),
         )

@@ -1,18 +1,21 @@
 """Cityscapes and own data are read as they say they are; what they are is seen by what is in the folder."""
 
+import json
 import os
 import shutil
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own
+from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own, write_voc
 
 from minifcn import data
 from minifcn.data import doctor, images, labels
 from minifcn.data.sets import cityscapes, folder
 from minifcn.data.sets.description import EXAMPLE, DescriptionError, read_description
+from minifcn.errors import InputError
 
 # --- Cityscapes ------------------------------------------------------------------------------------------------------
 
@@ -50,6 +53,32 @@ def test_an_id_in_two_splits_is_read_from_its_own(tmp_path):
         dataset, name = data.Cityscapes(tmp_path, split), f"{split}/ulm/ulmtrain_000001_000019"
         assert dataset.image_name(dataset.ids[0]) == f"leftImg8bit/{name}_leftImg8bit.png"
         assert dataset.mask_name(dataset.ids[0]) == f"gtFine/{name}_gtFine_labelIds.png"
+
+
+def test_coarse_labels_serve_where_there_are_no_fine_ones(tmp_path):
+    written = write_cityscapes(tmp_path, splits=("train", "train_extra"))
+    (tmp_path / "gtCoarse").mkdir()
+    (tmp_path / "gtFine/train_extra").rename(tmp_path / "gtCoarse/train_extra")
+    for path in (tmp_path / "gtCoarse").rglob("*.png"):
+        path.rename(path.with_name(path.name.replace("gtFine", "gtCoarse")))
+    for split in ("train", "train_extra"):
+        for _, label, id in data.Cityscapes(tmp_path, split):
+            np.testing.assert_array_equal(label, data.Cityscapes.table[written[id]])
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_split_without_labels_is_said_to_have_no_scores(tmp_path, capsys):
+    write_cityscapes(tmp_path, splits=("train", "test"))
+    for path in (tmp_path / "gtFine/test").rglob("*.png"):
+        Image.new("L", Image.open(path).size, 3).save(path)
+    out = tmp_path / "run"
+    assert run("train", "--data", tmp_path, "--val-split", "test", "--out", out, *SMALL) == 0
+    (evaluated,) = [line for line in (out / "metrics.jsonl").read_text().splitlines() if "evaluated" in line]
+    assert json.loads(evaluated, parse_constant=pytest.fail)["scores"]["mean_iou"] is None
+    best, last = (np.load(out / f"{name}.npz") for name in ("best", "checkpoint"))
+    assert all(np.array_equal(best[key], last[key]) for key in best if key.startswith("weights/"))
+    assert run("evaluate", "--weights", out / "best.npz", "--data", tmp_path, "--split", "test") == 0
+    assert "no pixel of split test is labelled" in capsys.readouterr().err
 
 
 def test_what_is_missing_in_cityscapes_is_named(tmp_path):
@@ -163,6 +192,88 @@ def test_lists_and_folders_within_folders(tmp_path):
             data.Folder(root, split)
 
 
+@pytest.mark.parametrize("name", ["{}_mask.png", "{}.png.png", "{}_L.png", "{}-mask.png"])
+@pytest.mark.parametrize("place", ["masks", "images"])
+def test_masks_are_found_by_the_names_that_tools_give_them(name, place, tmp_path):
+    write_own(tmp_path, kind="ids")
+    for path in list((tmp_path / "masks").iterdir()):
+        path.rename(tmp_path / place / name.format(path.stem))
+    description = tmp_path / "dataset.toml"
+    description.write_text(f'masks = "{place}"\n' + description.read_text(encoding="utf-8"), encoding="utf-8")
+    read = data.Folder(tmp_path, "trainval")
+    assert read.ids == [*"012345"] and all(set(np.unique(sample.label)) == {0, 1, 2} for sample in read)
+    assert not doctor.examine(tmp_path).findings.errors
+
+
+def test_hidden_files_are_no_samples_and_accents_are_one_letter(tmp_path):
+    write_own(tmp_path, kind="ids", count=3)
+    for place in ("images", "masks"):
+        (tmp_path / place / ".ipynb_checkpoints").mkdir()
+        for copy in (".ipynb_checkpoints/0-checkpoint.png", "._0.png"):
+            shutil.copy(tmp_path / place / "0.png", tmp_path / place / copy)
+    (tmp_path / "images/1.png").rename(tmp_path / "images" / (normalize("NFD", "Blätter") + ".png"))
+    (tmp_path / "masks/1.png").rename(tmp_path / "masks" / (normalize("NFC", "Blätter") + ".png"))
+    assert data.Folder(tmp_path, "trainval").ids == ["0", "2", normalize("NFC", "Blätter")]
+
+
+# --- VOC's layout as tools leave it --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["leaf 1", "leaf"], ["leaf 1", "leaf"]),
+        (["leaf 1", "other  1", "leaf -1"], ["leaf 1", "other"]),
+        (["/JPEGImages/leaf.jpg /Aug/leaf.png"], ["leaf"]),
+        (["JPEGImages/leaf 1.jpg"], None),
+    ],
+)
+def test_lists_of_ids_with_spaces_with_numbers_and_of_paths(lines, expected, tmp_path):
+    write_voc(tmp_path, ["leaf 1", "leaf", "other"], train=lines)
+    (tmp_path / "Aug").mkdir()
+    images.write_mask(tmp_path / "Aug/leaf.png", np.full((5, 7), 9, np.uint8))
+    if expected is None:
+        with pytest.raises(InputError, match="no image for id 'JPEGImages/leaf 1.jpg'"):
+            data.VOC(tmp_path)
+        return
+    read = data.VOC(tmp_path)
+    assert read.ids == expected
+    numbers = {"leaf 1": 0, "leaf": 9 if "Aug" in lines[0] else 1, "other": 2}
+    assert [sample.label.max() for sample in read] == [numbers[id] for id in expected]
+
+
+@pytest.mark.parametrize("ending", [".png", ".JPG", ".jpeg"])
+def test_images_of_other_endings_and_no_lists(ending, tmp_path):
+    write_voc(tmp_path, [*"abcdef"])
+    for path in list((tmp_path / "JPEGImages").iterdir()):
+        path.rename(path.with_suffix(ending))
+    splits = [data.VOC(tmp_path, split).ids for split in ("train", "val")]
+    assert len(splits[1]) == 1 and sorted(splits[0] + splits[1]) == [*"abcdef"]
+    assert len(data.VOC(tmp_path, "trainval")[0].image) == 5
+
+
+def test_class_names_of_labelme(tmp_path):
+    write_voc(tmp_path, ["a"], train=["a"])
+    (tmp_path / "class_names.txt").write_text("__ignore__\n_background_\nleaf\n")
+    assert data.VOC(tmp_path).classes == ("_background_", "leaf")
+
+
+def test_the_labelmap_of_cvat(tmp_path):
+    write_voc(tmp_path, ["a"], train=["a"])
+    colours = np.array([[0, 0, 0], [250, 50, 83]], np.uint8)
+    label = np.arange(35).reshape(5, 7) % 2
+    Image.fromarray(colours[label]).save(tmp_path / "SegmentationClass/a.png")
+    (tmp_path / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nground:0,0,0::\nleaf:250,50,83::\n")
+    read = data.VOC(tmp_path)
+    assert read.classes == ("ground", "leaf") and read.palette[1].tolist() == [250, 50, 83]
+    np.testing.assert_array_equal(read[0].label, label)
+    assert not doctor.examine(tmp_path).findings.errors
+    for wrong in ("leaf:300,0,0::", "leaf", "# nothing"):
+        (tmp_path / "labelmap.txt").write_text(wrong + "\n")
+        with pytest.raises(InputError, match="labelmap.txt: expected lines like leaf:250,50,83::"):
+            data.VOC(tmp_path)
+
+
 def test_two_images_of_one_id_and_too_few(tmp_path):
     root = write_own(tmp_path / "own", count=1)
     with pytest.raises(ValueError, match="expected images for this split, found none"):
@@ -194,7 +305,6 @@ WRONG = [  # an entry of dataset.toml (or all of it, where it has to do with the
     ("images = 3", "images: expected the name of a folder, got 3"),
     ('images = ""', "images: expected the name of a folder"),
     ('masks = "nowhere"', "masks: expected the name of a folder, got 'nowhere'"),
-    ('masks = "images"', "masks: expected another folder"),
     ('masks = "a\\u0000b"', "masks: expected the name of a folder"),
     ('mask_kind = "rgb"', "mask_kind: expected 'ids' or 'colours', got 'rgb'"),
     ("void = [1, 2]", f"void: {COLOUR}, got [1, 2]"),

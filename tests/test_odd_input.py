@@ -1,6 +1,7 @@
 """Images, labels and names of kinds that nobody meant: they are read rightly or refused in a line, never taken for something else."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from PIL import Image
 from planted_faults import png
 
 from minifcn import data, ops
-from minifcn.data.images import read_image, read_mask
+from minifcn.data.images import image_files, numbers_of, read_image, read_mask
 from minifcn.metrics import ConfusionMatrix
 from minifcn.report import figures, page
+
+PHOTO = np.full((8, 9, 3), 200, np.uint8)
 
 
 def bmp(width, height):
@@ -31,38 +34,97 @@ def test_images_without_an_area_are_refused(read, write, ending, size, tmp_path)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e30, -5.0])
-def test_photographs_in_floating_point_come_out_as_bytes_whatever_they_hold(odd, tmp_path):
-    values = np.full((4, 6), 100, np.float32)
-    values[1, 2] = odd
-    path = tmp_path / "float.tif"
-    Image.fromarray(values).save(path)
-    image = read_image(path)
-    assert (image.shape, image.dtype) == ((4, 6, 3), np.uint8)
-    assert (image[0] == 100).all()
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_photographs_of_unknown_range_are_refused(kind, tmp_path):
+    Image.fromarray(np.full((4, 6), 1, kind)).save(tmp_path / "wide.tif")
+    with pytest.raises(ValueError, match="wide.tif: .*range of values is unknown; save it with 8 or 16 bits"):
+        read_image(tmp_path / "wide.tif")
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+def test_grey_of_16_bits_is_scaled_by_its_range(tmp_path):
+    (tmp_path / "deep.pgm").write_bytes(b"P5 2 1 65535\n" + bytes([0x80, 0x80, 0xFF, 0xFF]))
+    assert read_image(tmp_path / "deep.pgm")[0].tolist() == [[128] * 3, [255] * 3]
+
+
+TURNED = {2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 6: lambda a: np.rot90(a, -1), 8: np.rot90}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("stored", range(1, 10))
+@pytest.mark.parametrize(
+    "odd", [b"", struct.pack("<HHI4s", 0x11A, 2, 3, b"72"), struct.pack("<HHII", 0x131, 5, 1, 999)]
+)
+def test_damaged_exif_data_refuse_no_sound_picture(odd, stored, tmp_path):
+    pixels = np.arange(0, 240, 10, np.uint8).repeat(3).reshape(4, 6, 3)
+    entries = struct.pack("<HHIHH", 0x112, 3, 1, stored, 0) + odd
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries) // 12) + entries + bytes(4)
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    transposed = {5: pixels.swapaxes(0, 1), 7: np.rot90(pixels, 2).swapaxes(0, 1)}.get(stored, pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), TURNED.get(stored, lambda a: a)(transposed))
+
+
+def test_a_picture_with_too_much_text_says_what_can_be_done(tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "text.png", icc_profile=bytes(2 << 20))
+    with pytest.raises(ValueError, match="more than 1 MiB; save it without"):
+        read_image(tmp_path / "text.png")
+
+
+def test_a_folder_gives_images_of_every_kind_and_says_what_it_passes_over(tmp_path, caplog):
+    photo = Image.fromarray(PHOTO)
+    for name in ("a.JPG", "b.jfif", "c.jpe", "d.gif", "e.tif", ".hidden.png", "._a.JPG"):
+        photo.save(tmp_path / name, {".jfif": "JPEG", ".jpe": "JPEG"}.get(Path(name).suffix))
+    (tmp_path / "notes.heic").write_bytes(b"")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    assert [path.name for path in image_files(tmp_path)] == ["a.JPG", "b.jfif", "c.jpe", "d.gif", "e.tif"]
+    assert "passed over files that are no images: .heic" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_photographs_of_every_kind_come_out_as_rgb(mode, tmp_path):
     path = tmp_path / "photo.tif"
-    grey = mode in ("1", "L", "LA", "YCbCr", "I;16", "I", "F")
+    grey = mode in ("1", "L", "LA", "YCbCr", "I;16")
     colour = (255, 255, 255) if grey else (255, 0, 0)
-    picture = Image.new("RGB", (6, 4), colour).convert("L" if mode in ("I;16", "I", "F") else mode)
-    if mode in ("I;16", "I", "F"):
-        scale = 257 if mode == "I;16" else 1
-        kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
-        picture = Image.fromarray((np.asarray(picture).astype(kind) * scale).astype(kind))
+    picture = Image.new("RGB", (6, 4), colour).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
     picture.save(path)
     assert (read_image(path) == colour).all()
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
-def test_masks_of_wider_numbers_are_refused(kind, tmp_path):
-    path = tmp_path / "mask.tif"
-    Image.fromarray(np.ones((3, 3), kind)).save(path)
-    with pytest.raises(ValueError, match="expected a palette PNG"):
-        read_mask(path)
+NUMBERS = np.array([[0, 1, 1], [1, 0, 1]], np.uint8)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.uint16, np.int32])
+def test_masks_of_numbers_of_any_width_are_those_numbers(kind, tmp_path):
+    Image.fromarray(NUMBERS.astype(kind)).save(tmp_path / "mask.tif")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif"), NUMBERS)
+    if kind in (np.uint16, np.int32):
+        Image.fromarray(NUMBERS.astype(kind) * 300).save(tmp_path / "mask.tif")
+        with pytest.raises(ValueError, match=r"expected class numbers 0..255, got 0..300"):
+            read_mask(tmp_path / "mask.tif")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_masks_of_few_bits_hold_their_samples(bits, tmp_path):
+    (tmp_path / "mask.png").write_bytes(png(8 // bits, 1, bits, b"\0" + bytes([0b11100100]), kind=0))
+    expected = {1: [1, 1, 1, 0, 0, 1, 0, 0], 2: [3, 2, 1, 0], 4: [14, 4]}[bits]
+    assert read_mask(tmp_path / "mask.png")[0].tolist() == expected
+
+
+def test_masks_in_floating_point_or_with_alpha():
+    with pytest.raises(ValueError, match="got a F image"):
+        numbers_of(Image.fromarray(np.ones((3, 3), np.float32)))
+    with_alpha = Image.merge("LA", [Image.fromarray(NUMBERS), Image.new("L", (3, 2), 255)])
+    np.testing.assert_array_equal(numbers_of(with_alpha), NUMBERS)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_a_bmp_that_pillow_misreads_is_refused(read, tmp_path):
+    picture = Image.frombytes("P", (3, 2), NUMBERS.tobytes())
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    picture.save(tmp_path / "two.bmp")
+    with pytest.raises(ValueError, match="two.bmp: a BMP of 8 bits in black and white"):
+        read(tmp_path / "two.bmp")
 
 
 LABELS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
@@ -89,9 +151,6 @@ def test_labels_that_are_no_integers_are_refused(dtype, rng):
 def test_counts_of_what_is_no_integer_are_refused():
     with pytest.raises(TypeError, match="expected integers, got int64 and float64"):
         ConfusionMatrix(3).update(np.array([0, 1]), np.array([0.0, 1.5]))
-
-
-PHOTO = np.full((8, 9, 3), 200, np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ import traceback
 import warnings
 from importlib import import_module
 
-from PIL import Image
-
 from .. import backend
 from ..errors import InputError, one_line
 from . import options
@@ -67,7 +65,9 @@ def main(argv=None):
 
 def _exit_code(args):
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused, in one line
+    warnings.filterwarnings(
+        "ignore", module=r"PIL\."
+    )  # what is wrong with an image is said in one line, or does not matter
     try:
         backend.threads()  # a wrong MINIFCN_THREADS is refused here, not in the first layer
         if hasattr(args, "device"):

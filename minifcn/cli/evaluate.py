@@ -11,6 +11,7 @@ from ..inference import sliding_window
 from ..report import tables
 from ..training import checkpoint
 from . import options
+from .progress import notice
 
 HELP = "score a trained network on labelled images"
 
@@ -41,6 +42,8 @@ def run(args):
     start = time.perf_counter()
     samples = data.CachedDataset(dataset, longest=args.resize, limit=0)
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
+    if not matrix.counts.any():
+        notice(f"{dataset.folder}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
     print(tables.scores_table({f"FCN-{model.card.options['variant']}": (matrix, time.perf_counter() - start)}))
     if chosen:
         names = ", ".join(classes[i] for i in chosen)

@@ -1,13 +1,12 @@
 """Train FCN-32s, FCN-16s from it and FCN-8s from that, on any folder of labelled images: Table 2 and Figure 4 of the
 paper at your scale. After Ctrl-C the same command goes on where it stopped."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from .. import models
 from ..errors import InputError
-from ..files import clear_leftovers, write_text
+from ..files import clear_leftovers, json_text, write_text
 from ..training.run import Run, read_metrics
 from . import options
 from .progress import INTERRUPTED
@@ -35,7 +34,7 @@ def run(args):
         results[title] = result._replace(seconds=result.seconds + earlier)
         del run  # or the next stage would train beside it
     table = {name: {**result.matrix.scores(), "seconds": result.seconds} for name, result in results.items()}
-    write_text(folder / "scores.json", json.dumps(table, indent=2) + "\n")
+    write_text(folder / "scores.json", json_text(table, indent=2) + "\n")
     write_report(folder, "FCN-32s, FCN-16s and FCN-8s", results)
     return 0
 

@@ -1,16 +1,31 @@
 """Image files in and out. Everything inside the library is RGB uint8 (H, W, 3) and labels uint8 (H, W)."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError, one_line
 from .files import open_binary
 from .labels import voc_palette
 
+log = logging.getLogger("minifcn.data")
 MAX_PIXELS = 1 << 26  # 8192 × 8192
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"),
+)
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {  # what takes each orientation back
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BITS_OF_GREY = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the samples of such PNGs by
 
 
 def read_image(source):
@@ -23,9 +38,13 @@ def read_image(source):
 
 
 def upright(image):
-    """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
+    """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB. Raises InputError for values of unknown range."""
+    image.load()  # some formats have their EXIF data behind the pixels
+    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
+        raise InputError(f"a picture of mode {image.mode}, whose range of values is unknown; save it with 8 or 16 bits")
+    if turn := orientation(image):
+        image = image.transpose(TURNS[turn])
+    if image.mode[0] == "I":  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
         grey = np.asarray(image).astype(np.uint32)
         grey *= 255
         grey += 32895  # grey / 257, rounded, in whole numbers
@@ -34,12 +53,39 @@ def upright(image):
     return np.asarray(image.convert("RGB"))
 
 
+def orientation(image):
+    """How the EXIF data of an opened image says that it was stored, 2 … 8; None for upright, and where they are damaged."""
+    try:
+        found = image.getexif().get(ORIENTATION)
+        return found if found in TURNS else None
+    except Exception:  # of any type; the pixels may be sound all the same
+        return None
+
+
 def read_mask(source):
-    """A label image (H, W) uint8 from a palette or grey PNG: the stored numbers, not their colours.
+    """A label image (H, W) uint8 from a palette or grey picture: the stored numbers, not their colours.
 
     source, errors: as for `read_image`; InputError also for an image in colours, where the numbers are lost.
     """
-    return _read(source, np.array, modes=("P", "L"))
+    return _read(source, numbers_of)
+
+
+def numbers_of(image):
+    """The class numbers (H, W) uint8 in an opened Pillow image: those of a palette, or grey samples of 1 to 32 bits as stored.
+
+    Raises InputError for an image in colours and for numbers beyond 255.
+    """
+    if image.mode not in ("P", "L", "LA", "1", "I") and not image.mode.startswith("I;16"):
+        raise InputError(
+            f"expected a palette PNG or a grey one, whose values are class numbers, got a {image.mode} image: the numbers are "
+            'lost; for masks in colours write a dataset.toml with mask_kind = "colours" (see `minifcn data doctor --help`)'
+        )
+    tile = getattr(image, "tile", None)  # what a file's pixels are stored as
+    numbers = np.array(image)
+    numbers = numbers[:, :, 0] if image.mode == "LA" else numbers
+    if numbers.min() < 0 or numbers.max() > 255:
+        raise InputError(f"expected class numbers 0..255, got {numbers.min()}..{numbers.max()}")
+    return numbers.astype(np.uint8) // (_BITS_OF_GREY.get(str(tile[0][3]), 1) if tile else 1)
 
 
 def write_mask(path, labels, palette=None):
@@ -54,7 +100,10 @@ def image_files(path):
     path = Path(path)
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    shown = [p for p in path.iterdir() if not p.name.startswith(".") and p.is_file()]
+    found = sorted(p for p in shown if p.suffix.lower() in SUFFIXES)
+    if found and (others := {p.suffix.lower() or p.name for p in shown} - set(SUFFIXES)):
+        log.warning("%s: passed over files that are no images: %s", path, ", ".join(sorted(others)))
     if not found:
         raise InputError(f"{path}: expected images ({', '.join(SUFFIXES)}) in this folder, found none")
     return found
@@ -71,17 +120,31 @@ def check_size(image):
         )
 
 
-def _read(source, decode, modes=None):
+def check_kind(image, file):
+    """Raise InputError for the one kind of picture that Pillow misreads: a BMP of 8 bits whose two colours are black and white."""
+    if image.format == "BMP" and image.mode == "1":
+        file.seek(28)
+        if file.read(1) != b"\x01":
+            raise InputError("a BMP of 8 bits in black and white, which is not read rightly; save it as PNG")
+
+
+def reason_of(error):
+    """What is wrong with a picture, in a line: why Pillow does not read it, in our words where they say more."""
+    if isinstance(error, UnidentifiedImageError):
+        return "of no known format, or a TIFF of a kind that is not read, such as one of two, or five or more, bands"
+    if "MAX_TEXT_CHUNK" in str(error):
+        return "its text or colour profile takes more than 1 MiB; save it without (exiftool -all= FILE)"
+    return one_line(error)
+
+
+def _read(source, decode):
     with open_binary(source) as file:
         try:
             image = Image.open(file)
             check_size(image)
-            if not modes or image.mode in modes:
-                return decode(image)
+            check_kind(image, file)
+            return decode(image)
+        except InputError as error:
+            raise InputError(f"{file.name}: {error}") from error
         except Exception as error:  # a broken file can make Pillow raise anything
-            reason = "of no known format" if isinstance(error, UnidentifiedImageError) else one_line(error)
-            raise InputError(f"{file.name}: not a readable image: {reason}") from error
-        raise InputError(
-            f"{file.name}: expected a palette PNG whose values are class numbers, got a {image.mode} image: "
-            "the numbers are lost"
-        )
+            raise InputError(f"{file.name}: not a readable image: {reason_of(error)}") from error

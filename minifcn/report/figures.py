@@ -28,7 +28,10 @@ def curves(runs, path):
         x, loss = np.array([start + r["iteration"] for r in steps]), np.array([r["loss"] for r in steps])
         left.plot(x, loss, color=colour, alpha=0.25, linewidth=0.8)
         left.plot(x, _running_mean(loss), color=colour, label=name)
-        x, mean_iou = [start + r["iteration"] for r in scores], [r["scores"]["mean_iou"] for r in scores]
+        x, mean_iou = (
+            [start + r["iteration"] for r in scores],
+            np.array([r["scores"]["mean_iou"] for r in scores], float),
+        )
         right.plot(x, mean_iou, "o-", color=colour, label=name)
         start += steps[-1]["iteration"] if steps else 0
     left.set(title="training loss", xlabel="iteration", ylabel="cross-entropy per pixel", ylim=(0, None))
@@ -106,7 +109,7 @@ def heat_map(image, heat, peak, title, path):
 def confusion(matrix, classes, path):
     """Of each true class's pixels (rows), the share that was predicted as each class (columns)."""
     counts = matrix.counts.astype(float)
-    present = np.flatnonzero(counts.sum(axis=1) + counts.sum(axis=0))
+    present = np.flatnonzero(counts.sum(axis=1) + counts.sum(axis=0) + (not counts.any()))
     counts = counts[np.ix_(present, present)]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.2 + 0.55 * len(present)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import data, inference, layers, models, weights
 from ..errors import InputError, MissingFileError
-from ..files import clear_leftovers, sync, write_text, writing
+from ..files import clear_leftovers, json_text, sync, write_text, writing
 from ..tasks import SemanticSegmentation
 from . import checkpoint, loop
 from .config import Config
@@ -147,7 +147,7 @@ class Run:
         score = scores[self.task.score_name]
         event = self._recorded(Evaluated(self.done, scores, self.best is None or score > self.best))
         if event.best:
-            self.best = score
+            self.best = None if np.isnan(score) else score  # without a labelled pixel the last weights are the best
             weights.save(self.folder / "best.npz", self.model)
         return event
 
@@ -156,7 +156,7 @@ class Run:
         checkpoint.write(self, stream)
 
     def _recorded(self, event):
-        line = json.dumps({"event": type(event).__name__.lower(), **event._asdict()}) + "\n"
+        line = json_text({"event": type(event).__name__.lower(), **event._asdict()}) + "\n"
         with writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
             file.write(line)
         return event

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...errors import one_line
+from ...errors import InputError, one_line
 from .. import images
 from ..labels import VOID, describe, match_colours
 
-ORIENTATION = 0x0112  # the EXIF tag
 _STORED = {2: "mirrored", 3: "upside down", 4: "mirrored", **dict.fromkeys((5, 6, 7, 8), "on its side")}
 MIN_BETWEEN = 3  # so many different intermediate values in a mask are the trace of a smooth resize
 DARK = 40  # a grey value below this looks black
@@ -50,7 +49,7 @@ def examine_image(dataset, name):
             report.add("16-bit", report.format)
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
             report.add("alpha", report.format)
-        if turned := _STORED.get(image.getexif().get(ORIENTATION)):
+        if turned := _STORED.get(images.orientation(image)):
             report.add("exif-rotated", f"stored {turned}")
         pixels = images.upright(image)
     if report.stored:
@@ -68,15 +67,18 @@ def examine_mask(dataset, name):
         _examine_header(report, image)
         if image.format == "JPEG":
             report.add("lossy-mask")
-        single = not dataset.coloured and len(image.getbands()) == 1
-        pixels, mode = np.array(image) if single else images.upright(image), image.mode
+        try:
+            numbers = None if dataset.coloured else images.numbers_of(image)
+        except InputError as error:
+            numbers, wrong = None, str(error).partition("got ")[2].partition(":")[0]
+        pixels, mode = images.upright(image) if numbers is None else numbers, image.mode
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if mode == "P" else None
     if report.stored and dataset.coloured:
         _examine_colours(report, pixels, dataset)
-    elif report.stored and mode in ("P", "L"):
-        _examine_numbers(report, pixels, palette, dataset)
+    elif report.stored and numbers is not None:
+        _examine_numbers(report, numbers, palette, dataset)
     elif report.stored:
-        _examine_wrong_mode(report, mode, pixels, dataset)
+        _examine_wrong_mode(report, wrong, mode, pixels, dataset)
     return report
 
 
@@ -86,7 +88,7 @@ def read_labels(report, dataset):
         labels, known = match_colours(images.read_image(report.path), dataset.palette, dataset.num_classes, void=True)
     else:
         with Image.open(report.path) as image:
-            numbers = np.array(image).astype(np.uint8)
+            numbers = images.numbers_of(image)
         labels, known = dataset.table[numbers], dataset.allowed[numbers]
     return np.where(known, labels, VOID).astype(np.uint8)
 
@@ -177,21 +179,15 @@ def _examine_colours(report, pixels, dataset):
     report.add("in-between" if smooth else "colour-outside", describe(colours, counts))
 
 
-def _examine_wrong_mode(report, mode, pixels, dataset):
-    """A mask that is neither palette nor grey of 8 bits: what does it hold, and can labels be read from that?"""
-    if pixels.ndim == 2:
-        values = np.unique(pixels)
-        detail = f"{mode} with the values {_list(values)}"
-        if np.isin(values, np.flatnonzero(dataset.allowed)).all():
-            report.readable_as = "numbers"
-    else:
-        colours = np.unique(pixels.reshape(-1, 3), axis=0)
-        labels, known = match_colours(colours, dataset.palette, dataset.num_classes, void=True)
-        detail = f"{mode} with {len(colours)} colours, {int(known.sum())} of them classes'"
-        if mode in ("RGB", "RGBA") and known.all() and dataset.shown:
-            report.readable_as = "colours"
-            names = ", ".join(_class_name(dataset, v) for v in sorted(labels))
-            detail = f"{mode} in the classes' colours: {names}"
+def _examine_wrong_mode(report, wrong, mode, pixels, dataset):
+    """A mask that holds no class numbers: what does it hold, and can labels be read from that?   pixels (H, W, 3)"""
+    colours = np.unique(pixels.reshape(-1, 3), axis=0)
+    labels, known = match_colours(colours, dataset.palette, dataset.num_classes, void=True)
+    detail = f"{wrong} with {len(colours)} colours, {int(known.sum())} of them classes'"
+    if mode in ("RGB", "RGBA") and known.all() and dataset.shown:
+        report.readable_as = "colours"
+        names = ", ".join(_class_name(dataset, v) for v in sorted(labels))
+        detail = f"{mode} in the classes' colours: {names}"
     report.add("mask-mode", f"{detail}{'; --fix can write it' if report.readable_as else ''}")
 
 

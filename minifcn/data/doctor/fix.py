@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ...errors import InputError
-from ..images import read_image, write_mask
+from ..images import TURNS, orientation, read_image, write_mask
 from ..labels import VOID
 from ..sets.description import FILE_NAME
-from .files import ORIENTATION, read_labels
+from .files import read_labels
 from .findings import KINDS, UNUSABLE
 from .inventory import disjoint
 
@@ -96,10 +96,8 @@ def _write_image(image, folder, id):
 def _write_mask(dataset, image, mask, target):
     labels = read_labels(mask, dataset)
     if _fits_stored(image, mask):
-        drawn = Image.fromarray(labels)
         with Image.open(image.path) as photo:
-            drawn.getexif()[ORIENTATION] = photo.getexif()[ORIENTATION]
-        labels = np.array(ImageOps.exif_transpose(drawn))
+            labels = np.array(Image.fromarray(labels).transpose(TURNS[orientation(photo)]))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_mask(target, labels, dataset.palette)
 

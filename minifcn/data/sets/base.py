@@ -1,15 +1,17 @@
 """What every data set is: a sequence of samples, each an image and a mask that an id names, and where their files lie."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..files import open_binary, read_lines
-from ..images import read_image, read_mask
-from ..labels import VOID, check_labels, voc_palette
+from ..images import SUFFIXES, read_image, read_mask
+from ..labels import VOID, check_labels, describe, match_colours, voc_palette
 
 
 class Sample(NamedTuple):
@@ -46,6 +48,7 @@ class SegmentationDataset(Sequence):
 
     def __init__(self, files, split, classes, ids=None, limit=None):
         self.files, self.split, self.classes = files, str(split), classes
+        self._pairs = {}  # {id: (image, mask)} where a list names both
         self.ids = list(self.read_split(self.split) if ids is None else ids)[:limit]
         if not self.ids and ids is None:
             where = split if self.split.endswith(".txt") else self.folder / self.lists.format(split)
@@ -72,11 +75,17 @@ class SegmentationDataset(Sequence):
 
     def image_name(self, id):
         """The image of an id, whether it is there or not."""
-        return f"{self.images[0]}/{id}{self.images[1]}"
+        return self._pairs[id][0] if id in self._pairs else self._existing(self.images, id)
 
     def mask_name(self, id):
         """The mask of an id, whether it is there or not."""
-        return f"{self.masks[0]}/{id}{self.masks[1]}"
+        return self._pairs[id][1] if id in self._pairs else self._existing(self.masks, id)
+
+    def _existing(self, where, id):
+        """The file of an id with the first of the endings, in small letters or capitals, that there is; else the usual name."""
+        folder, *endings = where
+        names = [f"{folder}/{id}{ending}" for small in endings for ending in (small, small.upper())]
+        return next((name for name in names if self.files.is_file(name)), names[0])
 
     def splits(self):
         """{split: its ids, or the name of the file that lists them}"""
@@ -97,15 +106,32 @@ class SegmentationDataset(Sequence):
             hint = self.hints.get(split, f"there are: {', '.join(splits) or 'none'}")
             raise MissingFileError(f"{self.folder / self.lists.format(split)}: no such split list; {hint}")
         file = self.files.open(splits[split]) if split in splits else open_binary(split)
-        return [self.id_of(line) for line in read_lines(file)]
+        return [id for id in map(self.id_of, read_lines(file)) if id is not None]
 
     def id_of(self, line):
-        """The id in a line of a list."""
-        return line.split()[0]
+        """The id in a line of a list: all of it, unless a number follows, as in the lists of VOC's Main, -1 for "not in this
+        list" (None); or two paths do, an image's and its mask's."""
+        id, *more = line.split()
+        if not more or self.files.is_file(self.image_name(line)):
+            return line
+        if len(more) == 1 and id.lower().endswith(SUFFIXES):
+            path, (folder, *_) = id.lstrip("/"), self.images
+            name = path.removeprefix(f"{folder}/").rpartition(".")[0]
+            self._pairs[name] = path, more[0].lstrip("/")
+            return name
+        return (None if more == ["-1"] else id) if more in (["1"], ["0"], ["-1"]) else line
 
     def read_label(self, id):
-        """An id's class numbers, (H, W) uint8."""
-        return read_mask(self.files.open(self.mask_name(id)))
+        """An id's labels, (H, W) uint8: the mask's numbers, or the classes of its colours."""
+        name = self.mask_name(id)
+        if not self.coloured:
+            return read_mask(self.files.open(name))
+        image = read_image(self.files.open(name))
+        label, known = match_colours(image, self.palette, self.num_classes, self.void)
+        if not known.all():
+            found = describe(*np.unique(image[~known], axis=0, return_counts=True))
+            raise InputError(f"{self.folder / name}: expected the colours of the classes only, got {found}")
+        return label
 
     def read(self, id):
         """The Sample of an id."""
@@ -126,12 +152,28 @@ class SegmentationDataset(Sequence):
         return self.read(self.ids[index])
 
 
+def random_split(ids, share):
+    """{"train", "val", "trainval": ids}, `share` of them for validation, and at least one.
+
+    The choice depends on a hash of each id alone, so that adding images moves almost none of the others.
+    """
+    order = sorted(ids, key=lambda id: sha256(id.encode("utf-8", "surrogateescape")).digest())
+    val = set(order[: max(1, round(share * len(order)))])
+    return {"train": [id for id in ids if id not in val], "val": [id for id in ids if id in val], "trainval": list(ids)}
+
+
 def find(root, folder, *endings):
-    """{id: names} of the files in root/folder and below whose names end so, in any case; an id is the name without the ending."""
+    """{id: names} of the files in root/folder and below whose names end so, in any case; an id is the name without the ending.
+
+    Hidden files and folders are none (.ipynb_checkpoints, macOS's ._ files). Letters with accents are one character in an id,
+    whichever way the file system writes them.
+    """
     found, start = {}, Path(root, folder)
     for path in sorted(start.rglob("*")):
         name = path.relative_to(start).as_posix()
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
         ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
         if ending and path.is_file():
-            found.setdefault(name[: -len(ending)], []).append(f"{folder}/{name}")
+            found.setdefault(normalize("NFC", name[: -len(ending)]), []).append(f"{folder}/{name}")
     return found

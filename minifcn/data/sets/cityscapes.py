@@ -40,7 +40,7 @@ class Cityscapes(SegmentationDataset):
     """The samples of one split: labels are the 19 train ids, 255 for everything else.
 
     They are made from the labelIds files through the official table; the labelTrainIds files that some copies hold
-    are not read. root: the folder that holds leftImg8bit and gtFine. split: a folder in them. ids: use these, such as
+    are not read; a split without gtFine has gtCoarse's. root: the folder that holds leftImg8bit and gtFine. split: a folder in them. ids: use these, such as
     "aachen_000000_000019", instead of all. limit: only the first so many.
     Raises InputError, naming the file, at construction for what is missing (MissingFileError); when they are read, for
     files that do not fit together and for ids that the table does not have.
@@ -61,6 +61,8 @@ class Cityscapes(SegmentationDataset):
         self._splits = {name: _by_id(root, f"leftImg8bit/{name}", self.images[1]) for name in splits}
         # An id that several splits have is read from the one that was asked for.
         self._images = ChainMap(self._splits.get(split, {}), *self._splits.values())
+        if files.is_folder(f"gtCoarse/{split}") and not files.is_folder(f"gtFine/{split}"):
+            self.masks = "gtCoarse", "_gtCoarse_labelIds.png"
         super().__init__(files, split, CITYSCAPES_CLASSES, ids, limit)
 
     def splits(self):

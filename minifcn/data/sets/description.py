@@ -12,7 +12,7 @@ FILE_NAME = "dataset.toml"
 EXAMPLE = """\
 # Beside the folders images/ and masks/. The mask of images/ID.jpg is masks/ID.png.
 images = "images"           # the folder of the images (default)
-masks = "masks"             # the folder of the masks (default)
+masks = "masks"             # the folder of the masks (default); also the images', for masks named ID_mask.png
 mask_kind = "ids"           # "ids": palette or grey PNG of class numbers, 255 for void (pixels that do not count)
                             # "colours": pictures in exactly the colours below
 void = [224, 224, 192]      # the colour of void; optional
@@ -66,8 +66,6 @@ def _wrong(values, path):
     for key in ("images", "masks"):
         if not (isinstance(values[key], str) and values[key] and os.path.isdir(folder / values[key])):
             yield key, "the name of a folder", values[key]
-    if values["images"] == values["masks"]:
-        yield "masks", "another folder than that of the images", values["masks"]
     if values["mask_kind"] not in ("ids", "colours"):
         yield "mask_kind", "'ids' or 'colours'", values["mask_kind"]
     taken = {}  # {a class's name, or a colour: the key that has it}

@@ -1,17 +1,14 @@
 """Reader of your own data: a folder of images, a folder of masks, and a dataset.toml that describes them."""
 
-from hashlib import sha256
-
-import numpy as np
-
 from ...errors import InputError
 from ..files import FolderFiles
-from ..images import SUFFIXES, read_image
-from ..labels import VOID, describe, match_colours, voc_palette
-from .base import SegmentationDataset, find
+from ..images import SUFFIXES
+from ..labels import VOID, voc_palette
+from .base import SegmentationDataset, find, random_split
 from .description import EXAMPLE, FILE_NAME, read_description
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats
+MARKS = ("_mask", "-mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg")  # what tools add to an image's name
 
 
 class Folder(SegmentationDataset):
@@ -40,7 +37,8 @@ class Folder(SegmentationDataset):
         self.palette = voc_palette().copy()
         self.palette[: len(classes)] = [entry["colour"] for entry in classes]
         self.palette[VOID] = described.get("void", self.palette[VOID])
-        self._found = find(root, *self.images), find(root, *self.masks)
+        found = find(root, *self.images), find(root, *self.masks)
+        self._found = paired(*found, together=self.images[0] == self.masks[0])
         super().__init__(files, split, tuple(entry["name"].strip() for entry in classes), ids, limit)
         for names in (found.get(id, ()) for id in self.ids for found in self._found):
             if len(names) > 1:
@@ -62,24 +60,23 @@ class Folder(SegmentationDataset):
     def mask_name(self, id):
         return self._found[1].get(id, [super().mask_name(id)])[0]
 
-    def read_label(self, id):
-        """The labels (H, W) uint8 of one mask: its numbers, or the classes of its colours."""
-        if not self.coloured:
-            return super().read_label(id)
-        path = self.folder / self.mask_name(id)
-        image = read_image(path)
-        label, known = match_colours(image, self.palette, self.num_classes, self.void)
-        if not known.all():
-            found = describe(*np.unique(image[~known], axis=0, return_counts=True))
-            raise InputError(f"{path}: expected the colours of the classes only, got {found}")
-        return label
 
+def paired(images, masks, together):
+    """The images and the masks that `find` found, masks under the ids of their images: also a_mask.png, a.jpg.png and so on.
 
-def random_split(ids, share):
-    """{"train", "val", "trainval": ids}, `share` of them for validation, and at least one.
-
-    The choice depends on a hash of each id alone, so that adding images moves almost none of the others.
+    together: both lie in one folder, where only such names are masks.
     """
-    order = sorted(ids, key=lambda id: sha256(id.encode("utf-8")).digest())
-    val = set(order[: max(1, round(share * len(order)))])
-    return {"train": [id for id in ids if id not in val], "val": [id for id in ids if id in val], "trainval": list(ids)}
+    found = {}
+    for name, files in masks.items():
+        ids = [id for id in _ids_in(name) if id in images and not (together and id == name)]
+        id = ids[0] if ids else None
+        if id or not together:
+            found.setdefault(id or name, []).extend(files)
+    taken = {file for files in found.values() for file in files if together}
+    return {id: files for id, files in images.items() if not taken.intersection(files)}, found
+
+
+def _ids_in(name):
+    """The ids that a mask of this name may belong to."""
+    stem = next((name[: -len(ending)] for ending in SUFFIXES if name.lower().endswith(ending)), name)
+    return [name, stem, *(stem.removesuffix(mark) for mark in MARKS if stem.endswith(mark))]

@@ -2,11 +2,12 @@
 
 import re
 
-from ...errors import MissingFileError
-from ..files import files_at
-from ..labels import VOC_CLASSES, read_class_names
-from .base import SegmentationDataset
+from ...errors import InputError, MissingFileError
+from ..files import files_at, read_lines
+from ..labels import VOC_CLASSES, VOID, read_class_names, voc_palette
+from .base import SegmentationDataset, find, random_split
 
+VAL_SHARE = 0.2
 _PARENTS = ("", "VOCdevkit", "TrainVal/VOCdevkit")  # where the official archives of the years have their VOC<year>
 
 
@@ -16,13 +17,15 @@ class VOC(SegmentationDataset):
     root: the tar, the folder that it was unpacked into, VOCdevkit, or the VOC<year> folder itself, in which case `year`
     does not matter. split: a list in ImageSets/Segmentation, such as "train", or a path ending in .txt to a list
     elsewhere. year: None for 2012 or else the latest there is. ids: use these ids instead of the split's. limit: only the
-    first so many. A file `classes.txt` beside the folders names other classes than VOC's 21.
+    first so many.
+    Files beside the folders name other classes than VOC's 21: `classes.txt`, or what tools leave: `class_names.txt`
+    (labelme) and `labelmap.txt` (CVAT, whose masks are in its colours). Without any list, a fifth of the images is val.
     Raises InputError, naming the file, for a missing list, image or mask (MissingFileError), or a tar that is not safe
     and sound, at construction; and for files that do not fit together (sizes, labels, colours), when they are read.
     """
 
     layout = "PASCAL VOC"
-    images, masks = ("JPEGImages", ".jpg"), ("SegmentationClass", ".png")
+    images, masks = ("JPEGImages", ".jpg", ".jpeg", ".png"), ("SegmentationClass", ".png")
     lists = "ImageSets/Segmentation/{}.txt"
     hints = {
         "seg11valid": "VOC comes without it: get its 736 ids from "
@@ -33,8 +36,34 @@ class VOC(SegmentationDataset):
     def __init__(self, root, split="train", year="2012", ids=None, limit=None):
         files = files_at(root)
         files = files.subfolder(year_folder(files, year))
-        classes = read_class_names(files.open("classes.txt")) if files.is_file("classes.txt") else VOC_CLASSES
+        classes = VOC_CLASSES
+        if names := next((name for name in ("classes.txt", "class_names.txt") if files.is_file(name)), None):
+            classes = tuple(name for name in read_class_names(files.open(names)) if name != "__ignore__")
+        elif files.is_file("labelmap.txt"):
+            classes, self.palette = read_labelmap(files.open("labelmap.txt"))
+            self.coloured, self.void = True, False
         super().__init__(files, split, classes, ids, limit)
+
+    def splits(self):
+        lists = super().splits()
+        return lists or random_split(find(self.folder, *self.images), VAL_SHARE) if self.folder.is_dir() else lists
+
+
+def read_labelmap(file):
+    """(classes, palette) of CVAT's labelmap.txt, whose lines are name:r,g,b:parts:actions. Raises InputError, naming the file."""
+    names, palette = [], voc_palette().copy()
+    for line in read_lines(file):
+        if line.startswith("#"):
+            continue
+        name, _, rest = line.partition(":")
+        colour = rest.partition(":")[0].split(",")
+        if not all(part.isdecimal() and int(part) < 256 for part in colour) or len(colour) != 3 or len(names) == VOID:
+            raise InputError(f"{file.name}: expected lines like leaf:250,50,83::, at most {VOID}; got {line[:60]!r}")
+        palette[len(names)] = [int(part) for part in colour]
+        names.append(name)
+    if not names:
+        raise InputError(f"{file.name}: expected lines like leaf:250,50,83::, got none")
+    return tuple(names), palette
 
 
 def year_folders(files):
