@@ -20,32 +20,24 @@ def agrees(network, x, elements=1):
 
 
 @pytest.mark.parametrize(
-    ("variant", "alignment", "upsampling", "size"),
+    ("variant", "alignment", "size", "options"),
     [
-        ("8s", "same", "frozen", (20, 15)),
-        ("8s", "same", "learned", (20, 15)),
-        ("16s", "same", "learned", (20, 15)),
-        ("32s", "same", "frozen", (20, 15)),
-        ("16s", "paper", "frozen", (2, 3)),
-        ("8s", "paper", "learned", (1, 4)),
+        ("8s", "same", (20, 15), {"at_once": True}),
+        ("8s", "same", (20, 15), {"upsampling": "learned", "dropout": 0.2}),
+        ("16s", "same", (20, 15), {"upsampling": "learned", "dropout": 0.2}),
+        ("32s", "same", (20, 15), {"dropout": 0.2}),
+        ("16s", "paper", (2, 3), {"dropout": 0.2}),
+        ("8s", "paper", (1, 4), {"upsampling": "learned", "dropout": 0.2}),
+        pytest.param("8s", "same", (20, 15), {"depths": (2, 2, 3, 3, 3)}, marks=pytest.mark.slow),  # as published
     ],
 )
-def test_plain(variant, alignment, upsampling, size):
-    agrees(narrow_fcn(variant, alignment, dropout=0.2, upsampling=upsampling), picture(*size))
+def test_plain(variant, alignment, size, options):
+    agrees(narrow_fcn(variant, alignment, **options), picture(*size))
 
 
 def test_plain_by_winograd():
     with ops.conv_algorithm("winograd"):
         agrees(narrow_fcn("8s", "same", upsampling="learned"), picture(20, 15))
-
-
-def test_plain_at_once():
-    agrees(narrow_fcn("8s", "same", at_once=True), picture(20, 15))
-
-
-@pytest.mark.slow
-def test_as_deep_as_published():
-    agrees(narrow_fcn("8s", "same", depths=(2, 2, 3, 3, 3)), picture(20, 15))
 
 
 @pytest.mark.slow
@@ -61,9 +53,7 @@ def test_as_deep_as_published():
 def test_mini(variant, alignment, upsampling, size):
     """Several images and cells of fc7, or batch normalisation would put every value near ±1, whatever the weights."""
     network = tiny(variant, alignment, width=2, upsampling=upsampling)
-    if (
-        alignment == "paper"
-    ):  # most of every map is zeros: statistics taken of it bend too much for a quotient to settle
+    if alignment == "paper":  # most of every map is zeros: its statistics bend too much for a quotient to settle
         without_chance(network)
     agrees(network, picture(*size, batch=3), elements=0)
 

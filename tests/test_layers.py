@@ -56,6 +56,11 @@ def test_gradients_add_up_until_zero_grad(build, shape):
         np.testing.assert_allclose(totals[2][name], 3 * totals[0][name], rtol=1e-5, atol=1e-6)
     layer.zero_grad()
     assert not any(p.grad.any() for p in learned.values())
+    for p in [*learned.values()][:1]:  # a frozen weight gets no gradient, and its bias does
+        p.frozen = True
+    layer.backward(spread(layer.forward(x, train=True).shape).astype(np.float32))
+    for i, (name, p) in enumerate(learned.items()):
+        np.testing.assert_array_equal(p.grad, totals[0][name] if i else 0)
 
 
 @every_layer

@@ -172,24 +172,6 @@ def test_what_a_pixel_of_the_logits_depends_on_lies_around_that_pixel(
     assert (weight * np.arange(length)).sum() / weight.sum() == pytest.approx(place + lean, abs=0.02)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("backbone", "alignment"),
-    [(b, a) for b in ("mini", "efficientnet_lite0") for a in ALIGNMENTS] + [("alexnet", "same")],
-)
-def test_an_image_shifted_by_32_pixels_has_its_logits_shifted_by_32(backbone, alignment, quick):
-    """FCN-8s has all that FCN-16s and FCN-32s have."""
-    network = tiny("8s", alignment, seed=3) if backbone == "mini" else models.fcn("8s", backbone, 2, alignment)
-    dtype, tolerance = (np.float32, 1e-4) if backbone == "alexnet" else (np.float64, 1e-9)
-    network, length = stirred(network).astype(dtype), WIDTHS[backbone] + 160
-    scene = picture(32, length + 32, dtype)
-    here, shifted = network.forward(scene[..., :length]), network.forward(scene[..., 32:])
-    inner = slice(length // 2 - 32, length // 2 + 32)  # beyond the reach of the borders
-    expected = here[..., inner.start + 32 : inner.stop + 32]
-    close(shifted[..., inner], expected, tolerance)
-    assert np.abs(shifted[..., inner] - here[..., inner]).max() > 0.01 * np.abs(expected).max()
-
-
 @pytest.mark.parametrize("alignment, size", [("paper", (90, 122)), ("same", (64, 96))])  # no pool has a partial window
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_symmetric_kernels_give_a_mirrored_image_mirrored_logits(variant, alignment, size):

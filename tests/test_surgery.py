@@ -49,9 +49,7 @@ def test_the_weights_are_copies_of_the_classifiers_under_the_same_names(name, bl
     assert {n: key for n, (_, key) in heat.buffers().items()} == {n: k for n, (_, k) in classifier.buffers().items()}
     assert heat.card.options == {**classifier.card.options, "convolutional": True, "window": None}
     assert (heat.card.native, heat.card.preprocessing) == (classifier.card.native, classifier.card.preprocessing)
-    assert {
-        node: layer.name for node, (layer, _) in classifier.nodes.items()
-    } == names  # the classifier stays as it was
+    assert {node: layer.name for node, (layer, _) in classifier.nodes.items()} == names  # it stays as it was
     assert not {id(layer) for _, layer in heat.walk()} & {id(layer) for _, layer in classifier.walk()}
 
 
@@ -105,13 +103,9 @@ def test_the_cut_is_made_where_the_arrays_live(device):
 
 def slid(classifier, image, side):
     """The classifier at every place, 32 pixels apart: (1, classes, rows, columns)."""
-    rows, columns = ((n - side) // 32 + 1 for n in image.shape[2:])
-    scores = [
-        classifier.forward(image[:, :, i : i + side, j : j + side])
-        for i in range(0, 32 * rows, 32)
-        for j in range(0, 32 * columns, 32)
-    ]
-    return np.stack(scores, axis=2).reshape(1, -1, rows, columns)
+    size = tuple((n - side) // 32 + 1 for n in image.shape[2:])
+    crops = (image[:, :, 32 * i : 32 * i + side, 32 * j : 32 * j + side] for i, j in np.ndindex(size))
+    return np.stack([classifier.forward(crop) for crop in crops], axis=2).reshape(1, -1, *size)
 
 
 SLID = [(narrow_vgg, 404, np.float64, 1e-10), (narrow_alexnet, 355, np.float64, 1e-10)]  # and the fields, as published

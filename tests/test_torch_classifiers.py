@@ -141,29 +141,17 @@ def lite0_pools(x, w, paper, train):
     return outputs[4], outputs[10], outputs[15]
 
 
-# Of each upsampling the kernel and the rows to cut off before and after, each followed by a crop: of pool4, of pool3, of
-# the result. For VGG16 and FCN-32s-AlexNet in the paper's alignment as published; for the others worked out by hand from
-# the coordinates: a window moves them by (pad − (k − 1)/2)/stride, an upsampling by (k − 1)/2 − cut.
-HALVES = {"32s": (64, 16, 16), "16s": (32, 8, 8), "8s": (16, 4, 4)}
-GEOMETRY = {  # ×2, crop of pool4, ×2, crop of pool3, {variant: the last upsampling}, {variant: the last crop}
-    ("vgg16", "paper"): (
-        *((4, 0, 0), 5, (4, 0, 0), 9),
-        {"32s": (64, 0, 0), "16s": (32, 0, 0), "8s": (16, 0, 0)},
-        {"32s": 19, "16s": 27, "8s": 31},
-    ),
-    ("vgg16", "same"): ((4, 1, 1), 0, (4, 1, 1), 0, HALVES, dict.fromkeys(HALVES, 0)),
-    ("alexnet", "paper"): (
-        *((3, 0, 0), 5, (3, 0, 0), 10),
-        {"32s": (63, 0, 0), "16s": (31, 0, 0), "8s": (15, 0, 0)},
-        dict.fromkeys(HALVES, 18),
-    ),
-    ("alexnet", "same"): (
-        *((3, 1, 0), 0, (3, 0, 1), 0),
-        {"32s": (63, 17, 14), "16s": (31, 1, 14), "8s": (15, 1, 6)},
-        dict.fromkeys(HALVES, 0),
-    ),
-    ("efficientnet_lite0", "paper"): ((4, 1, 1), 0, (4, 1, 1), 0, HALVES, dict.fromkeys(HALVES, 100)),
-    ("efficientnet_lite0", "same"): ((4, 1, 1), 0, (4, 1, 1), 0, HALVES, dict.fromkeys(HALVES, 0)),
+# Of each upsampling the kernel, the rows to cut off before and after, and the crop that follows: of pool4, of pool3, of the
+# result. For VGG16 and FCN-32s-AlexNet in the paper's alignment as published; for the others worked out by hand from the
+# coordinates: a window moves them by (pad − (k − 1)/2)/stride, an upsampling by (k − 1)/2 − cut.
+STEPS = ("pool4", "pool3", "32s", "16s", "8s")
+GEOMETRY = {
+    ("vgg16", "paper"): [(4, 0, 0, 5), (4, 0, 0, 9), (64, 0, 0, 19), (32, 0, 0, 27), (16, 0, 0, 31)],
+    ("vgg16", "same"): [(4, 1, 1, 0), (4, 1, 1, 0), (64, 16, 16, 0), (32, 8, 8, 0), (16, 4, 4, 0)],
+    ("alexnet", "paper"): [(3, 0, 0, 5), (3, 0, 0, 10), (63, 0, 0, 18), (31, 0, 0, 18), (15, 0, 0, 18)],
+    ("alexnet", "same"): [(3, 1, 0, 0), (3, 0, 1, 0), (63, 17, 14, 0), (31, 1, 14, 0), (15, 1, 6, 0)],
+    ("efficientnet_lite0", "paper"): [(4, 1, 1, 0), (4, 1, 1, 0), (64, 16, 16, 100), (32, 8, 8, 100), (16, 4, 4, 100)],
+    ("efficientnet_lite0", "same"): [(4, 1, 1, 0), (4, 1, 1, 0), (64, 16, 16, 0), (32, 8, 8, 0), (16, 4, 4, 0)],
 }
 FEATURES = {"vgg16": vgg16_pools, "alexnet": alexnet_pools, "efficientnet_lite0": lite0_pools}
 PREFIXES = "vgg.", "alexnet.", "lite0."
@@ -189,15 +177,16 @@ def fcn(image, w, train, *, variant, backbone, alignment, at_once=False):
         x = F.pad(image, (input_pad, input_pad + -width % 32, input_pad, input_pad + -height % 32))
     bare = {name.removeprefix(next(filter(name.startswith, PREFIXES), "")): value for name, value in w.items()}
     pool3, pool4, fc7 = FEATURES[backbone](x, bare, paper, train)
-    to_pool4, crop4, to_pool3, crop3, last, crops = GEOMETRY[backbone, alignment]
+    steps = dict(zip(STEPS, GEOMETRY[backbone, alignment], strict=True))
     score = conv(fc7, w, "score_fr")
     if variant != "32s":
-        score = upsample(score, 2, *to_pool4)
-        score = score + part(conv(pool4 * (0.01 if at_once else 1), w, "score_pool4"), crop4, score)
+        score = upsample(score, 2, *steps["pool4"][:3])
+        score = score + part(conv(pool4 * (0.01 if at_once else 1), w, "score_pool4"), steps["pool4"][3], score)
     if variant == "8s":
-        score = upsample(score, 2, *to_pool3)
-        score = score + part(conv(pool3 * (0.0001 if at_once else 1), w, "score_pool3"), crop3, score)
-    return part(upsample(score, int(variant.removesuffix("s")), *last[variant]), crops[variant], image)
+        score = upsample(score, 2, *steps["pool3"][:3])
+        score = score + part(conv(pool3 * (0.0001 if at_once else 1), w, "score_pool3"), steps["pool3"][3], score)
+    *enlarged, crop = steps[variant]
+    return part(upsample(score, int(variant.removesuffix("s")), *enlarged), crop, image)
 
 
 # --- The same weights on both sides -------------------------------------------------------------------------------
@@ -228,8 +217,7 @@ def prepared(network, dtype, frozen):
 
 
 def compare_logits(network, reference, image):
-    tensors = prepared(network, "float32", frozen=True)
-    image = image.astype("float32")
+    tensors, image = prepared(network, "float32", frozen=True), image.astype("float32")
     with torch.no_grad():
         expected = reference(torch.from_numpy(image), tensors, False).numpy()
     logits = network.forward(image)
@@ -250,13 +238,14 @@ def compare_gradients(network, reference, image, frozen):
     theirs = [expected, *torch.autograd.grad(expected, list(leaves.values()), torch.from_numpy(dlogits))]
     ours = {"logits": logits, "image": network.backward(dlogits), **{name: p.grad for name, p in learned.items()}}
     theirs = [tensor.detach().numpy() for tensor in theirs]
-    sizes = [np.linalg.norm(array) for array in theirs]
-    for (name, array), other, size in zip(ours.items(), theirs, sizes, strict=True):
+    largest = max(map(np.linalg.norm, theirs))
+    for (name, array), other in zip(ours.items(), theirs, strict=True):
         assert array.shape == other.shape, name
-        # A shift that the next normalisation takes away has a gradient of zero, which rounding leaves at something less.
-        vanishes = not frozen and size <= 1e-12 * max(sizes)
+        size = np.linalg.norm(other)
         assert size > 0, name
-        assert np.linalg.norm(array - other) <= (1e-12 * max(sizes) if vanishes else GRADIENTS * size), name
+        # A shift that the next normalisation takes away has a gradient of zero, which rounding leaves at something less.
+        vanishes = not frozen and size <= 1e-12 * largest
+        assert np.linalg.norm(array - other) <= (1e-12 * largest if vanishes else GRADIENTS * size), name
 
 
 def narrow_vgg16_fcn(variant, backbone, alignment, at_once=False):
@@ -282,7 +271,7 @@ def segmenter(backbone, alignment, variant, frozen=True, **options):
 
 vgg, caffenet, other_alexnet, lite0 = (partial(build, CLASSES) for build in models.CLASSIFIERS.values())
 NETWORKS = [
-    case("vgg16", vgg, vgg16, (193, 196), gradients=False),  # its pools, which round up, take no smaller one to 7 × 7
+    case("vgg16", vgg, vgg16, (193, 196), gradients=False),  # the smallest that its pools, rounding up, take to 7 × 7
     case("alexnet", caffenet, alexnet, (227, 227)),
     case("alexnet_torchvision", other_alexnet, alexnet_torchvision, (224, 224), scale=1),
     case("alexnet_torchvision-average", other_alexnet, alexnet_torchvision, (250, 300), gradients=False, scale=1),

@@ -17,7 +17,7 @@ class FusedConv2d(Leaf):
     def __init__(self, conv, norm=None, relu=None, *, prepared=False):
         self.parts = [layer for layer in (conv, norm, relu) if layer is not None]
         self.conv, self.norm = conv, norm
-        self.activation = relu.activation if relu else "none"
+        self.activation = relu.operation if relu else "none"
         self.folded = self._fold() if prepared else None
         self.cached = {} if prepared else None  # what an algorithm makes of the weights
 

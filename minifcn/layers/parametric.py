@@ -152,13 +152,13 @@ class Upsample(Transposed):
 
 
 class Linear(Leaf):
-    """y = x · Wᵀ + b; weight (outputs, inputs) starts He-normal, or zero with zero=True."""
+    """y = x · Wᵀ + b; weight (outputs, inputs) starts He-normal."""
 
     onnx_operator, onnx_attributes = "Gemm", {"transB": 1}
     caches_input = owns_results = True
 
-    def __init__(self, inputs, outputs, rng, *, zero=False):
-        self.weight = Parameter(zeros((outputs, inputs)) if zero else he_normal((outputs, inputs), rng))
+    def __init__(self, inputs, outputs, rng):
+        self.weight = Parameter(he_normal((outputs, inputs), rng))
         self.bias = _bias(outputs)
 
     def run(self, x, train):

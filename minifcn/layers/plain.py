@@ -11,29 +11,23 @@ from .coordinates import Affine
 from .windowed import Windowed
 
 
-class _Rectifier(Leaf):
-    """An activation, done in place where it may be. activation: its name, for a convolution to do it in passing."""
+class ReLU(Operation):
+    """y = max(x, 0), in place where it may be."""
 
-    caches_output = owns_results = True
+    operation, onnx_operator = "relu", "Relu"
+    caches_output = True
 
     def run(self, x, train, overwrite=False):
-        return getattr(ops, f"{self.activation}_forward")(x, out=x if overwrite else None)
+        return getattr(ops, f"{self.operation}_forward")(x, out=x if overwrite else None)
 
     def run_backward(self, dy, cache, overwrite=False):
-        return getattr(ops, f"{self.activation}_backward")(dy, cache, out=dy if overwrite else None)
+        return getattr(ops, f"{self.operation}_backward")(dy, cache, out=dy if overwrite else None)
 
 
-class ReLU(_Rectifier):
-    """y = max(x, 0)."""
+class ReLU6(ReLU):
+    """y = min(max(x, 0), 6), in place where it may be."""
 
-    activation = "relu"
-    onnx_operator = "Relu"
-
-
-class ReLU6(_Rectifier):
-    """y = min(max(x, 0), 6)."""
-
-    activation = "relu6"
+    operation = "relu6"
     onnx_operator, onnx_attributes = "Clip", {"min": 0.0, "max": 6.0}
 
 

@@ -14,7 +14,7 @@ class Bug(NamedTuple):
     function: str  # "Adam.step"; "" for what is outside of functions
     old: str
     new: str  # "" removes a statement
-    test: str  # "rooms::test_schedules" in tests/test_rooms.py
+    test: str  # "transforms::test_jitter" in tests/test_transforms.py
 
     @property
     def node(self):
