@@ -141,6 +141,12 @@ def test_commands_run_with_the_backend_of_a_notebook_that_is_not_installed():
     )
 
 
+def test_settings_beside_resume_are_not_ignored(trained, capsys):
+    line = fails(capsys, "train", "--resume", trained / "8s", "--iterations", "6", "--backbone-rate", "1")
+    assert "got --iterations --backbone-rate as well" in line and f"--start {trained / '8s/best.npz'}" in line
+    assert cli.main(["train", "--resume", str(trained / "8s")]) == 0
+
+
 def test_a_run_may_be_started_from_any_thread(toy, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(cli.main, [str(a) for a in train(toy, tmp_path / "run")]).result() == 0

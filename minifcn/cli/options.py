@@ -124,7 +124,10 @@ def network_of(args):
 
 
 def add_training(parser, single):
-    """The settings of a run as options; their defaults are Config's. single: one network, not stages."""
+    """The settings of a run as options, of which the arguments hold those that were given; the defaults are Config's.
+
+    single: one network, not stages.
+    """
     default = {field.name: field.default for field in fields(Config)} | FCN
     where = parser.add_argument_group("what and where")
     network = parser.add_argument_group("the network")
@@ -132,10 +135,11 @@ def add_training(parser, single):
     images = parser.add_argument_group("the images")
 
     def option(group, name, help, **more):
-        group.add_argument("--" + name.replace("_", "-"), default=default[name], help=help, **more)
+        usual = "" if default[name] in (None, False) else f" (default: {default[name]})"
+        group.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, help=help + usual, **more)
 
     out = "runs/train" if single else "runs/reproduce"
-    where.add_argument("--data", required=not single, metavar="PATH", help=DATA)
+    where.add_argument("--data", default=argparse.SUPPRESS, required=not single, metavar="PATH", help=DATA)
     where.add_argument("--out", default=out, metavar="FOLDER", help="where everything is kept")
     if single:
         resume = "go on with the run in this folder; other settings are its own"
@@ -176,8 +180,15 @@ def add_training(parser, single):
     option(images, "colour", "change colours at random by up to this share", type=float, metavar="SHARE")
 
 
+def given_settings(args):
+    """{name: value} of the settings of a run that were given."""
+    known = {field.name for field in fields(Config)} | set(FCN)
+    return {name: value for name, value in vars(args).items() if name in known}
+
+
 def config_of(args):
     """The Config that the arguments describe."""
-    known = {field.name for field in fields(Config)} | set(FCN)
-    values = {name: value for name, value in vars(args).items() if name in known}
-    return Config.from_dict({**values, "crop": values["crop"] or None}, "the command line")
+    values = given_settings(args)
+    if "crop" in values:
+        values["crop"] = values["crop"] or None
+    return Config.from_dict(values, "the command line")

@@ -39,8 +39,14 @@ def add_arguments(parser):
 
 def run(args):
     """Train one network, or go on with one; then write its figures and page."""
-    if not args.resume and not args.data:
+    given = options.given_settings(args)
+    if not args.resume and "data" not in given:
         raise InputError("train: expected --data FOLDER, or --resume FOLDER; got neither")
+    if args.resume and given:
+        raise InputError(
+            f"train: --resume goes on with the settings of {args.resume}, got --{' --'.join(given).replace('_', '-')} as well; "
+            f"for other settings start a new run from its weights: --start {Path(args.resume, 'best.npz')} --out FOLDER"
+        )
     run = Run.resume(args.resume) if args.resume else Run(options.config_of(args), args.out)
     title = f"FCN-{run.config.options['variant']}"
     result = finish(run, title, go_on=f"minifcn train --resume {run.folder}")
