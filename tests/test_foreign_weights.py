@@ -1,11 +1,13 @@
 """Weights of other libraries, put into our networks: what matches, which keys are missing or unexpected, what is refused."""
 
+import shutil
 from functools import partial
 from itertools import chain, pairwise
 
 import networks
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from weight_writers import bytes_field, layer, legacy_shape, shape, v1_layer
 
 from minifcn import models, weights
@@ -241,6 +243,39 @@ def test_every_name_of_lite0_is_known():
     assert names.pytorch_lite0("_bn1.weight") == "bn_head.gamma"
     assert names.pytorch_lite0("_bn0.num_batches_tracked") is None
     assert {"block4.depthwise.weight", "block0.bn_depthwise.running_var", "bn_head.gamma"} <= ours.keys()
+
+
+def test_the_names_of_timm_and_of_wrappers(tmp_path):
+    """By hand: timm numbers blocks by stage, and the first stage, which widens nothing, numbers its layers otherwise."""
+    for theirs, ours in {
+        "conv_stem.weight": "stem.weight",
+        "bn2.bias": "bn_head.beta",
+        "classifier.bias": "fc.bias",
+        "blocks.0.0.conv_pw.weight": "block0.project.weight",
+        "blocks.0.0.bn1.weight": "block0.bn_depthwise.gamma",
+        "blocks.1.0.conv_pw.weight": "block1.expand.weight",
+        "blocks.3.2.bn2.running_var": "block7.bn_depthwise.running_var",
+        "blocks.6.0.bn3.bias": "block15.bn_project.beta",
+    }.items():
+        assert names.pytorch_lite0(theirs) == ours
+    given, network = models.efficientnet_lite0(5, seed=1), models.efficientnet_lite0(5)
+    timm = {ours: name for name, ours in names._LITE0.items() if not name.startswith("_")}
+    kinds = {"gamma": "weight", "beta": "bias"}
+    arrays = {}
+    for name, array in given.state_dict().items():
+        layer, _, kind = name.rpartition(".")
+        arrays[f"module._orig_mod.{timm[layer]}.{kinds.get(kind, kind)}"] = array
+    save_file(arrays, tmp_path / "timm.safetensors")
+    assert len(weights.load_any(tmp_path / "timm.safetensors", network).matched) == len(arrays)
+    for name, array in given.state_dict().items():
+        np.testing.assert_array_equal(network.state_dict()[name], array)
+
+
+@needs_lite0
+@pytest.mark.parametrize("name", ["model_best.pth.tar", "pytorch_model.bin", "last.ckpt"])
+def test_state_dicts_are_read_whatever_they_are_called(name, tmp_path):
+    shutil.copy(pretrained.lite0_file(), tmp_path / name)
+    assert len(weights.load_any(tmp_path / name, models.efficientnet_lite0()).matched) > 200
 
 
 @needs_lite0

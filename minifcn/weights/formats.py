@@ -94,6 +94,9 @@ def load_any(path, network):
     readers = {
         ".pth": load_torchvision,
         ".pt": load_torchvision,
+        **dict.fromkeys(
+            (".bin", ".ckpt", ".tar"), load_torchvision
+        ),  # pytorch_model.bin, last.ckpt, model_best.pth.tar
         ".caffemodel": load_caffemodel,
         ".safetensors": load_safetensors,
         ".npz": lambda path, network: _load(path, network, *read(path)),
@@ -137,7 +140,7 @@ def _adopt(path, network, arrays, known, what):
     """Put the arrays of another library into a network that its names are known for. -> Loaded"""
     if (name := network_name(network)) not in known:
         raise InputError(f"{path}: expected {what} for {', '.join(known)}, got a network {name or 'without a name'}")
-    return adopt(path, network, arrays, *known[name])
+    return adopt(path, network, names.unwrapped(arrays), *known[name])
 
 
 def network_name(network):

@@ -22,6 +22,30 @@ _LITE0_BLOCK = {"expand_conv": "expand", "depthwise_conv": "depthwise", "project
 _LITE0_BLOCK |= {"bn0": "bn_expand", "bn1": "bn_depthwise", "bn2": "bn_project"}
 _LITE0 |= {f"_blocks.{i}._{theirs}": f"block{i}.{ours}" for i in range(16) for theirs, ours in _LITE0_BLOCK.items()}
 
+# The same in timm, which counts the blocks of each stage anew, and whose first stage has no expansion.
+_LITE0 |= {"conv_stem": "stem", "bn1": "bn_stem", "conv_head": "head", "bn2": "bn_head", "classifier": "fc"}
+_TIMM_BLOCK = {"conv_pw": "expand", "bn1": "bn_expand", "conv_dw": "depthwise", "bn2": "bn_depthwise"}
+_TIMM_BLOCK |= {"conv_pwl": "project", "bn3": "bn_project"}
+_TIMM_FIRST = {"conv_dw": "depthwise", "bn1": "bn_depthwise", "conv_pw": "project", "bn2": "bn_project"}
+_TIMM_BLOCKS = [(stage, i) for stage, repeats in enumerate((1, 2, 2, 3, 3, 4, 1)) for i in range(repeats)]
+_LITE0 |= {
+    f"blocks.{stage}.{i}.{theirs}": f"block{number}.{ours}"
+    for number, (stage, i) in enumerate(_TIMM_BLOCKS)
+    for theirs, ours in (_TIMM_BLOCK if number else _TIMM_FIRST).items()
+}
+_WRAPPERS = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+)  # what DataParallel, torch.compile and training loops put before all names
+
+
+def unwrapped(arrays):
+    """Arrays by name, without what wrappers of PyTorch's put before every name."""
+    while wrapper := next((w for w in _WRAPPERS if arrays and all(name.startswith(w) for name in arrays)), None):
+        arrays = {name.removeprefix(wrapper): array for name, array in arrays.items()}
+    return arrays
+
 
 def caffe(name):
     """conv1_1[0] -> conv1_1.weight; conv1_1[1] -> conv1_1.bias. Caffe's layer names are ours."""
