@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from small_datasets import SMALL
 
-from minifcn import backend, cli, data, gradcheck, layers, ops
+from minifcn import backend, cli, data, gradcheck, layers, models, ops, weights
 from minifcn.cli.options import named_images
 
 
@@ -87,6 +87,17 @@ def test_evaluate_prints_four_scores_and_a_line_for_each_class(trained, toy, cap
     out = capsys.readouterr().out
     assert all(title in out for title in ("pixel acc.", "mean acc.", "mean IU", "f.w. IU", "background"))
     assert "mean IU over 2 classes (background, disc)" in out
+
+
+def test_weights_without_class_names_are_scored_under_those_of_the_data(toy, tmp_path, capsys):
+    network = models.fcn("8s", "mini", 6, width=2)
+    weights.save(tmp_path / "w.npz", network)
+    assert cli.main(["evaluate", "--weights", str(tmp_path / "w.npz"), "--data", str(toy)]) == 0
+    assert "background" in capsys.readouterr().out
+    network.card.classes = ("background", *"abcde")
+    weights.save(tmp_path / "named.npz", network)
+    line = fails(capsys, "evaluate", "--weights", tmp_path / "named.npz", "--data", toy)
+    assert "the first difference is class 1: a in the network, disc in the data" in line
 
 
 def test_predict_writes_masks_and_overlays_of_the_images_own_sizes(trained, tmp_path, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_datasets import SMALL, run
 
-from minifcn import data, inference
+from minifcn import data, inference, models, weights
 from minifcn.training import checkpoint, loop
 from minifcn.training.config import Config
 from minifcn.training.run import Evaluated, Run, Saved, read_metrics
@@ -145,6 +145,22 @@ def test_a_finer_stage_begins_where_the_coarser_one_ended(toy, tmp_path):
     for name in ("vgg.conv1_1.weight", "vgg.bn7.running_mean", "score_fr.bias"):
         np.testing.assert_array_equal(fine[name], coarse.model.state_dict()[name])
     assert not fine["score_pool4.weight"].any()
+
+
+def test_a_network_of_other_classes_gives_all_but_its_scores(tmp_path):
+    given, model = (models.fcn("8s", "mini", count, seed=count, width=2) for count in (6, 3))
+    for name, parameter in given.parameters().items():
+        if name.startswith("score"):
+            parameter.value += 1
+    weights.save(tmp_path / "six.npz", given)
+    message = checkpoint.start_from(tmp_path / "six.npz", model)
+    assert "it has 6 classes, this network 3" in message
+    theirs = given.state_dict()
+    for name, value in model.state_dict().items():
+        if name.startswith("score"):
+            assert not value.any()
+        else:
+            np.testing.assert_array_equal(value, theirs[name])
 
 
 def test_a_stage_lets_go_of_the_network_before_it(toy, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class."""
 
 import time
+from itertools import zip_longest
 
 from tqdm import tqdm
 
@@ -33,10 +34,14 @@ def run(args):
     classes = model.card.classes
     sliding_window.check_tile(args.tile)
     dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit)
+    unnamed = classes == checkpoint.numbered(len(dataset.classes))
+    classes = dataset.classes if unnamed else classes
     if dataset.classes != classes:
+        pairs = enumerate(zip_longest(classes, dataset.classes, fillvalue="no class"))
+        number, (ours, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
         raise InputError(
-            f"{args.weights}: a network for {len(classes)} classes ({', '.join(classes[:3])}, …), "
-            f"but {dataset.folder} has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, …)"
+            f"{args.weights}: a network for {len(classes)} classes, but {dataset.folder} has {len(dataset.classes)}; the "
+            f"first difference is class {number}: {ours} in the network, {theirs} in the data"
         )
     chosen = class_numbers(args.classes, classes) if args.classes is not None else []
     start = time.perf_counter()

@@ -81,8 +81,13 @@ def load_segmenter(path):
         raise InputError(f"{path}: expected a trained FCN, got a classifier's weights")
     if model.card.classes is None:
         count = model.card.num_classes
-        model.card.classes = VOC_CLASSES if count == len(VOC_CLASSES) else tuple(f"class {i}" for i in range(count))
+        model.card.classes = VOC_CLASSES if count == len(VOC_CLASSES) else numbered(count)
     return model
+
+
+def numbered(count):
+    """The names of classes that have none: class 0, class 1, …"""
+    return tuple(f"class {i}" for i in range(count))
 
 
 def start_from(source, model):
@@ -98,9 +103,12 @@ def start_from(source, model):
     given = load_network(source)
     try:
         if given.card.builder == "fcn":
-            models.surgery.initialise_from(model, given)
-            variant = given.card.options["variant"]
+            variant, theirs, ours = given.card.options["variant"], given.card.num_classes, model.card.num_classes
             message = f"starts where FCN-{variant} ended; what that does not have starts from zero"
+            if theirs != ours:
+                given = models.surgery.replace_scores(given, ours)
+                message += f", as do all score layers: it has {theirs} classes, this network {ours}"
+            models.surgery.initialise_from(model, given)
         else:
             unexpected = models.surgery.transplant(given, model)
             message = f"gives its backbone; {len(unexpected)} unexpected keys: {', '.join(unexpected)}"
