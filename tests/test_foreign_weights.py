@@ -245,6 +245,17 @@ def test_every_name_of_lite0_is_known():
     assert {"block4.depthwise.weight", "block0.bn_depthwise.running_var", "bn_head.gamma"} <= ours.keys()
 
 
+def test_the_names_of_caffe_mean_the_pixels_of_caffe_in_any_file(tmp_path):
+    network = narrow_fcn()
+    arrays = {name.removeprefix("vgg."): array for name, array in network.state_dict().items()}
+    save_file(arrays, tmp_path / "converted.safetensors")
+    other = narrow_fcn(seed=1)
+    other.card.preprocessing = TORCHVISION
+    weights.load_any(tmp_path / "converted.safetensors", other)
+    assert other.card.preprocessing == CAFFE
+    np.testing.assert_array_equal(other["vgg.conv1_1"].weight.value, network["vgg.conv1_1"].weight.value)
+
+
 def test_the_names_of_timm_and_of_wrappers(tmp_path):
     """By hand: timm numbers blocks by stage, and the first stage, which widens nothing, numbers its layers otherwise."""
     for theirs, ours in {

@@ -19,6 +19,7 @@ table {{ border-collapse: collapse; }} th, td {{ padding: .3rem .9rem; text-alig
 th:first-child, td:first-child {{ text-align: left; }} thead th {{ border-bottom: 2px solid #888; }}
 figure {{ margin: 1rem 0; overflow-x: auto; }} img {{ max-width: 100%; height: auto; }} figcaption {{ color: #555; }}
 .settings {{ columns: 3 14rem; font-size: .9rem; padding: 0; list-style: none; }} .settings b {{ font-weight: 600; }}
+@media (max-width: 32rem) {{ th, td {{ padding: .3rem; font-size: .8rem; }} }}
 </style></head><body>
 <h1>{title}</h1>
 {body}

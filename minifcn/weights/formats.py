@@ -140,7 +140,10 @@ def _adopt(path, network, arrays, known, what):
     """Put the arrays of another library into a network that its names are known for. -> Loaded"""
     if (name := network_name(network)) not in known:
         raise InputError(f"{path}: expected {what} for {', '.join(known)}, got a network {name or 'without a name'}")
-    return adopt(path, network, names.unwrapped(arrays), *known[name])
+    arrays, (rename, preprocessing) = names.unwrapped(arrays), known[name]
+    if "conv1_1.weight" in arrays:  # Caffe's names: weights that somebody converted, which see pixels as Caffe does
+        preprocessing = CAFFE
+    return adopt(path, network, arrays, rename, preprocessing)
 
 
 def network_name(network):
