@@ -147,6 +147,11 @@ def test_a_finer_stage_begins_where_the_coarser_one_ended(toy, tmp_path):
     assert not fine["score_pool4.weight"].any()
 
 
+def test_the_momentum_of_the_settings_is_the_optimizers(toy, tmp_path):
+    run = Run(settings(toy, optimizer="sgd", momentum=0.25), tmp_path / "run")
+    assert (run.optimizer.momentum, run.optimizer.weight_decay) == (0.25, run.config.weight_decay)
+
+
 def test_a_network_of_other_classes_gives_all_but_its_scores(tmp_path):
     given, model = (models.fcn("8s", "mini", count, seed=count, width=2) for count in (6, 3))
     for name, parameter in given.parameters().items():

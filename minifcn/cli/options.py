@@ -65,8 +65,7 @@ def use_device(args):
 def out_of_memory(error, args):
     """The message for an error that says that memory ran out, with the options to lower; None for another error."""
     message = backend.out_of_memory(error)
-    smaller = ("batch_size", "crop", "resize", "tile")
-    lower = ["--" + name.replace("_", "-") for name in smaller if hasattr(args, name)]
+    lower = getattr(args, "of_memory", [f"--{name}" for name in ("resize", "tile") if hasattr(args, name)])
     return message and f"{message}; {'lower ' + ' or '.join(lower) if lower else 'smaller images need less'}"
 
 
@@ -173,6 +172,7 @@ def add_training(parser, single):
     option(solver, "save_every", "updates between checkpoints", type=int)
     option(solver, "backbone_rate", "the backbone's learning rate, as a multiple of --lr", type=float, metavar="FACTOR")
     option(solver, "seed", "of weights, order and augmentation", type=int)
+    parser.set_defaults(of_memory=("--batch-size", "--crop", "--resize"))  # what to lower where memory runs out
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
     option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")
     option(images, "flip", "mirror half of the images, at random", action=argparse.BooleanOptionalAction)
