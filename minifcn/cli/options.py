@@ -183,12 +183,10 @@ def add_training(parser, single):
 def given_settings(args):
     """{name: value} of the settings of a run that were given."""
     known = {field.name for field in fields(Config)} | set(FCN)
-    return {name: value for name, value in vars(args).items() if name in known}
+    plain = {"crop": lambda side: side or None, "scale": tuple}
+    return {name: plain.get(name, lambda value: value)(value) for name, value in vars(args).items() if name in known}
 
 
 def config_of(args):
     """The Config that the arguments describe."""
-    values = given_settings(args)
-    if "crop" in values:
-        values["crop"] = values["crop"] or None
-    return Config.from_dict(values, "the command line")
+    return Config.from_dict(given_settings(args), "the command line")

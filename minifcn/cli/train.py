@@ -42,12 +42,13 @@ def run(args):
     given = options.given_settings(args)
     if not args.resume and "data" not in given:
         raise InputError("train: expected --data FOLDER, or --resume FOLDER; got neither")
-    if args.resume and given:
+    run = Run.resume(args.resume) if args.resume else Run(options.config_of(args), args.out)
+    own = {**vars(run.config), **run.config.options}
+    if other := [name for name, value in given.items() if own[name] != value]:
         raise InputError(
-            f"train: --resume goes on with the settings of {args.resume}, got --{' --'.join(given).replace('_', '-')} as well; "
+            f"train: --resume goes on with the settings of {args.resume}, got another --{' --'.join(other).replace('_', '-')}; "
             f"for other settings start a new run from its weights: --start {Path(args.resume, 'best.npz')} --out FOLDER"
         )
-    run = Run.resume(args.resume) if args.resume else Run(options.config_of(args), args.out)
     title = f"FCN-{run.config.options['variant']}"
     result = finish(run, title, go_on=f"minifcn train --resume {run.folder}")
     if result is None:
