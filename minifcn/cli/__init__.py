@@ -65,9 +65,8 @@ def main(argv=None):
 
 def _exit_code(args):
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    warnings.filterwarnings(
-        "ignore", module=r"PIL\."
-    )  # what is wrong with an image is said in one line, or does not matter
+    # What is wrong with an image is said in one line, or does not matter.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         backend.threads()  # a wrong MINIFCN_THREADS is refused here, not in the first layer
         if hasattr(args, "device"):

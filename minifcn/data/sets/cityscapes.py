@@ -39,9 +39,9 @@ CITYSCAPES_CLASSES = tuple(name for _, name, _ in _TABLE)
 class Cityscapes(SegmentationDataset):
     """The samples of one split: labels are the 19 train ids, 255 for everything else.
 
-    They are made from the labelIds files through the official table; the labelTrainIds files that some copies hold
-    are not read; a split without gtFine has gtCoarse's. root: the folder that holds leftImg8bit and gtFine. split: a folder in them. ids: use these, such as
-    "aachen_000000_000019", instead of all. limit: only the first so many.
+    They are made from the labelIds files through the official table; the labelTrainIds files that some copies hold are
+    not read. A split without gtFine has gtCoarse's. root: the folder that holds leftImg8bit and gtFine. split: a folder
+    in them. ids: use these, such as "aachen_000000_000019", instead of all. limit: only the first so many.
     Raises InputError, naming the file, at construction for what is missing (MissingFileError); when they are read, for
     files that do not fit together and for ids that the table does not have.
     """

@@ -55,10 +55,10 @@ class Folder(SegmentationDataset):
         return line
 
     def image_name(self, id):
-        return self._found[0].get(id, [super().image_name(id)])[0]
+        return self._found[0][id][0] if id in self._found[0] else super().image_name(id)
 
     def mask_name(self, id):
-        return self._found[1].get(id, [super().mask_name(id)])[0]
+        return self._found[1][id][0] if id in self._found[1] else super().mask_name(id)
 
 
 def paired(images, masks, together):
