@@ -13,6 +13,7 @@ from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own, wri
 
 from minifcn import data
 from minifcn.data import doctor, images, labels
+from minifcn.data.doctor import fix
 from minifcn.data.sets import cityscapes, folder
 from minifcn.data.sets.description import EXAMPLE, DescriptionError, read_description
 from minifcn.errors import InputError
@@ -90,7 +91,7 @@ def test_what_is_missing_in_cityscapes_is_named(tmp_path):
         ("val", None, r"leftImg8bit/val: no such split list; there are: empty, train"),
         ("empty", None, "leftImg8bit/empty: expected images for this split, found none"),
         ("train", ["rome_1_2"], r"rome_1_2_leftImg8bit\.png: no image for id 'rome_1_2'"),
-        ("train", None, rf"{path.name}: expected label ids 0\.\.33, got 34"),
+        ("train", None, rf"{path.name}: expected labels 0\.\.33, got 34 \(1536 pixels\)"),
     ):
         with pytest.raises(ValueError, match=told):
             list(data.Cityscapes(tmp_path, split, ids))
@@ -130,6 +131,38 @@ def test_own_data_in_numbers_and_in_colours(tmp_path, kind):
         assert image.shape == (24, 30, 3)
 
 
+def test_numbers_of_ones_own_and_of_void(tmp_path):
+    """A class takes several numbers, void another than 255; numbers that no entry names are refused."""
+    root = write_own(tmp_path / "own", kind="ids", void="void_numbers = [0, 9]")
+    text, numbers = (root / "dataset.toml").read_text(), iter(["[1]", "[2, 7]", "[40]"])
+    lines = [line + f"\nnumbers = {next(numbers)}" if "colour =" in line else line for line in text.splitlines()]
+    (root / "dataset.toml").write_text("\n".join(lines))
+    images.write_mask(root / "masks/0.png", np.kron(np.uint8([[0, 1, 2], [7, 40, 9]]), np.ones((12, 10), np.uint8)))
+    label = data.Folder(root, ids=["0"])[0].label
+    np.testing.assert_array_equal(label[::12, ::10], [[255, 0, 1], [1, 2, 255]])
+    for wrong in (3, 255):
+        Image.fromarray(np.full((24, 30), wrong, np.uint8)).save(root / "masks/1.png")
+        with pytest.raises(InputError, match=rf"1\.png: expected labels 0..2, 7, 9 or 40, got {wrong} \(720 pixels\)"):
+            data.Folder(root, ids=["1"])[0]
+    diagnosis = doctor.examine(root)
+    assert diagnosis.findings.names("label-outside") == ["masks/1.png"]
+    fix.write_fixed(diagnosis, tmp_path / "mended")
+    np.testing.assert_array_equal(data.Folder(tmp_path / "mended", ids=["0"])[0].label, label)
+
+
+def test_several_colours_of_one_class(tmp_path):
+    root = write_own(tmp_path / "own")
+    (root / "dataset.toml").write_text((root / "dataset.toml").read_text() + "more_colours = [[1, 2, 3], [4, 5, 6]]\n")
+    pixels = np.array(Image.open(root / "masks/0.png"))
+    pixels[0, :5], pixels[1, 0] = (1, 2, 3), (4, 5, 6)
+    Image.fromarray(pixels).save(root / "masks/0.png")
+    label, before = data.Folder(root, ids=["0", "1"])
+    expected = before.label.copy()
+    expected[0, :5], expected[1, 0] = 2, 2
+    np.testing.assert_array_equal(label.label, expected)
+    assert not doctor.examine(root).findings.errors
+
+
 @pytest.mark.parametrize("void", ["", "void = [224, 224, 192]"])
 def test_void_has_a_colour_of_its_own_and_colours_of_no_class_are_named(tmp_path, void):
     root = write_own(tmp_path / "own", void=void)
@@ -151,9 +184,9 @@ def test_match_colours_against_all_comparisons():
     near = [palette[i][[1, 0, 2]] for i in range(4)] + [palette[i] ^ np.eye(3, dtype=np.uint8)[i % 3] for i in range(4)]
     image = rng.choice(np.concatenate([palette[[0, 1, 2, 3, 4, 255]], near]), (9, 7))
     for void in (False, True):
-        numbers = np.array([0, 1, 2, 3, 255] if void else [0, 1, 2, 3])
+        numbers = np.array([0, 1, 2, 3, 255] if void else [0, 1, 2, 3], np.uint8)
         equal = (image[:, :, None] == palette[numbers]).all(axis=3)
-        found, known = labels.match_colours(image, palette, 4, void)
+        found, known = labels.match_colours(image, palette[numbers], numbers)
         np.testing.assert_array_equal(known, equal.any(axis=2))
         np.testing.assert_array_equal(found[known], numbers[equal.argmax(axis=2)][known])
 
@@ -288,7 +321,7 @@ def test_the_example_is_complete_and_stands_where_people_look(tmp_path, capsys):
     path.write_text(EXAMPLE)
     found = read_description(path)
     assert [entry["name"] for entry in found["classes"]] == ["background", "leaf"] and found["splits"] == {"val": 0.2}
-    assert set(found) == {"images", "masks", "mask_kind", "void", "splits", "classes"}
+    assert set(found) == {"images", "masks", "mask_kind", "void", "void_numbers", "splits", "classes"}
     with pytest.raises(SystemExit):
         run("data", "doctor", "--help")
     printed = capsys.readouterr().out
@@ -322,6 +355,12 @@ WRONG = [  # an entry of dataset.toml (or all of it, where it has to do with the
     ("classes = [{colour = [1, 2, 3]}]", "classes[0].name: expected a name, got nothing"),
     ('classes = [{name = "a", colour = [1, 2, 300]}]', f"classes[0].colour: {COLOUR}"),
     ('classes = [{name = "a", color = [1, 2, 3]}]', "classes[0].color: expected only name, colour"),
+    ("void_numbers = 255", "void_numbers: expected a list of numbers 0..255, got 255"),
+    ("void_numbers = [256]", "void_numbers: expected a list of numbers 0..255, got [256]"),
+    ("void_numbers = [0]", "classes[0].numbers: expected other numbers than those of void_numbers, got 0"),
+    ('classes = [{name = "a", colour = [1, 2, 3], numbers = [true]}]', "classes[0].numbers: expected a list of numbers"),
+    ('classes = [{name = "a", colour = [1, 2, 3], more_colours = [[1, 2]]}]', f"classes[0].more_colours[0]: {COLOUR}"),
+    ('classes = [{name = "a", colour = [1, 2, 3], more_colours = 1}]', "classes[0].more_colours: expected a list of colours"),
     (f"classes = [{A}, {A}]", "classes[1].name: expected another name than that of classes[0], got 'a'"),
 ]
 

@@ -44,19 +44,17 @@ def palette_from(values, source):
     raise InputError(f"{source}: expected a palette of 256 colours of three numbers 0..255, got {str(values)[:60]!r}")
 
 
-def match_colours(image, palette, num_classes, void):
-    """Which class has exactly this colour.   image (H, W, 3) uint8, palette (256, 3) -> (labels (H, W) uint8, known (H, W) bool)
+def match_colours(image, colours, labels):
+    """Which label has exactly this colour.   image (H, W, 3), colours (K, 3), labels (K,), all uint8
+    -> (labels (H, W) uint8, known (H, W) bool)
 
-    void: whether palette[255] stands for void. Where a colour is not known, the label means nothing.
+    Where a colour is not known, the label means nothing.
     """
-    numbers = np.array([*range(num_classes), *([VOID] if void else [])], np.uint8)
-    listed, codes = (
-        colours.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1]) for colours in (palette[numbers], image)
-    )
+    listed, codes = (array.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1]) for array in (colours, image))
     order = np.argsort(listed, kind="stable")
-    listed, numbers = listed[order], numbers[order]
+    listed, labels = listed[order], labels[order]
     place = np.searchsorted(listed, codes).clip(max=len(listed) - 1)
-    return numbers[place], listed[place] == codes
+    return labels[place], listed[place] == codes
 
 
 def describe(values, counts):
@@ -65,12 +63,14 @@ def describe(values, counts):
     return text + (f" and {len(values) - 3} more" if len(values) > 3 else "")
 
 
-def check_labels(labels, num_classes, source):
-    """Raise InputError naming `source`, the values and how many pixels, unless labels are 0 … num_classes − 1 or void."""
-    outside = ((labels < 0) | (labels >= num_classes)) & (labels != VOID)
-    if outside.any():
-        found = describe(*np.unique(labels[outside], return_counts=True))
-        raise InputError(f"{source}: expected labels 0..{num_classes - 1} or {VOID}, got {found}")
+def check_labels(numbers, allowed, source):
+    """Raise InputError naming `source`, the numbers and how many pixels, unless all are allowed.   numbers (H, W), allowed (256,) bool"""
+    outside = numbers[~np.isin(numbers, np.flatnonzero(allowed))]
+    if outside.size:
+        starts, ends = np.flatnonzero(np.diff(allowed, prepend=False, append=False)).reshape(-1, 2).T
+        ranges = [f"{a}..{b - 1}" if b - a > 1 else f"{a}" for a, b in zip(starts, ends, strict=True)]
+        found = describe(*np.unique(outside, return_counts=True))
+        raise InputError(f"{source}: expected labels {' or '.join(filter(None, [', '.join(ranges[:-1]), ranges[-1]]))}, got {found}")
 
 
 def class_numbers(text, classes):

@@ -85,7 +85,7 @@ def examine_mask(dataset, name):
 def read_labels(report, dataset):
     """The labels (H, W) uint8 of a mask, as its report says that they can be read; void where there is none."""
     if report.readable_as == "colours":
-        labels, known = match_colours(images.read_image(report.path), dataset.palette, dataset.num_classes, void=True)
+        labels, known = match_colours(images.read_image(report.path), *dataset.colours())
     else:
         with Image.open(report.path) as image:
             numbers = images.numbers_of(image)
@@ -163,7 +163,7 @@ def _examine_palette(report, palette, used, dataset):
 
 def _examine_colours(report, pixels, dataset):
     """pixels (H, W, 3): a mask whose colours stand for classes."""
-    labels, known = match_colours(pixels, dataset.palette, dataset.num_classes, dataset.void)
+    labels, known = match_colours(pixels, *dataset.colours())
     report.size = known.shape[::-1]
     report.counts = np.bincount(labels[known], minlength=256)
     report.readable_as = "colours"
@@ -182,7 +182,7 @@ def _examine_colours(report, pixels, dataset):
 def _examine_wrong_mode(report, wrong, mode, pixels, dataset):
     """A mask that holds no class numbers: what does it hold, and can labels be read from that?   pixels (H, W, 3)"""
     colours = np.unique(pixels.reshape(-1, 3), axis=0)
-    labels, known = match_colours(colours, dataset.palette, dataset.num_classes, void=True)
+    labels, known = match_colours(colours, *dataset.colours())
     detail = f"{wrong} with {len(colours)} colours, {int(known.sum())} of them classes'"
     if mode in ("RGB", "RGBA") and known.all() and dataset.shown:
         report.readable_as = "colours"

@@ -73,6 +73,11 @@ class SegmentationDataset(Sequence):
         """(256,) bool: the numbers that a mask may hold."""
         return (self.table < self.num_classes) | (self.table == VOID)
 
+    def colours(self):
+        """The colours that pictures of labels may have, (K, 3) uint8, and the label of each, (K,) uint8."""
+        labels = np.array([*range(self.num_classes), *([VOID] if self.void else [])], np.uint8)
+        return self.palette[labels], labels
+
     def image_name(self, id):
         """The image of an id, whether it is there or not."""
         return self._pairs[id][0] if id in self._pairs else self._existing(self.images, id)
@@ -125,9 +130,11 @@ class SegmentationDataset(Sequence):
         """An id's labels, (H, W) uint8: the mask's numbers, or the classes of its colours."""
         name = self.mask_name(id)
         if not self.coloured:
-            return read_mask(self.files.open(name))
+            numbers = read_mask(self.files.open(name))
+            check_labels(numbers, self.allowed, self.folder / name)
+            return self.table[numbers]
         image = read_image(self.files.open(name))
-        label, known = match_colours(image, self.palette, self.num_classes, self.void)
+        label, known = match_colours(image, *self.colours())
         if not known.all():
             found = describe(*np.unique(image[~known], axis=0, return_counts=True))
             raise InputError(f"{self.folder / name}: expected the colours of the classes only, got {found}")
@@ -142,7 +149,6 @@ class SegmentationDataset(Sequence):
                 f"{mask}: expected a mask of the image's size {image.shape[1]}x{image.shape[0]}, "
                 f"got {label.shape[1]}x{label.shape[0]}"
             )
-        check_labels(label, self.num_classes, mask)
         return Sample(image, label, id)
 
     def __len__(self):

@@ -4,7 +4,6 @@ from collections import ChainMap
 
 import numpy as np
 
-from ...errors import InputError
 from ..files import FolderFiles
 from ..labels import VOID
 from .base import SegmentationDataset, find
@@ -78,14 +77,6 @@ class Cityscapes(SegmentationDataset):
     def mask_name(self, id):
         place = self.image_name(id).removeprefix(self.images[0]).removesuffix(self.images[1])
         return f"{self.masks[0]}{place}{self.masks[1]}"
-
-    def read_label(self, id):
-        """The train ids (H, W) uint8 of one labelIds file."""
-        numbers = super().read_label(id)
-        if (numbers >= NUM_LABEL_IDS).any():
-            mask = self.folder / self.mask_name(id)
-            raise InputError(f"{mask}: expected label ids 0..{NUM_LABEL_IDS - 1}, got {numbers.max()}")
-        return self.table[numbers]
 
 
 def _by_id(root, folder, ending):

@@ -16,6 +16,7 @@ masks = "masks"             # the folder of the masks (default); also the images
 mask_kind = "ids"           # "ids": palette or grey PNG of class numbers, 255 for void (pixels that do not count)
                             # "colours": pictures in exactly the colours below
 void = [224, 224, 192]      # the colour of void; optional
+void_numbers = [255]        # the numbers of void in masks of numbers (default)
 
 [splits]                    # default: a fifth of the images for validation, chosen by their names
 val = 0.2                   # or lists of ids, one a line: train = "train.txt" and val = "val.txt"
@@ -27,8 +28,17 @@ colour = [0, 0, 0]
 [[classes]]                 # class 1
 name = "leaf"
 colour = [60, 180, 75]
+numbers = [1]               # its numbers in masks (default: its place in this list); other numbers are refused
+more_colours = []           # further colours that mean this class in masks of colours (default: none)
 """
-_DEFAULTS = {"images": "images", "masks": "masks", "mask_kind": "ids", "splits": {"val": 0.2}, "classes": None}
+_DEFAULTS = {
+    "images": "images",
+    "masks": "masks",
+    "mask_kind": "ids",
+    "void_numbers": [VOID],
+    "splits": {"val": 0.2},
+    "classes": None,
+}
 
 
 class DescriptionError(InputError):
@@ -40,7 +50,7 @@ class DescriptionError(InputError):
 
 
 def read_description(path):
-    """The entries of a dataset.toml, with the defaults; "void" is missing where the file has none.
+    """The entries of a dataset.toml, with the defaults; "void" is missing where the file has none. Each class has its numbers.
 
     Raises MissingFileError, or DescriptionError for wrong entries.
     """
@@ -56,6 +66,7 @@ def read_description(path):
     ]
     if problems:
         raise DescriptionError(path, problems)
+    values["classes"] = [{"numbers": [i], "more_colours": []} | entry for i, entry in enumerate(values["classes"])]
     return values
 
 
@@ -68,15 +79,16 @@ def _wrong(values, path):
             yield key, "the name of a folder", values[key]
     if values["mask_kind"] not in ("ids", "colours"):
         yield "mask_kind", "'ids' or 'colours'", values["mask_kind"]
-    taken = {}  # {a class's name, or a colour: the key that has it}
+    taken = {}  # {a class's name, a colour or a number: the key that has it}
     if "void" in values:
         yield from _wrong_colour("void", values["void"], taken)
+    yield from _wrong_numbers("void_numbers", values["void_numbers"], taken)
     classes, splits = values["classes"], values["splits"]
     if not isinstance(classes, list) or not 1 <= len(classes) <= VOID:
         yield "classes", f"1 to {VOID} tables [[classes]]", classes
         classes = []
     for number, entry in enumerate(classes):
-        yield from _wrong_class(f"classes[{number}]", entry, taken)
+        yield from _wrong_class(f"classes[{number}]", entry, taken, number)
     if not isinstance(splits, dict) or not splits:
         yield "splits", "a table of lists, or val = a share of the images", splits
         splits = {}
@@ -88,17 +100,33 @@ def _wrong(values, path):
             yield f"splits.{name}", "the name of a file with one id a line", value
 
 
-def _wrong_class(key, entry, taken):
+def _wrong_class(key, entry, taken, place):
     if not isinstance(entry, dict):
         yield key, "a table with name and colour", entry
         return
-    yield from _unknown(f"{key}.", entry, ("name", "colour"))
+    yield from _unknown(f"{key}.", entry, ("name", "colour", "numbers", "more_colours"))
     name = entry.get("name")
     if not isinstance(name, str) or not name.strip():
         yield f"{key}.name", "a name", name
     elif (other := taken.setdefault(name.strip(), key)) != key:
         yield f"{key}.name", f"another name than that of {other}", name
     yield from _wrong_colour(f"{key}.colour", entry.get("colour"), taken)
+    yield from _wrong_numbers(f"{key}.numbers", entry.get("numbers", [place]), taken)
+    more = entry.get("more_colours", [])
+    if not isinstance(more, list):
+        yield f"{key}.more_colours", "a list of colours", more
+        more = []
+    for i, colour in enumerate(more):
+        yield from _wrong_colour(f"{key}.more_colours[{i}]", colour, taken)
+
+
+def _wrong_numbers(key, numbers, taken):
+    if not isinstance(numbers, list) or not {type(n) for n in numbers} <= {int} or not set(numbers) <= set(range(256)):
+        yield key, "a list of numbers 0..255", numbers
+        return
+    for number in numbers:
+        if (other := taken.setdefault(number, key)) != key:
+            yield key, f"other numbers than those of {other}", number
 
 
 def _wrong_colour(key, colour, taken):

@@ -1,5 +1,7 @@
 """Reader of your own data: a folder of images, a folder of masks, and a dataset.toml that describes them."""
 
+import numpy as np
+
 from ...errors import InputError
 from ..files import FolderFiles
 from ..images import SUFFIXES
@@ -32,11 +34,18 @@ class Folder(SegmentationDataset):
         files = FolderFiles(root)
         described = read_description(files.path / FILE_NAME)
         self.images, self.masks = (described["images"], *SUFFIXES), (described["masks"], *MASK_SUFFIXES)
-        self.coloured, self.void = described["mask_kind"] == "colours", "void" in described
+        self.coloured = described["mask_kind"] == "colours"
+        self.void = "void" in described or not self.coloured
         classes, self._splits = described["classes"], described["splits"]
         self.palette = voc_palette().copy()
         self.palette[: len(classes)] = [entry["colour"] for entry in classes]
         self.palette[VOID] = described.get("void", self.palette[VOID])
+        self._more_colours = [(colour, i) for i, entry in enumerate(classes) for colour in entry["more_colours"]]
+        self.table = np.full(256, len(classes), np.uint8)  # what no class has stays outside
+        for i, entry in enumerate(classes):
+            self.table[entry["numbers"]] = i
+        self.table[described["void_numbers"]] = VOID
+        self.shown = all(entry["numbers"] == [i] for i, entry in enumerate(classes))
         found = find(root, *self.images), find(root, *self.masks)
         self._found = paired(*found, together=self.images[0] == self.masks[0])
         super().__init__(files, split, tuple(entry["name"].strip() for entry in classes), ids, limit)
@@ -50,6 +59,12 @@ class Folder(SegmentationDataset):
 
     def found(self):
         return self._found
+
+    def colours(self):
+        colours, labels = super().colours()
+        for colour, label in self._more_colours:
+            colours, labels = np.vstack([colours, np.uint8(colour)]), np.append(labels, np.uint8(label))
+        return colours, labels
 
     def id_of(self, line):
         return line

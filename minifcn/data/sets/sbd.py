@@ -44,7 +44,7 @@ class SBD(SegmentationDataset):
             raise InputError(
                 f"{file.name}: expected GTcls.Segmentation (H, W) of integers, got {label.shape} {label.dtype}"
             )
-        check_labels(label, self.num_classes, file.name)
+        check_labels(label, self.allowed, file.name)
         return label.astype(np.uint8)
 
 
