@@ -358,9 +358,15 @@ WRONG = [  # an entry of dataset.toml (or all of it, where it has to do with the
     ("void_numbers = 255", "void_numbers: expected a list of numbers 0..255, got 255"),
     ("void_numbers = [256]", "void_numbers: expected a list of numbers 0..255, got [256]"),
     ("void_numbers = [0]", "classes[0].numbers: expected other numbers than those of void_numbers, got 0"),
-    ('classes = [{name = "a", colour = [1, 2, 3], numbers = [true]}]', "classes[0].numbers: expected a list of numbers"),
+    (
+        'classes = [{name = "a", colour = [1, 2, 3], numbers = [true]}]',
+        "classes[0].numbers: expected a list of numbers",
+    ),
     ('classes = [{name = "a", colour = [1, 2, 3], more_colours = [[1, 2]]}]', f"classes[0].more_colours[0]: {COLOUR}"),
-    ('classes = [{name = "a", colour = [1, 2, 3], more_colours = 1}]', "classes[0].more_colours: expected a list of colours"),
+    (
+        'classes = [{name = "a", colour = [1, 2, 3], more_colours = 1}]',
+        "classes[0].more_colours: expected a list of colours",
+    ),
     (f"classes = [{A}, {A}]", "classes[1].name: expected another name than that of classes[0], got 'a'"),
 ]
 

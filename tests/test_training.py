@@ -40,10 +40,13 @@ def require_same_state(one, other):
         assert meta[key] == other_meta[key], key
 
 
-@pytest.mark.parametrize(("optimizer", "stop_after"), [("sgd", 3), ("adam", 1), ("adam", 5), ("adamw", 3)])
-def test_resume_is_exact_to_the_last_bit(toy, tmp_path, optimizer, stop_after):
-    whole = finished(settings(toy, optimizer=optimizer, lr=1e-2), tmp_path / "whole")
-    halted = Run(settings(toy, optimizer=optimizer, lr=1e-2), tmp_path / "halted")
+@pytest.mark.parametrize(
+    ("optimizer", "stop_after", "average"), [("sgd", 3, 0), ("adam", 1, 0), ("adam", 5, 0.9), ("adamw", 3, 0)]
+)
+def test_resume_is_exact_to_the_last_bit(toy, tmp_path, optimizer, stop_after, average):
+    config = settings(toy, optimizer=optimizer, lr=1e-2, average=average)
+    whole = finished(config, tmp_path / "whole")
+    halted = Run(config, tmp_path / "halted")
     *_, last = halted.events(lambda: halted.done == stop_after)
     assert last.iteration == stop_after == read_metrics(halted.folder)[-1]["iteration"]
     resumed = Run.resume(tmp_path / "halted")
@@ -67,6 +70,29 @@ def test_resume_writes_the_same_metrics_as_an_unbroken_run(toy, tmp_path):
     assert happened(tmp_path / "halted") == happened(tmp_path / "whole")
     assert [r["iteration"] for r in happened(tmp_path / "halted") if r["event"] == "evaluated"] == [3, 6, 7]
     assert {"event", "iteration", "loss", "rate", "seconds", "waited"} == read_metrics(tmp_path / "whole")[0].keys()
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(toy, tmp_path):
+    """By hand from the weights after every update; training itself goes its way as without."""
+    decay, by_hand, made = 0.3, None, Run(settings(toy, average=0.3), tmp_path / "averaged")
+    by_hand = made.model.state_dict()
+    for event in made.events():
+        if isinstance(event, loop.Step):
+            share = 1 - min(decay, (1 + event.iteration) / (10 + event.iteration))
+            by_hand = {name: a + share * (made.model.state_dict()[name] - a) for name, a in by_hand.items()}
+        if isinstance(event, Evaluated) and event.best:
+            best = checkpoint.load_network(made.folder / "best.npz").state_dict()
+            for name, array in by_hand.items():
+                np.testing.assert_allclose(best[name], array, rtol=1e-5, atol=1e-7)
+    plain = finished(settings(toy), tmp_path / "plain").model.state_dict()
+    latest, kept = made.model.state_dict(), checkpoint.load_network(made.checkpoint).state_dict()
+    for name, array in by_hand.items():
+        np.testing.assert_array_equal(latest[name], plain[name])
+        np.testing.assert_allclose(kept[name], array, rtol=1e-5, atol=1e-7)
+    assert any((kept[name] != latest[name]).any() for name in kept)
+    scores = inference.evaluate(checkpoint.load_network(made.checkpoint), made.val_data, 21).scores()
+    last = [record for record in read_metrics(made.folder) if record["event"] == "evaluated"][-1]
+    assert last["scores"]["mean_iou"] == scores["mean_iou"]
 
 
 def test_done_and_best_move_with_the_events(toy, tmp_path):

@@ -166,6 +166,8 @@ def add_training(parser, single):
     option(solver, "momentum", "of sgd", type=float)
     option(solver, "weight_decay", "pull towards zero (not on biases)", type=float)
     option(solver, "schedule", "the learning rate over time", choices=tuple(SCHEDULES))
+    average = "evaluate and keep an average of the weights over the updates, in which the past keeps this share, such as 0.999"
+    option(solver, "average", average, type=float, metavar="SHARE")
     option(solver, "reduction", "of the loss over pixels", choices=("mean", "sum"))
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)

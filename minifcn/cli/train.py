@@ -61,7 +61,7 @@ def finish(run, title, go_on):
     """Do a run to its end. -> its Result, None if Ctrl-C stopped it"""
     if (seconds := do(run, title, go_on)) is None:
         return None
-    matrix, network = run.matrix or run.evaluate(), run.model.prepare()
+    matrix, network = run.matrix or run.evaluate(), run.network.prepare()
     samples = [run.val_data[i] for i in range(min(5, len(run.val_data)))]
     predictions = [inference.predict(network, sample.image) for sample in samples]
     return Result(run.folder, run.config, run.model.card, matrix, seconds, samples, predictions)

@@ -70,7 +70,9 @@ def check_labels(numbers, allowed, source):
         starts, ends = np.flatnonzero(np.diff(allowed, prepend=False, append=False)).reshape(-1, 2).T
         ranges = [f"{a}..{b - 1}" if b - a > 1 else f"{a}" for a, b in zip(starts, ends, strict=True)]
         found = describe(*np.unique(outside, return_counts=True))
-        raise InputError(f"{source}: expected labels {' or '.join(filter(None, [', '.join(ranges[:-1]), ranges[-1]]))}, got {found}")
+        raise InputError(
+            f"{source}: expected labels {' or '.join(filter(None, [', '.join(ranges[:-1]), ranges[-1]]))}, got {found}"
+        )
 
 
 def class_numbers(text, classes):

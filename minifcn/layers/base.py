@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from .. import ops
-from ..backend import array_module, to_device, to_host
+from ..backend import array_module, run_blocks, to_device, to_host
 from ..errors import InputError
 from .coordinates import IDENTITY
 
@@ -134,6 +134,15 @@ class Layer:
     def _state(self):
         """dict of dotted name -> (owner, attribute) of every array that belongs to the state."""
         return {name: (parameter, "value") for name, parameter in self.parameters().items()} | self.buffers()
+
+    def move_towards(self, other, share):
+        """Move every array of the state by this share of the way to that of another network of the same shape, in place."""
+
+        def block(mine, theirs):
+            mine += share * (theirs - mine)
+
+        for mine, theirs in zip(self._state().values(), other._state().values(), strict=True):
+            run_blocks(block, getattr(*mine), getattr(*theirs))
 
     def astype(self, dtype):
         """Convert all parameters and buffers to float32 or float64, in place; gradients start again from zero."""

@@ -12,10 +12,15 @@ IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the install
 
 
 def write(run, stream):
-    """Write a run's weights, optimiser, data stream, random generators and best score, whole or not at all."""
+    """Write a run's weights, optimiser, data stream, random generators and best score, whole or not at all.
+
+    Under "weights" are those to use; where they are an average, those to go on with are under "latest".
+    """
     moments, optimizer_rest = run.optimizer.state()
     order, stream_rest = stream.state()
-    sections = {"weights": run.model.state_dict(), "optimizer": moments, "stream": order}
+    sections = {"weights": run.network.state_dict(), "optimizer": moments, "stream": order}
+    if run.network is not run.model:
+        sections["latest"] = run.model.state_dict()
     arrays = {f"{section}/{name}": a for section, named in sections.items() for name, a in named.items()}
     meta = {
         **run.model.card.describe(),
@@ -43,7 +48,9 @@ def restore(run, arrays, meta):
     model.card.take_over(meta, run.checkpoint)
     stream.preprocessing = model.card.preprocessing
     try:
-        model.load_state_dict(npz.section(arrays, "weights"))
+        run.network.load_state_dict(npz.section(arrays, "weights"))
+        if run.network is not model:
+            model.load_state_dict(npz.section(arrays, "latest"))
         run.optimizer.restore(npz.section(arrays, "optimizer"), meta["optimizer"])
         stream.restore(npz.section(arrays, "stream"), meta["stream"])
         for name, generator in model.generators().items():

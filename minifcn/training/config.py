@@ -42,6 +42,7 @@ class Config:
     momentum: float = 0.9  # of sgd
     weight_decay: float = 5e-4
     schedule: str = "poly"
+    average: float = 0.0  # the weights that are evaluated and kept are an average, in which the past keeps this share
     reduction: str = "mean"  # "sum" is the published solver's loss, with its tiny learning rates
     flip: bool = True
     scale: tuple = (1.0, 1.0)
@@ -63,6 +64,8 @@ class Config:
         for name in ("momentum", "colour"):
             if not 0 <= values[name] <= 1:
                 raise InputError(f"{name}: expected a number from 0 to 1, got {values[name]}")
+        if not 0 <= self.average < 1:
+            raise InputError(f"average: expected a number from 0 to below 1, got {self.average}")
         if not 0 < self.lr < inf:
             raise InputError(f"lr: expected a positive learning rate, got {self.lr}")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 100:

@@ -46,6 +46,7 @@ class Stopped(NamedTuple):
 class Run:
     """A training run in `folder`. Iterate over `events()` to do it.
 
+    model: the network that is trained; network: the one that is evaluated and kept, the same or the average of its weights.
     done: updates so far. best: the highest validation score so far, None before the first. Both move with the events.
     Raises InputError or FileNotFoundError for settings, data or start weights that do not fit, before anything is written.
     """
@@ -69,6 +70,11 @@ class Run:
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
+        self.network = self.model
+        if config.average:
+            self.network = models.build(config.network["builder"], options)
+            self.network.card = self.model.card
+            self.network.load_state_dict(self.model.state_dict())
         for name, parameter in self.model.parameters().items():
             if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
@@ -99,7 +105,7 @@ class Run:
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands."""
-        self.matrix = inference.evaluate(self.model, self.val_data, self.model.card.num_classes)
+        self.matrix = inference.evaluate(self.network, self.val_data, self.model.card.num_classes)
         return self.matrix
 
     def events(self, should_stop=lambda: False):
@@ -124,6 +130,10 @@ class Run:
         config, solver = self.config, (self.model, batches, self.optimizer, self._rate)
         for step in loop.train(*solver, config.iterations, done=self.done, task=self.task):
             self.done = step.iteration
+            if config.average:
+                # The first updates count more, or else the average would long remember where it began.
+                decay = min(config.average, (1 + self.done) / (10 + self.done))
+                self.network.move_towards(self.model, 1 - decay)
             yield self._recorded(step)
             last = self.done == config.iterations
             if last or self.done % config.eval_every == 0:
@@ -148,7 +158,7 @@ class Run:
         event = self._recorded(Evaluated(self.done, scores, self.best is None or score > self.best))
         if event.best:
             self.best = None if np.isnan(score) else score  # without a labelled pixel the last weights are the best
-            weights.save(self.folder / "best.npz", self.model)
+            weights.save(self.folder / "best.npz", self.network)
         return event
 
     def _save(self, stream):
