@@ -20,14 +20,13 @@ from minifcn.data.labels import class_numbers, colourise
 from minifcn.inference import classify
 from minifcn.metrics import ConfusionMatrix
 from minifcn.report import figures
-from minifcn.training import checkpoint
 
 
 def segments(args):
     """Predictions of a `reproduce` run's three networks, outlined by the truth, with the mean IU of each image."""
     networks, classes = {}, None
     for variant in models.VARIANTS:
-        networks[f"FCN-{variant}"], classes = checkpoint.load_segmenter(f"{args.run}/{variant}/checkpoint.npz")
+        networks[f"FCN-{variant}"], classes = models.load_segmenter(f"{args.run}/{variant}/checkpoint.npz")
     dataset = data.VOC(args.root, "val", ids=args.ids)
     heights = [sample.label.shape[0] / sample.label.shape[1] for sample in dataset]
     figure = Figure(figsize=(9.6, 3.1 * sum(heights) + 0.8), layout="constrained")

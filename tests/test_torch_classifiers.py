@@ -269,7 +269,8 @@ def segmenter(backbone, alignment, variant, frozen=True, **options):
     return case(name, build, reference, size, frozen, variant == "8s", scale)
 
 
-vgg, caffenet, other_alexnet, lite0 = (partial(build, CLASSES) for build in models.CLASSIFIERS.values())
+published = (models.vgg16, models.alexnet, models.alexnet_torchvision, models.efficientnet_lite0)
+vgg, caffenet, other_alexnet, lite0 = (partial(build, CLASSES) for build in published)
 NETWORKS = [
     case("vgg16", vgg, vgg16, (193, 196), gradients=False),  # the smallest that its pools, rounding up, take to 7 × 7
     case("alexnet", caffenet, alexnet, (227, 227)),

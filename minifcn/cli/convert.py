@@ -4,9 +4,8 @@ keys and unexpected keys; nothing in a file is executed."""
 
 from pathlib import Path
 
-from .. import weights
+from .. import models, weights
 from ..errors import InputError
-from ..training import checkpoint
 from . import options
 from .progress import notice
 
@@ -29,7 +28,7 @@ def run(args):
     if target.exists():
         raise InputError(f"{target}: exists already; choose another name")
     if source.suffix == ".npz" or (source.suffix == ".safetensors" and not args.network):
-        model = checkpoint.load_network(source)
+        model = models.load(source)
         message = f"{source}: {len(model.state_dict())} arrays"
     elif args.network:
         model = options.network_of(args)

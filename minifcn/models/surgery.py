@@ -81,25 +81,29 @@ def _as_convolution(linear, channels):
     return layers.Conv2d.of(copied.weight, copied.bias)
 
 
-def transplant(classifier, network):
+def transplant(classifier, network, scores=False):
     """Give a segmentation network the weights of a classifier for its backbone: the start of every FCN training.
 
     The fully connected layers become convolutions on the way; the classifier's last layer stays behind, and the score
     layers start from zero. The preprocessing goes with the weights. -> the classifier's names that were not used
+    scores: take the last layer along, as the coarsest score layer; both then know the same classes.
     Raises InputError, and changes nothing, if the backbone needs a name that the classifier has not, or of another shape.
     """
     own, given = network.state_dict(), classifier.state_dict()
-    prefix = network.backbone_prefix + "."
-    for name in [name for name in own if name.startswith(prefix)]:
-        source, shape = given.get(name.removeprefix(prefix)), own[name].shape
+    prefix, last = network.backbone_prefix + ".", list(classifier.nodes)[-1] + "."
+    sources = {name: name.removeprefix(prefix) for name in own if name.startswith(prefix)}
+    if scores:
+        sources |= {name: name.replace("score_fr.", last) for name in own if name.startswith("score_fr.")}
+    for name, source in sources.items():
+        source, shape = given.get(source), own[name].shape
         flat = (shape[0], prod(shape[1:]))  # as a fully connected layer has it
         if source is None or source.shape not in (shape, flat):
             found = "no such name" if source is None else source.shape
-            raise InputError(f"a backbone {network.backbone_prefix}: expected {name} of shape {shape}, got {found}")
+            raise InputError(f"a network over {network.backbone_prefix}: expected {name} of shape {shape}, got {found}")
         own[name] = source.reshape(shape)
     network.load_state_dict(own)
     network.card.preprocessing = classifier.card.preprocessing
-    return [name for name in given if prefix + name not in own]
+    return [name for name in given if name not in sources.values()]
 
 
 def initialise_from(network, coarser):

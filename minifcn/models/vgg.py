@@ -1,4 +1,4 @@
-"""VGG: groups of 3×3 convolutions. The published classifier, and the backbones that an FCN makes of it."""
+"""VGG: groups of 3×3 convolutions. The published classifier and a small one, and the backbones that an FCN makes of them."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from ..card import Card
 from ..preprocessing import CAFFE
 from .backbone import Backbone
 from .classifier import convolution, fully_connected, fully_convolutional
-from .graph import Sequential, in_a_row
+from .graph import Graph, Sequential, in_a_row
 
 WIDTHS, DEPTHS = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
 
@@ -33,6 +33,15 @@ def mini_backbone(alignment, rng, width=12):
     """
     widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
     return vgg_backbone(widths, (1, 1, 2, 2, 1), 8 * width, alignment, rng, dropout=0.1, batch_norm=True)
+
+
+def mini(num_classes=1000, seed=0, *, width=12):
+    """The classifier over `mini_backbone`: an average over its last map, 2 × 2 for windows of 64 × 64, and the scores."""
+    rng = np.random.default_rng(seed)
+    nodes = mini_backbone("same", rng, width).nodes
+    head = {"average": layers.GlobalAvgPool(), "score": layers.Linear(8 * width, num_classes, rng)}
+    card = Card("mini", {"num_classes": num_classes, "seed": seed, "width": width}, native=64)
+    return Graph({**nodes, **in_a_row(head, list(nodes)[-1])}, card=card)
 
 
 def vgg_backbone(widths, depths, fc_width, alignment, rng, *, dropout=0.5, batch_norm=False):
