@@ -152,7 +152,7 @@ def test_predict_writes_masks_and_overlays_of_the_images_own_sizes(trained, tmp_
     printed = capsys.readouterr()
     for name in ("one.png", "tall.png", "wide.png", "wide.bmp"):
         assert f"{images / name}: " in printed.out
-    assert "in 4 images: " in printed.out and "4 masks and overlays written" in printed.err
+    assert "4 images: " in printed.out and "4 masks and overlays written" in printed.err
 
 
 def test_shares_of_classes_are_those_of_the_mask():

@@ -111,6 +111,21 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending):
 
 
 @pytest.mark.parametrize("ending", SAVE)
+def test_half_as_large_files_hold_rounded_numbers_and_refuse_what_they_cannot(tmp_path, ending):
+    source = fill(BUILDERS["FCN"]())
+    for half in (False, True):
+        SAVE[ending](tmp_path / f"{half}{ending}", source, half=half)
+    sizes = [(tmp_path / f"{half}{ending}").stat().st_size for half in (True, False)]
+    assert sizes[1] - sizes[0] > 1.9 * sum(array.size for array in source.state_dict().values())
+    expected = {name: array.astype(np.float16).astype(np.float32) for name, array in source.state_dict().items()}
+    assert_same_state(models.load(tmp_path / f"True{ending}").state_dict(), expected)
+    source.parameters()["score_fr.bias"].value[0] = -70000
+    with pytest.raises(ValueError, match="score_fr.bias: expected numbers that float16 can hold, got one of 7e"):
+        SAVE[ending](tmp_path / f"no{ending}", source, half=True)
+    assert not (tmp_path / f"no{ending}").exists()
+
+
+@pytest.mark.parametrize("ending", SAVE)
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_files_of_older_versions_load(tmp_path, kind, ending):
     """They hold the network's options flat, and call an upsampling's frozen kernel `line`."""

@@ -18,6 +18,7 @@ def add_arguments(parser):
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
     add("--network", choices=options.NETWORKS, help="the network of the weights, if the file is of another library")
     options.add_fcn(parser)
+    add("--half", action="store_true", help="write 16-bit floats: half the size")
 
 
 def run(args):
@@ -35,7 +36,7 @@ def run(args):
         message = weights.load_any(source, model)
     else:
         raise InputError(f"{source}: expected --network, the network of these weights")
-    writers[target.suffix](target, model)
+    writers[target.suffix](target, model, half=args.half)
     notice(message)
     notice(f"written: {target}")
     return 0

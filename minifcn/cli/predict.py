@@ -56,13 +56,13 @@ def run(args):
         labels = predicted(network, image, resize, args.tile)
         shares = shares_of(labels, model.card.classes)
         bar.write(f"{path}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items()))
-        seen.update(shares)
+        seen.update(shares.keys())
         mask, overlaid = files[name]
         write_mask(mask, labels, model.card.palette)
         Image.fromarray(overlay(image, colourise(labels, model.card.palette))).save(overlaid, quality=92)
     done, seconds = len(named) - len(skipped), time.perf_counter() - start
     if done > 1:
-        print(f"in {done} images: " + ", ".join(f"{name} in {count}" for name, count in seen.most_common()))
+        print(f"{done} images: " + ", ".join(f"{name} in {count}" for name, count in seen.most_common()))
     notice(f"{done} masks and overlays written to {out}, {done / seconds:.1f} images a second")
     for error in skipped:
         notice(f"skipped: {error}")

@@ -4,6 +4,8 @@ import copy
 import json
 from pathlib import Path
 
+import numpy as np
+
 from ..card import settings_of
 from ..errors import InputError
 from ..preprocessing import CAFFE, LITE0, TORCHVISION
@@ -24,16 +26,29 @@ _TORCH = {
 _CAFFE = {"vgg16": (names.caffe, CAFFE), "alexnet": (names.caffe, CAFFE)}
 
 
-def save(path, network, **meta):
-    """Write a network's weights as .npz, with its card and `meta` (JSON-ready) beside them."""
-    arrays = {f"weights/{name}": array for name, array in network.state_dict().items()}
+def save(path, network, half=False, **meta):
+    """Write a network's weights as .npz, with its card and `meta` (JSON-ready) beside them.
+
+    half: as float16, in half the space. They are read as float32 again. Raises InputError for what float16 cannot hold.
+    """
+    arrays = {f"weights/{name}": array for name, array in _arrays(network, half).items()}
     write_archive(path, arrays, {**_describe(network), **meta})
 
 
-def save_safetensors(path, network, **meta):
-    """Write a network's weights as .safetensors, with its card and `meta` (JSON-ready) as metadata."""
+def save_safetensors(path, network, half=False, **meta):
+    """Write a network's weights as .safetensors, with its card and `meta` (JSON-ready) as metadata. half: as `save` has it."""
     texts = {key: json.dumps(value) for key, value in {**_describe(network), **meta}.items()}
-    write_safetensors(path, network.state_dict(), texts)
+    write_safetensors(path, _arrays(network, half), texts)
+
+
+def _arrays(network, half):
+    arrays = network.state_dict()
+    if not half:
+        return arrays
+    for name, array in arrays.items():
+        if (largest := np.abs(array).max(initial=0)) > np.finfo(np.float16).max:
+            raise InputError(f"{name}: expected numbers that float16 can hold, got one of {largest:.3g}")
+    return {name: array.astype(np.float16) for name, array in arrays.items()}
 
 
 def load(path, network):
