@@ -84,5 +84,5 @@ def shares_of(labels, classes):
 
 def overlay(image, colours):
     """An image with what is not background in its colour over it.   both (H, W, 3) uint8"""
-    mixed = np.where(colours.any(axis=2, keepdims=True), image * 0.4 + colours * 0.6, image)
-    return mixed.astype(np.uint8)
+    mixed = Image.blend(Image.fromarray(image), Image.fromarray(colours), 0.6)
+    return np.where(colours.any(axis=2, keepdims=True), np.asarray(mixed), image)
