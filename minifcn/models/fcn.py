@@ -1,5 +1,7 @@
 """FCN-32s, FCN-16s and FCN-8s as tables: one backbone, one to three score layers, and the skips where branches meet."""
 
+from functools import partial
+
 import numpy as np
 
 from .. import layers
@@ -23,6 +25,7 @@ BACKBONES = {
     "vgg16": (vgg16_backbone, CAFFE),
     "alexnet": (alexnet_backbone, CAFFE),
     "efficientnet_lite0": (efficientnet_lite0_backbone, LITE0),
+    "efficientnet_lite0_head": (partial(efficientnet_lite0_backbone, head=True), LITE0),
 }
 
 KNOWN = {"variant": VARIANTS, "backbone": tuple(BACKBONES), "alignment": ALIGNMENTS, "upsampling": UPSAMPLING}
@@ -41,8 +44,8 @@ def fcn(
 ):
     """A fully convolutional network with freshly drawn weights: (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W.
 
-    variant: "32s", "16s" or "8s". backbone: "mini", "vgg16", "alexnet" (CaffeNet) or "efficientnet_lite0"; width: mini's
-    number of channels in its first group. alignment: "paper" pads the image by 100 and crops the result; "same" wastes
+    variant: "32s", "16s" or "8s". backbone: "mini", "vgg16", "alexnet" (CaffeNet), "efficientnet_lite0" or
+    "efficientnet_lite0_head" (with its last 1×1 convolution); width: mini's number of channels in its first group. alignment: "paper" pads the image by 100 and crops the result; "same" wastes
     nothing. at_once: scale the skips' inputs, which start out much larger than fc7's, to train 8s without the stages
     before it. upsampling: "frozen" bilinear kernels, or "learned" ones that start so.
     The network's `card` holds these arguments. Raises InputError for an unknown name.

@@ -22,6 +22,7 @@ _TORCH = {
     "vgg16": (names.torchvision_vgg16, TORCHVISION),
     "alexnet_torchvision": (names.torchvision_alexnet, TORCHVISION),
     "efficientnet_lite0": (names.pytorch_lite0, LITE0),
+    "efficientnet_lite0_head": (names.pytorch_lite0, LITE0),
 }
 _CAFFE = {"vgg16": (names.caffe, CAFFE), "alexnet": (names.caffe, CAFFE)}
 
