@@ -197,6 +197,16 @@ def test_a_transplanted_backbone_is_the_classifiers(alignment):
     assert network.card.preprocessing is classifier.card.preprocessing
 
 
+def test_with_its_head_the_backbone_computes_what_the_classifier_averages():
+    classifier = stirred(models.efficientnet_lite0(num_classes=5, seed=3))
+    network = models.fcn("8s", "efficientnet_lite0_head", 4, "same")
+    assert surgery.transplant(classifier, network) == ["fc.weight", "fc.bias"]
+    image = picture(64, 96)
+    fc7 = network.features(image, ["lite0.relu_head"])["lite0.relu_head"]
+    close(fc7, classifier.features(image, ["relu_head"])["relu_head"], 1e-5)
+    assert network["score_fr"].weight.value.shape == (4, 1280, 1, 1)
+
+
 def test_the_transplanted_backbone_computes_what_the_classifier_does(quick):
     """FCN-AlexNet on an image of a receptive field without its pad of 100: fc7 is the classifier's."""
     classifier = stirred(models.alexnet(num_classes=5))
