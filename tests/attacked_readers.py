@@ -93,7 +93,10 @@ def archives(folder):
     write_archive(path, {"weights/w": np.arange(6.0, dtype=np.float32)}, {"kind": "seed", "numbers": [1, 2]})
     plain = io.BytesIO()
     np.savez_compressed(plain, w=np.zeros(3))
-    return [path.read_bytes(), plain.getvalue()]
+    chainers = [io.BytesIO(), io.BytesIO()]
+    for file, save in zip(chainers, (np.savez, np.savez_compressed), strict=True):
+        save(file, **{"conv/W": np.ones((2, 3), np.float32), "conv/b": np.zeros(2, np.float32)})
+    return [path.read_bytes(), plain.getvalue(), *(file.getvalue() for file in chainers)]
 
 
 def torch_files(folder):

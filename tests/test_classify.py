@@ -134,6 +134,16 @@ def test_convert_keeps_every_bit_and_the_class_names(tmp_path, capsys):
     assert "b.safetensors: exists already" in capsys.readouterr().err
 
 
+def test_convert_gives_weights_the_names_of_their_classes(tmp_path, capsys):
+    weights.save(tmp_path / "a.npz", models.fcn("8s", "mini", 3, width=1))
+    for text, told in (("sky\nsea\n", "names.txt: expected 3 class names, got 2"), ("sky\nsea\nland\n", None)):
+        (tmp_path / "names.txt").write_text(text)
+        command = ["convert", tmp_path / "a.npz", tmp_path / "b.npz", "--classes", tmp_path / "names.txt"]
+        assert cli.main([str(word) for word in command]) == (2 if told else 0)
+        assert told is None or told in capsys.readouterr().err
+    assert checkpoint.load_segmenter(tmp_path / "b.npz").card.classes == ("sky", "sea", "land")
+
+
 def test_explain_prints_a_table_with_totals(capsys):
     command = "explain efficientnet_lite0 --variant 8s --size 375 500 --alignment same"
     assert cli.main(command.split()) == 0

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from attacked_readers import READERS
 from matplotlib import rc_context
 from PIL import Image
 from planted_faults import png
 
 from minifcn import data, ops
 from minifcn.data.images import image_files, numbers_of, read_image, read_mask
+from minifcn.files import START, stand_in
 from minifcn.metrics import ConfusionMatrix
 from minifcn.report import figures, page
 
@@ -32,6 +34,32 @@ def test_images_without_an_area_are_refused(read, write, ending, size, tmp_path)
         read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+STAND_INS = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n": "a Git LFS pointer in its place; .* git lfs pull",
+    b"\xef\xbb\xbf\n<!doctype html>\n<title>Sign in</title>": "a web page in its place; download the file itself",
+    b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>': "a web page in its place",
+    b'{"message":"Not Found","status":"404"}': "the text .*Not Found.* in its place; download the file itself",
+    b"404: Not Found": "the text '404: Not Found' in its place",
+    b"": "an empty file",
+}
+
+
+@pytest.mark.parametrize("reader", ["image", "mask", "npz", "pth", "safetensors", "caffemodel"])
+@pytest.mark.parametrize("content", STAND_INS, ids=lambda content: repr(content[:12]))
+def test_what_stands_in_for_a_file_is_named(reader, content, tmp_path):
+    path = tmp_path / f"vgg16-397923af{READERS[reader].suffix}"  # a name that holds a checksum
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=STAND_INS[content]) as caught:
+        READERS[reader].read(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_honest_files_stand_for_themselves(tmp_path):
+    for name in ("image", "mask", "npz", "pth", "safetensors", "caffemodel"):
+        assert not any(stand_in(content[:START]) for content in READERS[name].seeds(tmp_path))
+    assert stand_in(b'{"\0\0\0\0\0\0{"w": {"dtype": "F32"}}') is None  # a safetensors header of 8827 bytes
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError, one_line
+from ..files import START, stand_in
 from .files import open_binary
 from .labels import voc_palette
 
@@ -128,9 +129,12 @@ def check_kind(image, file):
             raise InputError("a BMP of 8 bits in black and white, which is not read rightly; save it as PNG")
 
 
-def reason_of(error):
-    """What is wrong with a picture, in a line: why Pillow does not read it, in our words where they say more."""
+def reason_of(error, file):
+    """What is wrong with a picture in an open file, in a line: why Pillow does not read it, in our words where they say more."""
     if isinstance(error, UnidentifiedImageError):
+        file.seek(0)
+        if reason := stand_in(file.read(START)):
+            return reason
         return "of no known format, or a TIFF of a kind that is not read, such as one of two, or five or more, bands"
     if "MAX_TEXT_CHUNK" in str(error):
         return "its text or colour profile takes more than 1 MiB; save it without (exiftool -all= FILE)"
@@ -147,4 +151,4 @@ def _read(source, decode):
         except InputError as error:
             raise InputError(f"{file.name}: {error}") from error
         except Exception as error:  # a broken file can make Pillow raise anything
-            raise InputError(f"{file.name}: not a readable image: {reason_of(error)}") from error
+            raise InputError(f"{file.name}: not a readable image: {reason_of(error, file)}") from error

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import InputError, one_line
+from ...files import START, stand_in
 from .. import images
 from ..labels import VOID, describe, match_colours
 
@@ -118,8 +119,13 @@ def _failures(report):
         if report.stored and ("truncated" in message.lower() or "broken data stream" in message.lower()):
             report.add("truncated", message)
         else:
-            empty = report.path.exists() and not report.path.stat().st_size
-            report.add("empty-file" if empty else "unreadable", "" if empty else message)
+            start = b""
+            if report.path.exists():
+                with open(report.path, "rb") as file:
+                    start = file.read(START)
+            empty, instead = report.path.exists() and not start, start and stand_in(start)
+            kind = "empty-file" if empty else "not-fetched" if instead else "unreadable"
+            report.add(kind, "" if empty else instead or message)
     report.size = report.stored = None
 
 

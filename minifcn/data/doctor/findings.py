@@ -27,6 +27,7 @@ KINDS = {  # kind: (how bad, what it means)
     "duplicate-content": (WARNING, "the same picture under several ids in one list"),
     # Files.
     "empty-file": (UNUSABLE, "a file of zero bytes"),
+    "not-fetched": (UNUSABLE, "a Git LFS pointer, a web page or an error message in place of the file"),
     "unreadable": (UNUSABLE, "not an image that can be decoded"),
     "truncated": (UNUSABLE, "the file is cut off"),
     "bomb": (UNUSABLE, "too many pixels; not decoded"),
