@@ -150,6 +150,79 @@ def test_numbers_of_ones_own_and_of_void(tmp_path):
     np.testing.assert_array_equal(data.Folder(tmp_path / "mended", ids=["0"])[0].label, label)
 
 
+def write_turned(root, ending, *, both=False, kind="ids", size=(24, 30)):
+    """Own data whose masks lie on their objects as the pixels are stored, one for each orientation; both: masks have EXIF data, too."""
+    label = np.zeros(size, np.uint8)
+    label[:8, :10] = 1
+    colours = np.array(list(COLOURS.values()), np.uint8)
+    write_own(root, kind=kind, count=0)
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[images.ORIENTATION] = turn
+        Image.fromarray(np.stack([label * 200 + np.uint8(turn)] * 3, -1)).save(
+            root / f"images/{turn}{ending}", exif=exif
+        )
+        mask = Image.fromarray(label if kind == "ids" else colours[label])
+        mask.save(root / f"masks/{turn}{ending.replace('jpg', 'png')}", **({"exif": exif} if both else {}))
+    return root
+
+
+def all_on_their_objects(dataset):
+    return all((sample.image[sample.label == 1] > 100).all() and (sample.label == 1).sum() == 80 for sample in dataset)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("kind", ["ids", "colours"])
+def test_exif_can_be_left_alone(kind, ending, tmp_path):
+    root = write_turned(tmp_path / "own", ending, kind=kind, size=(30, 30))
+    assert not all_on_their_objects(data.Folder(root, "trainval"))
+    assert all_on_their_objects(data.open_dataset(root, "trainval", exif=False))
+    found = doctor.examine(root, exif=False)
+    fix.write_fixed(found, tmp_path / "mended")
+    assert "exif-rotated" not in found.findings and all_on_their_objects(data.Folder(tmp_path / "mended", "trainval"))
+    (root / "dataset.toml").write_text("exif = false\n" + (root / "dataset.toml").read_text())
+    assert all_on_their_objects(data.open_dataset(root, "trainval"))
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("kind", ["ids", "colours"])
+def test_exif_data_of_masks_turn_them_with_their_images(kind, ending, tmp_path):
+    root = write_turned(tmp_path / "own", ending, kind=kind, both=True)
+    for exif in (True, False):
+        assert all_on_their_objects(data.open_dataset(root, "trainval", exif=exif))
+        assert not doctor.examine(root, exif=exif).findings.errors
+
+
+def test_a_mask_that_fits_its_image_as_stored_is_told_what_to_do(tmp_path, capsys):
+    root, out = write_turned(tmp_path / "own", ".png"), tmp_path / "run"
+    told = (
+        r"masks/6.png: expected .* 24x30, got 30x24, that of the image before .*: --no-exif, or exif = false in dataset"
+    )
+    with pytest.raises(InputError, match=told):
+        data.Folder(root, ids=["6"])[0]
+    images.write_mask(root / "masks/6.png", np.zeros((9, 9), np.uint8))
+    with pytest.raises(InputError, match="24x30, got 9x9$"):
+        data.Folder(root, ids=["6"])[0]
+    write_turned(tmp_path / "other", ".png")
+    assert run("train", "--data", tmp_path / "other", "--out", out, *SMALL, "--no-exif") == 0
+    assert run("evaluate", "--weights", out / "best.npz", "--data", tmp_path / "other", "--no-exif") == 0
+    assert run("evaluate", "--weights", out / "best.npz", "--data", tmp_path / "other", "--split", "trainval") == 2
+    for options, size in (([], (24, 30)), (["--no-exif"], (30, 24))):
+        command = [
+            "predict",
+            "--weights",
+            out / "best.npz",
+            "--out",
+            tmp_path / "masks",
+            *options,
+            root / "images/6.png",
+        ]
+        assert run(*command) == 0 and Image.open(tmp_path / "masks/6.png").size == size
+    assert (
+        run("data", "doctor", tmp_path / "other") == 1 and run("data", "doctor", tmp_path / "other", "--no-exif") == 0
+    )
+
+
 def test_several_colours_of_one_class(tmp_path):
     root = write_own(tmp_path / "own")
     (root / "dataset.toml").write_text((root / "dataset.toml").read_text() + "more_colours = [[1, 2, 3], [4, 5, 6]]\n")
@@ -321,7 +394,7 @@ def test_the_example_is_complete_and_stands_where_people_look(tmp_path, capsys):
     path.write_text(EXAMPLE)
     found = read_description(path)
     assert [entry["name"] for entry in found["classes"]] == ["background", "leaf"] and found["splits"] == {"val": 0.2}
-    assert set(found) == {"images", "masks", "mask_kind", "void", "void_numbers", "splits", "classes"}
+    assert set(found) == {"images", "masks", "mask_kind", "void", "void_numbers", "exif", "splits", "classes"}
     with pytest.raises(SystemExit):
         run("data", "doctor", "--help")
     printed = capsys.readouterr().out
@@ -355,6 +428,7 @@ WRONG = [  # an entry of dataset.toml (or all of it, where it has to do with the
     ("classes = [{colour = [1, 2, 3]}]", "classes[0].name: expected a name, got nothing"),
     ('classes = [{name = "a", colour = [1, 2, 300]}]', f"classes[0].colour: {COLOUR}"),
     ('classes = [{name = "a", color = [1, 2, 3]}]', "classes[0].color: expected only name, colour"),
+    ('exif = "no"', "exif: expected true or false, got 'no'"),
     ("void_numbers = 255", "void_numbers: expected a list of numbers 0..255, got 255"),
     ("void_numbers = [256]", "void_numbers: expected a list of numbers 0..255, got [256]"),
     ("void_numbers = [0]", "classes[0].numbers: expected other numbers than those of void_numbers, got 0"),

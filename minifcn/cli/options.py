@@ -18,6 +18,7 @@ DATA = (
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
 ALIGNMENT = "paper: pad 100 and crop; same: nothing wasted"
 UPSAMPLING = "bilinear kernels, fixed or learned"
+EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were drawn on the pixels as stored"
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
@@ -77,6 +78,11 @@ def add_segmenter(parser):
 
 def add_images(parser, metavar):
     parser.add_argument("images", nargs="+", metavar=metavar, help="image files or folders of them, of any size")
+
+
+def add_exif(parser):
+    """Add --no-exif."""
+    parser.add_argument("--exif", default=True, action=argparse.BooleanOptionalAction, help=EXIF)
 
 
 def add_size(parser):
@@ -176,6 +182,7 @@ def add_training(parser, single):
     option(solver, "seed", "of weights, order and augmentation", type=int)
     parser.set_defaults(of_memory=("--batch-size", "--crop", "--resize"))  # what to lower where memory runs out
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
+    option(images, "exif", EXIF, action=argparse.BooleanOptionalAction)
     option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")
     option(images, "flip", "mirror half of the images, at random", action=argparse.BooleanOptionalAction)
     option(images, "scale", "resize at random between these factors", type=float, nargs=2, metavar=("LOW", "HIGH"))

@@ -25,6 +25,7 @@ def add_arguments(parser):
     options.add_segmenter(parser)
     parser.add_argument("--out", default="predictions", metavar="FOLDER", help="folder for masks and overlays")
     options.add_size(parser)
+    options.add_exif(parser)
     options.add_images(parser, "IMAGE")
 
 
@@ -41,7 +42,7 @@ def run(args):
     skipped = []
     for path, name in tqdm(named, unit="image", disable=None):
         try:
-            image = read_image(path)
+            image = read_image(path, args.exif)
         except InputError as error:
             if len(named) == 1:
                 raise

@@ -140,7 +140,7 @@ def picture(diagnosis, path):
 def _sample(diagnosis, number):
     """A square part of the image with most of a class, where most of it is. -> (image, label)"""
     image, mask = diagnosis.files[diagnosis.samples[number]]
-    image, label = read_image(image.path), read_labels(mask, diagnosis.dataset)
+    image, label = read_image(image.path, diagnosis.dataset.exif), read_labels(mask, diagnosis.dataset)
     there = label == number
     side = int(min(*label.shape, max(64, 2 * np.sqrt(there.sum()))))
     sums = np.pad(there.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # over all above and to the left

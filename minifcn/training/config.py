@@ -29,6 +29,7 @@ class Config:
     split: str = "train"
     val_split: str = "val"
     limit: int | None = None  # train on the first so many images only
+    exif: bool = True  # turn images and masks as their EXIF data say
     resize: int | None = None  # shrink images so that the longer side has at most so many pixels
     network: dict = field(default_factory=lambda: {"builder": "fcn", "options": dict(FCN)})  # for models.build
     start: str | None = None  # a coarser variant or a classifier to start from; "imagenet": the installed package's

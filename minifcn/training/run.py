@@ -58,8 +58,8 @@ class Run:
         if self._found and not resume:
             with locked(self.folder):  # raises where another process is at work there, which is the better message
                 raise InputError(f"{self.folder}: holds a run already; use --resume, or choose another --out")
-        train = data.open_dataset(config.data, config.split, config.year, limit=config.limit)
-        val = data.open_dataset(config.data, config.val_split, config.year)
+        train = data.open_dataset(config.data, config.split, config.year, limit=config.limit, exif=config.exif)
+        val = data.open_dataset(config.data, config.val_split, config.year, exif=config.exif)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.train_data = data.CachedDataset(train, longest=config.resize)

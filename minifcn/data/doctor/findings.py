@@ -33,7 +33,10 @@ KINDS = {  # kind: (how bad, what it means)
     "bomb": (UNUSABLE, "too many pixels; not decoded"),
     "wrong-ending": (WARNING, "the name's ending belongs to another format than the content"),
     # Images.
-    "exif-rotated": (WARNING, "EXIF data say that the stored image is to be turned; masks must fit the turned image"),
+    "exif-rotated": (
+        WARNING,
+        "EXIF data say that the stored image is to be turned; masks must fit the turned image, or else --no-exif",
+    ),
     "cmyk": (WARNING, "colours for printing (CMYK), which become RGB only approximately"),
     "16-bit": (WARNING, "more than 8 bits a channel, of which 8 are used"),
     "alpha": (WARNING, "an alpha channel, which is dropped: what was transparent becomes visible"),

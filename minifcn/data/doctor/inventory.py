@@ -12,7 +12,7 @@ from ..sets import layout_of, open_dataset
 from ..sets.description import FILE_NAME, DescriptionError
 
 
-def open_for_doctor(root, findings):
+def open_for_doctor(root, findings, exif=True):
     """The data set in a folder, with no samples; None, and a finding, where what it says of its classes or folders is wrong.
 
     Raises InputError as `layout_of` for what is no data set, and for a file.
@@ -21,7 +21,7 @@ def open_for_doctor(root, findings):
         raise InputError(f"{root}: expected a folder, got a file; unpack the archive first")
     layout_of(root)
     try:
-        dataset = open_dataset(root, ids=())
+        dataset = open_dataset(root, ids=(), exif=exif)
     except DescriptionError as error:
         for problem in error.problems:
             findings.add("description", FILE_NAME, problem)

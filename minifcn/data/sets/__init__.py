@@ -34,12 +34,15 @@ def layout_of(root):
     return VOC
 
 
-def open_dataset(root, split="train", year=None, ids=None, limit=None):
+def open_dataset(root, split="train", year=None, ids=None, limit=None, exif=True):
     """The samples of one split of a data set in any of the layouts: data.VOC, data.Cityscapes or data.Folder.
 
     year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
+    exif: False reads images and masks as they are stored, whatever their EXIF data say.
     Raises InputError, naming the folder or file, for what is none of them and for what the reader refuses.
     """
     layout = layout_of(root)
     options = {"year": year} if layout is VOC else {}
-    return layout(root, split, ids=ids, limit=limit, **options)
+    dataset = layout(root, split, ids=ids, limit=limit, **options)
+    dataset.exif = dataset.exif and exif
+    return dataset
