@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minifcn import cli, models, weights
 from minifcn.data.imagenet import IMAGENET_CLASSES
@@ -77,6 +78,19 @@ def test_command_prints_names_and_draws(lite0, tmp_path, capsys):
     assert "tiger cat (282)" in printed and printed.count("%") == 5
     picture = read_image(out / "chelsea_heatmap.png")
     assert picture.std() > 20 and picture.shape[1] > 800
+
+
+def test_photographs_that_cannot_be_read_are_skipped_and_named(tmp_path, capsys):
+    for name in ("a", "z"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "m.png").write_bytes((tmp_path / "a.png").read_bytes()[:300])
+    command = ["classify", "--weights", tmp_path / "w.npz", "--top", "2"]
+    weights.save(tmp_path / "w.npz", models.efficientnet_lite0())
+    assert cli.main([str(word) for word in (*command, tmp_path / "a.png", tmp_path / "m.png", tmp_path / "z.png")]) == 1
+    said = capsys.readouterr()
+    assert all(f"{tmp_path / name}\n" in said.out for name in ("a.png", "z.png")) and "m.png" not in said.out
+    assert f"skipped: {tmp_path / 'm.png'}: not a readable image" in said.err
+    assert cli.main([str(word) for word in (*command, tmp_path / "m.png")]) == 2
 
 
 @pytest.mark.parametrize(
