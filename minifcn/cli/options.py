@@ -7,7 +7,7 @@ from dataclasses import fields
 from .. import backend, models
 from ..data.images import image_files
 from ..errors import DeviceError, InputError
-from ..training.config import FCN, Config
+from ..training.config import BALANCED, FCN, Config
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
 
@@ -36,6 +36,16 @@ def at_least(minimum):
         return int(text)
 
     return integer
+
+
+def class_weights(text):
+    """The type of --class-weights: "1,2,0.5" -> (1.0, 2.0, 0.5), or the word balanced."""
+    if text == BALANCED:
+        return text
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers like 1,2,0.5, or {BALANCED}; got {text!r}") from None
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -147,7 +157,7 @@ def add_training(parser, single):
     where.add_argument("--data", default=argparse.SUPPRESS, required=not single, metavar="PATH", help=DATA)
     where.add_argument("--out", default=out, metavar="FOLDER", help="where everything is kept")
     if single:
-        resume = "go on with the run in this folder; other settings are its own"
+        resume = "go on with the run in this folder, on as many threads to the same bits; other settings are its own"
         where.add_argument("--resume", metavar="FOLDER", help=resume)
     option(where, "split", f"{SPLIT}, to train on")
     option(where, "val_split", f"{SPLIT}, to validate on")
@@ -175,6 +185,8 @@ def add_training(parser, single):
     average = "evaluate and keep an average of the weights over the updates, in which the past keeps this share, such as 0.999"
     option(solver, "average", average, type=float, metavar="SHARE")
     option(solver, "reduction", "of the loss over pixels", choices=("mean", "sum"))
+    weights = "of the loss: a number for each class, or balanced, by median frequency (rare classes count more)"
+    option(solver, "class_weights", weights, type=class_weights, metavar="LIST")
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)
