@@ -9,7 +9,7 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own, write_voc
+from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own, write_roboflow, write_voc
 
 from minifcn import data
 from minifcn.data import doctor, images, labels
@@ -378,6 +378,106 @@ def test_the_labelmap_of_cvat(tmp_path):
         (tmp_path / "labelmap.txt").write_text(wrong + "\n")
         with pytest.raises(InputError, match="labelmap.txt: expected lines like leaf:250,50,83::"):
             data.VOC(tmp_path)
+
+
+LABEL = np.arange(35, dtype=np.uint8).reshape(5, 7) % 2
+
+
+def test_an_older_labelme2voc_has_its_masks_in_a_folder_of_their_own(tmp_path):
+    write_voc(tmp_path, [*"abcdef"])
+    shutil.rmtree(tmp_path / "ImageSets")
+    (tmp_path / "SegmentationClass").rename(tmp_path / "SegmentationClassPNG")
+    (tmp_path / "SegmentationClass").mkdir()
+    for id in "abcdef":
+        np.save(tmp_path / f"SegmentationClass/{id}.npy", LABEL)
+        Image.fromarray(LABEL).save(tmp_path / f"SegmentationClassPNG/{id}.png")
+    (tmp_path / "class_names.txt").write_text("_background_\nleaf\n")
+    for sample in data.open_dataset(tmp_path, "trainval"):
+        np.testing.assert_array_equal(sample.label, LABEL)
+    assert not doctor.examine(tmp_path).findings.errors
+
+
+@pytest.mark.parametrize(
+    ("place", "lists", "found"),
+    [
+        ("Main", {"train": "ab", "val": "c"}, {"train": "ab", "val": "c"}),
+        ("Segmentation", {"Train": "ab", "Validation": "c", "Test": "d"}, {"train": "ab", "val": "c", "test": "d"}),
+        ("Segmentation", {"default": "abcd"}, {"default": "abcd", "trainval": "abcd"}),
+    ],
+)
+def test_lists_as_labelling_tools_call_them(place, lists, found, tmp_path):
+    write_voc(tmp_path, [*"abcde"], **lists)
+    (tmp_path / "ImageSets/Segmentation").rename(tmp_path / "lists")
+    (tmp_path / "lists").rename(tmp_path / "ImageSets" / place)
+    for split, ids in found.items():
+        assert data.open_dataset(tmp_path, split).ids == [*ids]
+    parts = [data.open_dataset(tmp_path, split).ids for split in ("train", "val")]
+    assert "default" not in lists or sorted(parts[0] + parts[1]) == [*"abcd"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_names_with_accents_in_vocs_layout_are_found_in_either_form(listed, form, tmp_path):
+    names = [normalize(form, name) for name in ("Blätter", "Bäume", "Äste")]
+    write_voc(tmp_path, names, **({"train": [normalize("NFC", n) for n in names], "val": names} if listed else {}))
+    assert len(data.VOC(tmp_path, "train" if listed else "trainval")) == 3
+    assert [sample.image.shape for sample in data.VOC(tmp_path, "val")] == [(5, 7, 3)] * (3 if listed else 1)
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    root = write_own(tmp_path / "own", kind="ids")
+    for place in ("images", "masks"):
+        os.rename(root / place / "1.png", os.fsencode(root / place) + b"/B\xe4ume.png")
+    assert len([*data.Folder(root, "trainval")]) == 6
+    diagnosis = doctor.examine(root)
+    assert diagnosis.findings.names("name-coding") == ["images/B\udce4ume.png"]
+    assert run("data", "doctor", root, "--fix", tmp_path / "mended") == 0
+    assert "Bäume" in data.Folder(tmp_path / "mended", "train").ids + data.Folder(tmp_path / "mended", "val").ids
+
+
+def test_the_export_of_roboflow(tmp_path):
+    root = write_roboflow(tmp_path / "robo")
+    for split, folder_ in (("train", "train"), ("val", "valid"), ("valid", "valid"), ("test", "test")):
+        read = data.open_dataset(root, split)
+        assert read.ids == [f"{folder_}/x{j}_jpg.rf.ab" for j in range(5)]
+        assert read.classes == ("background", "leaf", "stone wall")
+        for sample in read:
+            np.testing.assert_array_equal(sample.label, np.kron([[0, 1], [2, 0]], np.ones((12, 15))))
+    assert not doctor.examine(root).findings.errors and "stray-file" not in doctor.examine(root).findings
+    write_roboflow(tmp_path / "one", ["train"])
+    assert [len(data.open_dataset(tmp_path / "one", split)) for split in ("train", "val")] == [4, 1]
+    Image.new("L", (30, 24), 2).save(root / "train/x0_jpg.rf.ab_mask.png")
+    with pytest.raises(InputError, match=r"x0_jpg.rf.ab_mask.png: expected labels 0..1, 7 or 255, got 2"):
+        data.open_dataset(root)[0]
+    for text, told in (
+        (
+            "Pixel Value, Class\n300, leaf\n",
+            "_classes.csv: expected a title, then a number below 256 and a name a line",
+        ),
+        ("Pixel Value, Class\n1, leaf\n1, tree\n", "_classes.csv: expected a title, then .*got '1, tree'"),
+        ("Pixel Value, Class\n", "_classes.csv: expected 1 to 255 classes, got 0"),
+        ("Pixel Value, Class\n0, leaf\n", "expected the classes of train/_classes.csv, got others"),
+    ):
+        (root / "valid/_classes.csv").write_text(text)
+        with pytest.raises(InputError, match=told):
+            data.open_dataset(root)
+        assert doctor.examine(root).findings.names("classes-file") == ["_classes.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("SegmentationClass/a.png", "put these into JPEGImages"),
+        ("task-1-annotation-2-by-3-tag-leaf-0.png", "docs/data.md has the lines that join them"),
+        ("train/_annotations.coco.json", "as Semantic Segmentation Masks"),
+        ("a.json", "labelme2voc.py"),
+    ],
+)
+def test_what_tools_leave_that_is_no_data_set_says_what_to_do(name, told, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=told):
+        data.open_dataset(tmp_path)
 
 
 def test_two_images_of_one_id_and_too_few(tmp_path):

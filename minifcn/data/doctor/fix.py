@@ -37,8 +37,9 @@ def write_fixed(diagnosis, target):
         raise InputError(f"{target}: nothing was written: no image can be used together with its mask and a list")
     chosen = dict.fromkeys(id for ids in lists.values() for id in ids)
     for id in chosen:
-        _write_image(diagnosis.files[id][0], target / "images", id, dataset.exif)
-        _write_mask(dataset, *diagnosis.files[id], target / "masks" / f"{id}.png")
+        _write_image(diagnosis.files[id][0], target / "images", _in_utf8(id), dataset.exif)
+        _write_mask(dataset, *diagnosis.files[id], target / "masks" / f"{_in_utf8(id)}.png")
+    lists = {split: list(map(_in_utf8, ids)) for split, ids in lists.items()}
     for split, ids in lists.items():
         (target / f"{split}.txt").write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
     # Last, so that an interrupted copy is no data set.
@@ -68,6 +69,15 @@ def _reason_unusable(image, mask):
 def _fits_stored(image, mask):
     """Whether the mask was drawn on the image as it is stored, so that it has to be turned with it."""
     return mask.size != image.size and mask.size == image.stored
+
+
+def _in_utf8(id):
+    """An id that a list can hold: where its bytes are no UTF-8, they are taken for Latin-1."""
+    try:
+        id.encode("utf-8")
+    except UnicodeEncodeError:
+        return id.encode("utf-8", "surrogateescape").decode("latin-1")
+    return id
 
 
 def _usable_lists(diagnosis, usable):

@@ -88,9 +88,13 @@ class SegmentationDataset(Sequence):
         return self._pairs[id][1] if id in self._pairs else self._existing(self.masks, id)
 
     def _existing(self, where, id):
-        """The file of an id with the first of the endings, in small letters or capitals, that there is; else the usual name."""
+        """The file of an id with the first of the endings, in small letters or capitals, that there is; else the usual name.
+
+        Letters with accents are found whichever way the file system writes them.
+        """
         folder, *endings = where
-        names = [f"{folder}/{id}{ending}" for small in endings for ending in (small, small.upper())]
+        forms = dict.fromkeys((id, *(normalize(form, id) for form in ("NFD", "NFC"))))
+        names = [f"{folder}/{form}{e}" for form in forms for small in endings for e in (small, small.upper())]
         return next((name for name in names if self.files.is_file(name)), names[0])
 
     def splits(self):
@@ -191,5 +195,5 @@ def find(root, folder, *endings):
             continue
         ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
         if ending and path.is_file():
-            found.setdefault(normalize("NFC", name[: -len(ending)]), []).append(f"{folder}/{name}")
+            found.setdefault(normalize("NFC", name[: -len(ending)]), []).append(f"{folder}/{name}".removeprefix("./"))
     return found
