@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from attacked_readers import READERS
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
+from matplotlib.text import Text
 from PIL import Image
 from planted_faults import png
 
@@ -202,7 +203,7 @@ def test_a_caller_who_has_numpy_raise_still_gets_zeros_for_what_is_too_small(rng
         assert not ops.softmax_cross_entropy_backward(np.float32(1e-30), cache).any()
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.filterwarnings("error:Glyph")
 def test_names_of_classes_are_no_formulas(tmp_path):
     label, matrix = np.array([[0, 1], [2, 3]], np.uint8), ConfusionMatrix(4)
     matrix.update(label, label)
@@ -211,6 +212,24 @@ def test_names_of_classes_are_no_formulas(tmp_path):
         figures.side_by_side([sample], {"$$": [label]}, classes, tmp_path / "a.png")
         figures.confusion(matrix, classes, tmp_path / "b.png")
     assert Image.open(tmp_path / "a.png").size[0] > 300
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_letters_that_the_usual_font_lacks_come_from_another_or_are_numbered(tmp_path, caplog, monkeypatch):
+    """ⓐ stands for a letter of a language whose font is installed: STIX has it, DejaVu Sans has not."""
+    figures._readable.cache_clear()
+    label, matrix = np.array([[0, 1], [2, 2]], np.uint8), ConfusionMatrix(3)
+    matrix.update(label, label)
+    sample, classes, drawn = data.Sample(np.zeros((2, 2, 3), np.uint8), label, "a"), ("sky", "Ⓐ Ⓑ", "叶 Ⓐ"), []
+    monkeypatch.setattr(
+        "matplotlib.text.Text.set_text", lambda text, s, real=Text.set_text: (drawn.append(s), real(text, s))
+    )
+    with figures.plain_text(classes) as shown:
+        assert shown == ["sky", "Ⓐ Ⓑ", "class 2"] and rcParams["font.family"] == ["sans-serif", "STIXGeneral"]
+    figures.side_by_side([sample], {"FCN": [label]}, classes, tmp_path / "a.png")
+    figures.confusion(matrix, classes, tmp_path / "b.png")
+    assert {"Ⓐ Ⓑ", "class 2"} <= set(drawn) and "叶 Ⓐ" not in drawn
+    assert caplog.text.count("no installed font has all letters of these classes: class 2 for 叶 Ⓐ") == 1
 
 
 def test_a_class_called_script_shows_as_text(tmp_path):
