@@ -55,6 +55,7 @@ def json_text(values, **options):
     return json.dumps(plain(values), allow_nan=False, **options)
 
 
+WINDOWS = os.name == "nt"
 START = 512  # bytes of a file that are enough for `stand_in`
 
 
@@ -90,9 +91,9 @@ def make_folder(path):
 def sync(path):
     """Flush a file's content, or a folder's names, to the disk."""
     is_folder = Path(path).is_dir()
-    if os.name == "nt" and is_folder:  # Windows opens no folders, and keeps their names safe itself
+    if WINDOWS and is_folder:  # Windows opens no folders, and keeps their names safe itself
         return
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:  # some network file systems refuse it for folders

@@ -223,6 +223,13 @@ def test_a_mask_that_fits_its_image_as_stored_is_told_what_to_do(tmp_path, capsy
     )
 
 
+def test_a_path_of_windows_in_a_description_says_how_to_write_it(tmp_path):
+    root = write_own(tmp_path / "own")
+    (root / "dataset.toml").write_text('images = "my\\photos"\n' + (root / "dataset.toml").read_text())
+    with pytest.raises(DescriptionError, match=r"expected TOML .*; write folders with / in place of \\$"):
+        data.Folder(root)
+
+
 def test_several_colours_of_one_class(tmp_path):
     root = write_own(tmp_path / "own")
     (root / "dataset.toml").write_text((root / "dataset.toml").read_text() + "more_colours = [[1, 2, 3], [4, 5, 6]]\n")

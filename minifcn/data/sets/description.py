@@ -61,7 +61,8 @@ def read_description(path):
     try:
         values = _DEFAULTS | tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # of what is no UTF-8, and of what is no TOML
-        raise DescriptionError(path, [f"expected TOML in UTF-8, got: {error}"]) from error
+        hint = "; write folders with / in place of \\" if b"\\" in content else ""
+        raise DescriptionError(path, [f"expected TOML in UTF-8, got: {error}{hint}"]) from error
     problems = [
         f"{key}: expected {expected}, got {'nothing' if found is None else repr(found)[:60]}"
         for key, expected, found in _wrong(values, path)
