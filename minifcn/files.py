@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all: a crash or a full disk leaves the old file."""
+"""Files that are written whole or not at all: a crash or a full disk leaves the old file. And what stands in for files."""
 
 import json
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,6 +55,31 @@ def json_text(values, **options):
     return json.dumps(plain(values), allow_nan=False, **options)
 
 
+WINDOWS = os.name == "nt"
+START = 512  # bytes of a file that are enough for `stand_in`
+
+
+def stand_in(start):
+    """What stands where a file should be, after a checkout or a download that went wrong, and what to do; None for anything else.
+
+    start: the file's first START bytes.
+    """
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+    if not start:
+        return "an empty file"
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer in its place; fetch the file itself with: git lfs pull"
+    if b"\0" in start:
+        return None
+    again = 'in its place; download the file itself, from GitHub by its link "raw", from Hugging Face by "download"'
+    if re.match(rb"<[a-zA-Z!?]", start):
+        return f"a web page {again}"
+    text = start.decode("utf-8", "replace")
+    if re.match(r'[{\[]\s*["{\[\]}]', text) or (len(start) < 200 and re.fullmatch(r"[\x20-\x7e\r\n]+", text)):
+        return f"the text {' '.join(text[:60].split())!r} {again}"
+    return None
+
+
 def make_folder(path):
     """Make a folder, and those above it, unless it is there. -> its Path. Raises OSError, naming it."""
     path = Path(path)
@@ -65,9 +91,9 @@ def make_folder(path):
 def sync(path):
     """Flush a file's content, or a folder's names, to the disk."""
     is_folder = Path(path).is_dir()
-    if os.name == "nt" and is_folder:  # Windows opens no folders, and keeps their names safe itself
+    if WINDOWS and is_folder:  # Windows opens no folders, and keeps their names safe itself
         return
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:  # some network file systems refuse it for folders

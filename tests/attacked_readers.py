@@ -9,9 +9,12 @@ import weight_writers as write
 from PIL import Image
 
 from minifcn.data import VOC
+from minifcn.data.files import open_binary
 from minifcn.data.images import read_image, read_mask
 from minifcn.data.labels import read_class_names
 from minifcn.data.sets.description import EXAMPLE, read_description
+from minifcn.data.sets.roboflow import read_classes
+from minifcn.data.sets.voc import read_labelmap
 from minifcn.errors import InputError
 from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.npz import read_archive, write_archive
@@ -82,6 +85,14 @@ def class_lists(folder):
     return [b"background\ncat\n", "Hintergrund\nBär\n".encode()]
 
 
+def class_tables(folder):
+    return [b"Pixel Value, Class\n0, background\n1, leaf\n", b"Pixel Value, Class\r\n255, B\xc3\xa4r, brown\r\n"]
+
+
+def labelmaps(folder):
+    return [b"# label:color_rgb:parts:actions\nground:0,0,0::\nleaf:250,50,83::\n"]
+
+
 def descriptions(folder):
     for name in ("images", "masks"):
         (folder / name).mkdir(exist_ok=True)
@@ -93,7 +104,10 @@ def archives(folder):
     write_archive(path, {"weights/w": np.arange(6.0, dtype=np.float32)}, {"kind": "seed", "numbers": [1, 2]})
     plain = io.BytesIO()
     np.savez_compressed(plain, w=np.zeros(3))
-    return [path.read_bytes(), plain.getvalue()]
+    chainers = [io.BytesIO(), io.BytesIO()]
+    for file, save in zip(chainers, (np.savez, np.savez_compressed), strict=True):
+        save(file, **{"conv/W": np.ones((2, 3), np.float32), "conv/b": np.zeros(2, np.float32)})
+    return [path.read_bytes(), plain.getvalue(), *(file.getvalue() for file in chainers)]
 
 
 def torch_files(folder):
@@ -125,6 +139,8 @@ READERS = {
     "mask": Reader(read_mask, ".png", masks),
     "list": Reader(read_list, ".txt", lists),
     "classes": Reader(read_class_names, ".txt", class_lists),
+    "roboflow": Reader(lambda path: read_classes(open_binary(path)), ".csv", class_tables),
+    "labelmap": Reader(lambda path: read_labelmap(open_binary(path)), ".txt", labelmaps),
     "toml": Reader(read_description, ".toml", descriptions),
     "npz": Reader(read_archive, ".npz", archives),
     "pth": Reader(read_torch, ".pth", torch_files),

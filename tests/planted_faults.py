@@ -125,7 +125,9 @@ def label_outside(sick):
 IMAGES = {
     "missing_image": (lambda s: s.image.unlink(), "missing-image"),
     "empty_file": (lambda s: s.image.write_bytes(b""), "empty-file"),
-    "no_image": (lambda s: s.image.write_text("<html>404</html>"), "unreadable"),
+    "no_image": (lambda s: s.image.write_bytes(bytes(range(256))), "unreadable"),
+    "web_page": (lambda s: s.image.write_text("<html>404</html>"), "not-fetched"),
+    "git_lfs_pointer": (lambda s: s.image.write_text("version https://git-lfs.github.com/spec/v1\n"), "not-fetched"),
     "truncated_image": (lambda s: s.image.write_bytes(s.image.read_bytes()[:-300]), "truncated"),
     "bomb": (lambda s: s.image.write_bytes(png(30000, 30000, 8, bytes(1000))), "bomb"),
     "large_but_allowed_by_pillow": (lambda s: s.image.write_bytes(png(10000, 10000, 8, bytes(1000))), "bomb"),
@@ -146,6 +148,7 @@ IMAGES = {
     "blank": (lambda s: Image.new("RGB", s.photo().size).save(s.image), "blank-image"),
 }
 MASKS = {
+    "error_message": (lambda s: s.mask.write_text('{"message": "Not Found"}'), "not-fetched"),
     "missing_mask": (lambda s: s.mask.unlink(), "missing-mask"),
     "truncated_mask": (
         lambda s: (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minifcn import cli, data, inference, models, weights
 from minifcn.data.imagenet import IMAGENET_CLASSES
@@ -92,6 +93,19 @@ def test_command_prints_names_and_draws(lite0, tmp_path, capsys):
     assert picture.std() > 20 and picture.shape[1] > 800
 
 
+def test_photographs_that_cannot_be_read_are_skipped_and_named(tmp_path, capsys):
+    for name in ("a", "z"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "m.png").write_bytes((tmp_path / "a.png").read_bytes()[:300])
+    command = ["classify", "--weights", tmp_path / "w.npz", "--top", "2"]
+    weights.save(tmp_path / "w.npz", models.efficientnet_lite0())
+    assert cli.main([str(word) for word in (*command, tmp_path / "a.png", tmp_path / "m.png", tmp_path / "z.png")]) == 1
+    said = capsys.readouterr()
+    assert all(f"{tmp_path / name}\n" in said.out for name in ("a.png", "z.png")) and "m.png" not in said.out
+    assert f"skipped: {tmp_path / 'm.png'}: not a readable image" in said.err
+    assert cli.main([str(word) for word in (*command, tmp_path / "m.png")]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -143,6 +157,16 @@ def test_convert_keeps_every_bit_and_the_class_names(tmp_path, capsys):
         assert all((again.state_dict()[name] == array).all() for name, array in model.state_dict().items())
     assert cli.main(["convert", *map(str, files[:2])]) == 2
     assert "b.safetensors: exists already" in capsys.readouterr().err
+
+
+def test_convert_gives_weights_the_names_of_their_classes(tmp_path, capsys):
+    weights.save(tmp_path / "a.npz", models.fcn("8s", "mini", 3, width=1))
+    for text, told in (("sky\nsea\n", "names.txt: expected 3 class names, got 2"), ("sky\nsea\nland\n", None)):
+        (tmp_path / "names.txt").write_text(text)
+        command = ["convert", tmp_path / "a.npz", tmp_path / "b.npz", "--classes", tmp_path / "names.txt"]
+        assert cli.main([str(word) for word in command]) == (2 if told else 0)
+        assert told is None or told in capsys.readouterr().err
+    assert models.load_segmenter(tmp_path / "b.npz").card.classes == ("sky", "sea", "land")
 
 
 def test_explain_prints_a_table_with_totals(capsys):

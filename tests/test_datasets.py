@@ -9,7 +9,7 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own, write_voc
+from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own, write_roboflow, write_voc
 
 from minifcn import data
 from minifcn.data import doctor, images, labels
@@ -148,6 +148,86 @@ def test_numbers_of_ones_own_and_of_void(tmp_path):
     assert diagnosis.findings.names("label-outside") == ["masks/1.png"]
     fix.write_fixed(diagnosis, tmp_path / "mended")
     np.testing.assert_array_equal(data.Folder(tmp_path / "mended", ids=["0"])[0].label, label)
+
+
+def write_turned(root, ending, *, both=False, kind="ids", size=(24, 30)):
+    """Own data whose masks lie on their objects as the pixels are stored, one for each orientation; both: masks have EXIF data, too."""
+    label = np.zeros(size, np.uint8)
+    label[:8, :10] = 1
+    colours = np.array(list(COLOURS.values()), np.uint8)
+    write_own(root, kind=kind, count=0)
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[images.ORIENTATION] = turn
+        Image.fromarray(np.stack([label * 200 + np.uint8(turn)] * 3, -1)).save(
+            root / f"images/{turn}{ending}", exif=exif
+        )
+        mask = Image.fromarray(label if kind == "ids" else colours[label])
+        mask.save(root / f"masks/{turn}{ending.replace('jpg', 'png')}", **({"exif": exif} if both else {}))
+    return root
+
+
+def all_on_their_objects(dataset):
+    return all((sample.image[sample.label == 1] > 100).all() and (sample.label == 1).sum() == 80 for sample in dataset)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("kind", ["ids", "colours"])
+def test_exif_can_be_left_alone(kind, ending, tmp_path):
+    root = write_turned(tmp_path / "own", ending, kind=kind, size=(30, 30))
+    assert not all_on_their_objects(data.Folder(root, "trainval"))
+    assert all_on_their_objects(data.open_dataset(root, "trainval", exif=False))
+    found = doctor.examine(root, exif=False)
+    fix.write_fixed(found, tmp_path / "mended")
+    assert "exif-rotated" not in found.findings and all_on_their_objects(data.Folder(tmp_path / "mended", "trainval"))
+    (root / "dataset.toml").write_text("exif = false\n" + (root / "dataset.toml").read_text())
+    assert all_on_their_objects(data.open_dataset(root, "trainval"))
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("kind", ["ids", "colours"])
+def test_exif_data_of_masks_turn_them_with_their_images(kind, ending, tmp_path):
+    root = write_turned(tmp_path / "own", ending, kind=kind, both=True)
+    for exif in (True, False):
+        assert all_on_their_objects(data.open_dataset(root, "trainval", exif=exif))
+        assert not doctor.examine(root, exif=exif).findings.errors
+
+
+def test_a_mask_that_fits_its_image_as_stored_is_told_what_to_do(tmp_path, capsys):
+    root, out = write_turned(tmp_path / "own", ".png"), tmp_path / "run"
+    told = (
+        r"masks/6.png: expected .* 24x30, got 30x24, that of the image before .*: --no-exif, or exif = false in dataset"
+    )
+    with pytest.raises(InputError, match=told):
+        data.Folder(root, ids=["6"])[0]
+    images.write_mask(root / "masks/6.png", np.zeros((9, 9), np.uint8))
+    with pytest.raises(InputError, match="24x30, got 9x9$"):
+        data.Folder(root, ids=["6"])[0]
+    write_turned(tmp_path / "other", ".png")
+    assert run("train", "--data", tmp_path / "other", "--out", out, *SMALL, "--no-exif") == 0
+    assert run("evaluate", "--weights", out / "best.npz", "--data", tmp_path / "other", "--no-exif") == 0
+    assert run("evaluate", "--weights", out / "best.npz", "--data", tmp_path / "other", "--split", "trainval") == 2
+    for options, size in (([], (24, 30)), (["--no-exif"], (30, 24))):
+        command = [
+            "predict",
+            "--weights",
+            out / "best.npz",
+            "--out",
+            tmp_path / "masks",
+            *options,
+            root / "images/6.png",
+        ]
+        assert run(*command) == 0 and Image.open(tmp_path / "masks/6.png").size == size
+    assert (
+        run("data", "doctor", tmp_path / "other") == 1 and run("data", "doctor", tmp_path / "other", "--no-exif") == 0
+    )
+
+
+def test_a_path_of_windows_in_a_description_says_how_to_write_it(tmp_path):
+    root = write_own(tmp_path / "own")
+    (root / "dataset.toml").write_text('images = "my\\photos"\n' + (root / "dataset.toml").read_text())
+    with pytest.raises(DescriptionError, match=r"expected TOML .*; write folders with / in place of \\$"):
+        data.Folder(root)
 
 
 def test_several_colours_of_one_class(tmp_path):
@@ -307,6 +387,106 @@ def test_the_labelmap_of_cvat(tmp_path):
             data.VOC(tmp_path)
 
 
+LABEL = np.arange(35, dtype=np.uint8).reshape(5, 7) % 2
+
+
+def test_an_older_labelme2voc_has_its_masks_in_a_folder_of_their_own(tmp_path):
+    write_voc(tmp_path, [*"abcdef"])
+    shutil.rmtree(tmp_path / "ImageSets")
+    (tmp_path / "SegmentationClass").rename(tmp_path / "SegmentationClassPNG")
+    (tmp_path / "SegmentationClass").mkdir()
+    for id in "abcdef":
+        np.save(tmp_path / f"SegmentationClass/{id}.npy", LABEL)
+        Image.fromarray(LABEL).save(tmp_path / f"SegmentationClassPNG/{id}.png")
+    (tmp_path / "class_names.txt").write_text("_background_\nleaf\n")
+    for sample in data.open_dataset(tmp_path, "trainval"):
+        np.testing.assert_array_equal(sample.label, LABEL)
+    assert not doctor.examine(tmp_path).findings.errors
+
+
+@pytest.mark.parametrize(
+    ("place", "lists", "found"),
+    [
+        ("Main", {"train": "ab", "val": "c"}, {"train": "ab", "val": "c"}),
+        ("Segmentation", {"Train": "ab", "Validation": "c", "Test": "d"}, {"train": "ab", "val": "c", "test": "d"}),
+        ("Segmentation", {"default": "abcd"}, {"default": "abcd", "trainval": "abcd"}),
+    ],
+)
+def test_lists_as_labelling_tools_call_them(place, lists, found, tmp_path):
+    write_voc(tmp_path, [*"abcde"], **lists)
+    (tmp_path / "ImageSets/Segmentation").rename(tmp_path / "lists")
+    (tmp_path / "lists").rename(tmp_path / "ImageSets" / place)
+    for split, ids in found.items():
+        assert data.open_dataset(tmp_path, split).ids == [*ids]
+    parts = [data.open_dataset(tmp_path, split).ids for split in ("train", "val")]
+    assert "default" not in lists or sorted(parts[0] + parts[1]) == [*"abcd"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_names_with_accents_in_vocs_layout_are_found_in_either_form(listed, form, tmp_path):
+    names = [normalize(form, name) for name in ("Blätter", "Bäume", "Äste")]
+    write_voc(tmp_path, names, **({"train": [normalize("NFC", n) for n in names], "val": names} if listed else {}))
+    assert len(data.VOC(tmp_path, "train" if listed else "trainval")) == 3
+    assert [sample.image.shape for sample in data.VOC(tmp_path, "val")] == [(5, 7, 3)] * (3 if listed else 1)
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    root = write_own(tmp_path / "own", kind="ids")
+    for place in ("images", "masks"):
+        os.rename(root / place / "1.png", os.fsencode(root / place) + b"/B\xe4ume.png")
+    assert len([*data.Folder(root, "trainval")]) == 6
+    diagnosis = doctor.examine(root)
+    assert diagnosis.findings.names("name-coding") == ["images/B\udce4ume.png"]
+    assert run("data", "doctor", root, "--fix", tmp_path / "mended") == 0
+    assert "Bäume" in data.Folder(tmp_path / "mended", "train").ids + data.Folder(tmp_path / "mended", "val").ids
+
+
+def test_the_export_of_roboflow(tmp_path):
+    root = write_roboflow(tmp_path / "robo")
+    for split, folder_ in (("train", "train"), ("val", "valid"), ("valid", "valid"), ("test", "test")):
+        read = data.open_dataset(root, split)
+        assert read.ids == [f"{folder_}/x{j}_jpg.rf.ab" for j in range(5)]
+        assert read.classes == ("background", "leaf", "stone wall")
+        for sample in read:
+            np.testing.assert_array_equal(sample.label, np.kron([[0, 1], [2, 0]], np.ones((12, 15))))
+    assert not doctor.examine(root).findings.errors and "stray-file" not in doctor.examine(root).findings
+    write_roboflow(tmp_path / "one", ["train"])
+    assert [len(data.open_dataset(tmp_path / "one", split)) for split in ("train", "val")] == [4, 1]
+    Image.new("L", (30, 24), 2).save(root / "train/x0_jpg.rf.ab_mask.png")
+    with pytest.raises(InputError, match=r"x0_jpg.rf.ab_mask.png: expected labels 0..1, 7 or 255, got 2"):
+        data.open_dataset(root)[0]
+    for text, told in (
+        (
+            "Pixel Value, Class\n300, leaf\n",
+            "_classes.csv: expected a title, then a number below 256 and a name a line",
+        ),
+        ("Pixel Value, Class\n1, leaf\n1, tree\n", "_classes.csv: expected a title, then .*got '1, tree'"),
+        ("Pixel Value, Class\n", "_classes.csv: expected 1 to 255 classes, got 0"),
+        ("Pixel Value, Class\n0, leaf\n", "expected the classes of train/_classes.csv, got others"),
+    ):
+        (root / "valid/_classes.csv").write_text(text)
+        with pytest.raises(InputError, match=told):
+            data.open_dataset(root)
+        assert doctor.examine(root).findings.names("classes-file") == ["_classes.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("SegmentationClass/a.png", "put these into JPEGImages"),
+        ("task-1-annotation-2-by-3-tag-leaf-0.png", "docs/data.md has the lines that join them"),
+        ("train/_annotations.coco.json", "as Semantic Segmentation Masks"),
+        ("a.json", "labelme2voc.py"),
+    ],
+)
+def test_what_tools_leave_that_is_no_data_set_says_what_to_do(name, told, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=told):
+        data.open_dataset(tmp_path)
+
+
 def test_two_images_of_one_id_and_too_few(tmp_path):
     root = write_own(tmp_path / "own", count=1)
     with pytest.raises(ValueError, match="expected images for this split, found none"):
@@ -321,7 +501,7 @@ def test_the_example_is_complete_and_stands_where_people_look(tmp_path, capsys):
     path.write_text(EXAMPLE)
     found = read_description(path)
     assert [entry["name"] for entry in found["classes"]] == ["background", "leaf"] and found["splits"] == {"val": 0.2}
-    assert set(found) == {"images", "masks", "mask_kind", "void", "void_numbers", "splits", "classes"}
+    assert set(found) == {"images", "masks", "mask_kind", "void", "void_numbers", "exif", "splits", "classes"}
     with pytest.raises(SystemExit):
         run("data", "doctor", "--help")
     printed = capsys.readouterr().out
@@ -355,6 +535,7 @@ WRONG = [  # an entry of dataset.toml (or all of it, where it has to do with the
     ("classes = [{colour = [1, 2, 3]}]", "classes[0].name: expected a name, got nothing"),
     ('classes = [{name = "a", colour = [1, 2, 300]}]', f"classes[0].colour: {COLOUR}"),
     ('classes = [{name = "a", color = [1, 2, 3]}]', "classes[0].color: expected only name, colour"),
+    ('exif = "no"', "exif: expected true or false, got 'no'"),
     ("void_numbers = 255", "void_numbers: expected a list of numbers 0..255, got 255"),
     ("void_numbers = [256]", "void_numbers: expected a list of numbers 0..255, got [256]"),
     ("void_numbers = [0]", "classes[0].numbers: expected other numbers than those of void_numbers, got 0"),

@@ -78,6 +78,7 @@ def test_exactly_what_was_planted_is_reported_by_kind_and_name(sick, diagnosis):
         ("image_of_another_ending", f"listed in train, trainval; there is {other}.bmp"),
         ("no_image", "cannot identify image file"),
         ("unseen_class", "nowhere"),
+        ("git_lfs_pointer", "a Git LFS pointer in its place; fetch the file itself with: git lfs pull"),
         ("overlap_by_id", "in train and val"),
         ("overlap_by_content", f"and JPEGImages/{sick.val[0]}.jpg: train and val"),
     ):
@@ -241,7 +242,17 @@ def test_masks_get_their_numbers_back_and_photographs_become_rgb_and_upright(fau
 
 
 UNUSABLE = (
-    *("missing_image", "missing_mask", "empty_file", "no_image", "truncated_image", "truncated_mask", "bomb", "size"),
+    *(
+        "missing_image",
+        "missing_mask",
+        "empty_file",
+        "no_image",
+        "web_page",
+        "truncated_image",
+        "truncated_mask",
+        "bomb",
+        "size",
+    ),
     *("mask_in_foreign_colours", "label_outside", "resized_smoothly", "jpeg_mask"),
 )
 

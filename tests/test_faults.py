@@ -11,13 +11,14 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import kills
 import pytest
 
-from minifcn import cli, data
+from minifcn import cli, data, files
 from minifcn.files import atomic_write
-from minifcn.training import checkpoint
+from minifcn.training import checkpoint, lock
 from minifcn.training.config import Config
 from minifcn.training.lock import locked
 from minifcn.training.run import Run, read_metrics
@@ -384,3 +385,27 @@ def test_a_folder_that_cannot_be_flushed_is_written_to_all_the_same(tmp_path, mo
     with atomic_write(tmp_path / "file") as file:
         file.write(b"whole")
     assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_what_differs_on_windows(tmp_path, monkeypatch):
+    """By stand-ins: locks by msvcrt, which a second taker is denied; files flushed through writable descriptors, folders not at all."""
+    taken, flushed = set(), []
+
+    def locking(file, mode, count):
+        place = os.fstat(file).st_ino, os.lseek(file, 0, os.SEEK_CUR)
+        if place in taken:
+            raise PermissionError(13, "Permission denied")
+        taken.add(place)
+
+    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(lock, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2), raising=False)
+    told = rf"another process .* \(process id {os.getpid()}\)"
+    with lock.locked(tmp_path / "run"), pytest.raises(ValueError, match=told), lock.locked(tmp_path / "run"):
+        pass
+    assert {place for _, place in taken} == {1 << 30}  # far behind the number, which others read
+    opened = os.open
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(files.os, "open", lambda path, flags: flushed.append((path, flags)) or opened(path, flags))
+    files.write_text(tmp_path / "a.txt", "x")
+    files.sync(tmp_path / "a.txt")
+    assert flushed == [(tmp_path / "a.txt", os.O_RDWR)]

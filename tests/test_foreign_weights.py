@@ -8,12 +8,12 @@ import networks
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from weight_writers import bytes_field, layer, legacy_shape, shape, v1_layer
+from weight_writers import SIX, bytes_field, dict_of, layer, legacy_shape, shape, tensor, torch_zip, v1_layer
 
 from minifcn import models, weights
 from minifcn.models.vgg import DEPTHS
 from minifcn.preprocessing import CAFFE, LITE0, TORCHVISION
-from minifcn.weights import names, pretrained
+from minifcn.weights import names, npz, pretrained
 
 try:
     pretrained.lite0_file()
@@ -243,6 +243,54 @@ def test_every_name_of_lite0_is_known():
     assert names.pytorch_lite0("_bn1.weight") == "bn_head.gamma"
     assert names.pytorch_lite0("_bn0.num_batches_tracked") is None
     assert {"block4.depthwise.weight", "block0.bn_depthwise.running_var", "bn_head.gamma"} <= ours.keys()
+
+
+def chainer_file(path, network, save):
+    """An .npz as chainer.serializers.save_npz writes the FCNs of wkentaro/fcn: compressed, unless asked otherwise."""
+    arrays = {}
+    for name, array in network.state_dict().items():
+        where, _, what = name.removeprefix("vgg.").rpartition(".")
+        if what == "kernel_1d":
+            array = full_kernel(array, network.card.num_classes)
+        arrays[f"{where}/{'b' if what == 'bias' else 'W'}"] = array
+    save(path, **arrays)
+    return arrays
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("variant", models.VARIANTS)
+def test_weights_of_chainer_give_the_same_logits(variant, save, tmp_path):
+    theirs, ours = narrow_fcn(variant, seed=1), narrow_fcn(variant, seed=2)
+    arrays = chainer_file(tmp_path / "fcn.npz", theirs, save)
+    loaded = weights.load_any(tmp_path / "fcn.npz", ours)
+    assert loaded.missing_keys == loaded.unexpected_keys == [] and len(loaded.matched) == len(arrays)
+    assert loaded.matched["conv5_3/b"] == "vgg.conv5_3.bias" and ours.card.preprocessing == CAFFE
+    assert_same_logits(ours, theirs)
+    with pytest.raises(
+        ValueError, match=r"weights of another library \(.*conv1_1/W.*minifcn convert .*fcn.npz NEW.npz"
+    ):
+        models.load_segmenter(tmp_path / "fcn.npz")
+    with pytest.raises(ValueError, match=r"expected Chainer's weights for vgg16, got a network mini"):
+        weights.load_any(tmp_path / "fcn.npz", models.fcn("8s", "mini", 2, width=1))
+
+
+def test_archives_of_chainer_that_grow_without_end_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "_MAX_BYTES", 1 << 20)
+    np.savez_compressed(tmp_path / "bomb.npz", **{"conv1_1/W": np.zeros(1 << 20, np.float32)})
+    with pytest.raises(
+        ValueError, match="bomb.npz: expected .*, got an archive of more than 1 MiB once it is unpacked"
+    ):
+        npz.read_archive(tmp_path / "bomb.npz")
+
+
+def test_an_entry_that_is_no_tensor_is_named(tmp_path):
+    state = dict_of(("conv.weight", tensor()), ("epoch", b"K\x03"), ("conv.bias", tensor()))
+    for value in (state, dict_of(("state_dict", state), ("seed", b"K\x01"))):
+        torch_zip(tmp_path / "net.pth", value, {"0": SIX})
+        with pytest.raises(
+            ValueError, match=r"net.pth: .* 'epoch' of type int among 2 tensors; .*torch.is_tensor\(v\)"
+        ):
+            weights.load_any(tmp_path / "net.pth", models.efficientnet_lite0(2))
 
 
 def test_the_names_of_caffe_mean_the_pixels_of_caffe_in_any_file(tmp_path):

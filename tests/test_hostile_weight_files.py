@@ -135,12 +135,12 @@ PICKLES = {
     "call of a text": ("not callable", text("os.system") + tuple_of() + b"R"),
     "call of a storage type": ("not callable", call("torch.FloatStorage", number(HUGE))),
     "call with a list": ("with a list", name("collections.OrderedDict") + b"]R"),
-    "attributes of a number": ("no dictionaries", number(1) + b"}b"),
+    "attributes of a number": ("of type int among 1 tensors", number(1) + b"}b"),
     "append to a dictionary": ("AttributeError", b"}" + number(1) + b"a"),
-    "tuple nested deep": ("no dictionaries", NESTED),
+    "tuple nested deep": ("of type tuple among 1 tensors", NESTED),
     "tuple nested deep as a key": ("an item tuple", b"}" + NESTED + b"Ns"),
     "function named by an endless tuple": ("names a function by", doubled(60) + text("x") + b"\x93"),
-    "list that holds itself": ("no dictionaries", b"]q\x00h\x00a"),
+    "list that holds itself": ("of type list among 1 tensors", b"]q\x00h\x00a"),
     "memo index never set": ("KeyError", b"h\x07"),
     "empty stack": ("IndexError", b"bbbbb"),
     "extension": ("EXT1 '7'", b"\x82\x07"),
@@ -153,7 +153,7 @@ PICKLES = {
     "a million instructions": ("250000 instructions", b"N" + b"q\x00" * 500_000),
     "name twice": ("'w' twice", tensor() + text("w") + tensor()),
     "NaN": ("2 of 6 values of 'w' NaN", tensor(write.storage("nan"))),
-    "a number among tensors": ("no dictionaries", number(3)),
+    "a number among tensors": ("of type int among 1 tensors; in PyTorch, save", number(3)),
 }
 
 
@@ -290,7 +290,7 @@ TORCH = {
     "name that is a number": ("a name of type int", legacy_of(value=b"}" + number(1) + tensor() + b"s")),
     "a pickle of Python's": ("exhausted", pickle.dumps({"w": 1})),
     "a tar file": ("begins with", b"storages".ljust(257, b"\0") + b"ustar\0" + bytes(300)),
-    "a web page": ("begins with b'<!DOCTYPE ht'", b"<!DOCTYPE html>\n<p>404</p>\n"),
+    "a web page": ("a web page in its place; download", b"<!DOCTYPE html>\n<p>404</p>\n"),
 }
 
 
@@ -326,7 +326,7 @@ SAFETENSORS = {
     "float8": ("'w' of type F8_E4M3", one((24,), "F8_E4M3")),
     "NaN": ("2 of 6 values of 'w' NaN", one(numbers=NAN)),
     "name that is a path": ("'../w'", write.safetensors({"../w": entry()}, SIX)),
-    "a web page": ("a header of", b"<!DOCTYPE html>\n<p>404</p>\n"),
+    "a web page": ("a web page in its place", b"<!DOCTYPE html>\n<p>404</p>\n"),
 }
 
 
@@ -366,7 +366,7 @@ CAFFE = {
     "varint cut off": ("a varint", b"\x08\xff"),
     "no layers": ("no blobs", bytes_field(1, b"net")),
     "thousands of blobs": ("more than 5000 blobs", layer("conv", *[shape(1) + bytes_field(5, SIX[:4])] * 20_001)),
-    "a web page": ("wire type 4", b"<!DOCTYPE html>\n<p>404</p>\n"),
+    "a web page": ("a web page in its place", b"<!DOCTYPE html>\n<p>404</p>\n"),
 }
 
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib import rc_context
+from attacked_readers import READERS
+from matplotlib import rc_context, rcParams
+from matplotlib.text import Text
 from PIL import Image
 from planted_faults import png
 
 from minifcn import data, ops
 from minifcn.data.images import image_files, numbers_of, read_image, read_mask
+from minifcn.files import START, stand_in
 from minifcn.metrics import ConfusionMatrix
 from minifcn.report import figures, page
 
@@ -32,6 +35,32 @@ def test_images_without_an_area_are_refused(read, write, ending, size, tmp_path)
         read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+STAND_INS = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n": "a Git LFS pointer in its place; .* git lfs pull",
+    b"\xef\xbb\xbf\n<!doctype html>\n<title>Sign in</title>": "a web page in its place; download the file itself",
+    b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>': "a web page in its place",
+    b'{"message":"Not Found","status":"404"}': "the text .*Not Found.* in its place; download the file itself",
+    b"404: Not Found": "the text '404: Not Found' in its place",
+    b"": "an empty file",
+}
+
+
+@pytest.mark.parametrize("reader", ["image", "mask", "npz", "pth", "safetensors", "caffemodel"])
+@pytest.mark.parametrize("content", STAND_INS, ids=lambda content: repr(content[:12]))
+def test_what_stands_in_for_a_file_is_named(reader, content, tmp_path):
+    path = tmp_path / f"vgg16-397923af{READERS[reader].suffix}"  # a name that holds a checksum
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=STAND_INS[content]) as caught:
+        READERS[reader].read(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_honest_files_stand_for_themselves(tmp_path):
+    for name in ("image", "mask", "npz", "pth", "safetensors", "caffemodel"):
+        assert not any(stand_in(content[:START]) for content in READERS[name].seeds(tmp_path))
+    assert stand_in(b'{"\0\0\0\0\0\0{"w": {"dtype": "F32"}}') is None  # a safetensors header of 8827 bytes
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
@@ -174,7 +203,7 @@ def test_a_caller_who_has_numpy_raise_still_gets_zeros_for_what_is_too_small(rng
         assert not ops.softmax_cross_entropy_backward(np.float32(1e-30), cache).any()
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.filterwarnings("error:Glyph")
 def test_names_of_classes_are_no_formulas(tmp_path):
     label, matrix = np.array([[0, 1], [2, 3]], np.uint8), ConfusionMatrix(4)
     matrix.update(label, label)
@@ -183,6 +212,24 @@ def test_names_of_classes_are_no_formulas(tmp_path):
         figures.side_by_side([sample], {"$$": [label]}, classes, tmp_path / "a.png")
         figures.confusion(matrix, classes, tmp_path / "b.png")
     assert Image.open(tmp_path / "a.png").size[0] > 300
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_letters_that_the_usual_font_lacks_come_from_another_or_are_numbered(tmp_path, caplog, monkeypatch):
+    """ⓐ stands for a letter of a language whose font is installed: STIX has it, DejaVu Sans has not."""
+    figures._readable.cache_clear()
+    label, matrix = np.array([[0, 1], [2, 2]], np.uint8), ConfusionMatrix(3)
+    matrix.update(label, label)
+    sample, classes, drawn = data.Sample(np.zeros((2, 2, 3), np.uint8), label, "a"), ("sky", "Ⓐ Ⓑ", "叶 Ⓐ"), []
+    monkeypatch.setattr(
+        "matplotlib.text.Text.set_text", lambda text, s, real=Text.set_text: (drawn.append(s), real(text, s))
+    )
+    with figures.plain_text(classes) as shown:
+        assert shown == ["sky", "Ⓐ Ⓑ", "class 2"] and rcParams["font.family"] == ["sans-serif", "STIXGeneral"]
+    figures.side_by_side([sample], {"FCN": [label]}, classes, tmp_path / "a.png")
+    figures.confusion(matrix, classes, tmp_path / "b.png")
+    assert {"Ⓐ Ⓑ", "class 2"} <= set(drawn) and "叶 Ⓐ" not in drawn
+    assert caplog.text.count("no installed font has all letters of these classes: class 2 for 叶 Ⓐ") == 1
 
 
 def test_a_class_called_script_shows_as_text(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minifcn import layers, models, ops
+from minifcn.data.labels import balanced_weights
 from minifcn.tasks import Classification, SemanticSegmentation
 from minifcn.training import loop, optimizers
 
@@ -38,6 +39,33 @@ def test_parts_of_a_batch_add_up(task, reduction, rng):
     assert sum(total for total, _, _ in parts) / divisor == pytest.approx(float(expected), rel=1e-12)
     gradient = np.concatenate([task.loss_backward(1 / divisor, cache) for _, _, cache in parts])
     np.testing.assert_allclose(gradient, ops.softmax_cross_entropy_backward(1.0, cache), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_class_weights_by_hand_over_parts_of_a_batch(reduction, rng):
+    """Each labelled pixel counts as its class's weight, in the loss and in what the mean divides by; void counts nothing."""
+    logits, labels = batch(rng, dtype=np.float64)
+    of_classes, task = np.array([0.5, 3, 1]), SemanticSegmentation(reduction, [0.5, 3, 1])
+    losses, _ = ops.softmax_cross_entropy_forward(logits, labels, reduction="none")
+    share = np.where(labels == 255, 0, of_classes[labels % 255])
+    divisor = share.sum() if reduction == "mean" else 1
+    parts = [task.loss(logits[part], labels[part]) for part in (slice(0, 1), slice(1, 4))]
+    given = sum(weight for _, weight, _ in parts) or 1
+    assert sum(total for total, _, _ in parts) / given == pytest.approx((losses * share).sum() / divisor, rel=1e-12)
+    gradient = np.concatenate([task.loss_backward(1 / given, cache) for _, _, cache in parts])
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = shifted / shifted.sum(axis=1, keepdims=True) - (labels[:, None] == np.arange(3)[:, None, None])
+    np.testing.assert_allclose(gradient, expected * share[:, None] / divisor, rtol=1e-9, atol=1e-12)
+    assert task.loss(np.full((1, 3, 1, 1), 0.5, np.float32), np.full((1, 1, 1), 255, np.uint8))[1] == 0
+
+
+def test_balanced_weights_by_hand():
+    """Class 0: 5 of 8 labelled pixels; class 1: 2 of the 4 in its image; class 2: 1 of 4; class 3 nowhere."""
+    first, second = np.uint8([[0, 0, 1, 1], [255, 255, 255, 255]]), np.uint8([[0, 0, 0, 2]])
+    frequencies = np.array([5 / 8, 2 / 4, 1 / 4])
+    expected = [*(0.5 / frequencies), 1]
+    np.testing.assert_allclose(balanced_weights([first, second], 4), expected)
+    np.testing.assert_array_equal(balanced_weights([], 2), [1, 1])
 
 
 def test_nothing_labelled_is_no_loss_and_no_gradient(rng):

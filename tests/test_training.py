@@ -54,6 +54,39 @@ def test_resume_is_exact_to_the_last_bit(toy, tmp_path, optimizer, stop_after, a
     require_same_state(whole, resumed)
 
 
+@pytest.mark.parametrize("class_weights", ["balanced", (0.1, 1.0, 1.0, 1.0, 1.0, 5.0)])
+def test_a_run_with_class_weights_goes_on_exactly(class_weights, toy, tmp_path, monkeypatch):
+    config = settings(toy, class_weights=class_weights)
+    whole = finished(config, tmp_path / "whole")
+    plain = finished(settings(toy), tmp_path / "plain")
+    assert any((whole.model.state_dict()[name] != a).any() for name, a in plain.model.state_dict().items())
+    halted = Run(config, tmp_path / "halted")
+    list(halted.events(lambda: halted.done == 3))
+    monkeypatch.setattr("minifcn.training.run.balanced_weights", lambda *_: pytest.fail("the data were read once more"))
+    resumed = Run.resume(tmp_path / "halted")
+    assert resumed.config == config and resumed.task.class_weights.tolist() == whole.task.class_weights.tolist()
+    list(resumed.events())
+    require_same_state(whole, resumed)
+
+
+def test_class_weights_of_other_classes_are_refused(toy, tmp_path, capsys):
+    assert run("train", "--data", toy, "--out", tmp_path / "run", *SMALL, "--class-weights", "1,2") == 2
+    assert "class-weights: expected one for each of background, " in capsys.readouterr().err
+    for wrong in ([], [1, -1], [1, float("nan")], [0, 0], "median", [1, "x"]):
+        with pytest.raises(ValueError, match="class-weights: expected numbers|not supported between"):
+            settings(toy, class_weights=wrong)
+
+
+def test_going_on_with_another_number_of_threads_is_said(toy, tmp_path, caplog, tiling):
+    tiling(threads=2)
+    finished(settings(toy, iterations=1), tmp_path / "run")
+    Run.resume(tmp_path / "run")
+    assert "threads" not in caplog.text.lower()
+    tiling(threads=1)
+    Run.resume(tmp_path / "run")
+    assert "trained with MINIFCN_THREADS=2, goes on with 1: not the same bits as never stopped" in caplog.text
+
+
 def test_resume_writes_the_same_metrics_as_an_unbroken_run(toy, tmp_path):
     def happened(folder):
         times = ("seconds", "waited")

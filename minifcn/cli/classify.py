@@ -47,8 +47,15 @@ def run(args):
         weights.load_pretrained(model)
     if chosen:
         make_folder(args.out)
+    skipped = []
     for path, name in named:
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except InputError as error:
+            if len(named) == 1:
+                raise
+            skipped.append(error)
+            continue
         print(path)
         for number, share in classify.top(model, image, args.top):
             print(f"  {100 * share:5.1f} %  {IMAGENET_CLASSES[number]} ({number})")
@@ -59,4 +66,6 @@ def run(args):
             picture = Path(args.out) / f"{name}_heatmap.png"
             figures.heat_map(image, {title: heat}, picture, peak=classify.peak(heat, image.shape[:2]))
             notice(f"heat-map: {picture}")
-    return 0
+    for error in skipped:
+        notice(f"skipped: {error}")
+    return 1 if skipped else 0

@@ -1,11 +1,13 @@
-"""Read weights from .npz, .safetensors, PyTorch's .pth (PyTorch need not be installed) or Caffe's .caffemodel, and
+"""Read weights from .npz (also Chainer's), .safetensors, PyTorch's .pth (PyTorch need not be installed) or Caffe's .caffemodel, and
 write .npz or .safetensors with network and preprocessing beside the weights. Prints how many names matched, missing
 keys and unexpected keys; nothing in a file is executed."""
 
 from pathlib import Path
 
 from .. import models, weights
+from ..data.labels import read_class_names
 from ..errors import InputError
+from ..weights import formats
 from . import options
 from .progress import notice
 
@@ -18,6 +20,8 @@ def add_arguments(parser):
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
     add("--network", choices=options.NETWORKS, help="the network of the weights, if the file is of another library")
     options.add_fcn(parser)
+    names = "the names of its classes, one a line, background first: they are kept with the weights"
+    add("--classes", metavar="FILE", help=names)
     add("--half", action="store_true", help="write 16-bit floats: half the size")
 
 
@@ -28,14 +32,18 @@ def run(args):
         raise InputError(f"{target}: expected a file ending in {' or '.join(writers)}")
     if target.exists():
         raise InputError(f"{target}: exists already; choose another name")
-    if source.suffix == ".npz" or (source.suffix == ".safetensors" and not args.network):
+    classes = read_class_names(args.classes) if args.classes else None
+    if formats.is_own(source):
         model = models.load(source)
         message = f"{source}: {len(model.state_dict())} arrays"
     elif args.network:
+        args.num_classes = args.num_classes or (len(classes) if classes else None)
         model = options.network_of(args)
         message = weights.load_any(source, model)
     else:
         raise InputError(f"{source}: expected --network, the network of these weights")
+    if classes:
+        model.card.take_over({"classes": classes}, args.classes)
     writers[target.suffix](target, model, half=args.half)
     notice(message)
     notice(f"written: {target}")

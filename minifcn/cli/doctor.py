@@ -12,6 +12,7 @@ from ..data.doctor import fix
 from ..data.sets.description import EXAMPLE, FILE_NAME
 from ..errors import InputError
 from ..report import doctor as report
+from . import options
 
 _DESCRIPTION = f"""\
 Read a whole data set and report what is wrong with it: files that are missing, broken, or do not belong together; masks
@@ -37,6 +38,7 @@ def add_doctor(kinds):
     add("root", metavar="FOLDER", help="a VOCdevkit, a folder with leftImg8bit and gtFine, or one with dataset.toml")
     add("--picture", metavar="FILE", help="draw the classes' colours and a sample of each class into this PNG")
     add("--fix", metavar="FOLDER", help="write a repaired copy, as your own data, into this absent or empty folder")
+    options.add_exif(parser)
     add("--all", action="store_true", help=f"name every file, not the first {report.MAX_ENTRIES} of each finding")
 
 
@@ -46,7 +48,7 @@ def run_doctor(args):
         raise InputError(f"{args.picture}: expected the name of a PNG file for the picture")
     if args.fix:
         fix.check_target(args.fix)
-    diagnosis = doctor.examine(args.root, partial(tqdm, unit="image", disable=None, leave=False))
+    diagnosis = doctor.examine(args.root, partial(tqdm, unit="image", disable=None, leave=False), args.exif)
     limit = sys.maxsize if args.all else report.MAX_ENTRIES
     summary = [*report.summary(diagnosis), ""] if diagnosis.dataset is not None else []
     print("\n".join([*summary, *report.findings(diagnosis, limit), report.verdict(diagnosis)]))

@@ -25,6 +25,7 @@ def add_arguments(parser):
     add("--year", default="2012", help=options.YEAR)
     add("--limit", type=options.at_least(1), help="only the first so many images")
     options.add_size(parser)
+    options.add_exif(parser)
     add("--classes", metavar="LIST", help="also print the mean IU over these classes, by number or name: 0,8,person")
 
 
@@ -32,7 +33,7 @@ def run(args):
     model = models.load_segmenter(args.weights)
     classes = model.card.classes
     sliding_window.check_tile(args.tile)
-    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit)
+    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif)
     unnamed = classes == models.numbered(len(dataset.classes))
     classes = dataset.classes if unnamed else classes
     if dataset.classes != classes:

@@ -10,18 +10,19 @@ from .. import backend, models
 from ..backend import diagnosis
 from ..data.images import image_files
 from ..errors import DeviceError, InputError
-from ..training.config import FCN, Config
+from ..training.config import BALANCED, FCN, Config
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
 from .progress import notice
 
 DATA = (
     "a VOCdevkit folder or VOC's own tar as it is (classes.txt in VOC<year> names other classes than VOC's), a folder with "
-    "leftImg8bit and gtFine (Cityscapes), or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
+    "leftImg8bit and gtFine (Cityscapes), Roboflow's export, or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
 ALIGNMENT = "paper: pad 100 and crop; same: nothing wasted"
 UPSAMPLING = "bilinear kernels, fixed or learned"
+EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were drawn on the pixels as stored"
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
@@ -39,6 +40,16 @@ def at_least(minimum):
         return int(text)
 
     return integer
+
+
+def class_weights(text):
+    """The type of --class-weights: "1,2,0.5" -> (1.0, 2.0, 0.5), or the word balanced."""
+    if text == BALANCED:
+        return text
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers like 1,2,0.5, or {BALANCED}; got {text!r}") from None
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -88,6 +99,11 @@ def add_segmenter(parser, own=None):
 
 def add_images(parser, metavar):
     parser.add_argument("images", nargs="+", metavar=metavar, help="image files or folders of them, of any size")
+
+
+def add_exif(parser):
+    """Add --no-exif."""
+    parser.add_argument("--exif", default=True, action=argparse.BooleanOptionalAction, help=EXIF)
 
 
 def add_size(parser):
@@ -149,7 +165,7 @@ def add_training(parser, single):
     where.add_argument("--data", default=argparse.SUPPRESS, required=not single, metavar="PATH", help=DATA)
     where.add_argument("--out", default=out, metavar="FOLDER", help="where everything is kept")
     if single:
-        resume = "go on with the run in this folder; other settings are its own"
+        resume = "go on with the run in this folder, on as many threads to the same bits; other settings are its own"
         where.add_argument("--resume", metavar="FOLDER", help=resume)
     option(where, "split", f"{SPLIT}, to train on")
     option(where, "val_split", f"{SPLIT}, to validate on")
@@ -177,6 +193,8 @@ def add_training(parser, single):
     average = "evaluate and keep an average of the weights over the updates, in which the past keeps this share, such as 0.999"
     option(solver, "average", average, type=float, metavar="SHARE")
     option(solver, "reduction", "of the loss over pixels", choices=("mean", "sum"))
+    weights = "of the loss: a number for each class, or balanced, by median frequency (rare classes count more)"
+    option(solver, "class_weights", weights, type=class_weights, metavar="LIST")
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)
@@ -184,6 +202,7 @@ def add_training(parser, single):
     option(solver, "seed", "of weights, order and augmentation", type=int)
     parser.set_defaults(of_memory=("--batch-size", "--crop", "--resize"))  # what to lower where memory runs out
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
+    option(images, "exif", EXIF, action=argparse.BooleanOptionalAction)
     option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")
     option(images, "flip", "mirror half of the images, at random", action=argparse.BooleanOptionalAction)
     option(images, "scale", "resize at random between these factors", type=float, nargs=2, metavar=("LOW", "HIGH"))

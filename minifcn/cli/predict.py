@@ -29,6 +29,7 @@ def add_arguments(parser):
     options.add_segmenter(parser, own=PRETRAINED)
     parser.add_argument("--out", default="predictions", metavar="FOLDER", help="folder for masks and overlays")
     options.add_size(parser)
+    options.add_exif(parser)
     options.add_images(parser, "IMAGE")
 
 
@@ -47,7 +48,7 @@ def run(args):
     bar = tqdm(named, unit="image", disable=None)
     for path, name in bar:
         try:
-            image = read_image(path)
+            image = read_image(path, args.exif)
         except InputError as error:
             if len(named) == 1:
                 raise

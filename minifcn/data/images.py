@@ -1,12 +1,14 @@
 """Image files in and out. Everything inside the library is RGB uint8 (H, W, 3) and labels uint8 (H, W)."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError, one_line
+from ..files import START, stand_in
 from .files import open_binary
 from .labels import voc_palette
 
@@ -28,22 +30,21 @@ TURNS = {  # what takes each orientation back
 _BITS_OF_GREY = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the samples of such PNGs by
 
 
-def read_image(source):
+def read_image(source, exif=True):
     """A photograph as (H, W, 3) uint8 RGB, turned upright if its EXIF data says so.
 
-    source: a path, or an open binary file with a name, which is closed. Raises InputError, naming the file, if it is not
+    source: a path, or an open binary file with a name, which is closed. exif: False leaves the pixels as they are stored.
+    Raises InputError, naming the file, if it is not
     there (MissingFileError), cannot be decoded whole or has more than MAX_PIXELS.
     """
-    return _read(source, upright)
+    return _read(source, partial(upright, exif=exif))
 
 
-def upright(image):
+def upright(image, exif=True):
     """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB. Raises InputError for values of unknown range."""
-    image.load()  # some formats have their EXIF data behind the pixels
+    image = _turned(image, exif)
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         raise InputError(f"a picture of mode {image.mode}, whose range of values is unknown; save it with 8 or 16 bits")
-    if turn := orientation(image):
-        image = image.transpose(TURNS[turn])
     if image.mode[0] == "I":  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
         grey = np.asarray(image).astype(np.uint32)
         grey *= 255
@@ -51,6 +52,18 @@ def upright(image):
         grey >>= 16
         image = Image.fromarray(grey.astype(np.uint8))
     return np.asarray(image.convert("RGB"))
+
+
+def _turned(image, exif):
+    """An opened image with its pixels loaded, turned as its EXIF data say, or as they are stored."""
+    format = image.format
+    before = orientation(image) if format == "TIFF" else None  # which Pillow turns while it loads it
+    image.load()  # some formats have their EXIF data behind the pixels
+    turn = orientation(image) if exif else {6: 8, 8: 6}.get(before, before)
+    if turn:
+        image = image.transpose(TURNS[turn])
+        image.format = format
+    return image
 
 
 def orientation(image):
@@ -62,15 +75,15 @@ def orientation(image):
         return None
 
 
-def read_mask(source):
+def read_mask(source, exif=True):
     """A label image (H, W) uint8 from a palette or grey picture: the stored numbers, not their colours.
 
-    source, errors: as for `read_image`; InputError also for an image in colours, where the numbers are lost.
+    source, exif, errors: as for `read_image`; InputError also for an image in colours, where the numbers are lost.
     """
-    return _read(source, numbers_of)
+    return _read(source, partial(numbers_of, exif=exif))
 
 
-def numbers_of(image):
+def numbers_of(image, exif=True):
     """The class numbers (H, W) uint8 in an opened Pillow image: those of a palette, or grey samples of 1 to 32 bits as stored.
 
     Raises InputError for an image in colours and for numbers beyond 255.
@@ -81,7 +94,7 @@ def numbers_of(image):
             'lost; for masks in colours write a dataset.toml with mask_kind = "colours" (see `minifcn data doctor --help`)'
         )
     tile = getattr(image, "tile", None)  # what a file's pixels are stored as
-    numbers = np.array(image)
+    numbers = np.array(_turned(image, exif))
     numbers = numbers[:, :, 0] if image.mode == "LA" else numbers
     if numbers.min() < 0 or numbers.max() > 255:
         raise InputError(f"expected class numbers 0..255, got {numbers.min()}..{numbers.max()}")
@@ -128,9 +141,12 @@ def check_kind(image, file):
             raise InputError("a BMP of 8 bits in black and white, which is not read rightly; save it as PNG")
 
 
-def reason_of(error):
-    """What is wrong with a picture, in a line: why Pillow does not read it, in our words where they say more."""
+def reason_of(error, file):
+    """What is wrong with a picture in an open file, in a line: why Pillow does not read it, in our words where they say more."""
     if isinstance(error, UnidentifiedImageError):
+        file.seek(0)
+        if reason := stand_in(file.read(START)):
+            return reason
         return "of no known format, or a TIFF of a kind that is not read, such as one of two, or five or more, bands"
     if "MAX_TEXT_CHUNK" in str(error):
         return "its text or colour profile takes more than 1 MiB; save it without (exiftool -all= FILE)"
@@ -147,4 +163,4 @@ def _read(source, decode):
         except InputError as error:
             raise InputError(f"{file.name}: {error}") from error
         except Exception as error:  # a broken file can make Pillow raise anything
-            raise InputError(f"{file.name}: not a readable image: {reason_of(error)}") from error
+            raise InputError(f"{file.name}: not a readable image: {reason_of(error, file)}") from error

@@ -57,6 +57,24 @@ def match_colours(image, colours, labels):
     return labels[place], listed[place] == codes
 
 
+def balanced_weights(labels, num_classes):
+    """The weight of each class by median frequency balancing: the median of all classes' frequencies over its own. -> (K,) float64
+
+    labels: label maps (H, W). A class's frequency is its share of the labelled pixels in the images that show it; a class that
+    none shows gets 1. Source: Eigen and Fergus, ICCV 2015, section 4.3, https://arxiv.org/abs/1411.4734
+    """
+    pixels, of_images = np.zeros(num_classes), np.zeros(num_classes)
+    for label in labels:
+        counts = np.bincount(label.reshape(-1), minlength=256)[:num_classes]
+        pixels += counts
+        of_images += np.where(counts > 0, counts.sum(), 0)
+    seen = pixels > 0
+    frequencies = pixels[seen] / of_images[seen]
+    weights = np.ones(num_classes)
+    weights[seen] = np.median(frequencies) / frequencies if seen.any() else 1
+    return weights
+
+
 def describe(values, counts):
     """Labels (N,) or colours (N, 3) and how many pixels have each (N,) as text: the first three, and how many more."""
     text = ", ".join(f"{value.tolist()} ({n} pixels)" for value, n in zip(values[:3], counts[:3], strict=True))

@@ -40,6 +40,11 @@ def build(builder, options):
 def load(path):
     """The network that a file of this library holds, .npz or .safetensors. Raises InputError, naming the file."""
     arrays, meta = formats.read(path)
+    if not meta:
+        raise InputError(
+            f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what "
+            f"network; convert them first: minifcn convert {path} NEW.npz --network vgg16 --variant 8s (or what they are of)"
+        )
     builder, options = settings_of(meta.get("network"), path)
     try:
         # Options that ask for more channels than any array has are refused before a network is made.

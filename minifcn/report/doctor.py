@@ -4,7 +4,6 @@ import textwrap
 from collections import Counter
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..data.doctor.files import read_labels
@@ -13,7 +12,7 @@ from ..data.images import read_image
 from ..data.labels import VOID
 from ..data.transforms import shrink
 from ..errors import InputError
-from .figures import PLAIN_TEXT, save
+from .figures import plain_text, save
 
 MAX_ENTRIES = 3  # names printed for each finding
 _MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit grey"}
@@ -105,7 +104,6 @@ def _plural(count, what):
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-@rc_context(PLAIN_TEXT)
 def picture(diagnosis, path):
     """A PNG: for every class its number and name over a bar of its colour and, where a mask shows the class, the place with most
     of it, and its mask, other classes pale.
@@ -115,32 +113,35 @@ def picture(diagnosis, path):
     dataset = diagnosis.dataset
     if dataset is None:
         raise InputError(f"{path}: no picture of a data set whose description is wrong")
-    columns = min(5, dataset.num_classes)
-    rows = -(-dataset.num_classes // columns)
-    figure = Figure(figsize=(3 * columns, 1.8 * rows + 0.4), layout="constrained")
-    figure.suptitle(f"{dataset.layout}, {dataset.num_classes} classes", fontsize=11)
-    grid = figure.subplots(rows, columns, squeeze=False).reshape(-1)
-    for axes in grid[dataset.num_classes :]:
-        axes.set_axis_off()
-    for number, (axes, name) in enumerate(zip(grid, dataset.classes, strict=False)):
-        panel, seen = np.full((24, 240, 3), dataset.palette[number]), number in diagnosis.samples
-        if seen:
-            image, label = _sample(diagnosis, number)
-            colours = dataset.palette[label]
-            pale = (0.2 * colours + 0.8 * 235).astype(np.uint8)
-            mask = np.where((label == number)[:, :, None], colours, pale)
-            panel = np.pad(np.hstack([image, mask]), ((len(label) // 6 + 1, 0), (0, 0), (0, 0)), constant_values=255)
-            panel[: len(label) // 8] = dataset.palette[number]
-        axes.imshow(panel, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(f"{number} {name}{'' if seen else ': in no mask'}", loc="left", fontsize=9)
-    save(figure, path)
+    with plain_text(dataset.classes) as names:
+        columns = min(5, dataset.num_classes)
+        rows = -(-dataset.num_classes // columns)
+        figure = Figure(figsize=(3 * columns, 1.8 * rows + 0.4), layout="constrained")
+        figure.suptitle(f"{dataset.layout}, {dataset.num_classes} classes", fontsize=11)
+        grid = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+        for axes in grid[dataset.num_classes :]:
+            axes.set_axis_off()
+        for number, (axes, name) in enumerate(zip(grid, names, strict=False)):
+            panel, seen = np.full((24, 240, 3), dataset.palette[number]), number in diagnosis.samples
+            if seen:
+                image, label = _sample(diagnosis, number)
+                colours = dataset.palette[label]
+                pale = (0.2 * colours + 0.8 * 235).astype(np.uint8)
+                mask = np.where((label == number)[:, :, None], colours, pale)
+                panel = np.pad(
+                    np.hstack([image, mask]), ((len(label) // 6 + 1, 0), (0, 0), (0, 0)), constant_values=255
+                )
+                panel[: len(label) // 8] = dataset.palette[number]
+            axes.imshow(panel, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(f"{number} {name}{'' if seen else ': in no mask'}", loc="left", fontsize=9)
+        save(figure, path)
 
 
 def _sample(diagnosis, number):
     """A square part of the image with most of a class, where most of it is. -> (image, label)"""
     image, mask = diagnosis.files[diagnosis.samples[number]]
-    image, label = read_image(image.path), read_labels(mask, diagnosis.dataset)
+    image, label = read_image(image.path, diagnosis.dataset.exif), read_labels(mask, diagnosis.dataset)
     there = label == number
     side = int(min(*label.shape, max(64, 2 * np.sqrt(there.sum()))))
     sums = np.pad(there.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # over all above and to the left

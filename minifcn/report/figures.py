@@ -1,19 +1,71 @@
 """The figures of a run, as PNG files."""
 
+import logging
+from contextlib import contextmanager
+from functools import cache
+
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context, rcParams
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Patch
 from PIL import Image
 
 from ..data.labels import VOID, colourise
 from ..files import writing
 
-PLAIN_TEXT = {"text.usetex": False, "text.parse_math": False}  # names of classes are no formulas: "us$ and ca$"
 COLOURS = ("#c0392b", "#d68910", "#1f618d", "#117864")
+log = logging.getLogger("minifcn.report")
 
 
-@rc_context(PLAIN_TEXT)
+@contextmanager
+def plain_text(names=()):
+    """Within it, figures show texts as they are, in any installed fonts that have their letters.
+
+    Yields the names of classes as they can be shown: one with a letter that no font has is "class 3", by its place, which is logged.
+    """
+    shown, families = _readable(tuple(names), tuple(rcParams["font.family"]))
+    # Names are no formulas: "us$ and ca$".
+    with rc_context({"text.usetex": False, "text.parse_math": False, "font.family": families}):
+        yield shown
+
+
+@cache
+def _readable(names, families):
+    """(the names as they can be shown, families of fonts that have their letters, those given first)"""
+    usual = FT2Font(font_manager.findfont(font_manager.FontProperties(family=list(families))))
+    missing = {
+        letter for name in names for letter in name if letter.isprintable() and not usual.get_char_index(ord(letter))
+    }
+    families, known = list(families), _letters_of_fonts(missing)
+    while missing and (best := max(known, key=lambda family: len(known[family] & missing), default=None)):
+        if not known[best] & missing:
+            break
+        families.append(best)
+        missing -= known[best]
+    shown = [f"class {i}" if missing.intersection(name) else name for i, name in enumerate(names)]
+    if changed := [f"{new} for {name}" for name, new in zip(names, shown, strict=True) if name != new]:
+        log.warning(
+            "figures: no installed font has all letters of these classes: %s; a font of the language helps, such as Noto Sans CJK",
+            ", ".join(changed),
+        )
+    return shown, families
+
+
+def _letters_of_fonts(letters):
+    """{family of an installed font: which of the letters it has}"""
+    found = {}
+    for font in font_manager.fontManager.ttflist if letters else ():
+        if not font.name.startswith("Last Resort"):  # which has a box for everything
+            try:
+                made = FT2Font(font.fname)
+            except (OSError, RuntimeError):  # a font file that is gone or broken
+                continue
+            found.setdefault(font.name, set()).update(c for c in letters if made.get_char_index(ord(c)))
+    return found
+
+
+@plain_text()
 def curves(runs, path):
     """Loss (thin: each step, thick: its running mean) and validation mean IU over iterations.
 
@@ -53,26 +105,26 @@ def _running_mean(values, window=20):
     return np.array([np.mean(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)])
 
 
-@rc_context(PLAIN_TEXT)
 def side_by_side(samples, predictions, classes, path, palette=None):
     """Image | truth | one column for each network, with a legend of the classes that occur.
 
     samples: Samples. predictions: {network name: [label map (H, W) of each sample]}. palette: (256, 3) uint8, VOC's unless given.
     """
-    maps = {"truth": [sample.label for sample in samples], **predictions}
-    coloured = {name: [colourise(one, palette) for one in column] for name, column in maps.items()}
-    columns = {"image": [sample.image for sample in samples], **coloured}
-    aspect = [sample.label.shape[0] / sample.label.shape[1] for sample in samples]
-    figure = Figure(figsize=(2.2 * len(columns), 2.2 * sum(aspect) + 1.0), layout="constrained")
-    grid = figure.subplots(len(samples), len(columns), squeeze=False, height_ratios=aspect)
-    for axes, (title, pictures) in zip(grid.T, columns.items(), strict=True):
-        axes[0].set_title(title, fontsize=10)
-        for panel, picture in zip(axes, pictures, strict=True):
-            panel.imshow(picture, interpolation="nearest")
-            panel.set_axis_off()
-    seen = {int(label) for column in maps.values() for one in column for label in np.unique(one)}
-    add_legend(figure, seen, classes, palette)
-    save(figure, path)
+    with plain_text(classes) as classes:
+        maps = {"truth": [sample.label for sample in samples], **predictions}
+        coloured = {name: [colourise(one, palette) for one in column] for name, column in maps.items()}
+        columns = {"image": [sample.image for sample in samples], **coloured}
+        aspect = [sample.label.shape[0] / sample.label.shape[1] for sample in samples]
+        figure = Figure(figsize=(2.2 * len(columns), 2.2 * sum(aspect) + 1.0), layout="constrained")
+        grid = figure.subplots(len(samples), len(columns), squeeze=False, height_ratios=aspect)
+        for axes, (title, pictures) in zip(grid.T, columns.items(), strict=True):
+            axes[0].set_title(title, fontsize=10)
+            for panel, picture in zip(axes, pictures, strict=True):
+                panel.imshow(picture, interpolation="nearest")
+                panel.set_axis_off()
+        seen = {int(label) for column in maps.values() for one in column for label in np.unique(one)}
+        add_legend(figure, seen, classes, palette)
+        save(figure, path)
 
 
 def add_legend(figure, labels, classes, palette=None):
@@ -84,7 +136,7 @@ def add_legend(figure, labels, classes, palette=None):
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
-@rc_context(PLAIN_TEXT)
+@plain_text()
 def heat_map(image, heats, path, peak=None):
     """A photograph beside heat-maps laid over it.   image (H, W, 3), heats {title: (rows, columns)}
 
@@ -111,24 +163,24 @@ def heat_map(image, heats, path, peak=None):
     save(figure, path)
 
 
-@rc_context(PLAIN_TEXT)
 def confusion(matrix, classes, path):
     """Of each true class's pixels (rows), the share that was predicted as each class (columns)."""
-    counts = matrix.counts.astype(float)
-    present = np.flatnonzero(counts.sum(axis=1) + counts.sum(axis=0) + (not counts.any()))
-    counts = counts[np.ix_(present, present)]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2.2 + 0.55 * len(present)
-    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
-    axes = figure.subplots()
-    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    names = [classes[i] for i in present]
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="predicted", ylabel="true")
-    for (i, j), share in np.ndenumerate(shares):
-        if share >= 0.005:
-            colour = "w" if share > 0.5 else "k"
-            axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=colour)
-    figure.colorbar(picture, shrink=0.7, label="share of the true class")
-    save(figure, path)
+    with plain_text(classes) as classes:
+        counts = matrix.counts.astype(float)
+        present = np.flatnonzero(counts.sum(axis=1) + counts.sum(axis=0) + (not counts.any()))
+        counts = counts[np.ix_(present, present)]
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        size = 2.2 + 0.55 * len(present)
+        figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+        axes = figure.subplots()
+        picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+        names = [classes[i] for i in present]
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="predicted", ylabel="true")
+        for (i, j), share in np.ndenumerate(shares):
+            if share >= 0.005:
+                colour = "w" if share > 0.5 else "k"
+                axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=colour)
+        figure.colorbar(picture, shrink=0.7, label="share of the true class")
+        save(figure, path)

@@ -1,5 +1,7 @@
 """Semantic segmentation: a class for every pixel."""
 
+import numpy as np
+
 from .. import ops
 from ..backend import to_device
 from ..data.labels import VOID
@@ -9,13 +11,15 @@ from ..metrics import ConfusionMatrix
 class SemanticSegmentation:
     """Softmax cross-entropy over the labelled pixels; judged by the mean IoU.
 
-    reduction: "mean" divides the loss by the number of labelled pixels; "sum", as in the published solver, does not.
+    reduction: "mean" divides the loss by the number of labelled pixels, each counted as its class's weight; "sum", as in the
+    published solver, does not. class_weights: one number for each class, None for 1.
     """
 
     score_name = "mean_iou"  # which of the metric's scores says that a network is better
 
-    def __init__(self, reduction="mean"):
+    def __init__(self, reduction="mean", class_weights=None):
         self.reduction = reduction
+        self.class_weights = None if class_weights is None else np.array(class_weights, np.float64)
 
     def loss(self, logits, labels):
         """The loss of a batch, or of a part of it.   logits (N, C, H, W), labels (N, H, W) on the host -> (total, weight, cache)
@@ -23,8 +27,14 @@ class SemanticSegmentation:
         The batch's loss is Σ total / Σ weight over its parts, and Σ total where nothing has weight: reduction "sum", or
         no labelled pixel. total is a float64 of shape () on the logits' device.
         """
-        loss, cache = ops.softmax_cross_entropy_forward(logits, to_device(labels), reduction=self.reduction)
-        weight = int((labels != VOID).sum()) if self.reduction == "mean" else 0
+        weights, counted = self.class_weights, labels[labels != VOID]
+        of_classes = None if weights is None else to_device(weights.astype(logits.dtype))
+        loss, cache = ops.softmax_cross_entropy_forward(
+            logits, to_device(labels), weight=of_classes, reduction=self.reduction
+        )
+        weight = 0
+        if self.reduction == "mean":
+            weight = counted.size if weights is None else float(weights[counted].sum())
         # In float64 the product is exact, and total / weight is the mean to the last bit.
         return loss.astype("float64") * (weight or 1), weight, (cache, weight or 1)
 

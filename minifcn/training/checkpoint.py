@@ -1,11 +1,13 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped; and what a run may start from."""
 
+import logging
 from dataclasses import asdict
 
-from .. import models, weights
+from .. import backend, models, weights
 from ..errors import InputError
 from ..weights import formats, npz
 
+log = logging.getLogger("minifcn.training")
 IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the installed package
 
 
@@ -25,6 +27,8 @@ def write(run, stream):
         "config": asdict(run.config),
         "iteration": run.done,
         "best": run.best,
+        "class_weights": None if run.task.class_weights is None else run.task.class_weights.tolist(),
+        "threads": backend.threads(),
         "optimizer": optimizer_rest,
         "stream": stream_rest,
         "generators": {name: g.bit_generator.state for name, g in run.model.generators().items()},
@@ -45,6 +49,14 @@ def restore(run, arrays, meta):
     model, stream = run.model, run.stream
     model.card.take_over(meta, run.checkpoint)
     stream.preprocessing = model.card.preprocessing
+    if meta.get("threads", backend.threads()) != backend.threads():  # which older files do not tell
+        log.warning(
+            "%s: trained with MINIFCN_THREADS=%s, goes on with %s: not the same bits as never stopped, for sums are added up in "
+            "another order",
+            run.folder,
+            meta["threads"],
+            backend.threads(),
+        )
     try:
         run.network.load_state_dict(npz.section(arrays, "weights"))
         if run.network is not model:
@@ -53,6 +65,7 @@ def restore(run, arrays, meta):
         stream.restore(npz.section(arrays, "stream"), meta["stream"])
         for name, generator in model.generators().items():
             generator.bit_generator.state = meta["generators"][name]
+        run.task = type(run.task)(run.config.reduction, meta.get("class_weights"))
         run.done, run.best = int(meta["iteration"]), meta["best"]
     except (InputError, LookupError, TypeError, ValueError) as error:  # all but the first: a file edited by hand
         raise InputError(f"{run.checkpoint}: expected the state of this run: {error!s:.200}") from error

@@ -19,6 +19,9 @@ FCN = {
 }
 
 
+BALANCED = "balanced"  # in place of class weights: those of data.labels.balanced_weights
+
+
 @dataclass(frozen=True)
 class Config:
     """The settings of a run. Two runs with equal settings and as many threads on one machine give the same weights, bit by bit."""
@@ -29,6 +32,7 @@ class Config:
     split: str = "train"
     val_split: str = "val"
     limit: int | None = None  # train on the first so many images only
+    exif: bool = True  # turn images and masks as their EXIF data say
     resize: int | None = None  # shrink images so that the longer side has at most so many pixels
     network: dict = field(default_factory=lambda: {"builder": "fcn", "options": dict(FCN)})  # for models.build
     start: str | None = None  # a coarser variant or a classifier to start from; "imagenet": the installed package's
@@ -43,6 +47,7 @@ class Config:
     weight_decay: float = 5e-4
     schedule: str = "poly"
     average: float = 0.0  # the weights that are evaluated and kept are an average, in which the past keeps this share
+    class_weights: str | tuple | None = None  # of the loss: numbers, or "balanced" by median frequency
     reduction: str = "mean"  # "sum" is the published solver's loss, with its tiny learning rates
     flip: bool = True
     scale: tuple = (1.0, 1.0)
@@ -66,6 +71,10 @@ class Config:
                 raise InputError(f"{name}: expected a number from 0 to 1, got {values[name]}")
         if not 0 <= self.average < 1:
             raise InputError(f"average: expected a number from 0 to below 1, got {self.average}")
+        weights = self.class_weights
+        sound = isinstance(weights, tuple) and all(0 <= weight < inf for weight in weights) and any(weights)
+        if weights not in (None, BALANCED) and not sound:
+            raise InputError(f"class-weights: expected numbers of at least 0, not all 0, or {BALANCED}; got {weights}")
         if not 0 < self.lr < inf:
             raise InputError(f"lr: expected a positive learning rate, got {self.lr}")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 100:
@@ -95,7 +104,9 @@ class Config:
         else:
             builder, options = "fcn", {name: values.get(name, default) for name, default in FCN.items()}
         try:
-            scale = tuple(values.get("scale", cls.scale))
-            return cls(**{**rest, "network": {"builder": builder, "options": options}, "scale": scale})
+            rest["scale"] = tuple(values.get("scale", cls.scale))
+            if isinstance(weights := values.get("class_weights"), list):  # JSON's
+                rest["class_weights"] = tuple(weights)
+            return cls(**{**rest, "network": {"builder": builder, "options": options}})
         except TypeError as error:  # text where a number belongs, in a file edited by hand
             raise InputError(f"{source}: {error}") from error

@@ -6,6 +6,7 @@ metrics.jsonl up to its iteration, and best.npz with its best score.
 """
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +14,17 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import data, inference, layers, models, weights
+from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
 from ..tasks import Classification, SemanticSegmentation
 from . import checkpoint, loop
-from .config import Config
+from .config import BALANCED, Config
 from .lock import locked
 from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
+
+log = logging.getLogger("minifcn.training")
 
 
 class Evaluated(NamedTuple):
@@ -58,14 +62,15 @@ class Run:
         if self._found and not resume:
             with locked(self.folder):  # raises where another process is at work there, which is the better message
                 raise InputError(f"{self.folder}: holds a run already; use --resume, or choose another --out")
-        train = data.open_dataset(config.data, config.split, config.year, limit=config.limit)
-        val = data.open_dataset(config.data, config.val_split, config.year)
+        train = data.open_dataset(config.data, config.split, config.year, limit=config.limit, exif=config.exif)
+        val = data.open_dataset(config.data, config.val_split, config.year, exif=config.exif)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.train_data = data.CachedDataset(train, longest=config.resize)
         self.val_data = data.CachedDataset(val, longest=config.resize)
         classifier = config.network["builder"] in models.CLASSIFIERS
-        self.task = (Classification if classifier else SemanticSegmentation)(config.reduction)
+        task = Classification if classifier else SemanticSegmentation
+        self.task = task(config.reduction, None if resume else self._class_weights(train.classes))
         self._evaluate = inference.evaluate_windows if classifier else inference.evaluate
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
         self.model = models.build(config.network["builder"], options)
@@ -104,6 +109,16 @@ class Run:
         checkpoint.restore(run, arrays, meta)
         run._found = found
         return run
+
+    def _class_weights(self, classes):
+        """The weight of each class in the loss, as the settings have it; None for ones."""
+        weights = self.config.class_weights
+        if weights == BALANCED:
+            weights = balanced_weights((sample.label for sample in self.train_data), len(classes))
+            log.info("class weights: %s", ", ".join(f"{c} {w:.3g}" for c, w in zip(classes, weights, strict=True)))
+        if weights is not None and len(weights) != len(classes):
+            raise InputError(f"class-weights: expected one for each of {', '.join(classes)}; got {len(weights)}")
+        return weights
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands."""

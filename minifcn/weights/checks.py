@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, MissingFileError
+from ..files import START, stand_in
 
 # As torch hub names its files: vgg16-397923af.pth holds the first eight or more hex digits of its own SHA-256.
 _IN_A_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth?$")
@@ -33,11 +34,16 @@ def parsed(path, kind, parse, sha256=None):
     path = existing(path, kind)
     with parsing(path, kind):
         content = path.read_bytes()
+        check_start(content[:START])
     _check_sha256(path, content, sha256)
     with parsing(path, kind):
-        if not content:
-            raise InputError("an empty file")
         return parse(content)
+
+
+def check_start(start):
+    """Refuse what stands in for a file (`files.stand_in`).   start: its first START bytes"""
+    if reason := stand_in(start):
+        raise InputError(reason)
 
 
 def _check_sha256(path, content, sha256):

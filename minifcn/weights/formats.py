@@ -25,6 +25,7 @@ _TORCH = {
     "efficientnet_lite0_head": (names.pytorch_lite0, LITE0),
 }
 _CAFFE = {"vgg16": (names.caffe, CAFFE), "alexnet": (names.caffe, CAFFE)}
+_CHAINER = {"vgg16": (names.chainer, CAFFE)}
 
 
 def save(path, network, half=False, **meta):
@@ -63,8 +64,8 @@ def load(path, network):
 
 
 def is_own(path):
-    """Whether a file is an .npz, or a .safetensors that `save_safetensors` wrote. Raises as its reader does."""
-    return Path(path).suffix == ".npz" or (Path(path).suffix == ".safetensors" and bool(read(path)[1]))
+    """Whether `save` or `save_safetensors` wrote a file. Raises as its reader does."""
+    return Path(path).suffix in (".npz", ".safetensors") and bool(read(path)[1])
 
 
 def _describe(network):
@@ -78,7 +79,7 @@ def read(path, sha256=None):
     """
     if Path(path).suffix != ".safetensors":
         arrays, meta = read_archive(path)
-        return section(arrays, "weights"), meta
+        return section(arrays, "weights") if meta else arrays, meta
     arrays, texts = read_safetensors(path, sha256)
     with parsing(path, "metadata in JSON"):
         return arrays, {key: json.loads(text) for key, text in texts.items()} if "network" in texts else {}
@@ -115,7 +116,7 @@ def load_any(path, network):
         ),  # pytorch_model.bin, last.ckpt, model_best.pth.tar
         ".caffemodel": load_caffemodel,
         ".safetensors": load_safetensors,
-        ".npz": lambda path, network: _load(path, network, *read(path)),
+        ".npz": load_npz,
     }
     if path.suffix not in readers:
         endings = ", ".join(readers)
@@ -132,6 +133,17 @@ def load_torchvision(path, network, sha256=None):
     outside an FCN's own layers; MissingFileError if there is no file.
     """
     return _adopt(path, network, read_torch(path, sha256), _TORCH, "a PyTorch state dict")
+
+
+def load_npz(path, network):
+    """Read an .npz file into a network: one that `save` wrote, or Chainer's weights of a VGG16 or an FCN over one.
+
+    Returns and raises as load_torchvision.
+    """
+    arrays, meta = read(path)
+    if meta:
+        return _load(path, network, arrays, meta)
+    return _adopt(path, network, arrays, _CHAINER, "Chainer's weights")
 
 
 def load_safetensors(path, network, sha256=None):

@@ -52,6 +52,12 @@ def caffe(name):
     return name.replace("[0]", ".weight").replace("[1]", ".bias")
 
 
+def chainer(name):
+    """conv1_1/W -> conv1_1.weight; conv1_1/b -> conv1_1.bias. The layers of Chainer's VGG16 and FCNs have Caffe's names."""
+    layer, _, kind = name.rpartition("/")
+    return f"{layer}.{ {'W': 'weight', 'b': 'bias'}.get(kind, kind) }"
+
+
 def _of_layer(layers, name):
     layer, _, kind = name.rpartition(".")
     if layer not in layers:

@@ -1,4 +1,4 @@
-"""The library's own file format: a NumPy archive of named arrays and one JSON text, the metadata."""
+"""The library's own file format: a NumPy archive of named arrays and one JSON text, the metadata. And Chainer's archives."""
 
 import hashlib
 import io
@@ -9,12 +9,14 @@ import zipfile
 import numpy as np
 
 from ..errors import InputError
-from ..files import atomic_write
-from .checks import check_arrays, existing, parsing
+from ..files import START, atomic_write
+from .checks import check_arrays, check_start, existing, parsing
 
 FORMAT = "minifcn 1"
 _META = "meta.json"
 _KIND = "weights or a checkpoint of minifcn (.npz)"
+_CHAINER = "/W.npy"  # how Chainer calls a layer's weights
+_MAX_BYTES = 768 << 20  # of Chainer's arrays, which may be compressed; VGG16's take 528 MiB
 
 
 def write_archive(path, arrays, meta):
@@ -25,17 +27,29 @@ def write_archive(path, arrays, meta):
 
 
 def read_archive(path):
-    """(arrays by name, meta). Raises MissingFileError, or InputError naming the file if it is damaged or of another kind."""
+    """(arrays by name, meta); of an archive by Chainer, whose arrays are called conv1_1/W and conv1_1/b, meta is empty.
+
+    Raises MissingFileError, or InputError naming the file if it is damaged or of another kind.
+    """
     path = existing(path, _KIND)
+    with parsing(path, _KIND), open(path, "rb") as file:
+        check_start(file.read(START))
     with parsing(path, _KIND), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
+        chainers = all(info.filename != f"{_META}.npy" for info in infos) and any(
+            info.filename.endswith(_CHAINER) for info in infos
+        )
         stored = all(info.compress_type == zipfile.ZIP_STORED for info in infos)
-        if not stored or sum(info.compress_size for info in infos) > path.stat().st_size:
+        if not (stored or chainers) or sum(info.compress_size for info in infos) > path.stat().st_size:
             raise InputError("an archive with compressed or overlapping members")
+        if not stored and sum(info.file_size for info in infos) > _MAX_BYTES:
+            raise InputError(f"an archive of more than {_MAX_BYTES >> 20} MiB once it is unpacked")
         arrays = {info.filename.removesuffix(".npy"): _array(archive.read(info)) for info in infos}
         if len(arrays) < len(infos):
             raise InputError("an archive with two members of one name")
         check_arrays(arrays)
+        if chainers:
+            return arrays, {}
         meta = json.loads(arrays.pop(_META).tobytes())
         if meta["format"] != FORMAT:
             raise InputError(f"the format {meta['format']!r}, not {FORMAT!r}")

@@ -60,6 +60,14 @@ def _find_state(value):
     inner = [key for key, held in value.items() if id(held) in states]
     if len(inner) == 1:
         return value[inner[0]]
+    for state in {id(held): held for held in (value, *value.values()) if isinstance(held, dict)}.values():
+        other = {key: held for key, held in state.items() if not isinstance(held, torch_pickle.Tensor)}
+        if 0 < len(other) < len(state):
+            key, held = next(iter(other.items()))
+            raise InputError(
+                f"the entry {str(key)[:60]!r} of type {type(held).__name__} among {len(state) - len(other)} tensors; in PyTorch, "
+                "save the tensors alone: {k: v for k, v in state.items() if torch.is_tensor(v)}"
+            )
     found = ", ".join(f"{str(key)[:40]!r} ({type(held).__name__.lower()})" for key, held in list(value.items())[:8])
     raise InputError(f"{len(inner) or 'no'} dictionaries of tensors among: {found or 'nothing'}")
 

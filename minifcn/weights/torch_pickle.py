@@ -80,7 +80,9 @@ ADMITTED = {
 
 def _admitted(name):
     if name not in ADMITTED:
-        raise InputError(f"a pickle that asks for {name[:100]!r}, which is refused (nothing was executed)")
+        raise InputError(
+            f"a pickle that asks for {name[:100]!r}, which is refused (nothing was executed); save the network's state_dict() alone"
+        )
     return ADMITTED[name]
 
 

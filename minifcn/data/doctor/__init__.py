@@ -31,15 +31,15 @@ class Diagnosis:
     samples: dict = field(default_factory=dict)
 
 
-def examine(root, progress=lambda results, total: results):
+def examine(root, progress=lambda results, total: results, exif=True):
     """Read a whole data set, in VOC's layout, in Cityscapes', or your own. -> Diagnosis
 
-    progress(results, total): wraps the results as they come, for a progress bar.
+    progress(results, total): wraps the results as they come, for a progress bar. exif: as for `open_dataset`.
     Raises InputError for what is no data set; whatever is wrong inside one is a finding.
     """
     diagnosis = Diagnosis()
     findings = diagnosis.findings
-    dataset = diagnosis.dataset = open_for_doctor(root, findings)
+    dataset = diagnosis.dataset = open_for_doctor(root, findings, exif)
     if dataset is None:
         return diagnosis
     diagnosis.lists = read_lists(dataset, findings)

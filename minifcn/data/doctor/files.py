@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import InputError, one_line
+from ...files import START, stand_in
 from .. import images
 from ..labels import VOID, describe, match_colours
 
@@ -41,7 +42,11 @@ class FileReport:
 def examine_image(dataset, name):
     """A photograph: can it be decoded whole, and what does the reader change without a word? -> FileReport"""
     report = FileReport(dataset.folder / name, name)
-    with _failures(report), Image.open(report.path) as image:
+    with (
+        _failures(report),
+        open(report.path, "rb") as file,
+        Image.open(file) as image,
+    ):  # given a path, Pillow shears turned TIFFs
         _examine_header(report, image)
         if image.mode in ("CMYK", "YCCK", "LAB"):
             report.add("cmyk", image.mode)
@@ -49,9 +54,9 @@ def examine_image(dataset, name):
             report.add("16-bit", report.format)
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
             report.add("alpha", report.format)
-        if turned := _STORED.get(images.orientation(image)):
+        if dataset.exif and (turned := _STORED.get(images.orientation(image))):
             report.add("exif-rotated", f"stored {turned}")
-        pixels = images.upright(image)
+        pixels = images.upright(image, dataset.exif)
     if report.stored:
         report.size = pixels.shape[1::-1]
         report.digest = blake2b(pixels.tobytes() + str(pixels.shape).encode(), digest_size=16).digest()
@@ -63,19 +68,24 @@ def examine_image(dataset, name):
 def examine_mask(dataset, name):
     """A mask: what are its values, and are they labels? -> FileReport"""
     report = FileReport(dataset.folder / name, name)
-    with _failures(report), Image.open(report.path) as image:
+    with (
+        _failures(report),
+        open(report.path, "rb") as file,
+        Image.open(file) as image,
+    ):  # given a path, Pillow shears turned TIFFs
         _examine_header(report, image)
         if image.format == "JPEG":
             report.add("lossy-mask")
         try:
-            numbers = None if dataset.coloured else images.numbers_of(image)
+            numbers = None if dataset.coloured else images.numbers_of(image, dataset.exif)
         except InputError as error:
             numbers, wrong = None, str(error).partition("got ")[2].partition(":")[0]
-        pixels, mode = images.upright(image) if numbers is None else numbers, image.mode
+        pixels, mode = images.upright(image, dataset.exif) if numbers is None else numbers, image.mode
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if mode == "P" else None
     if report.stored and dataset.coloured:
         _examine_colours(report, pixels, dataset)
     elif report.stored and numbers is not None:
+        report.size = numbers.shape[::-1]
         _examine_numbers(report, numbers, palette, dataset)
     elif report.stored:
         _examine_wrong_mode(report, wrong, mode, pixels, dataset)
@@ -85,10 +95,10 @@ def examine_mask(dataset, name):
 def read_labels(report, dataset):
     """The labels (H, W) uint8 of a mask, as its report says that they can be read; void where there is none."""
     if report.readable_as == "colours":
-        labels, known = match_colours(images.read_image(report.path), *dataset.colours())
+        labels, known = match_colours(images.read_image(report.path, dataset.exif), *dataset.colours())
     else:
-        with Image.open(report.path) as image:
-            numbers = images.numbers_of(image)
+        with open(report.path, "rb") as file, Image.open(file) as image:
+            numbers = images.numbers_of(image, dataset.exif)
         labels, known = dataset.table[numbers], dataset.allowed[numbers]
     return np.where(known, labels, VOID).astype(np.uint8)
 
@@ -114,12 +124,17 @@ def _failures(report):
     except Image.DecompressionBombError as error:
         report.add("bomb", str(error))
     except Exception as error:  # a broken file can make Pillow raise anything
-        message = one_line(error).replace(f" {str(report.path)!r}", "")
+        message = one_line(error).partition(" <_io.")[0].replace(f" {str(report.path)!r}", "")
         if report.stored and ("truncated" in message.lower() or "broken data stream" in message.lower()):
             report.add("truncated", message)
         else:
-            empty = report.path.exists() and not report.path.stat().st_size
-            report.add("empty-file" if empty else "unreadable", "" if empty else message)
+            start = b""
+            if report.path.exists():
+                with open(report.path, "rb") as file:
+                    start = file.read(START)
+            empty, instead = report.path.exists() and not start, start and stand_in(start)
+            kind = "empty-file" if empty else "not-fetched" if instead else "unreadable"
+            report.add(kind, "" if empty else instead or message)
     report.size = report.stored = None
 
 

@@ -13,6 +13,7 @@ KINDS = {  # kind: (how bad, what it means)
     "empty-list": (ERROR, "the list names no image"),
     "list-unreadable": (ERROR, "the list is not plain text with one id a line in UTF-8"),
     "repeated-id": (ERROR, "named more than once in a list, and so counted more than once"),
+    "name-coding": (WARNING, "names that are no UTF-8, which no list can hold; --fix renames them"),
     "unlisted": (WARNING, "image and mask are there, but no list names them"),
     # Images and their masks.
     "missing-image": (UNUSABLE, "there is no image"),
@@ -27,12 +28,16 @@ KINDS = {  # kind: (how bad, what it means)
     "duplicate-content": (WARNING, "the same picture under several ids in one list"),
     # Files.
     "empty-file": (UNUSABLE, "a file of zero bytes"),
+    "not-fetched": (UNUSABLE, "a Git LFS pointer, a web page or an error message in place of the file"),
     "unreadable": (UNUSABLE, "not an image that can be decoded"),
     "truncated": (UNUSABLE, "the file is cut off"),
     "bomb": (UNUSABLE, "too many pixels; not decoded"),
     "wrong-ending": (WARNING, "the name's ending belongs to another format than the content"),
     # Images.
-    "exif-rotated": (WARNING, "EXIF data say that the stored image is to be turned; masks must fit the turned image"),
+    "exif-rotated": (
+        WARNING,
+        "EXIF data say that the stored image is to be turned; masks must fit the turned image, or else --no-exif",
+    ),
     "cmyk": (WARNING, "colours for printing (CMYK), which become RGB only approximately"),
     "16-bit": (WARNING, "more than 8 bits a channel, of which 8 are used"),
     "alpha": (WARNING, "an alpha channel, which is dropped: what was transparent becomes visible"),

@@ -37,8 +37,9 @@ def write_fixed(diagnosis, target):
         raise InputError(f"{target}: nothing was written: no image can be used together with its mask and a list")
     chosen = dict.fromkeys(id for ids in lists.values() for id in ids)
     for id in chosen:
-        _write_image(diagnosis.files[id][0], target / "images", id)
-        _write_mask(dataset, *diagnosis.files[id], target / "masks" / f"{id}.png")
+        _write_image(diagnosis.files[id][0], target / "images", _in_utf8(id), dataset.exif)
+        _write_mask(dataset, *diagnosis.files[id], target / "masks" / f"{_in_utf8(id)}.png")
+    lists = {split: list(map(_in_utf8, ids)) for split, ids in lists.items()}
     for split, ids in lists.items():
         (target / f"{split}.txt").write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
     # Last, so that an interrupted copy is no data set.
@@ -70,6 +71,15 @@ def _fits_stored(image, mask):
     return mask.size != image.size and mask.size == image.stored
 
 
+def _in_utf8(id):
+    """An id that a list can hold: where its bytes are no UTF-8, they are taken for Latin-1."""
+    try:
+        id.encode("utf-8")
+    except UnicodeEncodeError:
+        return id.encode("utf-8", "surrogateescape").decode("latin-1")
+    return id
+
+
 def _usable_lists(diagnosis, usable):
     """{split: usable ids}, those to train on without what stands in the others, by id or by content; no empty ones."""
     if not any(diagnosis.lists.values()):
@@ -82,7 +92,7 @@ def _usable_lists(diagnosis, usable):
     return {split: ids for split, ids in lists.items() if ids}
 
 
-def _write_image(image, folder, id):
+def _write_image(image, folder, id, exif):
     """A copy of an image that is read as it is; of any other a PNG, which is lossless, of what the reader makes of it."""
     copied = not image.problems and image.format in _COPIED
     target = folder / f"{id}{'.jpg' if copied and image.format.startswith('JPEG') else '.png'}"
@@ -90,7 +100,7 @@ def _write_image(image, folder, id):
     if copied:
         shutil.copyfile(image.path, target)
     else:
-        Image.fromarray(read_image(image.path)).save(target)
+        Image.fromarray(read_image(image.path, exif)).save(target)
 
 
 def _write_mask(dataset, image, mask, target):
@@ -105,7 +115,14 @@ def _write_mask(dataset, image, mask, target):
 def _description(dataset, lists):
     """The dataset.toml of what was written."""
     void = dataset.palette[VOID].tolist()
-    lines = [f"# {dataset.layout}, repaired", 'mask_kind = "ids"', f"void = {void}", "", "[splits]"]
+    lines = [
+        f"# {dataset.layout}, repaired",
+        'mask_kind = "ids"',
+        f"void = {void}",
+        f"exif = {str(dataset.exif).lower()}",
+        "",
+        "[splits]",
+    ]
     lines += [f"{_quoted(split)} = {_quoted(f'{split}.txt')}" for split in lists]
     for name, colour in zip(dataset.classes, dataset.palette.tolist(), strict=False):
         lines += ["", "[[classes]]", f"name = {_quoted(name)}", f"colour = {colour}"]

@@ -12,7 +12,7 @@ from ..sets import layout_of, open_dataset
 from ..sets.description import FILE_NAME, DescriptionError
 
 
-def open_for_doctor(root, findings):
+def open_for_doctor(root, findings, exif=True):
     """The data set in a folder, with no samples; None, and a finding, where what it says of its classes or folders is wrong.
 
     Raises InputError as `layout_of` for what is no data set, and for a file.
@@ -21,13 +21,14 @@ def open_for_doctor(root, findings):
         raise InputError(f"{root}: expected a folder, got a file; unpack the archive first")
     layout_of(root)
     try:
-        dataset = open_dataset(root, ids=())
+        dataset = open_dataset(root, ids=(), exif=exif)
     except DescriptionError as error:
         for problem in error.problems:
             findings.add("description", FILE_NAME, problem)
         return None
     except InputError as error:
-        findings.add("classes-file", "classes.txt", str(error).split("classes.txt: ")[-1])
+        name, _, reason = str(error).partition(": ")
+        findings.add("classes-file", Path(name).name, reason)
         return None
     repeated = [name for name, count in Counter(dataset.classes).items() if count > 1]
     if repeated:
@@ -84,6 +85,9 @@ def find_pairs(dataset, lists, findings):
                 findings.add(kind, name, f"listed in {', '.join(splits)}{hint}")
         pairs[id] = tuple(pair)
     images, masks = dataset.found()
+    for id in images:
+        if any("\udc80" <= letter <= "\udcff" for letter in id):  # how Python stores a byte that is no UTF-8
+            findings.add("name-coding", images[id][0])
     for id, (image, *_) in images.items():
         if id not in pairs and id not in masks:
             findings.add("image-without-mask", image)
@@ -94,7 +98,7 @@ def find_pairs(dataset, lists, findings):
     for name, *others in (*images.values(), *masks.values()):
         if others:
             findings.add("two-files", name, f"and {', '.join(others)}")
-    for place, *_ in (dataset.images, dataset.masks):
+    for place in dict.fromkeys((dataset.images[0], dataset.masks[0])):
         for path in sorted((dataset.folder / place).rglob("*")):
             if path.suffix.lower() not in (*SUFFIXES, *dataset.others) and path.is_file():
                 findings.add("stray-file", f"{place}/{path.relative_to(dataset.folder / place).as_posix()}")

@@ -7,14 +7,33 @@ from ..files import FolderFiles
 from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
 from .description import FILE_NAME
 from .folder import Folder
+from .roboflow import CLASSES, Roboflow
 from .sbd import SBD, train_aug
 from .voc import VOC, year_folders
 
-__all__ = ["CITYSCAPES_CLASSES", "SBD", "VOC", "Cityscapes", "Folder", "layout_of", "open_dataset", "train_aug"]
+__all__ = [
+    "CITYSCAPES_CLASSES",
+    "SBD",
+    "VOC",
+    "Cityscapes",
+    "Folder",
+    "Roboflow",
+    "layout_of",
+    "open_dataset",
+    "train_aug",
+]
+
+
+_HINTS = {  # what tools leave that is no data set yet -> what to do
+    "SegmentationClass*": "; masks without their images: put these into JPEGImages beside it (CVAT: Save images)",
+    "task-*-annotation-*": "; masks of Label Studio, one for each brush: docs/data.md has the lines that join them",
+    "*/_annotations.coco.json": "; Roboflow's boxes or polygons: export once more as Semantic Segmentation Masks",
+    "*.json": "; labelme's polygons become masks by its labelme2voc.py; see docs/data.md",
+}
 
 
 def layout_of(root):
-    """The class that reads what is here: Folder, Cityscapes or VOC, which reads its official tar too.
+    """The class that reads what is here: Folder, Cityscapes, Roboflow or VOC, which reads its official tar too.
 
     Raises MissingFileError for no folder and InputError, saying what was expected and what is there, for another.
     """
@@ -25,21 +44,27 @@ def layout_of(root):
         return Folder
     if (root / "leftImg8bit").is_dir():
         return Cityscapes
+    if any(root.glob(f"*/{CLASSES}")):
+        return Roboflow
     if root.is_dir() and not (root / "JPEGImages").is_dir() and not year_folders(FolderFiles(root)):
         names = sorted(path.name for path in root.iterdir())
         raise InputError(
-            f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes) or "
-            f"{FILE_NAME} (own data); found {', '.join(names[:5]) or 'nothing'}{', …' if len(names) > 5 else ''}"
+            f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
+            f"{CLASSES} (Roboflow) or {FILE_NAME} (own data); found {', '.join(names[:5]) or 'nothing'}"
+            f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
         )
     return VOC
 
 
-def open_dataset(root, split="train", year=None, ids=None, limit=None):
+def open_dataset(root, split="train", year=None, ids=None, limit=None, exif=True):
     """The samples of one split of a data set in any of the layouts: data.VOC, data.Cityscapes or data.Folder.
 
     year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
+    exif: False reads images and masks as they are stored, whatever their EXIF data say.
     Raises InputError, naming the folder or file, for what is none of them and for what the reader refuses.
     """
     layout = layout_of(root)
     options = {"year": year} if layout is VOC else {}
-    return layout(root, split, ids=ids, limit=limit, **options)
+    dataset = layout(root, split, ids=ids, limit=limit, **options)
+    dataset.exif = dataset.exif and exif
+    return dataset

@@ -33,7 +33,7 @@ class SegmentationDataset(Sequence):
     others: endings of files that also belong in the folders. palette: (256, 3) uint8, the colour of each label, so that
     palette[label] is a picture. coloured: masks are pictures in these colours; void: whether palette[255] in them is void.
     Else masks hold numbers; table: (256,) uint8, the label of each; shown: whether palettes in such masks should have the
-    classes' colours.
+    classes' colours. exif: whether images and masks are turned as their EXIF data say; False reads them as stored.
 
     files: FolderFiles or TarFiles. split: a split's name, or a path ending in .txt to a list elsewhere. ids: use these
     instead. limit: only the first so many. Raises InputError, naming the file, for a missing list, image or mask
@@ -45,6 +45,7 @@ class SegmentationDataset(Sequence):
     lists, hints, others = "{}.txt", {}, ()
     palette, coloured, void = voc_palette(), False, True
     table, shown = np.arange(256, dtype=np.uint8), True
+    exif = True
 
     def __init__(self, files, split, classes, ids=None, limit=None):
         self.files, self.split, self.classes = files, str(split), classes
@@ -87,9 +88,13 @@ class SegmentationDataset(Sequence):
         return self._pairs[id][1] if id in self._pairs else self._existing(self.masks, id)
 
     def _existing(self, where, id):
-        """The file of an id with the first of the endings, in small letters or capitals, that there is; else the usual name."""
+        """The file of an id with the first of the endings, in small letters or capitals, that there is; else the usual name.
+
+        Letters with accents are found whichever way the file system writes them.
+        """
         folder, *endings = where
-        names = [f"{folder}/{id}{ending}" for small in endings for ending in (small, small.upper())]
+        forms = dict.fromkeys((id, *(normalize(form, id) for form in ("NFD", "NFC"))))
+        names = [f"{folder}/{form}{e}" for form in forms for small in endings for e in (small, small.upper())]
         return next((name for name in names if self.files.is_file(name)), names[0])
 
     def splits(self):
@@ -130,10 +135,10 @@ class SegmentationDataset(Sequence):
         """An id's labels, (H, W) uint8: the mask's numbers, or the classes of its colours."""
         name = self.mask_name(id)
         if not self.coloured:
-            numbers = read_mask(self.files.open(name))
+            numbers = read_mask(self.files.open(name), self.exif)
             check_labels(numbers, self.allowed, self.folder / name)
             return self.table[numbers]
-        image = read_image(self.files.open(name))
+        image = read_image(self.files.open(name), self.exif)
         label, known = match_colours(image, *self.colours())
         if not known.all():
             found = describe(*np.unique(image[~known], axis=0, return_counts=True))
@@ -142,14 +147,23 @@ class SegmentationDataset(Sequence):
 
     def read(self, id):
         """The Sample of an id."""
-        image, label = read_image(self.files.open(self.image_name(id))), self.read_label(id)
+        name = self.image_name(id)
+        image, label = read_image(self.files.open(name), self.exif), self.read_label(id)
         mask = self.folder / self.mask_name(id)
         if label.shape != image.shape[:2]:
             raise InputError(
                 f"{mask}: expected a mask of the image's size {image.shape[1]}x{image.shape[0]}, "
-                f"got {label.shape[1]}x{label.shape[0]}"
+                f"got {label.shape[1]}x{label.shape[0]}{self._exif_hint(name, label)}"
             )
         return Sample(image, label, id)
+
+    def _exif_hint(self, name, label):
+        """What to do where a mask fits its image as stored; nothing where it does not."""
+        if not self.exif or read_image(self.files.open(name), exif=False).shape[:2] != label.shape:
+            return ""
+        return (
+            ", that of the image before EXIF turns it; to leave EXIF alone: --no-exif, or exif = false in dataset.toml"
+        )
 
     def __len__(self):
         return len(self.ids)
@@ -181,5 +195,5 @@ def find(root, folder, *endings):
             continue
         ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
         if ending and path.is_file():
-            found.setdefault(normalize("NFC", name[: -len(ending)]), []).append(f"{folder}/{name}")
+            found.setdefault(normalize("NFC", name[: -len(ending)]), []).append(f"{folder}/{name}".removeprefix("./"))
     return found

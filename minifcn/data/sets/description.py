@@ -17,6 +17,7 @@ mask_kind = "ids"           # "ids": palette or grey PNG of class numbers, 255 f
                             # "colours": pictures in exactly the colours below
 void = [224, 224, 192]      # the colour of void; optional
 void_numbers = [255]        # the numbers of void in masks of numbers (default)
+exif = true                 # images are turned as their EXIF data say (default); false: masks fit the pixels as stored
 
 [splits]                    # default: a fifth of the images for validation, chosen by their names
 val = 0.2                   # or lists of ids, one a line: train = "train.txt" and val = "val.txt"
@@ -36,6 +37,7 @@ _DEFAULTS = {
     "masks": "masks",
     "mask_kind": "ids",
     "void_numbers": [VOID],
+    "exif": True,
     "splits": {"val": 0.2},
     "classes": None,
 }
@@ -59,7 +61,8 @@ def read_description(path):
     try:
         values = _DEFAULTS | tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # of what is no UTF-8, and of what is no TOML
-        raise DescriptionError(path, [f"expected TOML in UTF-8, got: {error}"]) from error
+        hint = "; write folders with / in place of \\" if b"\\" in content else ""
+        raise DescriptionError(path, [f"expected TOML in UTF-8, got: {error}{hint}"]) from error
     problems = [
         f"{key}: expected {expected}, got {'nothing' if found is None else repr(found)[:60]}"
         for key, expected, found in _wrong(values, path)
@@ -79,6 +82,8 @@ def _wrong(values, path):
             yield key, "the name of a folder", values[key]
     if values["mask_kind"] not in ("ids", "colours"):
         yield "mask_kind", "'ids' or 'colours'", values["mask_kind"]
+    if not isinstance(values["exif"], bool):
+        yield "exif", "true or false", values["exif"]
     taken = {}  # {a class's name, a colour or a number: the key that has it}
     if "void" in values:
         yield from _wrong_colour("void", values["void"], taken)

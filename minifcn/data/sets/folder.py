@@ -34,6 +34,7 @@ class Folder(SegmentationDataset):
         files = FolderFiles(root)
         described = read_description(files.path / FILE_NAME)
         self.images, self.masks = (described["images"], *SUFFIXES), (described["masks"], *MASK_SUFFIXES)
+        self.exif = described["exif"]
         self.coloured = described["mask_kind"] == "colours"
         self.void = "void" in described or not self.coloured
         classes, self._splits = described["classes"], described["splits"]

@@ -8,6 +8,12 @@ from ..labels import VOC_CLASSES, VOID, read_class_names, voc_palette
 from .base import SegmentationDataset, find, random_split
 
 VAL_SHARE = 0.2
+_LISTS = "ImageSets/Segmentation/{}.txt", "ImageSets/Main/{}.txt"
+_OF_CVAT = {
+    "Train": "train",
+    "Validation": "val",
+    "Test": "test",
+}  # its names of subsets; "default" where there are none
 _PARENTS = ("", "VOCdevkit", "TrainVal/VOCdevkit")  # where the official archives of the years have their VOC<year>
 
 
@@ -19,14 +25,15 @@ class VOC(SegmentationDataset):
     elsewhere. year: None for 2012 or else the latest there is. ids: use these ids instead of the split's. limit: only the
     first so many.
     Files beside the folders name other classes than VOC's 21: `classes.txt`, or what tools leave: `class_names.txt`
-    (labelme) and `labelmap.txt` (CVAT, whose masks are in its colours). Without any list, a fifth of the images is val.
+    (labelme) and `labelmap.txt` (CVAT, whose masks are in its colours). Lists may also be in ImageSets/Main. Without any, or with
+    CVAT's default.txt only, a fifth of the images is val.
     Raises InputError, naming the file, for a missing list, image or mask (MissingFileError), or a tar that is not safe
     and sound, at construction; and for files that do not fit together (sizes, labels, colours), when they are read.
     """
 
     layout = "PASCAL VOC"
     images, masks = ("JPEGImages", ".jpg", ".jpeg", ".png"), ("SegmentationClass", ".png")
-    lists = "ImageSets/Segmentation/{}.txt"
+    lists = _LISTS[0]
     hints = {
         "seg11valid": "VOC comes without it: get its 736 ids from "
         "https://github.com/shelhamer/fcn.berkeleyvision.org/blob/master/data/pascal/seg11valid.txt "
@@ -36,6 +43,9 @@ class VOC(SegmentationDataset):
     def __init__(self, root, split="train", year="2012", ids=None, limit=None):
         files = files_at(root)
         files = files.subfolder(year_folder(files, year))
+        if files.is_folder("SegmentationClassPNG"):  # of an older labelme2voc, beside its arrays in SegmentationClass
+            self.masks = "SegmentationClassPNG", ".png"
+        self.lists = next((lists for lists in _LISTS if files.children(lists.rpartition("/")[0])), self.lists)
         classes = VOC_CLASSES
         if names := next((name for name in ("classes.txt", "class_names.txt") if files.is_file(name)), None):
             classes = tuple(name for name in read_class_names(files.open(names)) if name != "__ignore__")
@@ -45,7 +55,10 @@ class VOC(SegmentationDataset):
         super().__init__(files, split, classes, ids, limit)
 
     def splits(self):
-        lists = super().splits()
+        lists = {_OF_CVAT.get(name, name): file for name, file in super().splits().items()}
+        if list(lists) == ["default"]:
+            ids = [self.id_of(line) for line in read_lines(self.files.open(lists["default"]))]
+            return lists | random_split(ids, VAL_SHARE)
         return lists or random_split(find(self.folder, *self.images), VAL_SHARE) if self.folder.is_dir() else lists
 
 

@@ -1,0 +1,60 @@
+"""Reader of Roboflow's export of semantic segmentation masks: train, valid and test, each with x.jpg, x_mask.png and _classes.csv."""
+
+import numpy as np
+
+from ...errors import InputError
+from ..files import FolderFiles, read_lines
+from ..images import SUFFIXES
+from ..labels import VOID
+from .base import SegmentationDataset, find, random_split
+from .folder import Folder, paired
+
+CLASSES = "_classes.csv"
+_SPLITS = {"train": "train", "valid": "val", "test": "test"}  # a folder -> what its split is called here
+
+
+class Roboflow(Folder):
+    """The samples of one split. root: the folder that holds train, valid and test; "val" is valid. Only one of them: a fifth is val.
+
+    ids: use these, such as "train/x", instead of all. limit: only the first so many. Raises InputError as data.Folder does.
+    """
+
+    layout = "Roboflow"
+    images, masks = (".", *SUFFIXES), (".", ".png")
+    lists, others = "{}", (".csv", ".txt")
+    _more_colours = ()
+
+    def __init__(self, root, split="train", ids=None, limit=None):
+        files = FolderFiles(root)
+        folders = [name for name in _SPLITS if files.is_file(f"{name}/{CLASSES}")]
+        described = [read_classes(files.open(f"{name}/{CLASSES}")) for name in folders]
+        for name, other in zip(folders, described, strict=True):
+            if other != described[0]:
+                raise InputError(
+                    f"{files.path / name / CLASSES}: expected the classes of {folders[0]}/{CLASSES}, got others"
+                )
+        self.table = np.full(256, len(described[0]), np.uint8)
+        self.table[VOID] = VOID
+        for label, number in enumerate(described[0]):
+            self.table[number] = label
+        self._found = paired(find(root, *self.images), find(root, *self.masks), together=True)
+        inside = {name: [id for id in self._found[0] if id.startswith(f"{name}/")] for name in folders}
+        alone = len(folders) == 1
+        self._splits = random_split(inside[folders[0]], 0.2) if alone else {_SPLITS[n]: i for n, i in inside.items()}
+        classes = tuple(described[0].values())
+        SegmentationDataset.__init__(self, files, _SPLITS.get(split, split), classes, ids, limit)
+
+
+def read_classes(file):
+    """{number in masks: the class's name} of a _classes.csv, whose lines are like "1, leaf" below a title. Raises InputError."""
+    named = {}
+    for line in read_lines(file)[1:]:
+        number, _, name = (part.strip() for part in line.partition(","))
+        if not (number.isdecimal() and int(number) < 256 and name) or int(number) in named:
+            raise InputError(
+                f"{file.name}: expected a title, then a number below 256 and a name a line, got {line[:60]!r}"
+            )
+        named[int(number)] = name
+    if not 0 < len(named) <= VOID:
+        raise InputError(f"{file.name}: expected 1 to {VOID} classes, got {len(named)}")
+    return named
