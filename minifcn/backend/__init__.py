@@ -4,6 +4,7 @@ from .cpu import one_blas_thread
 from .memory import keep_freed_memory, out_of_memory
 from .parallel import cut, matmul, run_blocks, run_tiles
 from .registry import (
+    Array,
     Device,
     array_module,
     constant,

@@ -2,12 +2,13 @@
 
 import logging
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError, one_line
-from .files import open_binary
+from .files import File, open_binary
 from .labels import voc_palette
 
 log = logging.getLogger("minifcn.data")
@@ -28,7 +29,7 @@ TURNS = {  # what takes each orientation back
 _BITS_OF_GREY = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the samples of such PNGs by
 
 
-def read_image(source):
+def read_image(source: File) -> np.ndarray:
     """A photograph as (H, W, 3) uint8 RGB, turned upright if its EXIF data says so.
 
     source: a path, or an open binary file with a name, which is closed. Raises InputError, naming the file, if it is not
@@ -37,7 +38,7 @@ def read_image(source):
     return _read(source, upright)
 
 
-def upright(image):
+def upright(image: Image.Image) -> np.ndarray:
     """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB. Raises InputError for values of unknown range."""
     image.load()  # some formats have their EXIF data behind the pixels
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
@@ -53,7 +54,7 @@ def upright(image):
     return np.asarray(image.convert("RGB"))
 
 
-def orientation(image):
+def orientation(image: Image.Image) -> int | None:
     """How the EXIF data of an opened image says that it was stored, 2 … 8; None for upright, and where they are damaged."""
     try:
         found = image.getexif().get(ORIENTATION)
@@ -62,7 +63,7 @@ def orientation(image):
         return None
 
 
-def read_mask(source):
+def read_mask(source: File) -> np.ndarray:
     """A label image (H, W) uint8 from a palette or grey picture: the stored numbers, not their colours.
 
     source, errors: as for `read_image`; InputError also for an image in colours, where the numbers are lost.
@@ -70,7 +71,7 @@ def read_mask(source):
     return _read(source, numbers_of)
 
 
-def numbers_of(image):
+def numbers_of(image: Image.Image) -> np.ndarray:
     """The class numbers (H, W) uint8 in an opened Pillow image: those of a palette, or grey samples of 1 to 32 bits as stored.
 
     Raises InputError for an image in colours and for numbers beyond 255.
@@ -88,14 +89,14 @@ def numbers_of(image):
     return numbers.astype(np.uint8) // (_BITS_OF_GREY.get(str(tile[0][3]), 1) if tile else 1)
 
 
-def write_mask(path, labels, palette=None):
+def write_mask(path: str | Path, labels: np.ndarray, palette: np.ndarray | None = None) -> None:
     """Write labels (H, W) uint8 as a palette PNG in the colours palette (256, 3) uint8, VOC's unless given."""
     image = Image.fromarray(labels)
     image.putpalette((voc_palette() if palette is None else palette).tobytes())
     image.save(path)
 
 
-def image_files(path):
+def image_files(path: str | Path) -> list[Path]:
     """The image files that a path stands for: itself, or those in that folder, by name. Raises InputError if there are none."""
     path = Path(path)
     if not path.is_dir():
@@ -109,7 +110,7 @@ def image_files(path):
     return found
 
 
-def check_size(image):
+def check_size(image: Image.Image) -> None:
     """Raise Pillow's DecompressionBombError for an opened image of more than MAX_PIXELS: decoding takes about ten bytes a pixel,
     and a file of a hundred bytes may claim any number of them.
     """
@@ -120,7 +121,7 @@ def check_size(image):
         )
 
 
-def check_kind(image, file):
+def check_kind(image: Image.Image, file: BinaryIO) -> None:
     """Raise InputError for the one kind of picture that Pillow misreads: a BMP of 8 bits whose two colours are black and white."""
     if image.format == "BMP" and image.mode == "1":
         file.seek(28)
@@ -128,7 +129,7 @@ def check_kind(image, file):
             raise InputError("a BMP of 8 bits in black and white, which is not read rightly; save it as PNG")
 
 
-def reason_of(error):
+def reason_of(error: Exception) -> str:
     """What is wrong with a picture, in a line: why Pillow does not read it, in our words where they say more."""
     if isinstance(error, UnidentifiedImageError):
         return "of no known format, or a TIFF of a kind that is not read, such as one of two, or five or more, bands"

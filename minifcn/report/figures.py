@@ -9,7 +9,7 @@ from PIL import Image
 from ..data.labels import VOID, colourise
 from ..files import writing
 
-PLAIN_TEXT = {"text.usetex": False, "text.parse_math": False}  # names of classes are no formulas: "us$ and ca$"
+PLAIN_TEXT: dict = {"text.usetex": False, "text.parse_math": False}  # names of classes are no formulas: "us$ and ca$"
 COLOURS = ("#c0392b", "#d68910", "#1f618d", "#117864")
 
 

@@ -1,9 +1,12 @@
 """Semantic segmentation: a class for every pixel."""
 
+import numpy as np
+
 from .. import ops
-from ..backend import to_device
+from ..backend import Array, to_device
 from ..data.labels import VOID
 from ..metrics import ConfusionMatrix
+from ..ops.geometry import Cache
 
 
 class SemanticSegmentation:
@@ -14,10 +17,10 @@ class SemanticSegmentation:
 
     score_name = "mean_iou"  # which of the metric's scores says that a network is better
 
-    def __init__(self, reduction="mean"):
+    def __init__(self, reduction: str = "mean"):
         self.reduction = reduction
 
-    def loss(self, logits, labels):
+    def loss(self, logits: Array, labels: np.ndarray) -> tuple[Array, int, Cache]:
         """The loss of a batch, or of a part of it.   logits (N, C, H, W), labels (N, H, W) on the host -> (total, weight, cache)
 
         The batch's loss is Σ total / Σ weight over its parts, and Σ total where nothing has weight: reduction "sum", or
@@ -28,16 +31,16 @@ class SemanticSegmentation:
         # In float64 the product is exact, and total / weight is the mean to the last bit.
         return loss.astype("float64") * (weight or 1), weight, (cache, weight or 1)
 
-    def loss_backward(self, scale, cache):
+    def loss_backward(self, scale: float, cache: Cache) -> Array:
         """The gradient of scale · total; scale is 1 / Σ weight of the whole batch.   -> dlogits (N, C, H, W)"""
         cache, weight = cache
         return ops.softmax_cross_entropy_backward(scale * weight, cache)
 
-    def predict(self, logits):
+    def predict(self, logits: Array) -> Array:
         """The likeliest class of every pixel.   (N, C, H, W) -> (N, H, W) integers"""
         return logits.argmax(axis=1)
 
-    def metric(self, num_classes):
+    def metric(self, num_classes: int) -> ConfusionMatrix:
         """What labels and predictions are counted in, from the start."""
         return ConfusionMatrix(num_classes)
 
