@@ -60,13 +60,7 @@ class PrecisionError(InputError):
 
 
 def check_op(
-    forward: Callable,
-    backward: Callable,
-    arrays: Sequence[Array],
-    rng: Generator,
-    *,
-    directions: int = 4,
-    elements: int = 40,
+    forward: Callable, backward: Callable, arrays: Sequence, rng: Generator, *, directions: int = 4, elements: int = 40
 ) -> Report:
     """Check forward(*arrays) -> (y, cache) against backward(dy, cache) -> gradients, in the order of arrays.
 
