@@ -16,7 +16,7 @@ help:
 	@echo "make test    run the tests, on all cores; make slow runs those that take minutes"
 	@echo "make bugs    plant a bug at a time and see that the tests catch it"
 	@echo "make setup   only prepare the virtual environment in $(VENV)"
-	@echo "make lint    style and layer rules"
+	@echo "make lint    style, import rules and types"
 	@echo "make clean   remove the environment, the toy data and the demo runs"
 
 setup: $(READY)
@@ -53,6 +53,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy minifcn
 
 clean:
 	rm -rf $(VENV) toydata runs/demo-seed*

@@ -66,6 +66,6 @@ def run(args):
             picture = Path(args.out) / f"{name}_heatmap.png"
             figures.heat_map(image, {title: heat}, picture, peak=classify.peak(heat, image.shape[:2]))
             notice(f"heat-map: {picture}")
-    for error in skipped:
-        notice(f"skipped: {error}")
+    for reason in skipped:
+        notice(f"skipped: {reason}")
     return 1 if skipped else 0

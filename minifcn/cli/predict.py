@@ -65,8 +65,8 @@ def run(args):
     if done > 1:
         print(f"{done} images: " + ", ".join(f"{name} in {count}" for name, count in seen.most_common()))
     notice(f"{done} masks and overlays written to {out}, {done / seconds:.1f} images a second")
-    for error in skipped:
-        notice(f"skipped: {error}")
+    for reason in skipped:
+        notice(f"skipped: {reason}")
     return 1 if skipped else 0
 
 

@@ -1,17 +1,22 @@
 """What a photograph shows, and where: a classifier's likeliest classes, and its heat-map for a class."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from PIL import Image
 
 from .. import models
 from ..backend import to_device, to_host
+from ..data import Sample
+from ..metrics import ConfusionMatrix
+from ..models import Graph
 from ..tasks.classification import CLASSIFICATION, middle
 
 CROP_SHARE = 224 / 256  # of the shorter side: what ImageNet networks are shown when they are tested
 WINDOW = 3  # cells that a heat-map averages over: single cells are restless, the native map's side is blunt
 
 
-def top(network, image, count=5):
+def top(network: Graph, image: np.ndarray, count: int = 5) -> list[tuple[int, float]]:
     """The `count` likeliest classes of an image (H, W, 3) uint8 RGB, of any size. -> [(class number, probability)], best first
 
     As such networks are tested: the shorter side to 8/7 of the native size, then the middle.
@@ -26,7 +31,7 @@ def top(network, image, count=5):
     return [(int(i), float(probabilities[i])) for i in np.argsort(-probabilities)[:count]]
 
 
-def evaluate_windows(network, samples, num_classes):
+def evaluate_windows(network: Graph, samples: Iterable[Sample], num_classes: int) -> ConfusionMatrix:
     """The ConfusionMatrix of a classifier on windows of its native size, a quarter of it apart: is that in the middle told?
 
     samples: labelled images, of which those smaller than a window have none.
@@ -42,7 +47,7 @@ def evaluate_windows(network, samples, num_classes):
     return matrix
 
 
-def heat_map(network, image, classes, window=WINDOW):
+def heat_map(network: Graph, image: np.ndarray, classes: Iterable[int], window: int = WINDOW) -> np.ndarray:
     """The sum of the scores of `classes` (numbers) at every place of the image. -> (rows, columns) float32
 
     The classifier made convolutional, run on the image at its own size. An image smaller than the network's native size
@@ -54,7 +59,7 @@ def heat_map(network, image, classes, window=WINDOW):
     return to_host(scores[list(classes)].sum(axis=0))
 
 
-def peak(heat, size):
+def peak(heat: np.ndarray, size: tuple) -> tuple:
     """The pixel (row, column) of an image of `size` (height, width) where its heat-map is highest: the middle of that cell."""
     cell = np.unravel_index(heat.argmax(), heat.shape)
     return tuple(int((i + 0.5) * pixels / cells) for i, pixels, cells in zip(cell, size, heat.shape, strict=True))

@@ -10,6 +10,7 @@ from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
 from .efficientnet_lite0 import efficientnet_lite0
 from .fcn import fcn
+from .graph import Graph
 from .vgg import mini, vgg16
 
 CLASSIFIERS = {
@@ -22,13 +23,13 @@ CLASSIFIERS = {
 TRAINED = Path(__file__).parent / "trained"  # NAME.npz, and beside it its card for people, NAME.md
 
 
-def build(builder, options):
+def build(builder: str, options: dict) -> Graph:
     """A network with freshly drawn weights by its builder's name: "fcn" or a classifier's. See `Card`.
 
     A classifier with the option "convolutional" is the heat-map network made of it. Raises InputError for an unknown
     builder, TypeError for options that it does not have.
     """
-    builders = {"fcn": fcn, **CLASSIFIERS}
+    builders: dict = {"fcn": fcn, **CLASSIFIERS}
     if builder not in builders:
         raise InputError(f"expected a network out of {', '.join(builders)}, got {builder!r}")
     options = dict(options)
@@ -37,7 +38,7 @@ def build(builder, options):
     return surgery.convolutionalize(network, window) if convolutional else network
 
 
-def load(path):
+def load(path: str | Path) -> Graph:
     """The network that a file of this library holds, .npz or .safetensors. Raises InputError, naming the file."""
     arrays, meta = formats.read(path)
     if not meta:
@@ -60,7 +61,7 @@ def load(path):
     return network
 
 
-def load_segmenter(path):
+def load_segmenter(path: str | Path) -> Graph:
     """The FCN that a file holds. Raises InputError for a file that holds another network.
 
     Where the file has no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
@@ -74,12 +75,12 @@ def load_segmenter(path):
     return network
 
 
-def numbered(count):
+def numbered(count: int) -> tuple:
     """The names of classes that have none: class 0, class 1, …"""
     return tuple(f"class {i}" for i in range(count))
 
 
-def pretrained(name="animals"):
+def pretrained(name: str = "animals") -> Graph:
     """A segmentation network with the trained weights that come with this library, its class names and its colours.
 
     "animals": FCN-8s over EfficientNet-Lite0, for photographs: background, cat, cow, dog, horse, person, sheep. What it

@@ -23,7 +23,7 @@ STAGES = (  # repeats, kernel, stride of the first, width, expansion
 EPS = 1e-3
 
 
-def efficientnet_lite0(num_classes=1000, seed=0):
+def efficientnet_lite0(num_classes: int = 1000, seed: int = 0) -> Graph:
     """The classifier. For images of 224 × 224, and any other size, as it averages its last maps; freshly drawn weights."""
     rng = np.random.default_rng(seed)
     nodes, ends = _features(rng)
@@ -34,7 +34,7 @@ def efficientnet_lite0(num_classes=1000, seed=0):
     return Graph({**nodes, **in_a_row(chain, ends[-1])}, card=card)
 
 
-def efficientnet_lite0_backbone(alignment, rng, head=False):
+def efficientnet_lite0_backbone(alignment: str, rng: np.random.Generator, head: bool = False) -> Backbone:
     """The backbone of an FCN: everything before the head; features at 1/8 (40 channels), 1/16 (112) and 1/32 (320).
 
     Its padding, TensorFlow's, is the same in both alignments; "paper" puts the pad of 100 around the image itself.

@@ -22,7 +22,7 @@ from .fcn import VARIANTS, fcn
 from .graph import IMAGE, Graph
 
 
-def convolutionalize(classifier, window=None):
+def convolutionalize(classifier: Graph, window: int | None = None) -> Graph:
     """The same network with every fully connected layer as a convolution: images of any larger size give a heat-map.
 
     (N, 3, H, W) -> (N, num_classes, rows, columns), one column of scores for each place of the classifier; 1 × 1 at the
@@ -60,7 +60,7 @@ def convolutionalize(classifier, window=None):
     return Graph(nodes, card=replace(classifier.card, options=options))
 
 
-def averages(classifier):
+def averages(classifier: Graph) -> bool:
     """Whether the classifier takes the average of its last maps, so that a heat-map's window is a matter of choice."""
     return bool(classifier.layers_of(layers.GlobalAvgPool))
 
@@ -81,7 +81,7 @@ def _as_convolution(linear, channels):
     return layers.Conv2d.of(copied.weight, copied.bias)
 
 
-def transplant(classifier, network, scores=False):
+def transplant(classifier: Graph, network: Graph, scores: bool = False) -> list[str]:
     """Give a segmentation network the weights of a classifier for its backbone: the start of every FCN training.
 
     The fully connected layers become convolutions on the way; the classifier's last layer stays behind, and the score
@@ -94,8 +94,8 @@ def transplant(classifier, network, scores=False):
     sources = {name: name.removeprefix(prefix) for name in own if name.startswith(prefix)}
     if scores:
         sources |= {name: name.replace("score_fr.", last) for name in own if name.startswith("score_fr.")}
-    for name, source in sources.items():
-        source, shape = given.get(source), own[name].shape
+    for name, theirs in sources.items():
+        source, shape = given.get(theirs), own[name].shape
         flat = (shape[0], prod(shape[1:]))  # as a fully connected layer has it
         if source is None or source.shape not in (shape, flat):
             found = "no such name" if source is None else source.shape
@@ -106,7 +106,7 @@ def transplant(classifier, network, scores=False):
     return [name for name in given if name not in sources.values()]
 
 
-def initialise_from(network, coarser):
+def initialise_from(network: Graph, coarser: Graph) -> Graph:
     """Give an FCN everything it shares with a trained, coarser variant: the staged training of the paper. -> network
 
     The new skip keeps its zero score layer, so that training goes on from the coarser network's prediction. (But for
@@ -131,7 +131,7 @@ def initialise_from(network, coarser):
     return network
 
 
-def replace_scores(network, num_classes, seed=0):
+def replace_scores(network: Graph, num_classes: int, seed: int = 0) -> Graph:
     """The same FCN for another number of classes: the backbone as it is, new score layers that start from zero. -> a new FCN"""
     changed = fcn(**{**network.card.options, "num_classes": num_classes, "seed": seed})
     shared = {name: value for name, value in network.state_dict().items() if not name.startswith(("score", "upscore"))}
@@ -140,7 +140,7 @@ def replace_scores(network, num_classes, seed=0):
     return changed
 
 
-def add_skips(network, variant):
+def add_skips(network: Graph, variant: str) -> Graph:
     """A finer FCN ("16s" or "8s") that starts where a trained, coarser one stands: its new skips add zero. -> a new FCN"""
     finer = initialise_from(fcn(**{**network.card.options, "variant": variant}), network)
     finer.card = replace(network.card, options=finer.card.options)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..backend import Array
+from ..ops.geometry import Cache
 from .semantic import SemanticSegmentation
 
 
@@ -13,11 +15,11 @@ class Classification(SemanticSegmentation):
 
     score_name = "pixel_accuracy"  # the share of labels that are right, whether of pixels or of images
 
-    def loss(self, logits, labels):
+    def loss(self, logits: Array, labels: np.ndarray) -> tuple[Array, int, Cache]:
         return super().loss(logits, middle(labels))
 
 
-def middle(labels):
+def middle(labels: np.ndarray) -> np.ndarray:
     """The labels of windows: of maps (N, H, W) the pixel in the middle; labels (N,) are theirs already.   -> (N,)"""
     return labels if labels.ndim == 1 else np.ascontiguousarray(labels[:, labels.shape[1] // 2, labels.shape[2] // 2])
 
