@@ -15,7 +15,7 @@ class Classification(SemanticSegmentation):
 
     score_name = "pixel_accuracy"  # the share of labels that are right, whether of pixels or of images
 
-    def loss(self, logits: Array, labels: np.ndarray) -> tuple[Array, int, Cache]:
+    def loss(self, logits: Array, labels: np.ndarray) -> tuple[Array, float, Cache]:
         return super().loss(logits, middle(labels))
 
 
