@@ -56,6 +56,7 @@ def json_text(values, **options):
 
 
 WINDOWS = os.name == "nt"
+GIT_LFS = b"version https://git-lfs.github.com/spec/"
 START = 512  # bytes of a file that are enough for `stand_in`
 
 
@@ -67,7 +68,7 @@ def stand_in(start):
     start = start.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
     if not start:
         return "an empty file"
-    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+    if start.startswith(GIT_LFS):
         return "a Git LFS pointer in its place; fetch the file itself with: git lfs pull"
     if b"\0" in start:
         return None

@@ -105,6 +105,26 @@ class Sick:
         self.write_mask(self.renumbered[before], palette)
 
 
+def store_mask_turned(sick):
+    exif, picture = Image.Exif(), Image.fromarray(np.rot90(sick.label()))
+    exif[ORIENTATION] = 6
+    picture.putpalette(labels.voc_palette().tobytes())
+    picture.save(sick.mask, exif=exif)
+
+
+def store_as_bmp(sick):
+    picture = Image.fromarray((sick.label() > 0).astype(np.uint8))
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    picture.save(sick.mask, "BMP")
+
+
+def five_bands():
+    """The head of a TIFF of five grey bands."""
+    entries = [(256, 1, 4), (257, 1, 4), (258, 1, 8), (262, 1, 1), (273, 1, 8), (277, 1, 5), (278, 1, 4), (279, 1, 80)]
+    rows = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4 + 80)
+
+
 def link_to_nothing(sick):
     sick.image.unlink()
     sick.image.symlink_to("nowhere.jpg")
@@ -145,6 +165,12 @@ IMAGES = {
         *("animated", "wrong-ending"),
     ),
     "link_to_nothing": (link_to_nothing, "unreadable"),
+    "floating_point": (
+        lambda s: Image.fromarray(np.asarray(s.photo().convert("L")) / np.float32(255)).save(s.image, "TIFF"),
+        *("unreadable", "wrong-ending", "16-bit"),
+    ),
+    "five_bands": (lambda s: s.image.write_bytes(five_bands()), "unreadable"),
+    "too_much_text": (lambda s: s.photo().save(s.image, "PNG", icc_profile=bytes(2 << 20)), "unreadable"),
     "blank": (lambda s: Image.new("RGB", s.photo().size).save(s.image), "blank-image"),
 }
 MASKS = {
@@ -157,6 +183,8 @@ MASKS = {
         ),
         "truncated",
     ),
+    "mask_with_exif": (store_mask_turned, "exif-rotated"),  # and fits its image once it is turned
+    "mask_that_pillow_misreads": (store_as_bmp, "unreadable", "wrong-ending"),
     "mask_with_alpha": (lambda s: Image.fromarray(coloured(s)).convert("RGBA").save(s.mask), "mask-mode"),
     "size": (lambda s: s.write_mask(s.label()[:-1]), "size-mismatch"),
     "mask_in_colours": (lambda s: Image.fromarray(coloured(s)).save(s.mask), "mask-mode"),

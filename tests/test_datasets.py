@@ -523,6 +523,10 @@ WRONG = [  # an entry of dataset.toml (or all of it, where it has to do with the
     ("void = [1, 2]", f"void: {COLOUR}, got [1, 2]"),
     ("void = [1, 2, true]", f"void: {COLOUR}"),
     ("void = [10, 20, 30]", "classes[0].colour: expected another colour than that of void, got [10, 20, 30]"),
+    (
+        "void = [0, 0, 0]",
+        "void: a grey colour, which marks no pixel in masks of numbers; name the numbers of void, too: ",
+    ),
     ("splits = 3", "splits: expected a table of lists, or val = a share of the images, got 3"),
     ("splits = {val = 1.5}", "splits.val: expected a list's file name, or a share above 0 and below 1"),
     ("splits = {val = nan}", "splits.val: expected a list's file name, or a share"),

@@ -65,6 +65,9 @@ def test_a_healthy_data_set_has_no_findings_and_correct_counts(healthy):
     assert set(found.samples) == set(range(6))
 
 
+REASON = "of no known format, or a TIFF of a kind that is not read, such as one of two, or five or more, bands"
+
+
 def test_exactly_what_was_planted_is_reported_by_kind_and_name(sick, diagnosis):
     found = found_in(diagnosis)
     planted = {pair for pairs in sick.expected.values() for pair in pairs}
@@ -76,7 +79,10 @@ def test_exactly_what_was_planted_is_reported_by_kind_and_name(sick, diagnosis):
         ("label_outside", "77 (50 pixels)"),
         ("missing_image", "listed in train, trainval"),
         ("image_of_another_ending", f"listed in train, trainval; there is {other}.bmp"),
-        ("no_image", "cannot identify image file"),
+        ("no_image", REASON),
+        ("five_bands", REASON),
+        ("too_much_text", "its text or colour profile takes more than 1 MiB; save it without (exiftool -all= FILE)"),
+        ("mask_with_exif", "stored on its side"),
         ("unseen_class", "nowhere"),
         ("git_lfs_pointer", "a Git LFS pointer in its place; fetch the file itself with: git lfs pull"),
         ("overlap_by_id", "in train and val"),
@@ -226,7 +232,7 @@ def test_the_mended_copy_is_well_and_can_be_trained_on(mended, sick):
 
 
 TURNED = ("exif", "exif_with_a_mask_of_what_is_stored")
-WRONG_MASKS = ("mask_in_colours", "mask_with_alpha", "renumbered", "grey", "black_palette")
+WRONG_MASKS = ("mask_in_colours", "mask_with_exif", "mask_with_alpha", "renumbered", "grey", "black_palette")
 PHOTOS = ("cmyk", "sixteen_bit_grey", "sixteen_bit_colours", "alpha", "animated", "wrong_ending")
 
 

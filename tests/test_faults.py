@@ -354,7 +354,7 @@ def test_train_says_when_it_waits_for_data(toy, tmp_path, capsys, monkeypatch, s
     plain = data.BatchStream.__next__
 
     def late(stream):
-        time.sleep(0.25 if slow else 0)
+        time.sleep(0.5 if slow else 0)
         return plain(stream)
 
     monkeypatch.setattr(data.BatchStream, "__next__", late)

@@ -13,6 +13,7 @@ from planted_faults import png
 
 from minifcn import data, ops
 from minifcn.data.images import image_files, numbers_of, read_image, read_mask
+from minifcn.data.labels import read_class_names
 from minifcn.files import START, stand_in
 from minifcn.metrics import ConfusionMatrix
 from minifcn.report import figures, page
@@ -55,6 +56,12 @@ def test_what_stands_in_for_a_file_is_named(reader, content, tmp_path):
     with pytest.raises(ValueError, match=STAND_INS[content]) as caught:
         READERS[reader].read(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_a_pointer_in_place_of_a_list_is_no_list_of_three_names(tmp_path):
+    (tmp_path / "classes.txt").write_bytes(next(iter(STAND_INS)))
+    with pytest.raises(ValueError, match="classes.txt: a Git LFS pointer in its place; .* git lfs pull"):
+        read_class_names(tmp_path / "classes.txt")
 
 
 def test_honest_files_stand_for_themselves(tmp_path):

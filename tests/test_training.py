@@ -64,7 +64,7 @@ def test_a_run_with_class_weights_goes_on_exactly(class_weights, toy, tmp_path, 
     list(halted.events(lambda: halted.done == 3))
     monkeypatch.setattr("minifcn.training.run.balanced_weights", lambda *_: pytest.fail("the data were read once more"))
     resumed = Run.resume(tmp_path / "halted")
-    assert resumed.config == config and resumed.task.class_weights.tolist() == whole.task.class_weights.tolist()
+    assert resumed.config == config and np.array_equal(resumed.task.class_weights, whole.task.class_weights)
     list(resumed.events())
     require_same_state(whole, resumed)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError, MissingFileError
+from ..files import GIT_LFS, stand_in
 from . import tars
 
 File = str | Path | BinaryIO  # a file by its path, or open
@@ -24,8 +25,11 @@ def open_binary(source):
 def read_lines(source):
     """The lines of a text file that are not blank, stripped. Raises InputError, naming it, for what is no UTF-8 text."""
     with open_binary(source) as file:
+        content = file.read()
+        if content.startswith(GIT_LFS):
+            raise InputError(f"{file.name}: {stand_in(content)}")
         try:
-            text = file.read().decode("utf-8-sig")
+            text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise InputError(f"{file.name}: expected text in UTF-8, got byte {error.object[error.start]:#x}") from None
     return [line.strip() for line in text.splitlines() if line.strip()]

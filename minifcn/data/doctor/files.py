@@ -1,8 +1,9 @@
 """One image or mask file: its format, and what is wrong with it."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +49,14 @@ def examine_image(dataset, name):
         Image.open(file) as image,
     ):  # given a path, Pillow shears turned TIFFs
         _examine_header(report, image)
+        images.check_kind(image, file)
         if image.mode in ("CMYK", "YCCK", "LAB"):
             report.add("cmyk", image.mode)
         if image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in image.tile):
             report.add("16-bit", report.format)
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
             report.add("alpha", report.format)
-        if dataset.exif and (turned := _STORED.get(images.orientation(image))):
-            report.add("exif-rotated", f"stored {turned}")
+        _examine_turn(report, image, dataset)
         pixels = images.upright(image, dataset.exif)
     if report.stored:
         report.size = pixels.shape[1::-1]
@@ -74,8 +75,10 @@ def examine_mask(dataset, name):
         Image.open(file) as image,
     ):  # given a path, Pillow shears turned TIFFs
         _examine_header(report, image)
+        images.check_kind(image, file)
         if image.format == "JPEG":
             report.add("lossy-mask")
+        _examine_turn(report, image, dataset)
         try:
             numbers = None if dataset.coloured else images.numbers_of(image, dataset.exif)
         except InputError as error:
@@ -90,6 +93,11 @@ def examine_mask(dataset, name):
     elif report.stored:
         _examine_wrong_mode(report, wrong, mode, pixels, dataset)
     return report
+
+
+def _examine_turn(report, image, dataset):
+    if dataset.exif and (turned := _STORED.get(images.orientation(image))):
+        report.add("exif-rotated", f"stored {turned}")
 
 
 def read_labels(report, dataset):
@@ -124,17 +132,16 @@ def _failures(report):
     except Image.DecompressionBombError as error:
         report.add("bomb", str(error))
     except Exception as error:  # a broken file can make Pillow raise anything
-        message = one_line(error).partition(" <_io.")[0].replace(f" {str(report.path)!r}", "")
+        message, start = one_line(error), b""
+        with suppress(OSError), open(report.path, "rb") as file:
+            start = file.read(START)
         if report.stored and ("truncated" in message.lower() or "broken data stream" in message.lower()):
             report.add("truncated", message)
+        elif not start and report.path.exists():
+            report.add("empty-file")
         else:
-            start = b""
-            if report.path.exists():
-                with open(report.path, "rb") as file:
-                    start = file.read(START)
-            empty, instead = report.path.exists() and not start, start and stand_in(start)
-            kind = "empty-file" if empty else "not-fetched" if instead else "unreadable"
-            report.add(kind, "" if empty else instead or message)
+            kind = "not-fetched" if start and stand_in(start) else "unreadable"
+            report.add(kind, images.reason_of(error, BytesIO(start)).replace(f" {str(report.path)!r}", ""))
     report.size = report.stored = None
 
 

@@ -36,7 +36,7 @@ KINDS = {  # kind: (how bad, what it means)
     # Images.
     "exif-rotated": (
         WARNING,
-        "EXIF data say that the stored image is to be turned; masks must fit the turned image, or else --no-exif",
+        "EXIF data say that the stored picture is to be turned; mask and image must fit once turned, or else --no-exif",
     ),
     "cmyk": (WARNING, "colours for printing (CMYK), which become RGB only approximately"),
     "16-bit": (WARNING, "more than 8 bits a channel, of which 8 are used"),

@@ -119,6 +119,7 @@ def _description(dataset, lists):
         f"# {dataset.layout}, repaired",
         'mask_kind = "ids"',
         f"void = {void}",
+        f"void_numbers = [{VOID}]",
         f"exif = {str(dataset.exif).lower()}",
         "",
         "[splits]",

@@ -59,18 +59,29 @@ def read_description(path):
     with open_binary(path) as file:
         content = file.read()
     try:
-        values = _DEFAULTS | tomllib.loads(content.decode("utf-8-sig"))
+        given = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # of what is no UTF-8, and of what is no TOML
         hint = "; write folders with / in place of \\" if b"\\" in content else ""
         raise DescriptionError(path, [f"expected TOML in UTF-8, got: {error}{hint}"]) from error
+    values = _DEFAULTS | given
     problems = [
         f"{key}: expected {expected}, got {'nothing' if found is None else repr(found)[:60]}"
         for key, expected, found in _wrong(values, path)
     ]
+    if values["mask_kind"] == "ids" and _grey(values.get("void")) and "void_numbers" not in given:
+        number = values["void"][0]
+        problems.append(
+            f"void: a grey colour, which marks no pixel in masks of numbers; name the numbers of void, too: void_numbers = [{number}]"
+            f"{'' if number == VOID else f' or [{VOID}]'}"
+        )
     if problems:
         raise DescriptionError(path, problems)
     values["classes"] = [{"numbers": [i], "more_colours": []} | entry for i, entry in enumerate(values["classes"])]
     return values
+
+
+def _grey(colour):
+    return isinstance(colour, list) and len(colour) == 3 and colour == colour[:1] * 3 and isinstance(colour[0], int)
 
 
 def _wrong(values, path):
