@@ -41,7 +41,7 @@ class Config:
     frozen_statistics: bool = False  # batch normalisation keeps the statistics that it starts with
     crop: int | None = 128  # the side of the training crops; None trains on whole images, one at a time
     batch_size: int = 6
-    iterations: int = 340
+    iterations: int = 460
     optimizer: str = "adam"
     lr: float = 4e-3
     momentum: float = 0.9  # of sgd
