@@ -10,12 +10,13 @@ READY := $(VENV)/.ready
 .PHONY: help setup demo lessons test slow bugs lint clean
 
 help:
-	@echo "make demo    draw the toy data, train FCN-32s, 16s and 8s, compare them (SEED=0, OUT=$(OUT))"
+	@echo "make demo    draw the toy data, train a classifier, FCN-32s, 16s and 8s, compare them; then segment three photographs"
+	@echo "             (SEED=0, OUT=$(OUT))"
 	@echo "make lessons run all lessons and write lessons/output/lessons.html"
 	@echo "make test    run the tests, on all cores; make slow runs those that take minutes"
 	@echo "make bugs    plant a bug at a time and see that the tests catch it"
 	@echo "make setup   only prepare the virtual environment in $(VENV)"
-	@echo "make lint    style and layer rules"
+	@echo "make lint    style, import rules and types"
 	@echo "make clean   remove the environment, the toy data and the demo runs"
 
 setup: $(READY)
@@ -32,6 +33,8 @@ toydata/VOC2012/ImageSets/Segmentation/trainval.txt: | $(READY)
 
 demo: $(READY) toydata/VOC2012/ImageSets/Segmentation/trainval.txt
 	$(BIN)/python -m minifcn reproduce --data toydata --out $(OUT) --seed $(SEED)
+	@echo "Three photographs, by the network that comes with minifcn:"
+	$(BIN)/python -m minifcn predict docs/photos --out $(OUT)/photographs
 
 lessons: $(READY)
 	$(BIN)/python -m lessons --all
@@ -50,6 +53,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy minifcn
 
 clean:
 	rm -rf $(VENV) toydata runs/demo-seed*

@@ -1,33 +1,32 @@
-"""Pictures of real results that hold no photograph, so that they can be shown where the photographs may not.
+"""The pictures of real results that these pages show.
 
 `segments` draws predictions in VOC's colours with the outlines of the true mask over them, an image a row and a network
-a column. `heat` draws a classifier's heat-map over the edges of a photograph.
+a column: no photograph, so that they can be shown where the photographs may not. `photographs` draws photographs that may.
 
-    python benchmarks/pictures.py segments VOCdevkit runs/voc --ids 2007_000033 … --out picture.png
-    python benchmarks/pictures.py heat photo.png tabby,282,285 --out picture.png
+    python benchmarks/pictures.py segments VOCdevkit runs/voc --ids 2007_000033 … --out benchmarks/records/voc.png
+    python benchmarks/pictures.py photographs docs/photos/astronaut.jpg docs/photos/chelsea.jpg --out docs/predicted.png
 """
 
 import argparse
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, ImageFilter
+from PIL import Image
 
-from minifcn import data, inference, models, weights
-from minifcn.data.imagenet import IMAGENET_CLASSES
+from minifcn import data, inference, models
+from minifcn.cli import predict
 from minifcn.data.images import read_image
-from minifcn.data.labels import class_numbers, colourise
-from minifcn.inference import classify
+from minifcn.data.labels import colourise
 from minifcn.metrics import ConfusionMatrix
 from minifcn.report import figures
-from minifcn.training import checkpoint
 
 
 def segments(args):
     """Predictions of a `reproduce` run's three networks, outlined by the truth, with the mean IU of each image."""
-    networks, classes = {}, None
+    networks = {}
     for variant in models.VARIANTS:
-        networks[f"FCN-{variant}"], classes = checkpoint.load_segmenter(f"{args.run}/{variant}/checkpoint.npz")
+        networks[f"FCN-{variant}"] = models.load_segmenter(f"{args.run}/{variant}/checkpoint.npz")
+    classes = networks["FCN-8s"].card.classes
     dataset = data.VOC(args.root, "val", ids=args.ids)
     heights = [sample.label.shape[0] / sample.label.shape[1] for sample in dataset]
     figure = Figure(figsize=(9.6, 3.1 * sum(heights) + 0.8), layout="constrained")
@@ -57,20 +56,25 @@ def _borders(label):
     return edge
 
 
-def heat(args):
-    """A heat-map over the photograph's edges."""
-    model = models.efficientnet_lite0()
-    weights.load_pretrained(model)
-    image = read_image(args.photo)
-    grey = Image.fromarray(image).convert("L").filter(ImageFilter.GaussianBlur(1.5))
-    across, down = np.gradient(np.asarray(grey, np.float32))
-    strength = np.hypot(across, down)
-    lines = 255 * (1 - np.clip(strength / np.percentile(strength, 97), 0, 1))
-    drawing = np.repeat(lines.astype(np.uint8)[:, :, None], 3, axis=2)
-    chosen = class_numbers(args.classes, IMAGENET_CLASSES)
-    scores = classify.heat_map(model, image, chosen)
-    names = ", ".join(IMAGENET_CLASSES[i] for i in chosen)
-    figures.heat_map(drawing, scores, classify.peak(scores, image.shape[:2]), f"score of {names}", args.out)
+def photographs(args):
+    """Photographs, their masks and their overlays, by the network that comes with minifcn, as `minifcn predict` makes them."""
+    model = models.pretrained(predict.PRETRAINED)
+    network, images = model.prepare(), [read_image(path) for path in args.photos]
+    labels = [predict.predicted(network, image, predict.LONGEST, None) for image in images]
+    figure = Figure(
+        figsize=(9.6, 0.5 + 3.2 * sum(image.shape[0] / image.shape[1] for image in images)), layout="constrained"
+    )
+    grid = figure.subplots(
+        len(images), 3, squeeze=False, height_ratios=[image.shape[0] / image.shape[1] for image in images]
+    )
+    for row, image, found in zip(grid, images, labels, strict=True):
+        colours = colourise(found, model.card.palette)
+        for panel, picture in zip(row, (image, colours, predict.overlay(image, colours)), strict=True):
+            panel.imshow(picture, interpolation="nearest")
+            panel.set_axis_off()
+    seen = {int(label) for found in labels for label in np.unique(found)}
+    figures.add_legend(figure, seen, model.card.classes, model.card.palette)
+    figure.savefig(args.out, dpi=90)
 
 
 def main():
@@ -81,10 +85,11 @@ def main():
     one.add_argument("run", metavar="RUN")
     one.add_argument("--ids", nargs="+", required=True)
     one.set_defaults(draw=segments)
-    other = kinds.add_parser("heat", help="a heat-map over the edges of a photograph")
-    other.add_argument("photo")
-    other.add_argument("classes")
-    other.set_defaults(draw=heat)
+    other = kinds.add_parser(
+        "photographs", help="photographs, masks and overlays by the network that comes with minifcn"
+    )
+    other.add_argument("photos", nargs="+", metavar="PHOTO")
+    other.set_defaults(draw=photographs)
     for kind in (one, other):
         kind.add_argument("--out", required=True)
     args = parser.parse_args()

@@ -452,8 +452,8 @@ for k, ways in ((3, ("naive", "im2col", "winograd")), (1, ("naive", "im2col", "g
 
 # %% [markdown]
 # Each is right. Winograd loses about a digit, because its matrices hold numbers such as
-# 8 and 1/24, and subtract what they made large. Training does not notice: the README,
-# under "How fast it is", shows two runs beside each other.
+# 8 and 1/24, and subtract what they made large. Training does not notice:
+# benchmarks/README.md, "What it costs in accuracy", shows runs beside each other.
 #
 # And what is gained? For curiosity, on your machine (no promise; the first call of
 # each is not counted):

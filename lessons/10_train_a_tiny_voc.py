@@ -519,7 +519,7 @@ answers.check("10.3", ...)
 #   on any folder in VOC's layout, `minifcn train` one network, with checkpoints, curves
 #   and a page. Ctrl-C and `--resume` go on to the same weights, bit by bit.
 # - For VOC, start from ImageNet weights: `--backbone efficientnet_lite0 --start
-#   imagenet --frozen-statistics`. The README has the whole command and what it reached.
+#   imagenet --frozen-statistics`. benchmarks/README.md has the whole command and what it reached.
 # - First `--limit 16` and hundreds of steps: can it learn sixteen images by heart?
 # - Other numbers of classes need nothing but a `classes.txt`. A label outside them is
 #   refused by name, not trained on.

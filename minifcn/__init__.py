@@ -2,6 +2,6 @@
 
 from . import backend, data, errors, gradcheck, inference, layers, metrics, models, ops, weights
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["backend", "data", "errors", "gradcheck", "inference", "layers", "metrics", "models", "ops", "weights"]

@@ -1,10 +1,15 @@
 """The card of a network: how to build another of its shape, what it expects of its pixels, what its outputs mean."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from .data.labels import palette_from
 from .errors import InputError
 from .preprocessing import Preprocessing
+
+Network = Any  # a models.Graph, which stands above this file
 
 
 @dataclass
@@ -21,16 +26,16 @@ class Card:
     options: dict
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classes: tuple | None = None
-    palette: object = None
+    palette: np.ndarray | None = None
     native: int | None = None
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return self.options["num_classes"]
 
-    def describe(self):
+    def describe(self) -> dict:
         """The card as JSON-ready values, for a file's metadata."""
-        meta = {
+        meta: dict = {
             "network": {"builder": self.builder, "options": self.options},
             "preprocessing": self.preprocessing.as_dict(),
         }
@@ -40,7 +45,7 @@ class Card:
             meta["palette"] = self.palette.tolist()
         return meta
 
-    def take_over(self, meta, source):
+    def take_over(self, meta: dict, source: object) -> None:
         """Fill in what a file's metadata says. Raises InputError, naming the file, for values that do not fit."""
         classes = meta.get("classes")
         if classes is not None:
@@ -54,7 +59,7 @@ class Card:
             self.palette = palette_from(meta["palette"], source)
 
 
-def settings_of(network, source):
+def settings_of(network: object, source: object) -> tuple[str, dict]:
     """(builder, options) that a file's metadata names; also in the flat form of older files. Raises InputError."""
     if isinstance(network, dict):
         if isinstance(network.get("options"), dict) and isinstance(network.get("builder"), str):

@@ -17,6 +17,6 @@ class DeviceError(InputError, RuntimeError):
     """A device that was asked for and cannot be used."""
 
 
-def one_line(error):
+def one_line(error: BaseException) -> str:
     """An error's message in one line, or what kind of error it is."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -15,13 +15,16 @@ reaches the tolerance it could hide an error, and the check fails.
 """
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.random import Generator
 
-from .backend import array_module, to_device_of, to_host
+from .backend import Array, array_module, to_device_of, to_host
 from .errors import InputError
+from .layers import Layer
 
 TOLERANCE = 1e-6  # what every operation, layer and network here stays below
 STEP = 3e-5  # right gradients come out some 1e-8 off; a smaller step has more rounding, a larger one meets more kinks
@@ -41,7 +44,7 @@ class Report:
     redrawn: int  # kinks met, each followed by a new draw
     allowance: float  # the most that rounding alone may have added to a relative error, below TOLERANCE
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"worst relative error {self.max_relative_error:.1e} ({self.worst}), rounding up to {self.allowance:.1e}; "
             f"{self.checked} numbers compared, {self.redrawn} redrawn at kinks"
@@ -56,7 +59,9 @@ class PrecisionError(InputError):
     """Rounding alone could make or hide an error of TOLERANCE: the check proves nothing."""
 
 
-def check_op(forward, backward, arrays, rng, *, directions=4, elements=40):
+def check_op(
+    forward: Callable, backward: Callable, arrays: Sequence, rng: Generator, *, directions: int = 4, elements: int = 40
+) -> Report:
     """Check forward(*arrays) -> (y, cache) against backward(dy, cache) -> gradients, in the order of arrays.
 
     arrays: float arrays (converted to float64); backward may return more gradients than arrays, and None for one to skip.
@@ -76,7 +81,7 @@ def check_op(forward, backward, arrays, rng, *, directions=4, elements=40):
     return _check_points(lambda at: forward(*at)[0], prepare, arrays, rng, directions, elements)
 
 
-def check_layer(layer, x, rng, *, directions=4, elements=40):
+def check_layer(layer: Layer, x: Array, rng: Generator, *, directions: int = 4, elements: int = 40) -> Report:
     """Check a layer or a whole network, its input gradient and every parameter's, on a float64 copy. -> Report
 
     Random draws inside (dropout) repeat themselves in every evaluation, so that they are constants of the check.
@@ -101,7 +106,7 @@ def check_layer(layer, x, rng, *, directions=4, elements=40):
     return _check_points(run, prepare, [x] + [p.value for p in parameters.values()], rng, directions, elements)
 
 
-def check_adjoint(forward, backward, x, rng):
+def check_adjoint(forward: Callable, backward: Callable, x: Array, rng: Generator) -> float:
     """The relative difference of ⟨forward(x), g⟩ and ⟨x, backward(g)⟩ for an operation that is linear in x.
 
     forward(x) -> (y, cache); backward(g, cache) -> dx, or a tuple that begins with it. Rounding leaves about 1e-15.

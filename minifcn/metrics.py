@@ -4,20 +4,22 @@ n_ij: pixels of class i predicted as class j.  t_i = Σ_j n_ij.  A class that oc
 has no IoU (NaN), and means are taken over the classes that have one.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from .backend import to_host
+from .backend import Array, to_host
 from .errors import DtypeError, InputError
 
 
 class ConfusionMatrix:
     """Counts of (true class, predicted class), added up over images."""
 
-    def __init__(self, num_classes):
+    def __init__(self, num_classes: int):
         self.num_classes = num_classes
         self.counts = np.zeros((num_classes, num_classes), np.int64)
 
-    def update(self, labels, predictions, ignore=255):
+    def update(self, labels: Array, predictions: Array, ignore: int = 255) -> None:
         """Count all pixels whose label is not `ignore`. labels, predictions: integer arrays of one shape.
 
         With more than 255 classes `ignore` has to be a number that is no class.
@@ -45,31 +47,31 @@ class ConfusionMatrix:
         pairs = true * self.num_classes + predicted
         self.counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(self.counts.shape)
 
-    def pixel_accuracy(self):
+    def pixel_accuracy(self) -> float:
         """Σ_i n_ii / Σ_i t_i"""
         return float(_ratio(np.trace(self.counts), self.counts.sum()))
 
-    def mean_accuracy(self):
+    def mean_accuracy(self) -> float:
         """The mean of n_ii / t_i over the classes that occur in the labels."""
         return _mean(_ratio(np.diag(self.counts), self.counts.sum(axis=1)))
 
-    def per_class_iou(self):
+    def per_class_iou(self) -> np.ndarray:
         """n_ii / (t_i + Σ_j n_ji − n_ii) for each class, (num_classes,); NaN for a class that occurs nowhere."""
         hits = np.diag(self.counts)
         return _ratio(hits, self.counts.sum(axis=1) + self.counts.sum(axis=0) - hits)
 
-    def mean_iou(self, classes=None):
+    def mean_iou(self, classes: Iterable[int] | None = None) -> float:
         """The mean IoU over the classes that have one; over the listed ones only, if `classes` is given."""
         iou = self.per_class_iou()
         return _mean(iou if classes is None else iou[list(classes)])
 
-    def frequency_weighted_iou(self):
+    def frequency_weighted_iou(self) -> float:
         """Σ_i t_i · IoU_i / Σ_i t_i"""
         frequency = self.counts.sum(axis=1)
         present = frequency > 0
         return float(_ratio((frequency[present] * self.per_class_iou()[present]).sum(), frequency.sum()))
 
-    def scores(self):
+    def scores(self) -> dict[str, float]:
         """The four figures by name, as plain numbers."""
         names = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
         return {name: getattr(self, name)() for name in names}

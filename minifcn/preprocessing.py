@@ -1,6 +1,7 @@
 """What a network expects of its pixels: part of its weights, and stored with them."""
 
 from dataclasses import asdict, dataclass
+from typing import Self
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class Preprocessing:
     mean: tuple = (127.5, 127.5, 127.5)
     scale: tuple = (1 / 64, 1 / 64, 1 / 64)
 
-    def apply(self, image):
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """image (H, W, 3) uint8 RGB -> (3, H, W) float32. Raises InputError for anything else."""
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -30,16 +31,16 @@ class Preprocessing:
         mean, scale = np.asarray(self.mean, np.float32), np.asarray(self.scale, np.float32)
         return np.ascontiguousarray(((channels - mean) * scale).transpose(2, 0, 1))
 
-    def fill(self):
+    def fill(self) -> np.ndarray:
         """The RGB colour (3,) uint8 that comes out as zero, for padding photographs."""
         mean = self.mean if self.order == "RGB" else self.mean[::-1]
         return np.rint(mean).astype(np.uint8)
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values, source):
+    def from_dict(cls, values: dict | None, source: object) -> Self | None:
         """What `as_dict` gave, and None for None. Raises InputError, naming `source`, for anything else."""
         if values is None:
             return None

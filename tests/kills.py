@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minifcn import cli, data
+from minifcn import cli, data, models
 from minifcn.training import checkpoint
 from minifcn.training.run import read_metrics
 
@@ -106,7 +106,7 @@ def require_sound(folder):
     if not (folder / "checkpoint.npz").exists():  # killed before the first one: the run begins anew
         return
     _, meta = checkpoint.read(folder / "checkpoint.npz")
-    checkpoint.load_network(folder / "checkpoint.npz")
+    models.load(folder / "checkpoint.npz")
     assert json.loads((folder / "config.json").read_text()) == json.loads(json.dumps(meta["config"]))
     steps = [r["iteration"] for r in read_metrics(folder) if r["event"] == "step"]
     assert steps == list(range(1, len(steps) + 1)), f"{folder}: steps missing or twice"
@@ -114,7 +114,7 @@ def require_sound(folder):
         f"{folder}: a checkpoint of iteration {meta['iteration']}, {len(steps)} steps"
     )
     if meta["best"] is not None:
-        checkpoint.load_network(folder / "best.npz")
+        models.load(folder / "best.npz")
 
 
 def content(folder):

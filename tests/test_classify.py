@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minifcn import cli, models, weights
+from minifcn import cli, data, inference, models, weights
 from minifcn.data.imagenet import IMAGENET_CLASSES
 from minifcn.data.images import read_image
 from minifcn.data.labels import class_numbers
 from minifcn.inference import classify
-from minifcn.training import checkpoint
 
 PHOTOS = os.environ.get("MINIFCN_PHOTOS")
 CATS = (281, 282, 285)
@@ -70,6 +69,20 @@ def test_the_peak_is_the_middle_of_its_cell():
     assert classify.peak(heat, (40, 100)) == (25, 30)
 
 
+def test_windows_are_scored_by_what_is_in_their_middle(rng):
+    """Every 16 pixels a window of 64, inside the image; one whose middle is void does not count."""
+    network = models.mini(num_classes=3, seed=1, width=2)
+    image = rng.integers(0, 256, (100, 83, 3)).astype(np.uint8)
+    label = rng.integers(0, 3, (100, 83)).astype(np.uint8)
+    label[32:34, 32:34] = 255
+    samples = [data.sets.base.Sample(image, label, "a"), data.sets.base.Sample(image[:63], label[:63], "too small")]
+    counts = np.zeros((3, 3), int)
+    for y, x in [(y, x) for y in (0, 16, 32) for x in (0, 16)][1:]:
+        pixels = network.card.preprocessing.apply(image[y : y + 64, x : x + 64])
+        counts[label[y + 32, x + 32], network.forward(pixels[None])[0].argmax()] += 1
+    np.testing.assert_array_equal(inference.evaluate_windows(network, samples, 3).counts, counts)
+
+
 def test_command_prints_names_and_draws(lite0, tmp_path, capsys):
     photo("chelsea.png")
     out = tmp_path / "maps"
@@ -100,13 +113,11 @@ def test_photographs_that_cannot_be_read_are_skipped_and_named(tmp_path, capsys)
         ("classify a.png --top 0", "expected at least 1, got 0"),
         ("explain alexnet_torchvision --variant 8s", "there is no FCN over alexnet_torchvision; choose one of"),
         ("explain vgg16 --num-classes 0", "num-classes: expected at least 1, got 0"),
-        ("explain mini", "explain: mini is no classifier; expected --variant"),
         ("explain alexnet --size 100", "fc6 (Linear): linear: expected 9216 values an image"),
         ("explain alexnet --size 1 2 3", "size: expected one side, or height and width; got 3 numbers"),
         ("convert a.pth b.txt", "b.txt: expected a file ending in .npz or .safetensors"),
         ("convert a.pth b.npz", "a.pth: expected --network"),
         ("convert a.npz b.npz", "no such file"),
-        ("convert a.pth b.npz --network mini", "mini is no classifier; expected --variant"),
         ("classify a.png --heatmap unicorn", "expected numbers 0..999 or class names; got 'unicorn'"),
         ("classify a.png --heatmap cat", "or class names, such as tiger cat (282), Persian cat (283)"),
         ("classify a.png --heatmap ,", "expected numbers 0..999 or class names, got ','"),
@@ -131,7 +142,7 @@ def test_fcn_weights_without_class_names_have_vocs(tmp_path):
     for num_classes, first in ((21, "background"), (3, "class 0")):
         path = tmp_path / f"{num_classes}.npz"
         weights.save(path, models.fcn("32s", "mini", num_classes, width=1))
-        names = checkpoint.load_segmenter(path).card.classes
+        names = models.load_segmenter(path).card.classes
         assert len(names) == num_classes and names[0] == first
 
 
@@ -141,7 +152,7 @@ def test_convert_keeps_every_bit_and_the_class_names(tmp_path, capsys):
     weights.save(files[0], model, classes=names)
     for before, after in pairwise(files):
         assert cli.main(["convert", str(before), str(after)]) == 0
-        again = checkpoint.load_segmenter(after)
+        again = models.load_segmenter(after)
         assert again.card.classes == names
         assert all((again.state_dict()[name] == array).all() for name, array in model.state_dict().items())
     assert cli.main(["convert", *map(str, files[:2])]) == 2
@@ -155,7 +166,7 @@ def test_convert_gives_weights_the_names_of_their_classes(tmp_path, capsys):
         command = ["convert", tmp_path / "a.npz", tmp_path / "b.npz", "--classes", tmp_path / "names.txt"]
         assert cli.main([str(word) for word in command]) == (2 if told else 0)
         assert told is None or told in capsys.readouterr().err
-    assert checkpoint.load_segmenter(tmp_path / "b.npz").card.classes == ("sky", "sea", "land")
+    assert models.load_segmenter(tmp_path / "b.npz").card.classes == ("sky", "sea", "land")
 
 
 def test_explain_prints_a_table_with_totals(capsys):

@@ -51,16 +51,17 @@ def train(root, out, *more):
 
 
 def test_reproduce_leaves_a_complete_folder_and_a_page_that_needs_nothing_else(trained):
-    for stage in ("32s", "16s", "8s"):
+    for stage in ("classifier", "32s", "16s", "8s"):
         names = {path.name for path in (trained / stage).iterdir()}
         assert names == {"config.json", "metrics.jsonl", "checkpoint.npz", "best.npz", ".lock"}
-    for figure in ("curves", "side_by_side", "confusion"):
+    for figure in ("curves", "side_by_side", "confusion", "heat_maps"):
         assert Image.open(trained / "figures" / f"{figure}.png").size[0] > 300
     scores = json.loads((trained / "scores.json").read_text())
-    assert list(scores) == ["FCN-32s", "FCN-16s", "FCN-8s"]
-    assert json.loads((trained / "16s/config.json").read_text())["start"].endswith("32s/checkpoint.npz")
+    assert list(scores) == ["classifier", "FCN-32s", "FCN-16s", "FCN-8s"]
+    for stage, start in (("32s", "classifier"), ("16s", "32s"), ("8s", "16s")):
+        assert json.loads((trained / stage / "config.json").read_text())["start"].endswith(f"{start}/checkpoint.npz")
     page = (trained / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     assert "http" not in page and "<script" not in page and 'src="/' not in page
     for text in ("FCN-32s", "FCN-8s", "mean IU", "pixel acc.", "background", "weight_decay"):
         assert text in page
@@ -79,6 +80,40 @@ def test_reproduce_again_goes_on_from_what_is_there(trained, toy, capsys):
         assert again[name]["mean_iou"] == values["mean_iou"]
         assert again[name]["seconds"] > 0
     assert "holds a run with other settings" in fails(capsys, *command, "--out", trained, "--lr", "0.5")
+
+
+def test_reproduce_from_scratch_and_with_a_control(toy, tmp_path, capsys):
+    """The control is FCN-32s with as many updates as 16s and 8s have had, each time from where it stood."""
+    command = ["reproduce", "--data", str(toy), "--out", str(tmp_path), *SMALL, "--from-scratch", "--control"]
+    assert cli.main(command) == 0
+    assert {path.name for path in tmp_path.iterdir() if (path / "checkpoint.npz").exists()} == {
+        *("32s", "32s-2x", "32s-3x", "16s", "8s")
+    }
+    configs = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/config.json")}
+    starts = {name: config["start"] and Path(config["start"]).parent.name for name, config in configs.items()}
+    assert starts == {"32s": None, "32s-2x": "32s", "32s-3x": "32s-2x", "16s": "32s", "8s": "16s"}
+    assert {configs[name]["network"]["options"]["variant"] for name in ("32s", "32s-2x", "32s-3x")} == {"32s"}
+    assert list(json.loads((tmp_path / "scores.json").read_text())) == [
+        *("FCN-32s", "FCN-32s 2x", "FCN-32s 3x", "FCN-16s", "FCN-8s")
+    ]
+
+
+def test_a_classifiers_stage_is_not_for_train(trained, capsys):
+    line = fails(capsys, "train", "--resume", trained / "classifier")
+    assert "holds the first stage of minifcn reproduce; go on with that command" in line
+
+
+def test_the_first_line_says_what_computes(trained, toy, monkeypatch, capsys):
+    """Without an NVIDIA driver nothing is said of GPUs; with one that cannot be used, where to look."""
+    command = ["evaluate", "--weights", str(trained / "8s/best.npz"), "--data", str(toy)]
+    monkeypatch.setattr(
+        "minifcn.backend.cuda.probe", lambda *number: (None, "CuPy is installed but has no working GPU")
+    )
+    for driver, expected in ((None, "CPU, 2 threads"), ((12, 4), "CPU, 2 threads; why no GPU: minifcn info")):
+        monkeypatch.setattr("minifcn.backend.diagnosis.driver_cuda", lambda driver=driver: driver)
+        monkeypatch.setattr("minifcn.backend.threads", lambda: 2)
+        assert cli.main(command) == 0
+        assert capsys.readouterr().err.splitlines()[0] == expected
 
 
 def test_evaluate_prints_four_scores_and_a_line_for_each_class(trained, toy, capsys):
@@ -114,6 +149,16 @@ def test_predict_writes_masks_and_overlays_of_the_images_own_sizes(trained, tmp_
         mask = Image.open(out / name)
         assert (mask.mode, mask.size) == ("P", sizes[name.split(".")[0]])
     assert Image.open(out / "one_overlay.jpg").size == (1, 1)
+    printed = capsys.readouterr()
+    for name in ("one.png", "tall.png", "wide.png", "wide.bmp"):
+        assert f"{images / name}: " in printed.out
+    assert "4 images: " in printed.out and "4 masks and overlays written" in printed.err
+
+
+def test_shares_of_classes_are_those_of_the_mask():
+    labels = np.uint8([[2, 2, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
+    found = cli.predict.shares_of(labels, ("ground", "leaf", "root", "stem"))
+    assert list(found.items()) == [("ground", 8 / 12), ("root", 3 / 12), ("leaf", 1 / 12)]
 
 
 def test_predict_skips_what_it_cannot_read_and_writes_over_no_image(trained, tmp_path, capsys):
@@ -189,8 +234,10 @@ def test_a_bug_shows_its_traceback_and_is_no_wrong_input(toy, tmp_path, monkeypa
 
 def test_debug_shows_the_traceback_of_wrong_input_above_its_line(capsys):
     assert cli.main(["--debug", "predict", "--weights", "nowhere.npz", "image.png"]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("Traceback") and lines[-1].startswith("minifcn: nowhere.npz")
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert (
+        first.startswith("CPU, ") and lines[0].startswith("Traceback") and lines[-1].startswith("minifcn: nowhere.npz")
+    )
 
 
 @pytest.mark.parametrize("command", [[], ["data", "toy"], ["data", "download"]])  # test_devices has the others

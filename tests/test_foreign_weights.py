@@ -13,7 +13,6 @@ from weight_writers import SIX, bytes_field, dict_of, layer, legacy_shape, shape
 from minifcn import models, weights
 from minifcn.models.vgg import DEPTHS
 from minifcn.preprocessing import CAFFE, LITE0, TORCHVISION
-from minifcn.training import checkpoint
 from minifcn.weights import names, npz, pretrained
 
 try:
@@ -270,7 +269,7 @@ def test_weights_of_chainer_give_the_same_logits(variant, save, tmp_path):
     with pytest.raises(
         ValueError, match=r"weights of another library \(.*conv1_1/W.*minifcn convert .*fcn.npz NEW.npz"
     ):
-        checkpoint.load_segmenter(tmp_path / "fcn.npz")
+        models.load_segmenter(tmp_path / "fcn.npz")
     with pytest.raises(ValueError, match=r"expected Chainer's weights for vgg16, got a network mini"):
         weights.load_any(tmp_path / "fcn.npz", models.fcn("8s", "mini", 2, width=1))
 

@@ -15,7 +15,7 @@ from networks import stirred
 from minifcn import backend, data, gradcheck, inference, models, ops, weights
 from minifcn.backend import registry
 from minifcn.inference import classify
-from minifcn.training import checkpoint, loop, optimizers
+from minifcn.training import loop, optimizers
 from minifcn.training.config import Config
 from minifcn.training.run import Evaluated, Run, read_metrics
 
@@ -188,7 +188,7 @@ def test_a_whole_run_is_the_hosts(toy, tmp_path, whole, device):
     events = list(Run(settings(toy), tmp_path / "run").events())
     np.testing.assert_allclose(losses(tmp_path / "run"), whole, rtol=1e-3)
     assert [e.iteration for e in events if isinstance(e, Evaluated)] == [3, 6]
-    card = checkpoint.load_network(tmp_path / "run" / "best.npz").card
+    card = models.load(tmp_path / "run" / "best.npz").card
     assert len(card.classes) == card.num_classes
 
 

@@ -1,4 +1,4 @@
-"""What the README shows can be run."""
+"""What the README and the pages beside it show can be run."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,8 @@ from minifcn import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LESSONS = (ROOT / "lessons/README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 
 def test_the_python_example_fills_every_gradient_and_keeps_the_size():
@@ -21,25 +23,27 @@ def test_the_python_example_fills_every_gradient_and_keeps_the_size():
 
 
 def test_every_command_shown_is_one_that_exists():
-    shown = set(re.findall(r"^minifcn (\w+)", README, re.MULTILINE))
-    assert shown == {"train", "evaluate", "predict", "classify", "explain", "convert", "gradcheck", "data", "reproduce"}
-    for line in re.findall(r"^minifcn (.*?)(?:\s+#.*)?$", README, re.MULTILINE):
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert set(cli.COMMANDS) == set(re.findall(r"\bminifcn (\w+)", text)) & set(cli.COMMANDS)
+    for line in re.findall(r"^minifcn (.*?)(?:\s+#.*)?$", text, re.MULTILINE):
         cli.build_parser().parse_args(line.split())
 
 
-def test_pictures_shown_are_there():
-    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
-        assert (ROOT / picture).is_file(), picture
+def test_pictures_and_pages_linked_to_are_there():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_map_from_article_to_lessons_names_what_is_in_the_linked_files():
-    links = re.findall(r"\[`([\w.]+)`\]\(([^)]+)\)", README)
+    links = re.findall(r"\[`([\w.]+)`\]\(([^)]+)\)", LESSONS)
     assert len(links) >= 24
     for name, path in links:
         wanted = re.compile(rf"^\s*(def|class) {name.split('.')[-1]}\b", re.MULTILINE)
-        assert wanted.search((ROOT / path).read_text(encoding="utf-8")), f"README: {name} is not defined in {path}"
+        text = (ROOT / "lessons" / path).read_text(encoding="utf-8")
+        assert wanted.search(text), f"lessons/README: {name} is not defined in {path}"
 
 
 def test_the_map_has_every_lesson_once():
-    mapped = re.findall(r"\]\(lessons/(\d\d_\w+)\.py\)", README)
+    mapped = re.findall(r"\]\((\d\d_\w+)\.py\)", LESSONS)
     assert mapped == sorted(path.stem for path in (ROOT / "lessons").glob("[0-9]*.py"))

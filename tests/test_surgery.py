@@ -197,6 +197,16 @@ def test_a_transplanted_backbone_is_the_classifiers(alignment):
     assert network.card.preprocessing is classifier.card.preprocessing
 
 
+def test_with_its_head_the_backbone_computes_what_the_classifier_averages():
+    classifier = stirred(models.efficientnet_lite0(num_classes=5, seed=3))
+    network = models.fcn("8s", "efficientnet_lite0_head", 4, "same")
+    assert surgery.transplant(classifier, network) == ["fc.weight", "fc.bias"]
+    image = picture(64, 96)
+    fc7 = network.features(image, ["lite0.relu_head"])["lite0.relu_head"]
+    close(fc7, classifier.features(image, ["relu_head"])["relu_head"], 1e-5)
+    assert network["score_fr"].weight.value.shape == (4, 1280, 1, 1)
+
+
 def test_the_transplanted_backbone_computes_what_the_classifier_does(quick):
     """FCN-AlexNet on an image of a receptive field without its pad of 100: fc7 is the classifier's."""
     classifier = stirred(models.alexnet(num_classes=5))
@@ -206,6 +216,21 @@ def test_the_transplanted_backbone_computes_what_the_classifier_does(quick):
     image = picture(227, 227)
     fc7 = network.features(image, ["alexnet.drop7"])["alexnet.drop7"]
     close(fc7[:, :, 0, 0], classifier.features(image, ["drop7"])["drop7"], 1e-5)
+
+
+def test_scores_that_come_along_make_the_classifier_dense():
+    """FCN-32s scores every cell as the classifier does, and the classifier's output is their average over its window."""
+    classifier = stirred(models.mini(num_classes=4, seed=2, width=2))
+    network = models.fcn("32s", "mini", 4, "same", width=2)
+    assert surgery.transplant(classifier, network, scores=True) == []
+    image = picture(128, 96)
+    cells = network.features(image, ["score_fr"])["score_fr"]
+    close(cells, surgery.convolutionalize(classifier, window=1).forward(image), 1e-5)
+    window = image[:, :, :64, :64]
+    scores = network.features(window, ["score_fr"])["score_fr"]
+    close(scores.mean(axis=(2, 3)), classifier.forward(window), 1e-5)
+    with pytest.raises(InputError, match=r"expected score_fr.weight of shape \(5, 16, 1, 1\), got \(4, 16\)"):
+        surgery.transplant(classifier, models.fcn("32s", "mini", 5, "same", width=2), scores=True)
 
 
 WRONG = [  # classifier, backbone, what is refused
@@ -315,5 +340,7 @@ def test_a_network_is_built_again_from_its_card(name, blank):
     assert {n: p.value.shape for n, p in again.parameters().items()} == shapes
     for one, other in zip(network.layers_of(layers.AvgPool2d), again.layers_of(layers.AvgPool2d), strict=True):
         assert (one.kernel, one.settings) == (other.kernel, other.settings)
-    with pytest.raises(InputError, match="expected a network out of fcn, vgg16, .*efficientnet_lite0, got 'resnet50'"):
+    with pytest.raises(
+        InputError, match="expected a network out of fcn, vgg16, .*efficientnet_lite0, mini, got 'resnet50'"
+    ):
         models.build("resnet50", {"num_classes": 3})

@@ -75,6 +75,16 @@ def test_nothing_labelled_is_no_loss_and_no_gradient(rng):
     assert not SemanticSegmentation().loss_backward(1.0, cache).any()
 
 
+def test_the_class_of_a_window_is_that_of_its_middle(rng):
+    logits, labels = rng.standard_normal((5, 3)), rng.integers(0, 3, (5, 6, 7))
+    labels[1, 3, 3] = 255
+    loss, cache = ops.softmax_cross_entropy_forward(logits, labels[:, 3, 3].astype(np.uint8))
+    total, weight, found = Classification().loss(logits, labels.astype(np.uint8))
+    assert (weight, total / weight) == (4, loss)
+    gradient = ops.softmax_cross_entropy_backward(1.0, cache)
+    np.testing.assert_allclose(Classification().loss_backward(1 / weight, found), gradient, rtol=1e-12)
+
+
 def test_a_small_classifier_learns(rng):
     """Three kinds of stripes; the loop, the optimiser and the metric are those of segmentation."""
     labels = np.arange(12, dtype=np.uint8) % 3

@@ -137,8 +137,8 @@ def alexnet_pools(x, w, paper, train):
 
 
 def lite0_pools(x, w, paper, train):
-    outputs, _ = lite0_features(x, w, train)
-    return outputs[4], outputs[10], outputs[15]
+    outputs, unit = lite0_features(x, w, train)
+    return outputs[4], outputs[10], unit(outputs[15], "head") if "head.weight" in w else outputs[15]
 
 
 # Of each upsampling the kernel, the rows to cut off before and after, and the crop that follows: of pool4, of pool3, of the
@@ -153,7 +153,9 @@ GEOMETRY = {
     ("efficientnet_lite0", "paper"): [(4, 1, 1, 0), (4, 1, 1, 0), (64, 16, 16, 100), (32, 8, 8, 100), (16, 4, 4, 100)],
     ("efficientnet_lite0", "same"): [(4, 1, 1, 0), (4, 1, 1, 0), (64, 16, 16, 0), (32, 8, 8, 0), (16, 4, 4, 0)],
 }
+GEOMETRY |= {("efficientnet_lite0_head", a): GEOMETRY["efficientnet_lite0", a] for a in ("paper", "same")}
 FEATURES = {"vgg16": vgg16_pools, "alexnet": alexnet_pools, "efficientnet_lite0": lite0_pools}
+FEATURES["efficientnet_lite0_head"] = lite0_pools
 PREFIXES = "vgg.", "alexnet.", "lite0."
 
 
@@ -171,7 +173,7 @@ def part(x, offset, like):
 
 def fcn(image, w, train, *, variant, backbone, alignment, at_once=False):
     x, paper = image, alignment == "paper"
-    input_pad = 100 if paper and backbone == "efficientnet_lite0" else 0
+    input_pad = 100 if paper and backbone.startswith("efficientnet") else 0
     if input_pad or not paper:
         height, width = (side + 2 * input_pad for side in image.shape[2:])
         x = F.pad(image, (input_pad, input_pad + -width % 32, input_pad, input_pad + -height % 32))
@@ -264,12 +266,13 @@ def segmenter(backbone, alignment, variant, frozen=True, **options):
     build = narrow_vgg16_fcn if backbone == "vgg16" else partial(models.fcn, num_classes=CLASSES)
     size = (28, 8) if alignment == "paper" else (40, 70)  # fc7's map is 2 × 1, and 2 × 3
     name = "-".join([variant, backbone, alignment, *options])
-    scale = 1 if backbone == "efficientnet_lite0" else 60
+    scale = 1 if backbone.startswith("efficientnet") else 60
     build, reference = partial(build, **settings), partial(fcn, **settings)
     return case(name, build, reference, size, frozen, variant == "8s", scale)
 
 
-vgg, caffenet, other_alexnet, lite0 = (partial(build, CLASSES) for build in models.CLASSIFIERS.values())
+published = (models.vgg16, models.alexnet, models.alexnet_torchvision, models.efficientnet_lite0)
+vgg, caffenet, other_alexnet, lite0 = (partial(build, CLASSES) for build in published)
 NETWORKS = [
     case("vgg16", vgg, vgg16, (193, 196), gradients=False),  # the smallest that its pools, rounding up, take to 7 × 7
     case("alexnet", caffenet, alexnet, (227, 227)),
@@ -281,6 +284,7 @@ NETWORKS = [
     *(segmenter(*setting) for setting in product(FEATURES, ("paper", "same"), ("32s", "16s", "8s"))),
     segmenter("vgg16", "paper", "8s", at_once=True),
     *(segmenter("efficientnet_lite0", alignment, "8s", frozen=False) for alignment in ("paper", "same")),
+    segmenter("efficientnet_lite0_head", "same", "8s"),
 ]
 
 

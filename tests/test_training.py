@@ -114,16 +114,16 @@ def test_the_average_of_the_weights_is_what_is_evaluated_and_kept(toy, tmp_path)
             share = 1 - min(decay, (1 + event.iteration) / (10 + event.iteration))
             by_hand = {name: a + share * (made.model.state_dict()[name] - a) for name, a in by_hand.items()}
         if isinstance(event, Evaluated) and event.best:
-            best = checkpoint.load_network(made.folder / "best.npz").state_dict()
+            best = models.load(made.folder / "best.npz").state_dict()
             for name, array in by_hand.items():
                 np.testing.assert_allclose(best[name], array, rtol=1e-5, atol=1e-7)
     plain = finished(settings(toy), tmp_path / "plain").model.state_dict()
-    latest, kept = made.model.state_dict(), checkpoint.load_network(made.checkpoint).state_dict()
+    latest, kept = made.model.state_dict(), models.load(made.checkpoint).state_dict()
     for name, array in by_hand.items():
         np.testing.assert_array_equal(latest[name], plain[name])
         np.testing.assert_allclose(kept[name], array, rtol=1e-5, atol=1e-7)
     assert any((kept[name] != latest[name]).any() for name in kept)
-    scores = inference.evaluate(checkpoint.load_network(made.checkpoint), made.val_data, 21).scores()
+    scores = inference.evaluate(models.load(made.checkpoint), made.val_data, 21).scores()
     last = [record for record in read_metrics(made.folder) if record["event"] == "evaluated"][-1]
     assert last["scores"]["mean_iou"] == scores["mean_iou"]
 
@@ -193,7 +193,7 @@ def test_divergence_stops_at_once_and_keeps_the_last_good_checkpoint(what, toy, 
 def test_best_weights_are_those_of_the_highest_score(toy, tmp_path):
     made = Run(settings(toy, iterations=9), tmp_path / "run")
     best = [e for e in made.events() if isinstance(e, Evaluated) and e.best][-1]
-    model = checkpoint.load_network(made.folder / "best.npz")
+    model = models.load(made.folder / "best.npz")
     matrix = inference.evaluate(model, made.val_data, len(model.card.classes))
     assert matrix.mean_iou() == best.scores["mean_iou"] == made.best
 
@@ -237,7 +237,7 @@ def test_a_stage_lets_go_of_the_network_before_it(toy, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Run, "__init__", watched)
     assert run("reproduce", "--data", toy, "--out", tmp_path / "stages", *SMALL) == 0
-    assert len(networks) == 3
+    assert len(networks) == 4  # the classifier's and three FCNs
 
 
 def test_the_backbone_has_its_own_rate_and_its_statistics_can_be_frozen(toy, tmp_path):

@@ -97,7 +97,7 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending):
     source.card.palette = np.arange(768, dtype=np.uint8).reshape(256, 3)
     path = tmp_path / "new folder" / f"net{ending}"
     SAVE[ending](path, source, note="hello")
-    meta, loaded, rebuilt = weights.load(path, again), weights.load_any(path, any_again), checkpoint.load_network(path)
+    meta, loaded, rebuilt = weights.load(path, again), weights.load_any(path, any_again), models.load(path)
     for network in (again, any_again, rebuilt):
         assert_same_state(network.state_dict(), source.state_dict())
         assert network.card.preprocessing == CAFFE and network.card.classes == source.card.classes
@@ -108,6 +108,21 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending):
     assert loaded.matched.keys() == source.state_dict().keys()
     x = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
     np.testing.assert_array_equal(rebuilt.forward(x), source.forward(x))
+
+
+@pytest.mark.parametrize("ending", SAVE)
+def test_half_as_large_files_hold_rounded_numbers_and_refuse_what_they_cannot(tmp_path, ending):
+    source = fill(BUILDERS["FCN"]())
+    for half in (False, True):
+        SAVE[ending](tmp_path / f"{half}{ending}", source, half=half)
+    sizes = [(tmp_path / f"{half}{ending}").stat().st_size for half in (True, False)]
+    assert sizes[1] - sizes[0] > 1.9 * sum(array.size for array in source.state_dict().values())
+    expected = {name: array.astype(np.float16).astype(np.float32) for name, array in source.state_dict().items()}
+    assert_same_state(models.load(tmp_path / f"True{ending}").state_dict(), expected)
+    source.parameters()["score_fr.bias"].value[0] = -70000
+    with pytest.raises(ValueError, match="score_fr.bias: expected numbers that float16 can hold, got one of 7e"):
+        SAVE[ending](tmp_path / f"no{ending}", source, half=True)
+    assert not (tmp_path / f"no{ending}").exists()
 
 
 @pytest.mark.parametrize("ending", SAVE)
@@ -129,7 +144,7 @@ def test_files_of_older_versions_load(tmp_path, kind, ending):
         safetensors.save_file(arrays, path, {key: json.dumps(value) for key, value in meta.items()})
     again = BUILDERS[kind]()
     weights.load_any(path, again)
-    for model in (again, checkpoint.load_network(path)):
+    for model in (again, models.load(path)):
         assert_same_state(model.state_dict(), source.state_dict())
         assert model.card.classes == tuple(classes) and model.card.preprocessing == CAFFE
 
@@ -167,7 +182,7 @@ def test_a_network_without_a_card_is_told_from_another_by_its_parameters(tmp_pat
     with pytest.raises(ValueError, match=r"weights\.npz.*fc\.weight.*\(4, 2\).*\(3, 2\)"):
         weights.load(path, other)
     with pytest.raises(ValueError, match=r"weights\.npz: expected the settings of a network, got 'None'"):
-        checkpoint.load_network(path)
+        models.load(path)
 
 
 def test_npz_knows_its_hash_and_refuses_weights_that_are_no_numbers(tmp_path, monkeypatch):
@@ -226,7 +241,7 @@ def test_metadata_that_does_not_fit_is_refused(tmp_path, change, reason):
     arrays, meta = npz.read_archive(path)
     npz.write_archive(path, arrays, meta | change(meta))
     with pytest.raises(ValueError, match="net.npz: ") as caught:
-        checkpoint.load_network(path)
+        models.load(path)
     assert reason in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="net.npz: "):
         weights.load(path, model)

@@ -4,6 +4,7 @@ from .cpu import one_blas_thread
 from .memory import keep_freed_memory, out_of_memory
 from .parallel import cut, matmul, run_blocks, run_tiles
 from .registry import (
+    Array,
     Device,
     array_module,
     constant,
@@ -21,3 +22,11 @@ from .registry import (
 )
 from .source import Source
 from .threads import set_threads, threads, threads_because
+
+# fmt: off
+__all__ = [
+    "one_blas_thread", "keep_freed_memory", "out_of_memory", "cut", "matmul", "run_blocks", "run_tiles", "Array",
+    "Device", "array_module", "constant", "einsum_into", "has_kernels", "launch", "log", "multiplies_in_tf32",
+    "register", "to_device", "to_device_of", "to_host", "use", "use_tf32", "Source", "set_threads", "threads",
+    "threads_because",
+]

@@ -11,6 +11,7 @@ another, and take the cores from the tiles that follow. A single large product i
 import os
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ContextDecorator, suppress
 from contextvars import ContextVar, copy_context
@@ -27,17 +28,17 @@ class _OneBlasThread(ContextDecorator):
     The first and the last take 20 µs, those in between 2: so a network holds it for all of its layers.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock, self._users = threading.Lock(), 0
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         with self._lock:
             if self._users == 0:
                 self._before = [library.num_threads for library in _blas()]
                 _set_blas_threads([1] * len(_blas()))
             self._users += 1
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._users = max(0, self._users - 1)  # a child process that was forked within counts from 0 again
             if self._users == 0:
@@ -92,13 +93,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def in_order(task, tiles):
+def in_order(task: Callable, tiles: Iterable) -> None:
     """Call task(*tile) for every tile, first to last, in this thread: all that a GPU needs, which has a queue of its own."""
     for tile in tiles:
         task(*tile)
 
 
-def run_tiles(task, tiles):
+def run_tiles(task: Callable, tiles: list) -> None:
     """Call task(*tile) for every tile, on all cores, the caller's thread being one of them.
 
     Tiles are taken in order, each by the next free thread, in a copy of the caller's context, so that its numpy.errstate

@@ -46,7 +46,7 @@ def inspect():
     cupy, message = cuda.probe()
     return Environment(
         driver=_driver_release(),
-        cuda=_driver_cuda(),
+        cuda=driver_cuda(),
         packages=_packages(),
         libraries=cuda.libraries(),
         devices=cuda.devices(),
@@ -107,7 +107,7 @@ def _packages():
     return found
 
 
-def _driver_cuda():
+def driver_cuda():
     """The newest CUDA version that the driver runs, (major, minor), from the driver's library, which needs no GPU."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         try:

@@ -6,7 +6,7 @@ import re
 GPU_CODES = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-def out_of_memory(error):
+def out_of_memory(error: BaseException) -> str | None:
     """That memory ran out, where, and how much was asked for; None for an error of another kind.
 
     NumPy and CuPy both raise a MemoryError when an array does not fit (CuPy's is cupy.cuda.memory.OutOfMemoryError). What
@@ -36,7 +36,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # parameters of mallopt, malloc.h
 KEPT = 1 << 30
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> bool:
     """Let this process use freed memory again instead of returning it to the system. -> whether it does now
 
     Each step of training frees and asks for the same large arrays, and fresh pages for them cost some 7 % of a step

@@ -1,11 +1,13 @@
 """Work cut into independent tiles, which the threads of a CPU share; a GPU takes it as a whole."""
 
+from collections.abc import Callable
+
 from . import tuning
-from .registry import array_module, device_of, has_kernels
+from .registry import Array, array_module, device_of, has_kernels
 from .threads import threads
 
 
-def run_tiles(array, task, tiles):
+def run_tiles(array: Array, task: Callable, tiles: list) -> None:
     """Call task(*tile) for every tile on the device that `array` lives on: in threads on a CPU, in order on a GPU.
 
     Tasks must write to disjoint places, because no order is promised.
@@ -13,7 +15,7 @@ def run_tiles(array, task, tiles):
     device_of(array).run_tiles(task, tiles)
 
 
-def run_blocks(task, *arrays):
+def run_blocks(task: Callable, *arrays: Array) -> None:
     """Call task(*blocks) for corresponding blocks of arrays of one shape, spread as `run_tiles` does.
 
     For elementwise work. The blocks follow the order in which the first array lies in memory; their shape is unspecified.
@@ -22,9 +24,9 @@ def run_blocks(task, *arrays):
         task(*arrays)
         return
     order = sorted(range(arrays[0].ndim), key=lambda axis: -arrays[0].strides[axis])
-    arrays = [a.transpose(order) for a in arrays]
+    arrays = tuple(a.transpose(order) for a in arrays)
     if all(a.flags.c_contiguous for a in arrays):
-        arrays = [a.reshape(-1) for a in arrays]
+        arrays = tuple(a.reshape(-1) for a in arrays)
     count = max(1, -(-arrays[0].nbytes // tuning.BLOCK_BYTES))
     axis = next((axis for axis, size in enumerate(arrays[0].shape) if size > 1), 0)  # the first that can be cut
     before = (slice(None),) * axis
@@ -32,13 +34,15 @@ def run_blocks(task, *arrays):
     run_tiles(arrays[0], task, tiles)
 
 
-def cut(size, count):
+def cut(size: int, count: int) -> list[slice]:
     """range(size) as at most `count` slices of nearly equal length, none of them empty unless size is 0."""
     step = max(1, -(-size // count))
     return [slice(start, min(start + step, size)) for start in range(0, size, step)] or [slice(0, 0)]
 
 
-def matmul(a, b, out=None, bias=None, then=None):
+def matmul(
+    a: Array, b: Array, out: Array | None = None, bias: Array | None = None, then: Callable | None = None
+) -> Array:
     """a @ b + bias, by blocks of rows or columns in parallel.   a (M, D), b (D, N), bias (N,) or None -> (M, N)
 
     It replaces BLAS's own threads, which are held to one (`cpu`). out: where to write it.

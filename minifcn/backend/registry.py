@@ -10,13 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from ..errors import DeviceError, InputError
 from . import cpu, cuda
+from .source import Source
 
 log = logging.getLogger("minifcn.backend")
+Array = Any  # of NumPy or CuPy: no type is common to both, and CuPy need not be installed
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,12 @@ _current = Device("numpy", np.ndarray, np, np.asarray, np.asarray, cpu.run_tiles
 _devices = {"numpy": _current}
 
 
-def register(device):
+def register(device: Device) -> None:
     """Make arrays of another kind known, so that `array_module` recognises them and `use` accepts their name."""
     _devices[device.name] = device
 
 
-def use(name):
+def use(name: str) -> str:
     """Choose where new parameters and batches are placed. -> one line that says what was chosen and why
 
     name: "auto", which takes a working GPU and otherwise NumPy; "numpy" or "cpu"; "cupy" or "cuda"; or "cuda:1", the GPU
@@ -84,7 +87,7 @@ def _parse(name):
     return device, None
 
 
-def use_tf32(on=True):
+def use_tf32(on: bool = True) -> None:
     """Let the chosen device multiply float32 matrices in TF32 from now on, or (False) no longer. For the calling thread.
 
     NVIDIA's tensor cores, from Ampere on, then do the products, several times as fast: factors are rounded to 10 bits
@@ -97,12 +100,12 @@ def use_tf32(on=True):
     _current.set_tf32(on)
 
 
-def multiplies_in_tf32(array):
+def multiplies_in_tf32(array: Array) -> bool:
     """Whether products with `array` are in TF32."""
     return array.dtype == "float32" and device_of(array).in_tf32()
 
 
-def device_of(array):
+def device_of(array: Array) -> Device:
     """The Device that `array` lives on. Raises TypeError for anything but a known array."""
     for device in _devices.values():
         if isinstance(array, device.array_type):
@@ -111,24 +114,24 @@ def device_of(array):
     raise TypeError(f"expected an array ({known}), got {type(array).__name__}")
 
 
-def array_module(array):
+def array_module(array: Array) -> ModuleType:
     """The NumPy-like module that `array` belongs to. Raises TypeError for anything but a known array."""
     return device_of(array).xp
 
 
-def to_device(array):
+def to_device(array: Array) -> Array:
     """Place a NumPy array (or an array that is there already) on the chosen device."""
     if isinstance(array, _current.array_type):
         return array
     return _current.to_device(to_host(array))
 
 
-def to_device_of(array, host):
+def to_device_of(array: Array, host: np.ndarray) -> Array:
     """Place the NumPy array `host` where `array` lives."""
     return device_of(array).to_device(host)
 
 
-def to_host(array):
+def to_host(array: Array) -> np.ndarray:
     """The same values as a NumPy array; NumPy arrays and Python numbers pass through."""
     for device in _devices.values():
         if isinstance(array, device.array_type):
@@ -136,7 +139,7 @@ def to_host(array):
     return np.asarray(array)
 
 
-def constant(like, make, *arguments):
+def constant(like: Array, make: Callable, *arguments: Any) -> Array:
     """make(*arguments), a NumPy array determined by these arguments, where `like` lives. Read-only.
 
     It is sent there once and cached: a transfer in every call would let a GPU wait.
@@ -152,7 +155,7 @@ def _constant(to_device, place, make, arguments):
     return to_device(array)
 
 
-def einsum_into(out, subscripts, *operands):
+def einsum_into(out: Array, subscripts: str, *operands: Array) -> None:
     """out[...] = einsum(subscripts, *operands). NumPy's writes there directly; CuPy's einsum has no argument `out`."""
     xp = array_module(out)
     if xp is np:
@@ -161,7 +164,7 @@ def einsum_into(out, subscripts, *operands):
         out[...] = xp.einsum(subscripts, *operands)
 
 
-def has_kernels(array):
+def has_kernels(array: Array) -> bool:
     """Whether the device that `array` lives on runs CUDA kernels: a GPU, or a stand-in for one.
 
     Such a device takes an operation as a whole. Tiles that fit a CPU's caches would only be many launches.
@@ -169,7 +172,7 @@ def has_kernels(array):
     return device_of(array).launch is not None
 
 
-def launch(source, name, count, *arguments):
+def launch(source: Source, name: str, count: int, *arguments: Any) -> None:
     """Run the kernel `name` of a Source for i = 0 … count − 1 on the device of its first argument, an array.
 
     arguments: contiguous arrays on that device, and numbers, which become int, or T where they are floats (`source`).

@@ -18,6 +18,7 @@ import numbers
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -35,20 +36,20 @@ class Source:
     path: Path
 
     @classmethod
-    def beside(cls, module):
+    def beside(cls, module: str) -> Self:
         """The file of the same name as a Python module, given as its __file__."""
         return cls(Path(module).with_suffix(".cu"))
 
     @cached_property
-    def text(self):
+    def text(self) -> str:
         return self.path.read_text(encoding="utf-8")
 
-    def complete(self, prelude, dtype):
+    def complete(self, prelude: str, dtype: str) -> str:
         """The source for arrays of this dtype, with what has to be in front of it."""
         return f"{prelude}\ntypedef {C_TYPES[str(dtype)]} T;\n{self.text}"
 
 
-def checked(name, count, arguments):
+def checked(name: str, count: int, arguments: tuple) -> tuple:
     """(dtype of T, the arguments with their numbers in the kernel's types). T is what the floating arrays are.
 
     Raises InputError where an array is not contiguous, TypeError where arrays are of two floating types.

@@ -10,7 +10,7 @@ VARIABLE = "MINIFCN_THREADS"
 _chosen = None
 
 
-def threads():
+def threads() -> int:
     """The number of threads that tiles are spread over: at least 1.
 
     In this order: the number given to `set_threads`, the environment variable MINIFCN_THREADS, and the processors this
@@ -24,7 +24,7 @@ def threads():
     return count
 
 
-def set_threads(count=None):
+def set_threads(count: int | None = None) -> None:
     """Spread tiles over `count` threads from now on; None: as the environment and the machine say.
 
     Raises InputError unless count is a whole number of at least 1.
@@ -33,7 +33,7 @@ def set_threads(count=None):
     _chosen = None if count is None else _checked("set_threads", count)
 
 
-def threads_because():
+def threads_because() -> str:
     """In words, what the number of threads comes from."""
     asked, granted = os.environ.get(VARIABLE, "").strip(), _granted()
     if asked and threads() == _checked(VARIABLE, asked):
@@ -63,7 +63,7 @@ def _processors():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def container_limits(cgroups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
+def container_limits(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
     """How many processors' worth of time Linux control groups grant, rounded up; nothing where there is no limit.
 
     Version 2 keeps "quota period" (or "max period") in cpu.max, in every group from this process's own up to the root;

@@ -10,7 +10,7 @@ import traceback
 import warnings
 from importlib import import_module
 
-from .. import backend
+from .. import __version__, backend
 from ..errors import InputError, one_line
 from . import options
 from .progress import INTERRUPTED, notice
@@ -32,6 +32,7 @@ def build_parser():
         description="Fully convolutional networks for semantic segmentation, every forward and backward pass written by hand.",
         epilog="Start with: minifcn data toy toydata; minifcn reproduce --data toydata --out runs/demo",
     )
+    parser.add_argument("--version", action="version", version=f"minifcn {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input, too")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
@@ -65,6 +66,7 @@ def main(argv=None):
 
 def _exit_code(args):
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("minifcn.backend").setLevel(logging.ERROR)  # `use_device` says it in fewer words
     # What is wrong with an image is said in one line, or does not matter.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:

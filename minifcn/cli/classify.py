@@ -64,8 +64,8 @@ def run(args):
             heat = classify.heat_map(model, image, chosen)
             title = "score of " + ", ".join(IMAGENET_CLASSES[i] for i in chosen)
             picture = Path(args.out) / f"{name}_heatmap.png"
-            figures.heat_map(image, heat, classify.peak(heat, image.shape[:2]), title, picture)
+            figures.heat_map(image, {title: heat}, picture, peak=classify.peak(heat, image.shape[:2]))
             notice(f"heat-map: {picture}")
-    for error in skipped:
-        notice(f"skipped: {error}")
+    for reason in skipped:
+        notice(f"skipped: {reason}")
     return 1 if skipped else 0

@@ -4,10 +4,9 @@ keys and unexpected keys; nothing in a file is executed."""
 
 from pathlib import Path
 
-from .. import weights
+from .. import models, weights
 from ..data.labels import read_class_names
 from ..errors import InputError
-from ..training import checkpoint
 from ..weights import formats
 from . import options
 from .progress import notice
@@ -23,6 +22,7 @@ def add_arguments(parser):
     options.add_fcn(parser)
     names = "the names of its classes, one a line, background first: they are kept with the weights"
     add("--classes", metavar="FILE", help=names)
+    add("--half", action="store_true", help="write 16-bit floats: half the size")
 
 
 def run(args):
@@ -34,7 +34,7 @@ def run(args):
         raise InputError(f"{target}: exists already; choose another name")
     classes = read_class_names(args.classes) if args.classes else None
     if formats.is_own(source):
-        model = checkpoint.load_network(source)
+        model = models.load(source)
         message = f"{source}: {len(model.state_dict())} arrays"
     elif args.network:
         args.num_classes = args.num_classes or (len(classes) if classes else None)
@@ -44,7 +44,7 @@ def run(args):
         raise InputError(f"{source}: expected --network, the network of these weights")
     if classes:
         model.card.take_over({"classes": classes}, args.classes)
-    writers[target.suffix](target, model)
+    writers[target.suffix](target, model, half=args.half)
     notice(message)
     notice(f"written: {target}")
     return 0

@@ -5,12 +5,11 @@ from itertools import zip_longest
 
 from tqdm import tqdm
 
-from .. import data, inference
+from .. import data, inference, models
 from ..data.labels import class_numbers
 from ..errors import InputError
 from ..inference import sliding_window
 from ..report import tables
-from ..training import checkpoint
 from . import options
 from .progress import notice
 
@@ -31,11 +30,11 @@ def add_arguments(parser):
 
 
 def run(args):
-    model = checkpoint.load_segmenter(args.weights)
+    model = models.load_segmenter(args.weights)
     classes = model.card.classes
     sliding_window.check_tile(args.tile)
     dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif)
-    unnamed = classes == checkpoint.numbered(len(dataset.classes))
+    unnamed = classes == models.numbered(len(dataset.classes))
     classes = dataset.classes if unnamed else classes
     if dataset.classes != classes:
         pairs = enumerate(zip_longest(classes, dataset.classes, fillvalue="no class"))

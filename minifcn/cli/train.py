@@ -43,6 +43,8 @@ def run(args):
     if not args.resume and "data" not in given:
         raise InputError("train: expected --data FOLDER, or --resume FOLDER; got neither")
     run = Run.resume(args.resume) if args.resume else Run(options.config_of(args), args.out)
+    if run.config.network["builder"] != "fcn":
+        raise InputError(f"train: {run.folder} holds the first stage of minifcn reproduce; go on with that command")
     own = {**vars(run.config), **run.config.options}
     if other := [name for name, value in given.items() if own[name] != value]:
         raise InputError(
@@ -61,14 +63,22 @@ def finish(run, title, go_on):
     """Do a run to its end. -> its Result, None if Ctrl-C stopped it"""
     if (seconds := do(run, title, go_on)) is None:
         return None
-    matrix, network = run.matrix or run.evaluate(), run.network.prepare()
+    return result_of(run, run.network, run.matrix or run.evaluate(), seconds)
+
+
+def result_of(run, network, matrix, seconds):
+    """The Result of a network on a run's data, with its predictions for some of them."""
+    network = network.prepare()
     samples = [run.val_data[i] for i in range(min(5, len(run.val_data)))]
     predictions = [inference.predict(network, sample.image) for sample in samples]
     return Result(run.folder, run.config, run.model.card, matrix, seconds, samples, predictions)
 
 
-def write_report(folder, title, results):
-    """Figures, page and table of one Result or several by name, on the validation images of the last."""
+def write_report(folder, title, results, staged=None, more=None):
+    """Figures, page and table of one Result or several by name, on the validation images of the last.
+
+    staged: the names of those that were trained one after the other, all unless given. more: {picture: caption} of others.
+    """
     place = make_folder(folder / "figures")
     name, last = list(results.items())[-1]
     classes, palette = last.card.classes, last.card.palette
@@ -78,9 +88,10 @@ def write_report(folder, title, results):
         place / "confusion.png": f"Confusion of {name}, in percent of each true class.",
     }
     side_by_side, curves, confusion = pictures
+    pictures = {side_by_side: pictures[side_by_side], **(more or {}), **pictures}
     predictions = {name: result.predictions for name, result in results.items()}
     figures.side_by_side(last.samples, predictions, classes, side_by_side, palette)
-    figures.curves({name: read_metrics(result.folder) for name, result in results.items()}, curves)
+    figures.curves({name: read_metrics(results[name].folder) for name in staged or results}, curves)
     figures.confusion(last.matrix, classes, confusion)
     scores = {name: (result.matrix, result.seconds) for name, result in results.items()}
     settings = {**asdict(last.config), "network": last.config.network["builder"], **last.config.options}

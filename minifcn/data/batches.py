@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
+from typing import Self
 
 import numpy as np
 
 from ..errors import InputError
+from ..preprocessing import Preprocessing
 from . import transforms
 from .sets.base import Sample
 
@@ -28,14 +30,14 @@ class Augment:
 class CachedDataset(Sequence):
     """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given."""
 
-    def __init__(self, dataset, longest=None, limit=1 << 30):
+    def __init__(self, dataset: Sequence, longest: int | None = None, limit: int = 1 << 30):
         self.dataset, self.longest, self._free_bytes = dataset, longest, limit
         self._cached = {}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Sample:
         if index in self._cached:
             return self._cached[index]
         sample = self.dataset[index]
@@ -54,7 +56,16 @@ class BatchStream:
     it images keep their sizes, so that batch_size must be 1. rng: numpy.random.Generator for order and augmentation.
     """
 
-    def __init__(self, dataset, batch_size, preprocessing, rng, *, crop=None, augment=None):
+    def __init__(
+        self,
+        dataset: Sequence,
+        batch_size: int,
+        preprocessing: Preprocessing,
+        rng: np.random.Generator,
+        *,
+        crop: tuple | None = None,
+        augment: Augment | None = None,
+    ):
         if crop is None and batch_size != 1:
             raise InputError(f"batches: without a crop size the batch size must be 1, got {batch_size}")
         if min(batch_size, *(crop or (1,))) < 1:
@@ -63,10 +74,10 @@ class BatchStream:
         self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
         self._order, self._next = np.empty(0, np.int64), 0
 
-    def __iter__(self):
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self):
+    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
         pairs = [self._augmented(self.dataset[self._draw()]) for _ in range(self.batch_size)]
         images = np.stack([self.preprocessing.apply(image) for image, _ in pairs])
         return images, np.stack([label for _, label in pairs])
@@ -89,11 +100,11 @@ class BatchStream:
             image, label = transforms.jitter_colour(image, label, self.rng, augment.colour)
         return image, label
 
-    def state(self):
+    def state(self) -> tuple[dict, dict]:
         """The stream's position: (arrays, rest), the latter JSON-ready."""
         return {"order": self._order}, {"next": self._next, "rng": self.rng.bit_generator.state}
 
-    def restore(self, arrays, rest):
+    def restore(self, arrays: dict, rest: dict) -> None:
         """Resume from the state of a stream over the same data set."""
         self._order, self._next = arrays["order"], rest["next"]
         self.rng.bit_generator.state = rest["rng"]
@@ -106,27 +117,27 @@ class Prefetch:
     raised by the `next` that asks for that batch, and by every later one.
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: BatchStream):
         self._stream, self._state = stream, stream.state()
         self._made, self._closed = Queue(AHEAD), threading.Event()
         # A daemon, so that a read that never returns does not keep the program from ending.
         self._thread = threading.Thread(target=self._work, name="minifcn prefetch", daemon=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._closed.set()
         with suppress(Empty):
             while True:  # make room, in case the thread waits for it
                 self._made.get_nowait()
         self._thread.join(_PATIENCE)
 
-    def __iter__(self):
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self):
+    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
         batch, state, error = self._made.get()
         if error:
             self._made.put((None, None, error))  # for the next call, which would wait for ever
@@ -134,7 +145,7 @@ class Prefetch:
         self._state = state
         return batch
 
-    def state(self):
+    def state(self) -> tuple[dict, dict]:
         """The stream's state after the batch that `next` gave last: those made ahead do not count."""
         return self._state
 

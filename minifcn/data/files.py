@@ -3,10 +3,13 @@
 import os
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import InputError, MissingFileError
 from ..files import GIT_LFS, stand_in
 from . import tars
+
+File = str | Path | BinaryIO  # a file by its path, or open
 
 
 def open_binary(source):

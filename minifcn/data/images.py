@@ -3,13 +3,14 @@
 import logging
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError, one_line
 from ..files import START, stand_in
-from .files import open_binary
+from .files import File, open_binary
 from .labels import voc_palette
 
 log = logging.getLogger("minifcn.data")
@@ -30,7 +31,7 @@ TURNS = {  # what takes each orientation back
 _BITS_OF_GREY = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the samples of such PNGs by
 
 
-def read_image(source, exif=True):
+def read_image(source: File, exif: bool = True) -> np.ndarray:
     """A photograph as (H, W, 3) uint8 RGB, turned upright if its EXIF data says so.
 
     source: a path, or an open binary file with a name, which is closed. exif: False leaves the pixels as they are stored.
@@ -40,7 +41,7 @@ def read_image(source, exif=True):
     return _read(source, partial(upright, exif=exif))
 
 
-def upright(image, exif=True):
+def upright(image: Image.Image, exif: bool = True) -> np.ndarray:
     """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB. Raises InputError for values of unknown range."""
     image = _turned(image, exif)
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
@@ -66,7 +67,7 @@ def _turned(image, exif):
     return image
 
 
-def orientation(image):
+def orientation(image: Image.Image) -> int | None:
     """How the EXIF data of an opened image says that it was stored, 2 … 8; None for upright, and where they are damaged."""
     try:
         found = image.getexif().get(ORIENTATION)
@@ -75,7 +76,7 @@ def orientation(image):
         return None
 
 
-def read_mask(source, exif=True):
+def read_mask(source: File, exif: bool = True) -> np.ndarray:
     """A label image (H, W) uint8 from a palette or grey picture: the stored numbers, not their colours.
 
     source, exif, errors: as for `read_image`; InputError also for an image in colours, where the numbers are lost.
@@ -83,7 +84,7 @@ def read_mask(source, exif=True):
     return _read(source, partial(numbers_of, exif=exif))
 
 
-def numbers_of(image, exif=True):
+def numbers_of(image: Image.Image, exif: bool = True) -> np.ndarray:
     """The class numbers (H, W) uint8 in an opened Pillow image: those of a palette, or grey samples of 1 to 32 bits as stored.
 
     Raises InputError for an image in colours and for numbers beyond 255.
@@ -101,14 +102,14 @@ def numbers_of(image, exif=True):
     return numbers.astype(np.uint8) // (_BITS_OF_GREY.get(str(tile[0][3]), 1) if tile else 1)
 
 
-def write_mask(path, labels, palette=None):
+def write_mask(path: str | Path, labels: np.ndarray, palette: np.ndarray | None = None) -> None:
     """Write labels (H, W) uint8 as a palette PNG in the colours palette (256, 3) uint8, VOC's unless given."""
     image = Image.fromarray(labels)
     image.putpalette((voc_palette() if palette is None else palette).tobytes())
     image.save(path)
 
 
-def image_files(path):
+def image_files(path: str | Path) -> list[Path]:
     """The image files that a path stands for: itself, or those in that folder, by name. Raises InputError if there are none."""
     path = Path(path)
     if not path.is_dir():
@@ -122,7 +123,7 @@ def image_files(path):
     return found
 
 
-def check_size(image):
+def check_size(image: Image.Image) -> None:
     """Raise Pillow's DecompressionBombError for an opened image of more than MAX_PIXELS: decoding takes about ten bytes a pixel,
     and a file of a hundred bytes may claim any number of them.
     """
@@ -133,7 +134,7 @@ def check_size(image):
         )
 
 
-def check_kind(image, file):
+def check_kind(image: Image.Image, file: BinaryIO) -> None:
     """Raise InputError for the one kind of picture that Pillow misreads: a BMP of 8 bits whose two colours are black and white."""
     if image.format == "BMP" and image.mode == "1":
         file.seek(28)
@@ -141,7 +142,7 @@ def check_kind(image, file):
             raise InputError("a BMP of 8 bits in black and white, which is not read rightly; save it as PNG")
 
 
-def reason_of(error, file):
+def reason_of(error: Exception, file: BinaryIO) -> str:
     """What is wrong with a picture in an open file, in a line: why Pillow does not read it, in our words where they say more."""
     if isinstance(error, UnidentifiedImageError):
         file.seek(0)

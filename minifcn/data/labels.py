@@ -1,11 +1,12 @@
 """Class names, colours and ids, and the checks that keep wrong label images out."""
 
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
 
 from ..errors import InputError
-from .files import open_binary, read_lines
+from .files import File, open_binary, read_lines
 
 VOID = 255  # the label of pixels that do not count: VOC's borders, and what augmentation leaves uncovered
 
@@ -16,7 +17,7 @@ VOC_CLASSES = (
 
 
 @cache
-def voc_palette():
+def voc_palette() -> np.ndarray:
     """VOC's colour map, (256, 3) uint8: the bits of the class number in turn to red, green and blue, from the top bit down."""
     palette, rest = np.zeros((256, 3), int), np.arange(256)
     for bit in range(7, -1, -1):
@@ -28,12 +29,12 @@ def voc_palette():
     return palette
 
 
-def colourise(labels, palette=None):
+def colourise(labels: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
     """Labels (H, W) -> their colours (H, W, 3) uint8; VOC's unless given, with void as 224, 224, 192 as in VOC's own files."""
     return (voc_palette() if palette is None else palette)[labels]
 
 
-def palette_from(values, source):
+def palette_from(values: object, source: object) -> np.ndarray:
     """A palette (256, 3) uint8 from nested lists. Raises InputError, naming `source`, for anything else."""
     try:
         palette = np.array(values)
@@ -44,20 +45,20 @@ def palette_from(values, source):
     raise InputError(f"{source}: expected a palette of 256 colours of three numbers 0..255, got {str(values)[:60]!r}")
 
 
-def match_colours(image, colours, labels):
+def match_colours(image: np.ndarray, colours: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which label has exactly this colour.   image (H, W, 3), colours (K, 3), labels (K,), all uint8
     -> (labels (H, W) uint8, known (H, W) bool)
 
     Where a colour is not known, the label means nothing.
     """
-    listed, codes = (array.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1]) for array in (colours, image))
+    listed, codes = (array.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32) for array in (colours, image))
     order = np.argsort(listed, kind="stable")
     listed, labels = listed[order], labels[order]
     place = np.searchsorted(listed, codes).clip(max=len(listed) - 1)
     return labels[place], listed[place] == codes
 
 
-def balanced_weights(labels, num_classes):
+def balanced_weights(labels: Iterable[np.ndarray], num_classes: int) -> np.ndarray:
     """The weight of each class by median frequency balancing: the median of all classes' frequencies over its own. -> (K,) float64
 
     labels: label maps (H, W). A class's frequency is its share of the labelled pixels in the images that show it; a class that
@@ -75,13 +76,13 @@ def balanced_weights(labels, num_classes):
     return weights
 
 
-def describe(values, counts):
+def describe(values: np.ndarray, counts: np.ndarray) -> str:
     """Labels (N,) or colours (N, 3) and how many pixels have each (N,) as text: the first three, and how many more."""
     text = ", ".join(f"{value.tolist()} ({n} pixels)" for value, n in zip(values[:3], counts[:3], strict=True))
     return text + (f" and {len(values) - 3} more" if len(values) > 3 else "")
 
 
-def check_labels(numbers, allowed, source):
+def check_labels(numbers: np.ndarray, allowed: np.ndarray, source: object) -> None:
     """Raise InputError naming `source`, the numbers and how many pixels, unless all are allowed.   numbers (H, W), allowed (256,) bool"""
     outside = numbers[~np.isin(numbers, np.flatnonzero(allowed))]
     if outside.size:
@@ -93,7 +94,7 @@ def check_labels(numbers, allowed, source):
         )
 
 
-def class_numbers(text, classes):
+def class_numbers(text: str, classes: tuple) -> list[int]:
     """ "0,8,cat" -> [0, 8]: each class once, by its number or its name, whatever the case.
 
     Raises InputError for what is no class, naming those that come near.
@@ -115,7 +116,7 @@ def class_numbers(text, classes):
     return list(dict.fromkeys(numbers))
 
 
-def read_class_names(source):
+def read_class_names(source: File) -> tuple:
     """The classes listed in a text file, one name a line, background first. Raises InputError if there are none.
 
     source: a path, or an open binary file with a name.

@@ -5,6 +5,7 @@ Nothing here asks `tarfile` to write: it only reads the headers, and every file 
 
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -14,7 +15,7 @@ MAX_DEPTH = 50  # folders within folders, so that nobody runs out of path or sta
 _CHUNK = 1 << 20
 
 
-def index(path):
+def index(path: str | Path) -> dict[str, tuple]:
     """The files in a plain tar: name -> (offset, size), in the archive's order. Folders are left out.
 
     Raises InputError, naming the archive and the member, for anything but files and folders that stay in the folder they
@@ -45,7 +46,7 @@ def index(path):
     return files
 
 
-def unpack(path, folder, progress=lambda done, total: None):
+def unpack(path: str | Path, folder: str | Path, progress: Callable = lambda done, total: None) -> list[Path]:
     """Unpack a plain tar into `folder`; everything or, if anything is refused or fails, nothing. -> what was made there.
 
     progress: called with (bytes written, bytes in all) as it goes on. Raises InputError as `index` does, and for something already

@@ -46,7 +46,7 @@ SHAPES = {
 CLASSES = ("background", *SHAPES)
 
 
-def write_toyvoc(root, train=800, val=50, size=128, seed=0):
+def write_toyvoc(root: str | Path, train: int = 800, val: int = 50, size: int = 128, seed: int = 0) -> None:
     """Write a VOCdevkit tree that data.VOC reads: root/VOC2012 with JPEG photographs, palette masks, lists, class names.
 
     train, val: number of images in each split. size: their typical height and width in pixels; each varies by a quarter.
@@ -75,7 +75,7 @@ def write_toyvoc(root, train=800, val=50, size=128, seed=0):
         path.write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
-def draw_scene(rng, size):
+def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """One scene: image (H, W, 3) uint8, label (H, W) uint8, void along the outlines."""
     height, width = (int(size * rng.uniform(0.75, 1.25)) for _ in range(2))
     image = _ground(height, width, rng)

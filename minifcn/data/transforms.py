@@ -19,7 +19,7 @@ def resize(image, label, size):
     return np.asarray(photo), np.asarray(labels)
 
 
-def shrink(image, label, longest):
+def shrink(image: np.ndarray, label: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
     """Resize so that the longer side is at most `longest` pixels; smaller images stay as they are."""
     return _times(min(1, longest / max(label.shape)), image, label)
 

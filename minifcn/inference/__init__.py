@@ -1,5 +1,6 @@
 """From weights to labels: segmentation, sliding windows, classification."""
 
+from .classify import evaluate_windows
 from .segment import evaluate, predict
 
-__all__ = ["evaluate", "predict"]
+__all__ = ["evaluate", "evaluate_windows", "predict"]

@@ -1,14 +1,19 @@
 """A trained network on images: the class of every pixel, and how often that is right."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..backend import to_device, to_host
+from ..data import Sample
 from ..errors import InputError
+from ..metrics import ConfusionMatrix
+from ..models import Graph
 from ..tasks import SEGMENTATION
 from .sliding_window import windows
 
 
-def predict(network, image, tile=None):
+def predict(network: Graph, image: np.ndarray, tile: int | None = None) -> np.ndarray:
     """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8
 
     tile: work in overlapping windows of at most so many pixels a side (`sliding_window`), which needs less memory;
@@ -23,7 +28,7 @@ def predict(network, image, tile=None):
     return labels
 
 
-def evaluate(network, samples, num_classes, tile=None):
+def evaluate(network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None) -> ConfusionMatrix:
     """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size, whole or by windows."""
     network, matrix = network.prepare(), SEGMENTATION.metric(num_classes)
     for sample in samples:

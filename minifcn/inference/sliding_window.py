@@ -14,13 +14,13 @@ LEAST = 128
 MARGIN = 1 / 8
 
 
-def check_tile(tile):
+def check_tile(tile: int | None) -> None:
     """Raise InputError unless a window's side is None or a multiple of 32 from 128 up."""
     if tile is not None and (tile < LEAST or tile % STRIDE):
         raise InputError(f"tile: expected a multiple of {STRIDE} of at least {LEAST} pixels, got {tile}")
 
 
-def windows(size, tile):
+def windows(size: tuple, tile: int) -> list[tuple]:
     """The windows of an image of `size` (height, width): [(window, inside, place)], each a pair of slices, down and across.
 
     window: the part of the image that the network gets. inside: the part of the window whose prediction counts. place:

@@ -17,3 +17,11 @@ from .plain import (
     ReLU,
     ReLU6,
 )
+
+# fmt: off
+__all__ = [
+    "coordinates", "init", "Layer", "Leaf", "Parameter", "FusedConv2d", "Add", "Concat", "CropLike", "ResizeLike",
+    "Scale", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "LearnedUpsample", "Linear", "Upsample", "LRN",
+    "AdaptiveAvgPool2d", "AvgPool2d", "Dropout", "Flatten", "GlobalAvgPool", "MaxPool2d", "PadToMultiple", "ReLU",
+    "ReLU6",
+]

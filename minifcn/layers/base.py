@@ -1,13 +1,18 @@
 """What a layer is: parameters, one cache, a forward, a backward, and what it says about itself."""
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
+from typing import Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import ops
-from ..backend import array_module, run_blocks, to_device, to_host
+from ..backend import Array, array_module, run_blocks, to_device, to_host
 from ..errors import InputError
-from .coordinates import IDENTITY
+from ..ops.geometry import Cache
+from .coordinates import IDENTITY, Affine
 
 
 class Parameter:
@@ -18,7 +23,7 @@ class Parameter:
     A frozen parameter gets no update, and no gradient is computed for it.
     """
 
-    def __init__(self, value, *, lr_mult=1.0, decay_mult=1.0, frozen=False):
+    def __init__(self, value: Array, *, lr_mult: float = 1.0, decay_mult: float = 1.0, frozen: bool = False):
         self.value = to_device(value)
         self.lr_mult = lr_mult
         self.decay_mult = decay_mult
@@ -26,7 +31,7 @@ class Parameter:
         self._grad = None
 
     @property
-    def grad(self):
+    def grad(self) -> Array:
         """The sum of the gradients since the last `zero_grad`; zeros that nobody asks for take no memory."""
         if self._grad is None:
             # Zeros by zeros_like are written one by one; these take memory only where something is added to them.
@@ -37,7 +42,7 @@ class Parameter:
     def grad(self, gradient):
         self._grad = gradient
 
-    def add_gradient(self, gradient):
+    def add_gradient(self, gradient: Array) -> None:
         """grad += gradient. The first one after `zero_grad` is taken as it is, so it has to be the caller's to give."""
         if self.frozen:
             return
@@ -46,7 +51,7 @@ class Parameter:
         else:
             self._grad += gradient
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Set grad to zero."""
         self._grad = None
 
@@ -58,22 +63,24 @@ class Layer:
     `backward(dy)` by hand, or is a `Graph`; a layer that is one operation derives from `Leaf`.
     """
 
-    name = None  # the dotted name within the network, for messages; set by `name_all`
+    forward: Callable  # written by Leaf, Graph, or by hand
+    backward: Callable
+    name: str | None = None  # the dotted name within the network, for messages; set by `name_all`
 
     @property
-    def title(self):
+    def title(self) -> str:
         kind = type(self).__name__
         return f"{self.name} ({kind})" if self.name else kind
 
     @contextmanager
-    def named_in_errors(self):
+    def named_in_errors(self) -> Iterator[None]:
         """What raises InputError in here names this layer."""
         try:
             yield
         except InputError as error:
             raise type(error)(f"{self.title}: {error}") from error
 
-    def children(self):
+    def children(self) -> dict:
         """The layers directly inside this one, by name: the attribute's, and the key or position in a collection."""
         found = {}
         for key, value in vars(self).items():
@@ -84,7 +91,7 @@ class Layer:
                 found.update({f"{key}.{inner}": layer for inner, layer in items if isinstance(layer, Layer)})
         return found
 
-    def walk(self, prefix=""):
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, "Layer"]]:
         """Yield (dotted prefix, layer) for this layer and all inside it."""
         yield prefix, self
         for key, child in self.children().items():
@@ -99,34 +106,34 @@ class Layer:
             if isinstance(value, kind)
         }
 
-    def parameters(self):
+    def parameters(self) -> dict[str, Parameter]:
         """dict of dotted name -> Parameter, frozen ones included, in the order of construction; a shared one once."""
         first = {}
         for name, parameter in self._collect(Parameter).items():
             first.setdefault(id(parameter), (name, parameter))
         return dict(first.values())
 
-    def generators(self):
+    def generators(self) -> dict[str, np.random.Generator]:
         """dict of dotted name -> numpy.random.Generator, for layers that draw at random."""
         return self._collect(np.random.Generator)
 
-    def buffers(self):
+    def buffers(self) -> dict:
         """dict of dotted name -> (layer, attribute): arrays that belong to the state without being learned."""
         return {
             prefix + key: (layer, key) for prefix, layer in self.walk() for key in getattr(layer, "buffer_names", ())
         }
 
-    def layers_of(self, kind):
+    def layers_of(self, kind: type) -> list:
         """All layers of one kind in this tree."""
         return [layer for _, layer in self.walk() if isinstance(layer, kind)]
 
-    def name_all(self):
+    def name_all(self) -> Self:
         """Give every layer its dotted name, for error messages. A network does so once it is complete."""
         for prefix, layer in self.walk():
             layer.name = prefix.rstrip(".") or None
         return self
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Set every gradient to zero; until then, backward passes add up."""
         for parameter in self.parameters().values():
             parameter.zero_grad()
@@ -135,7 +142,7 @@ class Layer:
         """dict of dotted name -> (owner, attribute) of every array that belongs to the state."""
         return {name: (parameter, "value") for name, parameter in self.parameters().items()} | self.buffers()
 
-    def move_towards(self, other, share):
+    def move_towards(self, other: "Layer", share: float) -> None:
         """Move every array of the state by this share of the way to that of another network of the same shape, in place."""
 
         def block(mine, theirs):
@@ -144,18 +151,18 @@ class Layer:
         for mine, theirs in zip(self._state().values(), other._state().values(), strict=True):
             run_blocks(block, getattr(*mine), getattr(*theirs))
 
-    def astype(self, dtype):
+    def astype(self, dtype: DTypeLike) -> Self:
         """Convert all parameters and buffers to float32 or float64, in place; gradients start again from zero."""
         for owner, key in self._state().values():
             setattr(owner, key, getattr(owner, key).astype(dtype))
         self.zero_grad()
         return self
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, np.ndarray]:
         """dict of dotted name -> NumPy array (a copy) of every parameter and buffer."""
         return {name: to_host(getattr(*at)).copy() for name, at in self._state().items()}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict) -> None:
         """Take over values by name. Raises InputError, and changes nothing, unless names and shapes agree exactly.
 
         Older files call the frozen kernel of an upsampling `line` instead of `kernel_1d`.
@@ -180,8 +187,8 @@ class Layer:
                     f"got {given.dtype} of shape {given.shape}"
                 )
             values[name] = to_device(to_host(given).astype(here.dtype, copy=True))
-        for name, value in values.items():
-            setattr(*own[name], value)
+        for (owner, key), value in zip(own.values(), values.values(), strict=True):
+            setattr(owner, key, value)
 
 
 class Leaf(Layer):
@@ -196,18 +203,21 @@ class Leaf(Layer):
     defaults here do not hold, `multiply_adds`, `coordinates`, `receptive_field`, its ONNX operator and the attributes below.
     """
 
+    run: Callable  # written by the subclass
+    run_backward: Callable
     _cache = None
 
     # What a network may do with the memory around this layer.
-    size_only = ()  # positions of inputs that lend their size and no values
+    size_only: tuple = ()  # positions of inputs that lend their size and no values
     caches_input = False  # its cache refers to its first input
     caches_output = False  # its cache refers to its output
     owns_results = False  # y shares no memory with an input, nor dx with the upstream gradient (ReLU in place aside)
 
     # The operator and attributes of ONNX that compute the same; what depends on an input's size is left to the exporter.
-    onnx_operator, onnx_attributes = None, {}
+    onnx_operator: str | None = None
+    onnx_attributes: dict = {}
 
-    def forward(self, *inputs, train=False, **options):
+    def forward(self, *inputs: Array, train: bool = False, **options: bool) -> Array:
         """inputs -> y. With train=True the layer remembers what backward needs. Raises InputError that names the layer.
 
         options: what this layer's `run` takes besides.
@@ -217,7 +227,7 @@ class Leaf(Layer):
         self._cache = (cache,) if train else None
         return y
 
-    def backward(self, dy, **options):
+    def backward(self, dy: Array, **options: bool) -> Array:
         """dy -> dx, adding to the parameters' gradients. Raises InputError without a forward(x, train=True) before it.
 
         options: what this layer's `run_backward` takes besides.
@@ -228,36 +238,36 @@ class Leaf(Layer):
             (cache,), self._cache = self._cache, None
             return self.run_backward(dy, cache, **options)
 
-    def forget(self):
+    def forget(self) -> None:
         """Let go of the cache, as a forward without train=True does."""
         self._cache = None
 
-    def output_shape(self, *shapes):
+    def output_shape(self, *shapes: tuple) -> tuple:
         """The shape of the output for inputs of these shapes. Raises InputError where they do not fit."""
         return shapes[0]
 
-    def multiply_adds(self, *shapes):
+    def multiply_adds(self, *shapes: tuple) -> int:
         """Multiply-adds of the definition, whatever algorithm runs."""
         return 0
 
-    def extra_cached(self, shape):
+    def extra_cached(self, shape: tuple) -> int:
         """How many values the cache holds beside input and output, for an input of `shape`."""
         return 0
 
-    def is_view(self, shape, train):
+    def is_view(self, shape: tuple, train: bool) -> bool:
         """Whether the output lies in the memory of the first input, of this shape."""
         return False
 
-    def coordinates(self):
+    def coordinates(self) -> Affine:
         """The affine map from a position in the input to one in the output, along the height. See `coordinates`."""
         return IDENTITY
 
-    def receptive_field(self, field, step):
+    def receptive_field(self, field: float, step: Fraction) -> tuple:
         """(field, step) of the output, given the input's: the side of the part of the image that one value depends on,
         and the image pixels between neighbours."""
         return field, step
 
-    def onnx(self):
+    def onnx(self) -> tuple[str, dict]:
         """(operator, attributes) of ONNX that compute the same. Raises NotImplementedError where there are none."""
         if self.onnx_operator is None:
             raise NotImplementedError(f"{type(self).__name__} has no ONNX operator")
@@ -267,12 +277,12 @@ class Leaf(Layer):
 class Operation(Leaf):
     """A layer that binds one operation of `ops`, by name, to its settings: y = operation_forward(x, **settings)."""
 
-    operation = None
-    settings = {}
+    operation: str | None = None
+    settings: dict = {}
     owns_results = True
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return getattr(ops, f"{self.operation}_forward")(x, **self.settings)
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
         return getattr(ops, f"{self.operation}_backward")(dy, cache)

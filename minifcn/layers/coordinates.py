@@ -26,10 +26,10 @@ from ..errors import InputError
 class Affine(NamedTuple):
     """u -> a·u + b, along one axis."""
 
-    a: Fraction
-    b: Fraction
+    a: Fraction | int
+    b: Fraction | int
 
-    def then(self, later):
+    def then(self, later: "Affine") -> "Affine":
         """This map first, then `later`."""
         return Affine(later.a * self.a, later.a * self.b + later.b)
 
@@ -37,17 +37,17 @@ class Affine(NamedTuple):
 IDENTITY = Affine(Fraction(1), Fraction(0))
 
 
-def downsampled(kernel, stride, pad, dilation=1):
+def downsampled(kernel: int, stride: int, pad: int | Fraction, dilation: int = 1) -> Affine:
     """The map of a convolution or a pooling, along one axis."""
     return Affine(Fraction(1, stride), (pad - Fraction(dilation * (kernel - 1), 2)) / stride)
 
 
-def upsampled(kernel, stride, pad=0, dilation=1):
+def upsampled(kernel: int, stride: int, pad: int | Fraction = 0, dilation: int = 1) -> Affine:
     """The map of a transposed convolution, along one axis."""
     return Affine(Fraction(stride), Fraction(dilation * (kernel - 1), 2) - pad)
 
 
-def upsampling_kernel(factor, at, target):
+def upsampling_kernel(factor: int, at: Affine, target: Affine) -> int:
     """The bilinear kernel's size, 2·factor or 2·factor − 1, that takes maps with coordinates `at` onto the grid of `target`.
 
     Raises InputError if neither does.
@@ -58,7 +58,7 @@ def upsampling_kernel(factor, at, target):
     raise InputError(f"alignment: no upsampling by {factor} takes offset {at.b} to a whole distance from {target.b}")
 
 
-def crop_offset(larger, target):
+def crop_offset(larger: Affine, target: Affine) -> int:
     """By how much to crop a map with coordinates `larger` so that it lies on one with coordinates `target`.
 
     Raises InputError if the scales differ, or if no whole, non-negative offset does it.

@@ -1,8 +1,12 @@
 """What a convolution is in inference: itself, the normalisation and the ReLU that follow, in one pass over memory."""
 
 from .. import ops
+from ..backend import Array
 from ..errors import InputError
+from ..ops.geometry import Cache
 from .base import Leaf
+from .parametric import BatchNorm2d, Conv2d
+from .plain import ReLU
 
 
 class FusedConv2d(Leaf):
@@ -14,21 +18,23 @@ class FusedConv2d(Leaf):
     training: that runs the layers one by one.
     """
 
-    def __init__(self, conv, norm=None, relu=None, *, prepared=False):
+    def __init__(
+        self, conv: Conv2d, norm: BatchNorm2d | None = None, relu: ReLU | None = None, *, prepared: bool = False
+    ):
         self.parts = [layer for layer in (conv, norm, relu) if layer is not None]
         self.conv, self.norm = conv, norm
         self.activation = relu.operation if relu else "none"
         self.folded = self._fold() if prepared else None
         self.cached = {} if prepared else None  # what an algorithm makes of the weights
 
-    def children(self):
+    def children(self) -> dict:
         return {}  # the parameters are those of the network that this was made of
 
     @property
-    def title(self):
+    def title(self) -> str:
         return self.conv.title
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         if train:
             raise InputError("prepared for inference only; train the network that it was made of")
         w, b = self.folded or self._fold()
@@ -42,5 +48,5 @@ class FusedConv2d(Leaf):
         w, b = self.conv.weight.value, self.conv.bias and self.conv.bias.value
         return self.norm.folded_into(w, b) if self.norm else (w, b)
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         return self.conv.output_shape(shape)

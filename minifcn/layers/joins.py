@@ -6,7 +6,9 @@ A join has several inputs. Its backward gives a gradient for each, None for one 
 from fractions import Fraction
 
 from .. import ops
+from ..backend import Array
 from ..errors import InputError
+from ..ops.geometry import Cache
 from .base import Leaf
 from .coordinates import Affine
 
@@ -16,14 +18,14 @@ class Add(Leaf):
 
     onnx_operator = "Add"
 
-    def run(self, a, b, train):
+    def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
         self.output_shape(a.shape, b.shape)
         return a + b, None
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> tuple:
         return dy, dy
 
-    def output_shape(self, a, b):
+    def output_shape(self, a: tuple, b: tuple) -> tuple:
         if a != b:
             raise InputError(f"add: expected two maps of one shape, got {a} and {b}")
         return a
@@ -34,13 +36,13 @@ class Concat(Leaf):
 
     onnx_operator, onnx_attributes = "Concat", {"axis": 1}
 
-    def run(self, *maps, train):
+    def run(self, *maps: Array, train: bool) -> tuple[Array, Cache]:
         return ops.concat_forward(maps)
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> tuple:
         return ops.concat_backward(dy, cache)
 
-    def output_shape(self, *shapes):
+    def output_shape(self, *shapes: tuple) -> tuple:
         first = shapes[0]
         if any((shape[0], *shape[2:]) != (first[0], *first[2:]) for shape in shapes):
             raise InputError(f"concat: expected maps that differ in channels only, got {shapes}")
@@ -53,24 +55,24 @@ class CropLike(Leaf):
     onnx_operator = "Slice"
     size_only = (1,)
 
-    def __init__(self, offset):
+    def __init__(self, offset: int):
         self.offset = offset
 
-    def run(self, x, like, train):
+    def run(self, x: Array, like: Array, train: bool) -> tuple[Array, Cache]:
         return ops.crop_forward(x, self.offset, like.shape[2:])
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> tuple:
         return ops.crop_backward(dy, cache), None
 
-    def output_shape(self, x, like):
+    def output_shape(self, x: tuple, like: tuple) -> tuple:
         if any(self.offset + part > whole for part, whole in zip(like[2:], x[2:], strict=True)):
             raise InputError(f"crop: {like[2:]} at offset {self.offset} does not lie inside a map of {x[2:]}")
         return (*x[:2], *like[2:])
 
-    def is_view(self, shape, train):
+    def is_view(self, shape: tuple, train: bool) -> bool:
         return True
 
-    def coordinates(self):
+    def coordinates(self) -> Affine:
         return Affine(Fraction(1), Fraction(-self.offset))
 
 
@@ -81,24 +83,24 @@ class ResizeLike(Leaf):
     owns_results = True
     size_only = (1,)
 
-    def __init__(self, *, align_corners=False):
+    def __init__(self, *, align_corners: bool = False):
         self.align_corners = align_corners
         mode = "align_corners" if align_corners else "half_pixel"
         self.onnx_attributes = {"mode": "linear", "coordinate_transformation_mode": mode}
 
-    def run(self, x, like, train):
+    def run(self, x: Array, like: Array, train: bool) -> tuple[Array, Cache]:
         return ops.resize_bilinear_forward(x, like.shape[2:], align_corners=self.align_corners)
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> tuple:
         return ops.resize_bilinear_backward(dy, cache), None
 
-    def output_shape(self, x, like):
+    def output_shape(self, x: tuple, like: tuple) -> tuple:
         return (*x[:2], *like[2:])
 
-    def multiply_adds(self, x, like):
+    def multiply_adds(self, x: tuple, like: tuple) -> int:
         return 2 * x[0] * x[1] * (x[2] * like[3] + like[2] * like[3])
 
-    def coordinates(self):
+    def coordinates(self) -> Affine:
         raise InputError(f"{self.title}: its scale depends on the sizes, so no fixed coordinates belong to it")
 
 
@@ -108,12 +110,12 @@ class Scale(Leaf):
     onnx_operator = "Mul"
     owns_results = True
 
-    def __init__(self, factor):
+    def __init__(self, factor: float):
         self.factor = factor
         self.onnx_attributes = {"factor": factor}
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return x * self.factor, None
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
         return dy * self.factor

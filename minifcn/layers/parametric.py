@@ -1,13 +1,14 @@
 """The layers that hold parameters: each binds one operation to its settings and to what it learns."""
 
 from math import prod
+from typing import Self
 
 import numpy as np
 
 from .. import ops
-from ..backend import array_module, to_device
+from ..backend import Array, array_module, to_device
 from ..errors import InputError
-from ..ops.geometry import pair, require_nchw, require_shape, same_pads, window
+from ..ops.geometry import Cache, Pair, pair, require_nchw, require_shape, same_pads, window
 from .base import Leaf, Parameter
 from .init import bilinear, bilinear_1d, he_normal, zeros
 from .windowed import Transposed, Windowed
@@ -28,25 +29,47 @@ class Conv2d(Windowed):
     onnx_operator = "Conv"
     caches_input = True
 
-    def __init__(self, inputs, outputs, kernel, rng, *, stride=1, pad=0, dilation=1, groups=1, bias=True, zero=False):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Pair,
+        rng: np.random.Generator,
+        *,
+        stride: Pair = 1,
+        pad: Pair | str = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        zero: bool = False,
+    ):
         shape = (outputs, inputs // groups, *pair("kernel", kernel))
         self.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
         self.weight = Parameter(zeros(shape) if zero else he_normal(shape, rng))
         self.bias = _bias(outputs) if bias else None
 
     @classmethod
-    def of(cls, weight, bias=None, *, stride=1, pad=0, dilation=1, groups=1):
+    def of(
+        cls,
+        weight: Parameter,
+        bias: Parameter | None = None,
+        *,
+        stride: Pair = 1,
+        pad: Pair | str = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+    ) -> Self:
         """A convolution with Parameters that are there already."""
         layer = cls.__new__(cls)
         layer.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
         layer.weight, layer.bias = weight, bias
         return layer
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         require_nchw("conv2d", x)
         return ops.conv2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings_for(x.shape))
 
-    def run_backward(self, dy, cache, inputs=True):
+    def run_backward(self, dy: Array, cache: Cache, inputs: bool = True) -> Array:
         """inputs=False: nobody asks for the gradient of the input, as for an image's; dx is None."""
         dx, dw, db = ops.conv2d_backward(dy, cache, inputs=inputs, weights=not self.weight.frozen)
         self.weight.add_gradient(dw)
@@ -54,14 +77,14 @@ class Conv2d(Windowed):
             self.bias.add_gradient(db)
         return dx
 
-    def settings_for(self, shape):
+    def settings_for(self, shape: tuple) -> dict:
         """The settings for an input of this shape, with the padding worked out where it was given as "same"."""
         pad, stride, dilation = (self.settings[key] for key in ("pad", "stride", "dilation"))
         if pad == "same":
             pad = same_pads(shape[2:], self.kernel, stride, dilation)
         return {**self.settings, "pad": pad}
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         outputs, per_group = self.weight.value.shape[:2]
         expected = per_group * self.settings["groups"]
         if len(shape) != 4 or shape[1] != expected:
@@ -69,7 +92,7 @@ class Conv2d(Windowed):
         where = window("conv2d", self.kernel, **self.settings_for(shape), input_size=shape[2:])
         return shape[0], outputs, *where.output_size
 
-    def multiply_adds(self, shape):
+    def multiply_adds(self, shape: tuple) -> int:
         return prod(self.output_shape(shape)) * prod(self.weight.value.shape[1:])
 
 
@@ -81,28 +104,41 @@ class ConvTranspose2d(Transposed):
 
     caches_input = True
 
-    def __init__(self, inputs, outputs, kernel, rng, *, stride=1, pad=0, output_pad=0, dilation=1, groups=1, bias=True):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Pair,
+        rng: np.random.Generator,
+        *,
+        stride: Pair = 1,
+        pad: Pair = 0,
+        output_pad: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ):
         self.settings = {"stride": stride, "pad": pad, "output_pad": output_pad, "dilation": dilation, "groups": groups}
         self.weight = Parameter(he_normal((inputs, outputs // groups, *pair("kernel", kernel)), rng))
         self.bias = _bias(outputs) if bias else None
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return ops.conv_transpose2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings)
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
         dx, dw, db = ops.conv_transpose2d_backward(dy, cache, weights=not self.weight.frozen)
         self.weight.add_gradient(dw)
         if self.bias:
             self.bias.add_gradient(db)
         return dx
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         inputs, per_group = self.weight.value.shape[:2]
         if len(shape) != 4 or shape[1] != inputs:
             raise InputError(f"conv_transpose2d: expected {inputs} input channels, got {shape[1]} in shape {shape}")
         return (shape[0], per_group * self.settings.get("groups", 1), *self.output_size(shape[2:]))
 
-    def multiply_adds(self, shape):
+    def multiply_adds(self, shape: tuple) -> int:
         """One for each tap of each stamp."""
         return prod(shape) * prod(self.weight.value.shape[1:])
 
@@ -114,7 +150,7 @@ class LearnedUpsample(ConvTranspose2d):
     kernel, pad: 2·factor and 0 as published; pad = factor/2 makes the output exactly factor times the input.
     """
 
-    def __init__(self, channels, factor, *, kernel, pad=0):
+    def __init__(self, channels: int, factor: int, *, kernel: int, pad: Pair = 0):
         self.settings = {"stride": factor, "pad": pad}
         self.weight = Parameter(bilinear(channels, kernel), decay_mult=0.0)
         self.bias = None
@@ -126,27 +162,27 @@ class Upsample(Transposed):
     Its kernel is kernel_1d ⊗ kernel_1d on the diagonal of the channels and zero elsewhere, so kernel_1d (kernel,) says it all.
     """
 
-    def __init__(self, factor, *, kernel, pad=0):
+    def __init__(self, factor: int, *, kernel: int, pad: Pair = 0):
         self.settings = {"stride": factor, "pad": pad}
         self.kernel_1d = Parameter(bilinear_1d(kernel), frozen=True)
 
     @property
-    def kernel(self):
+    def kernel(self) -> tuple:
         return self.kernel_1d.value.size, self.kernel_1d.value.size
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return ops.upsample_forward(x, self.kernel_1d.value, **self.settings)
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
         return ops.upsample_backward(dy, cache)
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         return (*shape[:2], *self.output_size(shape[2:]))
 
-    def multiply_adds(self, shape):
+    def multiply_adds(self, shape: tuple) -> int:
         return prod(shape) * self.kernel_1d.value.size**2
 
-    def extra_cached(self, shape):
+    def extra_cached(self, shape: tuple) -> int:
         """The two matrices of the separable product."""
         return sum(after * before for after, before in zip(self.output_shape(shape)[2:], shape[2:], strict=True))
 
@@ -157,26 +193,26 @@ class Linear(Leaf):
     onnx_operator, onnx_attributes = "Gemm", {"transB": 1}
     caches_input = owns_results = True
 
-    def __init__(self, inputs, outputs, rng):
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator):
         self.weight = Parameter(he_normal((outputs, inputs), rng))
         self.bias = _bias(outputs)
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return ops.linear_forward(x, self.weight.value, self.bias.value)
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
         dx, dw, db = ops.linear_backward(dy, cache, weights=not self.weight.frozen)
         self.weight.add_gradient(dw)
         self.bias.add_gradient(db)
         return dx
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         outputs, inputs = self.weight.value.shape
         if shape[1:] != (inputs,):
             raise InputError(f"linear: expected {inputs} values an image, got {shape[1:]}")
         return shape[0], outputs
 
-    def multiply_adds(self, shape):
+    def multiply_adds(self, shape: tuple) -> int:
         return shape[0] * self.weight.value.size
 
 
@@ -192,7 +228,7 @@ class BatchNorm2d(Leaf):
     buffer_names = ("running_mean", "running_var")
     caches_input = owns_results = True
 
-    def __init__(self, channels, *, eps=1e-5, momentum=0.1, frozen=False):
+    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False):
         self.eps, self.momentum, self.frozen = eps, momentum, frozen
         self.onnx_attributes = {"epsilon": eps}
         self.gamma = Parameter(np.ones(channels, np.float32), decay_mult=0.0)
@@ -200,7 +236,7 @@ class BatchNorm2d(Leaf):
         self.running_mean = to_device(zeros((channels,)))
         self.running_var = to_device(np.ones(channels, np.float32))
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         y, cache = ops.batch_norm_forward(
             x,
             self.gamma.value,
@@ -214,13 +250,13 @@ class BatchNorm2d(Leaf):
         self.running_mean, self.running_var = cache.running_mean, cache.running_var
         return y, cache
 
-    def run_backward(self, dy, cache, overwrite=False):
+    def run_backward(self, dy: Array, cache: Cache, overwrite: bool = False) -> Array:
         dx, dgamma, dbeta = ops.batch_norm_backward(dy, cache, out=dy if overwrite else None)
         self.gamma.add_gradient(dgamma)
         self.beta.add_gradient(dbeta)
         return dx
 
-    def folded_into(self, w, b=None):
+    def folded_into(self, w: Array, b: Array | None = None) -> tuple[Array, Array]:
         """(w, b) of the one convolution that is the convolution w (C, …), b (C,) or None, and then this, in inference."""
         require_shape(self.title, "one value per channel", self.gamma.value, w.shape[:1])
         scale = self.gamma.value / array_module(w).sqrt(self.running_var + self.eps)

@@ -2,9 +2,12 @@
 
 from math import inf, prod
 
+from numpy.random import Generator
+
 from .. import ops
+from ..backend import Array
 from ..errors import InputError
-from ..ops.geometry import pair
+from ..ops.geometry import Cache, Pair, pair
 from ..ops.pool import pool_window
 from .base import Leaf, Operation
 from .coordinates import Affine
@@ -17,10 +20,10 @@ class ReLU(Operation):
     operation, onnx_operator = "relu", "Relu"
     caches_output = True
 
-    def run(self, x, train, overwrite=False):
+    def run(self, x: Array, train: bool, overwrite: bool = False) -> tuple[Array, Cache]:
         return getattr(ops, f"{self.operation}_forward")(x, out=x if overwrite else None)
 
-    def run_backward(self, dy, cache, overwrite=False):
+    def run_backward(self, dy: Array, cache: Cache, overwrite: bool = False) -> Array:
         return getattr(ops, f"{self.operation}_backward")(dy, cache, out=dy if overwrite else None)
 
 
@@ -36,20 +39,20 @@ class Dropout(Leaf):
 
     onnx_operator = "Dropout"
 
-    def __init__(self, p, rng):
+    def __init__(self, p: float, rng: Generator):
         self.p = p
         self.rng = rng
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return ops.dropout_forward(x, self.p, self.rng, train)
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
         return ops.dropout_backward(dy, cache)
 
-    def extra_cached(self, shape):
+    def extra_cached(self, shape: tuple) -> int:
         return prod(shape) if self.p else 0
 
-    def is_view(self, shape, train):
+    def is_view(self, shape: tuple, train: bool) -> bool:
         return not train or self.p == 0
 
 
@@ -71,7 +74,9 @@ class MaxPool2d(_Pool):
     operation, onnx_operator = "max_pool2d", "MaxPool"
     caches_input = caches_output = True
 
-    def __init__(self, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
+    def __init__(
+        self, kernel: Pair, *, stride: Pair | None = None, pad: Pair = 0, dilation: Pair = 1, ceil_mode: bool = False
+    ):
         self.settings = {"kernel": pair("kernel", kernel), "stride": stride or kernel, "pad": pad}
         self.settings |= {"dilation": dilation, "ceil_mode": ceil_mode}
 
@@ -81,7 +86,15 @@ class AvgPool2d(_Pool):
 
     operation, onnx_operator = "avg_pool2d", "AveragePool"
 
-    def __init__(self, kernel, *, stride=None, pad=0, ceil_mode=False, count_include_pad=True):
+    def __init__(
+        self,
+        kernel: Pair,
+        *,
+        stride: Pair | None = None,
+        pad: Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ):
         self.settings = {"kernel": pair("kernel", kernel), "stride": stride or kernel, "pad": pad}
         self.settings |= {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
 
@@ -101,10 +114,10 @@ class AdaptiveAvgPool2d(_WholeMap):
 
     operation = "adaptive_avg_pool2d"
 
-    def __init__(self, size):
+    def __init__(self, size: Pair):
         self.settings = {"size": size}
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         return (*shape[:2], *pair("size", self.settings["size"]))
 
 
@@ -113,7 +126,7 @@ class GlobalAvgPool(_WholeMap):
 
     operation, onnx_operator = "global_avg_pool", "GlobalAveragePool"
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         return shape[:2]
 
 
@@ -123,16 +136,16 @@ class Flatten(_WholeMap):
     owns_results = False
     onnx_operator = "Flatten"
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return x.reshape(len(x), -1), x.shape
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
         return dy.reshape(cache)
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         return shape[0], prod(shape[1:])
 
-    def is_view(self, shape, train):
+    def is_view(self, shape: tuple, train: bool) -> bool:
         """A copy where a pixel's channels lie together in memory, which is not the order of the result."""
         return shape[1] == 1 or shape[2:] == (1, 1)
 
@@ -143,11 +156,11 @@ class LRN(Operation):
     operation, onnx_operator = "lrn", "LRN"
     caches_input = True
 
-    def __init__(self, size=5, alpha=1e-4, beta=0.75, k=1.0):
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
         self.settings = {"size": size, "alpha": alpha, "beta": beta, "k": k}
         self.onnx_attributes = {"size": size, "alpha": alpha, "beta": beta, "bias": k}
 
-    def extra_cached(self, shape):
+    def extra_cached(self, shape: tuple) -> int:
         return prod(shape)
 
 
@@ -156,24 +169,24 @@ class PadToMultiple(Leaf):
 
     onnx_operator, onnx_attributes = "Pad", {"mode": "constant"}
 
-    def __init__(self, multiple, pad=0):
+    def __init__(self, multiple: int, pad: int = 0):
         self.multiple, self.pad = multiple, pad
 
-    def pad_for(self, size):
+    def pad_for(self, size: tuple) -> tuple:
         """((top, bottom), (left, right)) for an input of `size` (height, width)."""
         return tuple((self.pad, self.pad + -(n + 2 * self.pad) % self.multiple) for n in size)
 
-    def run(self, x, train):
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return ops.pad_forward(x, self.pad_for(x.shape[2:]))
 
-    def run_backward(self, dy, cache):
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
         return ops.pad_backward(dy, cache)
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         return (*shape[:2], *(n + sum(both) for n, both in zip(shape[2:], self.pad_for(shape[2:]), strict=True)))
 
-    def is_view(self, shape, train):
+    def is_view(self, shape: tuple, train: bool) -> bool:
         return self.output_shape(shape) == shape
 
-    def coordinates(self):
+    def coordinates(self) -> Affine:
         return Affine(1, self.pad)

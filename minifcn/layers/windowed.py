@@ -4,8 +4,8 @@ from fractions import Fraction
 from math import ceil
 
 from ..ops.geometry import pads, pair
-from .base import Operation
-from .coordinates import downsampled, upsampled
+from .base import Operation, Parameter
+from .coordinates import Affine, downsampled, upsampled
 
 ONNX_PAIRS = {"stride": "strides", "dilation": "dilations", "output_pad": "output_padding"}
 ONNX_NUMBERS = {"groups": "group", "ceil_mode": "ceil_mode", "count_include_pad": "count_include_pad"}
@@ -14,11 +14,13 @@ ONNX_NUMBERS = {"groups": "group", "ceil_mode": "ceil_mode", "count_include_pad"
 class Windowed(Operation):
     """A convolution or a pool. kernel: (height, width). settings: stride, pad and the rest, as its operation takes them."""
 
+    weight: Parameter  # of a convolution; others say what their kernel is
+
     @property
-    def kernel(self):
+    def kernel(self) -> tuple:
         return self.weight.value.shape[2:]
 
-    def along_height(self):
+    def along_height(self) -> tuple:
         """(kernel, stride, pad above, dilation) down the rows.
 
         What is padded "same" counts as what it was trained to be, a division of its input into cells of `stride` pixels,
@@ -30,16 +32,17 @@ class Windowed(Operation):
         above = Fraction(dilation * (kernel - 1) + 1 - stride, 2) if pad == "same" else pads(pad)[0][0]
         return kernel, stride, above, dilation
 
-    def coordinates(self):
+    def coordinates(self) -> Affine:
         return downsampled(*self.along_height())
 
-    def receptive_field(self, field, step):
+    def receptive_field(self, field: float, step: Fraction) -> tuple:
         kernel, stride, _, dilation = self.along_height()
         return field + dilation * (kernel - 1) * step, step * stride
 
     @property
-    def onnx_attributes(self):
-        attributes, pad = {"kernel_shape": list(self.kernel)}, self.settings["pad"]
+    def onnx_attributes(self) -> dict:
+        attributes: dict = {"kernel_shape": list(self.kernel)}
+        pad = self.settings["pad"]
         if pad == "same":
             attributes["auto_pad"] = "SAME_UPPER"
         else:
@@ -57,17 +60,17 @@ class Transposed(Windowed):
 
     onnx_operator = "ConvTranspose"
 
-    def output_size(self, size):
+    def output_size(self, size: tuple) -> tuple:
         """The (height, width) of the output, for an input's."""
         stride, dilation = (pair(key, self.settings.get(key, 1)) for key in ("stride", "dilation"))
         more = pair("output_pad", self.settings.get("output_pad", 0), least=0)
         settings = zip(size, stride, pads(self.settings["pad"]), dilation, self.kernel, more, strict=True)
         return tuple((n - 1) * s - sum(p) + d * (k - 1) + 1 + o for n, s, p, d, k, o in settings)
 
-    def coordinates(self):
+    def coordinates(self) -> Affine:
         return upsampled(*self.along_height())
 
-    def receptive_field(self, field, step):
+    def receptive_field(self, field: float, step: Fraction) -> tuple:
         kernel, stride, *_ = self.along_height()
         neighbours = ceil(Fraction(kernel, stride)) - 1  # that a value is made of, beside the first
         return field + neighbours * step, step / stride

@@ -9,13 +9,14 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
+from ..ops.geometry import Pair
 from ..preprocessing import CAFFE, TORCHVISION
 from .backbone import Backbone
 from .classifier import convolution, fully_connected, fully_convolutional
 from .graph import Sequential, in_a_row
 
 
-def alexnet(num_classes=1000, seed=0):
+def alexnet(num_classes: int = 1000, seed: int = 0) -> Sequential:
     """CaffeNet. For images of 227 × 227; freshly drawn weights."""
     rng = np.random.default_rng(seed)
     chain = _caffe_features(rng)
@@ -24,7 +25,7 @@ def alexnet(num_classes=1000, seed=0):
     return Sequential(**chain, card=card)
 
 
-def alexnet_backbone(alignment, rng):
+def alexnet_backbone(alignment: str, rng: np.random.Generator) -> Backbone:
     """The backbone of FCN-AlexNet: CaffeNet with fc6 (6×6) and fc7 as convolutions; features pool1, pool2 and fc7.
 
     "paper": the image padded by 100, fc6 not at all. "same": every layer padded so that an image whose sides are
@@ -33,7 +34,7 @@ def alexnet_backbone(alignment, rng):
     """
     if alignment == "paper":
         chain = _caffe_features(rng, first_pad=100)
-        fc_pad = 0
+        fc_pad: Pair = 0
     else:
         chain = _caffe_features(rng, first_pad=((3, 4), (3, 4)), pool={"pad": ((0, 1), (0, 1))})
         fc_pad = ((3, 2), (3, 2))
@@ -42,7 +43,7 @@ def alexnet_backbone(alignment, rng):
     return Backbone("alexnet", in_a_row(chain), features)
 
 
-def alexnet_torchvision(num_classes=1000, seed=0):
+def alexnet_torchvision(num_classes: int = 1000, seed: int = 0) -> Sequential:
     """torchvision's AlexNet. For images of 224 × 224; freshly drawn weights."""
     rng = np.random.default_rng(seed)
     chain = convolution("conv", "1", 3, 64, 11, rng, stride=4, pad=2)

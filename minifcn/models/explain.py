@@ -11,13 +11,13 @@ from fractions import Fraction
 from math import inf, prod
 
 from ..errors import InputError
-from ..ops.geometry import pair
-from .graph import IMAGE
+from ..ops.geometry import Pair, pair
+from .graph import IMAGE, Graph
 
 FLOAT = 4  # bytes of a float32
 
 
-def explain(network, size, batch=1):
+def explain(network: Graph, size: Pair, batch: int = 1) -> "Explanation":
     """What `network` would do to images of `size` (height, width), or an integer for both. -> Explanation
 
     Raises InputError, naming the layer, where the size does not fit.
@@ -76,11 +76,11 @@ class Explanation:
     training_bytes: int
 
     @property
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
         return sum(row.multiply_adds for row in self.rows)
 
     @property
-    def receptive_field(self):
+    def receptive_field(self) -> float:
         """That of the last layer before any upsampling: the one papers quote. Infinite if the whole image is seen."""
         seen = 1
         for row in self.rows:
@@ -89,8 +89,8 @@ class Explanation:
             seen = row.field
         return seen
 
-    def __str__(self):
-        table = [("layer", "kind", "output", "parameters", "multiply-adds", "output MiB", "cached MiB", "field")]
+    def __str__(self) -> str:
+        table: list = [("layer", "kind", "output", "parameters", "multiply-adds", "output MiB", "cached MiB", "field")]
         table += [
             (
                 row.name,

@@ -1,5 +1,7 @@
 """FCN-32s, FCN-16s and FCN-8s as tables: one backbone, one to three score layers, and the skips where branches meet."""
 
+from functools import partial
+
 import numpy as np
 
 from .. import layers
@@ -8,6 +10,7 @@ from ..errors import InputError
 from ..layers.coordinates import IDENTITY, crop_offset, upsampled, upsampling_kernel
 from ..preprocessing import CAFFE, LITE0, Preprocessing
 from .alexnet import alexnet_backbone
+from .backbone import Backbone
 from .efficientnet_lite0 import efficientnet_lite0_backbone
 from .graph import IMAGE, Graph, coordinates, prefixed
 from .vgg import mini_backbone, vgg16_backbone
@@ -18,31 +21,32 @@ UPSAMPLING = ("frozen", "learned")
 # The published at-once training scales what its skips read.
 AT_ONCE = {"pool4": 0.01, "pool3": 0.0001}
 # name -> (builder of the backbone, what its usual weights expect)
-BACKBONES = {
+BACKBONES: dict = {
     "mini": (mini_backbone, Preprocessing()),
     "vgg16": (vgg16_backbone, CAFFE),
     "alexnet": (alexnet_backbone, CAFFE),
     "efficientnet_lite0": (efficientnet_lite0_backbone, LITE0),
+    "efficientnet_lite0_head": (partial(efficientnet_lite0_backbone, head=True), LITE0),
 }
 
 KNOWN = {"variant": VARIANTS, "backbone": tuple(BACKBONES), "alignment": ALIGNMENTS, "upsampling": UPSAMPLING}
 
 
 def fcn(
-    variant="8s",
-    backbone="mini",
-    num_classes=21,
-    alignment="paper",
-    at_once=False,
-    seed=0,
+    variant: str = "8s",
+    backbone: str = "mini",
+    num_classes: int = 21,
+    alignment: str = "paper",
+    at_once: bool = False,
+    seed: int = 0,
     *,
-    upsampling="frozen",
-    width=None,
-):
+    upsampling: str = "frozen",
+    width: int | None = None,
+) -> Graph:
     """A fully convolutional network with freshly drawn weights: (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W.
 
-    variant: "32s", "16s" or "8s". backbone: "mini", "vgg16", "alexnet" (CaffeNet) or "efficientnet_lite0"; width: mini's
-    number of channels in its first group. alignment: "paper" pads the image by 100 and crops the result; "same" wastes
+    variant: "32s", "16s" or "8s". backbone: "mini", "vgg16", "alexnet" (CaffeNet), "efficientnet_lite0" or
+    "efficientnet_lite0_head" (with its last 1×1 convolution); width: mini's number of channels in its first group. alignment: "paper" pads the image by 100 and crops the result; "same" wastes
     nothing. at_once: scale the skips' inputs, which start out much larger than fc7's, to train 8s without the stages
     before it. upsampling: "frozen" bilinear kernels, or "learned" ones that start so.
     The network's `card` holds these arguments. Raises InputError for an unknown name.
@@ -62,7 +66,16 @@ def fcn(
     return Graph(nodes, card=Card("fcn", options, preprocessing), backbone_prefix=body.prefix)
 
 
-def fcn_nodes(backbone, variant, num_classes, alignment, *, at_once=False, upsampling="frozen", rng=None):
+def fcn_nodes(
+    backbone: Backbone,
+    variant: str,
+    num_classes: int,
+    alignment: str,
+    *,
+    at_once: bool = False,
+    upsampling: str = "frozen",
+    rng: np.random.Generator | None = None,
+) -> dict:
     """The table of an FCN over a Backbone. Long, Shelhamer and Darrell, CVPR 2015, section 4.
 
         image ── backbone ──┬──────────── pool3 1/8 ── score_pool3 ────────────┐
@@ -74,7 +87,8 @@ def fcn_nodes(backbone, variant, num_classes, alignment, *, at_once=False, upsam
     """
     # A backbone that halves its maps exactly needs sizes that are multiples of its stride, and no cropping between branches.
     exact = alignment == "same" or backbone.input_pad > 0
-    table, at = {}, {IMAGE: IMAGE}
+    table: dict = {}
+    at = {IMAGE: IMAGE}
     if exact:
         coarsest = max(stride for _, _, stride in backbone.features.values())
         table["pad_input"] = (layers.PadToMultiple(coarsest, pad=backbone.input_pad), [IMAGE])

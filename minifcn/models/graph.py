@@ -10,15 +10,17 @@ read once hands its reader's gradient back; a value read twice gets the sum of w
 split_layer do the same from a prototxt.)
 """
 
+from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import cached_property
 from inspect import signature
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..backend import one_blas_thread
+from ..backend import Array, one_blas_thread
+from ..card import Card
 from ..errors import InputError
 from ..layers import BatchNorm2d, Conv2d, FusedConv2d, Layer, Leaf, ReLU, ReLU6
-from ..layers.coordinates import IDENTITY
+from ..layers.coordinates import IDENTITY, Affine
 
 IMAGE = "image"  # what a network's forward is given
 
@@ -51,7 +53,16 @@ class Graph(Layer):
     Raises InputError for an input that no earlier node gives, and for one layer under two names.
     """
 
-    def __init__(self, nodes, outputs=None, *, card=None, backbone_prefix=None):
+    card: Card  # None where it was made without
+
+    def __init__(
+        self,
+        nodes: dict,
+        outputs: Iterable | None = None,
+        *,
+        card: Card | None = None,
+        backbone_prefix: str | None = None,
+    ):
         self.nodes = inlined(nodes)
         self.outputs = tuple(outputs) if outputs else (list(self.nodes)[-1],)
         self.card, self.backbone_prefix = card, backbone_prefix
@@ -68,21 +79,21 @@ class Graph(Layer):
         self.training = schedule(self.nodes, self.outputs)
         self.name_all()
 
-    def children(self):
+    def children(self) -> dict:
         return {name: node.layer for name, node in self.nodes.items()}
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Any:
         """The layer of a node."""
         return self.nodes[name].layer
 
     @one_blas_thread
-    def forward(self, x, train=False):
+    def forward(self, x: Array, train: bool = False) -> Array:
         """x (N, C, H, W) -> the output, or a dict of the outputs by name. train=True keeps what backward needs."""
         found = self._run(x, self.training if train else self.inference, self.outputs, train)
         return found if len(found) > 1 else found[self.outputs[0]]
 
     @one_blas_thread
-    def features(self, x, names):
+    def features(self, x: Array, names: Sequence[str]) -> dict[str, Array]:
         """The values of any nodes, by name, in inference.   x (N, C, H, W) -> {name: array}"""
         return self._run(x, schedule(fused(self.nodes, names), names), names, False)
 
@@ -97,7 +108,7 @@ class Graph(Layer):
         return {name: values[name] for name in outputs}
 
     @one_blas_thread
-    def backward(self, dy, inputs=True):
+    def backward(self, dy: Array, inputs: bool = True) -> Array:
         """The gradient of the output (or a dict by name) -> that of the image, adding to every learned parameter's.
 
         inputs=False: nobody asks for the image's gradient (None); it and what leads to frozen parameters only is left out.
@@ -131,11 +142,11 @@ class Graph(Layer):
         return wanted
 
     @cached_property
-    def inference(self):
+    def inference(self) -> list[Step]:
         """The steps of an inference: convolutions take the normalisation and the ReLU behind them along."""
         return schedule(fused(self.nodes, self.outputs), self.outputs)
 
-    def prepare(self):
+    def prepare(self) -> "Graph":
         """The same network for inference only, with everything done that depends on weights alone. -> a new Graph
 
         Normalisations are folded, and the kernels that Winograd's algorithm transforms are cached. Weights that need no
@@ -146,7 +157,7 @@ class Graph(Layer):
             nodes[name] = (layer if isinstance(layer, FusedConv2d) else copy(layer), inputs)
         return Graph(nodes, self.outputs, card=self.card, backbone_prefix=self.backbone_prefix)
 
-    def shapes(self, shape):
+    def shapes(self, shape: tuple) -> dict[str, tuple]:
         """{name: the shape of its value} for an image of shape (N, C, H, W). Raises InputError, naming the layer."""
         found = {IMAGE: tuple(shape)}
         for name, (layer, inputs) in self.nodes.items():
@@ -154,18 +165,18 @@ class Graph(Layer):
                 found[name] = tuple(layer.output_shape(*(found[i] for i in inputs)))
         return found
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         return self.shapes(shape)[self.outputs[0]]
 
 
 class Sequential(Graph):
     """Layers one after the other, by name: Sequential(conv1=Conv2d(...), relu1=ReLU(), ...)."""
 
-    def __init__(self, *, card=None, **layers):
+    def __init__(self, *, card: Card | None = None, **layers: Layer):
         super().__init__(in_a_row(layers), card=card)
 
 
-def inlined(nodes):
+def inlined(nodes: dict) -> dict:
     """Nodes with every Graph among their layers replaced by its own nodes, under its name and a dot."""
     table, names = {}, {IMAGE: IMAGE}
     for name, (layer, inputs) in nodes.items():
@@ -180,23 +191,23 @@ def inlined(nodes):
     return table
 
 
-def takes(layer, method, option):
+def takes(layer: Layer, method: str, option: str) -> bool:
     """Whether a method of a layer has this option: a subclass that writes the method anew need not."""
     return hasattr(layer, method) and option in signature(getattr(layer, method)).parameters
 
 
-def in_a_row(layers, start=IMAGE):
+def in_a_row(layers: dict, start: str = IMAGE) -> dict:
     """{name: layer} as nodes each of which reads the one before it, the first `start`."""
     return {name: (layer, [before]) for (name, layer), before in zip(layers.items(), [start, *layers], strict=False)}
 
 
-def prefixed(nodes, prefix, image=IMAGE):
+def prefixed(nodes: dict, prefix: str, image: str = IMAGE) -> dict:
     """Nodes whose names begin with "prefix.", and that read the node `image` as their image."""
     renamed = {IMAGE: image, **{name: f"{prefix}.{name}" for name in nodes}}
     return {renamed[name]: Node(layer, tuple(renamed[i] for i in inputs)) for name, (layer, inputs) in nodes.items()}
 
 
-def coordinates(nodes, name):
+def coordinates(nodes: dict, name: str) -> Affine:
     """The affine map from the image to a node of a table, along first inputs. See `layers.coordinates`."""
     total = IDENTITY
     while name != IMAGE:
@@ -205,7 +216,7 @@ def coordinates(nodes, name):
     return total
 
 
-def readers_of(nodes):
+def readers_of(nodes: dict) -> dict[str, list]:
     """{name: the names of the nodes that read it, once for each time}, of the image and of every node."""
     readers = {name: [] for name in (IMAGE, *nodes)}
     for name, (_, inputs) in nodes.items():
@@ -214,7 +225,7 @@ def readers_of(nodes):
     return readers
 
 
-def schedule(nodes, outputs):
+def schedule(nodes: dict, outputs: Sequence[str]) -> list[Step]:
     """The Steps that lead to the outputs: which nodes are needed, when a value can go, and what can be overwritten.
 
     A layer may write over its input where it is the only reader, the input is neither an output nor the caller's image,
@@ -248,7 +259,7 @@ def schedule(nodes, outputs):
     return steps
 
 
-def fused(nodes, outputs, prepared=False):
+def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False) -> dict:
     """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
     last one's name. By exact type: a subclass may compute something else."""
     readers = readers_of(nodes)

@@ -22,7 +22,7 @@ from .fcn import VARIANTS, fcn
 from .graph import IMAGE, Graph
 
 
-def convolutionalize(classifier, window=None):
+def convolutionalize(classifier: Graph, window: int | None = None) -> Graph:
     """The same network with every fully connected layer as a convolution: images of any larger size give a heat-map.
 
     (N, 3, H, W) -> (N, num_classes, rows, columns), one column of scores for each place of the classifier; 1 × 1 at the
@@ -60,7 +60,7 @@ def convolutionalize(classifier, window=None):
     return Graph(nodes, card=replace(classifier.card, options=options))
 
 
-def averages(classifier):
+def averages(classifier: Graph) -> bool:
     """Whether the classifier takes the average of its last maps, so that a heat-map's window is a matter of choice."""
     return bool(classifier.layers_of(layers.GlobalAvgPool))
 
@@ -81,28 +81,32 @@ def _as_convolution(linear, channels):
     return layers.Conv2d.of(copied.weight, copied.bias)
 
 
-def transplant(classifier, network):
+def transplant(classifier: Graph, network: Graph, scores: bool = False) -> list[str]:
     """Give a segmentation network the weights of a classifier for its backbone: the start of every FCN training.
 
     The fully connected layers become convolutions on the way; the classifier's last layer stays behind, and the score
     layers start from zero. The preprocessing goes with the weights. -> the classifier's names that were not used
+    scores: take the last layer along, as the coarsest score layer; both then know the same classes.
     Raises InputError, and changes nothing, if the backbone needs a name that the classifier has not, or of another shape.
     """
     own, given = network.state_dict(), classifier.state_dict()
-    prefix = network.backbone_prefix + "."
-    for name in [name for name in own if name.startswith(prefix)]:
-        source, shape = given.get(name.removeprefix(prefix)), own[name].shape
+    prefix, last = network.backbone_prefix + ".", list(classifier.nodes)[-1] + "."
+    sources = {name: name.removeprefix(prefix) for name in own if name.startswith(prefix)}
+    if scores:
+        sources |= {name: name.replace("score_fr.", last) for name in own if name.startswith("score_fr.")}
+    for name, theirs in sources.items():
+        source, shape = given.get(theirs), own[name].shape
         flat = (shape[0], prod(shape[1:]))  # as a fully connected layer has it
         if source is None or source.shape not in (shape, flat):
             found = "no such name" if source is None else source.shape
-            raise InputError(f"a backbone {network.backbone_prefix}: expected {name} of shape {shape}, got {found}")
+            raise InputError(f"a network over {network.backbone_prefix}: expected {name} of shape {shape}, got {found}")
         own[name] = source.reshape(shape)
     network.load_state_dict(own)
     network.card.preprocessing = classifier.card.preprocessing
-    return [name for name in given if prefix + name not in own]
+    return [name for name in given if name not in sources.values()]
 
 
-def initialise_from(network, coarser):
+def initialise_from(network: Graph, coarser: Graph) -> Graph:
     """Give an FCN everything it shares with a trained, coarser variant: the staged training of the paper. -> network
 
     The new skip keeps its zero score layer, so that training goes on from the coarser network's prediction. (But for
@@ -127,7 +131,7 @@ def initialise_from(network, coarser):
     return network
 
 
-def replace_scores(network, num_classes, seed=0):
+def replace_scores(network: Graph, num_classes: int, seed: int = 0) -> Graph:
     """The same FCN for another number of classes: the backbone as it is, new score layers that start from zero. -> a new FCN"""
     changed = fcn(**{**network.card.options, "num_classes": num_classes, "seed": seed})
     shared = {name: value for name, value in network.state_dict().items() if not name.startswith(("score", "upscore"))}
@@ -136,7 +140,7 @@ def replace_scores(network, num_classes, seed=0):
     return changed
 
 
-def add_skips(network, variant):
+def add_skips(network: Graph, variant: str) -> Graph:
     """A finer FCN ("16s" or "8s") that starts where a trained, coarser one stands: its new skips add zero. -> a new FCN"""
     finer = initialise_from(fcn(**{**network.card.options, "variant": variant}), network)
     finer.card = replace(network.card, options=finer.card.options)

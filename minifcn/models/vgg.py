@@ -1,18 +1,19 @@
-"""VGG: groups of 3×3 convolutions. The published classifier, and the backbones that an FCN makes of it."""
+"""VGG: groups of 3×3 convolutions. The published classifier and a small one, and the backbones that an FCN makes of them."""
 
 import numpy as np
+from numpy.random import Generator
 
 from .. import layers
 from ..card import Card
 from ..preprocessing import CAFFE
 from .backbone import Backbone
 from .classifier import convolution, fully_connected, fully_convolutional
-from .graph import Sequential, in_a_row
+from .graph import Graph, Sequential, in_a_row
 
 WIDTHS, DEPTHS = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
 
 
-def vgg16(num_classes=1000, seed=0):
+def vgg16(num_classes: int = 1000, seed: int = 0) -> Sequential:
     """The 16-layer classifier. Simonyan and Zisserman, 2014, table 1, D. For images of 224 × 224; freshly drawn weights."""
     rng = np.random.default_rng(seed)
     chain = _groups(WIDTHS, DEPTHS, rng=rng) | fully_connected(512 * 7 * 7, num_classes, rng)
@@ -20,12 +21,12 @@ def vgg16(num_classes=1000, seed=0):
     return Sequential(**chain, card=card)
 
 
-def vgg16_backbone(alignment, rng):
+def vgg16_backbone(alignment: str, rng: Generator) -> Backbone:
     """The backbone of the published FCNs: 13 convolutions of up to 512 channels, then fc6 (7×7) and fc7 of 4096."""
     return vgg_backbone(WIDTHS, DEPTHS, 4096, alignment, rng)
 
 
-def mini_backbone(alignment, rng, width=12):
+def mini_backbone(alignment: str, rng: Generator, width: int = 12) -> Backbone:
     """A VGG small enough to train from nothing, on a CPU, in minutes.
 
     `width` channels in the first group, then 2, 4, 8 and 8 times as many; 8 times in fc6 (7×7) and fc7 too. Seven 3×3
@@ -35,7 +36,25 @@ def mini_backbone(alignment, rng, width=12):
     return vgg_backbone(widths, (1, 1, 2, 2, 1), 8 * width, alignment, rng, dropout=0.1, batch_norm=True)
 
 
-def vgg_backbone(widths, depths, fc_width, alignment, rng, *, dropout=0.5, batch_norm=False):
+def mini(num_classes: int = 1000, seed: int = 0, *, width: int = 12) -> Graph:
+    """The classifier over `mini_backbone`: an average over its last map, 2 × 2 for windows of 64 × 64, and the scores."""
+    rng = np.random.default_rng(seed)
+    nodes = mini_backbone("same", rng, width).nodes
+    head = {"average": layers.GlobalAvgPool(), "score": layers.Linear(8 * width, num_classes, rng)}
+    card = Card("mini", {"num_classes": num_classes, "seed": seed, "width": width}, native=64)
+    return Graph({**nodes, **in_a_row(head, list(nodes)[-1])}, card=card)
+
+
+def vgg_backbone(
+    widths: tuple,
+    depths: tuple,
+    fc_width: int,
+    alignment: str,
+    rng: Generator,
+    *,
+    dropout: float = 0.5,
+    batch_norm: bool = False,
+) -> Backbone:
     """VGG, fully convolutional: the groups, then fc6 and fc7 as convolutions. Long et al., 2015, section 4.
 
     widths, depths: channels and number of convolutions of each of the five groups. fc_width: channels of fc6 and fc7.

@@ -4,31 +4,31 @@ from math import inf
 
 import numpy as np
 
-from ..backend import Source, array_module, constant, launch, run_blocks
+from ..backend import Array, Source, array_module, constant, launch, run_blocks
 from ..errors import InputError
-from .geometry import require_same_dtype, require_shape
+from .geometry import Cache, require_same_dtype, require_shape
 from .maps import channels_last
 
 SOURCE = Source.beside(__file__)
 LIMITS = {"none": (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}  # what an activation clips values to
 
 
-def relu_forward(x, *, out=None):
+def relu_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Cache]:
     """y = max(x, 0).   x, y: any shape. out: an array to write y to (x itself, if nobody needs x any more)."""
     return _forward("relu", x, out)
 
 
-def relu_backward(dy, cache, *, out=None):
+def relu_backward(dy: Array, cache: Cache, *, out: Array | None = None) -> Array:
     """dx = dy where the forward let x through; at x = 0 the gradient is 0. out: an array to write dx to, such as dy."""
     return _backward("relu", dy, cache, out, lambda y: y > 0)
 
 
-def relu6_forward(x, *, out=None):
+def relu6_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Cache]:
     """y = min(max(x, 0), 6).   x, y: any shape; out as in relu_forward. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010."""
     return _forward("relu6", x, out)
 
 
-def relu6_backward(dy, cache, *, out=None):
+def relu6_backward(dy: Array, cache: Cache, *, out: Array | None = None) -> Array:
     """dx = dy where the forward let x through unchanged; at x = 0 and x = 6 the gradient is 0. out as in relu_backward."""
     return _backward("relu6", dy, cache, out, lambda y: (y > 0) & (y < 6))
 
@@ -48,13 +48,13 @@ def _backward(activation, dy, y, out, passed):
     return dx
 
 
-def require_activation(op, activation):
+def require_activation(op: str, activation: str) -> None:
     """Raise InputError unless `activation` is a known one."""
     if activation not in LIMITS:
         raise InputError(f"{op}: expected activation {', '.join(LIMITS)}; got {activation!r}")
 
 
-def activate(x, activation, out=None):
+def activate(x: Array, activation: str, out: Array | None = None) -> None:
     """Apply an activation to an array, in place or into `out`."""
     if activation != "none":
         # NumPy's maximum of an array and a number takes three times as long.
@@ -62,14 +62,14 @@ def activate(x, activation, out=None):
         run_blocks(lambda x, y: xp.clip(x, low, high, out=y), x, x if out is None else out)
 
 
-def add_bias_and_activate(y, bias, activation):
+def add_bias_and_activate(y: Array, bias: Array | None, activation: str) -> None:
     """Add a bias (C,) or None to maps y (N, C, H, W), channels last in memory, and activate them in place: one kernel."""
     if bias is not None or activation != "none":
         arrays = channels_last(y), bias_or_zeros(bias, y, y.shape[1])
         launch(SOURCE, "add_bias_and_clip", y.size, *arrays, *LIMITS[activation], y.shape[1])
 
 
-def bias_or_zeros(bias, like, channels):
+def bias_or_zeros(bias: Array | None, like: Array, channels: int) -> Array:
     """A bias for a kernel: contiguous, and zeros where there is none."""
     if bias is None:
         return constant(like, np.zeros, channels, str(like.dtype))

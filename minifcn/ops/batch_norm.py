@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..backend import Source, array_module, has_kernels, launch, run_tiles, threads, tuning
+from ..backend import Array, Source, array_module, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
 from .geometry import require_maps, require_shape
 from .maps import channels_last, new_maps, row_tiles, to_nhwc
@@ -13,16 +13,26 @@ SOURCE = Source.beside(__file__)
 class BatchNormCache(NamedTuple):
     """What backward needs, and the running statistics that this batch leads to (shape (C,); unchanged without `train`)."""
 
-    x: object
-    gamma: object
-    mean: object
-    inverse_std: object
+    x: Array
+    gamma: Array
+    mean: Array
+    inverse_std: Array
     train: bool
-    running_mean: object
-    running_var: object
+    running_mean: Array
+    running_var: Array
 
 
-def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, momentum=0.1, train=False):
+def batch_norm_forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    running_mean: Array,
+    running_var: Array,
+    *,
+    eps: float = 1e-5,
+    momentum: float = 0.1,
+    train: bool = False,
+) -> tuple[Array, BatchNormCache]:
     """y = γ · (x − mean) / √(var + eps) + β, by channel.   x, y (N, C, H, W); gamma, beta, running_mean, running_var (C,)
 
     With `train` mean and variance are the batch's, else the running ones ("frozen" when done while training). The cache's
@@ -52,7 +62,7 @@ def batch_norm_forward(x, gamma, beta, running_mean, running_var, *, eps=1e-5, m
     return _scale_and_shift(x, scale, offset), cache
 
 
-def batch_norm_backward(dy, cache, *, out=None):
+def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None = None) -> tuple[Array, Array, Array]:
     """dy (N, C, H, W) -> (dx, dgamma, dbeta).
 
     With z the normalised x and g = γ·dy:  dx = (g − mean(g) − z · mean(g·z)) / std where the batch made its own

@@ -1,11 +1,15 @@
 """The geometry of a window that slides over an image (kernel, stride, pad, dilation, the sizes that follow), and checks of arguments."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import DtypeError, InputError
 
+Pair = int | tuple | list  # an integer for both, or (height, width); of a pad also ((top, bottom), (left, right))
+Cache = Any  # what a forward keeps for its backward: each operation's own affair
 
-def pair(name, value, least=1):
+
+def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
     """`value` as (height, width): an integer stands for both. Raises InputError below `least`."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2 or any(isinstance(v, str) or int(v) != v or v < least for v in both):
@@ -13,7 +17,7 @@ def pair(name, value, least=1):
     return int(both[0]), int(both[1])
 
 
-def pads(value):
+def pads(value: Pair) -> tuple[tuple[int, int], tuple[int, int]]:
     """`value` as ((top, bottom), (left, right)): an integer, a (height, width) pair, or that form itself."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(both) != 2:

@@ -1,11 +1,13 @@
 """Operations of fully connected layers: linear and dropout."""
 
-from ..backend import matmul, to_device_of
+from numpy.random import Generator
+
+from ..backend import Array, matmul, to_device_of
 from ..errors import InputError
-from .geometry import require_same_dtype, require_shape
+from .geometry import Cache, require_same_dtype, require_shape
 
 
-def linear_forward(x, w, b=None):
+def linear_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Cache]:
     """y = x · Wᵀ + b.   x (N, D), w (K, D), b (K,) or None -> y (N, K). Raises InputError for shapes that do not fit."""
     require_same_dtype("linear", x, w, b)
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
@@ -15,14 +17,14 @@ def linear_forward(x, w, b=None):
     return matmul(x, w.T, bias=b), (x, w, b is not None)
 
 
-def linear_backward(dy, cache, *, weights=True):
+def linear_backward(dy: Array, cache: Cache, *, weights: bool = True) -> tuple[Array, Array, Array]:
     """dy (N, K) -> (dx, dw, db), shaped as x, w and b; db is None without a bias, dw with weights=False, for a frozen matrix."""
     x, w, has_bias = cache
     require_shape("linear backward", "dy", dy, (x.shape[0], w.shape[0]))
     return matmul(dy, w), matmul(dy.T, x) if weights else None, dy.sum(axis=0) if has_bias else None
 
 
-def dropout_forward(x, p, rng, train):
+def dropout_forward(x: Array, p: float, rng: Generator, train: bool) -> tuple[Array, Cache]:
     """y = x · mask / (1 − p): each value is dropped with probability p, and the rest grow so that the mean stays.
 
     rng: a numpy.random.Generator, drawn on the host. Without `train`, or at p = 0, y is x. Srivastava et al., 2014.
@@ -38,7 +40,7 @@ def dropout_forward(x, p, rng, train):
     return x * mask, mask
 
 
-def dropout_backward(dy, cache):
+def dropout_backward(dy: Array, cache: Cache) -> Array:
     """dx = dy · mask / (1 − p), with the forward's mask."""
     mask = cache
     return dy if mask is None else dy * mask

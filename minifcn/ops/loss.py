@@ -4,15 +4,17 @@ from math import prod
 
 import numpy as np
 
-from ..backend import Source, array_module, has_kernels, launch, run_tiles, threads, tuning
+from ..backend import Array, Source, array_module, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import DtypeError, InputError
-from .geometry import require_same_dtype, require_shape
+from .geometry import Cache, require_same_dtype, require_shape
 from .maps import row_tiles
 
 SOURCE = Source.beside(__file__)
 
 
-def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, reduction="mean"):
+def softmax_cross_entropy_forward(
+    logits: Array, labels: Array, *, ignore: int = 255, weight: Array | None = None, reduction: str = "mean"
+) -> tuple[Array, Cache]:
     """loss = −w[label] · log softmax(logits)[label] for each pixel whose label is not `ignore`.
 
     logits (N, C, ...) float, labels (N, ...) integers in 0 … C−1 or `ignore`, weight (C,) or None for ones.
@@ -51,7 +53,7 @@ def softmax_cross_entropy_forward(logits, labels, *, ignore=255, weight=None, re
 
 
 @np.errstate(under="ignore")
-def softmax_cross_entropy_backward(dloss, cache):
+def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     """dlogits = dloss · share · (softmax − one-hot label).   dloss: a number, () or (N, ...) -> (N, C, ...)"""
     probabilities, index, share = cache
     xp = array_module(probabilities)

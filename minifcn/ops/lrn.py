@@ -1,10 +1,13 @@
 """Local response normalisation, across channels."""
 
+from ..backend import Array
 from ..errors import InputError
-from .geometry import require_maps, require_shape
+from .geometry import Cache, require_maps, require_shape
 
 
-def lrn_forward(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+def lrn_forward(
+    x: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> tuple[Array, Cache]:
     """y_c = x_c / s_c^β,  s_c = k + α/size · Σ x², summed over the `size` channels around c.   x, y (N, C, H, W)
 
     α is divided by the size, as Caffe and PyTorch do (Krizhevsky et al., 2012, section 3.3, do not, and take k = 2).
@@ -17,7 +20,7 @@ def lrn_forward(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     return x * s**-beta, (x, s, size, alpha, beta)
 
 
-def lrn_backward(dy, cache):
+def lrn_backward(dy: Array, cache: Cache) -> Array:
     """dx_c = dy_c / s_c^β − 2αβ/size · x_c · Σ dy·x / s^(β+1), summed over the channels in whose window c lies."""
     x, s, size, alpha, beta = cache
     require_shape("lrn backward", "dy", dy, x.shape)

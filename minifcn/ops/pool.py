@@ -2,15 +2,17 @@
 
 import numpy as np
 
-from ..backend import Source, array_module, constant, has_kernels, launch, run_tiles, threads, tuning
+from ..backend import Array, Source, array_module, constant, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .geometry import conv_params, pair, require_maps, require_shape, window
+from .geometry import Cache, Pair, Window, conv_params, pair, require_maps, require_shape, window
 from .maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
 
 SOURCE = Source.beside(__file__)
 
 
-def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=False):
+def max_pool2d_forward(
+    x: Array, kernel: Pair, *, stride: Pair | None = None, pad: Pair = 0, dilation: Pair = 1, ceil_mode: bool = False
+) -> tuple[Array, Cache]:
     """y = the greatest value in each window; padding never wins, a NaN always.   x (N, C, H, W) -> y (N, C, Ho, Wo)
 
     kernel, stride (default: the kernel), dilation: integer or (height, width); pad as in conv2d_forward. ceil_mode keeps a
@@ -38,7 +40,7 @@ def max_pool2d_forward(x, kernel, *, stride=None, pad=0, dilation=1, ceil_mode=F
     return y, ((x, y), y.shape, where)
 
 
-def max_pool2d_backward(dy, cache):
+def max_pool2d_backward(dy: Array, cache: Cache) -> Array:
     """dx: each dy goes to the pixel that won its window, on a tie to the first.   dy (N, C, Ho, Wo) -> dx (N, C, H, W)"""
     winner, shape, where = cache
     require_shape("max_pool2d backward", "dy", dy, shape)
@@ -67,7 +69,15 @@ def max_pool2d_backward(dy, cache):
     return _spread(shares, dy, where)
 
 
-def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_include_pad=True):
+def avg_pool2d_forward(
+    x: Array,
+    kernel: Pair,
+    *,
+    stride: Pair | None = None,
+    pad: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> tuple[Array, Cache]:
     """y = the mean of each window.   x (N, C, H, W) -> y (N, C, Ho, Wo)
 
     Arguments and errors as in max_pool2d_forward. With count_include_pad the zeros of the padding count as values; what a window of
@@ -90,7 +100,7 @@ def avg_pool2d_forward(x, kernel, *, stride=None, pad=0, ceil_mode=False, count_
     return y, (area, where)
 
 
-def avg_pool2d_backward(dy, cache):
+def avg_pool2d_backward(dy: Array, cache: Cache) -> Array:
     """dx: each dy is shared equally among its window's pixels.   dy (N, C, Ho, Wo) -> dx (N, C, H, W)"""
     area, where = cache
     require_shape("avg_pool2d backward", "dy", dy, dy.shape[:2] + where.output_size)
@@ -104,7 +114,7 @@ def avg_pool2d_backward(dy, cache):
     return _spread(shares, dy, where)
 
 
-def adaptive_avg_pool2d_forward(x, size):
+def adaptive_avg_pool2d_forward(x: Array, size: Pair) -> tuple[Array, Cache]:
     """y = the mean of each of `size` (height, width) parts that the map is cut into.   x (N, C, H, W) -> y (N, C, *size)
 
     Part i of n covers the positions ⌊i·H/n⌋ … ⌈(i + 1)·H/n⌉ − 1, as in PyTorch, so parts may share a row; y = A x Bᵀ with
@@ -116,20 +126,20 @@ def adaptive_avg_pool2d_forward(x, size):
     return array_module(x).matmul(a @ x, b.T), (a, b)
 
 
-def adaptive_avg_pool2d_backward(dy, cache):
+def adaptive_avg_pool2d_backward(dy: Array, cache: Cache) -> Array:
     """dx = Aᵀ dy B.   dy (N, C, *size) -> dx (N, C, H, W)"""
     a, b = cache
     require_shape("adaptive_avg_pool2d backward", "dy", dy, dy.shape[:2] + (len(a), len(b)))
     return array_module(dy).matmul(a.T @ dy, b)
 
 
-def global_avg_pool_forward(x):
+def global_avg_pool_forward(x: Array) -> tuple[Array, Cache]:
     """y = the mean of each map; where in the map something was, is lost here.   x (N, C, H, W) -> y (N, C)"""
     require_maps("global_avg_pool", x)
     return channels_last(x).mean(axis=2).mean(axis=1), x.shape
 
 
-def global_avg_pool_backward(dy, cache):
+def global_avg_pool_backward(dy: Array, cache: Cache) -> Array:
     """dx: every pixel gets an equal share of its map's dy.   dy (N, C) -> dx (N, C, H, W)"""
     shape = cache
     require_shape("global_avg_pool backward", "dy", dy, shape[:2])
@@ -203,7 +213,9 @@ def _areas(where, include_pad, dtype):
     return np.multiply.outer(*counts)[:, :, None].astype(dtype)
 
 
-def pool_window(op, size, kernel, stride, pad, dilation, ceil_mode):
+def pool_window(
+    op: str, size: tuple, kernel: Pair, stride: Pair | None, pad: Pair, dilation: Pair, ceil_mode: bool
+) -> Window:
     """The Window of a pooling over maps of `size` (height, width). Raises InputError if nothing fits."""
     where = window(op, kernel, kernel if stride is None else stride, pad, dilation, 1, size, ceil_mode)
     for n, count, s, (before, _), d, extent in zip(

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ..backend import array_module, constant
-from .geometry import pair, require_maps, require_shape
+from ..backend import Array, array_module, constant
+from .geometry import Cache, Pair, pair, require_maps, require_shape
 
 
-def resize_bilinear_forward(x, size, *, align_corners=False):
+def resize_bilinear_forward(x: Array, size: Pair, *, align_corners: bool = False) -> tuple[Array, Cache]:
     """y = A x Bᵀ: each value from the two nearest rows and columns, without smoothing where the map shrinks, as in PyTorch.
 
     x (N, C, H, W), size: integer or (height, width) -> y (N, C, *size). align_corners: the outer pixels' centres meet;
@@ -18,7 +18,7 @@ def resize_bilinear_forward(x, size, *, align_corners=False):
     return array_module(x).matmul(a @ x, b.T), (a, b)
 
 
-def resize_bilinear_backward(dy, cache):
+def resize_bilinear_backward(dy: Array, cache: Cache) -> Array:
     """dx = Aᵀ dy B.   dy (N, C, *size) -> dx (N, C, H, W)"""
     a, b = cache
     require_shape("resize_bilinear backward", "dy", dy, (*dy.shape[:2], len(a), len(b)))

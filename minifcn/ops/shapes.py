@@ -1,14 +1,15 @@
 """Operations that only move maps: crop and zero padding, each the other's adjoint, and concatenation."""
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from ..backend import array_module
+from ..backend import Array, array_module
 from ..errors import InputError
-from .geometry import pads, pair, require_nchw, require_same_dtype, require_shape
+from .geometry import Cache, Pair, pads, pair, require_nchw, require_same_dtype, require_shape
 from .maps import new_maps
 
 
-def crop_forward(x, offset, size):
+def crop_forward(x: Array, offset: Pair, size: Pair) -> tuple[Array, Cache]:
     """y = the `size` part of x that begins at `offset`.   x (N, C, H, W) -> y (N, C, height, width), a view of x.
 
     offset, size: integer or (height, width). Raises InputError if the part does not lie inside x.
@@ -20,7 +21,7 @@ def crop_forward(x, offset, size):
     return x[:, :, top : top + height, left : left + width], (x.shape, top, left)
 
 
-def crop_backward(dy, cache):
+def crop_backward(dy: Array, cache: Cache) -> Array:
     """dx = dy in its place, zero around it; dy itself where nothing was cropped."""
     shape, top, left = cache
     if dy.shape[:2] != shape[:2]:
@@ -32,7 +33,7 @@ def crop_backward(dy, cache):
     return dx
 
 
-def pad_forward(x, pad):
+def pad_forward(x: Array, pad: Pair) -> tuple[Array, Cache]:
     """y = x with zeros around it.   x (N, C, H, W) -> y (N, C, top + H + bottom, left + W + right)
 
     pad: integer, (height, width), or ((top, bottom), (left, right)). Where it is 0, y is x.
@@ -47,14 +48,14 @@ def pad_forward(x, pad):
     return y, (x.shape, y.shape, top, left)
 
 
-def pad_backward(dy, cache):
+def pad_backward(dy: Array, cache: Cache) -> Array:
     """dx = the part of dy where x was placed, a view of dy."""
     shape, padded, top, left = cache
     require_shape("pad backward", "dy", dy, padded)
     return dy[:, :, top : top + shape[2], left : left + shape[3]]
 
 
-def concat_forward(xs):
+def concat_forward(xs: Sequence[Array]) -> tuple[Array, Cache]:
     """y = the channels of all maps, one after the other.   xs: maps (N, C_i, H, W) -> y (N, Σ C_i, H, W)
 
     Raises InputError for no maps, and for maps that differ in more than channels; DtypeError for mixed dtypes.
@@ -72,7 +73,7 @@ def concat_forward(xs):
     return y, ends
 
 
-def concat_backward(dy, cache):
+def concat_backward(dy: Array, cache: Cache) -> tuple:
     """dy (N, Σ C_i, H, W) -> a tuple with the part of each map, views of dy."""
     ends = cache
     require_nchw("concat backward", dy, ends[-1])

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from ..backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
+from ..backend import Array, Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .geometry import pads, require_maps, require_shape
+from .geometry import Cache, Pair, pads, require_maps, require_shape
 
 SOURCE = Source.beside(__file__)
 
 
-def upsample_forward(x, kernel_1d, *, stride, pad=0):
+def upsample_forward(x: Array, kernel_1d: Array, *, stride: int, pad: Pair = 0) -> tuple[Array, Cache]:
     """y = A x Bᵀ, map by map: the transposed convolution whose kernel is kernel_1d ⊗ kernel_1d in every channel.
 
     x (N, C, H, W), kernel_1d (k,) -> y (N, C, Ho, Wo), Ho = (H − 1)·stride + k − top − bottom. Column i of A (Ho, H) holds
@@ -33,7 +33,7 @@ def upsample_forward(x, kernel_1d, *, stride, pad=0):
     return _both_sides(a, x, b), (size, (a, b))
 
 
-def upsample_backward(dy, cache):
+def upsample_backward(dy: Array, cache: Cache) -> Array:
     """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The kernel is fixed and gets no gradient."""
     size, rest = cache
     require_shape("upsample backward", "dy", dy, dy.shape[:2] + size)

@@ -137,21 +137,27 @@ def add_legend(figure, labels, classes, palette=None):
 
 
 @plain_text()
-def heat_map(image, heat, peak, title, path):
-    """A photograph, and its heat-map laid over it with the highest place marked.   image (H, W, 3), heat (rows, columns)"""
+def heat_map(image, heats, path, peak=None):
+    """A photograph beside heat-maps laid over it.   image (H, W, 3), heats {title: (rows, columns)}
+
+    peak: (row, column) of a pixel to mark in them.
+    """
     height, width = image.shape[:2]
-    figure = Figure(figsize=(9.6, 4.8 * height / width + 0.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.imshow(image)
-    right.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-    heat = np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BICUBIC))
-    strength = (heat - heat.min()) / max(float(np.ptp(heat)), 1e-12)
-    picture = right.imshow(strength, cmap="inferno", alpha=0.25 + 0.5 * strength)
-    right.plot(peak[1], peak[0], "+", color="w", markersize=14, markeredgewidth=2)
-    right.set_title(title, fontsize=10)
-    for panel in (left, right):
+    columns = 1 + len(heats)
+    figure = Figure(figsize=(4.8 * columns, 4.8 * height / width + 0.5), layout="constrained")
+    first, *others = figure.subplots(1, columns)
+    first.imshow(image)
+    for panel, (title, heat) in zip(others, heats.items(), strict=True):
+        panel.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+        heat = np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BICUBIC))
+        strength = (heat - heat.min()) / max(float(np.ptp(heat)), 1e-12)
+        picture = panel.imshow(strength, cmap="inferno", alpha=0.25 + 0.5 * strength)
+        if peak:
+            panel.plot(peak[1], peak[0], "+", color="w", markersize=14, markeredgewidth=2)
+        panel.set_title(title, fontsize=10)
+    for panel in (first, *others):
         panel.set_axis_off()
-    bar = figure.colorbar(picture, ax=right, shrink=0.8, ticks=[0, 1])
+    bar = figure.colorbar(picture, ax=others[-1], shrink=0.8, ticks=[0, 1])
     bar.ax.set_yticklabels(["lowest", "highest"])
     bar.solids.set_alpha(1)
     save(figure, path)

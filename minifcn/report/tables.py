@@ -21,7 +21,7 @@ def score_rows(results):
 def scores_table(results):
     """The four scores and the seconds of each network as lines of text. results: as score_rows takes them"""
     rows = [["", *SCORES.values(), "seconds"], *score_rows(results)]
-    return "\n".join(f"{name:10}{''.join(f'{cell:>12}' for cell in cells)}{last:>10}" for name, *cells, last in rows)
+    return "\n".join(f"{name:12}{''.join(f'{cell:>12}' for cell in cells)}{last:>10}" for name, *cells, last in rows)
 
 
 def class_table(matrix, classes):

@@ -1,6 +1,6 @@
 """What is predicted: the loss of a task, its prediction, its metric, and the score by which networks are compared."""
 
-from .classification import Classification
+from .classification import CLASSIFICATION, Classification
 from .semantic import SEGMENTATION, SemanticSegmentation
 
-__all__ = ["SEGMENTATION", "Classification", "SemanticSegmentation"]
+__all__ = ["CLASSIFICATION", "SEGMENTATION", "Classification", "SemanticSegmentation"]

@@ -1,13 +1,10 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped; and networks rebuilt from files."""
+"""Checkpoints: everything that a run needs to go on as if it had never stopped; and what a run may start from."""
 
 import logging
 from dataclasses import asdict
 
 from .. import backend, models, weights
-from ..card import settings_of
-from ..data.labels import VOC_CLASSES
 from ..errors import InputError
-from ..tasks import SemanticSegmentation
 from ..weights import formats, npz
 
 log = logging.getLogger("minifcn.training")
@@ -68,52 +65,10 @@ def restore(run, arrays, meta):
         stream.restore(npz.section(arrays, "stream"), meta["stream"])
         for name, generator in model.generators().items():
             generator.bit_generator.state = meta["generators"][name]
-        run.task = SemanticSegmentation(run.config.reduction, meta.get("class_weights"))
+        run.task = type(run.task)(run.config.reduction, meta.get("class_weights"))
         run.done, run.best = int(meta["iteration"]), meta["best"]
     except (InputError, LookupError, TypeError, ValueError) as error:  # all but the first: a file edited by hand
         raise InputError(f"{run.checkpoint}: expected the state of this run: {error!s:.200}") from error
-
-
-def load_network(path):
-    """The network that a file of this library holds, .npz or .safetensors. Raises InputError, naming the file."""
-    arrays, meta = formats.read(path)
-    if not meta:
-        raise InputError(
-            f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what "
-            f"network; convert them first: minifcn convert {path} NEW.npz --network vgg16 --variant 8s (or what they are of)"
-        )
-    builder, options = settings_of(meta.get("network"), path)
-    try:
-        # Options that ask for more channels than any array has are refused before a network is made.
-        widths = {len(array) for array in arrays.values() if array.ndim}
-        for option in ("num_classes", "width"):
-            if options.get(option) is not None and options[option] not in widths:
-                raise InputError(f"{option} {options[option]} but no array of so many channels")
-        model = models.build(builder, options)
-        model.load_state_dict(arrays)
-    except (InputError, TypeError) as error:  # TypeError: options that the builder does not have
-        raise InputError(f"{path}: {error}") from error
-    model.card.take_over(meta, path)
-    return model
-
-
-def load_segmenter(path):
-    """The FCN that a file holds. Raises InputError for a file that holds another network.
-
-    Where the file has no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
-    """
-    model = load_network(path)
-    if model.card.builder != "fcn":
-        raise InputError(f"{path}: expected a trained FCN, got a classifier's weights")
-    if model.card.classes is None:
-        count = model.card.num_classes
-        model.card.classes = VOC_CLASSES if count == len(VOC_CLASSES) else numbered(count)
-    return model
-
-
-def numbered(count):
-    """The names of classes that have none: class 0, class 1, …"""
-    return tuple(f"class {i}" for i in range(count))
 
 
 def start_from(source, model):
@@ -126,7 +81,7 @@ def start_from(source, model):
         return str(weights.load_pretrained(model))
     if not formats.is_own(source):
         return str(weights.load_any(source, model))
-    given = load_network(source)
+    given = models.load(source)
     try:
         if given.card.builder == "fcn":
             variant, theirs, ours = given.card.options["variant"], given.card.num_classes, model.card.num_classes
@@ -136,8 +91,10 @@ def start_from(source, model):
                 message += f", as do all score layers: it has {theirs} classes, this network {ours}"
             models.surgery.initialise_from(model, given)
         else:
-            unexpected = models.surgery.transplant(given, model)
-            message = f"gives its backbone; {len(unexpected)} unexpected keys: {', '.join(unexpected)}"
+            same = given.card.classes is not None and given.card.classes == model.card.classes
+            unexpected = models.surgery.transplant(given, model, scores=same)
+            message = f"gives its backbone{' and its scores' if same else ''}; {len(unexpected)} unexpected keys"
+            message += f": {', '.join(unexpected)}" if unexpected else ""
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
     model.card.preprocessing = given.card.preprocessing

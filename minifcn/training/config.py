@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 from math import inf
+from typing import Self
 
 from ..card import settings_of
 from ..errors import InputError
@@ -56,7 +57,7 @@ class Config:
     save_every: int = 100
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("reduction", ("mean", "sum"))):
             if getattr(self, name) not in known:
                 raise InputError(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
@@ -81,16 +82,16 @@ class Config:
             raise InputError(f"scale: expected two factors, low and high, up to 100; got {self.scale}")
 
     @property
-    def options(self):
+    def options(self) -> dict:
         """The options of the network's builder."""
         return self.network["options"]
 
-    def with_options(self, **options):
+    def with_options(self, **options: object) -> Self:
         """The same Config but for these options of the network."""
         return replace(self, network={**self.network, "options": {**self.options, **options}})
 
     @classmethod
-    def from_dict(cls, values, source):
+    def from_dict(cls, values: object, source: object) -> Self:
         """The Config of a dict; an FCN's options may be among the rest, as at the command line and in older files.
 
         Raises InputError, naming `source`, for unknown or missing settings.

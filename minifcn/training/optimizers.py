@@ -12,7 +12,7 @@ KERNELS = Source.beside(__file__)
 class Optimizer:
     """What all share: the parameters, the weight decay and the state, arrays by "slot/name"."""
 
-    slots = ()  # the arrays of state for each parameter
+    slots: tuple = ()  # the arrays of state for each parameter
 
     def __init__(self, parameters, weight_decay=0.0):
         self.parameters = {name: p for name, p in parameters.items() if not p.frozen}

@@ -17,7 +17,7 @@ from .. import data, inference, layers, models, weights
 from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
-from ..tasks import SemanticSegmentation
+from ..tasks import Classification, SemanticSegmentation
 from . import checkpoint, loop
 from .config import BALANCED, Config
 from .lock import locked
@@ -68,7 +68,10 @@ class Run:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.train_data = data.CachedDataset(train, longest=config.resize)
         self.val_data = data.CachedDataset(val, longest=config.resize)
-        self.task = SemanticSegmentation(config.reduction, None if resume else self._class_weights(train.classes))
+        classifier = config.network["builder"] in models.CLASSIFIERS
+        task = Classification if classifier else SemanticSegmentation
+        self.task = task(config.reduction, None if resume else self._class_weights(train.classes))
+        self._evaluate = inference.evaluate_windows if classifier else inference.evaluate
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
         self.model = models.build(config.network["builder"], options)
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
@@ -119,7 +122,7 @@ class Run:
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands."""
-        self.matrix = inference.evaluate(self.network, self.val_data, self.model.card.num_classes)
+        self.matrix = self._evaluate(self.network, self.val_data, self.model.card.num_classes)
         return self.matrix
 
     def events(self, should_stop=lambda: False):

@@ -1,11 +1,15 @@
 """Arrays from another library put into a network: which names match, which keys are missing, which are unexpected."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from ..card import Network
 from ..errors import InputError
 from ..layers.init import bilinear
+from ..preprocessing import Preprocessing
 
 
 @dataclass
@@ -18,7 +22,7 @@ class Loaded:
     missing_keys: list = field(default_factory=list)
     unexpected_keys: list = field(default_factory=list)
 
-    def __str__(self):
+    def __str__(self) -> str:
         text = f"{self.source}: {len(self.matched)} arrays loaded"
         for what, keys in (("missing", self.missing_keys), ("unexpected", self.unexpected_keys)):
             if keys:
@@ -26,7 +30,7 @@ class Loaded:
         return text
 
 
-def adopt(path, network, arrays, rename, preprocessing):
+def adopt(path: str | Path, network: Network, arrays: dict, rename: Callable, preprocessing: Preprocessing) -> Loaded:
     """Put arrays (by their name) into a network, and their preprocessing into its card. -> Loaded
 
     rename: their name -> ours, None for an array that is not needed. The names of a classifier match those of a

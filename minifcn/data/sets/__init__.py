@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ...errors import InputError, MissingFileError
 from ..files import FolderFiles
+from .base import SegmentationDataset
 from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
 from .description import FILE_NAME
 from .folder import Folder
@@ -32,7 +33,7 @@ _HINTS = {  # what tools leave that is no data set yet -> what to do
 }
 
 
-def layout_of(root):
+def layout_of(root: str | Path) -> type:
     """The class that reads what is here: Folder, Cityscapes, Roboflow or VOC, which reads its official tar too.
 
     Raises MissingFileError for no folder and InputError, saying what was expected and what is there, for another.
@@ -56,7 +57,14 @@ def layout_of(root):
     return VOC
 
 
-def open_dataset(root, split="train", year=None, ids=None, limit=None, exif=True):
+def open_dataset(
+    root: str | Path,
+    split: str = "train",
+    year: str | None = None,
+    ids: list | None = None,
+    limit: int | None = None,
+    exif: bool = True,
+) -> SegmentationDataset:
     """The samples of one split of a data set in any of the layouts: data.VOC, data.Cityscapes or data.Folder.
 
     year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.

@@ -1,9 +1,9 @@
 """What every data set is: a sequence of samples, each an image and a mask that an id names, and where their files lie."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
@@ -41,13 +41,15 @@ class SegmentationDataset(Sequence):
     """
 
     layout = ""
-    images = masks = ("", "")
-    lists, hints, others = "{}.txt", {}, ()
+    images: tuple = ("", "")
+    masks: tuple = ("", "")
+    others: tuple = ()
+    lists, hints = "{}.txt", {}
     palette, coloured, void = voc_palette(), False, True
     table, shown = np.arange(256, dtype=np.uint8), True
     exif = True
 
-    def __init__(self, files, split, classes, ids=None, limit=None):
+    def __init__(self, files: Any, split: str, classes: tuple, ids: list | None = None, limit: int | None = None):
         self.files, self.split, self.classes = files, str(split), classes
         self._pairs = {}  # {id: (image, mask)} where a list names both
         self.ids = list(self.read_split(self.split) if ids is None else ids)[:limit]
@@ -62,28 +64,28 @@ class SegmentationDataset(Sequence):
                     raise MissingFileError(f"{self.folder / name}: no {what} for id {id!r} of split {self.split!r}")
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return len(self.classes)
 
     @property
-    def folder(self):
+    def folder(self) -> Path:
         return self.files.path
 
     @property
-    def allowed(self):
+    def allowed(self) -> np.ndarray:
         """(256,) bool: the numbers that a mask may hold."""
         return (self.table < self.num_classes) | (self.table == VOID)
 
-    def colours(self):
+    def colours(self) -> tuple[np.ndarray, np.ndarray]:
         """The colours that pictures of labels may have, (K, 3) uint8, and the label of each, (K,) uint8."""
         labels = np.array([*range(self.num_classes), *([VOID] if self.void else [])], np.uint8)
         return self.palette[labels], labels
 
-    def image_name(self, id):
+    def image_name(self, id: str) -> str:
         """The image of an id, whether it is there or not."""
         return self._pairs[id][0] if id in self._pairs else self._existing(self.images, id)
 
-    def mask_name(self, id):
+    def mask_name(self, id: str) -> str:
         """The mask of an id, whether it is there or not."""
         return self._pairs[id][1] if id in self._pairs else self._existing(self.masks, id)
 
@@ -97,17 +99,17 @@ class SegmentationDataset(Sequence):
         names = [f"{folder}/{form}{e}" for form in forms for small in endings for e in (small, small.upper())]
         return next((name for name in names if self.files.is_file(name)), names[0])
 
-    def splits(self):
+    def splits(self) -> dict:
         """{split: its ids, or the name of the file that lists them}"""
         folder, _, ending = self.lists.rpartition("{}")
         names = [name for name in self.files.children(folder.rstrip("/")) if name.endswith(ending)]
         return {name.removesuffix(ending): folder + name for name in names}
 
-    def found(self):
+    def found(self) -> tuple:
         """({id: its images}, {id: its masks}): the names of the files that are there, in a list or not. Of folders, not tars."""
         return find(self.folder, *self.images), find(self.folder, *self.masks)
 
-    def read_split(self, split):
+    def read_split(self, split: str) -> list[str]:
         """The ids of a split. Raises MissingFileError where there is none, InputError for a list that is no text."""
         splits = self.splits()
         if split in splits and not isinstance(splits[split], str):
@@ -118,7 +120,7 @@ class SegmentationDataset(Sequence):
         file = self.files.open(splits[split]) if split in splits else open_binary(split)
         return [id for id in map(self.id_of, read_lines(file)) if id is not None]
 
-    def id_of(self, line):
+    def id_of(self, line: str) -> str | None:
         """The id in a line of a list: all of it, unless a number follows, as in the lists of VOC's Main, -1 for "not in this
         list" (None); or two paths do, an image's and its mask's."""
         id, *more = line.split()
@@ -131,7 +133,7 @@ class SegmentationDataset(Sequence):
             return name
         return (None if more == ["-1"] else id) if more in (["1"], ["0"], ["-1"]) else line
 
-    def read_label(self, id):
+    def read_label(self, id: str) -> np.ndarray:
         """An id's labels, (H, W) uint8: the mask's numbers, or the classes of its colours."""
         name = self.mask_name(id)
         if not self.coloured:
@@ -145,7 +147,7 @@ class SegmentationDataset(Sequence):
             raise InputError(f"{self.folder / name}: expected the colours of the classes only, got {found}")
         return label
 
-    def read(self, id):
+    def read(self, id: str) -> Sample:
         """The Sample of an id."""
         name = self.image_name(id)
         image, label = read_image(self.files.open(name), self.exif), self.read_label(id)
@@ -165,14 +167,14 @@ class SegmentationDataset(Sequence):
             ", that of the image before EXIF turns it; to leave EXIF alone: --no-exif, or exif = false in dataset.toml"
         )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Sample:
         return self.read(self.ids[index])
 
 
-def random_split(ids, share):
+def random_split(ids: Iterable[str], share: float) -> dict:
     """{"train", "val", "trainval": ids}, `share` of them for validation, and at least one.
 
     The choice depends on a hash of each id alone, so that adding images moves almost none of the others.
@@ -182,7 +184,7 @@ def random_split(ids, share):
     return {"train": [id for id in ids if id not in val], "val": [id for id in ids if id in val], "trainval": list(ids)}
 
 
-def find(root, folder, *endings):
+def find(root: str | Path, folder: str, *endings: str) -> dict:
     """{id: names} of the files in root/folder and below whose names end so, in any case; an id is the name without the ending.
 
     Hidden files and folders are none (.ipynb_checkpoints, macOS's ._ files). Letters with accents are one character in an id,

@@ -1,6 +1,7 @@
 """Reader of the Cityscapes layout: leftImg8bit/<split>/<city> beside gtFine/<split>/<city>. Cordts et al., CVPR 2016."""
 
 from collections import ChainMap
+from pathlib import Path
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Cityscapes(SegmentationDataset):
     table[[id for id, _, _ in _TABLE]] = range(len(_TABLE))
     shown, allowed = False, np.arange(256) < NUM_LABEL_IDS
 
-    def __init__(self, root, split="train", ids=None, limit=None):
+    def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
         files = FolderFiles(root)
         splits = [name for name in files.children("leftImg8bit") if files.is_folder(f"leftImg8bit/{name}")]
         self._splits = {name: _by_id(root, f"leftImg8bit/{name}", self.images[1]) for name in splits}
@@ -64,17 +65,17 @@ class Cityscapes(SegmentationDataset):
             self.masks = "gtCoarse", "_gtCoarse_labelIds.png"
         super().__init__(files, split, CITYSCAPES_CLASSES, ids, limit)
 
-    def splits(self):
+    def splits(self) -> dict:
         return {split: list(images) for split, images in self._splits.items()}
 
-    def found(self):
+    def found(self) -> tuple:
         return self._images, _by_id(self.folder, *self.masks)
 
-    def image_name(self, id):
+    def image_name(self, id: str) -> str:
         unknown = f"leftImg8bit/{self.split}/{id.split('_')[0]}/{id}{self.images[1]}"
         return self._images.get(id, [unknown])[0]
 
-    def mask_name(self, id):
+    def mask_name(self, id: str) -> str:
         place = self.image_name(id).removeprefix(self.images[0]).removesuffix(self.images[1])
         return f"{self.masks[0]}{place}{self.masks[1]}"
 

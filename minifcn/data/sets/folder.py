@@ -1,5 +1,7 @@
 """Reader of your own data: a folder of images, a folder of masks, and a dataset.toml that describes them."""
 
+from pathlib import Path
+
 import numpy as np
 
 from ...errors import InputError
@@ -30,7 +32,7 @@ class Folder(SegmentationDataset):
     layout = "own data"
     lists = f"{FILE_NAME}, splits.{{}}"
 
-    def __init__(self, root, split="train", ids=None, limit=None):
+    def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
         files = FolderFiles(root)
         described = read_description(files.path / FILE_NAME)
         self.images, self.masks = (described["images"], *SUFFIXES), (described["masks"], *MASK_SUFFIXES)
@@ -54,30 +56,30 @@ class Folder(SegmentationDataset):
             if len(names) > 1:
                 raise InputError(f"{self.folder / names[0]}: expected one file for its id, got also {names[1]}")
 
-    def splits(self):
+    def splits(self) -> dict:
         share = self._splits.get("val")
         return random_split(self._found[0], share) if isinstance(share, float) else self._splits
 
-    def found(self):
+    def found(self) -> tuple:
         return self._found
 
-    def colours(self):
+    def colours(self) -> tuple[np.ndarray, np.ndarray]:
         colours, labels = super().colours()
         for colour, label in self._more_colours:
             colours, labels = np.vstack([colours, np.uint8(colour)]), np.append(labels, np.uint8(label))
         return colours, labels
 
-    def id_of(self, line):
+    def id_of(self, line: str) -> str:
         return line
 
-    def image_name(self, id):
+    def image_name(self, id: str) -> str:
         return self._found[0][id][0] if id in self._found[0] else super().image_name(id)
 
-    def mask_name(self, id):
+    def mask_name(self, id: str) -> str:
         return self._found[1][id][0] if id in self._found[1] else super().mask_name(id)
 
 
-def paired(images, masks, together):
+def paired(images: dict, masks: dict, together: bool) -> tuple[dict, dict]:
     """The images and the masks that `find` found, masks under the ids of their images: also a_mask.png, a.jpg.png and so on.
 
     together: both lie in one folder, where only such names are masks.

@@ -1,5 +1,8 @@
 """Reader of Roboflow's export of semantic segmentation masks: train, valid and test, each with x.jpg, x_mask.png and _classes.csv."""
 
+from pathlib import Path
+from typing import BinaryIO
+
 import numpy as np
 
 from ...errors import InputError
@@ -22,9 +25,9 @@ class Roboflow(Folder):
     layout = "Roboflow"
     images, masks = (".", *SUFFIXES), (".", ".png")
     lists, others = "{}", (".csv", ".txt")
-    _more_colours = ()
+    _more_colours: list = []
 
-    def __init__(self, root, split="train", ids=None, limit=None):
+    def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
         files = FolderFiles(root)
         folders = [name for name in _SPLITS if files.is_file(f"{name}/{CLASSES}")]
         described = [read_classes(files.open(f"{name}/{CLASSES}")) for name in folders]
@@ -45,7 +48,7 @@ class Roboflow(Folder):
         SegmentationDataset.__init__(self, files, _SPLITS.get(split, split), classes, ids, limit)
 
 
-def read_classes(file):
+def read_classes(file: BinaryIO) -> dict:
     """{number in masks: the class's name} of a _classes.csv, whose lines are like "1, leaf" below a title. Raises InputError."""
     named = {}
     for line in read_lines(file)[1:]:

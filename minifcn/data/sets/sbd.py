@@ -1,5 +1,7 @@
 """Reader of SBD, the Semantic Boundaries Dataset, which labels 11,355 images of VOC 2011. Hariharan et al., ICCV 2011."""
 
+from pathlib import Path
+
 import numpy as np
 
 from ...errors import InputError, MissingFileError
@@ -20,7 +22,7 @@ class SBD(SegmentationDataset):
 
     images, masks = ("img", ".jpg"), ("cls", ".mat")
 
-    def __init__(self, root, split="train", ids=None, limit=None):
+    def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
         try:
             from scipy.io import loadmat
         except ImportError:
@@ -32,7 +34,7 @@ class SBD(SegmentationDataset):
             raise MissingFileError(f"{root}: expected SBD's folder dataset with img, cls, train.txt and val.txt")
         super().__init__(files.subfolder(folder), split, VOC_CLASSES, ids, limit)
 
-    def read_label(self, id):
+    def read_label(self, id: str) -> np.ndarray:
         """The class numbers (H, W) uint8 of one .mat file. Raises InputError, naming it, for one that has none."""
         with self.files.open(self.mask_name(id)) as file:
             try:
@@ -51,7 +53,7 @@ class SBD(SegmentationDataset):
 class _Joined(SegmentationDataset):
     """Several data sets as one. home: {id: the data set that it is read from}, in order."""
 
-    def __init__(self, home, like):
+    def __init__(self, home: dict, like: SegmentationDataset):
         self.files, self.classes, self.split = like.files, like.classes, "train_aug"
         self.ids, self._home = list(home), home
 
@@ -59,7 +61,9 @@ class _Joined(SegmentationDataset):
         return self._home[id].read(id)
 
 
-def train_aug(train, val, sbd_root, limit=None):
+def train_aug(
+    train: SegmentationDataset, val: SegmentationDataset, sbd_root: str | Path, limit: int | None = None
+) -> SegmentationDataset:
     """VOC's training samples, and SBD's that are in neither VOC set: of the whole VOC 2012 and SBD the usual 10,582.
 
     train, val: data.VOC of the lists trained and validated on. sbd_root: as for SBD. Raises InputError for other classes.

@@ -1,6 +1,10 @@
 """Reader of the PASCAL VOC layout: JPEGImages, SegmentationClass and ImageSets/Segmentation under VOCdevkit/VOC<year>."""
 
 import re
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..files import files_at, read_lines
@@ -40,7 +44,14 @@ class VOC(SegmentationDataset):
         "and save them there, or name the file itself, also for a tar: --split path/to/seg11valid.txt"
     }
 
-    def __init__(self, root, split="train", year="2012", ids=None, limit=None):
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        year: str | None = "2012",
+        ids: list | None = None,
+        limit: int | None = None,
+    ):
         files = files_at(root)
         files = files.subfolder(year_folder(files, year))
         if files.is_folder("SegmentationClassPNG"):  # of an older labelme2voc, beside its arrays in SegmentationClass
@@ -54,7 +65,7 @@ class VOC(SegmentationDataset):
             self.coloured, self.void = True, False
         super().__init__(files, split, classes, ids, limit)
 
-    def splits(self):
+    def splits(self) -> dict:
         lists = {_OF_CVAT.get(name, name): file for name, file in super().splits().items()}
         if list(lists) == ["default"]:
             ids = [self.id_of(line) for line in read_lines(self.files.open(lists["default"]))]
@@ -62,7 +73,7 @@ class VOC(SegmentationDataset):
         return lists or random_split(find(self.folder, *self.images), VAL_SHARE) if self.folder.is_dir() else lists
 
 
-def read_labelmap(file):
+def read_labelmap(file: BinaryIO) -> tuple[tuple, np.ndarray]:
     """(classes, palette) of CVAT's labelmap.txt, whose lines are name:r,g,b:parts:actions. Raises InputError, naming the file."""
     names, palette = [], voc_palette().copy()
     for line in read_lines(file):
@@ -79,7 +90,7 @@ def read_labelmap(file):
     return tuple(names), palette
 
 
-def year_folders(files):
+def year_folders(files: Any) -> dict[str, str]:
     """{"2012": the folder VOC2012 in `files`, …} for every year that is there, in order."""
     found = {}
     for parent in _PARENTS:
@@ -90,7 +101,7 @@ def year_folders(files):
     return dict(sorted(found.items()))
 
 
-def year_folder(files, year=None):
+def year_folder(files: Any, year: str | None = None) -> str:
     """The folder of a year in `files`. Raises MissingFileError, saying which years are there, if it is not."""
     if files.is_folder("JPEGImages"):
         return ""

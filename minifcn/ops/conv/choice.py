@@ -12,11 +12,14 @@ The constants are nanoseconds of one core for a value or a multiply-add. They we
 chooses the same. `benchmarks/choices.py` compares the choices with the fastest algorithm for every layer of the networks.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import prod
+from types import ModuleType
 
 from ...errors import InputError
+from ..geometry import Window
 from . import depthwise, im2col, pointwise, reference, winograd
 
 _ALGORITHMS = {"naive": reference, "im2col": im2col, "gemm": pointwise, "depthwise": depthwise, "winograd": winograd}
@@ -29,7 +32,7 @@ TILE_SUMS = 1.35  # times as much for a weight gradient, where the values at the
 
 
 @contextmanager
-def conv_algorithm(name):
+def conv_algorithm(name: str) -> Iterator[None]:
     """Within this context convolutions run by the named algorithm: "auto", "naive", "im2col", "winograd", "gemm", "depthwise".
 
     "auto" chooses by shape. "winograd" serves plain 3×3 convolutions, "gemm" plain 1×1 ones and "depthwise" those with one
@@ -44,7 +47,7 @@ def conv_algorithm(name):
         _requested.reset(token)
 
 
-def choose(window, w_shape, images, gradient=None, tf32=False):
+def choose(window: Window, w_shape: tuple, images: int, gradient: str | None = None, tf32: bool = False) -> ModuleType:
     """The module that computes convolutions of so many images over this window with kernels w (K, C/groups, kh, kw).
 
     gradient: "inputs" or "weights", for the backward passes. tf32: whether products are in TF32. There Winograd's algorithm is
@@ -70,7 +73,7 @@ def choose(window, w_shape, images, gradient=None, tf32=False):
     return winograd if faster and not tf32 else im2col
 
 
-def im2col_cost(images, inputs, outputs, size):
+def im2col_cost(images: int, inputs: int, outputs: int, size: tuple) -> float:
     """Nanoseconds for `images` of results of `size` (height, width), from `inputs` to `outputs` channels."""
     pixels, kernels = images * prod(size), 9 * inputs * outputs
     values, results = 9 * pixels * inputs, pixels * outputs
@@ -78,7 +81,7 @@ def im2col_cost(images, inputs, outputs, size):
     return PATCH_VALUE * values + products + PATCH_RESULT * results + PATCH_KERNEL * kernels
 
 
-def winograd_cost(images, inputs, outputs, size):
+def winograd_cost(images: int, inputs: int, outputs: int, size: tuple) -> float:
     """The same by Winograd's algorithm; what lies beyond the image in the last tiles is computed too."""
     tiles, kernels = images * prod(-(-n // 4) for n in size), 36 * inputs * outputs
     values, results = 36 * tiles * inputs, 36 * tiles * outputs

@@ -5,15 +5,26 @@ size of x: its input gradient leads from x up to y, and that is the transposed c
 convolution's forward, and dw its weight gradient with the two maps exchanged.
 """
 
-from ...backend import array_module, multiplies_in_tf32
+from ...backend import Array, array_module, multiplies_in_tf32
 from ...errors import InputError
 from ..activation import require_activation
-from ..geometry import Window, pads, pair, require_nchw, require_same_dtype, require_shape, window
+from ..geometry import Cache, Pair, Window, pads, pair, require_nchw, require_same_dtype, require_shape, window
 from ..maps import channel_sums
 from .choice import choose
 
 
-def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, activation="none", cached=None):
+def conv2d_forward(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = 1,
+    pad: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    activation: str = "none",
+    cached: dict | None = None,
+) -> tuple[Array, Cache]:
     """y[n,k,i,j] = b[k] + Σ_cuv w[k,c,u,v] · x[n, c, i·stride + u·dilation − pad, j·stride + v·dilation − pad].
 
     x (N, C, H, W), w (K, C/groups, kh, kw), b (K,) or None -> y (N, K, Ho, Wo), with
@@ -34,7 +45,9 @@ def conv2d_forward(x, w, b=None, *, stride=1, pad=0, dilation=1, groups=1, activ
     return _forward(x, w, where, b, activation, cached), (x, w, b is not None, where)
 
 
-def conv2d_backward(dy, cache, *, inputs=True, weights=True):
+def conv2d_backward(
+    dy: Array, cache: Cache, *, inputs: bool = True, weights: bool = True
+) -> tuple[Array, Array, Array]:
     """dy (N, K, Ho, Wo) -> (dx, dw, db), shaped as x, w and b; db is None without a bias.
 
     inputs=False leaves out dx (None), for an image whose gradient nobody needs; weights=False leaves out dw
@@ -48,7 +61,17 @@ def conv2d_backward(dy, cache, *, inputs=True, weights=True):
     return dx, dw, db
 
 
-def conv_transpose2d_forward(x, w, b=None, *, stride=1, pad=0, output_pad=0, dilation=1, groups=1):
+def conv_transpose2d_forward(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = 1,
+    pad: Pair = 0,
+    output_pad: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> tuple[Array, Cache]:
     """Every x[n,c,i,j] stamps its kernel w[c] onto y at (i·stride − pad, j·stride − pad); the stamps add up.
 
     x (N, C, H, W), w (C, K/groups, kh, kw), b (K,) or None -> y (N, K, Ho, Wo), with
@@ -75,7 +98,7 @@ def conv_transpose2d_forward(x, w, b=None, *, stride=1, pad=0, output_pad=0, dil
     return y, (x, w, b is not None, adjoint)
 
 
-def conv_transpose2d_backward(dy, cache, *, weights=True):
+def conv_transpose2d_backward(dy: Array, cache: Cache, *, weights: bool = True) -> tuple[Array, Array, Array]:
     """dy (N, K, Ho, Wo) -> (dx, dw, db), shaped as x, w and b; db is None without a bias.
 
     weights=False leaves out dw (None), for a kernel that is frozen.

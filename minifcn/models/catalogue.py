@@ -1,0 +1,92 @@
+"""Networks by their names, and networks with their weights: out of files of this library, and those that come with it."""
+
+from pathlib import Path
+
+from ..card import settings_of
+from ..data.labels import VOC_CLASSES
+from ..errors import InputError
+from ..weights import formats
+from . import surgery
+from .alexnet import alexnet, alexnet_torchvision
+from .efficientnet_lite0 import efficientnet_lite0
+from .fcn import fcn
+from .graph import Graph
+from .vgg import mini, vgg16
+
+CLASSIFIERS = {
+    "vgg16": vgg16,
+    "alexnet": alexnet,
+    "alexnet_torchvision": alexnet_torchvision,
+    "efficientnet_lite0": efficientnet_lite0,
+    "mini": mini,
+}
+TRAINED = Path(__file__).parent / "trained"  # NAME.npz, and beside it its card for people, NAME.md
+
+
+def build(builder: str, options: dict) -> Graph:
+    """A network with freshly drawn weights by its builder's name: "fcn" or a classifier's. See `Card`.
+
+    A classifier with the option "convolutional" is the heat-map network made of it. Raises InputError for an unknown
+    builder, TypeError for options that it does not have.
+    """
+    builders: dict = {"fcn": fcn, **CLASSIFIERS}
+    if builder not in builders:
+        raise InputError(f"expected a network out of {', '.join(builders)}, got {builder!r}")
+    options = dict(options)
+    convolutional, window = options.pop("convolutional", False), options.pop("window", None)
+    network = builders[builder](**options)
+    return surgery.convolutionalize(network, window) if convolutional else network
+
+
+def load(path: str | Path) -> Graph:
+    """The network that a file of this library holds, .npz or .safetensors. Raises InputError, naming the file."""
+    arrays, meta = formats.read(path)
+    if not meta:
+        raise InputError(
+            f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what "
+            f"network; convert them first: minifcn convert {path} NEW.npz --network vgg16 --variant 8s (or what they are of)"
+        )
+    builder, options = settings_of(meta.get("network"), path)
+    try:
+        # Options that ask for more channels than any array has are refused before a network is made.
+        widths = {len(array) for array in arrays.values() if array.ndim}
+        for option in ("num_classes", "width"):
+            if options.get(option) is not None and options[option] not in widths:
+                raise InputError(f"{option} {options[option]} but no array of so many channels")
+        network = build(builder, options)
+        network.load_state_dict(arrays)
+    except (InputError, TypeError) as error:  # TypeError: options that the builder does not have
+        raise InputError(f"{path}: {error}") from error
+    network.card.take_over(meta, path)
+    return network
+
+
+def load_segmenter(path: str | Path) -> Graph:
+    """The FCN that a file holds. Raises InputError for a file that holds another network.
+
+    Where the file has no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
+    """
+    network = load(path)
+    if network.card.builder != "fcn":
+        raise InputError(f"{path}: expected a trained FCN, got a classifier's weights")
+    if network.card.classes is None:
+        count = network.card.num_classes
+        network.card.classes = VOC_CLASSES if count == len(VOC_CLASSES) else numbered(count)
+    return network
+
+
+def numbered(count: int) -> tuple:
+    """The names of classes that have none: class 0, class 1, …"""
+    return tuple(f"class {i}" for i in range(count))
+
+
+def pretrained(name: str = "animals") -> Graph:
+    """A segmentation network with the trained weights that come with this library, its class names and its colours.
+
+    "animals": FCN-8s over EfficientNet-Lite0, for photographs: background, cat, cow, dog, horse, person, sheep. What it
+    was trained on and how good it is stands in trained/NAME.md beside the weights. Raises InputError for another name.
+    """
+    known = sorted(path.stem for path in TRAINED.glob("*.npz"))
+    if name not in known:
+        raise InputError(f"pretrained: expected one of {', '.join(known)}; got {name!r}")
+    return load(TRAINED / f"{name}.npz")
