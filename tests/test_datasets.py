@@ -230,6 +230,12 @@ def test_a_path_of_windows_in_a_description_says_how_to_write_it(tmp_path):
         data.Folder(root)
 
 
+def test_black_void_beside_numbers_is_only_a_colour(tmp_path):
+    """As in mended copies of Cityscapes: black is shown for void, and number 0 is a class."""
+    own = data.Folder(write_own(tmp_path / "own", kind="ids", void="void = [0, 0, 0]"), ids=["0"])
+    assert own.palette[255].tolist() == [0, 0, 0] and np.unique(own[0].label).tolist() == [0, 1, 2]
+
+
 def test_several_colours_of_one_class(tmp_path):
     root = write_own(tmp_path / "own")
     (root / "dataset.toml").write_text((root / "dataset.toml").read_text() + "more_colours = [[1, 2, 3], [4, 5, 6]]\n")

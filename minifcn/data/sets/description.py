@@ -68,11 +68,14 @@ def read_description(path):
         f"{key}: expected {expected}, got {'nothing' if found is None else repr(found)[:60]}"
         for key, expected, found in _wrong(values, path)
     ]
-    if values["mask_kind"] == "ids" and _grey(values.get("void")) and "void_numbers" not in given:
-        number = values["void"][0]
+    void = values.get("void")
+    as_number = values["mask_kind"] == "ids" and "void_numbers" not in given and _grey(void)
+    if (
+        not problems and as_number and void[0] >= len(values["classes"])
+    ):  # a class's number can only be meant as a colour
         problems.append(
-            f"void: a grey colour, which marks no pixel in masks of numbers; name the numbers of void, too: void_numbers = [{number}]"
-            f"{'' if number == VOID else f' or [{VOID}]'}"
+            "void: a grey colour, which marks no pixel in masks of numbers; name the numbers of void, too: "
+            f"void_numbers = [{void[0]}]{'' if void[0] == VOID else f' or [{VOID}]'}"
         )
     if problems:
         raise DescriptionError(path, problems)
