@@ -530,7 +530,7 @@ WRONG = [  # an entry of dataset.toml (or all of it, where it has to do with the
     ("void = [1, 2, true]", f"void: {COLOUR}"),
     ("void = [10, 20, 30]", "classes[0].colour: expected another colour than that of void, got [10, 20, 30]"),
     (
-        "void = [0, 0, 0]",
+        "void = [254, 254, 254]",
         "void: a grey colour, which marks no pixel in masks of numbers; name the numbers of void, too: ",
     ),
     ("splits = 3", "splits: expected a table of lists, or val = a share of the images, got 3"),
