@@ -230,10 +230,13 @@ def test_a_path_of_windows_in_a_description_says_how_to_write_it(tmp_path):
         data.Folder(root)
 
 
-def test_black_void_beside_numbers_is_only_a_colour(tmp_path):
-    """As in mended copies of Cityscapes: black is shown for void, and number 0 is a class."""
-    own = data.Folder(write_own(tmp_path / "own", kind="ids", void="void = [0, 0, 0]"), ids=["0"])
-    assert own.palette[255].tolist() == [0, 0, 0] and np.unique(own[0].label).tolist() == [0, 1, 2]
+def test_black_void_beside_numbers_needs_its_numbers(tmp_path):
+    """It may be meant as number 0, or as the colour that void is shown in; which of the two, void_numbers says."""
+    root = write_own(tmp_path / "own", kind="ids", void="void = [0, 0, 0]")
+    with pytest.raises(InputError, match=r"void: a grey colour.* void_numbers = \[0\] or \[255\]"):
+        data.Folder(root)
+    shown = write_own(tmp_path / "shown", kind="ids", void="void = [0, 0, 0]\nvoid_numbers = [255]")
+    assert np.unique(data.Folder(shown, ids=["0"])[0].label).tolist() == [0, 1, 2]
 
 
 def test_several_colours_of_one_class(tmp_path):
@@ -530,7 +533,7 @@ WRONG = [  # an entry of dataset.toml (or all of it, where it has to do with the
     ("void = [1, 2, true]", f"void: {COLOUR}"),
     ("void = [10, 20, 30]", "classes[0].colour: expected another colour than that of void, got [10, 20, 30]"),
     (
-        "void = [254, 254, 254]",
+        "void = [7, 7, 7]",
         "void: a grey colour, which marks no pixel in masks of numbers; name the numbers of void, too: ",
     ),
     ("splits = 3", "splits: expected a table of lists, or val = a share of the images, got 3"),

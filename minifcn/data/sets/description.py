@@ -69,10 +69,7 @@ def read_description(path):
         for key, expected, found in _wrong(values, path)
     ]
     void = values.get("void")
-    as_number = values["mask_kind"] == "ids" and "void_numbers" not in given and _grey(void)
-    if (
-        not problems and as_number and void[0] >= len(values["classes"])
-    ):  # a class's number can only be meant as a colour
+    if not problems and values["mask_kind"] == "ids" and _grey(void) and "void_numbers" not in given:
         problems.append(
             "void: a grey colour, which marks no pixel in masks of numbers; name the numbers of void, too: "
             f"void_numbers = [{void[0]}]{'' if void[0] == VOID else f' or [{VOID}]'}"
