@@ -73,14 +73,14 @@ def use_device(args):
         line = backend.use(args.device)
     except DeviceError as error:
         raise DeviceError(f"{error}; minifcn info says what to do") from error
+    if args.tf32:
+        backend.use_tf32()
     if backend.array_module(backend.to_device(np.empty(0))) is not np:
         notice(line)
     else:
         count = backend.threads()
         unused = args.device == "auto" and diagnosis.driver_cuda() is not None
         notice(f"CPU, {count} thread{'s' * (count > 1)}{'; why no GPU: minifcn info' if unused else ''}")
-    if args.tf32:
-        backend.use_tf32()
 
 
 def out_of_memory(error, args):
