@@ -45,7 +45,7 @@ def test_predict_needs_no_option_and_sees_large_photographs_at_the_size_that_the
     assert cli.main(["predict", "cat.jpg"]) == 0
     printed = capsys.readouterr()
     share = float(re.search(r"^cat\.jpg: cat ([\d.]+) %, background", printed.out, re.MULTILINE)[1])
-    assert share > 60 and "1 masks and overlays written to predictions" in printed.err
+    assert share > 60 and "1 mask and overlay written to predictions" in printed.err
     mask = np.asarray(Image.open("predictions/cat.png"))
     assert mask.shape == (998, 1500) and abs((mask == 1).mean() - share / 100) < 0.001
     assert Image.open("predictions/cat_overlay.jpg").size == (1500, 998)

@@ -64,7 +64,8 @@ def run(args):
     done, seconds = len(named) - len(skipped), time.perf_counter() - start
     if done > 1:
         print(f"{done} images: " + ", ".join(f"{name} in {count}" for name, count in seen.most_common()))
-    notice(f"{done} masks and overlays written to {out}, {done / seconds:.1f} images a second")
+    written = f"mask{'s' * (done != 1)} and overlay{'s' * (done != 1)}"
+    notice(f"{done} {written} written to {out}, {done / seconds:.1f} images a second")
     for reason in skipped:
         notice(f"skipped: {reason}")
     return 1 if skipped else 0
