@@ -90,7 +90,9 @@ def test_a_file_in_a_tar_that_does_not_fit_or_is_not_there_is_named(tmp_path):
     (tmp_path / "VOC2012/JPEGImages/a.jpg").write_bytes(b"no image")
     Image.new("RGB", SIZE[::-1]).save(tmp_path / "VOC2012/SegmentationClass/b.png")
     voc = data.VOC(tar_of(tmp_path / "VOC2012", tmp_path / "a.tar", "VOC2012"))
-    with pytest.raises(ValueError, match=r"a\.tar.VOC2012.JPEGImages.a\.jpg: not a readable image: the text 'no image'"):
+    with pytest.raises(
+        ValueError, match=r"a\.tar.VOC2012.JPEGImages.a\.jpg: not a readable image: the text 'no image'"
+    ):
         voc[0]
     with pytest.raises(ValueError, match=r"a\.tar.VOC2012.SegmentationClass.b\.png: expected a palette PNG"):
         voc[1]
