@@ -6,7 +6,6 @@ from pathlib import Path
 
 from .. import models, weights
 from ..data.imagenet import IMAGENET_CLASSES
-from ..data.images import read_image
 from ..data.labels import class_numbers
 from ..data.transforms import shrink
 from ..errors import InputError
@@ -48,14 +47,7 @@ def run(args):
     if chosen:
         make_folder(args.out)
     skipped = []
-    for path, name in named:
-        try:
-            image = read_image(path)
-        except InputError as error:
-            if len(named) == 1:
-                raise
-            skipped.append(error)
-            continue
+    for path, name, image in options.readable(named, skipped):
         print(path)
         for number, share in classify.top(model, image, args.top):
             print(f"  {100 * share:5.1f} %  {IMAGENET_CLASSES[number]} ({number})")
@@ -66,6 +58,4 @@ def run(args):
             picture = Path(args.out) / f"{name}_heatmap.png"
             figures.heat_map(image, {title: heat}, picture, peak=classify.peak(heat, image.shape[:2]))
             notice(f"heat-map: {picture}")
-    for reason in skipped:
-        notice(f"skipped: {reason}")
-    return 1 if skipped else 0
+    return options.tell_skipped(skipped)

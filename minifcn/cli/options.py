@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import backend, models
 from ..backend import diagnosis
-from ..data.images import image_files
+from ..data.images import image_files, read_image
 from ..errors import DeviceError, InputError
 from ..training.config import BALANCED, FCN, Config
 from ..training.optimizers import OPTIMIZERS
@@ -123,6 +123,29 @@ def named_images(given):
     counts = [Counter(level) for level in zip(*choices, strict=True)]
     names = [next((n for n, count in zip(c, counts, strict=True) if count[n] == 1), c[-1]) for c in choices]
     return list(zip(paths, names, strict=True))
+
+
+def readable(named, skipped, exif=True):
+    """Read the images of [(path, name)] in turn, and add to `skipped` why one cannot be read. -> (path, name, image) of the others
+
+    Raises InputError where the only image cannot be read.
+    """
+    for path, name in named:
+        try:
+            image = read_image(path, exif)
+        except InputError as error:
+            if len(named) == 1:
+                raise
+            skipped.append(error)
+            continue
+        yield path, name, image
+
+
+def tell_skipped(skipped):
+    """Name at the end what could not be read. -> the exit code"""
+    for error in skipped:
+        notice(f"skipped: {error}")
+    return 1 if skipped else 0
 
 
 def add_fcn(parser):

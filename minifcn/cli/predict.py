@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import inference, models
-from ..data.images import read_image, write_mask
+from ..data.images import write_mask
 from ..data.labels import colourise
 from ..data.transforms import shrink
 from ..errors import InputError
@@ -46,14 +46,7 @@ def run(args):
         )
     skipped, seen, start = [], Counter(), time.perf_counter()
     bar = tqdm(named, unit="image", disable=None)
-    for path, name in bar:
-        try:
-            image = read_image(path, args.exif)
-        except InputError as error:
-            if len(named) == 1:
-                raise
-            skipped.append(error)
-            continue
+    for path, name, image in options.readable(bar, skipped, args.exif):
         labels = predicted(network, image, resize, args.tile)
         shares = shares_of(labels, model.card.classes)
         bar.write(f"{path}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items()))
@@ -66,9 +59,7 @@ def run(args):
         print(f"{done} images: " + ", ".join(f"{name} in {count}" for name, count in seen.most_common()))
     written = f"mask{'s' * (done != 1)} and overlay{'s' * (done != 1)}"
     notice(f"{done} {written} written to {out}, {done / seconds:.1f} images a second")
-    for reason in skipped:
-        notice(f"skipped: {reason}")
-    return 1 if skipped else 0
+    return options.tell_skipped(skipped)
 
 
 def predicted(network, image, resize, tile):
