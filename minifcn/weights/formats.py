@@ -13,7 +13,7 @@ from . import names
 from .adopt import Loaded, adopt
 from .caffe import read_caffemodel
 from .checks import existing, parsing
-from .npz import read_archive, section, write_archive
+from .npz import by_chainer, read_archive, section, write_archive
 from .safetensors import read_safetensors, write_safetensors
 from .torch import read_torch
 
@@ -65,7 +65,9 @@ def load(path: str | Path, network: Network) -> dict:
 
 def is_own(path: str | Path) -> bool:
     """Whether `save` or `save_safetensors` wrote a file. Raises as its reader does."""
-    return Path(path).suffix in (".npz", ".safetensors") and bool(read(path)[1])
+    if Path(path).suffix == ".npz":
+        return not by_chainer(path)
+    return Path(path).suffix == ".safetensors" and bool(read(path)[1])
 
 
 def _describe(network):

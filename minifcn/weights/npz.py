@@ -26,19 +26,24 @@ def write_archive(path, arrays, meta):
         np.savez(file, **{_META: text}, **arrays)
 
 
+def by_chainer(path):
+    """Whether an .npz file is an archive by Chainer, from the names in it alone. Raises as `read_archive`."""
+    path = existing(path, _KIND)
+    with parsing(path, _KIND), open(path, "rb") as file:
+        check_start(file.read(START))
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    return f"{_META}.npy" not in names and any(name.endswith(_CHAINER) for name in names)
+
+
 def read_archive(path):
     """(arrays by name, meta); of an archive by Chainer, whose arrays are called conv1_1/W and conv1_1/b, meta is empty.
 
     Raises MissingFileError, or InputError naming the file if it is damaged or of another kind.
     """
-    path = existing(path, _KIND)
-    with parsing(path, _KIND), open(path, "rb") as file:
-        check_start(file.read(START))
+    chainers, path = by_chainer(path), existing(path, _KIND)
     with parsing(path, _KIND), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
-        chainers = all(info.filename != f"{_META}.npy" for info in infos) and any(
-            info.filename.endswith(_CHAINER) for info in infos
-        )
         stored = all(info.compress_type == zipfile.ZIP_STORED for info in infos)
         if not (stored or chainers) or sum(info.compress_size for info in infos) > path.stat().st_size:
             raise InputError("an archive with compressed or overlapping members")
