@@ -8,11 +8,12 @@ from .efficientnet_lite0 import efficientnet_lite0
 from .explain import explain
 from .fcn import ALIGNMENTS, BACKBONES, UPSAMPLING, VARIANTS, fcn
 from .graph import Graph, Node, Sequential, coordinates
+from .unet import PADDINGS, UNET_BACKBONES, UNET_UPSAMPLING, unet
 from .vgg import mini, vgg16
 
 # fmt: off
 __all__ = [
     "Card", "surgery", "alexnet", "alexnet_torchvision", "CLASSIFIERS", "build", "load", "load_segmenter", "numbered",
     "pretrained", "efficientnet_lite0", "explain", "ALIGNMENTS", "BACKBONES", "UPSAMPLING", "VARIANTS", "fcn", "Graph",
-    "Node", "Sequential", "coordinates", "mini", "vgg16",
+    "Node", "Sequential", "coordinates", "PADDINGS", "UNET_BACKBONES", "UNET_UPSAMPLING", "unet", "mini", "vgg16",
 ]
