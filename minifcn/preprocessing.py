@@ -49,7 +49,10 @@ class Preprocessing:
             return None
         try:
             made = cls(values["order"], tuple(map(float, values["mean"])), tuple(map(float, values["scale"])))
-            sound = np.isfinite([made.mean, made.scale]).all() and len(made.mean) == {"RGB": 3, "BGR": 3, "grey": 1}[made.order]
+            sound = (
+                np.isfinite([made.mean, made.scale]).all()
+                and len(made.mean) == {"RGB": 3, "BGR": 3, "grey": 1}[made.order]
+            )
         except (TypeError, KeyError, ValueError):
             sound = False
         if not sound:

@@ -95,7 +95,7 @@ class _Path:
     """A table as it grows. last: the node that the next one reads, of so many channels. skips: (node, channels) of what was left
     behind on the way down, the coarsest last; None where a scale has nothing to give."""
 
-    def __init__(self, same, batch_norm, learned, rng):
+    def __init__(self, same: bool, batch_norm: bool, learned: bool, rng: np.random.Generator):
         self.same, self.batch_norm, self.learned, self.rng = same, batch_norm, learned, rng
         self.table: dict = {}
         self.last, self.channels, self.skips = IMAGE, 0, []

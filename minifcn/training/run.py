@@ -73,7 +73,20 @@ class Run:
         self.task = task(config.reduction, None if resume else self._class_weights(train.classes))
         self._evaluate = inference.evaluate_windows if classifier else inference.evaluate
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
+        if config.network["builder"] == "unet" and not config.options["backbone"]:
+            options["channels"] = train.channels
+            log.info(
+                "%s: %s",
+                config.data,
+                "grey images: the network has one channel"
+                if train.channels == 1
+                else "colour images: the network has three channels",
+            )
         self.model = models.build(config.network["builder"], options)
+        if config.crop:
+            self.model.output_shape(
+                (1, options.get("channels", 3), config.crop, config.crop)
+            )  # raises if it does not fit
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
@@ -86,8 +99,9 @@ class Run:
             if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
         if config.frozen_statistics:
-            for layer in self.model.layers_of(layers.BatchNorm2d):
-                layer.frozen = True
+            for prefix, layer in self.model.walk():
+                if isinstance(layer, layers.BatchNorm2d) and prefix.startswith(self.model.backbone_prefix or ""):
+                    layer.frozen = True
         solver = {"weight_decay": config.weight_decay}
         solver |= {"momentum": config.momentum} if config.optimizer == "sgd" else {}
         self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), **solver)
