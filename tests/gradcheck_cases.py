@@ -50,6 +50,7 @@ def _relu6():
 LABELS = np.array([[[0, 3, 255], [2, 2, 0]], [[255, 1, 2], [0, 0, 3]]], np.uint8)
 SIGNED = np.where(LABELS == 255, -1, LABELS.astype(np.int32))
 WEIGHTS = np.array([0.5, 2.0, 1.0, 0.25])
+OF_PIXELS = np.array([[[1, 0.5, 3], [2, 0, 7]], [[1, 1, 0.25], [4, 10, 1]]])
 
 
 def _loss(labels=LABELS, **settings):
@@ -105,12 +106,13 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
         both("upsample", kernel_1d=spread((4,)), stride=2, pad=((0, 2), (1, 0))),
         [(1, 2, 3, 4)],
     ),
-    "cross_entropy-mean": (_loss(), LOGITS),
-    "cross_entropy-mean-weighted": (_loss(weight=WEIGHTS), LOGITS),
-    "cross_entropy-sum": (_loss(reduction="sum"), LOGITS),
-    "cross_entropy-none-weighted": (_loss(reduction="none", weight=WEIGHTS), LOGITS),
-    "cross_entropy-ignore-negative": (_loss(SIGNED, ignore=-1), LOGITS),
-    "cross_entropy-ignore-class": (_loss(LABELS % 4, ignore=2, reduction="none"), LOGITS),
+    "softmax_cross_entropy-mean": (_loss(), LOGITS),
+    "softmax_cross_entropy-mean-weighted": (_loss(weight=WEIGHTS), LOGITS),
+    "softmax_cross_entropy-mean-of-weighted-pixels": (_loss(weight=WEIGHTS, pixel_weight=OF_PIXELS), LOGITS),
+    "softmax_cross_entropy-sum": (_loss(reduction="sum"), LOGITS),
+    "softmax_cross_entropy-none-weighted": (_loss(reduction="none", weight=WEIGHTS), LOGITS),
+    "softmax_cross_entropy-ignore-negative": (_loss(SIGNED, ignore=-1), LOGITS),
+    "softmax_cross_entropy-ignore-class": (_loss(LABELS % 4, ignore=2, reduction="none"), LOGITS),
 }
 _LINEAR_OPS = ("crop", "pad", "resize_bilinear", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool", "upsample")
 LINEAR = [name for name in OTHERS if name.split("-")[0] in _LINEAR_OPS]

@@ -27,7 +27,12 @@ def batch_norm(**settings):
 
 def weighted_loss(**settings):
     forward, backward = both("softmax_cross_entropy", **settings)
-    return lambda logits, labels, weight: forward(logits, labels, weight=weight * weight), backward
+    return (
+        lambda logits, labels, weight, pixel_weight: forward(
+            logits, labels, weight=weight * weight, pixel_weight=pixel_weight * pixel_weight
+        ),
+        backward,
+    )
 
 
 CONV = [(2, 4, 6, 5), (6, 2, 3, 2), (6,)]
@@ -62,14 +67,14 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
     "batch_norm train": (batch_norm(train=True), NORM),
     "batch_norm eval": (batch_norm(train=False), NORM),
     "loss mean": (both(LOSS), [LOGITS, LABELS]),
-    "loss mean weighted": (weighted_loss(), [LOGITS, LABELS, (4,)]),
+    "loss mean weighted": (weighted_loss(), [LOGITS, LABELS, (4,), LABELS.shape]),
     "loss sum": (both(LOSS, reduction="sum"), [LOGITS, LABELS.astype(np.int64)]),
-    "loss none weighted": (weighted_loss(reduction="none"), [LOGITS, LABELS, (4,)]),
+    "loss none weighted": (weighted_loss(reduction="none"), [LOGITS, LABELS, (4,), LABELS.shape]),
     "loss, all ignored": (both(LOSS), [LOGITS, np.full_like(LABELS, 255)]),
     "upsample": (both("upsample", stride=2, pad=1), [(2, 3, 3, 2), (4,)]),
     "upsample asymmetric": (both("upsample", stride=3, pad=((0, 2), (1, 0))), [(2, 3, 3, 2), (5,)]),
 }
-HOLDING = ("batch_norm", "upsample", "cross_entropy")  # arrays of the host, where here all are arguments
+HOLDING = ("batch_norm", "upsample", "softmax_cross_entropy")  # arrays of the host, where here all are arguments
 CASES |= {name.replace("-", " ", 1): case for name, case in OTHERS.items() if not name.startswith(HOLDING)}
 every_op = pytest.mark.parametrize("case", CASES)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -15,11 +15,12 @@ def softmax(logits):
     return e / e.sum(axis=1, keepdims=True)
 
 
-def definition(logits, labels, ignore, weight, reduction, dloss):
+def definition(logits, labels, ignore, weight, reduction, dloss, pixel_weight=1.0):
     """(loss, dlogits), pixel by pixel."""
     weight = np.ones(logits.shape[1]) if weight is None else weight
     p, loss, gradient = softmax(logits), np.zeros(labels.shape), np.zeros_like(logits)
     share = np.array([0 if v == ignore else weight[v] for v in labels.flat]).reshape(labels.shape)
+    share = share * pixel_weight
     if reduction == "mean":
         share = share / share.sum()
     dloss = np.broadcast_to(dloss, labels.shape)
@@ -41,6 +42,20 @@ def test_the_loss_is_its_definition(reduction, weight, dtype, device, rng):
     )
     dloss = rng.standard_normal(loss.shape)
     expected, gradient = definition(logits, labels, 255, weight, reduction, dloss)
+    np.testing.assert_allclose(device.get(loss), expected, rtol=1e-12)
+    dlogits = ops.softmax_cross_entropy_backward(device.put(dloss), cache)
+    np.testing.assert_allclose(device.get(dlogits), gradient, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_pixels_weight_multiplies_that_of_its_class(reduction, weight, device, rng):
+    logits, of_pixels = 3 * rng.standard_normal((2, 4, 2, 3)), 5 * rng.random((2, 2, 3))
+    of_pixels[0, 0, 1] = 0
+    settings = {"weight": device.put(weight), "pixel_weight": device.put(of_pixels), "reduction": reduction}
+    loss, cache = ops.softmax_cross_entropy_forward(device.put(logits), device.put(LABELS), **settings)
+    dloss = rng.standard_normal(loss.shape)
+    expected, gradient = definition(logits, LABELS, 255, weight, reduction, dloss, of_pixels)
     np.testing.assert_allclose(device.get(loss), expected, rtol=1e-12)
     dlogits = ops.softmax_cross_entropy_backward(device.put(dloss), cache)
     np.testing.assert_allclose(device.get(dlogits), gradient, rtol=1e-12, atol=1e-15)
@@ -145,12 +160,19 @@ def test_labels_that_are_no_integers_are_refused(dtype, device, rng):
         ((2, 3, 2), {}, r"expected labels of shape \(2, 2, 3\), got \(2, 3, 2\)"),
         ((2, 1, 2, 3), {}, r"expected labels of shape \(2, 2, 3\), got \(2, 1, 2, 3\)"),
         ((2, 2, 3), {"weight": np.ones(3)}, r"expected class weights of shape \(4,\), got \(3,\)"),
+        (
+            (2, 2, 3),
+            {"pixel_weight": np.ones((2, 1, 3))},
+            r"expected pixel weights of shape \(2, 2, 3\), got \(2, 1, 3\)",
+        ),
+        ((2, 2, 3), {"pixel_weight": np.full((2, 2, 3), -0.5)}, "weights of at least 0, got -0.5 at 12 pixels"),
+        ((2, 2, 3), {"pixel_weight": np.full((2, 2, 3), np.nan)}, "finite pixel weights of at least 0, got nan"),
+        ((2, 2, 3), {"pixel_weight": np.full((2, 2, 3), np.inf)}, "finite pixel weights of at least 0, got inf"),
         ((2, 2, 3), {"reduction": "average"}, "expected reduction mean, sum or none; got 'average'"),
     ],
 )
 def test_wrong_shapes_and_names_are_refused(labels, settings, message, device, rng):
-    if "weight" in settings:
-        settings = {"weight": device.put(settings["weight"])}
+    settings = {name: device.put(v) if isinstance(v, np.ndarray) else v for name, v in settings.items()}
     with pytest.raises(ValueError, match=message):
         ops.softmax_cross_entropy_forward(
             device.put(rng.standard_normal((2, 4, 2, 3))), device.put(np.zeros(labels, int)), **settings

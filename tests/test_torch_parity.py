@@ -168,6 +168,28 @@ def test_cross_entropy(reduction, weighted, ignore, dtype, rng):
 
 
 @every_dtype
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy_of_weighted_pixels(reduction, dtype, rng):
+    labels, of_pixels = rng.integers(0, 5, (2, 4, 6)), (11 * rng.random((2, 4, 6))).astype(dtype)
+    labels[rng.random(labels.shape) < 0.3] = 255
+    weight = (rng.random(5) + 0.1).astype(dtype)
+
+    def reference(x):
+        share = torch.tensor(of_pixels * np.where(labels == 255, 0, weight[labels % 255]))
+        losses = share * F.cross_entropy(x, torch.tensor(labels), ignore_index=255, reduction="none")
+        return {"mean": losses.sum() / share.sum(), "sum": losses.sum(), "none": losses}[reduction]
+
+    settings = {"weight": weight, "pixel_weight": of_pixels, "reduction": reduction}
+    compare(
+        lambda x: ops.softmax_cross_entropy_forward(x, labels, **settings),
+        ops.softmax_cross_entropy_backward,
+        reference,
+        [3 * rng.standard_normal((2, 5, 4, 6))],
+        dtype,
+    )
+
+
+@every_dtype
 @pytest.mark.parametrize(
     ("factor", "kernel", "before", "after"),
     [(2, 4, 0, 0), (2, 4, 1, 1), (16, 32, 0, 0), (32, 63, 17, 14), (2, 3, 0, 1), (16, 31, 1, 14)],

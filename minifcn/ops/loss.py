@@ -13,37 +13,32 @@ SOURCE = Source.beside(__file__)
 
 
 def softmax_cross_entropy_forward(
-    logits: Array, labels: Array, *, ignore: int = 255, weight: Array | None = None, reduction: str = "mean"
+    logits: Array,
+    labels: Array,
+    *,
+    ignore: int = 255,
+    weight: Array | None = None,
+    pixel_weight: Array | None = None,
+    reduction: str = "mean",
 ) -> tuple[Array, Cache]:
     """loss = −w[label] · log softmax(logits)[label] for each pixel whose label is not `ignore`.
 
-    logits (N, C, ...) float, labels (N, ...) integers in 0 … C−1 or `ignore`, weight (C,) or None for ones.
+    logits (N, C, ...) float, labels (N, ...) integers in 0 … C−1 or `ignore`, weight (C,) or None for ones; pixel_weight
+    (N, ...), finite and ≥ 0, multiplies the weight of each pixel's class. Both in the logits' dtype.
     reduction: "mean" divides the sum by the sum of the weights of the counted pixels (0 if all are ignored), "sum" (the
     published solvers' choice) does not, both give an array of shape (); "none" gives one loss a pixel, (N, ...), 0 where ignored.
     Raises InputError for shapes that do not fit and for labels outside the classes, DtypeError for non-integer labels.
     """
     op = "softmax_cross_entropy"
-    require_same_dtype(op, logits, weight)
+    require_same_dtype(op, logits, weight, pixel_weight)
     xp = array_module(logits)
-    classes = logits.shape[1]
     require_shape(op, "labels", labels, logits.shape[:1] + logits.shape[2:])
-    if labels.dtype.kind not in "iu":
-        raise DtypeError(f"{op}: expected integer labels, got {labels.dtype}")
-    if reduction not in ("mean", "sum", "none"):
-        raise InputError(f"{op}: expected reduction mean, sum or none; got {reduction!r}")
-    if weight is not None:
-        require_shape(op, "class weights", weight, (classes,))
-    counted = labels != ignore
-    outside = counted & ((labels < 0) | (labels >= classes))
-    if outside.any():
-        values = sorted({int(v) for v in labels[outside]})
-        raise InputError(
-            f"{op}: expected labels 0..{classes - 1} or {ignore}, got {values[:5]} at {int(outside.sum())} pixels"
-        )
-    # The ignored label is replaced before any gather: an index of 255 would wrap around silently on a GPU.
-    index = xp.where(counted, labels, 0).astype("int64")
-    ones = xp.ones(index.shape, logits.dtype) if weight is None else weight[index]
-    share = xp.where(counted, ones, xp.zeros_like(ones))
+    index, counted = _index(op, labels, logits.shape[1], ignore)
+    _require_settings(op, logits, weight, pixel_weight, reduction)
+    weights = xp.ones(index.shape, logits.dtype) if weight is None else weight[index]
+    if pixel_weight is not None:
+        weights *= pixel_weight
+    share = xp.where(counted, weights, xp.zeros_like(weights))
     if reduction == "mean":
         share /= xp.maximum(share.sum(), xp.finfo(logits.dtype).tiny)
     loss, probabilities = _pixel_losses(logits, index, share)
@@ -73,6 +68,38 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
 
     run_tiles(probabilities, tile, _tiles(probabilities))
     return dlogits
+
+
+def _index(op, labels, classes, ignore):
+    """(labels as int64, 0 where ignored, and where they are not ignored). Raises InputError for labels outside the classes.
+
+    The ignored label is replaced before any gather: an index of 255 would wrap around silently on a GPU.
+    """
+    if labels.dtype.kind not in "iu":
+        raise DtypeError(f"{op}: expected integer labels, got {labels.dtype}")
+    counted = labels != ignore
+    outside = counted & ((labels < 0) | (labels >= classes))
+    if outside.any():
+        values = sorted({int(v) for v in labels[outside]})
+        raise InputError(
+            f"{op}: expected labels 0..{classes - 1} or {ignore}, got {values[:5]} at {int(outside.sum())} pixels"
+        )
+    return array_module(labels).where(counted, labels, 0).astype("int64"), counted
+
+
+def _require_settings(op, logits, weight, pixel_weight, reduction):
+    """Raise InputError for weights that do not fit logits (N, C, ...), and for an unknown reduction."""
+    if reduction not in ("mean", "sum", "none"):
+        raise InputError(f"{op}: expected reduction mean, sum or none; got {reduction!r}")
+    if weight is not None:
+        require_shape(op, "class weights", weight, logits.shape[1:2])
+    if pixel_weight is not None:
+        require_shape(op, "pixel weights", pixel_weight, logits.shape[:1] + logits.shape[2:])
+        wrong = pixel_weight[~((pixel_weight >= 0) & (pixel_weight < np.inf))]
+        if wrong.size:
+            raise InputError(
+                f"{op}: expected finite pixel weights of at least 0, got {float(wrong[0])} at {wrong.size} pixels"
+            )
 
 
 @np.errstate(under="ignore")  # the exponential of a class that is out of the question is 0
