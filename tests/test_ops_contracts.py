@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gradcheck_cases import LABELS, OTHERS, both
+from gradcheck_cases import LABELS, OTHERS, YES_NO, both
 
 from minifcn import backend, ops
 
@@ -25,8 +25,8 @@ def batch_norm(**settings):
     return lambda x, gamma, beta, mean, var: forward(x, gamma, beta, mean, var * var), backward
 
 
-def weighted_loss(**settings):
-    forward, backward = both("softmax_cross_entropy", **settings)
+def weighted_loss(op, **settings):
+    forward, backward = both(op, **settings)
     return (
         lambda logits, labels, weight, pixel_weight: forward(
             logits, labels, weight=weight * weight, pixel_weight=pixel_weight * pixel_weight
@@ -40,7 +40,7 @@ CONV_SETTINGS = {"stride": (2, 1), "pad": ((1, 0), (0, 2)), "groups": 2}
 TRANSPOSED = [(2, 4, 3, 3), (4, 3, 3, 2), (6,)]
 TRANSPOSED_SETTINGS = {"stride": 2, "pad": 1, "output_pad": 1, "groups": 2}
 LOGITS = (2, 4, 2, 3)
-LOSS, NORM = "softmax_cross_entropy", [(2, 3, 5, 4), (3,), (3,), (3,), (3,)]
+LOSS, SIGMOID, NORM = "softmax_cross_entropy", "sigmoid_cross_entropy", [(2, 3, 5, 4), (3,), (3,), (3,), (3,)]
 CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers)
     "conv2d": (both("conv2d", **CONV_SETTINGS), CONV),
     "conv2d naive": (by("naive", both("conv2d", **CONV_SETTINGS)), CONV),
@@ -67,14 +67,19 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
     "batch_norm train": (batch_norm(train=True), NORM),
     "batch_norm eval": (batch_norm(train=False), NORM),
     "loss mean": (both(LOSS), [LOGITS, LABELS]),
-    "loss mean weighted": (weighted_loss(), [LOGITS, LABELS, (4,), LABELS.shape]),
+    "loss mean weighted": (weighted_loss(LOSS), [LOGITS, LABELS, (4,), LABELS.shape]),
     "loss sum": (both(LOSS, reduction="sum"), [LOGITS, LABELS.astype(np.int64)]),
-    "loss none weighted": (weighted_loss(reduction="none"), [LOGITS, LABELS, (4,), LABELS.shape]),
+    "loss none weighted": (weighted_loss(LOSS, reduction="none"), [LOGITS, LABELS, (4,), LABELS.shape]),
     "loss, all ignored": (both(LOSS), [LOGITS, np.full_like(LABELS, 255)]),
+    "sigmoid_cross_entropy mean": (both(SIGMOID), [LOGITS, YES_NO]),
+    "sigmoid_cross_entropy none weighted": (
+        weighted_loss(SIGMOID, reduction="none"),
+        [LOGITS, YES_NO.astype(np.uint8), (4,), LABELS.shape],
+    ),
     "upsample": (both("upsample", stride=2, pad=1), [(2, 3, 3, 2), (4,)]),
     "upsample asymmetric": (both("upsample", stride=3, pad=((0, 2), (1, 0))), [(2, 3, 3, 2), (5,)]),
 }
-HOLDING = ("batch_norm", "upsample", "softmax_cross_entropy")  # arrays of the host, where here all are arguments
+HOLDING = ("batch_norm", "upsample", "softmax", "sigmoid")  # arrays of the host, where here all are arguments
 CASES |= {name.replace("-", " ", 1): case for name, case in OTHERS.items() if not name.startswith(HOLDING)}
 every_op = pytest.mark.parametrize("case", CASES)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -207,7 +212,7 @@ def test_other_dtypes_are_refused(case, dtype, device, rng):
         forward(*map(device.put, make(given, dtype, rng)))
 
 
-SHAPED = [case for case in CASES if case.split()[0] not in ("concat", "crop", "dropout", "loss", "loss,")]
+SHAPED = [case for case in CASES if case.split()[0] not in ("concat", "crop", "dropout", "loss", "loss,", SIGMOID)]
 
 
 @pytest.mark.parametrize("case", SHAPED)

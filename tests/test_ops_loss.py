@@ -1,4 +1,4 @@
-"""Softmax cross-entropy: its definition, ignored labels, weights, reductions, and logits of any size."""
+"""Losses: their definitions, ignored labels, weights, reductions, and logits of any size."""
 
 import numpy as np
 import pytest
@@ -177,3 +177,71 @@ def test_wrong_shapes_and_names_are_refused(labels, settings, message, device, r
         ops.softmax_cross_entropy_forward(
             device.put(rng.standard_normal((2, 4, 2, 3))), device.put(np.zeros(labels, int)), **settings
         )
+
+
+YES_NO = np.array([[[0, 1, 255], [1, 1, 0]], [[255, 0, 0], [0, 1, 255]]], np.uint8)[:, :, None]  # (2, 2, 1, 3)
+OF_POSITIVES = np.array([0.5, 3.0])
+
+
+@pytest.mark.parametrize("pixel_weight", [None, np.array([[[1.0, 0, 2]], [[0.5, 7, 1]]])], ids=["alike", "weighted"])
+@pytest.mark.parametrize("weight", [None, OF_POSITIVES], ids=["unweighted", "of positives"])
+@pytest.mark.parametrize("targets", [YES_NO, YES_NO.astype(int), np.where(YES_NO == 255, 0.25, YES_NO)])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_the_sigmoid_loss_is_its_definition(reduction, targets, weight, pixel_weight, device, rng):
+    """The mean divides by the weights of the pixels, once for each channel that counts; the weight of positives stays out."""
+    logits = 3 * rng.standard_normal(targets.shape)
+    settings = {"weight": device.put(weight), "pixel_weight": device.put(pixel_weight), "reduction": reduction}
+    loss, cache = ops.sigmoid_cross_entropy_forward(device.put(logits), device.put(targets), **settings)
+    dloss = rng.standard_normal(loss.shape)
+    share = (targets != 255) * np.ones(targets.shape)
+    share *= 1 if pixel_weight is None else pixel_weight[:, None]
+    share /= share.sum() if reduction == "mean" else 1
+    p, t = 1 / (1 + np.exp(-logits)), np.where(targets == 255, 0, targets)
+    w = 1 if weight is None else weight[:, None, None]
+    expected = -share * (w * t * np.log(p) + (1 - t) * np.log(1 - p))
+    np.testing.assert_allclose(device.get(loss), expected if reduction == "none" else expected.sum(), rtol=1e-11)
+    dlogits = ops.sigmoid_cross_entropy_backward(device.put(dloss), cache)
+    gradient = dloss * share * ((1 - t) * p - w * t * (1 - p))
+    np.testing.assert_allclose(device.get(dlogits), gradient, rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("huge", [1e4, 1e30])
+def test_huge_logits_do_not_overflow_in_the_sigmoid_loss(huge, device):
+    logits = device.put(np.array([[huge, -huge, huge, -huge]], np.float32))
+    targets = device.put(np.array([[1, 0, 0, 1]]))
+    loss, cache = ops.sigmoid_cross_entropy_forward(logits, targets, reduction="none")
+    np.testing.assert_array_equal(device.get(loss), np.array([[0, 0, huge, huge]], np.float32))
+    np.testing.assert_array_equal(device.get(ops.sigmoid_cross_entropy_backward(1.0, cache)), [[0, 0, 1, -1]])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_the_sigmoid_loss_of_ignored_targets_is_zero(reduction, device, rng):
+    logits = device.put(rng.standard_normal((2, 3, 4)))
+    targets = device.put(np.full((2, 3, 4), -1))
+    loss, cache = ops.sigmoid_cross_entropy_forward(logits, targets, ignore=-1, reduction=reduction)
+    assert not device.get(loss).any()
+    assert not device.get(ops.sigmoid_cross_entropy_backward(1.0, cache)).any()
+
+
+@pytest.mark.parametrize(
+    ("targets", "settings", "error", "message"),
+    [
+        (np.full((2, 3, 4), 2), {}, ValueError, r"expected labels 0\.\.1 or 255, got \[2\] at 24 pixels"),
+        (np.full((2, 3, 4), 255), {"ignore": -1}, ValueError, r"0\.\.1 or -1, got \[255\]"),
+        (np.full((2, 3, 4), 1.5), {}, ValueError, "expected targets from 0 to 1, got 1.5 at 24 of them"),
+        (np.full((2, 3, 4), np.nan), {}, ValueError, "expected targets from 0 to 1, got nan"),
+        (np.ones((2, 3, 4), np.float32), {}, TypeError, "expected float64 like its input, got float32"),
+        (np.ones((2, 3, 4), bool), {}, TypeError, "expected integer labels, got bool"),
+        (np.ones((2, 4), int), {}, ValueError, r"expected targets of shape \(2, 3, 4\), got \(2, 4\)"),
+        (np.ones((2, 3, 4), int), {"weight": np.ones(4)}, ValueError, r"class weights of shape \(3,\), got \(4,\)"),
+        (np.ones((2, 3, 4), int), {"pixel_weight": np.ones((2, 3, 4))}, ValueError, r"pixel weights of shape \(2, 4\)"),
+        (np.ones((2, 3, 4), int), {"pixel_weight": -np.ones((2, 4))}, ValueError, "at least 0, got -1.0 at 8 pixels"),
+        (np.ones((2, 3, 4), int), {"reduction": "max"}, ValueError, "mean, sum or none; got 'max'"),
+    ],
+)
+def test_wrong_use_of_the_sigmoid_loss_is_refused(targets, settings, error, message, device, rng):
+    settings = {name: device.put(v) if isinstance(v, np.ndarray) else v for name, v in settings.items()}
+    with pytest.raises(error, match=f"sigmoid_cross_entropy: .*{message}"):
+        ops.sigmoid_cross_entropy_forward(device.put(rng.standard_normal((2, 3, 4))), device.put(targets), **settings)

@@ -190,6 +190,23 @@ def test_cross_entropy_of_weighted_pixels(reduction, dtype, rng):
 
 
 @every_dtype
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("integers", [True, False])
+def test_sigmoid_cross_entropy(integers, reduction, weighted, dtype, rng):
+    targets = rng.integers(0, 2, (2, 5, 4, 6)) if integers else rng.random((2, 5, 4, 6)).astype(dtype)
+    weight = (5 * rng.random(5)).astype(dtype) if weighted else None
+    theirs = {"pos_weight": torch.tensor(weight[:, None, None]) if weighted else None, "reduction": reduction}
+    compare(
+        lambda x: ops.sigmoid_cross_entropy_forward(x, targets, weight=weight, reduction=reduction),
+        ops.sigmoid_cross_entropy_backward,
+        lambda x: F.binary_cross_entropy_with_logits(x, torch.tensor(targets.astype(dtype)), **theirs),
+        [3 * rng.standard_normal((2, 5, 4, 6))],
+        dtype,
+    )
+
+
+@every_dtype
 @pytest.mark.parametrize(
     ("factor", "kernel", "before", "after"),
     [(2, 4, 0, 0), (2, 4, 1, 1), (16, 32, 0, 0), (32, 63, 17, 14), (2, 3, 0, 1), (16, 31, 1, 14)],

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy, pixel by pixel, with an ignored label."""
+"""Losses of pixels, with an ignored label: softmax cross-entropy, sigmoid cross-entropy, soft Dice."""
 
 from math import prod
 
@@ -68,6 +68,64 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
 
     run_tiles(probabilities, tile, _tiles(probabilities))
     return dlogits
+
+
+@np.errstate(under="ignore")
+def sigmoid_cross_entropy_forward(
+    logits: Array,
+    targets: Array,
+    *,
+    weight: Array | None = None,
+    pixel_weight: Array | None = None,
+    ignore: int = 255,
+    reduction: str = "mean",
+) -> tuple[Array, Cache]:
+    """loss = −w · t · log σ(x) − (1 − t) · log(1 − σ(x)) for each logit x and its target t: a yes or no in every channel.
+
+    logits (N, K, ...) float; targets of the same shape: integers 0, 1 or `ignore`, or numbers from 0 to 1 in the logits'
+    dtype, of which none is ignored. weight (K,) is w, that of a channel's positives; pixel_weight (N, ...), finite and
+    ≥ 0, that of a pixel in all channels; both in the logits' dtype, None for ones.
+    reduction: "mean" divides the sum by that of the counted targets' pixel weights (0 if all are ignored; w does not enter,
+    as in PyTorch), "sum" does not; "none" gives (N, K, ...), 0 where ignored.
+    Raises InputError for shapes that do not fit and for other targets, DtypeError for other dtypes.
+    """
+    op = "sigmoid_cross_entropy"
+    require_same_dtype(op, logits, weight, pixel_weight)
+    xp = array_module(logits)
+    require_shape(op, "targets", targets, logits.shape)
+    if targets.dtype.kind == "f":
+        require_same_dtype(op, logits, targets)
+        outside = targets[~((targets >= 0) & (targets <= 1))]
+        if outside.size:
+            raise InputError(f"{op}: expected targets from 0 to 1, got {float(outside[0])} at {outside.size} of them")
+        share = xp.ones_like(logits)
+    else:
+        targets, counted = _index(op, targets, 2, ignore)
+        share = counted.astype(logits.dtype)
+    _require_settings(op, logits, weight, pixel_weight, reduction)
+    if pixel_weight is not None:
+        share *= pixel_weight[:, None]
+    if reduction == "mean":
+        share /= xp.maximum(share.sum(), xp.finfo(logits.dtype).tiny)
+    targets = targets.astype(logits.dtype)
+    positive, negative = share * targets, share * (1 - targets)
+    if weight is not None:
+        positive *= weight.reshape((-1,) + (1,) * (logits.ndim - 2))
+    # −log σ(x) = max(−x, 0) + log(1 + e^−|x|), which no logit makes overflow; −log(1 − σ(x)) is that of −x.
+    rest = xp.log1p(xp.exp(-abs(logits)))
+    loss = positive * (xp.maximum(-logits, 0) + rest) + negative * (xp.maximum(logits, 0) + rest)
+    if reduction != "none":
+        loss = xp.asarray(loss.sum())
+    return loss, (logits, positive, negative)
+
+
+@np.errstate(under="ignore")
+def sigmoid_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
+    """dlogits = dloss · (negative · σ(x) − positive · (1 − σ(x))).   dloss: a number, () or (N, K, ...) -> (N, K, ...)"""
+    logits, positive, negative = cache
+    xp = array_module(logits)
+    sigmoid = (1 + xp.tanh(logits / 2)) / 2
+    return (dloss * (negative * sigmoid - positive * (1 - sigmoid))).astype(logits.dtype, copy=False)
 
 
 def _index(op, labels, classes, ignore):
