@@ -122,6 +122,10 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
         LOGITS,
     ),
     "sigmoid_cross_entropy-none-of-numbers": (_loss(SIGMOID, OF_0_TO_1, weight=WEIGHTS, reduction="none"), LOGITS),
+    "dice-mean": (_loss("dice"), LOGITS),
+    "dice-smooth-ignore-class": (_loss("dice", LABELS % 4, ignore=2, smooth=2.0), LOGITS),
+    "dice-none-absent-class": (_loss("dice", reduction="none"), [(2, 5, 2, 3)]),
+    "dice-sum-two-axes": (_loss("dice", LABELS[0, 0], reduction="sum"), [(3, 4)]),
 }
 _LINEAR_OPS = ("crop", "pad", "resize_bilinear", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool", "upsample")
 LINEAR = [name for name in OTHERS if name.split("-")[0] in _LINEAR_OPS]

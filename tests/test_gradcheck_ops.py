@@ -58,7 +58,17 @@ def test_op(passes, shapes):
     assert report.redrawn == 0
 
 
-IN_TILES = ("relu", "relu6", "batch_norm", "softmax_cross_entropy", "max_pool2d", "avg_pool2d", "linear", "upsample")
+IN_TILES = (
+    "relu",
+    "relu6",
+    "batch_norm",
+    "softmax_cross_entropy",
+    "dice",
+    "max_pool2d",
+    "avg_pool2d",
+    "linear",
+    "upsample",
+)
 TILED = [name for name in OTHERS if name.split("-")[0] in IN_TILES]
 
 

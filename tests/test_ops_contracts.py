@@ -76,10 +76,13 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
         weighted_loss(SIGMOID, reduction="none"),
         [LOGITS, YES_NO.astype(np.uint8), (4,), LABELS.shape],
     ),
+    "dice mean": (both("dice"), [LOGITS, LABELS]),
+    "dice none": (both("dice", reduction="none", smooth=1.0), [LOGITS, LABELS.astype(np.int64)]),
+    "dice, all ignored": (both("dice"), [LOGITS, np.full_like(LABELS, 255)]),
     "upsample": (both("upsample", stride=2, pad=1), [(2, 3, 3, 2), (4,)]),
     "upsample asymmetric": (both("upsample", stride=3, pad=((0, 2), (1, 0))), [(2, 3, 3, 2), (5,)]),
 }
-HOLDING = ("batch_norm", "upsample", "softmax", "sigmoid")  # arrays of the host, where here all are arguments
+HOLDING = ("batch_norm", "upsample", "softmax", "sigmoid", "dice")  # arrays of the host, where here all are arguments
 CASES |= {name.replace("-", " ", 1): case for name, case in OTHERS.items() if not name.startswith(HOLDING)}
 every_op = pytest.mark.parametrize("case", CASES)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -212,7 +215,8 @@ def test_other_dtypes_are_refused(case, dtype, device, rng):
         forward(*map(device.put, make(given, dtype, rng)))
 
 
-SHAPED = [case for case in CASES if case.split()[0] not in ("concat", "crop", "dropout", "loss", "loss,", SIGMOID)]
+LOSSES = ("loss", "sigmoid", "dice")
+SHAPED = [case for case in CASES if not case.startswith(("concat", "crop", "dropout", *LOSSES))]
 
 
 @pytest.mark.parametrize("case", SHAPED)

@@ -245,3 +245,84 @@ def test_wrong_use_of_the_sigmoid_loss_is_refused(targets, settings, error, mess
     settings = {name: device.put(v) if isinstance(v, np.ndarray) else v for name, v in settings.items()}
     with pytest.raises(error, match=f"sigmoid_cross_entropy: .*{message}"):
         ops.sigmoid_cross_entropy_forward(device.put(rng.standard_normal((2, 3, 4))), device.put(targets), **settings)
+
+
+def dice_definition(logits, labels, ignore, smooth):
+    """(the loss of each class, which of them are in labels)"""
+    p, losses, present = softmax(logits), [], []
+    for k in range(logits.shape[1]):
+        q, of_class = (labels == k) & (labels != ignore), p[:, k] * (labels != ignore)
+        overlap = (2 * of_class[q].sum() + smooth) / (of_class.sum() + q.sum() + smooth) if q.any() else 0
+        losses.append(1 - overlap)
+        present.append(q.any())
+    return np.array(losses), np.array(present)
+
+
+@pytest.mark.parametrize("smooth", [0, 1.5])
+@pytest.mark.parametrize(
+    ("shape", "ignore"),
+    [((2, 4, 2, 3), 255), ((2, 4, 2, 3), 2), ((5, 4), -1), ((5, 4, 3), 255), ((2, 5, 2, 3, 2), 255)],
+)
+def test_the_dice_loss_is_its_definition(shape, ignore, smooth, device, rng):
+    """Class 1 is not in labels: it costs 1 among all, and nothing in the mean and the sum."""
+    logits, labels = 3 * rng.standard_normal(shape), rng.choice([0, 2, 3], (shape[0], *shape[2:]))
+    labels.flat[:2] = ignore, 3
+    losses, present = dice_definition(logits, labels, ignore, smooth)
+    for reduction, expected in (("mean", losses[present].mean()), ("sum", losses[present].sum()), ("none", losses)):
+        settings = {"ignore": ignore, "smooth": smooth, "reduction": reduction}
+        loss, _ = ops.dice_forward(device.put(logits), device.put(labels), **settings)
+        np.testing.assert_allclose(device.get(loss), expected, rtol=1e-12)
+
+
+def test_dice_by_hand(device):
+    """Pixels of class 0, 0, 1, and an ignored one. Class 0: Σpq = 1, Σp = 3/2, Σq = 2; class 1: 1/2, 3/2, 1; class 2: none."""
+    logits, labels = np.full((1, 3, 1, 4), -np.inf), np.array([[[0, 0, 1, 255]]])
+    logits[0, :2] = 0
+    logits[0, 0, 0, 3] = 7
+    losses, cache = ops.dice_forward(device.put(logits), device.put(labels), reduction="none")
+    np.testing.assert_allclose(device.get(losses), [1 - 2 / 3.5, 1 - 1 / 2.5, 1], rtol=1e-15)
+    mean, cache = ops.dice_forward(device.put(logits), device.put(labels))
+    assert float(mean) == pytest.approx((3 / 7 + 3 / 5) / 2)
+    assert not device.get(ops.dice_backward(1.0, cache))[..., 3].any()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("smooth", [0, 1])
+def test_a_class_that_is_absent_is_neither_rewarded_nor_punished(smooth, dtype, device):
+    """A perfect prediction costs 0, though its probability of the absent class is 0 and so is that class's denominator."""
+    labels = np.array([[0, 1, 0, 1]])
+    right = np.where(np.arange(3)[:, None] == labels, 1e4, -1e4).astype(dtype)[None]
+    loss, cache = ops.dice_forward(device.put(right), device.put(labels), smooth=smooth)
+    assert float(loss) == 0
+    assert not device.get(ops.dice_backward(1.0, cache)).any()
+    flat = device.put(np.zeros((1, 3, 4), dtype))
+    _, cache = ops.dice_forward(flat, device.put(labels), smooth=smooth, reduction="none")
+    only_absent = device.put(np.array([0, 0, 1], dtype))
+    assert not device.get(ops.dice_backward(only_absent, cache)).any()
+    _, cache = ops.dice_forward(flat, device.put(labels), smooth=smooth)
+    assert (device.get(ops.dice_backward(1.0, cache))[:, 2] > 0).all()  # what it takes from the others is their loss
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_dice_loss_of_nothing_labelled_is_zero(device, rng):
+    logits, labels = device.put(rng.standard_normal((2, 3, 4))), device.put(np.full((2, 4), 255, np.uint8))
+    for reduction, expected in (("mean", 0), ("sum", 0), ("none", [1, 1, 1])):
+        loss, cache = ops.dice_forward(logits, labels, reduction=reduction)
+        np.testing.assert_array_equal(device.get(loss), expected)
+        assert not device.get(ops.dice_backward(1.0, cache)).any()
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "error", "message"),
+    [
+        (np.full((2, 4), 3), {}, ValueError, r"expected labels 0\.\.2 or 255, got \[3\] at 8 pixels"),
+        (np.zeros((2, 4), np.float32), {}, TypeError, "expected integer labels, got float32"),
+        (np.zeros((2, 3, 4), int), {}, ValueError, r"expected labels of shape \(2, 4\), got \(2, 3, 4\)"),
+        (np.zeros((2, 4), int), {"smooth": -1}, ValueError, "expected smooth of at least 0, got -1"),
+        (np.zeros((2, 4), int), {"reduction": "max"}, ValueError, "expected reduction mean, sum or none"),
+    ],
+)
+def test_wrong_use_of_the_dice_loss_is_refused(labels, settings, error, message, device, rng):
+    with pytest.raises(error, match=f"dice: {message}"):
+        ops.dice_forward(device.put(rng.standard_normal((2, 3, 4))), device.put(labels), **settings)

@@ -207,6 +207,29 @@ def test_sigmoid_cross_entropy(integers, reduction, weighted, dtype, rng):
 
 
 @every_dtype
+@pytest.mark.parametrize("smooth", [0.0, 1.0])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("shape", [(2, 5, 4, 6), (2, 3, 200, 300)])
+def test_dice(shape, reduction, smooth, dtype, rng):
+    labels = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    labels[rng.random(labels.shape) < 0.3] = 255
+
+    def reference(x):
+        p = torch.softmax(x, dim=1) * torch.tensor(labels != 255)[:, None]
+        q = torch.tensor(labels[:, None] == np.arange(shape[1])[:, None, None])
+        both, total = (a.sum(dim=(0, 2, 3)) for a in (p * q, p + q))
+        return getattr(1 - (2 * both + smooth) / (total + smooth), reduction)()
+
+    compare(
+        lambda x: ops.dice_forward(x, labels, smooth=smooth, reduction=reduction),
+        ops.dice_backward,
+        reference,
+        [3 * rng.standard_normal(shape)],
+        dtype,
+    )
+
+
+@every_dtype
 @pytest.mark.parametrize(
     ("factor", "kernel", "before", "after"),
     [(2, 4, 0, 0), (2, 4, 1, 1), (16, 32, 0, 0), (32, 63, 17, 14), (2, 3, 0, 1), (16, 31, 1, 14)],

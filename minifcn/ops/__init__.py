@@ -9,6 +9,8 @@ from .conv.choice import conv_algorithm
 from .conv.conv2d import conv2d_backward, conv2d_forward, conv_transpose2d_backward, conv_transpose2d_forward
 from .linear import dropout_backward, dropout_forward, linear_backward, linear_forward
 from .loss import (
+    dice_backward,
+    dice_forward,
     sigmoid_cross_entropy_backward,
     sigmoid_cross_entropy_forward,
     softmax_cross_entropy_backward,
@@ -33,8 +35,9 @@ from .upsample import upsample_backward, upsample_forward
 __all__ = [
     "relu6_backward", "relu6_forward", "relu_backward", "relu_forward", "batch_norm_backward", "batch_norm_forward",
     "conv_algorithm", "conv2d_backward", "conv2d_forward", "conv_transpose2d_backward", "conv_transpose2d_forward",
-    "dropout_backward", "dropout_forward", "linear_backward", "linear_forward", "sigmoid_cross_entropy_backward",
-    "sigmoid_cross_entropy_forward", "softmax_cross_entropy_backward", "softmax_cross_entropy_forward", "lrn_backward", "lrn_forward", "adaptive_avg_pool2d_backward",
+    "dice_backward", "dice_forward", "dropout_backward", "dropout_forward", "linear_backward", "linear_forward",
+    "sigmoid_cross_entropy_backward", "sigmoid_cross_entropy_forward", "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward", "lrn_backward", "lrn_forward", "adaptive_avg_pool2d_backward",
     "adaptive_avg_pool2d_forward", "avg_pool2d_backward", "avg_pool2d_forward", "global_avg_pool_backward",
     "global_avg_pool_forward", "max_pool2d_backward", "max_pool2d_forward", "resize_bilinear_backward",
     "resize_bilinear_forward", "concat_backward", "concat_forward", "crop_backward", "crop_forward", "pad_backward",

@@ -59,7 +59,7 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
         sizes = probabilities.shape[1], prod(index.shape[1:])
         launch(SOURCE, "softmax_cross_entropy_gradient", dlogits.size, *arrays, *sizes)
         return dlogits
-    classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
+    classes = _classes(probabilities)
 
     def tile(pixels, values):
         one_hot = (index[pixels][:, None] == classes).astype(probabilities.dtype)
@@ -126,6 +126,65 @@ def sigmoid_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     xp = array_module(logits)
     sigmoid = (1 + xp.tanh(logits / 2)) / 2
     return (dloss * (negative * sigmoid - positive * (1 - sigmoid))).astype(logits.dtype, copy=False)
+
+
+@np.errstate(under="ignore")
+def dice_forward(
+    logits: Array, labels: Array, *, ignore: int = 255, smooth: float = 0.0, reduction: str = "mean"
+) -> tuple[Array, Cache]:
+    """The soft Dice loss of each class, 1 − (2 Σ p q + smooth) / (Σ p + Σ q + smooth), over the batch's pixels whose label is not `ignore`.
+
+    p = softmax(logits) of the class, q = 1 where it is the label, else 0. logits (N, C, ...) float, labels (N, ...) integers
+    in 0 … C−1 or `ignore`. reduction: "mean" and "sum" are over the classes in labels, shape () (0 if all are ignored);
+    "none" gives (C,). smooth ≥ 0 calms classes of few pixels.
+    A class that no pixel has overlaps with nothing, whatever is predicted: its loss is 1, without a gradient, and "mean" and
+    "sum" leave it out. What is wrongly predicted as that class costs the classes in labels their overlap.
+    The denominator is without squares, as in Sudre et al. 2017, https://arxiv.org/abs/1707.03237; Milletari et al. 2016
+    (V-Net), https://arxiv.org/abs/1606.04797, have Σ p² + Σ q².
+    Raises InputError for shapes that do not fit and for labels outside the classes, DtypeError for non-integer labels.
+    """
+    op = "dice"
+    require_same_dtype(op, logits)
+    xp = array_module(logits)
+    require_shape(op, "labels", labels, logits.shape[:1] + logits.shape[2:])
+    _require_settings(op, logits, None, None, reduction)
+    if not smooth >= 0:
+        raise InputError(f"{op}: expected smooth of at least 0, got {smooth}")
+    index, counted = _index(op, labels, logits.shape[1], ignore)
+    _, probabilities = _pixel_losses(logits, index, counted.astype(logits.dtype))
+    probabilities *= counted[:, None]
+    is_label = counted[:, None] & (index[:, None] == _classes(logits))
+    pixels = (0, *range(2, logits.ndim))
+    area = is_label.sum(axis=pixels).astype(logits.dtype)
+    both = (probabilities * is_label).sum(axis=pixels)
+    total = xp.maximum(probabilities.sum(axis=pixels) + area + smooth, xp.finfo(logits.dtype).tiny)
+    present = (area > 0).astype(logits.dtype)
+    overlap = present * (2 * both + smooth) / total
+    share = present / xp.maximum(present.sum(), 1) if reduction == "mean" else present
+    loss = 1 - overlap if reduction == "none" else xp.asarray((share * (1 - overlap)).sum())
+    return loss, (probabilities, is_label, overlap, share / total)
+
+
+@np.errstate(under="ignore")
+def dice_backward(dloss: Array | float, cache: Cache) -> Array:
+    """dp = dloss · share · (overlap − 2 q) / total; dlogits = p · (dp − Σ p dp), the sum over the classes.
+
+    dloss: a number, () or (C,) -> (N, C, ...)
+    """
+    probabilities, is_label, overlap, scale = cache
+    scale = (dloss * scale).astype(probabilities.dtype, copy=False)
+    where_label, elsewhere = (
+        of_class.reshape((-1,) + (1,) * (is_label.ndim - 2)) for of_class in (scale * (overlap - 2), scale * overlap)
+    )
+    dp = array_module(probabilities).where(is_label, where_label, elsewhere)
+    dp -= (probabilities * dp).sum(axis=1, keepdims=True)
+    dp *= probabilities
+    return dp
+
+
+def _classes(logits):
+    """The numbers of the classes, in the axis of logits (N, C, ...) that they have there."""
+    return array_module(logits).arange(logits.shape[1]).reshape((-1,) + (1,) * (logits.ndim - 2))
 
 
 def _index(op, labels, classes, ignore):
