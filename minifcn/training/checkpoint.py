@@ -65,7 +65,7 @@ def restore(run, arrays, meta):
         stream.restore(npz.section(arrays, "stream"), meta["stream"])
         for name, generator in model.generators().items():
             generator.bit_generator.state = meta["generators"][name]
-        run.task = type(run.task)(run.config.reduction, meta.get("class_weights"))
+        run.task = type(run.task)(run.config.reduction, meta.get("class_weights"), run.config.dice)
         run.done, run.best = int(meta["iteration"]), meta["best"]
     except (InputError, LookupError, TypeError, ValueError) as error:  # all but the first: a file edited by hand
         raise InputError(f"{run.checkpoint}: expected the state of this run: {error!s:.200}") from error

@@ -7,7 +7,7 @@ metrics.jsonl up to its iteration, and best.npz with its best score.
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,11 +66,13 @@ class Run:
         val = data.open_dataset(config.data, config.val_split, config.year, exif=config.exif)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
+        if config.border_class:
+            train, val = map(data.with_border_class, (train, val))
         self.train_data = data.CachedDataset(train, longest=config.resize)
         self.val_data = data.CachedDataset(val, longest=config.resize)
         classifier = config.network["builder"] in models.CLASSIFIERS
         task = Classification if classifier else SemanticSegmentation
-        self.task = task(config.reduction, None if resume else self._class_weights(train.classes))
+        self.task = task(config.reduction, None if resume else self._class_weights(train.classes), config.dice)
         self._evaluate = inference.evaluate_windows if classifier else inference.evaluate
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
         if config.network["builder"] == "unet" and not config.options["backbone"]:
@@ -106,9 +108,17 @@ class Run:
         solver |= {"momentum": config.momentum} if config.optimizer == "sgd" else {}
         self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), **solver)
         rng, crop = np.random.default_rng([config.seed, 1]), config.crop and (config.crop, config.crop)
-        augment = data.Augment(config.flip, config.scale, config.colour)
+        changes = {field.name: getattr(config, field.name) for field in fields(data.Augment)}
+        unpadded = self.model.layers_of(layers.ExactSize)
         self.stream = data.BatchStream(
-            self.train_data, config.batch_size, self.model.card.preprocessing, rng, crop=crop, augment=augment
+            self.train_data,
+            config.batch_size,
+            self.model.card.preprocessing,
+            rng,
+            crop=crop,
+            augment=data.Augment(**changes),
+            context=unpadded[0].context if unpadded else 0,
+            border_weight=config.border_weight,
         )
         self.done, self.best = 0, None
         self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
