@@ -1,4 +1,6 @@
-"""Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class."""
+"""Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class. Where the
+data set has objects, also how well each is found: TP / (TP + FP + FN) where an IoU above 0.5 is a hit, the mean of that over
+the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5. That takes scipy."""
 
 import time
 from itertools import zip_longest
@@ -55,4 +57,8 @@ def run(args):
         print(f"mean IU over {len(chosen)} classes ({names}): {100 * matrix.mean_iou(chosen):.1f}")
     print()
     print(tables.class_table(matrix, classes))
+    if samples[0].instances is not None:
+        bar = tqdm(samples, unit="image", desc="objects", disable=None)
+        print()
+        print(tables.objects_table(*inference.evaluate_objects(model, bar, args.tile)))
     return 0

@@ -28,6 +28,16 @@ def predict(network: Graph, image: np.ndarray, tile: int | None = None) -> np.nd
     return labels
 
 
+def probabilities(network: Graph, image: np.ndarray, tile: int | None = None) -> np.ndarray:
+    """The softmax of the scores of every pixel.   image (H, W, 3) uint8 RGB, tile: as for `predict` -> (K, H, W) float32"""
+    found = np.empty((network.card.num_classes, *image.shape[:2]), np.float32)
+    for window, inside, place in windows(image.shape[:2], tile or max(image.shape[:2])):
+        (scores,) = to_host(network.forward(to_device(network.card.preprocessing.apply(image[window])[None])))
+        exponentials = np.exp(scores - scores.max(axis=0))[:, *inside]
+        found[:, *place] = exponentials / exponentials.sum(axis=0)
+    return found
+
+
 def evaluate(network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None) -> ConfusionMatrix:
     """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size, whole or by windows."""
     network, matrix = network.prepare(), SEGMENTATION.metric(num_classes)
