@@ -215,7 +215,7 @@ def by_brightness(monkeypatch):
     score = layers.Conv2d(3, 2, 1, np.random.default_rng(0))
     score.weight.value[:] = np.float32([0, 2]).reshape(2, 1, 1, 1)
     score.bias.value[:] = 0
-    card = Card("fcn", {"num_classes": 2, "variant": "8s"}, classes=TWO)
+    card = Card("unet", {"num_classes": 2}, classes=TWO)
     network = models.Graph({"score": (score, ["image"])}, card=card)
     monkeypatch.setattr(models, "load_segmenter", lambda path: network)
     return network

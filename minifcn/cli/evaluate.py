@@ -51,7 +51,9 @@ def run(args):
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
     if not matrix.counts.any():
         notice(f"{dataset.folder}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
-    print(tables.scores_table({f"FCN-{model.card.options['variant']}": (matrix, time.perf_counter() - start)}))
+    variant = model.card.options.get("variant")
+    name = f"FCN-{variant}" if variant else "U-Net"
+    print(tables.scores_table({name: (matrix, time.perf_counter() - start)}))
     if chosen:
         names = ", ".join(classes[i] for i in chosen)
         print(f"mean IU over {len(chosen)} classes ({names}): {100 * matrix.mean_iou(chosen):.1f}")
