@@ -1,4 +1,6 @@
-"""Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class."""
+"""Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class. Where the
+data set has objects, also how well each is found: TP / (TP + FP + FN) where an IoU above 0.5 is a hit, the mean of that over
+the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5. That takes scipy."""
 
 import time
 from itertools import zip_longest
@@ -49,10 +51,16 @@ def run(args):
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
     if not matrix.counts.any():
         notice(f"{dataset.folder}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
-    print(tables.scores_table({f"FCN-{model.card.options['variant']}": (matrix, time.perf_counter() - start)}))
+    variant = model.card.options.get("variant")
+    name = f"FCN-{variant}" if variant else "U-Net"
+    print(tables.scores_table({name: (matrix, time.perf_counter() - start)}))
     if chosen:
         names = ", ".join(classes[i] for i in chosen)
         print(f"mean IU over {len(chosen)} classes ({names}): {100 * matrix.mean_iou(chosen):.1f}")
     print()
     print(tables.class_table(matrix, classes))
+    if samples[0].instances is not None:
+        bar = tqdm(samples, unit="image", desc="objects", disable=None)
+        print()
+        print(tables.objects_table(*inference.evaluate_objects(model, bar, args.tile)))
     return 0

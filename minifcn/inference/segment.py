@@ -34,7 +34,7 @@ def probabilities(network: Graph, image: np.ndarray, tile: int | None = None) ->
     for logits, place in _pieces(network, image, tile):
         (scores,) = to_host(logits)
         exponentials = np.exp(scores - scores.max(axis=0))
-        found[(slice(None), *place)] = exponentials / exponentials.sum(axis=0)
+        found[:, *place] = exponentials / exponentials.sum(axis=0)
     return found
 
 
