@@ -9,7 +9,17 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own, write_roboflow, write_voc
+from small_datasets import (
+    COLOURS,
+    NUCLEI,
+    SMALL,
+    run,
+    write_cityscapes,
+    write_nuclei,
+    write_own,
+    write_roboflow,
+    write_voc,
+)
 
 from minifcn import data
 from minifcn.data import doctor, images, labels
@@ -632,3 +642,59 @@ def test_a_palette_is_256_colours(wrong):
     with pytest.raises(ValueError, match=r"^weights\.npz: expected a palette"):
         labels.palette_from(wrong, "weights.npz")
     assert labels.palette_from(labels.voc_palette().tolist(), "x").tolist() == labels.voc_palette().tolist()
+
+
+# --- Nuclei ----------------------------------------------------------------------------------------------------------
+
+
+def test_nuclei_have_their_numbers_and_labels_that_keep_them_apart(tmp_path):
+    root = write_nuclei(tmp_path / "bowl")
+    apart = np.uint8(NUCLEI > 0)
+    apart[:16, 17:19] = 0  # the two columns where objects 2 and 3 touch
+    splits = [data.open_dataset(place, split) for place in (root, root / "stage1_train") for split in ("train", "val")]
+    assert [len(read) for read in splits] == [5, 1, 5, 1]
+    for sample in (sample for read in splits for sample in read):
+        assert sample.image.shape == (24, 24, 3) and sample.instances.dtype == np.uint16
+        np.testing.assert_array_equal(sample.instances, NUCLEI)
+        np.testing.assert_array_equal(sample.label, apart)
+    (tmp_path / "few.txt").write_text(f"{2:064x}\n")
+    assert data.Nuclei(root, str(tmp_path / "few.txt")).ids == [f"{2:064x}"]
+    assert splits[0].channels == 3
+
+
+def test_masks_of_nuclei_that_do_not_fit_together(tmp_path):
+    root = write_nuclei(tmp_path / "bowl", count=1)
+    masks = root / f"stage1_train/{0:064x}/masks"
+
+    def told(drawn, value=255):
+        Image.fromarray(np.uint8(value) * drawn).save(masks / "4.png")
+        with pytest.raises(InputError) as error:
+            data.Nuclei(root, "trainval")[0]
+        return str(error.value)
+
+    drawn = np.zeros(NUCLEI.shape, bool)
+    drawn[14:20, :6] = True
+    assert told(drawn).startswith(f"{masks / '4.png'}: overlaps 1.png (pixels in both: 12)")
+    assert "expected a mask of the image's size 24x24, got 24x10" in told(drawn[:10])
+    drawn[:16] = False
+    assert "4.png: expected one object in one value on black, got 2 values" in told(
+        drawn, 255 - np.indices((24, 24))[1] // 4
+    )
+    shutil.rmtree(masks)
+    with pytest.raises(FileNotFoundError, match="masks: no mask for id"):
+        data.Nuclei(root, "trainval")
+
+
+def test_a_pixel_that_two_masks_share_at_the_rim_is_of_the_first(tmp_path):
+    root = write_nuclei(tmp_path / "bowl", count=1)
+    masks = root / f"stage1_train/{0:064x}/masks"
+    second, third = np.zeros((2, *NUCLEI.shape), bool)
+    second[:, 12:18] = third[:, 18:] = third[0, 17] = True  # 144 pixels each, and one of them in both
+    for number, drawn in ((2, second), (3, third)):
+        Image.fromarray(np.uint8(255) * drawn).save(masks / f"{number}.png")
+    instances = data.Nuclei(root, "trainval")[0].instances
+    np.testing.assert_array_equal(instances[:, 12:], np.where(second, 2, 3)[:, 12:])
+    third[1, 17] = True
+    Image.fromarray(np.uint8(255) * third).save(masks / "3.png")
+    with pytest.raises(InputError, match=r"3.png: overlaps 2.png \(pixels in both: 2\)"):
+        data.Nuclei(root, "trainval")[0]

@@ -3,7 +3,7 @@
 from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
-from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, Roboflow, open_dataset, train_aug
+from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, Nuclei, Roboflow, open_dataset, train_aug
 from .sets.base import Sample
 from .tars import unpack
 from .toyvoc import write_toyvoc
@@ -19,6 +19,7 @@ __all__ = [
     "CachedDataset",
     "Cityscapes",
     "Folder",
+    "Nuclei",
     "Prefetch",
     "Preprocessing",
     "Roboflow",

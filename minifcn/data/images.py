@@ -76,6 +76,11 @@ def orientation(image: Image.Image) -> int | None:
         return None
 
 
+def channels_of(source: File) -> int:
+    """1 for a grey picture, of any number of bits; 3 for any other. source, errors: as for `read_image`."""
+    return _read(source, lambda image: 1 if image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF" else 3)
+
+
 def read_mask(source: File, exif: bool = True) -> np.ndarray:
     """A label image (H, W) uint8 from a palette or grey picture: the stored numbers, not their colours.
 

@@ -8,6 +8,7 @@ from .base import SegmentationDataset
 from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
 from .description import FILE_NAME
 from .folder import Folder
+from .nuclei import STAGE, Nuclei
 from .roboflow import CLASSES, Roboflow
 from .sbd import SBD, train_aug
 from .voc import VOC, year_folders
@@ -18,6 +19,7 @@ __all__ = [
     "VOC",
     "Cityscapes",
     "Folder",
+    "Nuclei",
     "Roboflow",
     "layout_of",
     "open_dataset",
@@ -34,7 +36,7 @@ _HINTS = {  # what tools leave that is no data set yet -> what to do
 
 
 def layout_of(root: str | Path) -> type:
-    """The class that reads what is here: Folder, Cityscapes, Roboflow or VOC, which reads its official tar too.
+    """The class that reads what is here: Folder, Cityscapes, Roboflow, Nuclei or VOC, which reads its official tar too.
 
     Raises MissingFileError for no folder and InputError, saying what was expected and what is there, for another.
     """
@@ -47,11 +49,13 @@ def layout_of(root: str | Path) -> type:
         return Cityscapes
     if any(root.glob(f"*/{CLASSES}")):
         return Roboflow
+    if (root / STAGE).is_dir() or any(path.parts[-3] == path.stem for path in root.glob("*/images/*")):
+        return Nuclei
     if root.is_dir() and not (root / "JPEGImages").is_dir() and not year_folders(FolderFiles(root)):
         names = sorted(path.name for path in root.iterdir())
         raise InputError(
             f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
-            f"{CLASSES} (Roboflow) or {FILE_NAME} (own data); found {', '.join(names[:5]) or 'nothing'}"
+            f"{CLASSES} (Roboflow), <id>/images beside <id>/masks (Data Science Bowl) or {FILE_NAME} (own data); found {', '.join(names[:5]) or 'nothing'}"
             f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
         )
     return VOC

@@ -10,8 +10,10 @@ import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..files import open_binary, read_lines
-from ..images import SUFFIXES, read_image, read_mask
+from ..images import SUFFIXES, channels_of, read_image, read_mask
 from ..labels import VOID, check_labels, describe, match_colours, voc_palette
+
+VAL_SHARE = 0.2  # of the images, for validation, where no list says which
 
 
 class Sample(NamedTuple):
@@ -38,6 +40,7 @@ class SegmentationDataset(Sequence):
     palette[label] is a picture. coloured: masks are pictures in these colours; void: whether palette[255] in them is void.
     Else masks hold numbers; table: (256,) uint8, the label of each; shown: whether palettes in such masks should have the
     classes' colours. exif: whether images and masks are turned as their EXIF data say; False reads them as stored.
+    objects: a mask is a folder of masks, one for each object.
 
     files: FolderFiles or TarFiles. split: a split's name, or a path ending in .txt to a list elsewhere. ids: use these
     instead. limit: only the first so many. Raises InputError, naming the file, for a missing list, image or mask
@@ -51,7 +54,7 @@ class SegmentationDataset(Sequence):
     lists, hints = "{}.txt", {}
     palette, coloured, void = voc_palette(), False, True
     table, shown = np.arange(256, dtype=np.uint8), True
-    exif = True
+    exif, objects = True, False
     channels = 3
 
     def __init__(self, files: Any, split: str, classes: tuple, ids: list | None = None, limit: int | None = None):
@@ -64,13 +67,20 @@ class SegmentationDataset(Sequence):
         for id in self.ids:
             if id.startswith("/") or ".." in id.split("/"):
                 raise InputError(f"{self.folder}: expected ids of files in this folder, got {id!r} in {self.split!r}")
-            for what, name in (("image", self.image_name(id)), ("mask", self.mask_name(id))):
-                if not self.files.is_file(name):
+            mask_there = self.files.is_folder if self.objects else self.files.is_file
+            pair = ("image", self.image_name(id), self.files.is_file), ("mask", self.mask_name(id), mask_there)
+            for what, name, there in pair:
+                if not there(name):
                     raise MissingFileError(f"{self.folder / name}: no {what} for id {id!r} of split {self.split!r}")
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def channels(self) -> int:
+        """1 where the first image is grey, as stored; else 3."""
+        return channels_of(self.files.open(self.image_name(self.ids[0])))
 
     @property
     def folder(self) -> Path:

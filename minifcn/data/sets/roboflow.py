@@ -9,7 +9,7 @@ from ...errors import InputError
 from ..files import FolderFiles, read_lines
 from ..images import SUFFIXES
 from ..labels import VOID
-from .base import SegmentationDataset, find, random_split
+from .base import VAL_SHARE, SegmentationDataset, find, random_split
 from .folder import Folder, paired
 
 CLASSES = "_classes.csv"
@@ -43,7 +43,9 @@ class Roboflow(Folder):
         self._found = paired(find(root, *self.images), find(root, *self.masks), together=True)
         inside = {name: [id for id in self._found[0] if id.startswith(f"{name}/")] for name in folders}
         alone = len(folders) == 1
-        self._splits = random_split(inside[folders[0]], 0.2) if alone else {_SPLITS[n]: i for n, i in inside.items()}
+        self._splits = (
+            random_split(inside[folders[0]], VAL_SHARE) if alone else {_SPLITS[n]: i for n, i in inside.items()}
+        )
         classes = tuple(described[0].values())
         SegmentationDataset.__init__(self, files, _SPLITS.get(split, split), classes, ids, limit)
 
