@@ -37,7 +37,7 @@ def evaluate_windows(network: Graph, samples: Iterable[Sample], num_classes: int
     samples: labelled images, of which those smaller than a window have none.
     """
     side, matrix = network.card.native, CLASSIFICATION.metric(num_classes)
-    for image, label, _ in samples:
+    for image, label, *_ in samples:
         down, across = (range(0, length - side + 1, side // 4) for length in label.shape)
         places = [(slice(y, y + side), slice(x, x + side)) for y in down for x in across]
         if places:

@@ -15,11 +15,15 @@ from ..labels import VOID, check_labels, describe, match_colours, voc_palette
 
 
 class Sample(NamedTuple):
-    """One labelled image: image (H, W, 3) uint8 RGB, label (H, W) uint8 with 255 for void, and its id."""
+    """One labelled image: image (H, W, 3) uint8 RGB, label (H, W) uint8 with 255 for void, and its id.
+
+    instances: (H, W) uint16, the number of the object from 1, and 0 where none is; None for data without objects.
+    """
 
     image: np.ndarray
     label: np.ndarray
     id: str
+    instances: np.ndarray | None = None
 
 
 class SegmentationDataset(Sequence):
