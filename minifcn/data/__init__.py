@@ -5,6 +5,7 @@ from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
 from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, Nuclei, Roboflow, open_dataset, train_aug
 from .sets.base import Sample
+from .targets import Targets, with_border_class
 from .tars import unpack
 from .toyvoc import write_toyvoc
 
@@ -24,8 +25,10 @@ __all__ = [
     "Preprocessing",
     "Roboflow",
     "Sample",
+    "Targets",
     "open_dataset",
     "train_aug",
     "unpack",
+    "with_border_class",
     "write_toyvoc",
 ]

@@ -7,6 +7,7 @@ import numpy as np
 from ...errors import InputError
 from ..files import FolderFiles
 from ..images import SUFFIXES, read_image
+from ..targets import separate
 from .base import Sample, SegmentationDataset, random_split
 
 STAGE = "stage1_train"
@@ -98,18 +99,3 @@ def overlap(instances: np.ndarray, drawn: np.ndarray) -> tuple[int, int] | None:
     other = 1 + int(shared[1:].argmax())
     smaller = min(np.count_nonzero(instances == other), np.count_nonzero(drawn))
     return (other, int(shared[other])) if shared[other] > MOST_SHARED * smaller else None
-
-
-def separate(instances: np.ndarray) -> np.ndarray:
-    """1 in objects and 0 elsewhere, also where a pixel touches another object than its own, corners included.
-
-    instances: (H, W) integers, the number of the object from 1, and 0 where none is. -> (H, W) uint8
-    """
-    height, width = instances.shape
-    padded = np.pad(instances, 1)
-    label = instances > 0
-    for row in range(3):
-        for column in range(3):
-            near = padded[row : row + height, column : column + width]
-            label &= (near == instances) | (near == 0)
-    return label.astype(np.uint8)
