@@ -239,11 +239,12 @@ def add_training(parser, single):
     option(solver, "reduction", "of the loss over pixels", choices=("mean", "sum"))
     weights = "of the loss: a number for each class, or balanced, by median frequency (rare classes count more)"
     option(solver, "class_weights", weights, type=class_weights, metavar="LIST")
-    option(solver, "dice", "share of the Dice loss that is added to the cross-entropy", type=float, metavar="SHARE")
-    border = "U-Net's weight map, for data sets with objects: so much more where two are near (10 in its paper)"
-    option(solver, "border_weight", border, type=float, metavar="W0")
-    rims = "learn the objects' rims as a class of their own"
-    option(solver, "border_class", rims, action=argparse.BooleanOptionalAction)
+    if single:
+        option(solver, "dice", "share of the Dice loss that is added to the cross-entropy", type=float, metavar="SHARE")
+        border = "U-Net's weight map, for data sets with objects: so much more where two are near (10 in its paper)"
+        option(solver, "border_weight", border, type=float, metavar="W0")
+        rims = "learn the objects' rims as a class of their own"
+        option(solver, "border_class", rims, action=argparse.BooleanOptionalAction)
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)

@@ -51,7 +51,7 @@ def run(args):
             f"train: --resume goes on with the settings of {args.resume}, got another --{' --'.join(other).replace('_', '-')}; "
             f"for other settings start a new run from its weights: --start {Path(args.resume, 'best.npz')} --out FOLDER"
         )
-    title = run.config.title
+    title = run.model.card.title
     result = finish(run, title, go_on=f"minifcn train --resume {run.folder}")
     if result is None:
         return INTERRUPTED

@@ -5,11 +5,12 @@ from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
 from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, Nuclei, Roboflow, open_dataset, train_aug
 from .sets.base import Sample
-from .targets import Targets, with_border_class
+from .targets import BORDER, Targets, with_border_class
 from .tars import unpack
 from .toyvoc import write_toyvoc
 
 __all__ = [
+    "BORDER",
     "CITYSCAPES_CLASSES",
     "SBD",
     "VOC",

@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import InputError
 from .labels import VOID
 
+BORDER = "border"  # the name of the objects' rims as a class
 BORDER_COLOUR = (255, 128, 0)
 
 
@@ -71,7 +72,7 @@ class WithBorderClass(Sequence):
 
     def __init__(self, dataset: Any):
         self.dataset, self._number = dataset, len(dataset.classes)
-        self.classes, self.num_classes = (*dataset.classes, "border"), self._number + 1
+        self.classes, self.num_classes = (*dataset.classes, BORDER), self._number + 1
         self.palette = np.array(dataset.palette)
         self.palette[self._number] = BORDER_COLOUR
 

@@ -27,7 +27,7 @@ def write(run, stream):
         "config": asdict(run.config),
         "iteration": run.done,
         "best": run.best,
-        "class_weights": None if run.task.class_weights is None else run.task.class_weights.tolist(),
+        "class_weights": None if run.class_weights is None else [float(weight) for weight in run.class_weights],
         "threads": backend.threads(),
         "optimizer": optimizer_rest,
         "stream": stream_rest,
@@ -65,7 +65,7 @@ def restore(run, arrays, meta):
         stream.restore(npz.section(arrays, "stream"), meta["stream"])
         for name, generator in model.generators().items():
             generator.bit_generator.state = meta["generators"][name]
-        run.task = type(run.task)(run.config.reduction, meta.get("class_weights"), run.config.dice)
+        run.weigh(meta.get("class_weights"))
         run.done, run.best = int(meta["iteration"]), meta["best"]
     except (InputError, LookupError, TypeError, ValueError) as error:  # all but the first: a file edited by hand
         raise InputError(f"{run.checkpoint}: expected the state of this run: {error!s:.200}") from error

@@ -109,12 +109,6 @@ class Config:
         """The same Config but for these options of the network."""
         return replace(self, network={**self.network, "options": {**self.options, **options}})
 
-    @property
-    def title(self) -> str:
-        """What people call the network."""
-        titles = {"fcn": f"FCN-{self.options.get('variant')}", "unet": "U-Net"}
-        return titles.get(self.network["builder"], "classifier")
-
     @classmethod
     def from_dict(cls, values: object, source: object) -> Self:
         """The Config of a dict; a network may be a name, and its options among the rest, as at the command line and in older files.

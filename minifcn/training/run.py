@@ -72,7 +72,7 @@ class Run:
         self.val_data = data.CachedDataset(val, longest=config.resize)
         classifier = config.network["builder"] in models.CLASSIFIERS
         task = Classification if classifier else SemanticSegmentation
-        self.task = task(config.reduction, None if resume else self._class_weights(train.classes), config.dice)
+        self._task = task
         self._evaluate = inference.evaluate_windows if classifier else inference.evaluate
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
         if config.network["builder"] == "unet" and not config.options["backbone"]:
@@ -120,6 +120,7 @@ class Run:
             context=unpadded[0].context if unpadded else 0,
             border_weight=config.border_weight,
         )
+        self.weigh(None if resume else self._class_weights(train.classes))
         self.done, self.best = 0, None
         self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
 
@@ -133,6 +134,13 @@ class Run:
         checkpoint.restore(run, arrays, meta)
         run._found = found
         return run
+
+    def weigh(self, class_weights):
+        """Use these class weights, None for ones: in U-Net's weight map if there is one, else in the loss."""
+        self.class_weights = class_weights
+        of_map, of_loss = (class_weights, None) if self.config.border_weight else (None, class_weights)
+        self.stream.class_weights = of_map
+        self.task = self._task(self.config.reduction, of_loss, self.config.dice)
 
     def _class_weights(self, classes):
         """The weight of each class in the loss, as the settings have it; None for ones."""

@@ -55,7 +55,6 @@ class SegmentationDataset(Sequence):
     palette, coloured, void = voc_palette(), False, True
     table, shown = np.arange(256, dtype=np.uint8), True
     exif, objects = True, False
-    channels = 3
 
     def __init__(self, files: Any, split: str, classes: tuple, ids: list | None = None, limit: int | None = None):
         self.files, self.split, self.classes = files, str(split), classes
