@@ -17,7 +17,7 @@ from ..labels import VOID, check_labels, describe, match_colours, voc_palette
 class Sample(NamedTuple):
     """One labelled image: image (H, W, 3) uint8 RGB, label (H, W) uint8 with 255 for void, and its id.
 
-    instances: (H, W) uint16, the number of the object from 1, and 0 where none is; None for data without objects.
+    instances: (H, W) uint16, 0 where no object is, else the object's number from 1; None for data sets without objects.
     """
 
     image: np.ndarray
