@@ -107,8 +107,8 @@ class BatchStream:
         labels = np.stack([label for _, label, _ in samples])
         if not self.border_weight:
             return images, labels
-        options = {"w0": self.border_weight, "class_weights": self.class_weights}
-        weights = [targets.border_weights(instances, label=label, **options) for _, label, instances in samples]
+        w0, by_class = self.border_weight, self.class_weights
+        weights = [targets.border_weights(i, w0=w0, class_weights=by_class, label=label) for _, label, i in samples]
         return images, Targets(labels, np.stack(weights))
 
     def _draw(self):
@@ -174,7 +174,7 @@ class Prefetch:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
+    def __next__(self) -> tuple[np.ndarray, np.ndarray | Targets]:
         batch, state, error = self._made.get()
         if error:
             self._made.put((None, None, error))  # for the next call, which would wait for ever
