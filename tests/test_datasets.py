@@ -47,7 +47,7 @@ def test_cityscapes_reads_train_ids(tmp_path):
     written = write_cityscapes(tmp_path)
     train = data.Cityscapes(tmp_path, "train")
     assert train.ids == ["bonntrain_000001_000019", "ulmtrain_000001_000019"]
-    for image, label, id, _ in train:
+    for image, label, id in train:
         assert image.shape == (32, 48, 3) and label.dtype == np.uint8
         np.testing.assert_array_equal(label, train.table[written[id]])
     assert {255, 0, 2, 13, 18} == set(np.unique([sample.label for sample in train]).tolist())
@@ -73,7 +73,7 @@ def test_coarse_labels_serve_where_there_are_no_fine_ones(tmp_path):
     for path in (tmp_path / "gtCoarse").rglob("*.png"):
         path.rename(path.with_name(path.name.replace("gtFine", "gtCoarse")))
     for split in ("train", "train_extra"):
-        for _, label, id, _ in data.Cityscapes(tmp_path, split):
+        for _, label, id in data.Cityscapes(tmp_path, split):
             np.testing.assert_array_equal(label, data.Cityscapes.table[written[id]])
 
 
@@ -119,7 +119,7 @@ def test_the_real_samples_and_how_far_their_train_id_files_are_off():
     assert set(found.findings) == {"no-val-list", "looks-black", "unseen-class"}
     assert found.findings.names("unseen-class") == ["bus", "train", "motorcycle"]
     assert (found.pixels[255], found.pixels.sum()) == (530982, 3 * 2048 * 1024)
-    for image, label, id, _ in train:
+    for image, label, id in train:
         assert image.shape == (1024, 2048, 3) and label.shape == (1024, 2048)
         mask = str(train.folder / train.mask_name(id))
         drawn = np.asarray(Image.open(mask.replace("labelIds", "color")).convert("RGB"))
@@ -136,7 +136,7 @@ def test_own_data_in_numbers_and_in_colours(tmp_path, kind):
     own = data.Folder(write_own(tmp_path / "own", kind=kind), "trainval")
     assert own.ids == list("012345") and own.classes == tuple(COLOURS) and own.num_classes == 3
     assert own.palette[:3].tolist() == [list(colour) for colour in COLOURS.values()]
-    for image, label, *_ in own:
+    for image, label, _ in own:
         np.testing.assert_array_equal(label, np.kron([[0, 1], [2, 0]], np.ones((12, 15))))
         assert image.shape == (24, 30, 3)
 

@@ -5,7 +5,17 @@ import sys
 import numpy as np
 import pytest
 
-from minifcn.data import VOID, Augment, BatchStream, CachedDataset, Preprocessing, Sample, targets, with_border_class
+from minifcn.data import (
+    VOID,
+    Augment,
+    BatchStream,
+    CachedDataset,
+    ObjectSample,
+    Preprocessing,
+    Sample,
+    targets,
+    with_border_class,
+)
 from minifcn.data.labels import voc_palette
 
 
@@ -122,7 +132,9 @@ def nuclei(count=4, instances=True, size=(40, 56)):
         numbers = discs(size, seed=seed)
         label = targets.separate(numbers)
         image = np.stack([numbers * 20, label * 90, 0 * label], -1).astype(np.uint8)
-        scenes.append(Sample(image, label, f"scene {seed}", numbers if instances else None))
+        scenes.append(
+            ObjectSample(image, label, f"scene {seed}", numbers) if instances else Sample(image, label, f"scene {seed}")
+        )
     return scenes
 
 

@@ -28,7 +28,7 @@ def samples(count=5):
 
 @pytest.mark.parametrize("size", [(13, 17), (5, 9), (40, 31), (1, 1), (26, 3)])
 def test_resized_labels_are_labels_of_the_original(size):
-    image, label, *_ = scene()
+    image, label, _ = scene()
     resized, labels = transforms.resize(image, label, size)
     assert resized.shape == (*size, 3) and labels.shape == size
     assert resized.dtype == labels.dtype == np.uint8
@@ -40,13 +40,13 @@ def test_resizing_keeps_image_and_label_in_register():
     label[10:20, 24:36] = 200
     image, labels = transforms.resize(np.stack([label] * 3, axis=-1), label, (60, 90))
     np.testing.assert_array_equal(image[:, :, 0] > 100, labels == 200)
-    image, label, *_ = scene()
+    image, label, _ = scene()
     _, labels = transforms.resize(image, label, (39, 51))
     np.testing.assert_array_equal(labels, label.repeat(3, axis=0).repeat(3, axis=1))
 
 
 def test_random_scale_draws_its_factor_and_keeps_labels():
-    image, label, *_ = scene(40, 60)
+    image, label, _ = scene(40, 60)
     rng, heights = np.random.default_rng(0), set()
     for _ in range(60):
         scaled, labels = transforms.random_scale(image, label, rng, 0.5, 2.0)
@@ -62,13 +62,13 @@ def test_random_scale_draws_its_factor_and_keeps_labels():
     [((40, 20), (10, 5)), ((20, 40), (5, 10)), ((10, 3), (10, 3)), ((4, 6), (4, 6)), ((90, 1), (10, 1))],
 )
 def test_shrink_limits_the_longer_side_and_never_enlarges(size, expected):
-    image, label, *_ = scene(*size)
+    image, label, _ = scene(*size)
     shrunk, labels = transforms.shrink(image, label, 10)
     assert shrunk.shape == (*expected, 3) and labels.shape == expected
 
 
 def test_flip_mirrors_left_and_right_both_or_none_about_every_other_time():
-    image, label, *_ = scene()
+    image, label, _ = scene()
     rng = np.random.default_rng(0)
     mirrored = 0
     for _ in range(200):
@@ -82,7 +82,7 @@ def test_flip_mirrors_left_and_right_both_or_none_about_every_other_time():
 
 @pytest.mark.parametrize("size", [(13, 17), (5, 9), (20, 30), (8, 30), (30, 8), (1, 1)])
 def test_random_crop_keeps_register_and_pads_with_fill_and_void(size):
-    image, label, *_ = scene()
+    image, label, _ = scene()
     rng, fill = np.random.default_rng(0), np.array([77, 200, 201], np.uint8)
     for _ in range(20):
         cut, labels = transforms.random_crop(image, label, rng, size, fill)
@@ -96,7 +96,7 @@ def test_random_crop_keeps_register_and_pads_with_fill_and_void(size):
 
 
 def test_random_crop_reaches_every_place():
-    image, label, *_ = scene(4, 3)
+    image, label, _ = scene(4, 3)
     rng = np.random.default_rng(0)
     tops = {tuple(transforms.random_crop(image, label, rng, (2, 3), 0)[0][0, 0, 1:]) for _ in range(100)}
     assert tops == {(0, 0), (1, 0), (2, 0)}
@@ -114,7 +114,7 @@ def test_random_crop_reaches_every_place():
     ],
 )
 def test_labels_of_large_numbers_keep_them(transform, options):
-    image, label, *_ = scene()
+    image, label, _ = scene()
     _, labels = transform(image, label + np.int32(1 << 20), **options)
     assert labels.dtype == np.int32 and {*np.unique(labels)} <= {VOID, *((1 << 20) + np.array(CLASSES))}
 
@@ -203,7 +203,7 @@ class Counted(list):
 def test_cached_samples_are_the_same_or_shrunk_and_read_once_if_memory_allows(fitting, longest):
     source, wanted = Counted(samples()), samples()
     if longest:
-        wanted = [Sample(*transforms.shrink(image, label, longest), id) for image, label, id, _ in wanted]
+        wanted = [Sample(*transforms.shrink(image, label, longest), id) for image, label, id in wanted]
         assert all(max(sample.label.shape) == longest for sample in wanted)
     sizes = [sample.image.nbytes + sample.label.nbytes for sample in wanted]
     cached = CachedDataset(source, longest=longest, limit=sum(sizes[:fitting]))
@@ -286,7 +286,7 @@ def test_warp_bends_smoothly_by_displacements_of_the_given_size():
 
 
 def test_no_warp_gives_what_it_was_given_and_draws_nothing():
-    image, label, *_ = scene()
+    image, label, _ = scene()
     rng = np.random.default_rng(0)
     assert all(a is b for a, b in zip(transforms.warp(image, label, rng), (image, label), strict=True))
     assert rng.random() == np.random.default_rng(0).random()
@@ -302,7 +302,7 @@ def test_mirror_repeats_no_edge_pixel_and_leaves_void_around(context):
 
 
 def test_turn_gives_each_of_the_eight_ways_to_both():
-    image, label, *_ = scene(9, 9)
+    image, label, _ = scene(9, 9)
     rng, seen = np.random.default_rng(0), {}
     for _ in range(200):
         turned, labels = transforms.random_turn(image, label, rng)

@@ -4,7 +4,7 @@ from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
 from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, Nuclei, Roboflow, open_dataset, train_aug
-from .sets.base import Sample
+from .sets.base import ObjectSample, Sample
 from .targets import BORDER, Targets, with_border_class
 from .tars import unpack
 from .toyvoc import write_toyvoc
@@ -22,6 +22,7 @@ __all__ = [
     "Cityscapes",
     "Folder",
     "Nuclei",
+    "ObjectSample",
     "Prefetch",
     "Preprocessing",
     "Roboflow",

@@ -54,7 +54,9 @@ class CachedDataset(Sequence):
             joined = targets.join(sample.label, sample.instances)
             image, joined = transforms.shrink(sample.image, joined, self.longest)
             label, instances = targets.part(joined)
-            sample = Sample(image, label, sample.id, instances)
+            sample = sample._replace(
+                image=image, label=label, **({} if instances is None else {"instances": instances})
+            )
         self._free_bytes -= sum(array.nbytes for array in sample if isinstance(array, np.ndarray))
         if self._free_bytes >= 0:
             self._cached[index] = sample

@@ -8,7 +8,7 @@ from ...errors import InputError
 from ..files import FolderFiles
 from ..images import SUFFIXES, read_image
 from ..targets import separate
-from .base import Sample, SegmentationDataset, random_split
+from .base import ObjectSample, SegmentationDataset, random_split
 
 STAGE = "stage1_train"
 _VAL_SHARE = 0.15
@@ -57,7 +57,7 @@ class Nuclei(SegmentationDataset):
         folder = self.mask_name(id)
         return [f"{folder}/{n}" for n in self.files.children(folder) if n.lower().endswith(SUFFIXES) and n[0] != "."]
 
-    def read(self, id: str) -> Sample:
+    def read(self, id: str) -> ObjectSample:
         image = read_image(self.files.open(self.image_name(id)), self.exif)
         instances = np.zeros(image.shape[:2], np.uint16)
         names = [""]  # of the objects by number
@@ -75,7 +75,7 @@ class Nuclei(SegmentationDataset):
             if drawn.any():
                 instances[drawn & (instances == 0)] = len(names)
                 names.append(name)
-        return Sample(image, separate(instances), id, instances)
+        return ObjectSample(image, separate(instances), id, instances)
 
     def read_object(self, name: str) -> np.ndarray:
         """Where the object is that a mask shows, (H, W) bool. Raises InputError, naming the file, for more than two values."""
