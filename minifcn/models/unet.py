@@ -166,19 +166,14 @@ class _Path:
 
 def sizes(depth: int) -> tuple[int, int, int]:
     """What an unpadded U-Net takes: (its least side, the step from one side to the next, by how much of it the output is smaller all around)."""
-    side = next(side for side in range(1, 10_000) if _output(side, depth))
+    side = next(side for side in range(1, 10_000) if _output(side, depth) > 0)
     return side, 2**depth, (side - _output(side, depth)) // 2
 
 
 def _output(side, depth):
-    """The side of the output; 0 where a pool would meet an odd map, or a convolution nothing."""
+    """The side of the output for that of the image; not above 0 where there is none."""
     for _ in range(depth):
-        side -= 4
-        if side <= 0 or side % 2:
-            return 0
-        side //= 2
-    for level in range(depth + 1):
-        side = (2 * side if level else side) - 4
-        if side <= 0:
-            return 0
-    return side
+        side = (side - 4) // 2
+    for _ in range(depth):
+        side = 2 * (side - 4)
+    return side - 4
