@@ -3,7 +3,18 @@
 from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
-from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, Nuclei, Roboflow, open_dataset, train_aug
+from .sets import (
+    CITYSCAPES_CLASSES,
+    SBD,
+    VOC,
+    Cityscapes,
+    Folder,
+    Nuclei,
+    PlainFolder,
+    Roboflow,
+    open_dataset,
+    train_aug,
+)
 from .sets.base import Sample
 from .tars import unpack
 from .toyvoc import write_toyvoc
@@ -20,6 +31,7 @@ __all__ = [
     "Cityscapes",
     "Folder",
     "Nuclei",
+    "PlainFolder",
     "Prefetch",
     "Preprocessing",
     "Roboflow",
