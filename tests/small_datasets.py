@@ -92,6 +92,19 @@ def write_nuclei(root, count=6):
     return root
 
 
+def write_plain(root, values=(0, 255), places=("image", "label"), count=6):
+    """Grey images of noise and masks in quarters of these values, without a description, as ISBI's."""
+    for place in places:
+        (root / place).mkdir(parents=True)
+    label = np.kron(np.resize(np.uint8(values), (2, 2)), np.ones((12, 15), np.uint8))
+    for i in range(count):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, label.shape, np.uint8)).save(
+            root / places[0] / f"{i}.png"
+        )
+        Image.fromarray(label).save(root / places[1] / f"{i}.png")
+    return root
+
+
 def tar_of(source, path, inner):
     with tarfile.open(path, "w") as archive:
         archive.add(source, inner)

@@ -17,6 +17,7 @@ from small_datasets import (
     write_cityscapes,
     write_nuclei,
     write_own,
+    write_plain,
     write_roboflow,
     write_voc,
 )
@@ -698,3 +699,70 @@ def test_a_pixel_that_two_masks_share_at_the_rim_is_of_the_first(tmp_path):
     Image.fromarray(np.uint8(255) * third).save(masks / "3.png")
     with pytest.raises(InputError, match=r"3.png: overlaps 2.png \(pixels in both: 2\)"):
         data.Nuclei(root, "trainval")[0]
+
+
+@pytest.mark.skipif(
+    "MINIFCN_NUCLEI" not in os.environ, reason="MINIFCN_NUCLEI names no folder of the Data Science Bowl"
+)
+def test_the_real_nuclei():
+    """The first twenty, and the three images in which two masks share a pixel or two."""
+    root = os.environ["MINIFCN_NUCLEI"]
+    train, val = (data.open_dataset(root, split) for split in ("train", "val"))
+    assert (len(train), len(val), train.channels) == (284, 50, 3)
+    sharing = [id for id in (*train.ids, *val.ids) if id[:6] in ("0a7d30", "72e8c4", "f26f4c")]
+    assert len(sharing) == 3
+    for sample in (*data.Nuclei(root, ids=sharing), *data.Nuclei(root, limit=20)):
+        assert sample.image.shape == (256, 256, 3)
+        assert len(np.unique(sample.instances)) == 1 + len(train.object_names(sample.id))
+
+
+# --- Images and masks without a description --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "places", "classes", "label"),
+    [
+        ((0, 255, 255, 0), ("image", "label"), ("black", "white"), [[0, 1], [1, 0]]),
+        ((0, 2, 1, 255), ("images", "masks"), ("class 0", "class 1", "class 2"), [[0, 2], [1, 255]]),
+    ],
+)
+def test_masks_say_their_classes_where_no_description_does(tmp_path, values, places, classes, label):
+    root = write_plain(tmp_path / "plain", values, places)
+    Image.new("L", (30, 24)).save(root / places[1] / "0.png")  # all black, which either may have
+    (root / "README.txt").write_text("of a microscope")
+    train, val = (data.open_dataset(root, split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (5, 1) and train.classes == classes and train.channels == 1
+    for sample in (*train, *val):
+        expected = np.kron(label, np.ones((12, 15))) * (sample.id != "0")
+        np.testing.assert_array_equal(sample.label, expected)
+    (root / "val.txt").write_text("3\n")
+    (root / "train.txt").write_text("0\n1\n")
+    assert [data.open_dataset(root, split).ids for split in ("train", "val")] == [["0", "1"], ["3"]]
+    Image.new("L", (30, 24), 7).save(root / places[1] / "1.png")
+    with pytest.raises(InputError, match=rf"{places[1]}.1.png: expected labels 0|dataset.toml: no such file"):
+        data.open_dataset(root)[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [((0, 128), r"got \[?0"), ((0,), "got 0"), ((1, 2), "got 1"), ((0, 1, 255, 3), "got 0")]
+)
+def test_other_masks_need_a_description(tmp_path, values, told):
+    root = write_plain(tmp_path / "plain", values)
+    with pytest.raises(InputError, match=f"dataset.toml: no such file, and without one label has to hold .*{told}"):
+        data.open_dataset(root)
+    assert doctor.examine(root).findings.names("description") == ["dataset.toml"]
+
+
+def test_masks_in_colours_without_a_description(tmp_path):
+    root = write_plain(tmp_path / "plain")
+    for path in (root / "label").iterdir():
+        Image.open(path).convert("RGB").save(path)
+    with pytest.raises(InputError, match=r"got label.0.png: expected a palette PNG or a grey one.*write dataset.toml"):
+        data.open_dataset(root)
+
+
+@pytest.mark.skipif("MINIFCN_ISBI" not in os.environ, reason="MINIFCN_ISBI names no folder of the ISBI 2012 challenge")
+def test_the_real_membranes():
+    train, val = (data.open_dataset(os.environ["MINIFCN_ISBI"], split) for split in ("train", "val"))
+    assert (len(train), len(val), train.channels, train.classes) == (24, 6, 1, ("black", "white"))
+    assert 0.7 < np.mean([sample.label for sample in train]) < 0.85  # white: the inside of cells

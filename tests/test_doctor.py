@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from planted_faults import IMAGES, MASKS, Sick
-from small_datasets import run, write_cityscapes, write_own
+from planted_faults import IMAGES, MASKS, NUCLEI_FAULTS, Sick
+from small_datasets import run, write_cityscapes, write_nuclei, write_own, write_plain
 
 from minifcn import data
 from minifcn.data import doctor, images, labels
@@ -127,13 +127,17 @@ def test_class_names_that_come_twice_and_lists_of_none(healthy, tmp_path):
     assert set(found_in(doctor.examine(root))) == {("classes-file", "classes.txt")}
 
 
-@pytest.mark.parametrize("write", [write_own, partial(write_own, kind="ids"), write_cityscapes])
+EXPECTED = {write_cityscapes: {"looks-black", "unseen-class"}}
+OTHERS = [write_own, partial(write_own, kind="ids"), write_cityscapes, write_plain]
+
+
+@pytest.mark.parametrize("write", OTHERS)
 def test_other_layouts_are_well_and_copied_with_the_same_labels(write, tmp_path):
     write(tmp_path / "from")
     diagnosis, pixels = doctor.examine(tmp_path / "from"), 0
-    assert set(diagnosis.findings) == ({"looks-black", "unseen-class"} if write is write_cityscapes else set())
+    assert set(diagnosis.findings) == EXPECTED.get(write, set())
     write_fixed(diagnosis, tmp_path / "new")
-    for split in ("train", "val"):
+    for split in diagnosis.lists.keys() - {"trainval"}:
         old, new = (data.open_dataset(tmp_path / place, split) for place in ("from", "new"))
         assert diagnosis.lists[split] == new.ids == old.ids and new.classes == old.classes
         np.testing.assert_array_equal(new.palette[: new.num_classes], old.palette[: new.num_classes])
@@ -324,3 +328,21 @@ def test_the_real_voc_images_are_well():
     assert [name for name, told in found.findings["unseen-class"] if told == "nowhere"] == ["aeroplane", "train"]
     assert (found.mask_counts["train"][8], found.mask_counts["val"][15]) == (131, 49)  # cats, and people to test on
     assert (found.pixels[255], found.pixels.sum()) == (6820976, 114936017)
+
+
+def test_nuclei_are_well_but_for_what_is_planted(tmp_path):
+    root = write_nuclei(tmp_path / "bowl", count=len(NUCLEI_FAULTS) + 6)
+    well = doctor.examine(root)
+    assert set(well.findings) == {"alpha"} and len(well.files) == len(NUCLEI_FAULTS) + 6
+    pixels = sum(np.bincount(sample.label.ravel(), minlength=256) for sample in data.Nuclei(root, "trainval"))
+    np.testing.assert_array_equal(well.pixels, pixels)
+    assert run("data", "doctor", root, "--picture", tmp_path / "classes.png") == 0
+    planted = dict(zip(well.lists["train"], NUCLEI_FAULTS.values(), strict=False))
+    for id, (spoil, *_) in planted.items():
+        spoil(root / "stage1_train" / id)
+    found = found_in(doctor.examine(root))
+    for id, (_, kind, told) in planted.items():
+        assert found.pop((kind, f"{id}/masks")).startswith(told)
+    assert {kind for kind, _ in found} == {"alpha"}
+    with pytest.raises(ValueError, match="nothing was written; a copy would lose which object is which"):
+        write_fixed(doctor.examine(root), tmp_path / "new")

@@ -3,31 +3,43 @@
 from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
-from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, Nuclei, Roboflow, open_dataset, train_aug
+from .sets import (
+    CITYSCAPES_CLASSES,
+    SBD,
+    VOC,
+    Cityscapes,
+    Folder,
+    Nuclei,
+    PlainFolder,
+    Roboflow,
+    open_dataset,
+    train_aug,
+)
 from .sets.base import ObjectSample, Sample
 from .targets import BORDER, Targets, with_border_class
 from .tars import unpack
 from .toyvoc import write_toyvoc
 
 __all__ = [
-    "BORDER",
-    "CITYSCAPES_CLASSES",
-    "SBD",
-    "VOC",
-    "VOC_CLASSES",
-    "VOID",
     "Augment",
+    "BORDER",
     "BatchStream",
+    "CITYSCAPES_CLASSES",
     "CachedDataset",
     "Cityscapes",
     "Folder",
     "Nuclei",
     "ObjectSample",
+    "PlainFolder",
     "Prefetch",
     "Preprocessing",
     "Roboflow",
+    "SBD",
     "Sample",
     "Targets",
+    "VOC",
+    "VOC_CLASSES",
+    "VOID",
     "open_dataset",
     "train_aug",
     "unpack",

@@ -59,6 +59,12 @@ KINDS = {  # kind: (how bad, what it means)
         ERROR,
         'masks of 0 and 255 only, and 255 is void: set mask_kind = "colours" with black and white, or write 1 for 255',
     ),
+    "several-values": (
+        UNUSABLE,
+        "a mask of one object in more than one value: of several objects, or resized smoothly",
+    ),
+    "overlapping-objects": (UNUSABLE, "masks of two objects that overlap in more than a hundredth of the smaller"),
+    "empty-object": (WARNING, "no pixel of an object in its mask"),
     "void-only": (WARNING, "no pixel of any class: nothing to learn or to score"),
     "unseen-class": (WARNING, "classes that no mask of a list shows"),
 }

@@ -13,6 +13,7 @@ from ..files import open_binary, read_lines
 from ..images import SUFFIXES, channels_of, read_image, read_mask
 from ..labels import VOID, check_labels, describe, match_colours, voc_palette
 
+SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.2  # of the images, for validation, where no list says which
 
 
@@ -128,6 +129,10 @@ class SegmentationDataset(Sequence):
         folder, _, ending = self.lists.rpartition("{}")
         names = [name for name in self.files.children(folder.rstrip("/")) if name.endswith(ending)]
         return {name.removesuffix(ending): folder + name for name in names}
+
+    def list_files(self) -> dict:
+        """{split: the name of its list} of those of SPLITS whose list is there, whatever other files are beside them."""
+        return {split: self.lists.format(split) for split in SPLITS if self.files.is_file(self.lists.format(split))}
 
     def found(self) -> tuple:
         """({id: its images}, {id: its masks}): the names of the files that are there, in a list or not. Of folders, not tars."""

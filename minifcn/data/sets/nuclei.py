@@ -78,16 +78,23 @@ class Nuclei(SegmentationDataset):
         return ObjectSample(image, separate(instances), id, instances)
 
     def read_object(self, name: str) -> np.ndarray:
-        """Where the object is that a mask shows, (H, W) bool. Raises InputError, naming the file, for more than two values."""
-        picture = read_image(self.files.open(name), self.exif)
-        drawn = picture.any(axis=2)
-        inside = picture[drawn]
-        if (inside != inside[:1]).any():
-            raise InputError(
-                f"{self.folder / name}: expected one object in one value on black, got {len(np.unique(inside, axis=0))} values; "
-                "save it without smoothing, as PNG"
-            )
-        return drawn
+        """Where the object is that a mask shows, (H, W) bool. Raises InputError, naming the file, as `drawn_in` does."""
+        try:
+            return drawn_in(read_image(self.files.open(name), self.exif))
+        except InputError as error:
+            raise InputError(f"{self.folder / name}: {error}") from error
+
+
+def drawn_in(picture: np.ndarray) -> np.ndarray:
+    """Where a picture (H, W, 3) uint8 is not black. -> (H, W) bool. Raises InputError unless it has one value there."""
+    drawn = picture.any(axis=2)
+    inside = picture[drawn]
+    if (inside != inside[:1]).any():
+        values = len(np.unique(inside, axis=0))
+        raise InputError(
+            f"expected one object in one value on black, got {values} values; save it without smoothing, as PNG"
+        )
+    return drawn
 
 
 def overlap(instances: np.ndarray, drawn: np.ndarray) -> tuple[int, int] | None:
