@@ -3,12 +3,24 @@
 from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
-from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, Roboflow, open_dataset, train_aug
+from .sets import (
+    CAMVID_CLASSES,
+    CITYSCAPES_CLASSES,
+    SBD,
+    VOC,
+    CamVid,
+    Cityscapes,
+    Folder,
+    Roboflow,
+    open_dataset,
+    train_aug,
+)
 from .sets.base import Sample
 from .tars import unpack
 from .toyvoc import write_toyvoc
 
 __all__ = [
+    "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
     "SBD",
     "VOC",
@@ -17,6 +29,7 @@ __all__ = [
     "Augment",
     "BatchStream",
     "CachedDataset",
+    "CamVid",
     "Cityscapes",
     "Folder",
     "Prefetch",

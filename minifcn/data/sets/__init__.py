@@ -5,6 +5,7 @@ from pathlib import Path
 from ...errors import InputError, MissingFileError
 from ..files import FolderFiles
 from .base import SegmentationDataset
+from .camvid import CAMVID_CLASSES, EXPECTED, CamVid, mask_folders
 from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
 from .description import FILE_NAME
 from .folder import Folder
@@ -13,9 +14,11 @@ from .sbd import SBD, train_aug
 from .voc import VOC, year_folders
 
 __all__ = [
+    "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
     "SBD",
     "VOC",
+    "CamVid",
     "Cityscapes",
     "Folder",
     "Roboflow",
@@ -34,7 +37,7 @@ _HINTS = {  # what tools leave that is no data set yet -> what to do
 
 
 def layout_of(root: str | Path) -> type:
-    """The class that reads what is here: Folder, Cityscapes, Roboflow or VOC, which reads its official tar too.
+    """The class that reads what is here: Folder, Cityscapes, Roboflow, CamVid or VOC, which reads its official tar too.
 
     Raises MissingFileError for no folder and InputError, saying what was expected and what is there, for another.
     """
@@ -47,11 +50,13 @@ def layout_of(root: str | Path) -> type:
         return Cityscapes
     if any(root.glob(f"*/{CLASSES}")):
         return Roboflow
+    if mask_folders(FolderFiles(root)):
+        return CamVid
     if root.is_dir() and not (root / "JPEGImages").is_dir() and not year_folders(FolderFiles(root)):
         names = sorted(path.name for path in root.iterdir())
         raise InputError(
             f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
-            f"{CLASSES} (Roboflow) or {FILE_NAME} (own data); found {', '.join(names[:5]) or 'nothing'}"
+            f"{CLASSES} (Roboflow), {EXPECTED} or {FILE_NAME} (own data); found {', '.join(names[:5]) or 'nothing'}"
             f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
         )
     return VOC
