@@ -619,6 +619,7 @@ def test_the_original_camvid_becomes_eleven_classes(tmp_path, folders):
     labels = write_camvid(tmp_path, folders, suffix=".png")
     train, val = (data.open_dataset(tmp_path, split) for split in ("train", "val"))
     assert (len(train), len(val)) == (4, 1) and not set(train.ids) & set(val.ids)
+    assert train.palette[[4, 10, 255]].tolist() == [[60, 40, 222], [0, 128, 192], [0, 0, 0]]  # SegNet's, in pictures
     for sample in (*train, *val):
         np.testing.assert_array_equal(sample.label, labels)
     for split, ids in (
@@ -655,8 +656,10 @@ def test_what_is_wrong_in_camvid_is_named(tmp_path):
     ):
         with pytest.raises(InputError, match=told):
             list(data.open_dataset(tmp_path, split))
-    with pytest.raises(FileNotFoundError, match="trainannot: expected train with trainannot or .*, found neither"):
-        data.CamVid(tmp_path / "trainannot")
+    write_own(tmp_path / "own")
+    (tmp_path / "own/masks").rename(tmp_path / "own/labels")  # whose names are not x_L.png
+    with pytest.raises(FileNotFoundError, match="own: expected train with trainannot or .*, found neither"):
+        data.CamVid(tmp_path / "own")
     (tmp_path / "testannot/0002TP_000004.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"testannot/0002TP_000004\.png: no mask"):
         data.open_dataset(tmp_path, "test")
