@@ -4,9 +4,11 @@ from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
 from .sets import (
+    CAMVID_CLASSES,
     CITYSCAPES_CLASSES,
     SBD,
     VOC,
+    CamVid,
     Cityscapes,
     Folder,
     Nuclei,
@@ -21,11 +23,18 @@ from .tars import unpack
 from .toyvoc import write_toyvoc
 
 __all__ = [
+    "CAMVID_CLASSES",
+    "CITYSCAPES_CLASSES",
+    "SBD",
+    "VOC",
+    "VOC_CLASSES",
+    "VOID",
     "Augment",
     "BORDER",
     "BatchStream",
     "CITYSCAPES_CLASSES",
     "CachedDataset",
+    "CamVid",
     "Cityscapes",
     "Folder",
     "Nuclei",
