@@ -235,6 +235,8 @@ def test_a_network_is_scored_by_its_objects(by_brightness):
     found, scores = inference.objects(by_brightness, PHOTO)
     assert same_objects(found[SCENE > 0], np.where(SCENE == 4, 0, SCENE)[SCENE > 0])
     assert scores[2] < min(scores[:2])
+    by_brightness.card.classes = None  # as a network just built
+    np.testing.assert_array_equal(inference.objects(by_brightness, PHOTO)[0], found)
     samples = [data.ObjectSample(PHOTO, (SCENE > 0).astype(np.uint8), "a", SCENE)]
     bowl, precision = inference.evaluate_objects(by_brightness, samples)
     assert bowl.at(0.5) == 3 / 4 and precision.ap() == 3 / 4

@@ -23,6 +23,7 @@ from .tars import unpack
 from .toyvoc import write_toyvoc
 
 __all__ = [
+    "BORDER",
     "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
     "SBD",
@@ -30,9 +31,7 @@ __all__ = [
     "VOC_CLASSES",
     "VOID",
     "Augment",
-    "BORDER",
     "BatchStream",
-    "CITYSCAPES_CLASSES",
     "CachedDataset",
     "CamVid",
     "Cityscapes",
@@ -43,12 +42,8 @@ __all__ = [
     "Prefetch",
     "Preprocessing",
     "Roboflow",
-    "SBD",
     "Sample",
     "Targets",
-    "VOC",
-    "VOC_CLASSES",
-    "VOID",
     "open_dataset",
     "train_aug",
     "unpack",

@@ -12,7 +12,7 @@ import numpy as np
 from ..data import BORDER, Sample
 from ..errors import InputError, MissingFileError
 from ..metrics import AveragePrecision, InstanceScores
-from ..models import Graph
+from ..models import Graph, numbered
 from . import segment
 
 # Chosen on the nuclei of the 2018 Data Science Bowl: their true masks, blurred and with noise.
@@ -28,7 +28,8 @@ def objects(
 
     -> as `objects_of`. For many images, give `network.prepare()`.
     """
-    return objects_of(segment.probabilities(network, image, tile), network.card.classes, least)
+    classes = network.card.classes or numbered(network.card.num_classes)
+    return objects_of(segment.probabilities(network, image, tile), classes, least)
 
 
 def objects_of(
@@ -98,8 +99,8 @@ def _grown(ndimage, cores, foreground):
     distance, nearest = ndimage.distance_transform_edt(cores == 0, return_indices=True)
     nearest = cores[tuple(nearest)]
     found = np.where((distance < RIM) & foreground, nearest, 0)
-    # Between two objects a network may have been taught one pixel of background in each: the pixels where they touch, if both
-    # grow by one.
+    # Where two objects touch, a network may have been taught that the outermost pixels of both are background. They are those
+    # that touch if both grow by one pixel, but for the ends of the line, which have fewer than three neighbours in objects.
     larger = np.where(distance < 2, nearest, 0)
     highest = ndimage.maximum_filter(larger, 3)
     lowest = ndimage.minimum_filter(np.where(larger, larger, highest.max()), 3)
