@@ -9,6 +9,7 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 from PIL import Image
+from planted_faults import png
 from small_datasets import (
     COLOURS,
     NUCLEI,
@@ -857,3 +858,46 @@ def test_the_real_membranes():
     train, val = (data.open_dataset(os.environ["MINIFCN_ISBI"], split) for split in ("train", "val"))
     assert (len(train), len(val), train.channels, train.classes) == (24, 6, 1, ("black", "white"))
     assert 0.7 < np.mean([sample.label for sample in train]) < 0.85  # white: the inside of cells
+
+
+# --- What is said before training ------------------------------------------------------------------------------------
+
+
+def test_masks_of_0_and_255_are_refused_before_the_first_step(tmp_path, capsys):
+    root = write_own(tmp_path / "own", kind="ids")
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.where(images.read_mask(path) > 0, 255, 0).astype(np.uint8)).save(path)
+    assert run("train", "--data", root, "--out", tmp_path / "run", *SMALL) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"{root / 'masks'}: masks of 0 and 255 only, and 255 is void: set mask_kind = " in told
+    assert not (tmp_path / "run").exists()
+    last = data.open_dataset(root).ids[-1]  # one mask that shows a class: 255 is meant
+    images.write_mask(root / f"masks/{last}.png", np.eye(24, 30).astype(np.uint8))
+    data.open_dataset(root).check_for_training()
+
+
+@pytest.mark.parametrize("change", ['mask_kind = "colours"', "void_numbers = []"])
+def test_masks_of_0_and_255_that_are_described_are_trained_on(tmp_path, change):
+    root = write_plain(tmp_path / "own", (0, 255, 0, 0), ("images", "masks"))
+    classes = '[[classes]]\nname = "ground"\ncolour = [0, 0, 0]\n[[classes]]\nname = "leaf"\ncolour = [255, 255, 255]\n'
+    (root / "dataset.toml").write_text(f"{change}\n{classes}{'numbers = [255]' if 'void' in change else ''}")
+    train = data.open_dataset(root)
+    train.check_for_training()
+    assert np.unique(train[0].label).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16", "RGB", "RGBA", "P", "16-bit RGB"])
+def test_channels_follow_the_images_and_16_bits_are_told_once(tmp_path, caplog, mode):
+    root = write_plain(tmp_path / "plain")
+    for path in (root / "image").iterdir():
+        if mode == "16-bit RGB":
+            path.write_bytes(png(30, 24, 16, b"".join(b"\0" + bytes(range(180)) for _ in range(24))))
+        else:
+            Image.new(mode, (30, 24)).save(path)
+    read = data.open_dataset(root)
+    assert read.channels == (3 if mode in ("RGB", "RGBA", "P", "16-bit RGB") else 1)
+    assert all(sample.image.shape == (24, 30, 3) for sample in read)
+    read.check_for_training()
+    told = [record.getMessage() for record in caplog.records]
+    expected = f"{root}: images of more than 8 bits a channel, of which the upper 8 are used"
+    assert told == ([expected] if "16" in mode else [])

@@ -76,9 +76,19 @@ def orientation(image: Image.Image) -> int | None:
         return None
 
 
-def channels_of(source: File) -> int:
-    """1 for a grey picture, of any number of bits; 3 for any other. source, errors: as for `read_image`."""
-    return _read(source, lambda image: 1 if image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF" else 3)
+def kind_of(source: File) -> tuple[int, bool]:
+    """(1 for a grey picture and 3 for any other, `is_deep`) of an image. source, errors: as for `read_image`."""
+
+    def decode(image):
+        grey = image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF"
+        return 1 if grey else 3, is_deep(image)
+
+    return _read(source, decode)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an opened image has more than 8 bits a channel, of which 8 are used."""
+    return image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in getattr(image, "tile", []))
 
 
 def read_mask(source: File, exif: bool = True) -> np.ndarray:

@@ -66,6 +66,7 @@ class Run:
         val = data.open_dataset(config.data, config.val_split, config.year, exif=config.exif)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
+        train.check_for_training()
         if config.border_class:
             train, val = map(data.with_border_class, (train, val))
         self.train_data = data.CachedDataset(train, longest=config.resize)

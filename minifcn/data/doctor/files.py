@@ -52,7 +52,7 @@ def examine_image(dataset, name):
         images.check_kind(image, file)
         if image.mode in ("CMYK", "YCCK", "LAB"):
             report.add("cmyk", image.mode)
-        if image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in image.tile):
+        if images.is_deep(image):
             report.add("16-bit", report.format)
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
             report.add("alpha", report.format)

@@ -1,5 +1,6 @@
 """What every data set is: a sequence of samples, each an image and a mask that an id names, and where their files lie."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..files import open_binary, read_lines
-from ..images import SUFFIXES, channels_of, read_image, read_mask
-from ..labels import VOID, check_labels, describe, match_colours, voc_palette
+from ..images import SUFFIXES, kind_of, read_image, read_mask
+from ..labels import BLACK_AND_WHITE, VOID, check_labels, describe, match_colours, voc_palette
 
+log = logging.getLogger("minifcn.data")
 SPLITS = ("train", "val", "test")
 VAL_SHARE = 0.2  # of the images, for validation, where no list says which
 
@@ -90,7 +92,10 @@ class SegmentationDataset(Sequence):
     @property
     def channels(self) -> int:
         """1 where the first image is grey, as stored; else 3."""
-        return channels_of(self.files.open(self.image_name(self.ids[0])))
+        return self._kind_of_images()[0]
+
+    def _kind_of_images(self):
+        return kind_of(self.files.open(self.image_name(self.ids[0])))
 
     @property
     def folder(self) -> Path:
@@ -187,6 +192,20 @@ class SegmentationDataset(Sequence):
                 f"got {label.shape[1]}x{label.shape[0]}{self._exif_hint(name, label)}"
             )
         return Sample(image, label, id)
+
+    def check_for_training(self) -> None:
+        """What training would not say: warns of images of more than 8 bits a channel, told by the first. Raises InputError for
+        masks that hold nothing but 0 and 255, which is void, so that 0 would be the answer everywhere; one mask that shows a
+        class is enough."""
+        if self._kind_of_images()[1]:
+            log.warning("%s: images of more than 8 bits a channel, of which the upper 8 are used", self.folder)
+        pixels = np.zeros(256, np.int64)
+        for sample in self if self.shown and not self.coloured and self.num_classes > 1 else ():
+            pixels += np.bincount(sample.label.reshape(-1), minlength=256)
+            if pixels[1:VOID].any():
+                return
+        if pixels[0] and pixels[VOID]:
+            raise InputError(f"{self.folder / self.masks[0]}: {BLACK_AND_WHITE}")
 
     def _exif_hint(self, name, label):
         """What to do where a mask fits its image as stored; nothing where it does not."""

@@ -87,7 +87,7 @@ class Nuclei(SegmentationDataset):
 
 def drawn_in(picture: np.ndarray) -> np.ndarray:
     """Where a picture (H, W, 3) uint8 is not black. -> (H, W) bool. Raises InputError unless it has one value there."""
-    drawn = picture.any(axis=2)
+    drawn = np.asarray(picture.any(axis=2))
     inside = picture[drawn]
     if (inside != inside[:1]).any():
         values = len(np.unique(inside, axis=0))
