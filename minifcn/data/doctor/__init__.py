@@ -32,7 +32,7 @@ class Diagnosis:
 
 
 def examine(root, progress=lambda results, total: results, exif=True):
-    """Read a whole data set, in VOC's layout, in Cityscapes', in CamVid's, or your own. -> Diagnosis
+    """Read a whole data set, in VOC's layout, in Cityscapes', or your own. -> Diagnosis
 
     progress(results, total): wraps the results as they come, for a progress bar. exif: as for `open_dataset`.
     Raises InputError for what is no data set; whatever is wrong inside one is a finding.
