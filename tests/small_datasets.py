@@ -61,21 +61,6 @@ def write_cityscapes(root, *, cities=("ulm", "bonn"), splits=("train", "val")):
     return written
 
 
-def write_roboflow(root, splits=("train", "valid", "test")):
-    """As Roboflow exports masks; class 2 has the number 7."""
-    for i, split in enumerate(splits):
-        (root / split).mkdir(parents=True)
-        (root / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, leaf\n7, stone wall\n")
-        for j in range(5):
-            noise = np.random.default_rng(10 * i + j).integers(0, 255, (24, 30, 3), np.uint8)
-            Image.fromarray(noise).save(root / split / f"x{j}_jpg.rf.ab.jpg")
-            Image.fromarray(np.kron(np.uint8([[0, 1], [7, 0]]), np.ones((12, 15), np.uint8))).save(
-                root / split / f"x{j}_jpg.rf.ab_mask.png"
-            )
-    (root / "README.roboflow.txt").write_text("exported")
-    return root
-
-
 # CamVid's label_colors.txt, and the number of the class that each becomes.
 CAMVID_COLOURS = """\
 64 128 64 Animal 9, 192 0 128 Archway 1, 0 128 192 Bicyclist 10, 0 128 64 Bridge 1, 128 0 0 Building 1, 64 0 128 Car 8,
@@ -107,6 +92,21 @@ def write_camvid(root, folders=SEGNET, lists=(), suffix=".jpg"):
             text = [f"/SegNet/CamVid/{images_}/{name}.png /SegNet/CamVid/{masks}/{name}.png\n" for name in names[:4]]
             (root / f"{images_}.txt").write_text("".join(text))
     return labels
+
+
+def write_roboflow(root, splits=("train", "valid", "test")):
+    """As Roboflow exports masks; class 2 has the number 7."""
+    for i, split in enumerate(splits):
+        (root / split).mkdir(parents=True)
+        (root / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, leaf\n7, stone wall\n")
+        for j in range(5):
+            noise = np.random.default_rng(10 * i + j).integers(0, 255, (24, 30, 3), np.uint8)
+            Image.fromarray(noise).save(root / split / f"x{j}_jpg.rf.ab.jpg")
+            Image.fromarray(np.kron(np.uint8([[0, 1], [7, 0]]), np.ones((12, 15), np.uint8))).save(
+                root / split / f"x{j}_jpg.rf.ab_mask.png"
+            )
+    (root / "README.roboflow.txt").write_text("exported")
+    return root
 
 
 def tar_of(source, path, inner):

@@ -37,7 +37,7 @@ _HINTS = {  # what tools leave that is no data set yet -> what to do
 
 
 def layout_of(root: str | Path) -> type:
-    """The class that reads what is here: Folder, Cityscapes, Roboflow, CamVid or VOC, which reads its official tar too.
+    """The class that reads what is here, such as VOC, which reads its official tar too.
 
     Raises MissingFileError for no folder and InputError, saying what was expected and what is there, for another.
     """
@@ -48,10 +48,10 @@ def layout_of(root: str | Path) -> type:
         return Folder
     if (root / "leftImg8bit").is_dir():
         return Cityscapes
-    if any(root.glob(f"*/{CLASSES}")):
-        return Roboflow
     if mask_folders(FolderFiles(root)):
         return CamVid
+    if any(root.glob(f"*/{CLASSES}")):
+        return Roboflow
     if root.is_dir() and not (root / "JPEGImages").is_dir() and not year_folders(FolderFiles(root)):
         names = sorted(path.name for path in root.iterdir())
         raise InputError(
