@@ -52,12 +52,12 @@ def layout_of(root: str | Path) -> type:
         return Folder
     if (root / "leftImg8bit").is_dir():
         return Cityscapes
+    if mask_folders(FolderFiles(root)):
+        return CamVid
     if any(root.glob(f"*/{CLASSES}")):
         return Roboflow
     if (root / STAGE).is_dir() or any(path.parts[-3] == path.stem for path in root.glob("*/images/*")):
         return Nuclei
-    if mask_folders(FolderFiles(root)):
-        return CamVid
     if places(root):
         return PlainFolder
     if root.is_dir() and not (root / "JPEGImages").is_dir() and not year_folders(FolderFiles(root)):
