@@ -8,10 +8,8 @@ import numpy as np
 from ...errors import MissingFileError
 from ..files import FolderFiles
 from ..images import SUFFIXES
-from ..labels import VOID
-from .base import SegmentationDataset, find, random_split
-from .folder import Folder
-from .voc import VAL_SHARE
+from .base import VAL_SHARE, find, random_split
+from .folder import Folder, number_table
 
 # A class and its colour in pictures, SegNet's; then the original's classes that it takes, as label_colors.txt has them.
 _TABLE = {
@@ -86,9 +84,7 @@ class CamVid(Folder):
     palette = np.zeros((256, 3), np.uint8)  # void is black
     palette[: len(_TABLE)] = [colour for _, colour in _TABLE]
     _more_colours = [(colour, i) for i, taken in enumerate(_TABLE.values()) for colour in taken.values()]
-    table = np.full(256, len(_TABLE), np.uint8)  # what no class has stays outside
-    table[: len(_TABLE)] = range(len(_TABLE))
-    table[len(_TABLE)] = VOID
+    table = number_table(range(len(_TABLE)), [len(_TABLE)])
     lists, shown = "{}.txt", False
 
     def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
@@ -110,7 +106,7 @@ class CamVid(Folder):
         lists = {name: f"{name}.txt" for name in _SPLITS if files.is_file(f"{name}.txt")}
         folders = {name: list(ids) for name, ids in frames.items() if name in _SPLITS}
         self._splits = folders | lists or random_split(self._found[0], VAL_SHARE)
-        SegmentationDataset.__init__(self, files, split, CAMVID_CLASSES, ids, limit)
+        self._open(files, split, CAMVID_CLASSES, ids, limit)
 
     def id_of(self, line: str) -> str:
         return PurePosixPath(line.split()[0]).stem
