@@ -105,6 +105,12 @@ class Sick:
         self.write_mask(self.renumbered[before], palette)
 
 
+def store_transparent(sick):
+    photo = sick.photo().convert("RGBA")
+    photo.putpixel((0, 0), (0, 0, 0, 254))
+    photo.save(sick.image, "PNG")
+
+
 def store_mask_turned(sick):
     exif, picture = Image.Exif(), Image.fromarray(np.rot90(sick.label()))
     exif[ORIENTATION] = 6
@@ -159,7 +165,8 @@ IMAGES = {
         *("16-bit", "wrong-ending"),
     ),
     "sixteen_bit_colours": (Sick.store_deep, "16-bit", "wrong-ending"),
-    "alpha": (lambda s: s.photo().convert("RGBA").save(s.image, "PNG"), "alpha", "wrong-ending"),
+    "alpha": (store_transparent, "alpha", "wrong-ending"),
+    "opaque_alpha": (lambda s: s.photo().convert("RGBA").save(s.image, "PNG"), "wrong-ending"),
     "animated": (
         lambda s: s.photo().save(s.image, "GIF", save_all=True, append_images=[s.photo().rotate(180)]),
         *("animated", "wrong-ending"),

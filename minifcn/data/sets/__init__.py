@@ -52,23 +52,23 @@ def layout_of(root: str | Path) -> type:
         return Folder
     if (root / "leftImg8bit").is_dir():
         return Cityscapes
-    if mask_folders(FolderFiles(root)):
-        return CamVid
     if any(root.glob(f"*/{CLASSES}")):
         return Roboflow
+    if not root.is_dir() or (root / "JPEGImages").is_dir() or year_folders(FolderFiles(root)):
+        return VOC
+    if mask_folders(FolderFiles(root)):
+        return CamVid
     if (root / STAGE).is_dir() or any(path.parts[-3] == path.stem for path in root.glob("*/images/*")):
         return Nuclei
     if places(root):
         return PlainFolder
-    if root.is_dir() and not (root / "JPEGImages").is_dir() and not year_folders(FolderFiles(root)):
-        names = sorted(path.name for path in root.iterdir())
-        raise InputError(
-            f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
-            f"{CLASSES} (Roboflow), {EXPECTED}, <id>/images with <id>/masks (Data Science Bowl), images with masks, or {FILE_NAME} (own "
-            f"data); found {', '.join(names[:5]) or 'nothing'}"
-            f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
-        )
-    return VOC
+    names = sorted(path.name for path in root.iterdir())
+    raise InputError(
+        f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
+        f"{CLASSES} (Roboflow), {EXPECTED}, <id>/images with <id>/masks (Data Science Bowl), images with masks, or {FILE_NAME} (own "
+        f"data); found {', '.join(names[:5]) or 'nothing'}"
+        f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
+    )
 
 
 def open_dataset(
