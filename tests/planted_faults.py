@@ -206,6 +206,56 @@ MASKS = {
     "void_only": (lambda s: s.write_mask(np.full(s.label().shape, 255, np.uint8)), "void-only"),
 }
 
+# name of the fault -> (how the folder of an id in `write_nuclei` is spoiled, what the doctor then calls it, and says)
+NUCLEI_FAULTS = {
+    "no_folder_of_masks": (lambda f: shutil.rmtree(f / "masks"), "missing-mask", "listed in train, trainval"),
+    "no_masks": (
+        lambda f: [mask.unlink() for mask in (f / "masks").iterdir()],
+        "empty-object",
+        "no mask in the folder",
+    ),
+    "overlap": (
+        lambda f: draw(f / "masks/2.png", np.s_[:4, 15:22]),
+        "overlapping-objects",
+        "3.png and 2.png: 16 pixels",
+    ),
+    "twice": (
+        lambda f: shutil.copy(f / "masks/1.png", f / "masks/4.png"),
+        "overlapping-objects",
+        "4.png and 1.png: 96 pixels",
+    ),
+    "empty_mask": (lambda f: draw(f / "masks/2.png", np.s_[:], 0), "empty-object", "2.png"),
+    "two_objects_in_a_mask": (
+        lambda f: draw(f / "masks/1.png", np.s_[20:, :5], 100),
+        "several-values",
+        "1.png: 2 values",
+    ),
+    "mask_of_another_size": (
+        lambda f: store_small(f / "masks/3.png"),
+        *("size-mismatch", "3.png: 9x9, others 24x24"),
+    ),
+    "only_mask_of_another_size": (
+        lambda f: [(f / "masks" / name).unlink() for name in ("2.png", "3.png")] and store_small(f / "masks/1.png"),
+        *("size-mismatch", "image 24x24, mask 9x9"),
+    ),
+    "broken_mask": (
+        lambda f: (f / "masks/1.png").write_bytes(bytes(range(256))),
+        "unreadable",
+        "1.png: of no known format",
+    ),
+    "mask_of_zero_bytes": (lambda f: (f / "masks/1.png").write_bytes(b""), "empty-file", "1.png"),
+}
+
+
+def store_small(path):
+    Image.new("L", (9, 9), 255).save(path)
+
+
+def draw(path, part, value=255):
+    pixels = np.array(Image.open(path))
+    pixels[part] = value
+    Image.fromarray(pixels).save(path)
+
 
 def coloured(sick):
     return labels.colourise(sick.label())

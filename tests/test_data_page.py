@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own, write_roboflow, write_voc
+from small_datasets import (
+    COLOURS,
+    ORIGINAL,
+    SMALL,
+    run,
+    write_camvid,
+    write_cityscapes,
+    write_own,
+    write_roboflow,
+    write_voc,
+)
 
 from minifcn import cli, data
 from minifcn.data import doctor
@@ -62,6 +72,11 @@ def write_studio(root):
     (root / "tasks.json").write_text(json.dumps(tasks))
 
 
+def write_both_camvids(root):
+    write_camvid(root / "camvid")
+    write_camvid(root / "original", ORIGINAL)
+
+
 LAYOUTS = {
     "labelme": ("labelme", write_labelme),
     "CVAT": ("cvat", write_cvat),
@@ -72,6 +87,7 @@ LAYOUTS = {
         lambda root: data.write_toyvoc(root / "VOCtrainval_11-May-2012.tar", train=3, val=2, size=32),
     ),
     "Cityscapes": ("cityscapes", write_cityscapes),
+    "CamVid": (".", write_both_camvids),
     "Your own masks, in numbers or in colours": ("own", write_own),
     "When images lie on their sides": ("FOLDER", write_own),
     "When classes are rare": ("FOLDER", write_own),

@@ -9,7 +9,22 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import COLOURS, SMALL, run, write_cityscapes, write_own, write_roboflow, write_voc
+from planted_faults import png
+from small_datasets import (
+    COLOURS,
+    NUCLEI,
+    ORIGINAL,
+    SEGNET,
+    SMALL,
+    run,
+    write_camvid,
+    write_cityscapes,
+    write_nuclei,
+    write_own,
+    write_plain,
+    write_roboflow,
+    write_voc,
+)
 
 from minifcn import data
 from minifcn.data import doctor, images, labels
@@ -37,7 +52,7 @@ def test_cityscapes_reads_train_ids(tmp_path):
     written = write_cityscapes(tmp_path)
     train = data.Cityscapes(tmp_path, "train")
     assert train.ids == ["bonntrain_000001_000019", "ulmtrain_000001_000019"]
-    for image, label, id, _ in train:
+    for image, label, id in train:
         assert image.shape == (32, 48, 3) and label.dtype == np.uint8
         np.testing.assert_array_equal(label, train.table[written[id]])
     assert {255, 0, 2, 13, 18} == set(np.unique([sample.label for sample in train]).tolist())
@@ -63,7 +78,7 @@ def test_coarse_labels_serve_where_there_are_no_fine_ones(tmp_path):
     for path in (tmp_path / "gtCoarse").rglob("*.png"):
         path.rename(path.with_name(path.name.replace("gtFine", "gtCoarse")))
     for split in ("train", "train_extra"):
-        for _, label, id, _ in data.Cityscapes(tmp_path, split):
+        for _, label, id in data.Cityscapes(tmp_path, split):
             np.testing.assert_array_equal(label, data.Cityscapes.table[written[id]])
 
 
@@ -109,7 +124,7 @@ def test_the_real_samples_and_how_far_their_train_id_files_are_off():
     assert set(found.findings) == {"no-val-list", "looks-black", "unseen-class"}
     assert found.findings.names("unseen-class") == ["bus", "train", "motorcycle"]
     assert (found.pixels[255], found.pixels.sum()) == (530982, 3 * 2048 * 1024)
-    for image, label, id, _ in train:
+    for image, label, id in train:
         assert image.shape == (1024, 2048, 3) and label.shape == (1024, 2048)
         mask = str(train.folder / train.mask_name(id))
         drawn = np.asarray(Image.open(mask.replace("labelIds", "color")).convert("RGB"))
@@ -126,7 +141,7 @@ def test_own_data_in_numbers_and_in_colours(tmp_path, kind):
     own = data.Folder(write_own(tmp_path / "own", kind=kind), "trainval")
     assert own.ids == list("012345") and own.classes == tuple(COLOURS) and own.num_classes == 3
     assert own.palette[:3].tolist() == [list(colour) for colour in COLOURS.values()]
-    for image, label, *_ in own:
+    for image, label, _ in own:
         np.testing.assert_array_equal(label, np.kron([[0, 1], [2, 0]], np.ones((12, 15))))
         assert image.shape == (24, 30, 3)
 
@@ -579,6 +594,94 @@ def test_a_wrong_entry_is_reported_in_one_line_with_file_and_key(tmp_path, entry
     assert not more or "color = " in entry or A in entry
 
 
+# --- CamVid ----------------------------------------------------------------------------------------------------------
+
+KAGGLE = {"train": "train_labels", "val": "val_labels", "test": "test_labels"}
+
+
+@pytest.mark.parametrize("folders", [SEGNET, KAGGLE])
+@pytest.mark.parametrize("lists", [(), ("train", "val")])
+def test_camvid_in_folders_by_split(tmp_path, folders, lists):
+    """A list names four of the five frames, as PNG, which they are not."""
+    labels = write_camvid(tmp_path, folders, lists)
+    assert set(np.unique(labels)) == {*range(11), 255}
+    for i, split in enumerate(folders):
+        read = data.open_dataset(tmp_path, split)
+        assert read.ids == [f"000{i}TP_{j:06}" for j in range(4 if split in lists else 5)]
+        assert read.classes == data.CAMVID_CLASSES and read.num_classes == 11
+        for j, sample in enumerate(read):
+            np.testing.assert_array_equal(sample.label, labels)
+            frame = images.read_image(tmp_path / split / f"000{i}TP_{j:06}.jpg")
+            np.testing.assert_array_equal(sample.image, frame)
+    assert type(read) is data.CamVid
+    (tmp_path / "some.txt").write_text("0002TP_000003\nval/0001TP_000001.png\n")
+    assert data.CamVid(tmp_path, str(tmp_path / "some.txt")).ids == ["0002TP_000003", "0001TP_000001"]
+
+
+@pytest.mark.parametrize("folders", [ORIGINAL, {"images": "labels"}])
+def test_the_original_camvid_becomes_eleven_classes(tmp_path, folders):
+    labels = write_camvid(tmp_path, folders, suffix=".png")
+    train, val = (data.open_dataset(tmp_path, split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (4, 1) and not set(train.ids) & set(val.ids)
+    assert train.palette[[4, 10, 255]].tolist() == [[60, 40, 222], [0, 128, 192], [0, 0, 0]]  # SegNet's, in pictures
+    for sample in (*train, *val):
+        np.testing.assert_array_equal(sample.label, labels)
+    for split, ids in (
+        ("train", "0000TP_000001"),
+        ("test", "/SegNet/CamVid/test/0000TP_000003.png /a/0000TP_000003.png"),
+    ):
+        (tmp_path / f"{split}.txt").write_text(ids)
+    assert [data.open_dataset(tmp_path, split).ids for split in ("train", "test")] == [
+        ["0000TP_000001"],
+        ["0000TP_000003"],
+    ]
+    mask = tmp_path / next(iter(folders.values())) / "0000TP_000001_L.png"
+    Image.new("RGB", (64, 32), (1, 2, 3)).save(mask)
+    with pytest.raises(InputError, match=rf"{mask.name}: expected the colours of the classes only, got \[1, 2, 3\]"):
+        data.open_dataset(tmp_path)[0]
+
+
+def test_a_frame_in_two_splits_of_camvid_is_read_from_its_own(tmp_path):
+    write_camvid(tmp_path)
+    for place, ending, array in (("test", ".jpg", np.zeros((32, 64, 3))), ("testannot", ".png", np.zeros((32, 64)))):
+        Image.fromarray(array.astype(np.uint8)).save(tmp_path / place / f"0000TP_000000{ending}")
+    assert not data.CamVid(tmp_path, "test", ["0000TP_000000"])[0].label.any()
+    assert data.CamVid(tmp_path, "train", ["0000TP_000000"])[0].label.any()
+
+
+def test_what_is_wrong_in_camvid_is_named(tmp_path):
+    write_camvid(tmp_path, lists=("train", "val"))
+    (tmp_path / "val.txt").write_text("0009TP_000000.png")
+    Image.new("L", (64, 32), 12).save(tmp_path / "trainannot/0000TP_000000.png")
+    for split, told in (
+        ("night", "night.txt: no such split list; there are: test, train, val"),
+        ("val", r"val/0009TP_000000\.png: no image for id '0009TP_000000' of split 'val'"),
+        ("train", r"trainannot/0000TP_000000\.png: expected labels 0\.\.11, got 12 \(2048 pixels\)"),
+    ):
+        with pytest.raises(InputError, match=told):
+            list(data.open_dataset(tmp_path, split))
+    write_own(tmp_path / "own")
+    (tmp_path / "own/masks").rename(tmp_path / "own/labels")  # whose names are not x_L.png
+    with pytest.raises(FileNotFoundError, match="own: expected train with trainannot or .*, found neither"):
+        data.CamVid(tmp_path / "own")
+    (tmp_path / "testannot/0002TP_000004.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"testannot/0002TP_000004\.png: no mask"):
+        data.open_dataset(tmp_path, "test")
+
+
+@pytest.mark.skipif("MINIFCN_CAMVID" not in os.environ, reason="MINIFCN_CAMVID names no CamVid folder")
+def test_the_frames_of_camvid():
+    """The split of SegNet's authors; shares of void and of some classes as counted over all 701 masks by other means."""
+    root = Path(os.environ["MINIFCN_CAMVID"])
+    found = doctor.examine(root)
+    assert {split: len(ids) for split, ids in found.lists.items()} == {"train": 367, "val": 101, "test": 233}
+    assert set(found.findings) == {"looks-black"} and found.pixels.sum() == 701 * 480 * 360
+    shares = found.pixels / found.pixels.sum()
+    np.testing.assert_allclose(shares[[0, 3, 10, 255]], [0.1581, 0.2932, 0.0054, 0.0359], atol=5e-5)
+    sample = data.open_dataset(root, "val", limit=1)[0]
+    assert sample.image.shape == (360, 480, 3) and sample.label.shape == (360, 480)
+
+
 # --- Any of them -----------------------------------------------------------------------------------------------------
 
 
@@ -606,7 +709,7 @@ def test_what_is_none_of_them_is_told(tmp_path):
         data.open_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("write", [write_cityscapes, write_own])
+@pytest.mark.parametrize("write", [write_cityscapes, write_own, write_camvid])
 def test_a_network_learns_from_any_and_draws_in_its_colours(tmp_path, write):
     root, best = tmp_path / "data", tmp_path / "run/best.npz"
     write(root)
@@ -632,3 +735,169 @@ def test_a_palette_is_256_colours(wrong):
     with pytest.raises(ValueError, match=r"^weights\.npz: expected a palette"):
         labels.palette_from(wrong, "weights.npz")
     assert labels.palette_from(labels.voc_palette().tolist(), "x").tolist() == labels.voc_palette().tolist()
+
+
+# --- Nuclei ----------------------------------------------------------------------------------------------------------
+
+
+def test_nuclei_have_their_numbers_and_labels_that_keep_them_apart(tmp_path):
+    root = write_nuclei(tmp_path / "bowl")
+    apart = np.uint8(NUCLEI > 0)
+    apart[:16, 17:19] = 0  # the two columns where objects 2 and 3 touch
+    splits = [data.open_dataset(place, split) for place in (root, root / "stage1_train") for split in ("train", "val")]
+    assert [len(read) for read in splits] == [5, 1, 5, 1]
+    for sample in (sample for read in splits for sample in read):
+        assert sample.image.shape == (24, 24, 3) and sample.instances.dtype == np.uint16
+        np.testing.assert_array_equal(sample.instances, NUCLEI)
+        np.testing.assert_array_equal(sample.label, apart)
+    (tmp_path / "few.txt").write_text(f"{2:064x}\n")
+    assert data.Nuclei(root, str(tmp_path / "few.txt")).ids == [f"{2:064x}"]
+    assert splits[0].channels == 3
+
+
+def test_masks_of_nuclei_that_do_not_fit_together(tmp_path):
+    root = write_nuclei(tmp_path / "bowl", count=1)
+    masks = root / f"stage1_train/{0:064x}/masks"
+
+    def told(drawn, value=255):
+        Image.fromarray(np.uint8(value) * drawn).save(masks / "4.png")
+        with pytest.raises(InputError) as error:
+            data.Nuclei(root, "trainval")[0]
+        return str(error.value)
+
+    drawn = np.zeros(NUCLEI.shape, bool)
+    drawn[14:20, :6] = True
+    assert told(drawn).startswith(f"{masks / '4.png'}: overlaps 1.png (pixels in both: 12)")
+    assert "expected a mask of the image's size 24x24, got 24x10" in told(drawn[:10])
+    drawn[:16] = False
+    assert "4.png: expected one object in one value on black, got 2 values" in told(
+        drawn, 255 - np.indices((24, 24))[1] // 4
+    )
+    shutil.rmtree(masks)
+    with pytest.raises(FileNotFoundError, match="masks: no mask for id"):
+        data.Nuclei(root, "trainval")
+
+
+def test_a_pixel_that_two_masks_share_at_the_rim_is_of_the_first(tmp_path):
+    root = write_nuclei(tmp_path / "bowl", count=1)
+    masks = root / f"stage1_train/{0:064x}/masks"
+    second, third = np.zeros((2, *NUCLEI.shape), bool)
+    second[:, 12:18] = third[:, 18:] = third[0, 17] = True  # 144 pixels each, and one of them in both
+    for number, drawn in ((2, second), (3, third)):
+        Image.fromarray(np.uint8(255) * drawn).save(masks / f"{number}.png")
+    instances = data.Nuclei(root, "trainval")[0].instances
+    np.testing.assert_array_equal(instances[:, 12:], np.where(second, 2, 3)[:, 12:])
+    third[1, 17] = True
+    Image.fromarray(np.uint8(255) * third).save(masks / "3.png")
+    with pytest.raises(InputError, match=r"3.png: overlaps 2.png \(pixels in both: 2\)"):
+        data.Nuclei(root, "trainval")[0]
+
+
+@pytest.mark.skipif(
+    "MINIFCN_NUCLEI" not in os.environ, reason="MINIFCN_NUCLEI names no folder of the Data Science Bowl"
+)
+def test_the_real_nuclei():
+    """The first twenty, and the three images in which two masks share a pixel or two."""
+    root = os.environ["MINIFCN_NUCLEI"]
+    train, val = (data.open_dataset(root, split) for split in ("train", "val"))
+    assert (len(train), len(val), train.channels) == (284, 50, 3)
+    sharing = [id for id in (*train.ids, *val.ids) if id[:6] in ("0a7d30", "72e8c4", "f26f4c")]
+    assert len(sharing) == 3
+    for sample in (*data.Nuclei(root, ids=sharing), *data.Nuclei(root, limit=20)):
+        assert sample.image.shape == (256, 256, 3)
+        assert len(np.unique(sample.instances)) == 1 + len(train.object_names(sample.id))
+
+
+# --- Images and masks without a description --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "places", "classes", "label"),
+    [
+        ((0, 255, 255, 0), ("image", "label"), ("black", "white"), [[0, 1], [1, 0]]),
+        ((0, 2, 1, 255), ("images", "masks"), ("class 0", "class 1", "class 2"), [[0, 2], [1, 255]]),
+    ],
+)
+def test_masks_say_their_classes_where_no_description_does(tmp_path, values, places, classes, label):
+    root = write_plain(tmp_path / "plain", values, places)
+    Image.new("L", (30, 24)).save(root / places[1] / "0.png")  # all black, which either may have
+    (root / "README.txt").write_text("of a microscope")
+    train, val = (data.open_dataset(root, split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (5, 1) and train.classes == classes and train.channels == 1
+    for sample in (*train, *val):
+        expected = np.kron(label, np.ones((12, 15))) * (sample.id != "0")
+        np.testing.assert_array_equal(sample.label, expected)
+    (root / "val.txt").write_text("3\n")
+    (root / "train.txt").write_text("0\n1\n")
+    assert [data.open_dataset(root, split).ids for split in ("train", "val")] == [["0", "1"], ["3"]]
+    Image.new("L", (30, 24), 7).save(root / places[1] / "1.png")
+    with pytest.raises(InputError, match=rf"{places[1]}.1.png: expected labels 0|dataset.toml: no such file"):
+        data.open_dataset(root)[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [((0, 128), r"got \[?0"), ((0,), "got 0"), ((1, 2), "got 1"), ((0, 1, 255, 3), "got 0")]
+)
+def test_other_masks_need_a_description(tmp_path, values, told):
+    root = write_plain(tmp_path / "plain", values)
+    with pytest.raises(InputError, match=f"dataset.toml: no such file, and without one label has to hold .*{told}"):
+        data.open_dataset(root)
+    assert doctor.examine(root).findings.names("description") == ["dataset.toml"]
+
+
+def test_masks_in_colours_without_a_description(tmp_path):
+    root = write_plain(tmp_path / "plain")
+    for path in (root / "label").iterdir():
+        Image.open(path).convert("RGB").save(path)
+    with pytest.raises(InputError, match=r"got label.0.png: expected a palette PNG or a grey one.*write dataset.toml"):
+        data.open_dataset(root)
+
+
+@pytest.mark.skipif("MINIFCN_ISBI" not in os.environ, reason="MINIFCN_ISBI names no folder of the ISBI 2012 challenge")
+def test_the_real_membranes():
+    train, val = (data.open_dataset(os.environ["MINIFCN_ISBI"], split) for split in ("train", "val"))
+    assert (len(train), len(val), train.channels, train.classes) == (24, 6, 1, ("black", "white"))
+    assert 0.7 < np.mean([sample.label for sample in train]) < 0.85  # white: the inside of cells
+
+
+# --- What is said before training ------------------------------------------------------------------------------------
+
+
+def test_masks_of_0_and_255_are_refused_before_the_first_step(tmp_path, capsys):
+    root = write_own(tmp_path / "own", kind="ids")
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.where(images.read_mask(path) > 0, 255, 0).astype(np.uint8)).save(path)
+    assert run("train", "--data", root, "--out", tmp_path / "run", *SMALL) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"{root / 'masks'}: masks of 0 and 255 only, and 255 is void: set mask_kind = " in told
+    assert not (tmp_path / "run").exists()
+    last = data.open_dataset(root).ids[-1]  # one mask that shows a class: 255 is meant
+    images.write_mask(root / f"masks/{last}.png", np.eye(24, 30).astype(np.uint8))
+    data.open_dataset(root).check_for_training()
+
+
+@pytest.mark.parametrize("change", ['mask_kind = "colours"', "void_numbers = []"])
+def test_masks_of_0_and_255_that_are_described_are_trained_on(tmp_path, change):
+    root = write_plain(tmp_path / "own", (0, 255, 0, 0), ("images", "masks"))
+    classes = '[[classes]]\nname = "ground"\ncolour = [0, 0, 0]\n[[classes]]\nname = "leaf"\ncolour = [255, 255, 255]\n'
+    (root / "dataset.toml").write_text(f"{change}\n{classes}{'numbers = [255]' if 'void' in change else ''}")
+    train = data.open_dataset(root)
+    train.check_for_training()
+    assert np.unique(train[0].label).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16", "RGB", "RGBA", "P", "16-bit RGB"])
+def test_channels_follow_the_images_and_16_bits_are_told_once(tmp_path, caplog, mode):
+    root = write_plain(tmp_path / "plain")
+    for path in (root / "image").iterdir():
+        if mode == "16-bit RGB":
+            path.write_bytes(png(30, 24, 16, b"".join(b"\0" + bytes(range(180)) for _ in range(24))))
+        else:
+            Image.new(mode, (30, 24)).save(path)
+    read = data.open_dataset(root)
+    assert read.channels == (3 if mode in ("RGB", "RGBA", "P", "16-bit RGB") else 1)
+    assert all(sample.image.shape == (24, 30, 3) for sample in read)
+    read.check_for_training()
+    told = [record.getMessage() for record in caplog.records]
+    expected = f"{root}: images of more than 8 bits a channel, of which the upper 8 are used"
+    assert told == ([expected] if "16" in mode else [])

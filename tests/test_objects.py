@@ -237,7 +237,7 @@ def test_a_network_is_scored_by_its_objects(by_brightness):
     assert scores[2] < min(scores[:2])
     by_brightness.card.classes = None  # as a network just built
     np.testing.assert_array_equal(inference.objects(by_brightness, PHOTO)[0], found)
-    samples = [data.Sample(PHOTO, (SCENE > 0).astype(np.uint8), "a", SCENE)]
+    samples = [data.ObjectSample(PHOTO, (SCENE > 0).astype(np.uint8), "a", SCENE)]
     bowl, precision = inference.evaluate_objects(by_brightness, samples)
     assert bowl.at(0.5) == 3 / 4 and precision.ap() == 3 / 4
     bowl, _ = inference.evaluate_objects(by_brightness, samples, least=50)  # the third has 36 pixels
@@ -254,7 +254,7 @@ class Scenes(list):
 
 @pytest.mark.parametrize("instances", [SCENE, None])
 def test_evaluate_prints_the_scores_of_objects_where_there_are_some(instances, by_brightness, monkeypatch, capsys):
-    samples = Scenes([data.Sample(PHOTO, (SCENE > 0).astype(np.uint8), "a", instances)])
+    samples = Scenes([data.ObjectSample(PHOTO, (SCENE > 0).astype(np.uint8), "a", instances)])
     monkeypatch.setattr(data, "open_dataset", lambda *_, **__: samples)
     assert cli.main(["evaluate", "--weights", "any.npz", "--data", "scenes"]) == 0
     printed = capsys.readouterr().out.splitlines()

@@ -44,7 +44,7 @@ def test_sbd_reads_images_and_labels(sbd):
     for root in (sbd, sbd / "dataset", sbd.parent, tar_of(sbd, sbd.parent / "sbd.tar", "benchmark_RELEASE")):
         train = data.SBD(root)
         assert (train.ids, train.classes, train.num_classes, train.split) == (["x"], data.VOC_CLASSES, 21, "train")
-        image, label, id, _ = train[0]
+        image, label, id = train[0]
         assert (image.shape, image.dtype, label.dtype, id) == ((*SIZE, 3), np.uint8, np.uint8, "x")
         np.testing.assert_array_equal(label, LABEL)
         assert data.SBD(root, "val").ids == ["y", "x"]
@@ -119,6 +119,8 @@ def test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val(both):
     train, val = data.VOC(both, "train"), data.VOC(both, "val")
     joined = data.train_aug(train, val, both / "sbd")
     assert joined.ids == ["a", "b", "y", "x", "z"]
+    joined.check_for_training()
+    assert joined.channels == train.channels
     assert (joined.split, joined.classes, joined.num_classes, len(joined)) == ("train_aug", data.VOC_CLASSES, 21, 5)
     assert same(joined[0], train[0])  # VOC's label, which has void, where both have one
     assert [sample.label[0, 0] for sample in joined] == [0, 1, 20, 20, 20]

@@ -16,8 +16,8 @@ from . import options
 
 _DESCRIPTION = f"""\
 Read a whole data set and report what is wrong with it: files that are missing, broken, or do not belong together; masks
-whose values are no labels; images in both lists. PASCAL VOC's layout, Cityscapes', and your own data are recognised by
-what is in the folder. Nothing in it is changed. Exit code 0: no errors; 1: errors; 2: no data set, or wrong use.
+whose values are no labels; images in both lists. PASCAL VOC's layout, Cityscapes', CamVid's, and your own data are recognised
+by what is in the folder. Nothing in it is changed. Exit code 0: no errors; 1: errors; 2: no data set, or wrong use.
 
 An error is what training would refuse or learn wrongly; a warning does no harm by itself.
 

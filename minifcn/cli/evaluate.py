@@ -36,6 +36,8 @@ def run(args):
     classes = model.card.classes
     sliding_window.check_tile(args.tile)
     dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif)
+    if classes == (*dataset.classes, data.BORDER):
+        dataset = data.with_border_class(dataset)
     unnamed = classes == models.numbered(len(dataset.classes))
     classes = dataset.classes if unnamed else classes
     if dataset.classes != classes:
@@ -51,9 +53,7 @@ def run(args):
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
     if not matrix.counts.any():
         notice(f"{dataset.folder}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
-    variant = model.card.options.get("variant")
-    name = f"FCN-{variant}" if variant else "U-Net"
-    print(tables.scores_table({name: (matrix, time.perf_counter() - start)}))
+    print(tables.scores_table({model.card.title: (matrix, time.perf_counter() - start)}))
     if chosen:
         names = ", ".join(classes[i] for i in chosen)
         print(f"mean IU over {len(chosen)} classes ({names}): {100 * matrix.mean_iou(chosen):.1f}")

@@ -3,12 +3,28 @@
 from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
-from .sets import CITYSCAPES_CLASSES, SBD, VOC, Cityscapes, Folder, Roboflow, open_dataset, train_aug
-from .sets.base import Sample
+from .sets import (
+    CAMVID_CLASSES,
+    CITYSCAPES_CLASSES,
+    SBD,
+    VOC,
+    CamVid,
+    Cityscapes,
+    Folder,
+    Nuclei,
+    PlainFolder,
+    Roboflow,
+    open_dataset,
+    train_aug,
+)
+from .sets.base import ObjectSample, Sample
+from .targets import BORDER, Targets, with_border_class
 from .tars import unpack
 from .toyvoc import write_toyvoc
 
 __all__ = [
+    "BORDER",
+    "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
     "SBD",
     "VOC",
@@ -17,14 +33,20 @@ __all__ = [
     "Augment",
     "BatchStream",
     "CachedDataset",
+    "CamVid",
     "Cityscapes",
     "Folder",
+    "Nuclei",
+    "ObjectSample",
+    "PlainFolder",
     "Prefetch",
     "Preprocessing",
     "Roboflow",
     "Sample",
+    "Targets",
     "open_dataset",
     "train_aug",
     "unpack",
+    "with_border_class",
     "write_toyvoc",
 ]

@@ -76,6 +76,21 @@ def orientation(image: Image.Image) -> int | None:
         return None
 
 
+def kind_of(source: File) -> tuple[int, bool]:
+    """(1 for a grey picture and 3 for any other, `is_deep`) of an image. source, errors: as for `read_image`."""
+
+    def decode(image):
+        grey = image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF"
+        return 1 if grey else 3, is_deep(image)
+
+    return _read(source, decode)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an opened image has more than 8 bits a channel, of which 8 are used."""
+    return image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in getattr(image, "tile", []))
+
+
 def read_mask(source: File, exif: bool = True) -> np.ndarray:
     """A label image (H, W) uint8 from a palette or grey picture: the stored numbers, not their colours.
 

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..data import Sample
+from ..data import BORDER, Sample
 from ..errors import InputError, MissingFileError
 from ..metrics import AveragePrecision, InstanceScores
 from ..models import Graph, numbered
 from . import segment
 
-BORDER = "border"
 # Chosen on the nuclei of the 2018 Data Science Bowl: true masks, blurred and with noise, and a small U-Net's probabilities.
 LEAST = 16  # pixels of an object; the smallest nucleus has 21
 SURE = 0.7  # how probable objects are in a core

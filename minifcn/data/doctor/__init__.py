@@ -13,6 +13,7 @@ from ..sets.base import SegmentationDataset
 from .files import examine_image, examine_mask
 from .findings import Findings
 from .inventory import disjoint, find_pairs, open_for_doctor, read_lists
+from .objects import examine_objects
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Diagnosis:
 
 
 def examine(root, progress=lambda results, total: results, exif=True):
-    """Read a whole data set, in VOC's layout, in Cityscapes', or your own. -> Diagnosis
+    """Read a whole data set, in any of the layouts. -> Diagnosis
 
     progress(results, total): wraps the results as they come, for a progress bar. exif: as for `open_dataset`.
     Raises InputError for what is no data set; whatever is wrong inside one is a finding.
@@ -65,7 +66,7 @@ def examine(root, progress=lambda results, total: results, exif=True):
 def _examine_pair(dataset, image_name, mask_name):
     """(FileReport of the image, FileReport of the mask); None for a file that is not there."""
     image = image_name and examine_image(dataset, image_name)
-    mask = mask_name and examine_mask(dataset, mask_name)
+    mask = mask_name and (examine_objects if dataset.objects else examine_mask)(dataset, mask_name)
     if image and mask and image.size and mask.size and image.size != mask.size:
         detail = "image {}x{}, mask {}x{}".format(*image.size, *mask.size)
         if mask.size == image.stored:

@@ -24,7 +24,7 @@ class FileReport:
     """What was found out about one file. name: relative to the data set's folder. size: (width, height) upright; stored: as in
     the file; None if it cannot be read. format: such as "JPEG RGB", with Pillow's mode. problems: [(kind, detail)].
     digest: of the pixels. counts: (256,) pixels of each label, None where there are none. readable_as: where a mask's labels
-    can be read from, "numbers" or "colours"; None if nowhere."""
+    can be read from, "numbers", "colours" or "objects"; None if nowhere."""
 
     path: Path
     name: str
@@ -44,15 +44,15 @@ def examine_image(dataset, name):
     """A photograph: can it be decoded whole, and what does the reader change without a word? -> FileReport"""
     report = FileReport(dataset.folder / name, name)
     with (
-        _failures(report),
+        failures(report),
         open(report.path, "rb") as file,
         Image.open(file) as image,
     ):  # given a path, Pillow shears turned TIFFs
-        _examine_header(report, image)
+        examine_header(report, image)
         images.check_kind(image, file)
         if image.mode in ("CMYK", "YCCK", "LAB"):
             report.add("cmyk", image.mode)
-        if image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in image.tile):
+        if images.is_deep(image):
             report.add("16-bit", report.format)
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
             report.add("alpha", report.format)
@@ -70,11 +70,11 @@ def examine_mask(dataset, name):
     """A mask: what are its values, and are they labels? -> FileReport"""
     report = FileReport(dataset.folder / name, name)
     with (
-        _failures(report),
+        failures(report),
         open(report.path, "rb") as file,
         Image.open(file) as image,
     ):  # given a path, Pillow shears turned TIFFs
-        _examine_header(report, image)
+        examine_header(report, image)
         images.check_kind(image, file)
         if image.format == "JPEG":
             report.add("lossy-mask")
@@ -102,6 +102,8 @@ def _examine_turn(report, image, dataset):
 
 def read_labels(report, dataset):
     """The labels (H, W) uint8 of a mask, as its report says that they can be read; void where there is none."""
+    if dataset.objects:
+        return dataset.read(Path(report.name).parent.as_posix()).label
     if report.readable_as == "colours":
         labels, known = match_colours(images.read_image(report.path, dataset.exif), *dataset.colours())
     else:
@@ -111,7 +113,7 @@ def read_labels(report, dataset):
     return np.where(known, labels, VOID).astype(np.uint8)
 
 
-def _examine_header(report, image):
+def examine_header(report, image):
     """Size and format, before pixels are decoded. A phone's panorama or depth photograph (MPO) is a JPEG followed by others."""
     images.check_size(image)
     format = "JPEG" if image.format == "MPO" else image.format
@@ -124,7 +126,7 @@ def _examine_header(report, image):
 
 
 @contextmanager
-def _failures(report):
+def failures(report):
     """Around the reading of a file: puts into its report why it cannot be read."""
     try:
         yield

@@ -1,5 +1,7 @@
 """What the doctor can find, what it means, and how bad it is."""
 
+from ..labels import BLACK_AND_WHITE
+
 WARNING = 0  # it does no harm by itself
 ERROR = 1  # the readers refuse it, or it would teach or score something false
 UNUSABLE = 2  # an error for which `write_fixed` has to leave the image out
@@ -55,10 +57,13 @@ KINDS = {  # kind: (how bad, what it means)
     "renumbered-palette": (ERROR, "the palette has the classes' colours, but under other numbers than the classes'"),
     "other-palette": (WARNING, "palettes in other colours than the classes'; only the numbers count"),
     "looks-black": (WARNING, "valid masks that look black, because small class numbers are shown as dark greys"),
-    "black-and-white": (
-        ERROR,
-        'masks of 0 and 255 only, and 255 is void: set mask_kind = "colours" with black and white, or write 1 for 255',
+    "black-and-white": (ERROR, BLACK_AND_WHITE),
+    "several-values": (
+        UNUSABLE,
+        "a mask of one object in more than one value: of several objects, or resized smoothly",
     ),
+    "overlapping-objects": (UNUSABLE, "masks of two objects that overlap in more than a hundredth of the smaller"),
+    "empty-object": (WARNING, "no pixel of an object in its mask"),
     "void-only": (WARNING, "no pixel of any class: nothing to learn or to score"),
     "unseen-class": (WARNING, "classes that no mask of a list shows"),
 }

@@ -28,6 +28,10 @@ def write_fixed(diagnosis, target):
     """
     target, dataset = Path(target), diagnosis.dataset
     check_target(target)
+    if dataset is not None and dataset.objects:
+        raise InputError(
+            f"{target}: nothing was written; a copy would lose which object is which: correct the masks by hand"
+        )
     for kind in ("description", "classes-file", "black-and-white"):
         if kind in diagnosis.findings:
             raise InputError(f"{target}: nothing was written; correct this by hand first: {KINDS[kind][1]}")

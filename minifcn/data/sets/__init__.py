@@ -5,19 +5,26 @@ from pathlib import Path
 from ...errors import InputError, MissingFileError
 from ..files import FolderFiles
 from .base import SegmentationDataset
+from .camvid import CAMVID_CLASSES, EXPECTED, CamVid, mask_folders
 from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
 from .description import FILE_NAME
 from .folder import Folder
+from .nuclei import STAGE, Nuclei
+from .plain import PlainFolder, places
 from .roboflow import CLASSES, Roboflow
 from .sbd import SBD, train_aug
 from .voc import VOC, year_folders
 
 __all__ = [
+    "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
     "SBD",
     "VOC",
+    "CamVid",
     "Cityscapes",
     "Folder",
+    "Nuclei",
+    "PlainFolder",
     "Roboflow",
     "layout_of",
     "open_dataset",
@@ -34,7 +41,7 @@ _HINTS = {  # what tools leave that is no data set yet -> what to do
 
 
 def layout_of(root: str | Path) -> type:
-    """The class that reads what is here: Folder, Cityscapes, Roboflow or VOC, which reads its official tar too.
+    """The class that reads what is here, such as VOC, which reads its official tar too.
 
     Raises MissingFileError for no folder and InputError, saying what was expected and what is there, for another.
     """
@@ -45,13 +52,20 @@ def layout_of(root: str | Path) -> type:
         return Folder
     if (root / "leftImg8bit").is_dir():
         return Cityscapes
+    if mask_folders(FolderFiles(root)):
+        return CamVid
     if any(root.glob(f"*/{CLASSES}")):
         return Roboflow
+    if (root / STAGE).is_dir() or any(path.parts[-3] == path.stem for path in root.glob("*/images/*")):
+        return Nuclei
+    if places(root):
+        return PlainFolder
     if root.is_dir() and not (root / "JPEGImages").is_dir() and not year_folders(FolderFiles(root)):
         names = sorted(path.name for path in root.iterdir())
         raise InputError(
             f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
-            f"{CLASSES} (Roboflow) or {FILE_NAME} (own data); found {', '.join(names[:5]) or 'nothing'}"
+            f"{CLASSES} (Roboflow), {EXPECTED}, <id>/images with <id>/masks (Data Science Bowl), images with masks, or {FILE_NAME} (own "
+            f"data); found {', '.join(names[:5]) or 'nothing'}"
             f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
         )
     return VOC

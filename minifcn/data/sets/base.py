@@ -1,5 +1,6 @@
 """What every data set is: a sequence of samples, each an image and a mask that an id names, and where their files lie."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -10,20 +11,34 @@ import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..files import open_binary, read_lines
-from ..images import SUFFIXES, read_image, read_mask
-from ..labels import VOID, check_labels, describe, match_colours, voc_palette
+from ..images import SUFFIXES, kind_of, read_image, read_mask
+from ..labels import BLACK_AND_WHITE, VOID, check_labels, describe, match_colours, voc_palette
+
+log = logging.getLogger("minifcn.data")
+SPLITS = ("train", "val", "test")
+VAL_SHARE = 0.2  # of the images, for validation, where no list says which
 
 
 class Sample(NamedTuple):
-    """One labelled image: image (H, W, 3) uint8 RGB, label (H, W) uint8 with 255 for void, and its id.
-
-    instances: (H, W) uint16, 0 where no object is, else the object's number from 1; None for data sets without objects.
-    """
+    """One labelled image: image (H, W, 3) uint8 RGB, label (H, W) uint8 with 255 for void, and its id."""
 
     image: np.ndarray
     label: np.ndarray
     id: str
-    instances: np.ndarray | None = None
+
+    @property
+    def instances(self) -> np.ndarray | None:
+        """Of data sets with objects (`ObjectSample`): the number of each pixel's. None here."""
+        return None
+
+
+class ObjectSample(NamedTuple):
+    """A Sample whose objects are told apart. instances: (H, W) uint16, 0 where no object is, else its number from 1."""
+
+    image: np.ndarray
+    label: np.ndarray
+    id: str
+    instances: np.ndarray
 
 
 class SegmentationDataset(Sequence):
@@ -38,6 +53,7 @@ class SegmentationDataset(Sequence):
     palette[label] is a picture. coloured: masks are pictures in these colours; void: whether palette[255] in them is void.
     Else masks hold numbers; table: (256,) uint8, the label of each; shown: whether palettes in such masks should have the
     classes' colours. exif: whether images and masks are turned as their EXIF data say; False reads them as stored.
+    objects: a mask is a folder of masks, one for each object.
 
     files: FolderFiles or TarFiles. split: a split's name, or a path ending in .txt to a list elsewhere. ids: use these
     instead. limit: only the first so many. Raises InputError, naming the file, for a missing list, image or mask
@@ -51,7 +67,7 @@ class SegmentationDataset(Sequence):
     lists, hints = "{}.txt", {}
     palette, coloured, void = voc_palette(), False, True
     table, shown = np.arange(256, dtype=np.uint8), True
-    exif = True
+    exif, objects = True, False
 
     def __init__(self, files: Any, split: str, classes: tuple, ids: list | None = None, limit: int | None = None):
         self.files, self.split, self.classes = files, str(split), classes
@@ -63,13 +79,23 @@ class SegmentationDataset(Sequence):
         for id in self.ids:
             if id.startswith("/") or ".." in id.split("/"):
                 raise InputError(f"{self.folder}: expected ids of files in this folder, got {id!r} in {self.split!r}")
-            for what, name in (("image", self.image_name(id)), ("mask", self.mask_name(id))):
-                if not self.files.is_file(name):
+            mask_there = self.files.is_folder if self.objects else self.files.is_file
+            pair = ("image", self.image_name(id), self.files.is_file), ("mask", self.mask_name(id), mask_there)
+            for what, name, there in pair:
+                if not there(name):
                     raise MissingFileError(f"{self.folder / name}: no {what} for id {id!r} of split {self.split!r}")
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def channels(self) -> int:
+        """1 where the first image is grey, as stored; else 3."""
+        return self._kind_of_images()[0]
+
+    def _kind_of_images(self):
+        return kind_of(self.files.open(self.image_name(self.ids[0])))
 
     @property
     def folder(self) -> Path:
@@ -108,6 +134,10 @@ class SegmentationDataset(Sequence):
         folder, _, ending = self.lists.rpartition("{}")
         names = [name for name in self.files.children(folder.rstrip("/")) if name.endswith(ending)]
         return {name.removesuffix(ending): folder + name for name in names}
+
+    def list_files(self) -> dict:
+        """{split: the name of its list} of those of SPLITS whose list is there, whatever other files are beside them."""
+        return {split: self.lists.format(split) for split in SPLITS if self.files.is_file(self.lists.format(split))}
 
     def found(self) -> tuple:
         """({id: its images}, {id: its masks}): the names of the files that are there, in a list or not. Of folders, not tars."""
@@ -162,6 +192,20 @@ class SegmentationDataset(Sequence):
                 f"got {label.shape[1]}x{label.shape[0]}{self._exif_hint(name, label)}"
             )
         return Sample(image, label, id)
+
+    def check_for_training(self) -> None:
+        """What training would not say: warns of images of more than 8 bits a channel, told by the first. Raises InputError for
+        masks that hold nothing but 0 and 255, which is void, so that 0 would be the answer everywhere; one mask that shows a
+        class is enough."""
+        if self._kind_of_images()[1]:
+            log.warning("%s: images of more than 8 bits a channel, of which the upper 8 are used", self.folder)
+        pixels = np.zeros(256, np.int64)
+        for sample in self if self.shown and not self.coloured and self.num_classes > 1 else ():
+            pixels += np.bincount(sample.label.reshape(-1), minlength=256)
+            if pixels[1:VOID].any():
+                return
+        if pixels[0] and pixels[VOID]:
+            raise InputError(f"{self.folder / self.masks[0]}: {BLACK_AND_WHITE}")
 
     def _exif_hint(self, name, label):
         """What to do where a mask fits its image as stored; nothing where it does not."""

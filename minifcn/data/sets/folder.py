@@ -1,6 +1,8 @@
 """Reader of your own data: a folder of images, a folder of masks, and a dataset.toml that describes them."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ class Folder(SegmentationDataset):
 
     layout = "own data"
     lists = f"{FILE_NAME}, splits.{{}}"
+    _more_colours: list = []
 
     def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
         files = FolderFiles(root)
@@ -44,14 +47,17 @@ class Folder(SegmentationDataset):
         self.palette[: len(classes)] = [entry["colour"] for entry in classes]
         self.palette[VOID] = described.get("void", self.palette[VOID])
         self._more_colours = [(colour, i) for i, entry in enumerate(classes) for colour in entry["more_colours"]]
-        self.table = np.full(256, len(classes), np.uint8)  # what no class has stays outside
-        for i, entry in enumerate(classes):
-            self.table[entry["numbers"]] = i
-        self.table[described["void_numbers"]] = VOID
+        self.table = number_table([entry["numbers"] for entry in classes], described["void_numbers"])
         self.shown = all(entry["numbers"] == [i] for i, entry in enumerate(classes))
-        found = find(root, *self.images), find(root, *self.masks)
+        self._find(files)
+        self._open(files, split, tuple(entry["name"].strip() for entry in classes), ids, limit)
+
+    def _find(self, files):
+        found = find(files.path, *self.images), find(files.path, *self.masks)
         self._found = paired(*found, together=self.images[0] == self.masks[0])
-        super().__init__(files, split, tuple(entry["name"].strip() for entry in classes), ids, limit)
+
+    def _open(self, files, split, classes, ids, limit):
+        super().__init__(files, split, classes, ids, limit)
         for names in (found.get(id, ()) for id in self.ids for found in self._found):
             if len(names) > 1:
                 raise InputError(f"{self.folder / names[0]}: expected one file for its id, got also {names[1]}")
@@ -77,6 +83,16 @@ class Folder(SegmentationDataset):
 
     def mask_name(self, id: str) -> str:
         return self._found[1][id][0] if id in self._found[1] else super().mask_name(id)
+
+
+def number_table(numbers: Iterable[Any], void: list | tuple = (VOID,)) -> np.ndarray:
+    """(256,) uint8: the label of each number in a mask. numbers: of each class, one or more; what no class has stays outside."""
+    numbers = list(numbers)
+    table = np.full(256, len(numbers), np.uint8)
+    table[list(void)] = VOID
+    for label, of_class in enumerate(numbers):
+        table[of_class] = label
+    return table
 
 
 def paired(images: dict, masks: dict, together: bool) -> tuple[dict, dict]:

@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
 from ...errors import InputError
 from ..files import FolderFiles, read_lines
 from ..images import SUFFIXES
 from ..labels import VOID
-from .base import SegmentationDataset, find, random_split
-from .folder import Folder, paired
+from .base import VAL_SHARE, random_split
+from .folder import Folder, number_table
 
 CLASSES = "_classes.csv"
 _SPLITS = {"train": "train", "valid": "val", "test": "test"}  # a folder -> what its split is called here
@@ -25,7 +23,6 @@ class Roboflow(Folder):
     layout = "Roboflow"
     images, masks = (".", *SUFFIXES), (".", ".png")
     lists, others = "{}", (".csv", ".txt")
-    _more_colours: list = []
 
     def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
         files = FolderFiles(root)
@@ -36,16 +33,14 @@ class Roboflow(Folder):
                 raise InputError(
                     f"{files.path / name / CLASSES}: expected the classes of {folders[0]}/{CLASSES}, got others"
                 )
-        self.table = np.full(256, len(described[0]), np.uint8)
-        self.table[VOID] = VOID
-        for label, number in enumerate(described[0]):
-            self.table[number] = label
-        self._found = paired(find(root, *self.images), find(root, *self.masks), together=True)
+        self.table = number_table(described[0])
+        self._find(files)
         inside = {name: [id for id in self._found[0] if id.startswith(f"{name}/")] for name in folders}
         alone = len(folders) == 1
-        self._splits = random_split(inside[folders[0]], 0.2) if alone else {_SPLITS[n]: i for n, i in inside.items()}
-        classes = tuple(described[0].values())
-        SegmentationDataset.__init__(self, files, _SPLITS.get(split, split), classes, ids, limit)
+        self._splits = (
+            random_split(inside[folders[0]], VAL_SHARE) if alone else {_SPLITS[n]: i for n, i in inside.items()}
+        )
+        self._open(files, _SPLITS.get(split, split), tuple(described[0].values()), ids, limit)
 
 
 def read_classes(file: BinaryIO) -> dict:

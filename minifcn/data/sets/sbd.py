@@ -60,6 +60,9 @@ class _Joined(SegmentationDataset):
     def read(self, id):
         return self._home[id].read(id)
 
+    def _kind_of_images(self):
+        return self._home[self.ids[0]]._kind_of_images()
+
 
 def train_aug(
     train: SegmentationDataset, val: SegmentationDataset, sbd_root: str | Path, limit: int | None = None

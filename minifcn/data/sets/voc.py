@@ -9,9 +9,8 @@ import numpy as np
 from ...errors import InputError, MissingFileError
 from ..files import files_at, read_lines
 from ..labels import VOC_CLASSES, VOID, read_class_names, voc_palette
-from .base import SegmentationDataset, find, random_split
+from .base import VAL_SHARE, SegmentationDataset, find, random_split
 
-VAL_SHARE = 0.2
 _LISTS = "ImageSets/Segmentation/{}.txt", "ImageSets/Main/{}.txt"
 _OF_CVAT = {
     "Train": "train",

@@ -1,0 +1,74 @@
+"""Reader of a folder of images and a folder of masks of the same names, as ISBI's, without a description: the masks say the classes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ..files import FolderFiles
+from ..images import SUFFIXES, read_mask
+from ..labels import VOID, describe, voc_palette
+from .base import VAL_SHARE, random_split
+from .description import FILE_NAME, DescriptionError
+from .folder import MASK_SUFFIXES, Folder, number_table
+
+IMAGES, MASKS = ("images", "image"), ("labels", "label", "masks", "mask")
+
+
+class PlainFolder(Folder):
+    """The samples of one split. Masks of 0 and 255 have the classes black and white; masks of the numbers 0..K-1, with 255 for
+    void, have "class 0" to "class K-1".
+
+    root: the folder with images (or image) and labels (or label, masks, mask). split: "train", "val", "trainval", a random fifth of
+    the images being val; where there are train.txt, val.txt or test.txt, these; or a path ending in .txt to a list. ids: use these
+    instead. limit: only the first so many. Raises InputError as data.Folder does, and for masks of other numbers.
+    """
+
+    layout = "images and masks"
+    lists = "{}.txt"
+
+    def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
+        files = FolderFiles(root)
+        images, masks = places(files.path)
+        self.images, self.masks = (images, *SUFFIXES), (masks, *MASK_SUFFIXES)
+        self._find(files)
+        numbers = self._numbers(files)
+        self.table, self.palette = number_table(numbers), voc_palette().copy()
+        self.shown = numbers != [0, VOID]
+        if not self.shown:
+            self.palette[1] = 255
+        classes = tuple(f"class {n}" for n in numbers) if self.shown else ("black", "white")
+        self._open(files, split, classes, ids, limit)
+
+    def splits(self) -> dict:
+        return self.list_files() or random_split(self._found[0], VAL_SHARE)
+
+    def _numbers(self, files):
+        """The number of each class in the masks. Masks that cannot be read are passed over: whoever needs them will say so."""
+        pixels, wrong = np.zeros(256, np.int64), ""
+        for name in (name for names in self._found[1].values() for name in names):
+            try:
+                pixels += np.bincount(read_mask(files.open(name)).reshape(-1), minlength=256)
+            except InputError as error:
+                wrong = wrong or f"{name}: {str(error).removeprefix(f'{files.path / name}: ')}"
+                continue
+            numbers = np.flatnonzero(pixels).tolist()
+            if numbers == [0, VOID]:  # the first mask that shows both is enough
+                return numbers
+        numbers = np.flatnonzero(pixels[:VOID]).tolist()
+        if len(numbers) > 1 and numbers == list(range(len(numbers))):
+            return numbers
+        found = describe(np.flatnonzero(pixels), pixels[pixels > 0]) if pixels.any() else wrong or "no mask"
+        raise DescriptionError(
+            files.path / FILE_NAME,
+            [
+                f"no such file, and without one {self.masks[0]} has to hold masks of 0 and 255, or of the numbers 0, 1 … of the "
+                f"classes; got {found}; write {FILE_NAME} (see `minifcn data doctor --help`)"
+            ],
+        )
+
+
+def places(root: Path) -> tuple[str, str] | None:
+    """The folders of images and of masks in a folder; None where one of them is not there."""
+    images, masks = (next((n for n in names if (root / n).is_dir()), None) for names in (IMAGES, MASKS))
+    return (images, masks) if images and masks else None
