@@ -125,6 +125,12 @@ def five_bands():
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4 + 80)
 
 
+def store_transparent(sick):
+    photo = sick.photo().convert("RGBA")
+    photo.putpixel((0, 0), (0, 0, 0, 254))
+    photo.save(sick.image, "PNG")
+
+
 def link_to_nothing(sick):
     sick.image.unlink()
     sick.image.symlink_to("nowhere.jpg")
@@ -159,7 +165,8 @@ IMAGES = {
         *("16-bit", "wrong-ending"),
     ),
     "sixteen_bit_colours": (Sick.store_deep, "16-bit", "wrong-ending"),
-    "alpha": (lambda s: s.photo().convert("RGBA").save(s.image, "PNG"), "alpha", "wrong-ending"),
+    "alpha": (store_transparent, "alpha", "wrong-ending"),
+    "opaque_alpha": (lambda s: s.photo().convert("RGBA").save(s.image, "PNG"), "wrong-ending"),
     "animated": (
         lambda s: s.photo().save(s.image, "GIF", save_all=True, append_images=[s.photo().rotate(180)]),
         *("animated", "wrong-ending"),

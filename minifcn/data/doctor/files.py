@@ -54,10 +54,11 @@ def examine_image(dataset, name):
             report.add("cmyk", image.mode)
         if images.is_deep(image):
             report.add("16-bit", report.format)
-        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-            report.add("alpha", report.format)
         _examine_turn(report, image, dataset)
         pixels = images.upright(image, dataset.exif)
+        band = image.getbands()[-1]
+        if "transparency" in image.info or (band in "Aa" and image.getchannel(band).getextrema()[0] < 255):
+            report.add("alpha", report.format)
     if report.stored:
         report.size = pixels.shape[1::-1]
         report.digest = blake2b(pixels.tobytes() + str(pixels.shape).encode(), digest_size=16).digest()

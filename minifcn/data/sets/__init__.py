@@ -51,19 +51,19 @@ def layout_of(root: str | Path) -> type:
         return Cityscapes
     if any(root.glob(f"*/{CLASSES}")):
         return Roboflow
+    if not root.is_dir() or (root / "JPEGImages").is_dir() or year_folders(FolderFiles(root)):
+        return VOC
     if (root / STAGE).is_dir() or any(path.parts[-3] == path.stem for path in root.glob("*/images/*")):
         return Nuclei
     if places(root):
         return PlainFolder
-    if root.is_dir() and not (root / "JPEGImages").is_dir() and not year_folders(FolderFiles(root)):
-        names = sorted(path.name for path in root.iterdir())
-        raise InputError(
-            f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
-            f"{CLASSES} (Roboflow), <id>/images with <id>/masks (Data Science Bowl), images with masks, or {FILE_NAME} (own "
-            f"data); found {', '.join(names[:5]) or 'nothing'}"
-            f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
-        )
-    return VOC
+    names = sorted(path.name for path in root.iterdir())
+    raise InputError(
+        f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
+        f"{CLASSES} (Roboflow), <id>/images beside <id>/masks (Data Science Bowl), images beside masks or {FILE_NAME} (own "
+        f"data); found {', '.join(names[:5]) or 'nothing'}"
+        f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
+    )
 
 
 def open_dataset(
@@ -74,7 +74,7 @@ def open_dataset(
     limit: int | None = None,
     exif: bool = True,
 ) -> SegmentationDataset:
-    """The samples of one split of a data set in any of the layouts: data.VOC, data.Cityscapes or data.Folder.
+    """The samples of one split of a data set in any of the layouts, by the class that `layout_of` finds.
 
     year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
     exif: False reads images and masks as they are stored, whatever their EXIF data say.
