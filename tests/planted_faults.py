@@ -215,6 +215,7 @@ MASKS = {
 
 # name of the fault -> (how the folder of an id in `write_nuclei` is spoiled, what the doctor then calls it, and says)
 NUCLEI_FAULTS = {
+    "no_folder_of_images": (lambda f: shutil.rmtree(f / "images"), "mask-without-image", ""),
     "no_folder_of_masks": (lambda f: shutil.rmtree(f / "masks"), "missing-mask", "listed in train, trainval"),
     "no_masks": (
         lambda f: [mask.unlink() for mask in (f / "masks").iterdir()],
