@@ -34,7 +34,7 @@ def main():
         for i, id in enumerate(dataset.ids):
             if cats == args.limit or not np.any(dataset.read_label(id) == cat):
                 continue
-            image, label, *_ = dataset[i]
+            image, label, _ = dataset[i]
             cats += 1
             for name, classes in DOMESTIC_CATS.items():
                 heat = classify.heat_map(model, image, classes)

@@ -13,7 +13,7 @@ import in_pytorch
 import numpy as np
 import torch
 import works
-from fcn_in_pytorch import fcn8s
+from fcn_in_pytorch import load_from_minifcn
 
 from minifcn import layers
 
@@ -24,8 +24,8 @@ def check(work):
     """Raises AssertionError where the two differ."""
     images, labels = in_minifcn.batch(work)
     ours = in_minifcn.build(work)
-    theirs = fcn8s(work)
-    theirs.load_from_minifcn(ours.state_dict())
+    theirs = in_pytorch.build(work)
+    load_from_minifcn(theirs, ours.state_dict())
     for dropout in ours.layers_of(layers.Dropout):  # each library draws its own
         dropout.p = 0.0
     for module in theirs.modules():
@@ -52,7 +52,7 @@ def logits(ours, theirs, images):
 def compare(work, what, ours, theirs):
     assert ours.shape == theirs.shape
     error = np.abs(ours - theirs).max() / np.abs(theirs).max()
-    print(f"FCN-8s-{work.backbone}, {what}: minifcn and PyTorch differ by {error:.1e} of the largest")
+    print(f"{work.title}, {what}: minifcn and PyTorch differ by {error:.1e} of the largest")
     assert error <= TOLERANCE
 
 
@@ -60,7 +60,7 @@ def main():
     found = {
         side.work for c in works.comparisons(smoke=True) for side in c.sides if isinstance(side.work, works.Network)
     }
-    steps = {work.backbone: work for work in found if work.solver and work.task == "step"}
+    steps = {work.title: work for work in found if work.solver and work.task == "step"}
     for _, work in sorted(steps.items()):
         # A rate at which what a step changes stands out from rounding errors.
         check(replace(work, solver=work.solver._replace(lr=1e-2)))

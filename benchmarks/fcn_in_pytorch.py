@@ -63,16 +63,17 @@ class FCN8s(nn.Module):
         top = offset if self.paper else 0
         return x[:, :, top : top + size[0], top : top + size[1]]
 
-    def load_from_minifcn(self, state):
-        """Take over the weights of the same network in minifcn."""
-        named = {}
-        for name, value in state.items():
-            stem, _, last = name.rpartition(".")
-            if last != "kernel_1d":
-                named[f"{stem}.{RENAMED.get(last, last)}"] = torch.tensor(value)
-        missing, unexpected = self.load_state_dict(named, strict=False)
-        assert not unexpected
-        assert all(name.endswith("num_batches_tracked") for name in missing), missing
+
+def load_from_minifcn(network, state):
+    """Take over the weights of the same network in minifcn."""
+    named = {}
+    for name, value in state.items():
+        stem, _, last = name.rpartition(".")
+        if last != "kernel_1d":
+            named[f"{stem}.{RENAMED.get(last, last)}"] = torch.tensor(value)
+    missing, unexpected = network.load_state_dict(named, strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing), missing
 
 
 def fcn8s(work):

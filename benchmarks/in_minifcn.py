@@ -47,7 +47,9 @@ def _convolution(work):
 def build(work):
     """The network of a piece of work; its score layers are not zero, so that gradients reach the backbone at once."""
     rng = np.random.default_rng(0)
-    if work.backbone == "vgg16" and work.narrow > 1:
+    if work.backbone == "unet":
+        network = models.unet(work.classes, width=64 // work.narrow, padding=work.alignment)
+    elif work.backbone == "vgg16" and work.narrow > 1:
         widths = [width // work.narrow for width in WIDTHS]
         body = vgg_backbone(widths, DEPTHS, 4096 // work.narrow, work.alignment, rng)
         nodes = fcn_nodes(body, "8s", work.classes, work.alignment, rng=rng)
@@ -67,7 +69,7 @@ def batch(work):
     """(images, labels) of noise; the labels of the upper rows do not count."""
     rng = np.random.default_rng(1)
     images = rng.standard_normal((work.batch, 3, work.height, work.width), np.float32)
-    labels = rng.integers(0, work.classes, (work.batch, work.height, work.width)).astype(np.uint8)
+    labels = rng.integers(0, work.classes, (work.batch, *work.label_size)).astype(np.uint8)
     labels[:, :2] = data.VOID
     return images, labels
 
@@ -77,7 +79,7 @@ def training_step(network, work):
     solver, (images, labels) = work.solver, batch(work)
     parameters = network.parameters()
     for name, parameter in parameters.items():
-        if name.startswith(network.backbone_prefix + "."):
+        if network.backbone_prefix and name.startswith(network.backbone_prefix + "."):
             parameter.lr_mult *= solver.backbone_rate
     momentum = {} if solver.momentum is None else {"momentum": solver.momentum}
     optimizer = OPTIMIZERS[solver.name](parameters, weight_decay=solver.weight_decay, **momentum)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from fcn_in_pytorch import fcn8s
 from torch import nn
+from unet_in_pytorch import unet
 from works import Convolution
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
@@ -32,13 +33,18 @@ def _convolution(work, layout):
     return lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)
 
 
+def build(work):
+    """The network of a piece of work."""
+    return unet(work) if work.backbone == "unet" else fcn8s(work)
+
+
 def _network(work, layout):
-    network = fcn8s(work).to(memory_format=layout)
+    network = build(work).to(memory_format=layout)
     images = torch.randn(work.batch, 3, work.height, work.width).to(memory_format=layout)
     if work.task == "forward":
         network.eval()
         return torch.inference_mode()(lambda: network(images))
-    labels = torch.randint(work.classes, (work.batch, work.height, work.width))
+    labels = torch.randint(work.classes, (work.batch, *work.label_size))
     labels[:, :2] = VOID
     return training_step(network, work, images, labels)
 
@@ -69,7 +75,7 @@ def _groups(network, solver):
     """Parameters by rate and decay, as minifcn has them: weights decay; biases of convolutions learn at twice the rate."""
     groups = {}
     for name, module in network.named_modules():
-        convolution = isinstance(module, nn.Conv2d)
+        convolution = isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
         for key, parameter in module.named_parameters(recurse=False):
             rate = solver.lr * (2 if convolution and key == "bias" else 1)
             rate *= solver.backbone_rate if name.startswith(network.prefix) else 1

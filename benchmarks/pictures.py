@@ -1,10 +1,12 @@
 """The pictures of real results that these pages show.
 
 `segments` draws predictions in VOC's colours with the outlines of the true mask over them, an image a row and a network
-a column: no photograph, so that they can be shown where the photographs may not. `photographs` draws photographs that may.
+a column: no photograph, so that they can be shown where the photographs may not. `photographs` draws photographs that may. `objects` draws
+the outlines of objects over the images that they are in, the true ones and those of several networks.
 
     python benchmarks/pictures.py segments VOCdevkit runs/voc --ids 2007_000033 … --out benchmarks/records/voc.png
     python benchmarks/pictures.py photographs docs/photos/astronaut.jpg docs/photos/chelsea.jpg --out docs/predicted.png
+    python benchmarks/pictures.py objects nuclei runs/map/best.npz runs/plain/best.npz --ids … --out benchmarks/records/nuclei.png
 """
 
 import argparse
@@ -17,7 +19,7 @@ from minifcn import data, inference, models
 from minifcn.cli import predict
 from minifcn.data.images import read_image
 from minifcn.data.labels import colourise
-from minifcn.metrics import ConfusionMatrix
+from minifcn.metrics import ConfusionMatrix, InstanceScores
 from minifcn.report import figures
 
 
@@ -77,6 +79,32 @@ def photographs(args):
     figure.savefig(args.out, dpi=90)
 
 
+def objects(args):
+    """Images with the outlines of their true objects, and of those that each network finds, with the score of each picture."""
+    dataset = data.open_dataset(args.root, "trainval", ids=args.ids)
+    networks = [models.load_segmenter(path).prepare() for path in args.weights]
+    titles = args.titles or args.weights
+    columns = 1 + len(networks)
+    height = sum(sample.image.shape[0] / sample.image.shape[1] for sample in dataset) / columns
+    figure = Figure(figsize=(9.6, 9.6 * height + 0.3 * len(dataset)), layout="constrained")
+    grid = figure.subplots(len(dataset), columns, squeeze=False)
+    for row, sample in zip(grid, dataset, strict=True):
+        first, *others = row
+        first.imshow(figures.outlined(sample.image, sample.instances))
+        first.set_title(f"true: {sample.instances.max()}", fontsize=9)
+        for panel, network, title in zip(others, networks, titles, strict=True):
+            found, _ = inference.objects(network, sample.image)
+            scores = InstanceScores()
+            scores.update(sample.instances, found)
+            panel.imshow(figures.outlined(sample.image, found))
+            panel.set_title(
+                f"{title}: {found.max()}, {100 * scores.at(0.5):.0f} / {100 * scores.mean():.0f}", fontsize=9
+            )
+        for panel in row:
+            panel.set_axis_off()
+    figure.savefig(args.out, dpi=90)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = parser.add_subparsers(required=True)
@@ -90,7 +118,13 @@ def main():
     )
     other.add_argument("photos", nargs="+", metavar="PHOTO")
     other.set_defaults(draw=photographs)
-    for kind in (one, other):
+    third = kinds.add_parser("objects", help="outlines of objects, true and found")
+    third.add_argument("root", metavar="DATA")
+    third.add_argument("weights", nargs="+", metavar="WEIGHTS")
+    third.add_argument("--titles", nargs="+", help="what the networks are called")
+    third.add_argument("--ids", nargs="+", required=True)
+    third.set_defaults(draw=objects)
+    for kind in (one, other, third):
         kind.add_argument("--out", required=True)
     args = parser.parse_args()
     args.draw(args)

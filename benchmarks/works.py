@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 LAYOUTS = ("NCHW", "channels last")  # PyTorch's memory formats
-GROUPS = ("layers", "vgg", "mini", "lite0", "scaling", "dezero")
+GROUPS = ("layers", "vgg", "mini", "lite0", "scaling", "unet", "dezero")
 AVERAGE_GOALS = {  # of the mean of a group's ratios
     ("layers", "forward"): 0.8,
     ("layers", "backward"): 1.0,
@@ -60,10 +60,10 @@ class Solver(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """FCN-8s over a backbone. task: "forward" (inference), or "step": forward, loss, backward and the solver's update.
+    """FCN-8s over a backbone, or, as backbone "unet" with its padding as the alignment, a U-Net. task: "forward" (inference), or "step": forward, loss, backward and the solver's update.
 
-    frozen_statistics: batch normalisation uses the running statistics in training too. narrow: VGG16's widths are
-    divided by it, to try in a second what is measured in an hour.
+    frozen_statistics: batch normalisation uses the running statistics in training too. narrow: VGG16's and U-Net's widths are
+    divided by it, the former to try in a second what is measured in an hour.
     """
 
     task: str
@@ -76,6 +76,16 @@ class Network:
     solver: Solver | None = None
     frozen_statistics: bool = False
     narrow: int = 1
+
+    @property
+    def title(self):
+        return f"U-Net {self.alignment}" if self.backbone == "unet" else f"FCN-8s-{self.backbone}"
+
+    @property
+    def label_size(self):
+        """(height, width) of the labels: an unpadded U-Net loses 92 pixels on every side."""
+        lost = 184 if self.alignment == "valid" else 0
+        return self.height - lost, self.width - lost
 
 
 class Side(NamedTuple):
@@ -121,6 +131,9 @@ MINI = Network("step", "mini", 6, "same", 8, 128, 128, Solver("adam", 4e-3, 5e-4
 LITE0 = Network("forward", "efficientnet_lite0", 21, "same", 1, 375, 500)
 LITE0_SOLVER = Solver("adamw", 2e-3, 1e-4, backbone_rate=0.1)  # as it is fine-tuned on VOC
 LITE0_STEP = replace(LITE0, task="step", batch=8, height=320, width=320, solver=LITE0_SOLVER, frozen_statistics=True)
+UNET_SOLVER = Solver("sgd", 1e-4, 5e-4, momentum=0.99)
+UNET = Network("forward", "unet", 2, "same", 4, 256, 256, UNET_SOLVER, narrow=2)
+UNET_VALID = replace(UNET, alignment="valid", batch=1, height=572, width=572, narrow=1)
 
 SGEMM = Comparison("sgemm", "sgemm 2048³", (Side("NumPy", "NumPy", Product(2048)),))
 
@@ -130,6 +143,7 @@ def comparisons(smoke=False):
     layouts = LAYOUTS[-1:] if smoke else LAYOUTS
     shrink = tiny if smoke else lambda work: work
     vgg, mini, lite0, lite0_step = (shrink(network) for network in (VGG, MINI, LITE0, LITE0_STEP))
+    unet, valid = shrink(UNET), shrink(UNET_VALID)
     convolutions = list(VGG16)[:2] if smoke else VGG16
     for_dezero = FOR_DEZERO[:1] if smoke else FOR_DEZERO
     small, large = (
@@ -154,6 +168,14 @@ def comparisons(smoke=False):
         against_pytorch("mini", "FCN-8s-mini training step", mini, goal=1.0),
         against_pytorch("lite0", "FCN-8s-EfficientNet-Lite0 forward", lite0, goal=1.2),
         against_pytorch("lite0", "FCN-8s-EfficientNet-Lite0 training step", lite0_step, goal=1.2),
+        against_pytorch("unet", "U-Net same, 256 × 256, forward", unet, goal=0.8, memory_goal=1.0),
+        against_pytorch(
+            "unet", "U-Net same, 256 × 256, training step", replace(unet, task="step"), goal=0.8, memory_goal=1.0
+        ),
+        against_pytorch("unet", "U-Net valid, 572 × 572, forward", valid, goal=0.8, memory_goal=1.0),
+        against_pytorch(
+            "unet", "U-Net valid, 572 × 572, training step", replace(valid, task="step"), goal=0.8, memory_goal=1.0
+        ),
         Comparison("scaling", "FCN-8s-VGG16 forward, twice the sides", (large, small), goal=4.3),
         *(against_dezero(name, shrink(work)) for name, work in _convolutions(for_dezero)),
     ]
@@ -170,4 +192,6 @@ def tiny(work):
     """The same work at a size that takes no time."""
     if isinstance(work, Convolution):
         return replace(work, inputs=min(work.inputs, 4), outputs=5, side=12)
+    if work.alignment == "valid":
+        return replace(work, height=204, width=188, narrow=16)
     return replace(work, height=45, width=45, batch=min(work.batch, 2), narrow=16)

@@ -412,4 +412,4 @@ answers.check("01.3", ...)
 #   Segmentation*, CVPR 2015, section 5: the four scores.
 # - M. Everingham and others, *The PASCAL Visual Object Classes Challenge: A
 #   Retrospective*, IJCV 2015: how the masks were made, and why IoU.
-# - In the code: `minifcn/metrics.py`, `minifcn/data/labels.py`.
+# - In the code: `minifcn/metrics/confusion.py`, `minifcn/data/labels.py`.

@@ -33,6 +33,11 @@ class Card:
     def num_classes(self) -> int:
         return self.options["num_classes"]
 
+    @property
+    def title(self) -> str:
+        """What people call such a network."""
+        return {"fcn": f"FCN-{self.options.get('variant')}", "unet": "U-Net"}.get(self.builder, self.builder)
+
     def describe(self) -> dict:
         """The card as JSON-ready values, for a file's metadata."""
         meta: dict = {

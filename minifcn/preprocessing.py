@@ -12,7 +12,8 @@ from .errors import InputError
 class Preprocessing:
     """The order and the range of the pixels that a network expects.
 
-    order: "RGB" or "BGR". mean, scale: three numbers each, in that order; the network sees (pixel − mean) · scale, pixels 0 … 255.
+    order: "RGB", "BGR" or "grey", one channel (ITU-R 601's luma). mean, scale: a number for each channel, in that order; the network
+    sees (pixel − mean) · scale, pixels 0 … 255.
     """
 
     order: str = "RGB"
@@ -20,21 +21,23 @@ class Preprocessing:
     scale: tuple = (1 / 64, 1 / 64, 1 / 64)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """image (H, W, 3) uint8 RGB -> (3, H, W) float32. Raises InputError for anything else."""
+        """image (H, W, 3) uint8 RGB -> (3, H, W) float32, (1, H, W) where the order is "grey". Raises InputError for anything else."""
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise InputError(
                 f"image: expected an array (H, W, 3) of uint8, RGB from 0 to 255; got {found}. From a file, "
                 "data.images.read_image makes one; from a Pillow image, np.asarray(image.convert('RGB'))"
             )
-        channels = image if self.order == "RGB" else image[:, :, ::-1]
+        channels = {"RGB": image, "BGR": image[:, :, ::-1]}.get(self.order)
+        if channels is None:  # in whole numbers, so that what is grey already stays as it is
+            channels = (image @ np.array([299, 587, 114]) / 1000)[:, :, None].astype(np.float32)
         mean, scale = np.asarray(self.mean, np.float32), np.asarray(self.scale, np.float32)
         return np.ascontiguousarray(((channels - mean) * scale).transpose(2, 0, 1))
 
     def fill(self) -> np.ndarray:
         """The RGB colour (3,) uint8 that comes out as zero, for padding photographs."""
-        mean = self.mean if self.order == "RGB" else self.mean[::-1]
-        return np.rint(mean).astype(np.uint8)
+        mean = self.mean[::-1] if self.order == "BGR" else self.mean
+        return np.resize(np.rint(mean).astype(np.uint8), 3)
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -46,7 +49,10 @@ class Preprocessing:
             return None
         try:
             made = cls(values["order"], tuple(map(float, values["mean"])), tuple(map(float, values["scale"])))
-            sound = made.order in ("RGB", "BGR") and np.isfinite([made.mean, made.scale]).all() and len(made.mean) == 3
+            sound = (
+                np.isfinite([made.mean, made.scale]).all()
+                and len(made.mean) == {"RGB": 3, "BGR": 3, "grey": 1}[made.order]
+            )
         except (TypeError, KeyError, ValueError):
             sound = False
         if not sound:
@@ -54,6 +60,7 @@ class Preprocessing:
         return made
 
 
+GREY = Preprocessing("grey", (127.5,), (1 / 64,))
 # What the usual weights of other libraries were trained with.
 CAFFE = Preprocessing("BGR", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
 TORCHVISION = Preprocessing(

@@ -120,14 +120,16 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture
 def blank(monkeypatch):
     """Zeros in place of drawn weights, where only shapes matter."""
-    monkeypatch.setattr("minifcn.layers.parametric.he_normal", lambda shape, rng: np.zeros(shape, np.float32))
+    monkeypatch.setattr(
+        "minifcn.layers.parametric.he_normal", lambda shape, rng, fan_in=None: np.zeros(shape, np.float32)
+    )
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Weights of the usual size, drawn in float32: a hundred million of them in a second."""
 
-    def draw(shape, rng):
+    def draw(shape, rng, fan_in=None):
         return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
 
     monkeypatch.setattr("minifcn.layers.parametric.he_normal", draw)

@@ -50,14 +50,18 @@ def _relu6():
 LABELS = np.array([[[0, 3, 255], [2, 2, 0]], [[255, 1, 2], [0, 0, 3]]], np.uint8)
 SIGNED = np.where(LABELS == 255, -1, LABELS.astype(np.int32))
 WEIGHTS = np.array([0.5, 2.0, 1.0, 0.25])
+OF_PIXELS = np.array([[[1, 0.5, 3], [2, 0, 7]], [[1, 1, 0.25], [4, 10, 1]]])
 
 
-def _loss(labels=LABELS, **settings):
-    forward, backward = both("softmax_cross_entropy", **settings)
+def _loss(op, labels=LABELS, **settings):
+    forward, backward = both(op, **settings)
     return lambda logits: forward(logits, labels), backward
 
 
+SOFTMAX, SIGMOID = "softmax_cross_entropy", "sigmoid_cross_entropy"
 LOGITS = [(2, 4, 2, 3)]
+YES_NO = np.where(spread(LOGITS[0], seed=4) > 1.5, 255, spread(LOGITS[0], seed=4) > 0)
+OF_0_TO_1 = (spread(LOGITS[0], seed=5) + 2) / 4
 OTHERS = {  # name: (forward, backward), shapes of the arrays
     "relu": (both("relu"), [(2, 3, 4, 5)]),
     "relu6": (_relu6(), [(2, 3, 4, 5)]),
@@ -105,12 +109,23 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
         both("upsample", kernel_1d=spread((4,)), stride=2, pad=((0, 2), (1, 0))),
         [(1, 2, 3, 4)],
     ),
-    "cross_entropy-mean": (_loss(), LOGITS),
-    "cross_entropy-mean-weighted": (_loss(weight=WEIGHTS), LOGITS),
-    "cross_entropy-sum": (_loss(reduction="sum"), LOGITS),
-    "cross_entropy-none-weighted": (_loss(reduction="none", weight=WEIGHTS), LOGITS),
-    "cross_entropy-ignore-negative": (_loss(SIGNED, ignore=-1), LOGITS),
-    "cross_entropy-ignore-class": (_loss(LABELS % 4, ignore=2, reduction="none"), LOGITS),
+    "softmax_cross_entropy-mean": (_loss(SOFTMAX), LOGITS),
+    "softmax_cross_entropy-mean-weighted": (_loss(SOFTMAX, weight=WEIGHTS), LOGITS),
+    "softmax_cross_entropy-mean-of-weighted-pixels": (_loss(SOFTMAX, weight=WEIGHTS, pixel_weight=OF_PIXELS), LOGITS),
+    "softmax_cross_entropy-sum": (_loss(SOFTMAX, reduction="sum"), LOGITS),
+    "softmax_cross_entropy-none-weighted": (_loss(SOFTMAX, reduction="none", weight=WEIGHTS), LOGITS),
+    "softmax_cross_entropy-ignore-negative": (_loss(SOFTMAX, SIGNED, ignore=-1), LOGITS),
+    "softmax_cross_entropy-ignore-class": (_loss(SOFTMAX, LABELS % 4, ignore=2, reduction="none"), LOGITS),
+    "sigmoid_cross_entropy-mean": (_loss(SIGMOID, YES_NO), LOGITS),
+    "sigmoid_cross_entropy-mean-weighted": (
+        _loss(SIGMOID, YES_NO, weight=WEIGHTS, pixel_weight=OF_PIXELS),
+        LOGITS,
+    ),
+    "sigmoid_cross_entropy-none-of-numbers": (_loss(SIGMOID, OF_0_TO_1, weight=WEIGHTS, reduction="none"), LOGITS),
+    "dice-mean": (_loss("dice"), LOGITS),
+    "dice-smooth-ignore-class": (_loss("dice", LABELS % 4, ignore=2, smooth=2.0), LOGITS),
+    "dice-none-absent-class": (_loss("dice", reduction="none"), [(2, 5, 2, 3)]),
+    "dice-sum-two-axes": (_loss("dice", LABELS[0, 0], reduction="sum"), [(3, 4)]),
 }
 _LINEAR_OPS = ("crop", "pad", "resize_bilinear", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool", "upsample")
 LINEAR = [name for name in OTHERS if name.split("-")[0] in _LINEAR_OPS]

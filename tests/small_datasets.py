@@ -106,6 +106,39 @@ def write_plain(root, values=(0, 255), places=("image", "label"), count=6):
     return root
 
 
+# CamVid's label_colors.txt, and the number of the class that each becomes.
+CAMVID_COLOURS = """\
+64 128 64 Animal 9, 192 0 128 Archway 1, 0 128 192 Bicyclist 10, 0 128 64 Bridge 1, 128 0 0 Building 1, 64 0 128 Car 8,
+64 0 192 CartLuggagePram 9, 192 128 64 Child 9, 192 192 128 Column_Pole 2, 64 64 128 Fence 7, 128 0 192 LaneMkgsDriv 3,
+192 0 64 LaneMkgsNonDriv 3, 128 128 64 Misc_Text 6, 192 0 192 MotorcycleScooter 10, 128 64 64 OtherMoving 8,
+64 192 128 ParkingBlock 4, 64 64 0 Pedestrian 9, 128 64 128 Road 3, 128 128 192 RoadShoulder 4, 0 0 192 Sidewalk 4,
+192 128 128 SignSymbol 6, 128 128 128 Sky 0, 64 128 192 SUVPickupTruck 8, 0 0 64 TrafficCone 2, 0 64 64 TrafficLight 6,
+192 64 128 Train 8, 128 128 0 Tree 5, 192 128 192 Truck_Bus 8, 64 0 64 Tunnel 1, 192 192 0 VegetationMisc 5, 0 0 0 Void 255,
+64 192 0 Wall 1"""
+SEGNET = {"train": "trainannot", "val": "valannot", "test": "testannot"}
+ORIGINAL = {"701_StillsRaw_full": "LabeledApproved_full"}
+
+
+def write_camvid(root, folders=SEGNET, lists=(), suffix=".jpg"):
+    """Five frames of each folder, as SegNet's authors or the original name them; all classes in each. -> their labels (H, W)"""
+    colours, taken = zip(*((row.split()[:3], row.split()[4]) for row in CAMVID_COLOURS.split(",")), strict=True)
+    grid = np.kron(np.arange(32).reshape(4, 8), np.ones((8, 8))).astype(int)
+    labels, numbered = np.array(taken, int)[grid].astype(np.uint8), folders is SEGNET
+    mask = np.where(labels == 255, 11, labels) if numbered else np.array(colours, int)[grid]
+    for i, (images_, masks) in enumerate(folders.items()):
+        names = [f"000{i}TP_{j:06}" for j in range(5)]
+        for place in (images_, masks):
+            (root / place).mkdir(parents=True)
+        for j, name in enumerate(names):
+            noise = np.random.default_rng(10 * i + j).integers(0, 255, (*grid.shape, 3), np.uint8)
+            Image.fromarray(noise).save(root / images_ / f"{name}{suffix}")
+            Image.fromarray(mask.astype(np.uint8)).save(root / masks / f"{name}{'' if numbered else '_L'}.png")
+        if images_ in lists:
+            text = [f"/SegNet/CamVid/{images_}/{name}.png /SegNet/CamVid/{masks}/{name}.png\n" for name in names[:4]]
+            (root / f"{images_}.txt").write_text("".join(text))
+    return labels
+
+
 def tar_of(source, path, inner):
     with tarfile.open(path, "w") as archive:
         archive.add(source, inner)

@@ -36,7 +36,7 @@ def devkit(tmp_path):
 def test_voc_reads_images_labels_and_ids(devkit):
     train = data.VOC(devkit, "train")
     assert len(train) == 2 and train.ids == ["a", "b"]
-    image, label, id, _ = train[0]
+    image, label, id = train[0]
     assert (image.shape, image.dtype, label.dtype, id) == ((2, 3, 3), np.uint8, np.uint8, "a")
     assert np.abs(image.astype(int) - (200, 30, 90)).max() < 6  # JPEG
     np.testing.assert_array_equal(label, FIRST_MASK)
@@ -159,7 +159,7 @@ def test_the_toy_data_set_reads_as_voc_varies_in_size_and_shows_every_class(toy)
     assert (len(train), len(val)) == (30, 6)
     assert both.ids == train.ids + val.ids and len(set(both.ids)) == 36
     assert train.num_classes == 6 and train.classes[0] == "background"
-    for image, label, *_ in both:
+    for image, label, _ in both:
         assert image.shape == (*label.shape, 3)
         assert all(36 <= side <= 60 for side in label.shape)
     assert len({image.tobytes() for image, *_ in both}) == 36

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 from small_datasets import (
     COLOURS,
+    ORIGINAL,
     SMALL,
     run,
+    write_camvid,
     write_cityscapes,
     write_nuclei,
     write_own,
@@ -72,6 +74,11 @@ def write_studio(root):
     (root / "tasks.json").write_text(json.dumps(tasks))
 
 
+def write_both_camvids(root):
+    write_camvid(root / "camvid")
+    write_camvid(root / "original", ORIGINAL)
+
+
 def write_bowl(root):
     write_nuclei(root)
     ids = data.Nuclei(root, "trainval").ids
@@ -102,6 +109,7 @@ LAYOUTS = {
         lambda root: data.write_toyvoc(root / "VOCtrainval_11-May-2012.tar", train=3, val=2, size=32),
     ),
     "Cityscapes": ("cityscapes", write_cityscapes),
+    "CamVid": (".", write_both_camvids),
     "Nuclei, or any objects with a mask each": ("nuclei", write_bowl),
     "Images and masks, and nothing else": ("isbi2012", write_plain),
     "Your own masks, in numbers or in colours": ("own", write_own),

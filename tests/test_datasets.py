@@ -13,8 +13,11 @@ from planted_faults import png
 from small_datasets import (
     COLOURS,
     NUCLEI,
+    ORIGINAL,
+    SEGNET,
     SMALL,
     run,
+    write_camvid,
     write_cityscapes,
     write_nuclei,
     write_own,
@@ -49,7 +52,7 @@ def test_cityscapes_reads_train_ids(tmp_path):
     written = write_cityscapes(tmp_path)
     train = data.Cityscapes(tmp_path, "train")
     assert train.ids == ["bonntrain_000001_000019", "ulmtrain_000001_000019"]
-    for image, label, id, _ in train:
+    for image, label, id in train:
         assert image.shape == (32, 48, 3) and label.dtype == np.uint8
         np.testing.assert_array_equal(label, train.table[written[id]])
     assert {255, 0, 2, 13, 18} == set(np.unique([sample.label for sample in train]).tolist())
@@ -75,7 +78,7 @@ def test_coarse_labels_serve_where_there_are_no_fine_ones(tmp_path):
     for path in (tmp_path / "gtCoarse").rglob("*.png"):
         path.rename(path.with_name(path.name.replace("gtFine", "gtCoarse")))
     for split in ("train", "train_extra"):
-        for _, label, id, _ in data.Cityscapes(tmp_path, split):
+        for _, label, id in data.Cityscapes(tmp_path, split):
             np.testing.assert_array_equal(label, data.Cityscapes.table[written[id]])
 
 
@@ -121,7 +124,7 @@ def test_the_real_samples_and_how_far_their_train_id_files_are_off():
     assert set(found.findings) == {"no-val-list", "looks-black", "unseen-class"}
     assert found.findings.names("unseen-class") == ["bus", "train", "motorcycle"]
     assert (found.pixels[255], found.pixels.sum()) == (530982, 3 * 2048 * 1024)
-    for image, label, id, _ in train:
+    for image, label, id in train:
         assert image.shape == (1024, 2048, 3) and label.shape == (1024, 2048)
         mask = str(train.folder / train.mask_name(id))
         drawn = np.asarray(Image.open(mask.replace("labelIds", "color")).convert("RGB"))
@@ -138,7 +141,7 @@ def test_own_data_in_numbers_and_in_colours(tmp_path, kind):
     own = data.Folder(write_own(tmp_path / "own", kind=kind), "trainval")
     assert own.ids == list("012345") and own.classes == tuple(COLOURS) and own.num_classes == 3
     assert own.palette[:3].tolist() == [list(colour) for colour in COLOURS.values()]
-    for image, label, *_ in own:
+    for image, label, _ in own:
         np.testing.assert_array_equal(label, np.kron([[0, 1], [2, 0]], np.ones((12, 15))))
         assert image.shape == (24, 30, 3)
 
@@ -591,6 +594,94 @@ def test_a_wrong_entry_is_reported_in_one_line_with_file_and_key(tmp_path, entry
     assert not more or "color = " in entry or A in entry
 
 
+# --- CamVid ----------------------------------------------------------------------------------------------------------
+
+KAGGLE = {"train": "train_labels", "val": "val_labels", "test": "test_labels"}
+
+
+@pytest.mark.parametrize("folders", [SEGNET, KAGGLE])
+@pytest.mark.parametrize("lists", [(), ("train", "val")])
+def test_camvid_in_folders_by_split(tmp_path, folders, lists):
+    """A list names four of the five frames, as PNG, which they are not."""
+    labels = write_camvid(tmp_path, folders, lists)
+    assert set(np.unique(labels)) == {*range(11), 255}
+    for i, split in enumerate(folders):
+        read = data.open_dataset(tmp_path, split)
+        assert read.ids == [f"000{i}TP_{j:06}" for j in range(4 if split in lists else 5)]
+        assert read.classes == data.CAMVID_CLASSES and read.num_classes == 11
+        for j, sample in enumerate(read):
+            np.testing.assert_array_equal(sample.label, labels)
+            frame = images.read_image(tmp_path / split / f"000{i}TP_{j:06}.jpg")
+            np.testing.assert_array_equal(sample.image, frame)
+    assert type(read) is data.CamVid
+    (tmp_path / "some.txt").write_text("0002TP_000003\nval/0001TP_000001.png\n")
+    assert data.CamVid(tmp_path, str(tmp_path / "some.txt")).ids == ["0002TP_000003", "0001TP_000001"]
+
+
+@pytest.mark.parametrize("folders", [ORIGINAL, {"images": "labels"}])
+def test_the_original_camvid_becomes_eleven_classes(tmp_path, folders):
+    labels = write_camvid(tmp_path, folders, suffix=".png")
+    train, val = (data.open_dataset(tmp_path, split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (4, 1) and not set(train.ids) & set(val.ids)
+    assert train.palette[[4, 10, 255]].tolist() == [[60, 40, 222], [0, 128, 192], [0, 0, 0]]  # SegNet's, in pictures
+    for sample in (*train, *val):
+        np.testing.assert_array_equal(sample.label, labels)
+    for split, ids in (
+        ("train", "0000TP_000001"),
+        ("test", "/SegNet/CamVid/test/0000TP_000003.png /a/0000TP_000003.png"),
+    ):
+        (tmp_path / f"{split}.txt").write_text(ids)
+    assert [data.open_dataset(tmp_path, split).ids for split in ("train", "test")] == [
+        ["0000TP_000001"],
+        ["0000TP_000003"],
+    ]
+    mask = tmp_path / next(iter(folders.values())) / "0000TP_000001_L.png"
+    Image.new("RGB", (64, 32), (1, 2, 3)).save(mask)
+    with pytest.raises(InputError, match=rf"{mask.name}: expected the colours of the classes only, got \[1, 2, 3\]"):
+        data.open_dataset(tmp_path)[0]
+
+
+def test_a_frame_in_two_splits_of_camvid_is_read_from_its_own(tmp_path):
+    write_camvid(tmp_path)
+    for place, ending, array in (("test", ".jpg", np.zeros((32, 64, 3))), ("testannot", ".png", np.zeros((32, 64)))):
+        Image.fromarray(array.astype(np.uint8)).save(tmp_path / place / f"0000TP_000000{ending}")
+    assert not data.CamVid(tmp_path, "test", ["0000TP_000000"])[0].label.any()
+    assert data.CamVid(tmp_path, "train", ["0000TP_000000"])[0].label.any()
+
+
+def test_what_is_wrong_in_camvid_is_named(tmp_path):
+    write_camvid(tmp_path, lists=("train", "val"))
+    (tmp_path / "val.txt").write_text("0009TP_000000.png")
+    Image.new("L", (64, 32), 12).save(tmp_path / "trainannot/0000TP_000000.png")
+    for split, told in (
+        ("night", "night.txt: no such split list; there are: test, train, val"),
+        ("val", r"val/0009TP_000000\.png: no image for id '0009TP_000000' of split 'val'"),
+        ("train", r"trainannot/0000TP_000000\.png: expected labels 0\.\.11, got 12 \(2048 pixels\)"),
+    ):
+        with pytest.raises(InputError, match=told):
+            list(data.open_dataset(tmp_path, split))
+    write_own(tmp_path / "own")
+    (tmp_path / "own/masks").rename(tmp_path / "own/labels")  # whose names are not x_L.png
+    with pytest.raises(FileNotFoundError, match="own: expected train with trainannot or .*, found neither"):
+        data.CamVid(tmp_path / "own")
+    (tmp_path / "testannot/0002TP_000004.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"testannot/0002TP_000004\.png: no mask"):
+        data.open_dataset(tmp_path, "test")
+
+
+@pytest.mark.skipif("MINIFCN_CAMVID" not in os.environ, reason="MINIFCN_CAMVID names no CamVid folder")
+def test_the_frames_of_camvid():
+    """The split of SegNet's authors; shares of void and of some classes as counted over all 701 masks by other means."""
+    root = Path(os.environ["MINIFCN_CAMVID"])
+    found = doctor.examine(root)
+    assert {split: len(ids) for split, ids in found.lists.items()} == {"train": 367, "val": 101, "test": 233}
+    assert set(found.findings) == {"looks-black"} and found.pixels.sum() == 701 * 480 * 360
+    shares = found.pixels / found.pixels.sum()
+    np.testing.assert_allclose(shares[[0, 3, 10, 255]], [0.1581, 0.2932, 0.0054, 0.0359], atol=5e-5)
+    sample = data.open_dataset(root, "val", limit=1)[0]
+    assert sample.image.shape == (360, 480, 3) and sample.label.shape == (360, 480)
+
+
 # --- Any of them -----------------------------------------------------------------------------------------------------
 
 
@@ -618,7 +709,7 @@ def test_what_is_none_of_them_is_told(tmp_path):
         data.open_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("write", [write_cityscapes, write_own])
+@pytest.mark.parametrize("write", [write_cityscapes, write_own, write_camvid])
 def test_a_network_learns_from_any_and_draws_in_its_colours(tmp_path, write):
     root, best = tmp_path / "data", tmp_path / "run/best.npz"
     write(root)

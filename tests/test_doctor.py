@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from planted_faults import IMAGES, MASKS, NUCLEI_FAULTS, Sick
-from small_datasets import run, write_cityscapes, write_nuclei, write_own, write_plain
+from small_datasets import ORIGINAL, run, write_camvid, write_cityscapes, write_nuclei, write_own, write_plain
 
 from minifcn import data
 from minifcn.data import doctor, images, labels
@@ -127,8 +127,15 @@ def test_class_names_that_come_twice_and_lists_of_none(healthy, tmp_path):
     assert set(found_in(doctor.examine(root))) == {("classes-file", "classes.txt")}
 
 
-EXPECTED = {write_cityscapes: {"looks-black", "unseen-class"}}
-OTHERS = [write_own, partial(write_own, kind="ids"), write_cityscapes, write_plain]
+EXPECTED = {write_cityscapes: {"looks-black", "unseen-class"}, write_camvid: {"looks-black"}}
+OTHERS = [
+    write_own,
+    partial(write_own, kind="ids"),
+    write_cityscapes,
+    write_plain,
+    write_camvid,
+    partial(write_camvid, folders=ORIGINAL),
+]
 
 
 @pytest.mark.parametrize("write", OTHERS)
@@ -209,6 +216,48 @@ def test_faults_in_cityscapes(tmp_path):
     assert found.names("label-outside") == [place]
     assert found.names("overlap-by-id") == ["bonntrain_000001_000019"]
     assert found.names("stray-file") == ["gtFine/train/ulm/Thumbs.db"]
+
+
+def test_faults_in_camvid(tmp_path):
+    write_camvid(tmp_path, lists=("train", "val"))
+    (tmp_path / "trainannot/0000TP_000001.png").unlink()
+    (tmp_path / "val/0001TP_000000.jpg").unlink()
+    Image.fromarray(np.full((32, 64), 12, np.uint8)).save(tmp_path / "testannot/0002TP_000000.png")
+    Image.new("RGB", (64, 32), (64, 0, 128)).save(tmp_path / "testannot/0002TP_000001.png")
+    with open(tmp_path / "val.txt", "a", encoding="utf-8") as file:
+        file.write("0000TP_000000.png\n0009TP_000000.png")
+    (tmp_path / "val/Thumbs.db").touch()
+    shutil.copy(tmp_path / "test/0002TP_000002.jpg", tmp_path / "test/0002TP_000002.png")
+    (tmp_path / "label_colors.txt").write_text("0 0 0 Void\n")
+    found = doctor.examine(tmp_path).findings
+    for kind, names_ in (
+        ("missing-mask", ["trainannot/0000TP_000001.png", "trainannot/0009TP_000000.png"]),
+        ("missing-image", ["train/0009TP_000000.png", "val/0001TP_000000.png"]),
+        ("unlisted", ["0000TP_000004", "0001TP_000004"]),
+        ("label-outside", ["testannot/0002TP_000000.png"]),
+        ("mask-mode", ["testannot/0002TP_000001.png"]),
+        ("overlap-by-id", ["0000TP_000000"]),
+        ("two-files", ["test/0002TP_000002.jpg"]),
+        ("stray-file", ["./val/Thumbs.db"]),
+    ):
+        assert sorted(found.names(kind)) == names_, kind
+
+
+def test_faults_in_the_original_camvid(tmp_path):
+    write_camvid(tmp_path, ORIGINAL)
+    masks, before = tmp_path / "LabeledApproved_full", Image.open(tmp_path / "LabeledApproved_full/0000TP_000000_L.png")
+    pixels = np.array(before)
+    pixels[:8, :8] = (1, 2, 3)
+    Image.fromarray(pixels).save(masks / "0000TP_000000_L.png")
+    before.resize((63, 32), Image.Resampling.NEAREST).save(masks / "0000TP_000001_L.png")
+    (masks / "0000TP_000002_L.png").rename(masks / "0000TP_000002_P.png")
+    found = doctor.examine(tmp_path).findings
+    for kind, name in (
+        ("colour-outside", "LabeledApproved_full/0000TP_000000_L.png"),
+        ("size-mismatch", "LabeledApproved_full/0000TP_000001_L.png"),
+        ("missing-mask", "LabeledApproved_full/0000TP_000002_L.png"),
+    ):
+        assert found.names(kind) == [name]
 
 
 # --- Mending ---------------------------------------------------------------------------------------------------------

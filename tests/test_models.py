@@ -154,7 +154,9 @@ def test_what_a_pixel_of_the_logits_depends_on_lies_around_that_pixel(
     to the trained weights. In FCN-32s that adds up to 15.5 pixels; with skips it depends on the weights.
     """
     monkeypatch.setattr(  # a layer then averages what it sees, and the middle of what it sees is its place
-        layers.parametric, "he_normal", lambda shape, rng: np.full(shape, 1 / np.prod(shape[1:]), np.float32)
+        layers.parametric,
+        "he_normal",
+        lambda shape, rng, fan_in=None: np.full(shape, 1 / np.prod(shape[1:]), np.float32),
     )
     lean = 15.5 if backbone == "efficientnet_lite0" else 0
     width = {"width": 1} if backbone == "mini" else {}

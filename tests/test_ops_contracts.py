@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gradcheck_cases import LABELS, OTHERS, both
+from gradcheck_cases import LABELS, OTHERS, YES_NO, both
 
 from minifcn import backend, ops
 
@@ -25,9 +25,14 @@ def batch_norm(**settings):
     return lambda x, gamma, beta, mean, var: forward(x, gamma, beta, mean, var * var), backward
 
 
-def weighted_loss(**settings):
-    forward, backward = both("softmax_cross_entropy", **settings)
-    return lambda logits, labels, weight: forward(logits, labels, weight=weight * weight), backward
+def weighted_loss(op, **settings):
+    forward, backward = both(op, **settings)
+    return (
+        lambda logits, labels, weight, pixel_weight: forward(
+            logits, labels, weight=weight * weight, pixel_weight=pixel_weight * pixel_weight
+        ),
+        backward,
+    )
 
 
 CONV = [(2, 4, 6, 5), (6, 2, 3, 2), (6,)]
@@ -35,7 +40,7 @@ CONV_SETTINGS = {"stride": (2, 1), "pad": ((1, 0), (0, 2)), "groups": 2}
 TRANSPOSED = [(2, 4, 3, 3), (4, 3, 3, 2), (6,)]
 TRANSPOSED_SETTINGS = {"stride": 2, "pad": 1, "output_pad": 1, "groups": 2}
 LOGITS = (2, 4, 2, 3)
-LOSS, NORM = "softmax_cross_entropy", [(2, 3, 5, 4), (3,), (3,), (3,), (3,)]
+LOSS, SIGMOID, NORM = "softmax_cross_entropy", "sigmoid_cross_entropy", [(2, 3, 5, 4), (3,), (3,), (3,), (3,)]
 CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers)
     "conv2d": (both("conv2d", **CONV_SETTINGS), CONV),
     "conv2d naive": (by("naive", both("conv2d", **CONV_SETTINGS)), CONV),
@@ -62,14 +67,22 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
     "batch_norm train": (batch_norm(train=True), NORM),
     "batch_norm eval": (batch_norm(train=False), NORM),
     "loss mean": (both(LOSS), [LOGITS, LABELS]),
-    "loss mean weighted": (weighted_loss(), [LOGITS, LABELS, (4,)]),
+    "loss mean weighted": (weighted_loss(LOSS), [LOGITS, LABELS, (4,), LABELS.shape]),
     "loss sum": (both(LOSS, reduction="sum"), [LOGITS, LABELS.astype(np.int64)]),
-    "loss none weighted": (weighted_loss(reduction="none"), [LOGITS, LABELS, (4,)]),
+    "loss none weighted": (weighted_loss(LOSS, reduction="none"), [LOGITS, LABELS, (4,), LABELS.shape]),
     "loss, all ignored": (both(LOSS), [LOGITS, np.full_like(LABELS, 255)]),
+    "sigmoid_cross_entropy mean": (both(SIGMOID), [LOGITS, YES_NO]),
+    "sigmoid_cross_entropy none weighted": (
+        weighted_loss(SIGMOID, reduction="none"),
+        [LOGITS, YES_NO.astype(np.uint8), (4,), LABELS.shape],
+    ),
+    "dice mean": (both("dice"), [LOGITS, LABELS]),
+    "dice none": (both("dice", reduction="none", smooth=1.0), [LOGITS, LABELS.astype(np.int64)]),
+    "dice, all ignored": (both("dice"), [LOGITS, np.full_like(LABELS, 255)]),
     "upsample": (both("upsample", stride=2, pad=1), [(2, 3, 3, 2), (4,)]),
     "upsample asymmetric": (both("upsample", stride=3, pad=((0, 2), (1, 0))), [(2, 3, 3, 2), (5,)]),
 }
-HOLDING = ("batch_norm", "upsample", "cross_entropy")  # arrays of the host, where here all are arguments
+HOLDING = ("batch_norm", "upsample", "softmax", "sigmoid", "dice")  # arrays of the host, where here all are arguments
 CASES |= {name.replace("-", " ", 1): case for name, case in OTHERS.items() if not name.startswith(HOLDING)}
 every_op = pytest.mark.parametrize("case", CASES)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -202,7 +215,8 @@ def test_other_dtypes_are_refused(case, dtype, device, rng):
         forward(*map(device.put, make(given, dtype, rng)))
 
 
-SHAPED = [case for case in CASES if case.split()[0] not in ("concat", "crop", "dropout", "loss", "loss,")]
+LOSSES = ("loss", "sigmoid", "dice")
+SHAPED = [case for case in CASES if not case.startswith(("concat", "crop", "dropout", *LOSSES))]
 
 
 @pytest.mark.parametrize("case", SHAPED)

@@ -73,5 +73,5 @@ def test_its_scores_are_those_of_its_card(animals):
     seven[OF_VOC] = range(7)
     seven[255] = 255
     samples = data.VOC(os.environ["MINIFCN_VOC"], "val", limit=60)
-    relabelled = [data.sets.base.Sample(image, seven[label], id) for image, label, id, _ in samples]
+    relabelled = [data.sets.base.Sample(image, seven[label], id) for image, label, id in samples]
     assert 100 * inference.evaluate(animals, relabelled, 7).mean_iou() == pytest.approx(expected, abs=0.1)

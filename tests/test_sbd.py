@@ -44,7 +44,7 @@ def test_sbd_reads_images_and_labels(sbd):
     for root in (sbd, sbd / "dataset", sbd.parent, tar_of(sbd, sbd.parent / "sbd.tar", "benchmark_RELEASE")):
         train = data.SBD(root)
         assert (train.ids, train.classes, train.num_classes, train.split) == (["x"], data.VOC_CLASSES, 21, "train")
-        image, label, id, _ = train[0]
+        image, label, id = train[0]
         assert (image.shape, image.dtype, label.dtype, id) == ((*SIZE, 3), np.uint8, np.uint8, "x")
         np.testing.assert_array_equal(label, LABEL)
         assert data.SBD(root, "val").ids == ["y", "x"]

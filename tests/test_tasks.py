@@ -5,6 +5,7 @@ import pytest
 
 from minifcn import layers, models, ops
 from minifcn.data.labels import balanced_weights
+from minifcn.errors import InputError
 from minifcn.tasks import Classification, SemanticSegmentation
 from minifcn.training import loop, optimizers
 
@@ -57,6 +58,88 @@ def test_class_weights_by_hand_over_parts_of_a_batch(reduction, rng):
     expected = shifted / shifted.sum(axis=1, keepdims=True) - (labels[:, None] == np.arange(3)[:, None, None])
     np.testing.assert_allclose(gradient, expected * share[:, None] / divisor, rtol=1e-9, atol=1e-12)
     assert task.loss(np.full((1, 3, 1, 1), 0.5, np.float32), np.full((1, 1, 1), 255, np.uint8))[1] == 0
+
+
+def weighted_batch(rng):
+    """Logits and labels as in `batch`, and the weights of the pixels, 0 among them."""
+    logits, labels = batch(rng, dtype=np.float64)
+    weights = (11 * rng.random(labels.shape)).astype(np.float32)
+    weights[0, :2] = 0
+    return logits, labels, weights
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("of_classes", [None, [0.5, 3, 1]])
+def test_pixels_weights_multiply_those_of_classes_over_parts_of_a_batch(of_classes, reduction, rng):
+    logits, labels, weights = weighted_batch(rng)
+    task = SemanticSegmentation(reduction, of_classes)
+    losses, _ = ops.softmax_cross_entropy_forward(logits, labels, reduction="none")
+    share = np.where(labels == 255, 0, np.array(of_classes or [1, 1, 1])[labels % 255] * weights)
+    divisor = share.sum() if reduction == "mean" else 1
+    parts = [task.loss(logits[part], (labels[part], weights[part])) for part in (slice(0, 1), slice(1, 4))]
+    given = sum(weight for _, weight, _ in parts) or 1
+    assert given == pytest.approx(divisor)
+    assert sum(total for total, _, _ in parts) / given == pytest.approx((losses * share).sum() / divisor, rel=1e-12)
+    gradient = np.concatenate([task.loss_backward(1 / given, cache) for _, _, cache in parts])
+    _, cache = ops.softmax_cross_entropy_forward(logits, labels, reduction="none")
+    expected = ops.softmax_cross_entropy_backward(share / divisor, cache)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_dice_is_added_to_the_mean_and_for_each_pixel_to_the_sum(reduction, dtype, device, rng):
+    logits, labels, weights = weighted_batch(rng)
+    logits = device.put(logits.astype(dtype))
+    plain, both = SemanticSegmentation(reduction), SemanticSegmentation(reduction, dice=0.7)
+    (total, weight, first), (more, same, cache) = (task.loss(logits, (labels, weights)) for task in (plain, both))
+    dice, overlap = ops.dice_forward(logits, device.put(labels))
+    pixels = 0.7 * weights[labels != 255].sum(dtype="float64")
+    assert same == weight
+    assert float(more) == pytest.approx(float(total) + pixels * float(dice), rel=1e-6)
+    gradient, cross_entropy = (device.get(task.loss_backward(0.25, c)) for task, c in ((both, cache), (plain, first)))
+    expected = cross_entropy + device.get(ops.dice_backward(0.25 * pixels, overlap))
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_each_part_of_a_batch_has_its_own_dice_loss(rng):
+    logits, labels = batch(rng, dtype=np.float64)
+    plain, both = SemanticSegmentation(), SemanticSegmentation(dice=2)
+    parts = slice(0, 1), slice(1, 4)
+    added = [both.loss(logits[p], labels[p])[0] - plain.loss(logits[p], labels[p])[0] for p in parts]
+    pixels = [(labels[p] != 255).sum() for p in parts]
+    dice = [ops.dice_forward(logits[p], labels[p])[0] for p in parts]
+    assert sum(added) / sum(pixels) == pytest.approx(2 * np.average(dice, weights=pixels), rel=1e-12)
+
+
+@pytest.mark.parametrize("task", [SemanticSegmentation(), SemanticSegmentation("sum", [0.5, 3, 1], dice=0.5)])
+def test_logits_of_fewer_pixels_are_those_of_the_middle(task, rng):
+    logits, labels, weights = weighted_batch(rng)
+    larger = [np.pad(array, ((0, 0), (2, 2), (1, 1)), constant_values=1) for array in (labels, weights)]
+    expected, found = task.loss(logits, (labels, weights)), task.loss(logits, tuple(larger))
+    assert found[:2] == expected[:2]
+    np.testing.assert_array_equal(task.loss_backward(1.0, found[2]), task.loss_backward(1.0, expected[2]))
+    assert task.loss(logits, larger[0])[:2] == task.loss(logits, labels)[:2]
+
+
+@pytest.mark.parametrize("size", [(5, 7), (6, 6), (3, 6), (5, 4)])
+def test_logits_that_cannot_be_the_middle_are_refused(size, rng):
+    logits, _ = batch(rng)
+    with pytest.raises(InputError, match=rf"logits of \(5, 6\) pixels need labels .*; got \({size[0]}, {size[1]}\)"):
+        SemanticSegmentation().loss(logits, np.zeros((4, *size), np.uint8))
+
+
+def test_a_batch_with_weights_trains(rng):
+    """The loop hands a weight map on as it comes: here one by which class 0 does not count."""
+    images, labels = np.ones((2, 3, 4, 4), np.float32), np.zeros((2, 4, 4), np.uint8)
+    labels[:, 2:] = 1
+    network = models.Sequential(conv=layers.Conv2d(3, 2, 1, rng))
+    solver = optimizers.SGD(network.parameters())
+    for _ in range(20):
+        loss = loop.update(network, images, (labels, labels.astype(np.float32)), solver, 0.1)
+    assert loss < 0.1
+    assert (network.forward(images).argmax(axis=1) == 1).all()
 
 
 def test_balanced_weights_by_hand():

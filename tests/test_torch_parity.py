@@ -168,6 +168,68 @@ def test_cross_entropy(reduction, weighted, ignore, dtype, rng):
 
 
 @every_dtype
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy_of_weighted_pixels(reduction, dtype, rng):
+    labels, of_pixels = rng.integers(0, 5, (2, 4, 6)), (11 * rng.random((2, 4, 6))).astype(dtype)
+    labels[rng.random(labels.shape) < 0.3] = 255
+    weight = (rng.random(5) + 0.1).astype(dtype)
+
+    def reference(x):
+        share = torch.tensor(of_pixels * np.where(labels == 255, 0, weight[labels % 255]))
+        losses = share * F.cross_entropy(x, torch.tensor(labels), ignore_index=255, reduction="none")
+        return {"mean": losses.sum() / share.sum(), "sum": losses.sum(), "none": losses}[reduction]
+
+    settings = {"weight": weight, "pixel_weight": of_pixels, "reduction": reduction}
+    compare(
+        lambda x: ops.softmax_cross_entropy_forward(x, labels, **settings),
+        ops.softmax_cross_entropy_backward,
+        reference,
+        [3 * rng.standard_normal((2, 5, 4, 6))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("integers", [True, False])
+def test_sigmoid_cross_entropy(integers, reduction, weighted, dtype, rng):
+    targets = rng.integers(0, 2, (2, 5, 4, 6)) if integers else rng.random((2, 5, 4, 6)).astype(dtype)
+    weight = (5 * rng.random(5)).astype(dtype) if weighted else None
+    theirs = {"pos_weight": torch.tensor(weight[:, None, None]) if weighted else None, "reduction": reduction}
+    compare(
+        lambda x: ops.sigmoid_cross_entropy_forward(x, targets, weight=weight, reduction=reduction),
+        ops.sigmoid_cross_entropy_backward,
+        lambda x: F.binary_cross_entropy_with_logits(x, torch.tensor(targets.astype(dtype)), **theirs),
+        [3 * rng.standard_normal((2, 5, 4, 6))],
+        dtype,
+    )
+
+
+@every_dtype
+@pytest.mark.parametrize("smooth", [0.0, 1.0])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("shape", [(2, 5, 4, 6), (2, 3, 200, 300)])
+def test_dice(shape, reduction, smooth, dtype, rng):
+    labels = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    labels[rng.random(labels.shape) < 0.3] = 255
+
+    def reference(x):
+        p = torch.softmax(x, dim=1) * torch.tensor(labels != 255)[:, None]
+        q = torch.tensor(labels[:, None] == np.arange(shape[1])[:, None, None])
+        both, total = (a.sum(dim=(0, 2, 3)) for a in (p * q, p + q))
+        return getattr(1 - (2 * both + smooth) / (total + smooth), reduction)()
+
+    compare(
+        lambda x: ops.dice_forward(x, labels, smooth=smooth, reduction=reduction),
+        ops.dice_backward,
+        reference,
+        [3 * rng.standard_normal(shape)],
+        dtype,
+    )
+
+
+@every_dtype
 @pytest.mark.parametrize(
     ("factor", "kernel", "before", "after"),
     [(2, 4, 0, 0), (2, 4, 1, 1), (16, 32, 0, 0), (32, 63, 17, 14), (2, 3, 0, 1), (16, 31, 1, 14)],

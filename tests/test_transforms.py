@@ -28,7 +28,7 @@ def samples(count=5):
 
 @pytest.mark.parametrize("size", [(13, 17), (5, 9), (40, 31), (1, 1), (26, 3)])
 def test_resized_labels_are_labels_of_the_original(size):
-    image, label, *_ = scene()
+    image, label, _ = scene()
     resized, labels = transforms.resize(image, label, size)
     assert resized.shape == (*size, 3) and labels.shape == size
     assert resized.dtype == labels.dtype == np.uint8
@@ -40,13 +40,13 @@ def test_resizing_keeps_image_and_label_in_register():
     label[10:20, 24:36] = 200
     image, labels = transforms.resize(np.stack([label] * 3, axis=-1), label, (60, 90))
     np.testing.assert_array_equal(image[:, :, 0] > 100, labels == 200)
-    image, label, *_ = scene()
+    image, label, _ = scene()
     _, labels = transforms.resize(image, label, (39, 51))
     np.testing.assert_array_equal(labels, label.repeat(3, axis=0).repeat(3, axis=1))
 
 
 def test_random_scale_draws_its_factor_and_keeps_labels():
-    image, label, *_ = scene(40, 60)
+    image, label, _ = scene(40, 60)
     rng, heights = np.random.default_rng(0), set()
     for _ in range(60):
         scaled, labels = transforms.random_scale(image, label, rng, 0.5, 2.0)
@@ -62,13 +62,13 @@ def test_random_scale_draws_its_factor_and_keeps_labels():
     [((40, 20), (10, 5)), ((20, 40), (5, 10)), ((10, 3), (10, 3)), ((4, 6), (4, 6)), ((90, 1), (10, 1))],
 )
 def test_shrink_limits_the_longer_side_and_never_enlarges(size, expected):
-    image, label, *_ = scene(*size)
+    image, label, _ = scene(*size)
     shrunk, labels = transforms.shrink(image, label, 10)
     assert shrunk.shape == (*expected, 3) and labels.shape == expected
 
 
 def test_flip_mirrors_left_and_right_both_or_none_about_every_other_time():
-    image, label, *_ = scene()
+    image, label, _ = scene()
     rng = np.random.default_rng(0)
     mirrored = 0
     for _ in range(200):
@@ -82,7 +82,7 @@ def test_flip_mirrors_left_and_right_both_or_none_about_every_other_time():
 
 @pytest.mark.parametrize("size", [(13, 17), (5, 9), (20, 30), (8, 30), (30, 8), (1, 1)])
 def test_random_crop_keeps_register_and_pads_with_fill_and_void(size):
-    image, label, *_ = scene()
+    image, label, _ = scene()
     rng, fill = np.random.default_rng(0), np.array([77, 200, 201], np.uint8)
     for _ in range(20):
         cut, labels = transforms.random_crop(image, label, rng, size, fill)
@@ -96,12 +96,27 @@ def test_random_crop_keeps_register_and_pads_with_fill_and_void(size):
 
 
 def test_random_crop_reaches_every_place():
-    image, label, *_ = scene(4, 3)
+    image, label, _ = scene(4, 3)
     rng = np.random.default_rng(0)
     tops = {tuple(transforms.random_crop(image, label, rng, (2, 3), 0)[0][0, 0, 1:]) for _ in range(100)}
     assert tops == {(0, 0), (1, 0), (2, 0)}
     padded = (transforms.random_crop(image, label, rng, (4, 5), 0)[1] for _ in range(100))
     assert {int(np.argmax(labels[0] != VOID)) for labels in padded} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    "transform, options",
+    [
+        (transforms.resize, {"size": (5, 9)}),
+        (transforms.random_crop, {"rng": np.random.default_rng(0), "size": (8, 30), "fill": 0}),
+        (transforms.warp, {"rng": np.random.default_rng(0), "rotate": 20.0}),
+        (transforms.mirror, {"context": 3}),
+    ],
+)
+def test_labels_of_large_numbers_keep_them(transform, options):
+    image, label, _ = scene()
+    _, labels = transform(image, label + np.int32(1 << 20), **options)
+    assert labels.dtype == np.int32 and {*np.unique(labels)} <= {VOID, *((1 << 20) + np.array(CLASSES))}
 
 
 def test_jitter_saturates_instead_of_wrapping_around():
@@ -188,7 +203,7 @@ class Counted(list):
 def test_cached_samples_are_the_same_or_shrunk_and_read_once_if_memory_allows(fitting, longest):
     source, wanted = Counted(samples()), samples()
     if longest:
-        wanted = [Sample(*transforms.shrink(image, label, longest), id) for image, label, id, _ in wanted]
+        wanted = [Sample(*transforms.shrink(image, label, longest), id) for image, label, id in wanted]
         assert all(max(sample.label.shape) == longest for sample in wanted)
     sizes = [sample.image.nbytes + sample.label.nbytes for sample in wanted]
     cached = CachedDataset(source, longest=longest, limit=sum(sizes[:fitting]))
@@ -197,3 +212,134 @@ def test_cached_samples_are_the_same_or_shrunk_and_read_once_if_memory_allows(fi
         for have, want in zip((cached[i] for i in range(5)), wanted, strict=True):
             assert have.id == want.id and same(have[:2], want[:2])
     assert source.reads == fitting + 3 * (5 - fitting)
+
+
+def places(height, width):
+    """An image and a label that say where each pixel came from: red and the label's 256s the row, green and its rest the column."""
+    rows, columns = np.indices((height, width))
+    image = np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
+    return image, (256 * rows + columns).astype(np.int32)
+
+
+WARPS = [
+    {"rotate": 40.0},
+    {"shift": 7.5},
+    {"elastic": 6.0},
+    {"rotate": 180.0, "shift": 300.0, "elastic": 40.0},
+]
+
+
+@pytest.mark.parametrize("options", WARPS)
+@pytest.mark.parametrize("size", [(60, 90), (1, 7), (5, 1), (2, 2)])
+def test_warped_photograph_and_labels_come_from_the_same_places(options, size):
+    """The mean of neighbours' rows is the place itself, so that rounding it gives the nearest row, mirrored or not."""
+    (image, label), rng = places(*size), np.random.default_rng(0)
+    image.flags.writeable = label.flags.writeable = False
+    for _ in range(10):
+        warped, labels = transforms.warp(image, label, rng, **options)
+        assert (warped.shape, warped.dtype, labels.shape, labels.dtype) == (image.shape, np.uint8, size, np.int32)
+        differences = np.stack([labels >> 8, labels & 255], -1) - warped[..., :2]
+        assert abs(differences).max() <= 1 and (differences != 0).mean() < 0.01
+
+
+def moved(size, **options):
+    """Where each pixel came from, (2, H, W), minus where it is; for fields that stay inside around the middle."""
+    _, labels = transforms.warp(*places(*size), **options)
+    return np.stack([labels >> 8, labels & 255]) - np.indices(size)
+
+
+def test_warp_turns_around_the_middle_and_keeps_lengths():
+    rng, angles = np.random.default_rng(0), []
+    for _ in range(60):
+        field = moved((101, 81), rng=rng, rotate=30.0) + np.indices((101, 81))
+        assert tuple(field[:, 50, 40]) == (50, 40)
+        down = field[:, 70, 40] - field[:, 30, 40]  # 40 pixels apart before, and after
+        across = field[:, 50, 60] - field[:, 50, 20]
+        assert abs(np.hypot(*down) - 40) < 1.5 and abs(np.hypot(*across) - 40) < 1.5 and abs(down @ across) < 100
+        angles.append(np.degrees(np.arctan2(down[1], down[0])))
+    assert -31.5 < min(angles) < -24 and 24 < max(angles) < 31.5
+
+
+def test_warp_shifts_all_pixels_alike_and_as_far_as_it_may():
+    rng, shifts = np.random.default_rng(0), []
+    for _ in range(60):
+        field = moved((40, 50), rng=rng, shift=8.0)[:, 10:30, 10:40]
+        assert (field == field[:, :1, :1]).all()
+        shifts.append(field[:, 0, 0])
+    assert (np.min(shifts, 0) <= -6).all() and (np.max(shifts, 0) >= 6).all() and np.abs(shifts).max() <= 8
+    assert len({*np.diff(shifts).ravel()}) > 5  # down and across are drawn each for itself
+
+
+def test_warp_bends_smoothly_by_displacements_of_the_given_size():
+    rng = np.random.default_rng(0)
+    fields = np.array([moved((120, 120), rng=rng, elastic=5.0) for _ in range(100)])
+    for y, x in ((60, 60), (20, 60), (60, 100)):  # places on the 3×3 grid, far enough from the edge
+        assert 4 < fields[:, :, y, x].std() < 6 and abs(fields[:, :, y, x].mean()) < 1.5
+    drawn = (
+        fields[:, 0, 60, 60],
+        fields[:, 1, 60, 60],
+        fields[:, 0, 60, 100],
+    )  # each direction and each of the nine for itself
+    assert np.abs(np.corrcoef(drawn) - np.eye(3)).max() < 0.3
+    inside = fields[:, :, 30:90, 30:90]
+    assert max(abs(np.diff(inside, axis=axis)).max() for axis in (2, 3)) <= 2
+
+
+def test_no_warp_gives_what_it_was_given_and_draws_nothing():
+    image, label, _ = scene()
+    rng = np.random.default_rng(0)
+    assert all(a is b for a, b in zip(transforms.warp(image, label, rng), (image, label), strict=True))
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+@pytest.mark.parametrize("context", [1, 4, 12, 40])
+def test_mirror_repeats_no_edge_pixel_and_leaves_void_around(context):
+    for size in ((13, 17), (1, 1), (2, 5)):
+        image, label = places(*size)
+        wide, labels = transforms.mirror(image, label, context)
+        np.testing.assert_array_equal(wide, np.pad(image, ((context,) * 2,) * 2 + ((0, 0),), "reflect"))
+        np.testing.assert_array_equal(labels, np.pad(label, context, constant_values=VOID))
+
+
+def test_turn_gives_each_of_the_eight_ways_to_both():
+    image, label, _ = scene(9, 9)
+    rng, seen = np.random.default_rng(0), {}
+    for _ in range(200):
+        turned, labels = transforms.random_turn(image, label, rng)
+        np.testing.assert_array_equal(turned[:, :, 0], labels)
+        seen[turned.tobytes()] = seen.get(turned.tobytes(), 0) + 1
+    assert len(seen) == 8 and min(seen.values()) > 10
+    ways = {np.rot90(way, k).tobytes() for way in (image, image[:, ::-1]) for k in range(4)}
+    assert {*seen} == ways
+
+
+def test_context_is_mirrored_before_the_crop_which_keeps_its_size():
+    """What the network labels, the crop without its context, covers the image and nothing else, its edges included."""
+    seen = np.zeros((13, 17), bool)
+    one = BatchStream([scene()], 1, Preprocessing(scale=(1, 1, 1)), np.random.default_rng(0), crop=(15, 16), context=5)
+    for _ in range(200):
+        images, labels = next(one)
+        assert images.shape == (1, 3, 15, 16) and labels.shape == (1, 15, 16)
+        red, rows, columns = images[0] + 127.5
+        middle = (slice(5, -5), slice(5, -5))
+        np.testing.assert_array_equal(red[middle], labels[0][middle])
+        seen[rows[middle].astype(int), columns[middle].astype(int)] = True
+        assert (np.abs(np.diff(rows, axis=0)) == 1).all() and (np.abs(np.diff(columns, axis=1)) == 1).all()
+    assert seen.all()
+
+
+def test_turning_takes_a_square_crop():
+    with pytest.raises(ValueError, match=r"batches: .* square crop, got \(9, 11\)"):
+        stream(augment=Augment(turn=True))
+
+
+@pytest.mark.parametrize("options", [*WARPS, {"turn": True}])
+def test_a_stream_with_every_augmentation_goes_on_bit_by_bit(options):
+    options = {"crop": (11, 11), "augment": Augment(True, (0.8, 1.2), 0.1, **options), "context": 2}
+    first, second = stream(seed=1, **options), stream(seed=9, **options)
+    for _ in range(3):
+        next(first)
+    second.restore(*first.state())
+    assert all(same(next(second), next(first)) for _ in range(4))
+    plain = {**options, "augment": Augment(True, (0.8, 1.2), 0.1)}
+    assert not same(next(stream(seed=1, **options)), next(stream(seed=1, **plain)))

@@ -18,7 +18,7 @@ def add_arguments(parser):
     add = parser.add_argument
     add("source", metavar="FROM", help="file to read")
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
-    add("--network", choices=options.NETWORKS, help="the network of the weights, if the file is of another library")
+    add("--network", choices=options.CLASSIFIERS, help="the network of the weights, if the file is of another library")
     options.add_fcn(parser)
     names = "the names of its classes, one a line, background first: they are kept with the weights"
     add("--classes", metavar="FILE", help=names)

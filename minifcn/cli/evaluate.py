@@ -1,4 +1,6 @@
-"""Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class."""
+"""Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class. Where the
+data set has objects, also how well each is found: TP / (TP + FP + FN) where an IoU above 0.5 is a hit, the mean of that over
+the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5. That takes scipy."""
 
 import time
 from itertools import zip_longest
@@ -34,6 +36,8 @@ def run(args):
     classes = model.card.classes
     sliding_window.check_tile(args.tile)
     dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif)
+    if classes == (*dataset.classes, data.BORDER):
+        dataset = data.with_border_class(dataset)
     unnamed = classes == models.numbered(len(dataset.classes))
     classes = dataset.classes if unnamed else classes
     if dataset.classes != classes:
@@ -49,10 +53,14 @@ def run(args):
     matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
     if not matrix.counts.any():
         notice(f"{dataset.folder}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
-    print(tables.scores_table({f"FCN-{model.card.options['variant']}": (matrix, time.perf_counter() - start)}))
+    print(tables.scores_table({model.card.title: (matrix, time.perf_counter() - start)}))
     if chosen:
         names = ", ".join(classes[i] for i in chosen)
         print(f"mean IU over {len(chosen)} classes ({names}): {100 * matrix.mean_iou(chosen):.1f}")
     print()
     print(tables.class_table(matrix, classes))
+    if samples[0].instances is not None:
+        bar = tqdm(samples, unit="image", desc="objects", disable=None)
+        print()
+        print(tables.objects_table(*inference.evaluate_objects(model, bar, args.tile)))
     return 0

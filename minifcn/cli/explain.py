@@ -1,5 +1,5 @@
 """Print each layer's output shape, parameters, multiply-adds, memory and receptive field, with totals: of a classifier,
-or with --variant of the FCN over its backbone. Memory is that of float32 activations, without the working space of a
+or with --variant of the FCN over its backbone; or of U-Net. Memory is that of float32 activations, without the working space of a
 convolution."""
 
 import numpy as np
@@ -14,12 +14,14 @@ HELP = "show what a network would cost, without running it"
 
 def add_arguments(parser):
     add = parser.add_argument
-    add("network", choices=options.NETWORKS, help="a classifier, or with --variant the backbone of an FCN")
+    a_network = "a classifier, with --variant the backbone of an FCN, or unet"
+    add("network", choices=(*options.CLASSIFIERS, "unet"), help=a_network)
     options.add_fcn(parser)
-    size = "of the image: one side, or height and width (default: the classifier's native size, or 500)"
+    options.add_unet(parser)
+    size = "of the image: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"
     add("--size", type=options.at_least(1), nargs="+", metavar="PIXELS", help=size)
     add("--batch", type=options.at_least(1), default=1, help="images at a time")
-    add("--data", metavar="PATH", help="with --variant, measure whether reading these data keeps up with training")
+    add("--data", metavar="PATH", help="of an FCN or U-Net, measure whether reading these data keeps up with training")
 
 
 def run(args):
@@ -27,12 +29,13 @@ def run(args):
     if args.size and len(args.size) > 2:
         raise InputError(f"size: expected one side, or height and width; got {len(args.size)} numbers")
     if args.data:
-        if not args.variant:
-            raise InputError("explain: --data is for an FCN; expected --variant, too")
+        if not args.variant and args.network != "unet":
+            raise InputError("explain: --data is for an FCN or U-Net; expected --variant, too, or unet")
         dataset = data.open_dataset(args.data)
         args.num_classes = args.num_classes or dataset.num_classes
     model = options.network_of(args)
-    size = args.size or [model.card.native or 500]
+    unpadded = model.card.options.get("padding") == "valid"
+    size = args.size or [model.card.native or (572 if unpadded else 500)]
     crop = (size[0], size[-1])
     print(models.explain(model, crop, args.batch))
     if dataset:

@@ -7,27 +7,38 @@ from .. import gradcheck, models
 from ..errors import InputError
 from . import options
 
+UNET = "unet"
 HELP = "check the backward passes against finite differences"
 
 
 def add_arguments(parser):
     options.add_device(parser)
     add = parser.add_argument
-    add("--variant", default="all", choices=("all", *models.VARIANTS), help="which network")
-    add("--alignment", default="same", choices=models.ALIGNMENTS, help="pad 100 and crop, or same: nothing wasted")
+    add("--variant", default="all", choices=("all", *models.VARIANTS, UNET), help="which network")
+    add(
+        "--alignment",
+        default="same",
+        choices=models.ALIGNMENTS,
+        help="of an FCN: pad 100 and crop, or same: nothing wasted",
+    )
     add("--seed", type=options.at_least(0), default=0, help="of weights, image and directions")
 
 
 def run(args):
     rng = np.random.default_rng(args.seed)
     worst = 0.0
-    for variant in models.VARIANTS if args.variant == "all" else (args.variant,):
-        model = models.fcn(variant, "mini", 4, args.alignment, seed=args.seed, width=2)
-        for name, parameter in model.parameters().items():
-            if name.startswith("score"):  # zero at the start, so that nothing behind them would be tested
+    for name in (*models.VARIANTS, UNET) if args.variant == "all" else (args.variant,):
+        if name == UNET:
+            size = (44, 48)
+            model = models.unet(4, width=2, depth=2, padding="valid", seed=args.seed)
+        else:
+            size = (64, 70)
+            model = models.fcn(name, "mini", 4, args.alignment, seed=args.seed, width=2)
+        for key, parameter in model.parameters().items():
+            if key.startswith("score"):  # zero at the start, so that nothing behind them would be tested
                 parameter.value = rng.standard_normal(parameter.value.shape).astype(np.float32)
-        found = gradcheck.check_layer(model, rng.standard_normal((3, 3, 64, 70)), rng, directions=2, elements=2)
-        print(f"FCN-{variant}: {found}")
+        found = gradcheck.check_layer(model, rng.standard_normal((3, 3, *size)), rng, directions=2, elements=2)
+        print(f"{'U-Net' if name == UNET else f'FCN-{name}'}: {found}")
         worst = max(worst, found.max_relative_error)
     if not worst <= gradcheck.TOLERANCE:
         raise InputError(f"gradcheck: the worst relative error {worst:.1e} is above {gradcheck.TOLERANCE:.0e}")

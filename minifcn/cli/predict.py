@@ -1,7 +1,8 @@
 """Segment images. For each image (or each in a folder, such as the frames of a video) print what was found and its share
 of the pixels, and write NAME.png, a palette mask, and NAME_overlay.jpg. Without --weights the network that comes with
-minifcn looks for cats, cows, dogs, horses, people and sheep. What cannot be read is skipped and named; no image is ever
-written over."""
+minifcn looks for cats, cows, dogs, horses, people and sheep. With --objects also number what does not touch, such as the cells
+of a microscope's picture: NAME_objects.png has the number of each object as 16-bit grey, and the overlay their outlines. What
+cannot be read is skipped and named; no image is ever written over."""
 
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from ..data.transforms import shrink
 from ..errors import InputError
 from ..files import make_folder
 from ..inference import sliding_window
+from ..report import figures
 from . import options
 from .progress import notice
 
@@ -28,6 +30,7 @@ def add_arguments(parser):
     options.add_device(parser)
     options.add_segmenter(parser, own=PRETRAINED)
     parser.add_argument("--out", default="predictions", metavar="FOLDER", help="folder for masks and overlays")
+    parser.add_argument("--objects", action="store_true", help="also find single objects, and number them; takes scipy")
     options.add_size(parser)
     options.add_exif(parser)
     options.add_images(parser, "IMAGE")
@@ -38,22 +41,36 @@ def run(args):
     resize = args.resize or (None if args.weights or args.tile else LONGEST)
     sliding_window.check_tile(args.tile)
     named, network, out = options.named_images(args.images), model.prepare(), make_folder(args.out)
-    files = {name: (out / f"{name}.png", out / f"{name}_overlay.jpg") for _, name in named}
+    endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))
+    files = {name: [out / f"{name}{ending}" for ending in endings] for _, name in named}
     images = {path.resolve() for path, _ in named}
-    if lost := [file for both in files.values() for file in both if file.resolve() in images]:
+    times = Counter(file for of_image in files.values() for file in of_image)
+    if lost := [file for file in times if file.resolve() in images]:
         raise InputError(
             f"{lost[0]}: is one of the images, and would be written over; choose another folder with --out"
         )
+    if twice := [file for file, count in times.items() if count > 1]:
+        raise InputError(f"{twice[0]}: would be written for two of the images; rename one, or leave --objects out")
     skipped, seen, start = [], Counter(), time.perf_counter()
     bar = tqdm(named, unit="image", disable=None)
     for path, name, image in options.readable(bar, skipped, args.exif):
-        labels = predicted(network, image, resize, args.tile)
+        if args.objects:
+            labels, instances = predicted_objects(network, image, resize, args.tile)
+        else:
+            labels = predicted(network, image, resize, args.tile)
         shares = shares_of(labels, model.card.classes)
-        bar.write(f"{path}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items()))
+        found = [f"{name} {100 * share:.1f} %" for name, share in shares.items()]
         seen.update(shares.keys())
-        mask, overlaid = files[name]
+        mask, overlaid, *numbered = files[name]
         write_mask(mask, labels, model.card.palette)
-        Image.fromarray(overlay(image, colourise(labels, model.card.palette))).save(overlaid, quality=92)
+        picture = overlay(image, colourise(labels, model.card.palette))
+        if args.objects:
+            count = int(instances.max())
+            found.insert(0, f"{count} object{'s' * (count != 1)}")
+            Image.fromarray(instances).save(numbered[0])
+            picture = figures.outlined(picture, instances)
+        Image.fromarray(picture).save(overlaid, quality=92)
+        bar.write(f"{path}: " + ", ".join(found))
     done, seconds = len(named) - len(skipped), time.perf_counter() - start
     if done > 1:
         print(f"{done} images: " + ", ".join(f"{name} in {count}" for name, count in seen.most_common()))
@@ -64,9 +81,24 @@ def run(args):
 
 def predicted(network, image, resize, tile):
     """The class of every pixel, also where the network sees the image shrunk to `resize` pixels.   -> (H, W) uint8"""
-    small = shrink(image, image[:, :, 0], resize)[0] if resize else image
-    labels = Image.fromarray(inference.predict(network, small, tile))
-    return np.asarray(labels.resize(image.shape[1::-1], Image.Resampling.NEAREST))
+    return as_large(inference.predict(network, shrunk(image, resize), tile), image)
+
+
+def predicted_objects(network, image, resize, tile):
+    """The class of every pixel, and the number of its object.   -> (H, W) uint8 and uint16, from one run of the network"""
+    probabilities = inference.probabilities(network, shrunk(image, resize), tile)
+    instances, _ = inference.objects_of(probabilities, network.card.classes)
+    return as_large(probabilities.argmax(axis=0).astype(np.uint8), image), as_large(instances, image)
+
+
+def shrunk(image, resize):
+    """The image with a longer side of at most `resize` pixels, None for any."""
+    return shrink(image, image[:, :, 0], resize)[0] if resize else image
+
+
+def as_large(numbers, image):
+    """A map of numbers in the image's size."""
+    return np.asarray(Image.fromarray(numbers).resize(image.shape[1::-1], Image.Resampling.NEAREST))
 
 
 def shares_of(labels, classes):

@@ -1,4 +1,4 @@
-"""Train one FCN on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best
+"""Train one FCN or U-Net on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best
 weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never
 stopped, where the number of threads (MINIFCN_THREADS) is the same: another adds sums up in another order."""
 
@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..files import make_folder
 from ..metrics import ConfusionMatrix
 from ..report import figures, page, tables
-from ..training.config import Config
+from ..training.config import NETWORKS, Config
 from ..training.run import Run, read_metrics
 from . import options
 from .progress import INTERRUPTED, do, notice
@@ -43,15 +43,15 @@ def run(args):
     if not args.resume and "data" not in given:
         raise InputError("train: expected --data FOLDER, or --resume FOLDER; got neither")
     run = Run.resume(args.resume) if args.resume else Run(options.config_of(args), args.out)
-    if run.config.network["builder"] != "fcn":
+    if run.config.network["builder"] not in NETWORKS:
         raise InputError(f"train: {run.folder} holds the first stage of minifcn reproduce; go on with that command")
-    own = {**vars(run.config), **run.config.options}
-    if other := [name for name, value in given.items() if own[name] != value]:
+    own = {**vars(run.config), **run.config.options, "network": run.config.network["builder"]}
+    if other := [name for name, value in given.items() if own.get(name) != value]:
         raise InputError(
             f"train: --resume goes on with the settings of {args.resume}, got another --{' --'.join(other).replace('_', '-')}; "
             f"for other settings start a new run from its weights: --start {Path(args.resume, 'best.npz')} --out FOLDER"
         )
-    title = f"FCN-{run.config.options['variant']}"
+    title = run.model.card.title
     result = finish(run, title, go_on=f"minifcn train --resume {run.folder}")
     if result is None:
         return INTERRUPTED

@@ -4,9 +4,11 @@ from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
 from .labels import VOC_CLASSES, VOID
 from .sets import (
+    CAMVID_CLASSES,
     CITYSCAPES_CLASSES,
     SBD,
     VOC,
+    CamVid,
     Cityscapes,
     Folder,
     Nuclei,
@@ -15,11 +17,14 @@ from .sets import (
     open_dataset,
     train_aug,
 )
-from .sets.base import Sample
+from .sets.base import ObjectSample, Sample
+from .targets import BORDER, Targets, with_border_class
 from .tars import unpack
 from .toyvoc import write_toyvoc
 
 __all__ = [
+    "BORDER",
+    "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
     "SBD",
     "VOC",
@@ -28,16 +33,20 @@ __all__ = [
     "Augment",
     "BatchStream",
     "CachedDataset",
+    "CamVid",
     "Cityscapes",
     "Folder",
     "Nuclei",
+    "ObjectSample",
     "PlainFolder",
     "Prefetch",
     "Preprocessing",
     "Roboflow",
     "Sample",
+    "Targets",
     "open_dataset",
     "train_aug",
     "unpack",
+    "with_border_class",
     "write_toyvoc",
 ]

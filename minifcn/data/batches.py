@@ -11,8 +11,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..preprocessing import Preprocessing
-from . import transforms
+from . import targets, transforms
 from .sets.base import Sample
+from .targets import Targets
 
 AHEAD = 2  # batches made ahead: enough to even out fast and slow ones
 _PATIENCE = 2.0  # seconds to wait for the batch in the making when the stream is closed
@@ -20,11 +21,19 @@ _PATIENCE = 2.0  # seconds to wait for the batch in the making when the stream i
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes in training: mirroring, size (low, high), colours (strength); (1, 1) and 0 change nothing."""
+    """Random changes in training: mirroring, size (low, high), colours (strength); (1, 1) and 0 change nothing.
+
+    rotate (degrees), shift and elastic (pixels): as `transforms.warp` takes them. turn: by a multiple of 90 degrees and
+    mirrored, for pictures without an up.
+    """
 
     flip: bool = True
     scale: tuple = (1.0, 1.0)
     colour: float = 0.0
+    rotate: float = 0.0
+    shift: float = 0.0
+    elastic: float = 0.0
+    turn: bool = False
 
 
 class CachedDataset(Sequence):
@@ -42,18 +51,26 @@ class CachedDataset(Sequence):
             return self._cached[index]
         sample = self.dataset[index]
         if self.longest:
-            sample = Sample(*transforms.shrink(sample.image, sample.label, self.longest), sample.id)
-        self._free_bytes -= sample.image.nbytes + sample.label.nbytes
+            joined = targets.join(sample.label, sample.instances)
+            image, joined = transforms.shrink(sample.image, joined, self.longest)
+            label, instances = targets.part(joined)
+            sample = sample._replace(
+                image=image, label=label, **({} if instances is None else {"instances": instances})
+            )
+        self._free_bytes -= sum(array.nbytes for array in sample if isinstance(array, np.ndarray))
         if self._free_bytes >= 0:
             self._cached[index] = sample
         return sample
 
 
 class BatchStream:
-    """An endless stream of batches (images (N, 3, H, W) float32, labels (N, H, W) uint8).
+    """An endless stream of batches (images (N, C, H, W) float32, labels (N, H, W) uint8, or Targets).
 
     Every epoch shows each sample once, in a new order. crop: (height, width) of what is cut from each sample; without
     it images keep their sizes, so that batch_size must be 1. rng: numpy.random.Generator for order and augmentation.
+    context: pixels on each side that the network sees but does not label: the image is mirrored by so many, its labels
+    are void there, before the crop. border_weight: w0 of `targets.border_weights`; where it is not 0, labels come with their
+    weights, as Targets, class_weights (K,) among them. Raises InputError where samples then have no instances.
     """
 
     def __init__(
@@ -65,22 +82,36 @@ class BatchStream:
         *,
         crop: tuple | None = None,
         augment: Augment | None = None,
+        context: int = 0,
+        border_weight: float = 0.0,
+        class_weights: Sequence | None = None,
     ):
         if crop is None and batch_size != 1:
             raise InputError(f"batches: without a crop size the batch size must be 1, got {batch_size}")
         if min(batch_size, *(crop or (1,))) < 1:
             raise InputError(f"batches: expected a size and a crop of at least 1, got {batch_size} and {crop}")
+        if augment and augment.turn and crop and crop[0] != crop[1]:
+            raise InputError(f"batches: pictures turned by 90 degrees take a square crop, got {crop}")
+        if border_weight:
+            first = targets.numbered(dataset[0], "border weights")
+            targets.border_weights(first, w0=border_weight)  # what is wrong is told now, not in the midst of training
         self.dataset, self.batch_size, self.preprocessing = dataset, batch_size, preprocessing
         self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
+        self.context, self.border_weight, self.class_weights = context, border_weight, class_weights
         self._order, self._next = np.empty(0, np.int64), 0
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
-        pairs = [self._augmented(self.dataset[self._draw()]) for _ in range(self.batch_size)]
-        images = np.stack([self.preprocessing.apply(image) for image, _ in pairs])
-        return images, np.stack([label for _, label in pairs])
+    def __next__(self) -> tuple[np.ndarray, np.ndarray | Targets]:
+        samples = [self._augmented(self.dataset[self._draw()]) for _ in range(self.batch_size)]
+        images = np.stack([self.preprocessing.apply(image) for image, _, _ in samples])
+        labels = np.stack([label for _, label, _ in samples])
+        if not self.border_weight:
+            return images, labels
+        w0, by_class = self.border_weight, self.class_weights
+        weights = [targets.border_weights(i, w0=w0, class_weights=by_class, label=label) for _, label, i in samples]
+        return images, Targets(labels, np.stack(weights))
 
     def _draw(self):
         if self._next == len(self._order):
@@ -89,16 +120,24 @@ class BatchStream:
         return int(self._order[self._next - 1])
 
     def _augmented(self, sample):
-        image, label, augment = sample.image, sample.label, self.augment
+        image, augment = sample.image, self.augment
+        label = targets.join(sample.label, sample.instances if self.border_weight else None)
         if augment.scale != (1.0, 1.0):
             image, label = transforms.random_scale(image, label, self.rng, *augment.scale)
+        image, label = transforms.warp(
+            image, label, self.rng, rotate=augment.rotate, shift=augment.shift, elastic=augment.elastic
+        )
+        if self.context:
+            image, label = transforms.mirror(image, label, self.context)
         if self.crop:
             image, label = transforms.random_crop(image, label, self.rng, self.crop, self.preprocessing.fill())
-        if augment.flip:
+        if augment.turn:
+            image, label = transforms.random_turn(image, label, self.rng)
+        elif augment.flip:
             image, label = transforms.random_flip(image, label, self.rng)
         if augment.colour:
             image, label = transforms.jitter_colour(image, label, self.rng, augment.colour)
-        return image, label
+        return image, *targets.part(label)
 
     def state(self) -> tuple[dict, dict]:
         """The stream's position: (arrays, rest), the latter JSON-ready."""
@@ -137,7 +176,7 @@ class Prefetch:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
+    def __next__(self) -> tuple[np.ndarray, np.ndarray | Targets]:
         batch, state, error = self._made.get()
         if error:
             self._made.put((None, None, error))  # for the next call, which would wait for ever

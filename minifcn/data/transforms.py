@@ -1,8 +1,10 @@
 """What happens to a photograph and its labels between the file and the network.
 
-Each transform takes image (H, W, 3) uint8 and label (H, W) uint8 and returns both. Photographs are resized smoothly;
+Each transform takes image (H, W, 3) uint8 and label (H, W) of integers and returns both. Photographs are resized smoothly;
 labels only ever by nearest neighbour, because halfway between class 3 and class 5 there is no class 4.
 """
+
+import math
 
 import numpy as np
 from PIL import Image
@@ -31,6 +33,12 @@ def random_flip(image, label, rng):
     return image, label
 
 
+def random_turn(image, label, rng):
+    """Turn by a multiple of 90 degrees and mirror, each of the eight ways as often: for pictures without an up."""
+    quarters = int(rng.integers(4))
+    return random_flip(np.rot90(image, quarters), np.rot90(label, quarters), rng)
+
+
 def random_scale(image, label, rng, low, high):
     """Resize by a factor between `low` and `high`, the same in both directions."""
     return _times(rng.uniform(low, high), image, label)
@@ -41,9 +49,55 @@ def _times(factor, image, label):
     return resize(image, label, (max(1, round(height * factor)), max(1, round(width * factor))))
 
 
+def warp(image, label, rng, *, rotate=0.0, shift=0.0, elastic=0.0):
+    """Turn around the middle, shift and bend, all by one field of displacements; what comes in from outside is mirrored.
+
+    rotate: at most so many degrees. shift: at most so many pixels, down and across. elastic: σ, in pixels, of Gaussian
+    displacements on a 3×3 grid, bicubic in between. The photograph is read bilinearly, labels by nearest neighbour.
+    Source: Ronneberger et al., MICCAI 2015, section 3.1, https://arxiv.org/abs/1505.04597
+    """
+    if not (rotate or shift or elastic):
+        return image, label
+    height, width = label.shape
+    angle = math.radians(rng.uniform(-rotate, rotate))
+    down, across = rng.uniform(-shift, shift, 2).tolist()
+    bends = (elastic * rng.standard_normal((2, 3, 3))).astype(np.float32)
+    bends = [np.asarray(Image.fromarray(bend).resize((width, height), Image.Resampling.BICUBIC)) for bend in bends]
+    middle, cos, sin = ((height - 1) / 2, (width - 1) / 2), math.cos(angle), math.sin(angle)
+    y, x = (np.arange(n, dtype=np.float32) - m for n, m in zip((height, width), middle, strict=True))
+    rows = bends[0] + (cos * y + (middle[0] + down))[:, None] + sin * x
+    columns = bends[1] - (sin * y - (middle[1] + across))[:, None] + cos * x
+    return _bilinear(image, rows, columns), label[_mirrored(np.rint(rows), height), _mirrored(np.rint(columns), width)]
+
+
+def _bilinear(image, rows, columns):
+    """The image (H, W, 3) at places between its pixels, which may lie outside.   rows, columns (h, w) float32"""
+    height, width = image.shape[:2]
+    pixels, top, left = image.reshape(height * width, 3), np.floor(rows), np.floor(columns)
+    lower, right = (rows - top)[..., None], (columns - left)[..., None]  # the shares of the pixels there
+    west, east = _mirrored(left, width), _mirrored(left + 1, width)
+    lines = []
+    for row in (top, top + 1):
+        start = _mirrored(row, height) * width
+        lines.append(pixels.take(start + west, axis=0) * (1 - right) + pixels.take(start + east, axis=0) * right)
+    return np.rint(lines[0] * (1 - lower) + lines[1] * lower).astype(np.uint8)
+
+
+def mirror(image, label, context):
+    """`context` more pixels on each side: the photograph mirrored, void around the labels."""
+    rows, columns = (_mirrored(np.arange(-context, length + context), length) for length in label.shape)
+    return image[np.ix_(rows, columns)], np.pad(label, context, constant_values=VOID)
+
+
+def _mirrored(places, length):
+    """Places in a row of `length` pixels, those outside mirrored at its ends, which are not repeated, as often as it takes."""
+    places = np.abs(places).astype(np.intp) % max(1, 2 * length - 2)
+    return np.minimum(places, 2 * length - 2 - places)
+
+
 def random_crop(image, label, rng, size, fill):
     """A part of `size` (height, width) from a random place; where the image is smaller, `fill` (3,) and void go around it."""
-    out, out_label = np.full(size + (3,), fill, np.uint8), np.full(size, VOID, np.uint8)
+    out, out_label = np.full(size + (3,), fill, np.uint8), np.full(size, VOID, label.dtype)
     source, target = [], []
     for have, want in zip(image.shape[:2], size, strict=True):
         shift = int(rng.integers(0, abs(have - want) + 1))

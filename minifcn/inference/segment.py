@@ -7,10 +7,11 @@ import numpy as np
 from ..backend import to_device, to_host
 from ..data import Sample
 from ..errors import InputError
+from ..layers import ExactSize
 from ..metrics import ConfusionMatrix
 from ..models import Graph
 from ..tasks import SEGMENTATION
-from .sliding_window import windows
+from .sliding_window import unpadded_windows, windows
 
 
 def predict(network: Graph, image: np.ndarray, tile: int | None = None) -> np.ndarray:
@@ -22,10 +23,30 @@ def predict(network: Graph, image: np.ndarray, tile: int | None = None) -> np.nd
     if (count := network.card.num_classes) > 256:
         raise InputError(f"predict: expected at most 256 classes, as many as uint8 labels hold, got {count}")
     labels = np.empty(image.shape[:2], np.uint8)
-    for window, inside, place in windows(image.shape[:2], tile or max(image.shape[:2])):
-        logits = network.forward(to_device(network.card.preprocessing.apply(image[window])[None]))
-        labels[place] = to_host(SEGMENTATION.predict(logits)[0])[inside]
+    for logits, place in _pieces(network, image, tile):
+        labels[place] = to_host(SEGMENTATION.predict(logits)[0])
     return labels
+
+
+def probabilities(network: Graph, image: np.ndarray, tile: int | None = None) -> np.ndarray:
+    """The softmax of the scores of every pixel.   image (H, W, 3) uint8 RGB, tile: as for `predict` -> (K, H, W) float32"""
+    found = np.empty((network.card.num_classes, *image.shape[:2]), np.float32)
+    for logits, place in _pieces(network, image, tile):
+        (scores,) = to_host(logits)
+        exponentials = np.exp(scores - scores.max(axis=0))
+        found[:, *place] = exponentials / exponentials.sum(axis=0)
+    return found
+
+
+def _pieces(network, image, tile):
+    """The logits (1, K, h, w) of the parts of an image, and the slices where in it each lies."""
+    if unpadded := network.layers_of(ExactSize):
+        image, pieces = unpadded_windows(image, tile, unpadded[0])
+    else:
+        pieces = windows(image.shape[:2], tile or max(image.shape[:2]))
+    for window, inside, place in pieces:
+        logits = network.forward(to_device(network.card.preprocessing.apply(image[window])[None]))
+        yield logits[:, :, *inside], place
 
 
 def evaluate(network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None) -> ConfusionMatrix:

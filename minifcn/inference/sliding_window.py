@@ -5,9 +5,15 @@ therefore overlap, and a pixel is taken from the window in which it lies further
 rounded to whole cells, is dropped on each side where the image goes on. Windows begin at multiples of the networks'
 stride, so that the cells of a window are cells of the whole image: beyond the reach of its edges, a window's logits are
 exactly the whole's.
+
+A network of unpadded convolutions predicts the middle of a window only, so that nothing has to be dropped: the image is
+mirrored at its borders, and windows overlap by the context that they lose. Ronneberger et al., 2015, figure 2.
 """
 
+import numpy as np
+
 from ..errors import InputError
+from ..layers import ExactSize
 
 STRIDE = 32  # image pixels a cell of the coarsest maps, in every FCN here
 LEAST = 128
@@ -42,3 +48,36 @@ def _spans(length, tile):
         if stop == length:
             return spans
         start += tile - 2 * margin
+
+
+def unpadded_windows(image: np.ndarray, tile: int | None, sizes: ExactSize) -> tuple[np.ndarray, list[tuple]]:
+    """The image (H, W, C) with its mirrored surroundings, and the windows of that for a network that takes these sizes.
+
+    -> (mirrored, [(window, inside, place)]) as `windows` gives them; `inside` counts in the network's output, which is
+    smaller than the window. tile: the largest side, None for one window. Raises InputError for a tile that is too small.
+    """
+    least = sizes.fitting(2 * sizes.context + sizes.step)
+    if tile is not None and tile < least:
+        raise InputError(f"tile: expected at least {least} pixels for this network, got {tile}")
+    spans = [_unpadded_spans(length, tile, sizes) for length in image.shape[:2]]
+    before = sizes.context
+    around = [(before, some[-1][0].stop - length - before) for some, length in zip(spans, image.shape[:2], strict=True)]
+    mirrored = np.pad(image, (*around, (0, 0)), mode="reflect")
+    return mirrored, [tuple(zip(rows, columns, strict=True)) for rows in spans[0] for columns in spans[1]]
+
+
+def _unpadded_spans(length, tile, sizes):
+    """(window, inside, place) slices along one side; windows begin at multiples of the step, on the same cells as one window would."""
+    side = sizes.fitting(length + 2 * sizes.context)
+    if tile is not None:
+        side = min(side, sizes.fitting(tile - sizes.step + 1))
+    spans, start = [], 0
+    while True:
+        output = side - 2 * sizes.context
+        stop = min(length, start + output)
+        if stop < length:
+            stop = start + output // sizes.step * sizes.step
+        spans.append((slice(start, start + side), slice(0, stop - start), slice(start, stop)))
+        if stop == length:
+            return spans
+        start = stop

@@ -10,6 +10,7 @@ from .plain import (
     AdaptiveAvgPool2d,
     AvgPool2d,
     Dropout,
+    ExactSize,
     Flatten,
     GlobalAvgPool,
     MaxPool2d,
@@ -22,6 +23,6 @@ from .plain import (
 __all__ = [
     "coordinates", "init", "Layer", "Leaf", "Parameter", "FusedConv2d", "Add", "Concat", "CropLike", "ResizeLike",
     "Scale", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "LearnedUpsample", "Linear", "Upsample", "LRN",
-    "AdaptiveAvgPool2d", "AvgPool2d", "Dropout", "Flatten", "GlobalAvgPool", "MaxPool2d", "PadToMultiple", "ReLU",
+    "AdaptiveAvgPool2d", "AvgPool2d", "Dropout", "ExactSize", "Flatten", "GlobalAvgPool", "MaxPool2d", "PadToMultiple", "ReLU",
     "ReLU6",
 ]

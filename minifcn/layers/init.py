@@ -3,12 +3,12 @@
 import numpy as np
 
 
-def he_normal(shape: tuple, rng: np.random.Generator) -> np.ndarray:
+def he_normal(shape: tuple, rng: np.random.Generator, fan_in: int | None = None) -> np.ndarray:
     """Normal values of variance 2 / fan-in: keeps the size of activations through ReLU layers. He et al., 2015, eq. 10.
 
-    shape: (K, C/groups, kh, kw) or (K, D); the fan-in is what one output sums over. rng: numpy.random.Generator.
+    shape: (K, C/groups, kh, kw) or (K, D); the fan-in is what one output sums over, unless given. rng: numpy.random.Generator.
     """
-    fan_in = int(np.prod(shape[1:]))
+    fan_in = fan_in or int(np.prod(shape[1:]))
     w = np.empty(shape, np.float32)
     # Row by row: VGG16's fc6 as a whole would be 800 MB of float64, more than the network ever needs.
     for row in w:

@@ -119,7 +119,9 @@ class ConvTranspose2d(Transposed):
         bias: bool = True,
     ):
         self.settings = {"stride": stride, "pad": pad, "output_pad": output_pad, "dilation": dilation, "groups": groups}
-        self.weight = Parameter(he_normal((inputs, outputs // groups, *pair("kernel", kernel)), rng))
+        taps, steps = prod(pair("kernel", kernel)), prod(pair("stride", stride))
+        fan_in = max(1, inputs // groups * taps // steps)  # the stamps that meet at one output
+        self.weight = Parameter(he_normal((inputs, outputs // groups, *pair("kernel", kernel)), rng, fan_in))
         self.bias = _bias(outputs) if bias else None
 
     def run(self, x: Array, train: bool) -> tuple[Array, Cache]:

@@ -190,3 +190,39 @@ class PadToMultiple(Leaf):
 
     def coordinates(self) -> Affine:
         return Affine(1, self.pad)
+
+
+class ExactSize(Leaf):
+    """Passes on images whose sides are `least` + k · `step`, as unpadded convolutions between pools need; refuses others.
+
+    context: by how many pixels the network's output is smaller than the image, on every side.
+    """
+
+    onnx_operator = "Identity"
+
+    def __init__(self, least: int, step: int, context: int):
+        self.least, self.step, self.context = least, step, context
+
+    def fitting(self, side: int) -> int:
+        """The smallest side of at least `side` that fits."""
+        return max(self.least, side + (self.least - side) % self.step)
+
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
+        self.output_shape(x.shape)
+        return x, None
+
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
+        return dy
+
+    def output_shape(self, shape: tuple) -> tuple:
+        for side in shape[2:]:
+            above = self.fitting(side)
+            if above != side:
+                nearest = f"{above - self.step} or {above}" if above > self.least else f"{above}"
+                raise InputError(
+                    f"unpadded convolutions take sides of {self.least} + {self.step}k; got {shape[2]}x{shape[3]}, nearest to {side}: {nearest}"
+                )
+        return shape
+
+    def is_view(self, shape: tuple, train: bool) -> bool:
+        return True

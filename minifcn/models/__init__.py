@@ -3,16 +3,17 @@
 from ..card import Card
 from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
-from .catalogue import CLASSIFIERS, build, load, load_segmenter, numbered, pretrained
+from .catalogue import CLASSIFIERS, SEGMENTERS, build, load, load_segmenter, numbered, pretrained
 from .efficientnet_lite0 import efficientnet_lite0
 from .explain import explain
 from .fcn import ALIGNMENTS, BACKBONES, UPSAMPLING, VARIANTS, fcn
 from .graph import Graph, Node, Sequential, coordinates
+from .unet import PADDINGS, UNET_BACKBONES, UNET_UPSAMPLING, unet
 from .vgg import mini, vgg16
 
 # fmt: off
 __all__ = [
-    "Card", "surgery", "alexnet", "alexnet_torchvision", "CLASSIFIERS", "build", "load", "load_segmenter", "numbered",
+    "Card", "surgery", "alexnet", "alexnet_torchvision", "CLASSIFIERS", "SEGMENTERS", "build", "load", "load_segmenter", "numbered",
     "pretrained", "efficientnet_lite0", "explain", "ALIGNMENTS", "BACKBONES", "UPSAMPLING", "VARIANTS", "fcn", "Graph",
-    "Node", "Sequential", "coordinates", "mini", "vgg16",
+    "Node", "Sequential", "coordinates", "PADDINGS", "UNET_BACKBONES", "UNET_UPSAMPLING", "unet", "mini", "vgg16",
 ]

@@ -11,6 +11,7 @@ from .alexnet import alexnet, alexnet_torchvision
 from .efficientnet_lite0 import efficientnet_lite0
 from .fcn import fcn
 from .graph import Graph
+from .unet import unet
 from .vgg import mini, vgg16
 
 CLASSIFIERS = {
@@ -20,16 +21,17 @@ CLASSIFIERS = {
     "efficientnet_lite0": efficientnet_lite0,
     "mini": mini,
 }
+SEGMENTERS = {"fcn": fcn, "unet": unet}
 TRAINED = Path(__file__).parent / "trained"  # NAME.npz, and beside it its card for people, NAME.md
 
 
 def build(builder: str, options: dict) -> Graph:
-    """A network with freshly drawn weights by its builder's name: "fcn" or a classifier's. See `Card`.
+    """A network with freshly drawn weights by its builder's name: "fcn", "unet" or a classifier's. See `Card`.
 
     A classifier with the option "convolutional" is the heat-map network made of it. Raises InputError for an unknown
     builder, TypeError for options that it does not have.
     """
-    builders: dict = {"fcn": fcn, **CLASSIFIERS}
+    builders: dict = {**SEGMENTERS, **CLASSIFIERS}
     if builder not in builders:
         raise InputError(f"expected a network out of {', '.join(builders)}, got {builder!r}")
     options = dict(options)
@@ -49,9 +51,9 @@ def load(path: str | Path) -> Graph:
     builder, options = settings_of(meta.get("network"), path)
     try:
         # Options that ask for more channels than any array has are refused before a network is made.
-        widths = {len(array) for array in arrays.values() if array.ndim}
-        for option in ("num_classes", "width"):
-            if options.get(option) is not None and options[option] not in widths:
+        outputs, inputs = ({a.shape[i] for a in arrays.values() if a.ndim > i} for i in (0, 1))
+        for option, found in (("num_classes", outputs), ("width", outputs), ("channels", inputs)):
+            if options.get(option) is not None and options[option] not in found:
                 raise InputError(f"{option} {options[option]} but no array of so many channels")
         network = build(builder, options)
         network.load_state_dict(arrays)
@@ -62,13 +64,13 @@ def load(path: str | Path) -> Graph:
 
 
 def load_segmenter(path: str | Path) -> Graph:
-    """The FCN that a file holds. Raises InputError for a file that holds another network.
+    """The segmentation network that a file holds. Raises InputError for a file that holds another network.
 
     Where the file has no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
     """
     network = load(path)
-    if network.card.builder != "fcn":
-        raise InputError(f"{path}: expected a trained FCN, got a classifier's weights")
+    if network.card.builder not in SEGMENTERS:
+        raise InputError(f"{path}: expected a trained FCN or U-Net, got a classifier's weights")
     if network.card.classes is None:
         count = network.card.num_classes
         network.card.classes = VOC_CLASSES if count == len(VOC_CLASSES) else numbered(count)

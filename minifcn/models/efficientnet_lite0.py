@@ -35,13 +35,15 @@ def efficientnet_lite0(num_classes: int = 1000, seed: int = 0) -> Graph:
 
 
 def efficientnet_lite0_backbone(alignment: str, rng: np.random.Generator, head: bool = False) -> Backbone:
-    """The backbone of an FCN: everything before the head; features at 1/8 (40 channels), 1/16 (112) and 1/32 (320).
+    """The backbone of an FCN: everything before the head; features at 1/2 (16 channels), 1/4 (24),
+    1/8 (40), 1/16 (112) and 1/32 (320).
 
     Its padding, TensorFlow's, is the same in both alignments; "paper" puts the pad of 100 around the image itself.
     head: keep the classifier's last 1×1 convolution, too, as the article keeps fc6 and fc7; 1280 channels at 1/32.
     """
     nodes, ends = _features(rng)
-    features = {"pool3": (ends[4], 40, 8), "pool4": (ends[10], 112, 16), "fc7": (ends[15], 320, 32)}
+    features = {"pool1": (ends[0], 16, 2), "pool2": (ends[2], 24, 4), "pool3": (ends[4], 40, 8)}
+    features |= {"pool4": (ends[10], 112, 16), "fc7": (ends[15], 320, 32)}
     if head:
         nodes |= in_a_row(_convolution("head", 320, 1280, 1, rng), ends[15])
         features["fc7"] = ("relu_head", 1280, 32)

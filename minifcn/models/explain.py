@@ -25,7 +25,8 @@ def explain(network: Graph, size: Pair, batch: int = 1) -> "Explanation":
     height, width = pair("image size", size)
     if batch < 1:
         raise InputError(f"explain: expected a batch of at least 1 image, got {batch}")
-    shapes = network.shapes((batch, 3, height, width))
+    channels = network.card.options.get("channels", 3) if network.card else 3
+    shapes = network.shapes((batch, channels, height, width))
     fields, cached = _receptive_fields(network), _cached_bytes(network, shapes)
     rows = []
     for name, (layer, inputs) in network.nodes.items():

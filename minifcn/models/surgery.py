@@ -89,6 +89,8 @@ def transplant(classifier: Graph, network: Graph, scores: bool = False) -> list[
     scores: take the last layer along, as the coarsest score layer; both then know the same classes.
     Raises InputError, and changes nothing, if the backbone needs a name that the classifier has not, or of another shape.
     """
+    if network.backbone_prefix is None:
+        raise InputError("a classifier gives its backbone, and this network has none")
     own, given = network.state_dict(), classifier.state_dict()
     prefix, last = network.backbone_prefix + ".", list(classifier.nodes)[-1] + "."
     sources = {name: name.removeprefix(prefix) for name in own if name.startswith(prefix)}
@@ -104,6 +106,25 @@ def transplant(classifier: Graph, network: Graph, scores: bool = False) -> list[
     network.load_state_dict(own)
     network.card.preprocessing = classifier.card.preprocessing
     return [name for name in given if name not in sources.values()]
+
+
+def take_over(network: Graph, given: Graph, backbone: bool = False) -> None:
+    """Give a network the weights of another that has the same names, the backbone's only or all; scores of other classes stay.
+
+    Raises InputError, and changes nothing, for networks without a backbone to share, and for names or shapes that differ.
+    """
+    own, theirs = network.state_dict(), given.state_dict()
+    if backbone and network.backbone_prefix is None:
+        raise InputError("it gives its backbone only, and this network has none")
+    for name, value in own.items():
+        new_scores = name.startswith("score.") and network.card.num_classes != given.card.num_classes
+        if new_scores or (backbone and not name.startswith(network.backbone_prefix + ".")):
+            continue
+        there = theirs[name].shape if name in theirs else "no such name"
+        if there != value.shape:
+            raise InputError(f"{name}: expected shape {value.shape}, got {there}")
+        own[name] = theirs[name]
+    network.load_state_dict(own)
 
 
 def initialise_from(network: Graph, coarser: Graph) -> Graph:

@@ -8,7 +8,14 @@ from .batch_norm import batch_norm_backward, batch_norm_forward
 from .conv.choice import conv_algorithm
 from .conv.conv2d import conv2d_backward, conv2d_forward, conv_transpose2d_backward, conv_transpose2d_forward
 from .linear import dropout_backward, dropout_forward, linear_backward, linear_forward
-from .loss import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+from .loss import (
+    dice_backward,
+    dice_forward,
+    sigmoid_cross_entropy_backward,
+    sigmoid_cross_entropy_forward,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+)
 from .lrn import lrn_backward, lrn_forward
 from .pool import (
     adaptive_avg_pool2d_backward,
@@ -28,7 +35,8 @@ from .upsample import upsample_backward, upsample_forward
 __all__ = [
     "relu6_backward", "relu6_forward", "relu_backward", "relu_forward", "batch_norm_backward", "batch_norm_forward",
     "conv_algorithm", "conv2d_backward", "conv2d_forward", "conv_transpose2d_backward", "conv_transpose2d_forward",
-    "dropout_backward", "dropout_forward", "linear_backward", "linear_forward", "softmax_cross_entropy_backward",
+    "dice_backward", "dice_forward", "dropout_backward", "dropout_forward", "linear_backward", "linear_forward",
+    "sigmoid_cross_entropy_backward", "sigmoid_cross_entropy_forward", "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward", "lrn_backward", "lrn_forward", "adaptive_avg_pool2d_backward",
     "adaptive_avg_pool2d_forward", "avg_pool2d_backward", "avg_pool2d_forward", "global_avg_pool_backward",
     "global_avg_pool_forward", "max_pool2d_backward", "max_pool2d_forward", "resize_bilinear_backward",

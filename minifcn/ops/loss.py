@@ -1,4 +1,4 @@
-"""Softmax cross-entropy, pixel by pixel, with an ignored label."""
+"""Losses of pixels, with an ignored label: softmax cross-entropy, sigmoid cross-entropy, soft Dice."""
 
 from math import prod
 
@@ -13,37 +13,32 @@ SOURCE = Source.beside(__file__)
 
 
 def softmax_cross_entropy_forward(
-    logits: Array, labels: Array, *, ignore: int = 255, weight: Array | None = None, reduction: str = "mean"
+    logits: Array,
+    labels: Array,
+    *,
+    ignore: int = 255,
+    weight: Array | None = None,
+    pixel_weight: Array | None = None,
+    reduction: str = "mean",
 ) -> tuple[Array, Cache]:
     """loss = −w[label] · log softmax(logits)[label] for each pixel whose label is not `ignore`.
 
-    logits (N, C, ...) float, labels (N, ...) integers in 0 … C−1 or `ignore`, weight (C,) or None for ones.
+    logits (N, C, ...) float, labels (N, ...) integers in 0 … C−1 or `ignore`, weight (C,) or None for ones; pixel_weight
+    (N, ...), finite and ≥ 0, multiplies the weight of each pixel's class. Both in the logits' dtype.
     reduction: "mean" divides the sum by the sum of the weights of the counted pixels (0 if all are ignored), "sum" (the
     published solvers' choice) does not, both give an array of shape (); "none" gives one loss a pixel, (N, ...), 0 where ignored.
     Raises InputError for shapes that do not fit and for labels outside the classes, DtypeError for non-integer labels.
     """
     op = "softmax_cross_entropy"
-    require_same_dtype(op, logits, weight)
+    require_same_dtype(op, logits, weight, pixel_weight)
     xp = array_module(logits)
-    classes = logits.shape[1]
     require_shape(op, "labels", labels, logits.shape[:1] + logits.shape[2:])
-    if labels.dtype.kind not in "iu":
-        raise DtypeError(f"{op}: expected integer labels, got {labels.dtype}")
-    if reduction not in ("mean", "sum", "none"):
-        raise InputError(f"{op}: expected reduction mean, sum or none; got {reduction!r}")
-    if weight is not None:
-        require_shape(op, "class weights", weight, (classes,))
-    counted = labels != ignore
-    outside = counted & ((labels < 0) | (labels >= classes))
-    if outside.any():
-        values = sorted({int(v) for v in labels[outside]})
-        raise InputError(
-            f"{op}: expected labels 0..{classes - 1} or {ignore}, got {values[:5]} at {int(outside.sum())} pixels"
-        )
-    # The ignored label is replaced before any gather: an index of 255 would wrap around silently on a GPU.
-    index = xp.where(counted, labels, 0).astype("int64")
-    ones = xp.ones(index.shape, logits.dtype) if weight is None else weight[index]
-    share = xp.where(counted, ones, xp.zeros_like(ones))
+    index, counted = _index(op, labels, logits.shape[1], ignore)
+    _require_settings(op, logits, weight, pixel_weight, reduction)
+    weights = xp.ones(index.shape, logits.dtype) if weight is None else weight[index]
+    if pixel_weight is not None:
+        weights *= pixel_weight
+    share = xp.where(counted, weights, xp.zeros_like(weights))
     if reduction == "mean":
         share /= xp.maximum(share.sum(), xp.finfo(logits.dtype).tiny)
     loss, probabilities = _pixel_losses(logits, index, share)
@@ -64,7 +59,7 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
         sizes = probabilities.shape[1], prod(index.shape[1:])
         launch(SOURCE, "softmax_cross_entropy_gradient", dlogits.size, *arrays, *sizes)
         return dlogits
-    classes = xp.arange(probabilities.shape[1]).reshape((-1,) + (1,) * (index.ndim - 1))
+    classes = _classes(probabilities)
 
     def tile(pixels, values):
         one_hot = (index[pixels][:, None] == classes).astype(probabilities.dtype)
@@ -73,6 +68,155 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
 
     run_tiles(probabilities, tile, _tiles(probabilities))
     return dlogits
+
+
+@np.errstate(under="ignore")
+def sigmoid_cross_entropy_forward(
+    logits: Array,
+    targets: Array,
+    *,
+    weight: Array | None = None,
+    pixel_weight: Array | None = None,
+    ignore: int = 255,
+    reduction: str = "mean",
+) -> tuple[Array, Cache]:
+    """loss = −w · t · log σ(x) − (1 − t) · log(1 − σ(x)) for each logit x and its target t: a yes or no in every channel.
+
+    logits (N, K, ...) float; targets of the same shape: integers 0, 1 or `ignore`, or numbers from 0 to 1 in the logits'
+    dtype, of which none is ignored. weight (K,) is w, that of a channel's positives; pixel_weight (N, ...), finite and
+    ≥ 0, that of a pixel in all channels; both in the logits' dtype, None for ones.
+    reduction: "mean" divides the sum by that of the counted targets' pixel weights (0 if all are ignored; w does not enter,
+    as in PyTorch), "sum" does not; "none" gives (N, K, ...), 0 where ignored.
+    Raises InputError for shapes that do not fit and for other targets, DtypeError for other dtypes.
+    """
+    op = "sigmoid_cross_entropy"
+    require_same_dtype(op, logits, weight, pixel_weight)
+    xp = array_module(logits)
+    require_shape(op, "targets", targets, logits.shape)
+    if targets.dtype.kind == "f":
+        require_same_dtype(op, logits, targets)
+        outside = targets[~((targets >= 0) & (targets <= 1))]
+        if outside.size:
+            raise InputError(f"{op}: expected targets from 0 to 1, got {float(outside[0])} at {outside.size} of them")
+        share = xp.ones_like(logits)
+    else:
+        targets, counted = _index(op, targets, 2, ignore)
+        share = counted.astype(logits.dtype)
+    _require_settings(op, logits, weight, pixel_weight, reduction)
+    if pixel_weight is not None:
+        share *= pixel_weight[:, None]
+    if reduction == "mean":
+        share /= xp.maximum(share.sum(), xp.finfo(logits.dtype).tiny)
+    targets = targets.astype(logits.dtype)
+    positive, negative = share * targets, share * (1 - targets)
+    if weight is not None:
+        positive *= weight.reshape((-1,) + (1,) * (logits.ndim - 2))
+    # −log σ(x) = max(−x, 0) + log(1 + e^−|x|), which no logit makes overflow; −log(1 − σ(x)) is that of −x.
+    rest = xp.log1p(xp.exp(-abs(logits)))
+    loss = positive * (xp.maximum(-logits, 0) + rest) + negative * (xp.maximum(logits, 0) + rest)
+    if reduction != "none":
+        loss = xp.asarray(loss.sum())
+    return loss, (logits, positive, negative)
+
+
+@np.errstate(under="ignore")
+def sigmoid_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
+    """dlogits = dloss · (negative · σ(x) − positive · (1 − σ(x))).   dloss: a number, () or (N, K, ...) -> (N, K, ...)"""
+    logits, positive, negative = cache
+    xp = array_module(logits)
+    sigmoid = (1 + xp.tanh(logits / 2)) / 2
+    return (dloss * (negative * sigmoid - positive * (1 - sigmoid))).astype(logits.dtype, copy=False)
+
+
+@np.errstate(under="ignore")
+def dice_forward(
+    logits: Array, labels: Array, *, ignore: int = 255, smooth: float = 0.0, reduction: str = "mean"
+) -> tuple[Array, Cache]:
+    """The soft Dice loss of each class, 1 − (2 Σ p q + smooth) / (Σ p + Σ q + smooth), over the batch's pixels whose label is not `ignore`.
+
+    p = softmax(logits) of the class, q = 1 where it is the label, else 0. logits (N, C, ...) float, labels (N, ...) integers
+    in 0 … C−1 or `ignore`. reduction: "mean" and "sum" are over the classes in labels, shape () (0 if all are ignored);
+    "none" gives (C,). smooth ≥ 0 calms classes of few pixels.
+    A class that no pixel has overlaps with nothing, whatever is predicted: its loss is 1, without a gradient, and "mean" and
+    "sum" leave it out. What is wrongly predicted as that class costs the classes in labels their overlap.
+    The denominator is without squares, as in Sudre et al. 2017, https://arxiv.org/abs/1707.03237; Milletari et al. 2016
+    (V-Net), https://arxiv.org/abs/1606.04797, have Σ p² + Σ q².
+    Raises InputError for shapes that do not fit and for labels outside the classes, DtypeError for non-integer labels.
+    """
+    op = "dice"
+    require_same_dtype(op, logits)
+    xp = array_module(logits)
+    require_shape(op, "labels", labels, logits.shape[:1] + logits.shape[2:])
+    _require_settings(op, logits, None, None, reduction)
+    if not smooth >= 0:
+        raise InputError(f"{op}: expected smooth of at least 0, got {smooth}")
+    index, counted = _index(op, labels, logits.shape[1], ignore)
+    _, probabilities = _pixel_losses(logits, index, counted.astype(logits.dtype))
+    probabilities *= counted[:, None]
+    is_label = counted[:, None] & (index[:, None] == _classes(logits))
+    pixels = (0, *range(2, logits.ndim))
+    area = is_label.sum(axis=pixels).astype(logits.dtype)
+    both = (probabilities * is_label).sum(axis=pixels)
+    total = xp.maximum(probabilities.sum(axis=pixels) + area + smooth, xp.finfo(logits.dtype).tiny)
+    present = (area > 0).astype(logits.dtype)
+    overlap = present * (2 * both + smooth) / total
+    share = present / xp.maximum(present.sum(), 1) if reduction == "mean" else present
+    loss = 1 - overlap if reduction == "none" else xp.asarray((share * (1 - overlap)).sum())
+    return loss, (probabilities, is_label, overlap, share / total)
+
+
+@np.errstate(under="ignore")
+def dice_backward(dloss: Array | float, cache: Cache) -> Array:
+    """dp = dloss · share · (overlap − 2 q) / total; dlogits = p · (dp − Σ p dp), the sum over the classes.
+
+    dloss: a number, () or (C,) -> (N, C, ...)
+    """
+    probabilities, is_label, overlap, scale = cache
+    scale = (dloss * scale).astype(probabilities.dtype, copy=False)
+    where_label, elsewhere = (
+        of_class.reshape((-1,) + (1,) * (is_label.ndim - 2)) for of_class in (scale * (overlap - 2), scale * overlap)
+    )
+    dp = array_module(probabilities).where(is_label, where_label, elsewhere)
+    dp -= (probabilities * dp).sum(axis=1, keepdims=True)
+    dp *= probabilities
+    return dp
+
+
+def _classes(logits):
+    """The numbers of the classes, in the axis of logits (N, C, ...) that they have there."""
+    return array_module(logits).arange(logits.shape[1]).reshape((-1,) + (1,) * (logits.ndim - 2))
+
+
+def _index(op, labels, classes, ignore):
+    """(labels as int64, 0 where ignored, and where they are not ignored). Raises InputError for labels outside the classes.
+
+    The ignored label is replaced before any gather: an index of 255 would wrap around silently on a GPU.
+    """
+    if labels.dtype.kind not in "iu":
+        raise DtypeError(f"{op}: expected integer labels, got {labels.dtype}")
+    counted = labels != ignore
+    outside = counted & ((labels < 0) | (labels >= classes))
+    if outside.any():
+        values = sorted({int(v) for v in labels[outside]})
+        raise InputError(
+            f"{op}: expected labels 0..{classes - 1} or {ignore}, got {values[:5]} at {int(outside.sum())} pixels"
+        )
+    return array_module(labels).where(counted, labels, 0).astype("int64"), counted
+
+
+def _require_settings(op, logits, weight, pixel_weight, reduction):
+    """Raise InputError for weights that do not fit logits (N, C, ...), and for an unknown reduction."""
+    if reduction not in ("mean", "sum", "none"):
+        raise InputError(f"{op}: expected reduction mean, sum or none; got {reduction!r}")
+    if weight is not None:
+        require_shape(op, "class weights", weight, logits.shape[1:2])
+    if pixel_weight is not None:
+        require_shape(op, "pixel weights", pixel_weight, logits.shape[:1] + logits.shape[2:])
+        wrong = pixel_weight[~((pixel_weight >= 0) & (pixel_weight < np.inf))]
+        if wrong.size:
+            raise InputError(
+                f"{op}: expected finite pixel weights of at least 0, got {float(wrong[0])} at {wrong.size} pixels"
+            )
 
 
 @np.errstate(under="ignore")  # the exponential of a class that is out of the question is 0

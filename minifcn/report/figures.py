@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 from matplotlib import font_manager, rc_context, rcParams
+from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Patch
@@ -134,6 +135,17 @@ def add_legend(figure, labels, classes, palette=None):
     patches = [Patch(facecolor=colours[i], edgecolor="0.5", linewidth=0.5, label=names[i]) for i in sorted(labels)]
     columns = max(2, int(figure.get_figwidth() / 1.4))
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def outlined(image, instances):
+    """An image (H, W, 3) uint8 with the outline of each object in a colour of its own.   instances (H, W) numbers, 0 for none"""
+    around = np.pad(instances, 1)  # what ends at the picture's edge has its outline there
+    sides = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
+    edge = (instances > 0) & np.logical_or.reduce([side != instances for side in sides])
+    hues = instances[edge] * 0.618034 % 1  # of the golden ratio: near numbers get far colours
+    image = image.copy()
+    image[edge] = 255 * hsv_to_rgb(np.stack([hues, np.ones_like(hues), np.ones_like(hues)], axis=-1))
+    return image
 
 
 @plain_text()

@@ -24,6 +24,13 @@ def scores_table(results):
     return "\n".join(f"{name:12}{''.join(f'{cell:>12}' for cell in cells)}{last:>10}" for name, *cells, last in rows)
 
 
+def objects_table(bowl, precision):
+    """The scores of objects as lines of text. bowl: InstanceScores, precision: AveragePrecision"""
+    scores = {"IoU > 0.5": bowl.at(0.5), "0.50:0.95": bowl.mean(), "AP at 0.5": precision.ap(0.5)}
+    lines = ["", *scores], ["objects", *(f"{100 * score:.1f}" for score in scores.values())]
+    return "\n".join(f"{name:12}{''.join(f'{cell:>12}' for cell in cells)}" for name, *cells in lines)
+
+
 def class_table(matrix, classes):
     """IoU, accuracy and pixels of each class that occurs, as lines of text."""
     lines = [f"{'class':16s}{'IU':>8s}{'acc.':>8s}{'pixels':>12s}"]

@@ -7,44 +7,65 @@ import numpy as np
 from .. import ops
 from ..backend import Array, to_device
 from ..data.labels import VOID
+from ..errors import InputError
 from ..metrics import ConfusionMatrix
 from ..ops.geometry import Cache
 
 
 class SemanticSegmentation:
-    """Softmax cross-entropy over the labelled pixels; judged by the mean IoU.
+    """Softmax cross-entropy over the labelled pixels, and the soft Dice loss if asked for; judged by the mean IoU.
 
-    reduction: "mean" divides the loss by the number of labelled pixels, each counted as its class's weight; "sum", as in the
-    published solver, does not. class_weights: one number for each class, None for 1.
+    reduction: "mean" divides the loss by the number of labelled pixels, each counted as its weight; "sum", as in the
+    published solver, does not. class_weights: one number for each class, None for 1. dice: what the Dice loss, in which all
+    labelled pixels count alike, is multiplied by; under "sum" also by the number that "mean" divides by.
     """
 
     score_name = "mean_iou"  # which of the metric's scores says that a network is better
 
-    def __init__(self, reduction: str = "mean", class_weights: Sequence[float] | None = None):
-        self.reduction = reduction
+    def __init__(self, reduction: str = "mean", class_weights: Sequence[float] | None = None, dice: float = 0.0):
+        self.reduction, self.dice = reduction, dice
         self.class_weights = None if class_weights is None else np.array(class_weights, np.float64)
 
-    def loss(self, logits: Array, labels: np.ndarray) -> tuple[Array, float, Cache]:
-        """The loss of a batch, or of a part of it.   logits (N, C, H, W), labels (N, H, W) on the host -> (total, weight, cache)
+    def loss(self, logits: Array, targets: np.ndarray | tuple) -> tuple[Array, float, Cache]:
+        """The loss of a batch, or of a part of it.   logits (N, C, h, w) -> (total, weight, cache)
 
+        targets, on the host: labels (N, H, W), or (labels, weights of the pixels (N, H, W)). Where the logits are of fewer
+        pixels, as without padding, they are those of the middle; the sizes then differ by an even number, else InputError.
         The batch's loss is Σ total / Σ weight over its parts, and Σ total where nothing has weight: reduction "sum", or
-        no labelled pixel. total is a float64 of shape () on the logits' device.
+        no labelled pixel. Each part has a Dice loss of its own, which counts as the part's pixels do: parts give the mean of
+        theirs, not that of the whole batch. total is a float64 of shape () on the logits' device.
         """
-        weights, counted = self.class_weights, labels[labels != VOID]
-        of_classes = None if weights is None else to_device(weights.astype(logits.dtype))
+        maps = targets if isinstance(targets, tuple) else (targets, None)
+        labels, of_pixels = (None if array is None else _middle(array, logits) for array in maps)
+        of_classes, on_device = self.class_weights, to_device(labels)
         loss, cache = ops.softmax_cross_entropy_forward(
-            logits, to_device(labels), weight=of_classes, reduction=self.reduction
+            logits,
+            on_device,
+            weight=None if of_classes is None else to_device(of_classes.astype(logits.dtype)),
+            pixel_weight=None if of_pixels is None else to_device(of_pixels.astype(logits.dtype)),
+            reduction=self.reduction,
         )
-        weight: float = 0
-        if self.reduction == "mean":
-            weight = counted.size if weights is None else float(weights[counted].sum())
+        known = labels != VOID
+        counts = np.ones(known.sum()) if of_classes is None else of_classes[labels[known]]
+        if of_pixels is not None:
+            counts *= of_pixels[known]
+        pixels = float(counts.sum())
+        weight = pixels if self.reduction == "mean" else 0.0
         # In float64 the product is exact, and total / weight is the mean to the last bit.
-        return loss.astype("float64") * (weight or 1), weight, (cache, weight or 1)
+        total = loss.astype("float64") * (weight or 1)
+        overlap = None
+        if self.dice:
+            loss, overlap = ops.dice_forward(logits, on_device)
+            total = total + self.dice * pixels * loss.astype("float64")
+        return total, weight, (cache, weight or 1, overlap, self.dice * pixels)
 
     def loss_backward(self, scale: float, cache: Cache) -> Array:
-        """The gradient of scale · total; scale is 1 / Σ weight of the whole batch.   -> dlogits (N, C, H, W)"""
-        cache, weight = cache
-        return ops.softmax_cross_entropy_backward(scale * weight, cache)
+        """The gradient of scale · total; scale is 1 / Σ weight of the whole batch.   -> dlogits (N, C, h, w)"""
+        cache, weight, overlap, of_dice = cache
+        dlogits = ops.softmax_cross_entropy_backward(scale * weight, cache)
+        if overlap is not None:
+            dlogits += ops.dice_backward(scale * of_dice, overlap)
+        return dlogits
 
     def predict(self, logits: Array) -> Array:
         """The likeliest class of every pixel.   (N, C, H, W) -> (N, H, W) integers"""
@@ -53,6 +74,17 @@ class SemanticSegmentation:
     def metric(self, num_classes: int) -> ConfusionMatrix:
         """What labels and predictions are counted in, from the start."""
         return ConfusionMatrix(num_classes)
+
+
+def _middle(maps, logits):
+    """The middle of maps (N, H, W), in the size of logits (N, C, h, w)."""
+    size, found = logits.shape[2:], maps.shape[1:]
+    margins = [have - want for have, want in zip(found, size, strict=False)]
+    if any(margin < 0 or margin % 2 for margin in margins):
+        raise InputError(
+            f"loss: logits of {size} pixels need labels of that size, or larger by an even number of pixels; got {found}"
+        )
+    return maps[:, *(slice(margin // 2, have - margin // 2) for margin, have in zip(margins, found, strict=False))]
 
 
 SEGMENTATION = SemanticSegmentation()

@@ -27,7 +27,7 @@ def write(run, stream):
         "config": asdict(run.config),
         "iteration": run.done,
         "best": run.best,
-        "class_weights": None if run.task.class_weights is None else run.task.class_weights.tolist(),
+        "class_weights": None if run.class_weights is None else [float(weight) for weight in run.class_weights],
         "threads": backend.threads(),
         "optimizer": optimizer_rest,
         "stream": stream_rest,
@@ -65,14 +65,14 @@ def restore(run, arrays, meta):
         stream.restore(npz.section(arrays, "stream"), meta["stream"])
         for name, generator in model.generators().items():
             generator.bit_generator.state = meta["generators"][name]
-        run.task = type(run.task)(run.config.reduction, meta.get("class_weights"))
+        run.weigh(meta.get("class_weights"))
         run.done, run.best = int(meta["iteration"]), meta["best"]
     except (InputError, LookupError, TypeError, ValueError) as error:  # all but the first: a file edited by hand
         raise InputError(f"{run.checkpoint}: expected the state of this run: {error!s:.200}") from error
 
 
 def start_from(source, model):
-    """Begin an FCN where something else ended: an FCN as coarse or coarser, or a classifier with the same backbone.
+    """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, or what has the same backbone.
 
     source: "imagenet", for the installed package's weights; a file of this library; or one of another's.
     -> what was taken over, as a message. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
@@ -83,8 +83,16 @@ def start_from(source, model):
         return str(weights.load_any(source, model))
     given = models.load(source)
     try:
-        if given.card.builder == "fcn":
-            variant, theirs, ours = given.card.options["variant"], given.card.num_classes, model.card.num_classes
+        theirs, ours = given.card.num_classes, model.card.num_classes
+        if given.card.builder == model.card.builder == "unet":
+            models.surgery.take_over(model, given)
+            message = "starts where that U-Net ended"
+            message += f", but for the scores: it has {theirs} classes, this network {ours}" if theirs != ours else ""
+        elif given.card.builder in models.SEGMENTERS and given.card.builder != model.card.builder:
+            models.surgery.take_over(model, given, backbone=True)
+            message = "gives its backbone"
+        elif given.card.builder == "fcn":
+            variant = given.card.options["variant"]
             message = f"starts where FCN-{variant} ended; what that does not have starts from zero"
             if theirs != ours:
                 given = models.surgery.replace_scores(given, ours)

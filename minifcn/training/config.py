@@ -9,17 +9,27 @@ from ..errors import InputError
 from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
 
-# The options of models.fcn that a run chooses; the data set gives num_classes, and the run's seed is the network's.
-FCN = {
-    "variant": "8s",
-    "backbone": "mini",
-    "width": None,
-    "alignment": "same",
-    "upsampling": "frozen",
-    "at_once": False,
+# The options of the builders that a run chooses; the data set gives num_classes and channels, and the run's seed is the network's.
+NETWORKS: dict = {
+    "fcn": {
+        "variant": "8s",
+        "backbone": "mini",
+        "width": None,
+        "alignment": "same",
+        "upsampling": "frozen",
+        "at_once": False,
+    },
+    "unet": {
+        "backbone": None,
+        "width": None,
+        "depth": 4,
+        "padding": "same",
+        "batch_norm": True,
+        "upsampling": "learned",
+    },
 }
-
-
+OPTIONS = {option: default for options in reversed(NETWORKS.values()) for option, default in options.items()}
+_AT_LEAST_0 = ("backbone_rate", "weight_decay", "seed", "dice", "border_weight", "rotate", "shift", "elastic")
 BALANCED = "balanced"  # in place of class weights: those of data.labels.balanced_weights
 
 
@@ -35,7 +45,9 @@ class Config:
     limit: int | None = None  # train on the first so many images only
     exif: bool = True  # turn images and masks as their EXIF data say
     resize: int | None = None  # shrink images so that the longer side has at most so many pixels
-    network: dict = field(default_factory=lambda: {"builder": "fcn", "options": dict(FCN)})  # for models.build
+    network: dict = field(
+        default_factory=lambda: {"builder": "fcn", "options": dict(NETWORKS["fcn"])}
+    )  # for models.build
     start: str | None = None  # a coarser variant or a classifier to start from; "imagenet": the installed package's
     backbone_rate: float = 1.0  # the backbone's learning rate, as a multiple of lr
     frozen_statistics: bool = False  # batch normalisation keeps the statistics that it starts with
@@ -49,10 +61,17 @@ class Config:
     schedule: str = "poly"
     average: float = 0.0  # the weights that are evaluated and kept are an average, in which the past keeps this share
     class_weights: str | tuple | None = None  # of the loss: numbers, or "balanced" by median frequency
+    dice: float = 0.0  # the share of the Dice loss that is added to the cross-entropy
+    border_weight: float = 0.0  # w0 of U-Net's weight map, for data sets with objects
+    border_class: bool = False  # a class more, for the objects' rims and what lies between two that touch
     reduction: str = "mean"  # "sum" is the published solver's loss, with its tiny learning rates
     flip: bool = True
     scale: tuple = (1.0, 1.0)
     colour: float = 0.0
+    turn: bool = False  # by multiples of 90 degrees, and mirrored
+    rotate: float = 0.0  # by up to so many degrees
+    shift: float = 0.0  # by up to so many pixels
+    elastic: float = 0.0  # standard deviation in pixels of an elastic deformation
     eval_every: int = 100
     save_every: int = 100
     seed: int = 0
@@ -63,7 +82,7 @@ class Config:
                 raise InputError(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
         values = {**vars(self), "width": self.options.get("width")}
         counts = ("limit", "resize", "crop", "batch_size", "iterations", "eval_every", "save_every", "width")
-        for least, names in ((1, counts), (0, ("backbone_rate", "weight_decay", "seed"))):
+        for least, names in ((1, counts), (0, _AT_LEAST_0)):
             for name in names:
                 if values[name] is not None and not least <= values[name] < inf:
                     raise InputError(f"{name.replace('_', '-')}: expected at least {least}, got {values[name]}")
@@ -92,18 +111,24 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: object, source: object) -> Self:
-        """The Config of a dict; an FCN's options may be among the rest, as at the command line and in older files.
+        """The Config of a dict; a network may be a name, and its options among the rest, as at the command line and in older files.
 
         Raises InputError, naming `source`, for unknown or missing settings.
         """
-        known = {field.name for field in fields(cls)} | set(FCN)
+        known = {field.name for field in fields(cls)} | set(OPTIONS)
         if not isinstance(values, dict) or not isinstance(values.get("data"), str) or not set(values) <= known:
             raise InputError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")
-        rest = {name: value for name, value in values.items() if name not in FCN}
-        if "network" in values:
-            builder, options = settings_of(values["network"], source)
+        rest = {name: value for name, value in values.items() if name not in OPTIONS}
+        network = values.get("network", "fcn")
+        if isinstance(network, str) and network in NETWORKS:
+            own = {name: values[name] for name in OPTIONS if name in values}
+            if others := own.keys() - NETWORKS[network].keys():
+                raise InputError(
+                    f"{min(others).replace('_', '-')}: {network} has no such option; it has {', '.join(NETWORKS[network])}"
+                )
+            builder, options = network, NETWORKS[network] | own
         else:
-            builder, options = "fcn", {name: values.get(name, default) for name, default in FCN.items()}
+            builder, options = settings_of(network, source)
         try:
             rest["scale"] = tuple(values.get("scale", cls.scale))
             if isinstance(weights := values.get("class_weights"), list):  # JSON's

@@ -7,7 +7,7 @@ metrics.jsonl up to its iteration, and best.npz with its best score.
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,14 +67,29 @@ class Run:
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         train.check_for_training()
+        if config.border_class:
+            train, val = map(data.with_border_class, (train, val))
         self.train_data = data.CachedDataset(train, longest=config.resize)
         self.val_data = data.CachedDataset(val, longest=config.resize)
         classifier = config.network["builder"] in models.CLASSIFIERS
         task = Classification if classifier else SemanticSegmentation
-        self.task = task(config.reduction, None if resume else self._class_weights(train.classes))
+        self._task = task
         self._evaluate = inference.evaluate_windows if classifier else inference.evaluate
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
+        if config.network["builder"] == "unet" and not config.options["backbone"]:
+            options["channels"] = train.channels
+            log.info(
+                "%s: %s",
+                config.data,
+                "grey images: the network has one channel"
+                if train.channels == 1
+                else "colour images: the network has three channels",
+            )
         self.model = models.build(config.network["builder"], options)
+        if config.crop:
+            self.model.output_shape(
+                (1, options.get("channels", 3), config.crop, config.crop)
+            )  # raises if it does not fit
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
@@ -87,16 +102,26 @@ class Run:
             if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
         if config.frozen_statistics:
-            for layer in self.model.layers_of(layers.BatchNorm2d):
-                layer.frozen = True
+            for prefix, layer in self.model.walk():
+                if isinstance(layer, layers.BatchNorm2d) and prefix.startswith(self.model.backbone_prefix or ""):
+                    layer.frozen = True
         solver = {"weight_decay": config.weight_decay}
         solver |= {"momentum": config.momentum} if config.optimizer == "sgd" else {}
         self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), **solver)
         rng, crop = np.random.default_rng([config.seed, 1]), config.crop and (config.crop, config.crop)
-        augment = data.Augment(config.flip, config.scale, config.colour)
+        changes = {field.name: getattr(config, field.name) for field in fields(data.Augment)}
+        unpadded = self.model.layers_of(layers.ExactSize)
         self.stream = data.BatchStream(
-            self.train_data, config.batch_size, self.model.card.preprocessing, rng, crop=crop, augment=augment
+            self.train_data,
+            config.batch_size,
+            self.model.card.preprocessing,
+            rng,
+            crop=crop,
+            augment=data.Augment(**changes),
+            context=unpadded[0].context if unpadded else 0,
+            border_weight=config.border_weight,
         )
+        self.weigh(None if resume else self._class_weights(train.classes))
         self.done, self.best = 0, None
         self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
 
@@ -110,6 +135,13 @@ class Run:
         checkpoint.restore(run, arrays, meta)
         run._found = found
         return run
+
+    def weigh(self, class_weights):
+        """Use these class weights, None for ones: in U-Net's weight map if there is one, else in the loss."""
+        self.class_weights = class_weights
+        of_map, of_loss = (class_weights, None) if self.config.border_weight else (None, class_weights)
+        self.stream.class_weights = of_map
+        self.task = self._task(self.config.reduction, of_loss, self.config.dice)
 
     def _class_weights(self, classes):
         """The weight of each class in the loss, as the settings have it; None for ones."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from ...errors import InputError, MissingFileError
 from ..files import FolderFiles
 from .base import SegmentationDataset
+from .camvid import CAMVID_CLASSES, EXPECTED, CamVid, mask_folders
 from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
 from .description import FILE_NAME
 from .folder import Folder
@@ -15,9 +16,11 @@ from .sbd import SBD, train_aug
 from .voc import VOC, year_folders
 
 __all__ = [
+    "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
     "SBD",
     "VOC",
+    "CamVid",
     "Cityscapes",
     "Folder",
     "Nuclei",
@@ -53,6 +56,8 @@ def layout_of(root: str | Path) -> type:
         return Roboflow
     if not root.is_dir() or (root / "JPEGImages").is_dir() or year_folders(FolderFiles(root)):
         return VOC
+    if mask_folders(FolderFiles(root)):
+        return CamVid
     if (root / STAGE).is_dir() or any(path.parts[-3] == path.stem for path in root.glob("*/images/*")):
         return Nuclei
     if places(root):
@@ -60,7 +65,7 @@ def layout_of(root: str | Path) -> type:
     names = sorted(path.name for path in root.iterdir())
     raise InputError(
         f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
-        f"{CLASSES} (Roboflow), <id>/images beside <id>/masks (Data Science Bowl), images beside masks or {FILE_NAME} (own "
+        f"{CLASSES} (Roboflow), {EXPECTED}, <id>/images with <id>/masks (Data Science Bowl), images with masks, or {FILE_NAME} (own "
         f"data); found {', '.join(names[:5]) or 'nothing'}"
         f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
     )

@@ -20,15 +20,25 @@ VAL_SHARE = 0.2  # of the images, for validation, where no list says which
 
 
 class Sample(NamedTuple):
-    """One labelled image: image (H, W, 3) uint8 RGB, label (H, W) uint8 with 255 for void, and its id.
-
-    instances: (H, W) uint16, 0 where no object is, else the object's number from 1; None for data sets without objects.
-    """
+    """One labelled image: image (H, W, 3) uint8 RGB, label (H, W) uint8 with 255 for void, and its id."""
 
     image: np.ndarray
     label: np.ndarray
     id: str
-    instances: np.ndarray | None = None
+
+    @property
+    def instances(self) -> np.ndarray | None:
+        """Of data sets with objects (`ObjectSample`): the number of each pixel's. None here."""
+        return None
+
+
+class ObjectSample(NamedTuple):
+    """A Sample whose objects are told apart. instances: (H, W) uint16, 0 where no object is, else its number from 1."""
+
+    image: np.ndarray
+    label: np.ndarray
+    id: str
+    instances: np.ndarray
 
 
 class SegmentationDataset(Sequence):

@@ -7,7 +7,8 @@ import numpy as np
 from ...errors import InputError
 from ..files import FolderFiles
 from ..images import SUFFIXES, read_image
-from .base import Sample, SegmentationDataset, random_split
+from ..targets import separate
+from .base import ObjectSample, SegmentationDataset, random_split
 
 STAGE = "stage1_train"
 _VAL_SHARE = 0.15
@@ -56,7 +57,7 @@ class Nuclei(SegmentationDataset):
         folder = self.mask_name(id)
         return [f"{folder}/{n}" for n in self.files.children(folder) if n.lower().endswith(SUFFIXES) and n[0] != "."]
 
-    def read(self, id: str) -> Sample:
+    def read(self, id: str) -> ObjectSample:
         image = read_image(self.files.open(self.image_name(id)), self.exif)
         instances = np.zeros(image.shape[:2], np.uint16)
         names = [""]  # of the objects by number
@@ -74,7 +75,7 @@ class Nuclei(SegmentationDataset):
             if drawn.any():
                 instances[drawn & (instances == 0)] = len(names)
                 names.append(name)
-        return Sample(image, separate(instances), id, instances)
+        return ObjectSample(image, separate(instances), id, instances)
 
     def read_object(self, name: str) -> np.ndarray:
         """Where the object is that a mask shows, (H, W) bool. Raises InputError, naming the file, as `drawn_in` does."""
@@ -106,18 +107,3 @@ def overlap(instances: np.ndarray, drawn: np.ndarray) -> tuple[int, int] | None:
     other = 1 + int(shared[1:].argmax())
     smaller = min(np.count_nonzero(instances == other), np.count_nonzero(drawn))
     return (other, int(shared[other])) if shared[other] > MOST_SHARED * smaller else None
-
-
-def separate(instances: np.ndarray) -> np.ndarray:
-    """1 in objects and 0 elsewhere, also where a pixel touches another object than its own, corners included.
-
-    instances: (H, W) integers, the number of the object from 1, and 0 where none is. -> (H, W) uint8
-    """
-    height, width = instances.shape
-    padded = np.pad(instances, 1)
-    label = instances > 0
-    for row in range(3):
-        for column in range(3):
-            near = padded[row : row + height, column : column + width]
-            label &= (near == instances) | (near == 0)
-    return label.astype(np.uint8)

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .backend import Array, to_host
-from .errors import DtypeError, InputError
+from ..backend import Array, to_host
+from ..errors import DtypeError, InputError
 
 
 class ConfusionMatrix:

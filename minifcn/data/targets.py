@@ -1,0 +1,134 @@
+"""What a network learns from objects that touch: labels that keep them apart, and weights that make it look between them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from .labels import VOID
+
+BORDER = "border"  # the name of the objects' rims as a class
+BORDER_COLOUR = (255, 128, 0)
+
+
+class Targets(NamedTuple):
+    """Labels (N, H, W) uint8, and the weight of each pixel in the loss, (N, H, W) float32."""
+
+    labels: np.ndarray
+    weights: np.ndarray
+
+
+def separate(instances: np.ndarray) -> np.ndarray:
+    """1 in objects and 0 elsewhere, also where a pixel touches another object than its own, corners included.
+
+    instances: (H, W) integers, the number of the object from 1, and 0 where none is. -> (H, W) uint8
+    """
+    return ((instances > 0) & ~_between(instances)).astype(np.uint8)
+
+
+def border_weights(
+    instances: np.ndarray,
+    *,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    class_weights: Sequence | None = None,
+    label: np.ndarray | None = None,
+) -> np.ndarray:
+    """Weights in the loss that are high between objects: w_c + w0 · exp(−(d1 + d2)² / 2σ²).   instances (H, W) -> (H, W) float32
+
+    d1, d2: the distances, in pixels, to the nearest and the second nearest object. The second term counts in the background,
+    where label (H, W) uint8, `separate`'s unless given, is 0; fewer than two objects have none. w_c: class_weights[label], 1
+    unless given. Source: Ronneberger et al., MICCAI 2015, equation 2, https://arxiv.org/abs/1505.04597
+    Raises InputError for w0 < 0 or sigma <= 0, and where SciPy, which measures the distances, is not installed.
+    """
+    if w0 < 0 or sigma <= 0:
+        raise InputError(f"border weights: expected w0 >= 0 and sigma > 0, got {w0} and {sigma}")
+    try:
+        from scipy import ndimage
+    except ImportError:
+        raise InputError(
+            "border weights: they need SciPy, which is not installed: pip install 'minifcn[objects]'"
+        ) from None
+    label = separate(instances) if label is None else label
+    first, second = np.full((2, *instances.shape), np.inf)
+    reach = math.ceil(sigma * math.sqrt(2 * math.log1p(w0 * 2**24)))  # beyond it, float32 adds nothing to a weight of 1
+    for number, box in enumerate(ndimage.find_objects(instances), 1):
+        if box:
+            near = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in box)
+            distance = ndimage.distance_transform_edt(instances[near] != number)
+            second[near] = np.minimum(second[near], np.maximum(first[near], distance))
+            first[near] = np.minimum(first[near], distance)
+    by_class = np.ones(256)
+    if class_weights is not None:
+        by_class[: len(class_weights)] = class_weights
+    term = w0 * np.exp(-((first + second) ** 2) / (2 * sigma**2))
+    return (by_class[label] + term * (label == 0)).astype(np.float32)
+
+
+class WithBorderClass(Sequence):
+    """A data set with one class more, "border", the last: what `with_border_class` gives. All else is the data set's."""
+
+    def __init__(self, dataset: Any):
+        self.dataset, self._number = dataset, len(dataset.classes)
+        self.classes, self.num_classes = (*dataset.classes, BORDER), self._number + 1
+        self.palette = np.array(dataset.palette)
+        self.palette[self._number] = BORDER_COLOUR
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        sample = self.dataset[index]
+        instances = numbered(sample, "the border class")
+        rim = (instances > 0) & (_around(instances, np.minimum) == 0)
+        border = (rim | _between(instances)) & (sample.label != VOID)
+        return sample._replace(label=np.where(border, np.uint8(self._number), sample.label))
+
+
+def with_border_class(dataset: Any) -> WithBorderClass:
+    """The data set with one class more: the outermost pixels of every object, and pixels that touch two objects.
+
+    So border is one pixel wide, and two or three where objects touch or nearly do. Objects cut by the picture's edge have none there.
+    dataset: of samples with instances; a sample without raises InputError.
+    """
+    return WithBorderClass(dataset)
+
+
+def numbered(sample: Any, what: str) -> np.ndarray:
+    """The instances of a Sample. Raises InputError, saying that `what` needs them, where it has none."""
+    if sample.instances is None:
+        raise InputError(
+            f"{what}: expected images whose objects are told apart, such as one mask for each object "
+            f"(<id>/images and <id>/masks); {sample.id!r} has classes only; train without {what}"
+        )
+    return sample.instances
+
+
+def join(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
+    """One map of both, so that what moves pixels moves both: label + 256 · instances (H, W) int32; or the label, if that is all."""
+    return label if instances is None else label + 256 * instances.astype(np.int32)
+
+
+def part(joined: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """What `join` put together: (label (H, W) uint8, instances (H, W) uint16, or None)"""
+    if joined.dtype == np.uint8:
+        return joined, None
+    return (joined & 255).astype(np.uint8), (joined >> 8).astype(np.uint16)
+
+
+def _between(instances):
+    """Where the 3×3 pixels around each hold two objects or more."""
+    lowest = _around(np.where(instances > 0, instances, np.iinfo(instances.dtype).max), np.minimum)
+    return lowest < _around(instances, np.maximum)
+
+
+def _around(numbers, extreme):
+    """The extreme, np.minimum or np.maximum, of the 3×3 pixels around each that the picture has."""
+    wide = np.pad(numbers, 1, "edge")
+    rows = extreme(extreme(wide[:-2], wide[1:-1]), wide[2:])
+    return extreme(extreme(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
