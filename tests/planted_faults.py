@@ -131,6 +131,12 @@ def five_bands():
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4 + 80)
 
 
+def store_transparent(sick):
+    photo = sick.photo().convert("RGBA")
+    photo.putpixel((0, 0), (0, 0, 0, 254))
+    photo.save(sick.image, "PNG")
+
+
 def link_to_nothing(sick):
     sick.image.unlink()
     sick.image.symlink_to("nowhere.jpg")
@@ -215,6 +221,7 @@ MASKS = {
 
 # name of the fault -> (how the folder of an id in `write_nuclei` is spoiled, what the doctor then calls it, and says)
 NUCLEI_FAULTS = {
+    "no_folder_of_images": (lambda f: shutil.rmtree(f / "images"), "mask-without-image", ""),
     "no_folder_of_masks": (lambda f: shutil.rmtree(f / "masks"), "missing-mask", "listed in train, trainval"),
     "no_masks": (
         lambda f: [mask.unlink() for mask in (f / "masks").iterdir()],

@@ -16,7 +16,9 @@ from small_datasets import (
     run,
     write_camvid,
     write_cityscapes,
+    write_nuclei,
     write_own,
+    write_plain,
     write_roboflow,
     write_voc,
 )
@@ -77,6 +79,26 @@ def write_both_camvids(root):
     write_camvid(root / "original", ORIGINAL)
 
 
+def write_bowl(root):
+    write_nuclei(root)
+    ids = data.Nuclei(root, "trainval").ids
+    Path("lists").mkdir()
+    for split, chosen in (("train", ids[2:]), ("val", ids[:2])):
+        Path(f"lists/{split}.txt").write_text("\n".join(chosen))
+    shutil.copytree(root / f"stage1_train/{ids[0]}/images", root / "stage1_test/a/images")
+
+
+def write_white(root):
+    write_plain(root, places=("images", "masks"))
+    (root / "dataset.toml").write_text(blocks("When every prediction is black", "toml")[0])
+
+
+def write_grey(root):
+    write_plain(root)
+    for path in (root / "image").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) * np.uint16(257)).save(path)
+
+
 LAYOUTS = {
     "labelme": ("labelme", write_labelme),
     "CVAT": ("cvat", write_cvat),
@@ -88,7 +110,11 @@ LAYOUTS = {
     ),
     "Cityscapes": ("cityscapes", write_cityscapes),
     "CamVid": (".", write_both_camvids),
+    "Nuclei, or any objects with a mask each": ("nuclei", write_bowl),
+    "Images and masks, and nothing else": ("isbi2012", write_plain),
     "Your own masks, in numbers or in colours": ("own", write_own),
+    "When every prediction is black": ("white", write_white),
+    "When images are grey, or have 16 bits": ("grey", write_grey),
     "When images lie on their sides": ("FOLDER", write_own),
     "When classes are rare": ("FOLDER", write_own),
 }
@@ -106,6 +132,9 @@ def test_every_command_runs(section, tmp_path, monkeypatch):
         cli.build_parser().parse_args(command)
         if command[:2] == ["data", "download"]:
             continue
+        command = [
+            name for part in command for name in (sorted(map(str, Path().glob(part))) if "*" in part else [part])
+        ]
         small = [*SMALL, "--variant", "32s"] if command[0] == "train" else []
         assert run(*command, *small) == 0, command
     assert set(SECTIONS) == LAYOUTS.keys()

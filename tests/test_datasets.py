@@ -845,11 +845,22 @@ def test_other_masks_need_a_description(tmp_path, values, told):
     assert doctor.examine(root).findings.names("description") == ["dataset.toml"]
 
 
+def test_masks_in_lossy_formats_are_none(tmp_path):
+    root = write_plain(tmp_path / "plain")
+    for path in (root / "label").iterdir():
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    with pytest.raises(InputError, match=r"got no \.png, \.bmp, \.tif, \.tiff; write dataset\.toml"):
+        data.open_dataset(root)
+
+
 def test_masks_in_colours_without_a_description(tmp_path):
     root = write_plain(tmp_path / "plain")
     for path in (root / "label").iterdir():
         Image.open(path).convert("RGB").save(path)
-    with pytest.raises(InputError, match=r"got label.0.png: expected a palette PNG or a grey one.*write dataset.toml"):
+    with pytest.raises(
+        InputError, match=r"got label.0.png: expected a palette PNG or a grey one.*write a dataset.toml"
+    ):
         data.open_dataset(root)
 
 

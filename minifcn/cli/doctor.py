@@ -16,8 +16,8 @@ from . import options
 
 _DESCRIPTION = f"""\
 Read a whole data set and report what is wrong with it: files that are missing, broken, or do not belong together; masks
-whose values are no labels; images in both lists. PASCAL VOC's layout, Cityscapes', CamVid's, and your own data are recognised
-by what is in the folder. Nothing in it is changed. Exit code 0: no errors; 1: errors; 2: no data set, or wrong use.
+whose values are no labels; images in both lists. All layouts that can be trained on are recognised by what is in the
+folder. Nothing in it is changed. Exit code 0: no errors; 1: errors; 2: no data set, or wrong use.
 
 An error is what training would refuse or learn wrongly; a warning does no harm by itself.
 
@@ -35,7 +35,7 @@ def add_doctor(kinds):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("root", metavar="FOLDER", help="a VOCdevkit, a folder with leftImg8bit and gtFine, or one with dataset.toml")
+    add("root", metavar="FOLDER", help="what --data takes in training, unpacked")
     add("--picture", metavar="FILE", help="draw the classes' colours and a sample of each class into this PNG")
     add("--fix", metavar="FOLDER", help="write a repaired copy, as your own data, into this absent or empty folder")
     options.add_exif(parser)

@@ -79,7 +79,7 @@ def open_dataset(
     limit: int | None = None,
     exif: bool = True,
 ) -> SegmentationDataset:
-    """The samples of one split of a data set in any of the layouts: data.VOC, data.Cityscapes or data.Folder.
+    """The samples of one split of a data set in any of the layouts, by the class that `layout_of` finds.
 
     year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
     exif: False reads images and masks as they are stored, whatever their EXIF data say.

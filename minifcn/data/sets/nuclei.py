@@ -42,7 +42,7 @@ class Nuclei(SegmentationDataset):
         return random_split(self._all, _VAL_SHARE)
 
     def found(self) -> tuple:
-        masks = {id: [self.mask_name(id)] for id in self._all if self.files.is_folder(self.mask_name(id))}
+        masks = {id: [self.mask_name(id)] for id in self.files.children("") if self.files.is_folder(self.mask_name(id))}
         return {id: [self.image_name(id)] for id in self._all}, masks
 
     def image_name(self, id: str) -> str:
@@ -87,7 +87,8 @@ class Nuclei(SegmentationDataset):
 
 def drawn_in(picture: np.ndarray) -> np.ndarray:
     """Where a picture (H, W, 3) uint8 is not black. -> (H, W) bool. Raises InputError unless it has one value there."""
-    drawn = np.asarray(picture.any(axis=2))
+    red, green, blue = np.moveaxis(picture, 2, 0)
+    drawn = (red | green | blue) > 0  # far faster than any(axis=2)
     inside = picture[drawn]
     if (inside != inside[:1]).any():
         values = len(np.unique(inside, axis=0))

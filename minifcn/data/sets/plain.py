@@ -58,12 +58,13 @@ class PlainFolder(Folder):
         numbers = np.flatnonzero(pixels[:VOID]).tolist()
         if len(numbers) > 1 and numbers == list(range(len(numbers))):
             return numbers
-        found = describe(np.flatnonzero(pixels), pixels[pixels > 0]) if pixels.any() else wrong or "no mask"
+        found = describe(np.flatnonzero(pixels), pixels[pixels > 0]) or wrong or f"no {', '.join(MASK_SUFFIXES)}"
+        hint = "" if found == wrong else f"; write {FILE_NAME} (see `minifcn data doctor --help`)"
         raise DescriptionError(
             files.path / FILE_NAME,
             [
                 f"no such file, and without one {self.masks[0]} has to hold masks of 0 and 255, or of the numbers 0, 1 … of the "
-                f"classes; got {found}; write {FILE_NAME} (see `minifcn data doctor --help`)"
+                f"classes; got {found}{hint}"
             ],
         )
 
