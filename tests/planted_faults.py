@@ -131,12 +131,6 @@ def five_bands():
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4 + 80)
 
 
-def store_transparent(sick):
-    photo = sick.photo().convert("RGBA")
-    photo.putpixel((0, 0), (0, 0, 0, 254))
-    photo.save(sick.image, "PNG")
-
-
 def link_to_nothing(sick):
     sick.image.unlink()
     sick.image.symlink_to("nowhere.jpg")
