@@ -46,6 +46,10 @@ class CachedDataset(Sequence):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
+        """As the data set has it."""
+        return self.dataset.label_of(label, instances)
+
     def __getitem__(self, index: int) -> Sample:
         if index in self._cached:
             return self._cached[index]
@@ -121,7 +125,7 @@ class BatchStream:
 
     def _augmented(self, sample):
         image, augment = sample.image, self.augment
-        label = targets.join(sample.label, sample.instances if self.border_weight else None)
+        label = targets.join(sample.label, sample.instances)
         if augment.scale != (1.0, 1.0):
             image, label = transforms.random_scale(image, label, self.rng, *augment.scale)
         image, label = transforms.warp(
@@ -137,7 +141,10 @@ class BatchStream:
             image, label = transforms.random_flip(image, label, self.rng)
         if augment.colour:
             image, label = transforms.jitter_colour(image, label, self.rng, augment.colour)
-        return image, *targets.part(label)
+        label, instances = targets.part(label)
+        if instances is not None:  # gaps and rims of a pixel do not survive a change of size
+            label = self.dataset.label_of(label, instances)
+        return image, label, instances
 
     def state(self) -> tuple[dict, dict]:
         """The stream's position: (arrays, rest), the latter JSON-ready."""
