@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,7 +40,8 @@ class CachedDataset(Sequence):
     """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given."""
 
     def __init__(self, dataset: Sequence, longest: int | None = None, limit: int = 1 << 30):
-        self.dataset, self.longest, self._free_bytes = dataset, longest, limit
+        self.dataset: Any = dataset
+        self.longest, self._free_bytes = longest, limit
         self._cached = {}
 
     def __len__(self) -> int:
@@ -99,7 +100,8 @@ class BatchStream:
         if border_weight:
             first = targets.numbered(dataset[0], "border weights")
             targets.border_weights(first, w0=border_weight)  # what is wrong is told now, not in the midst of training
-        self.dataset, self.batch_size, self.preprocessing = dataset, batch_size, preprocessing
+        self.dataset: Any = dataset
+        self.batch_size, self.preprocessing = batch_size, preprocessing
         self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
         self.context, self.border_weight, self.class_weights = context, border_weight, class_weights
         self._order, self._next = np.empty(0, np.int64), 0

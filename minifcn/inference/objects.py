@@ -22,14 +22,14 @@ RIM = 3  # pixels: a core grows by less than this, two steps to any of the eight
 
 
 def objects(
-    network: Graph, image: np.ndarray, *, tile: int | None = None, least: int = LEAST
+    network: Graph, image: np.ndarray, *, tile: int | None = None, turns: bool = False, least: int = LEAST
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The objects in an image (H, W, 3) uint8 RGB, by a network with background as class 0. tile: as for `predict`.
+    """The objects in an image (H, W, 3) uint8 RGB, by a network with background as class 0. tile, turns: as for `predict`.
 
     -> as `objects_of`. For many images, give `network.prepare()`.
     """
     classes = network.card.classes or numbered(network.card.num_classes)
-    return objects_of(segment.probabilities(network, image, tile), classes, least)
+    return objects_of(segment.probabilities(network, image, tile, turns), classes, least)
 
 
 def objects_of(
@@ -68,7 +68,7 @@ def objects_of(
 
 
 def evaluate_objects(
-    network: Graph, samples: Iterable[Sample], tile: int | None = None, least: int = LEAST
+    network: Graph, samples: Iterable[Sample], tile: int | None = None, turns: bool = False, least: int = LEAST
 ) -> tuple[InstanceScores, AveragePrecision]:
     """The scores of a network's objects on samples with instances, each at its own size.
 
@@ -78,7 +78,7 @@ def evaluate_objects(
     for sample in samples:
         if sample.instances is None:
             raise InputError(f"{sample.id}: has no numbers of objects to compare with, only classes")
-        found, scores = objects(network, sample.image, tile=tile, least=least)
+        found, scores = objects(network, sample.image, tile=tile, turns=turns, least=least)
         bowl.update(sample.instances, found)
         precision.update(sample.instances, found, scores)
     return bowl, precision
