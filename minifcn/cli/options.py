@@ -93,10 +93,11 @@ def out_of_memory(error, args):
 
 
 def add_segmenter(parser, own=None):
-    """Add --weights of a trained FCN; own: the name of the network that comes with the library and needs none."""
-    what = "checkpoint.npz or best.npz of a run, or what was converted from one"
-    what += f"; unless given, those that come with minifcn: {own}" if own else ""
-    parser.add_argument("--weights", required=own is None, metavar="FILE", help=what)
+    """Add --weights of a trained network; own: the name of the one that comes with the library and needs none."""
+    what = "checkpoint.npz or best.npz of a run, or what was converted from one; or the name of a network that comes with minifcn: "
+    parser.add_argument(
+        "--weights", required=own is None, default=own, metavar="FILE", help=what + ", ".join(models.trained())
+    )
 
 
 def add_images(parser, metavar):

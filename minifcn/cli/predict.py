@@ -37,8 +37,8 @@ def add_arguments(parser):
 
 
 def run(args):
-    model = models.load_segmenter(args.weights) if args.weights else models.pretrained(PRETRAINED)
-    resize = args.resize or (None if args.weights or args.tile else LONGEST)
+    model = models.load_segmenter(args.weights)
+    resize = args.resize or (LONGEST if args.weights == PRETRAINED and not args.tile else None)
     sliding_window.check_tile(args.tile)
     named, network, out = options.named_images(args.images), model.prepare(), make_folder(args.out)
     endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))

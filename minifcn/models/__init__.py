@@ -3,7 +3,7 @@
 from ..card import Card
 from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
-from .catalogue import CLASSIFIERS, SEGMENTERS, build, load, load_segmenter, numbered, pretrained
+from .catalogue import CLASSIFIERS, SEGMENTERS, build, load, load_segmenter, numbered, pretrained, trained
 from .efficientnet_lite0 import efficientnet_lite0
 from .explain import explain
 from .fcn import ALIGNMENTS, BACKBONES, UPSAMPLING, VARIANTS, fcn
@@ -14,6 +14,6 @@ from .vgg import mini, vgg16
 # fmt: off
 __all__ = [
     "Card", "surgery", "alexnet", "alexnet_torchvision", "CLASSIFIERS", "SEGMENTERS", "build", "load", "load_segmenter", "numbered",
-    "pretrained", "efficientnet_lite0", "explain", "ALIGNMENTS", "BACKBONES", "UPSAMPLING", "VARIANTS", "fcn", "Graph",
+    "pretrained", "trained", "efficientnet_lite0", "explain", "ALIGNMENTS", "BACKBONES", "UPSAMPLING", "VARIANTS", "fcn", "Graph",
     "Node", "Sequential", "coordinates", "PADDINGS", "UNET_BACKBONES", "UNET_UPSAMPLING", "unet", "mini", "vgg16",
 ]

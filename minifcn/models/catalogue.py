@@ -64,10 +64,12 @@ def load(path: str | Path) -> Graph:
 
 
 def load_segmenter(path: str | Path) -> Graph:
-    """The segmentation network that a file holds. Raises InputError for a file that holds another network.
+    """The segmentation network that a file holds, or that comes with the library by this name (`pretrained`). Raises InputError for a file that holds another network.
 
     Where the file has no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
     """
+    if str(path) in trained() and not Path(path).exists():
+        return pretrained(str(path))
     network = load(path)
     if network.card.builder not in SEGMENTERS:
         raise InputError(f"{path}: expected a trained FCN or U-Net, got a classifier's weights")
@@ -82,13 +84,17 @@ def numbered(count: int) -> tuple:
     return tuple(f"class {i}" for i in range(count))
 
 
+def trained() -> list[str]:
+    """The names of the networks whose weights come with this library."""
+    return sorted(path.stem for path in TRAINED.glob("*.npz"))
+
+
 def pretrained(name: str = "animals") -> Graph:
     """A segmentation network with the trained weights that come with this library, its class names and its colours.
 
     "animals": FCN-8s over EfficientNet-Lite0, for photographs: background, cat, cow, dog, horse, person, sheep. What it
     was trained on and how good it is stands in trained/NAME.md beside the weights. Raises InputError for another name.
     """
-    known = sorted(path.stem for path in TRAINED.glob("*.npz"))
-    if name not in known:
-        raise InputError(f"pretrained: expected one of {', '.join(known)}; got {name!r}")
+    if name not in trained():
+        raise InputError(f"pretrained: expected one of {', '.join(trained())}; got {name!r}")
     return load(TRAINED / f"{name}.npz")
