@@ -105,6 +105,12 @@ class Sick:
         self.write_mask(self.renumbered[before], palette)
 
 
+def store_transparent(sick):
+    photo = sick.photo().convert("RGBA")
+    photo.putpixel((0, 0), (0, 0, 0, 254))
+    photo.save(sick.image, "PNG")
+
+
 def store_mask_turned(sick):
     exif, picture = Image.Exif(), Image.fromarray(np.rot90(sick.label()))
     exif[ORIENTATION] = 6
@@ -123,12 +129,6 @@ def five_bands():
     entries = [(256, 1, 4), (257, 1, 4), (258, 1, 8), (262, 1, 1), (273, 1, 8), (277, 1, 5), (278, 1, 4), (279, 1, 80)]
     rows = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in entries)
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4 + 80)
-
-
-def store_transparent(sick):
-    photo = sick.photo().convert("RGBA")
-    photo.putpixel((0, 0), (0, 0, 0, 254))
-    photo.save(sick.image, "PNG")
 
 
 def link_to_nothing(sick):

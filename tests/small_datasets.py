@@ -86,7 +86,7 @@ def write_nuclei(root, count=6):
         for place in ("images", "masks"):
             (folder / place).mkdir(parents=True)
         noise = np.random.default_rng(i).integers(0, 255, (*NUCLEI.shape, 4), np.uint8)
-        noise[:, :, 3] = 255
+        noise[..., 3] = 255
         Image.fromarray(noise).save(folder / f"images/{folder.name}.png")
         for number in (1, 2, 3):
             Image.fromarray(np.uint8(255) * np.equal(NUCLEI, number)).save(folder / f"masks/{number}.png")

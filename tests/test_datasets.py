@@ -916,5 +916,5 @@ def test_channels_follow_the_images_and_16_bits_are_told_once(tmp_path, caplog, 
 
 def test_vocs_layout_comes_before_folders_that_others_put_beside_it(tmp_path):
     write_voc(tmp_path / "VOCdevkit/VOC2012", "abc", train="ab")
-    write_plain(tmp_path, (0, 255), ("images", "labels"))
-    assert data.open_dataset(tmp_path).ids == ["a", "b"]
+    write_plain(tmp_path / "VOCdevkit", places=("images", "labels"))
+    assert data.open_dataset(tmp_path / "VOCdevkit").ids == ["a", "b"]

@@ -382,7 +382,7 @@ def test_the_real_voc_images_are_well():
 def test_nuclei_are_well_but_for_what_is_planted(tmp_path):
     root = write_nuclei(tmp_path / "bowl", count=len(NUCLEI_FAULTS) + 6)
     well = doctor.examine(root)
-    assert set(well.findings) == set() and len(well.files) == len(NUCLEI_FAULTS) + 6
+    assert not well.findings and len(well.files) == len(NUCLEI_FAULTS) + 6
     pixels = sum(np.bincount(sample.label.ravel(), minlength=256) for sample in data.Nuclei(root, "trainval"))
     np.testing.assert_array_equal(well.pixels, pixels)
     assert run("data", "doctor", root, "--picture", tmp_path / "classes.png") == 0
@@ -392,6 +392,6 @@ def test_nuclei_are_well_but_for_what_is_planted(tmp_path):
     found = found_in(doctor.examine(root))
     for id, (_, kind, told) in planted.items():
         assert found.pop((kind, f"{id}/masks")).startswith(told)
-    assert found == {}
+    assert not found
     with pytest.raises(ValueError, match="nothing was written; a copy would lose which object is which"):
         write_fixed(doctor.examine(root), tmp_path / "new")
