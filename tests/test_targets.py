@@ -4,12 +4,14 @@ import sys
 
 import numpy as np
 import pytest
+from small_datasets import write_nuclei
 
 from minifcn.data import (
     VOID,
     Augment,
     BatchStream,
     CachedDataset,
+    Nuclei,
     ObjectSample,
     Preprocessing,
     Sample,
@@ -124,6 +126,9 @@ class Scenes(list):
 
     classes, palette, folder = ("background", "nucleus"), voc_palette(), "here"
 
+    def label_of(self, label, instances):
+        return label
+
 
 def nuclei(count=4, instances=True, size=(40, 56)):
     """Samples whose colour tells the object: red is its number · 20, green 90 in what `separate` leaves."""
@@ -213,3 +218,29 @@ def test_a_cached_sample_keeps_its_objects_shrunk_too():
             )
     sizes = sum(array.nbytes for array in scenes[0][:2]) + scenes[0].instances.nbytes
     assert CachedDataset(scenes, limit=sizes)[0] and not CachedDataset(scenes, limit=sizes - 1)._cached
+
+
+def test_labels_of_objects_are_drawn_after_augmentation(tmp_path):
+    """Halved, gaps and rims of a pixel would be lost or broken, had they been drawn before."""
+    write_nuclei(tmp_path, count=8)
+    dataset = Nuclei(tmp_path, "trainval")
+    augment = Augment(flip=False, scale=(0.5, 0.5), rotate=20.0)
+    for made, drawn in ((dataset, targets.separate), (with_border_class(dataset), rims)):
+        stream = BatchStream(
+            CachedDataset(made), 1, Preprocessing(), np.random.default_rng(0), crop=(20, 20), augment=augment
+        )
+        for _ in range(4):
+            _, label, instances = stream._augmented(stream.dataset[0])
+            inside = label != VOID
+            assert len(np.unique(instances)) == 4
+            np.testing.assert_array_equal(label[inside], drawn(instances)[inside])
+
+
+def rims(instances):
+    """0 outside, 1 in objects, 2 where one of the 3×3 pixels around is of something else than the object, or of two objects."""
+    around, label = np.pad(instances, 1, "edge"), np.zeros(instances.shape, int)
+    for y, x in np.ndindex(*instances.shape):
+        seen = set(around[y : y + 3, x : x + 3].ravel().tolist())
+        touched, own = seen - {0}, instances[y, x]
+        label[y, x] = 2 if len(touched) > 1 or (own and len(seen) > 1) else int(own > 0)
+    return label

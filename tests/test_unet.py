@@ -209,6 +209,19 @@ def test_probabilities_add_up_and_lead_to_the_prediction():
     np.testing.assert_array_equal(found.argmax(axis=0), inference.predict(network, image))
 
 
+def test_turns_are_turned_back():
+    """What a network finds in eight turns of an image does not depend on how the image lies."""
+    network = tiny(classes=3)
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    turned = inference.probabilities(network, image, turns=True)
+    quarter = inference.probabilities(network, np.ascontiguousarray(np.rot90(image)), turns=True)
+    mirrored = inference.probabilities(network, np.ascontiguousarray(image[:, ::-1]), turns=True)
+    close(np.rot90(quarter, -1, axes=(1, 2)), turned, 1e-5)
+    close(mirrored[:, :, ::-1], turned, 1e-5)
+    assert np.abs(turned - inference.probabilities(network, image)).max() > 0.01
+    np.testing.assert_array_equal(inference.predict(network, image, turns=True), turned.argmax(axis=0))
+
+
 def test_training_starts_from_another_unet_a_classifier_and_an_fcn(tmp_path):
     given = stirred(models.unet(2, width=2, depth=2, padding="same"))
     weights.save(tmp_path / "given.npz", given)

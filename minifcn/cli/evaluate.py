@@ -50,7 +50,7 @@ def run(args):
     chosen = class_numbers(args.classes, classes) if args.classes is not None else []
     start = time.perf_counter()
     samples = data.CachedDataset(dataset, longest=args.resize, limit=0)
-    matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile)
+    matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile, args.turns)
     if not matrix.counts.any():
         notice(f"{dataset.folder}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
     print(tables.scores_table({model.card.title: (matrix, time.perf_counter() - start)}))
@@ -62,5 +62,5 @@ def run(args):
     if samples[0].instances is not None:
         bar = tqdm(samples, unit="image", desc="objects", disable=None)
         print()
-        print(tables.objects_table(*inference.evaluate_objects(model, bar, args.tile)))
+        print(tables.objects_table(*inference.evaluate_objects(model, bar, args.tile, args.turns)))
     return 0

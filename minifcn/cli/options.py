@@ -113,6 +113,8 @@ def add_size(parser):
     add = parser.add_argument
     add("--resize", type=at_least(1), metavar="PIXELS", help="shrink images to this longer side first")
     add("--tile", type=int, metavar="PIXELS", help="predict in squares of this side, a multiple of 32: less memory")
+    turns = "average over eight ways of turning and mirroring each image: better where no side is up, and eight times as slow"
+    add("--turns", action="store_true", help=turns)
 
 
 def named_images(given):

@@ -55,9 +55,9 @@ def run(args):
     bar = tqdm(named, unit="image", disable=None)
     for path, name, image in options.readable(bar, skipped, args.exif):
         if args.objects:
-            labels, instances = predicted_objects(network, image, resize, args.tile)
+            labels, instances = predicted_objects(network, image, resize, args.tile, args.turns)
         else:
-            labels = predicted(network, image, resize, args.tile)
+            labels = predicted(network, image, resize, args.tile, args.turns)
         shares = shares_of(labels, model.card.classes)
         found = [f"{name} {100 * share:.1f} %" for name, share in shares.items()]
         seen.update(shares.keys())
@@ -79,14 +79,14 @@ def run(args):
     return options.tell_skipped(skipped)
 
 
-def predicted(network, image, resize, tile):
+def predicted(network, image, resize, tile, turns=False):
     """The class of every pixel, also where the network sees the image shrunk to `resize` pixels.   -> (H, W) uint8"""
-    return as_large(inference.predict(network, shrunk(image, resize), tile), image)
+    return as_large(inference.predict(network, shrunk(image, resize), tile, turns), image)
 
 
-def predicted_objects(network, image, resize, tile):
+def predicted_objects(network, image, resize, tile, turns=False):
     """The class of every pixel, and the number of its object.   -> (H, W) uint8 and uint16, from one run of the network"""
-    probabilities = inference.probabilities(network, shrunk(image, resize), tile)
+    probabilities = inference.probabilities(network, shrunk(image, resize), tile, turns)
     instances, _ = inference.objects_of(probabilities, network.card.classes)
     return as_large(probabilities.argmax(axis=0).astype(np.uint8), image), as_large(instances, image)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,11 +40,16 @@ class CachedDataset(Sequence):
     """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given."""
 
     def __init__(self, dataset: Sequence, longest: int | None = None, limit: int = 1 << 30):
-        self.dataset, self.longest, self._free_bytes = dataset, longest, limit
+        self.dataset: Any = dataset
+        self.longest, self._free_bytes = longest, limit
         self._cached = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
+        """As the data set has it."""
+        return self.dataset.label_of(label, instances)
 
     def __getitem__(self, index: int) -> Sample:
         if index in self._cached:
@@ -95,7 +100,8 @@ class BatchStream:
         if border_weight:
             first = targets.numbered(dataset[0], "border weights")
             targets.border_weights(first, w0=border_weight)  # what is wrong is told now, not in the midst of training
-        self.dataset, self.batch_size, self.preprocessing = dataset, batch_size, preprocessing
+        self.dataset: Any = dataset
+        self.batch_size, self.preprocessing = batch_size, preprocessing
         self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
         self.context, self.border_weight, self.class_weights = context, border_weight, class_weights
         self._order, self._next = np.empty(0, np.int64), 0
@@ -121,7 +127,7 @@ class BatchStream:
 
     def _augmented(self, sample):
         image, augment = sample.image, self.augment
-        label = targets.join(sample.label, sample.instances if self.border_weight else None)
+        label = targets.join(sample.label, sample.instances)
         if augment.scale != (1.0, 1.0):
             image, label = transforms.random_scale(image, label, self.rng, *augment.scale)
         image, label = transforms.warp(
@@ -137,7 +143,10 @@ class BatchStream:
             image, label = transforms.random_flip(image, label, self.rng)
         if augment.colour:
             image, label = transforms.jitter_colour(image, label, self.rng, augment.colour)
-        return image, *targets.part(label)
+        label, instances = targets.part(label)
+        if instances is not None:  # gaps and rims of a pixel do not survive a change of size
+            label = self.dataset.label_of(label, instances)
+        return image, label, instances
 
     def state(self) -> tuple[dict, dict]:
         """The stream's position: (arrays, rest), the latter JSON-ready."""

@@ -84,10 +84,13 @@ class WithBorderClass(Sequence):
 
     def __getitem__(self, index: int) -> Any:
         sample = self.dataset[index]
-        instances = numbered(sample, "the border class")
+        return sample._replace(label=self.label_of(sample.label, numbered(sample, "the border class")))
+
+    def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
+        """The labels of objects as they lie now, (H, W) uint8; label: those before, of which void stays."""
         rim = (instances > 0) & (_around(instances, np.minimum) == 0)
-        border = (rim | _between(instances)) & (sample.label != VOID)
-        return sample._replace(label=np.where(border, np.uint8(self._number), sample.label))
+        border = (rim | _between(instances)) & (label != VOID)
+        return np.where(border, np.uint8(self._number), self.dataset.label_of(label, instances))
 
 
 def with_border_class(dataset: Any) -> WithBorderClass:

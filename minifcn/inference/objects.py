@@ -15,21 +15,21 @@ from ..metrics import AveragePrecision, InstanceScores
 from ..models import Graph, numbered
 from . import segment
 
-# Chosen on the nuclei of the 2018 Data Science Bowl: their true masks, blurred and with noise.
-LEAST = 12  # pixels of an object; the smallest nucleus has 21
-SURE = 0.6  # how probable objects are in a core
+# Chosen on the nuclei of the 2018 Data Science Bowl: true masks, blurred and with noise, and a small U-Net's probabilities.
+LEAST = 16  # pixels of an object; the smallest nucleus has 21
+SURE = 0.7  # how probable objects are in a core
 RIM = 3  # pixels: a core grows by less than this, two steps to any of the eight neighbours
 
 
 def objects(
-    network: Graph, image: np.ndarray, *, tile: int | None = None, least: int = LEAST
+    network: Graph, image: np.ndarray, *, tile: int | None = None, turns: bool = False, least: int = LEAST
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The objects in an image (H, W, 3) uint8 RGB, by a network with background as class 0. tile: as for `predict`.
+    """The objects in an image (H, W, 3) uint8 RGB, by a network with background as class 0. tile, turns: as for `predict`.
 
     -> as `objects_of`. For many images, give `network.prepare()`.
     """
     classes = network.card.classes or numbered(network.card.num_classes)
-    return objects_of(segment.probabilities(network, image, tile), classes, least)
+    return objects_of(segment.probabilities(network, image, tile, turns), classes, least)
 
 
 def objects_of(
@@ -37,7 +37,7 @@ def objects_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The objects in the probabilities (K, H, W) of the classes, background first; "border" is the objects' rim.
 
-    least: objects of fewer pixels are dropped, and cores of less than a third. sure: how probable the classes of objects,
+    least: objects of fewer pixels are dropped, and cores of less than a quarter. sure: how probable the classes of objects,
     together, have to be in a core. -> instances (H, W) uint16, 0 where no object is, else its number from 1; scores (n,)
     float64, the mean probability in each object that a pixel is not background.
 
@@ -68,7 +68,7 @@ def objects_of(
 
 
 def evaluate_objects(
-    network: Graph, samples: Iterable[Sample], tile: int | None = None, least: int = LEAST
+    network: Graph, samples: Iterable[Sample], tile: int | None = None, turns: bool = False, least: int = LEAST
 ) -> tuple[InstanceScores, AveragePrecision]:
     """The scores of a network's objects on samples with instances, each at its own size.
 
@@ -78,7 +78,7 @@ def evaluate_objects(
     for sample in samples:
         if sample.instances is None:
             raise InputError(f"{sample.id}: has no numbers of objects to compare with, only classes")
-        found, scores = objects(network, sample.image, tile=tile, least=least)
+        found, scores = objects(network, sample.image, tile=tile, turns=turns, least=least)
         bowl.update(sample.instances, found)
         precision.update(sample.instances, found, scores)
     return bowl, precision
@@ -87,7 +87,7 @@ def evaluate_objects(
 def _cores(ndimage, sure, foreground, least):
     """Numbers of the connected parts of what is sure; what is foreground, but too small or thin to have such a part, is one itself."""
     cores, count = ndimage.label(sure)
-    cores[(np.bincount(cores.reshape(-1)) < least / 3)[cores]] = 0
+    cores[(np.bincount(cores.reshape(-1)) < least / 4)[cores]] = 0
     parts, _ = ndimage.label(foreground)
     without = np.bincount(parts.reshape(-1), cores.reshape(-1)) == 0
     without[0] = False

@@ -72,24 +72,18 @@ class Run:
         self.train_data = data.CachedDataset(train, longest=config.resize)
         self.val_data = data.CachedDataset(val, longest=config.resize)
         classifier = config.network["builder"] in models.CLASSIFIERS
-        task = Classification if classifier else SemanticSegmentation
-        self._task = task
+        self._task = Classification if classifier else SemanticSegmentation
         self._evaluate = inference.evaluate_windows if classifier else inference.evaluate
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
         if config.network["builder"] == "unet" and not config.options["backbone"]:
             options["channels"] = train.channels
-            log.info(
-                "%s: %s",
-                config.data,
-                "grey images: the network has one channel"
-                if train.channels == 1
-                else "colour images: the network has three channels",
+            found = (
+                "grey images: the network has one" if train.channels == 1 else "colour images: the network has three"
             )
+            log.info("%s: %s channel%s", config.data, found, "s" * (train.channels > 1))
         self.model = models.build(config.network["builder"], options)
-        if config.crop:
-            self.model.output_shape(
-                (1, options.get("channels", 3), config.crop, config.crop)
-            )  # raises if it does not fit
+        if config.crop:  # which an unpadded network may not take
+            self.model.output_shape((1, options.get("channels", 3), config.crop, config.crop))
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None

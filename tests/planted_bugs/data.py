@@ -5,6 +5,8 @@ from . import bugs
 # fmt: off
 BUGS = [
     *bugs("data.batches",
+        ("labels of objects kept as they were before augmentation", "BatchStream._augmented",
+         "self.dataset.label_of(label, instances)", "label", "targets::test_labels_of_objects_are_drawn_after_augmentation"),
         ("a batch's state is the one before it", "Prefetch._work", "(next(self._stream), self._stream.state(), None)",
          "(*(self._stream.state(), next(self._stream))[::-1], None)",
          "prefetch::test_the_batches_and_states_are_those_of_the_stream_itself_and_few_wait"),

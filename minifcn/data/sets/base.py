@@ -167,6 +167,10 @@ class SegmentationDataset(Sequence):
             return name
         return (None if more == ["-1"] else id) if more in (["1"], ["0"], ["-1"]) else line
 
+    def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
+        """The labels of objects that have been moved, scaled or bent: those that moved with them, unless a layout draws them anew."""
+        return label
+
     def read_label(self, id: str) -> np.ndarray:
         """An id's labels, (H, W) uint8: the mask's numbers, or the classes of its colours."""
         name = self.mask_name(id)

@@ -7,6 +7,7 @@ import numpy as np
 from ...errors import InputError
 from ..files import FolderFiles
 from ..images import SUFFIXES, read_image
+from ..labels import VOID
 from ..targets import separate
 from .base import ObjectSample, SegmentationDataset, random_split
 
@@ -76,6 +77,10 @@ class Nuclei(SegmentationDataset):
                 instances[drawn & (instances == 0)] = len(names)
                 names.append(name)
         return ObjectSample(image, separate(instances), id, instances)
+
+    def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
+        """As `separate` draws them, so that the gaps keep their width; void stays."""
+        return np.where(label == VOID, np.uint8(VOID), separate(instances))
 
     def read_object(self, name: str) -> np.ndarray:
         """Where the object is that a mask shows, (H, W) bool. Raises InputError, naming the file, as `drawn_in` does."""
