@@ -13,12 +13,19 @@ class Preprocessing:
     """The order and the range of the pixels that a network expects.
 
     order: "RGB", "BGR" or "grey", one channel (ITU-R 601's luma). mean, scale: a number for each channel, in that order; the network
-    sees (pixel − mean) · scale, pixels 0 … 255.
+    sees (pixel − mean) · scale, pixels 0 … 255. stretch: images are to be spread over that range first (`stretched`), for
+    pictures whose brightness says nothing, as a microscope's.
     """
 
     order: str = "RGB"
     mean: tuple = (127.5, 127.5, 127.5)
     scale: tuple = (1 / 64, 1 / 64, 1 / 64)
+    stretch: bool = False
+
+    def stretched(self, image: np.ndarray) -> np.ndarray:
+        """A whole image (H, W, 3) uint8 as `apply` takes it, or windows of it: where `stretch` says so, with its darkest
+        hundredth of values at 0 and its brightest five hundredth at 255."""
+        return spread(image) if self.stretch else image
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """image (H, W, 3) uint8 RGB -> (3, H, W) float32, (1, H, W) where the order is "grey". Raises InputError for anything else."""
@@ -48,7 +55,12 @@ class Preprocessing:
         if values is None:
             return None
         try:
-            made = cls(values["order"], tuple(map(float, values["mean"])), tuple(map(float, values["scale"])))
+            made = cls(
+                values["order"],
+                tuple(map(float, values["mean"])),
+                tuple(map(float, values["scale"])),
+                bool(values.get("stretch", False)),
+            )
             sound = (
                 np.isfinite([made.mean, made.scale]).all()
                 and len(made.mean) == {"RGB": 3, "BGR": 3, "grey": 1}[made.order]
@@ -58,6 +70,14 @@ class Preprocessing:
         if not sound:
             raise InputError(f"{source}: expected a preprocessing (order, mean, scale), got {str(values)[:80]!r}")
         return made
+
+
+def spread(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 with its 1st percentile of values, of all channels, at 0 and its 99.8th at 255. -> the same shape"""
+    shares = np.cumsum(np.bincount(image.reshape(-1), minlength=256)) / image.size
+    low, high = np.searchsorted(shares, (0.01, 0.998))
+    table = (np.arange(256) - low) * (255 / max(high - low, 1))
+    return table.clip(0, 255).astype(np.uint8)[image]
 
 
 GREY = Preprocessing("grey", (127.5,), (1 / 64,))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from small_datasets import run, write_nuclei, write_plain, write_voc
 
-from minifcn import data, models
+from minifcn import data, inference, models
 from minifcn.training import checkpoint
 from minifcn.training.config import Config
 from minifcn.training.run import Run
@@ -139,3 +139,20 @@ def test_a_run_starts_from_the_best_weights_of_another(cells, tmp_path):
     arrays, _ = checkpoint.read(tmp_path / "first/checkpoint.npz")
     kept = npz.section(arrays, "weights")["up0.conv2.weight"]
     np.testing.assert_array_equal(again.model.state_dict()["up0.conv2.weight"], kept)
+
+
+def test_stretched_images_are_seen_alike_in_training_and_prediction(tmp_path):
+    """A darker copy of a picture gives the same labels, also where the network goes on from another's weights."""
+    root = write_plain(tmp_path / "grey")
+    made = Run(config(root, stretch=True), tmp_path / "run")
+    for _ in made.events():
+        pass
+    network = models.load_segmenter(tmp_path / "run/best.npz")
+    image = data.open_dataset(root)[0].image // 4 * 4
+    assert network.card.preprocessing.stretch
+    np.testing.assert_array_equal(inference.predict(network, image), inference.predict(network, image // 4 + 20))
+    np.testing.assert_array_equal(inference.predict(network, image, 128), inference.predict(network, image))
+    images, _ = next(made.stream)
+    assert images.min() == np.float32(-127.5 / 64) and images.max() == np.float32(127.5 / 64)
+    again = Run(config(root, start=str(tmp_path / "run/best.npz")), tmp_path / "again")
+    assert again.stream.preprocessing.stretch and Run.resume(tmp_path / "run").stream.preprocessing.stretch

@@ -256,6 +256,10 @@ def add_training(parser, single):
     option(solver, "seed", "of weights, order and augmentation", type=int)
     parser.set_defaults(of_memory=("--batch-size", "--crop", "--resize"))  # what to lower where memory runs out
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
+    stretch = (
+        "spread each image's values over the whole range, for pictures whose brightness says nothing, as a microscope's"
+    )
+    option(images, "stretch", stretch, action=argparse.BooleanOptionalAction)
     option(images, "exif", EXIF, action=argparse.BooleanOptionalAction)
     option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")
     option(images, "flip", "mirror half of the images, at random", action=argparse.BooleanOptionalAction)

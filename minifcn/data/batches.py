@@ -126,7 +126,7 @@ class BatchStream:
         return int(self._order[self._next - 1])
 
     def _augmented(self, sample):
-        image, augment = sample.image, self.augment
+        image, augment = self.preprocessing.stretched(sample.image), self.augment
         label = targets.join(sample.label, sample.instances)
         if augment.scale != (1.0, 1.0):
             image, label = transforms.random_scale(image, label, self.rng, *augment.scale)

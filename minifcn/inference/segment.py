@@ -57,6 +57,7 @@ def _turned(network, image, tile, quarters, mirrored):
 
 def _pieces(network, image, tile):
     """The logits (1, K, h, w) of the parts of an image, and the slices where in it each lies."""
+    image = network.card.preprocessing.stretched(image)
     if unpadded := network.layers_of(ExactSize):
         image, pieces = unpadded_windows(image, tile, unpadded[0])
     else:

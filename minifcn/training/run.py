@@ -7,7 +7,7 @@ metrics.jsonl up to its iteration, and best.npz with its best score.
 
 import json
 import logging
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +87,8 @@ class Run:
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
+        if config.stretch:
+            self.model.card.preprocessing = replace(self.model.card.preprocessing, stretch=True)
         self.network = self.model
         if config.average:
             self.network = models.build(config.network["builder"], options)
