@@ -52,7 +52,7 @@ def test_predict_needs_no_option_and_sees_large_photographs_at_the_size_that_the
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():
-    with pytest.raises(errors.InputError, match="pretrained: expected one of animals; got 'plants'"):
+    with pytest.raises(errors.InputError, match="pretrained: expected one of animals, nuclei; got 'plants'"):
         models.pretrained("plants")
 
 
@@ -60,7 +60,8 @@ def test_it_is_small_and_has_a_card():
     for path in TRAINED.glob("*.npz"):
         assert path.stat().st_size <= 7_000_000
         card = path.with_suffix(".md").read_text(encoding="utf-8")
-        assert all(word in card for word in ("minifcn train", "seed", "License", "bad at", *CLASSES))
+        classes = models.pretrained(path.stem).card.classes
+        assert all(word in card for word in ("minifcn train", "seed", "License", "bad at", *classes))
 
 
 @pytest.mark.slow
@@ -75,3 +76,14 @@ def test_its_scores_are_those_of_its_card(animals):
     samples = data.VOC(os.environ["MINIFCN_VOC"], "val", limit=60)
     relabelled = [data.sets.base.Sample(image, seven[label], id) for image, label, id in samples]
     assert 100 * inference.evaluate(animals, relabelled, 7).mean_iou() == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("MINIFCN_NUCLEI" not in os.environ, reason="MINIFCN_NUCLEI names no folder of the 2018 Data Science Bowl")
+def test_the_scores_of_nuclei_are_those_of_their_card():
+    pytest.importorskip("scipy", reason="SciPy is not installed; objects need it")
+    card = (TRAINED / "nuclei.md").read_text(encoding="utf-8")
+    expected = [float(figure) for figure in re.search(r"first 10 .*?\*\*([\d.]+)\*\* and \*\*([\d.]+)\*\*", card).groups()]
+    samples = data.Nuclei(os.environ["MINIFCN_NUCLEI"], "val", limit=10)
+    bowl, _ = inference.evaluate_objects(models.pretrained("nuclei"), samples)
+    assert [100 * bowl.at(0.5), 100 * bowl.mean()] == pytest.approx(expected, abs=0.3)

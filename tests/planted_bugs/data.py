@@ -177,7 +177,7 @@ BUGS = [
          "targets::test_objects_far_apart_are_measured_as_far_as_float32_tells"),
         ("weight between objects in what is no background", "border_weights", "label == 0", "separate(instances) == 0",
          "targets::test_instances_go_through_augmentation_with_their_labels"),
-        ("void becomes border", "WithBorderClass.__getitem__", "sample.label != VOID", "True",
+        ("void becomes border", "WithBorderClass.label_of", "label != VOID", "True",
          "targets::test_the_border_class_is_the_rim_of_objects_and_what_touches_two"),
     ),
     *bugs("data.batches",
