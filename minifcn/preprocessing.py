@@ -1,7 +1,7 @@
 """What a network expects of its pixels: part of its weights, and stored with them."""
 
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,18 +23,16 @@ class Preprocessing:
     stretch: bool = False
 
     def stretched(self, image: np.ndarray) -> np.ndarray:
-        """A whole image (H, W, 3) uint8 as `apply` takes it, or windows of it: where `stretch` says so, with its darkest
-        hundredth of values at 0 and its brightest five hundredth at 255."""
+        """What `apply` is to be given, whole or in windows: the image (H, W, 3) uint8, spread where `stretch` says so.
+
+        Raises InputError for anything else than such an image.
+        """
+        require_image(image)
         return spread(image) if self.stretch else image
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """image (H, W, 3) uint8 RGB -> (3, H, W) float32, (1, H, W) where the order is "grey". Raises InputError for anything else."""
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise InputError(
-                f"image: expected an array (H, W, 3) of uint8, RGB from 0 to 255; got {found}. From a file, "
-                "data.images.read_image makes one; from a Pillow image, np.asarray(image.convert('RGB'))"
-            )
+        require_image(image)
         channels = {"RGB": image, "BGR": image[:, :, ::-1]}.get(self.order)
         if channels is None:  # in whole numbers, so that what is grey already stays as it is
             channels = (image @ np.array([299, 587, 114]) / 1000)[:, :, None].astype(np.float32)
@@ -72,8 +70,19 @@ class Preprocessing:
         return made
 
 
+def require_image(image: Any) -> None:
+    """Raise InputError for anything but an array (H, W, 3) of uint8 with a pixel in it."""
+    array = isinstance(image, np.ndarray)
+    if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        found = f"{image.dtype} {image.shape}" if array else type(image).__name__
+        raise InputError(
+            f"image: expected an array (H, W, 3) of uint8, RGB from 0 to 255; got {found}. From a file, "
+            "data.images.read_image makes one; from a Pillow image, np.asarray(image.convert('RGB'))"
+        )
+
+
 def spread(image: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) uint8 with its 1st percentile of values, of all channels, at 0 and its 99.8th at 255. -> the same shape"""
+    """An image (H, W, 3) uint8, the darkest 1 % of its values at 0 and the brightest 0.2 % at 255, all channels alike. -> the same shape"""
     shares = np.cumsum(np.bincount(image.reshape(-1), minlength=256)) / image.size
     low, high = np.searchsorted(shares, (0.01, 0.998))
     table = (np.arange(256) - low) * (255 / max(high - low, 1))

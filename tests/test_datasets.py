@@ -880,7 +880,7 @@ def test_masks_of_0_and_255_are_refused_before_the_first_step(tmp_path, capsys):
         Image.fromarray(np.where(images.read_mask(path) > 0, 255, 0).astype(np.uint8)).save(path)
     assert run("train", "--data", root, "--out", tmp_path / "run", *SMALL) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert f"{root / 'masks'}: masks of 0 and 255 only, and 255 is void: set mask_kind = " in told
+    assert f"{root / 'masks'}: masks of 0 and 255 only, and 255 is void: in dataset.toml set mask_kind = " in told
     assert not (tmp_path / "run").exists()
     last = data.open_dataset(root).ids[-1]  # one mask that shows a class: 255 is meant
     images.write_mask(root / f"masks/{last}.png", np.eye(24, 30).astype(np.uint8))

@@ -168,7 +168,9 @@ def test_without_scipy_what_to_install_is_said(monkeypatch):
         return real(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingFileError, match=r"scipy: not installed; .*pip install 'minifcn\[objects\]'"):
+    with pytest.raises(
+        MissingFileError, match=r"objects: SciPy is not installed; run pip install 'minifcn\[objects\]'"
+    ):
         objects_of(np.zeros((2, 4, 4), np.float32), TWO)
 
 
@@ -249,7 +251,7 @@ def test_a_network_is_scored_by_its_objects(by_brightness):
 class Scenes(list):
     """A data set of samples."""
 
-    classes, folder = TWO, "scenes"
+    classes, folder, objects = TWO, "scenes", True
 
 
 @pytest.mark.parametrize("instances", [SCENE, None])

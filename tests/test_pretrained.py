@@ -79,11 +79,15 @@ def test_its_scores_are_those_of_its_card(animals):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("MINIFCN_NUCLEI" not in os.environ, reason="MINIFCN_NUCLEI names no folder of the 2018 Data Science Bowl")
+@pytest.mark.skipif(
+    "MINIFCN_NUCLEI" not in os.environ, reason="MINIFCN_NUCLEI names no folder of the 2018 Data Science Bowl"
+)
 def test_the_scores_of_nuclei_are_those_of_their_card():
     pytest.importorskip("scipy", reason="SciPy is not installed; objects need it")
     card = (TRAINED / "nuclei.md").read_text(encoding="utf-8")
-    expected = [float(figure) for figure in re.search(r"first 10 .*?\*\*([\d.]+)\*\* and \*\*([\d.]+)\*\*", card).groups()]
+    expected = [
+        float(figure) for figure in re.search(r"first 10 .*?\*\*([\d.]+)\*\* and \*\*([\d.]+)\*\*", card).groups()
+    ]
     samples = data.Nuclei(os.environ["MINIFCN_NUCLEI"], "val", limit=10)
     bowl, _ = inference.evaluate_objects(models.pretrained("nuclei"), samples)
     assert [100 * bowl.at(0.5), 100 * bowl.mean()] == pytest.approx(expected, abs=0.3)

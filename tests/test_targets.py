@@ -1,5 +1,6 @@
 """What is learned from objects: labels that keep them apart, and weights between them, against distances measured one by one."""
 
+import pickle
 import sys
 
 import numpy as np
@@ -106,7 +107,9 @@ def test_weights_that_mean_nothing_are_refused(options):
 
 def test_without_scipy_the_command_to_install_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(ValueError, match=r"border weights: .* not installed: pip install 'minifcn\[objects\]'"):
+    with pytest.raises(
+        ValueError, match=r"border weights: SciPy is not installed; run pip install 'minifcn\[objects\]'"
+    ):
         targets.border_weights(discs())
 
 
@@ -231,9 +234,30 @@ def test_labels_of_objects_are_drawn_after_augmentation(tmp_path):
         )
         for _ in range(4):
             _, label, instances = stream._augmented(stream.dataset[0])
-            inside = label != VOID
+            around = np.pad(label, 1, "edge")
+            inside = ~np.any([around[y : y + 20, x : x + 20] == VOID for y in range(3) for x in range(3)], axis=0)
             assert len(np.unique(instances)) == 4
             np.testing.assert_array_equal(label[inside], drawn(instances)[inside])
+
+
+def test_objects_cut_by_the_pictures_edge_have_no_rim_there(tmp_path):
+    """Neither where the picture is mirrored for an unpadded network, nor where it is smaller than the crop."""
+    write_nuclei(tmp_path, count=8)
+    cells = with_border_class(Nuclei(tmp_path, "trainval"))
+    expected = cells[0].label
+    for size, options in ((40, {"context": 8, "crop": (40, 40)}), (64, {"crop": (64, 64)})):
+        _, label, _ = BatchStream(cells, 1, Preprocessing(), np.random.default_rng(0), **options)._augmented(cells[0])
+        inside = label[label != VOID]
+        assert label.shape == (size, size) and (label == VOID).any()
+        np.testing.assert_array_equal(inside.reshape(expected.shape), expected)
+
+
+def test_shrunk_samples_have_their_labels_drawn_anew(tmp_path):
+    write_nuclei(tmp_path, count=8)
+    cells = Nuclei(tmp_path, "trainval")
+    sample = CachedDataset(cells, longest=12)[0]
+    np.testing.assert_array_equal(sample.label, targets.separate(sample.instances))
+    assert pickle.loads(pickle.dumps(with_border_class(cells))).num_classes == 3
 
 
 def rims(instances):

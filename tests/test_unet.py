@@ -101,7 +101,6 @@ def test_an_unpadded_networks_value_hangs_on_its_own_surroundings_only():
     ("padding", "size", "options"),
     [
         ("valid", (44, 48), {}),
-        ("valid", (44, 44), {"upsampling": "bilinear"}),
         ("same", (7, 10), {}),
         ("same", (9, 13), {"upsampling": "bilinear"}),
         ("same", (9, 16), {"batch_norm": True}),
@@ -152,10 +151,12 @@ def _without(backward, channels):
     ("options", "message"),
     [
         ({"padding": "full"}, "padding: expected one of valid, same; got 'full'"),
+        ({"padding": "valid", "upsampling": "bilinear"}, "upsampling: expected one of learned; got 'bilinear'"),
+        ({"width": 0}, "width: expected at least 1, got 0"),
         ({"depth": 6}, "depth: expected 1 to 5, got 6"),
         ({"num_classes": 0}, "num_classes: expected at least 1, got 0"),
         ({"backbone": "vgg16", "padding": "same"}, "backbone: expected one of None, efficientnet_lite0"),
-        ({"backbone": "efficientnet_lite0"}, "padding: expected one of same; got 'valid'"),
+        ({"backbone": "efficientnet_lite0", "padding": "valid"}, "padding: expected one of same; got 'valid'"),
         ({"backbone": "efficientnet_lite0", "padding": "same", "channels": 1}, "channels: expected one of 3; got 1"),
     ],
 )
@@ -237,6 +238,12 @@ def test_training_starts_from_another_unet_a_classifier_and_an_fcn(tmp_path):
     np.testing.assert_array_equal(over["lite0.stem"].weight.value, fcn["lite0.stem"].weight.value)
     with pytest.raises(InputError, match=r"fcn\.npz: it gives its backbone only, and this network has none"):
         checkpoint.start_from(tmp_path / "fcn.npz", other)
+    weights.save(tmp_path / "deeper.npz", models.unet(2, width=2, depth=3, padding="same"))
+    with pytest.raises(InputError, match=r"deeper\.npz: down3\.conv1\.bias: a network of other depth or options"):
+        checkpoint.start_from(tmp_path / "deeper.npz", other)
+    weights.save(tmp_path / "grey.npz", models.unet(2, width=2, depth=2, padding="same", channels=1))
+    with pytest.raises(InputError, match="a network for images of 1 channel, the data have 3; train without --start"):
+        checkpoint.start_from(tmp_path / "grey.npz", other)
     weights.save(tmp_path / "wider.npz", models.unet(2, width=3, depth=2, padding="same"))
     with pytest.raises(
         InputError, match=r"wider\.npz: down0\.conv1\.weight: expected shape \(2, 3, 3, 3\), got \(3, 3, 3, 3\)"

@@ -116,6 +116,13 @@ def test_only_the_backbones_statistics_are_frozen(tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (
+            ["--padding", "valid", "--crop", 0, "--batch-size", 1],
+            "padding valid takes crops of a size, such as --crop 252; got whole",
+        ),
+        (["--frozen-statistics"], "there are none yet without a backbone or --start"),
+        (["--border-class"], "has classes only; train without the border class"),
+        (["--start", "imagenet"], "got None; add --backbone efficientnet_lite0"),
         (["--padding", "valid", "--crop", 50], "take sides of 44 + 4k; got 50x50, nearest to 50: 48 or 52"),
         (["--variant", "8s"], "variant: unet has no such option; it has backbone, width, depth"),
         (["--border-weight", 10], "expected images whose objects are told apart"),
@@ -129,6 +136,7 @@ def test_wrong_use_ends_in_one_line(more, message, tmp_path, capsys):
     code = run("train", "--data", tmp_path / "data", "--out", tmp_path / "run", *SMALL, "--iterations", 1, *more)
     assert code == (2 if message else 0)
     assert message in capsys.readouterr().err
+    assert (tmp_path / "run").exists() == (code == 0)
 
 
 def test_a_run_starts_from_the_best_weights_of_another(cells, tmp_path):

@@ -36,7 +36,7 @@ def run(args):
     classes = model.card.classes
     sliding_window.check_tile(args.tile)
     dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif)
-    if classes == (*dataset.classes, data.BORDER):
+    if dataset.objects and classes == (*dataset.classes, data.BORDER):
         dataset = data.with_border_class(dataset)
     unnamed = classes == models.numbered(len(dataset.classes))
     classes = dataset.classes if unnamed else classes

@@ -22,8 +22,8 @@ DATA = (
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
 ALIGNMENT = "paper: pad 100 and crop; same: nothing wasted"
-UPSAMPLING = "of FCN, bilinear kernels: frozen or learned; of U-Net: learned, or bilinear"
-PADDING = "of U-Net; same: images of any size; valid: unpadded, as in its paper, crops of 188 + 16k"
+UPSAMPLING = "bilinear kernels, frozen or learned"
+PADDING = "of U-Net; same: images of any size; valid: unpadded, as in its paper, crops of 188 + 16k at depth 4"
 EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were drawn on the pixels as stored"
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
@@ -224,7 +224,8 @@ def add_training(parser, single):
     option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
     option(network, "width", width, type=int)
     option(network, "alignment", f"of FCN; {ALIGNMENT}", choices=models.ALIGNMENTS)
-    option(network, "upsampling", UPSAMPLING, choices=tuple(dict.fromkeys(models.UPSAMPLING + models.UNET_UPSAMPLING)))
+    upsampling = f"of FCN, {UPSAMPLING}; of U-Net, learned (unless given) or bilinear"
+    option(network, "upsampling", upsampling, choices=tuple(dict.fromkeys(models.UPSAMPLING + models.UNET_UPSAMPLING)))
     if single:
         option(network, "at_once", "scale FCN's skips, to train 8s without stages", action="store_true")
         option(network, "depth", "how often U-Net halves its maps without a backbone", type=int)

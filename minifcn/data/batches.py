@@ -48,8 +48,8 @@ class CachedDataset(Sequence):
         return len(self.dataset)
 
     def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
-        """As the data set has it."""
-        return self.dataset.label_of(label, instances)
+        """The data set's (`targets.labels_of`)."""
+        return targets.labels_of(self.dataset, label, instances)
 
     def __getitem__(self, index: int) -> Sample:
         if index in self._cached:
@@ -59,6 +59,7 @@ class CachedDataset(Sequence):
             joined = targets.join(sample.label, sample.instances)
             image, joined = transforms.shrink(sample.image, joined, self.longest)
             label, instances = targets.part(joined)
+            label = targets.labels_of(self.dataset, label, instances)
             sample = sample._replace(
                 image=image, label=label, **({} if instances is None else {"instances": instances})
             )
@@ -144,9 +145,8 @@ class BatchStream:
         if augment.colour:
             image, label = transforms.jitter_colour(image, label, self.rng, augment.colour)
         label, instances = targets.part(label)
-        if instances is not None:  # gaps and rims of a pixel do not survive a change of size
-            label = self.dataset.label_of(label, instances)
-        return image, label, instances
+        # Gaps and rims of a pixel do not survive a change of size.
+        return image, targets.labels_of(self.dataset, label, instances), instances
 
     def state(self) -> tuple[dict, dict]:
         """The stream's position: (arrays, rest), the latter JSON-ready."""

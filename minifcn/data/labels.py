@@ -10,9 +10,7 @@ from .files import File, open_binary, read_lines
 
 VOID = 255  # the label of pixels that do not count: VOC's borders, and what augmentation leaves uncovered
 
-BLACK_AND_WHITE = (
-    'masks of 0 and 255 only, and 255 is void: set mask_kind = "colours" with black and white, or write 1 for 255'
-)
+BLACK_AND_WHITE = 'masks of 0 and 255 only, and 255 is void: in dataset.toml set mask_kind = "colours" with black and white, or write 1 for 255'
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),

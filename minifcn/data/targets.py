@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, MissingFileError
 from .labels import VOID
 
 BORDER = "border"  # the name of the objects' rims as a class
@@ -45,12 +45,7 @@ def border_weights(
     """
     if w0 < 0 or sigma <= 0:
         raise InputError(f"border weights: expected w0 >= 0 and sigma > 0, got {w0} and {sigma}")
-    try:
-        from scipy import ndimage
-    except ImportError:
-        raise InputError(
-            "border weights: they need SciPy, which is not installed: pip install 'minifcn[objects]'"
-        ) from None
+    ndimage = scipy_ndimage("border weights")
     label = separate(instances) if label is None else label
     first, second = np.full((2, *instances.shape), np.inf)
     reach = math.ceil(sigma * math.sqrt(2 * math.log1p(w0 * 2**24)))  # beyond it, float32 adds nothing to a weight of 1
@@ -67,6 +62,15 @@ def border_weights(
     return (by_class[label] + term * (label == 0)).astype(np.float32)
 
 
+def scipy_ndimage(what: str) -> Any:
+    """The module scipy.ndimage, which `what` needs. Raises MissingFileError, saying how to install it, where it is not installed."""
+    try:
+        from scipy import ndimage
+    except ImportError:
+        raise MissingFileError(f"{what}: SciPy is not installed; run pip install 'minifcn[objects]'") from None
+    return ndimage
+
+
 class WithBorderClass(Sequence):
     """A data set with one class more, "border", the last: what `with_border_class` gives. All else is the data set's."""
 
@@ -77,6 +81,8 @@ class WithBorderClass(Sequence):
         self.palette[self._number] = BORDER_COLOUR
 
     def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # asked for while there is none yet, as by copy and pickle
+            raise AttributeError(name)
         return getattr(self.dataset, name)
 
     def __len__(self) -> int:
@@ -87,8 +93,9 @@ class WithBorderClass(Sequence):
         return sample._replace(label=self.label_of(sample.label, numbered(sample, "the border class")))
 
     def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
-        """The labels of objects as they lie now, (H, W) uint8; label: those before, of which void stays."""
-        rim = (instances > 0) & (_around(instances, np.minimum) == 0)
+        """The labels of objects where they lie now, (H, W) uint8. label: the ones so far; void among them stays void."""
+        beyond = np.where(label == VOID, np.iinfo(instances.dtype).max, instances)  # the picture's edge is no rim
+        rim = (instances > 0) & (_around(beyond, np.minimum) == 0)
         border = (rim | _between(instances)) & (label != VOID)
         return np.where(border, np.uint8(self._number), self.dataset.label_of(label, instances))
 
@@ -100,6 +107,12 @@ def with_border_class(dataset: Any) -> WithBorderClass:
     dataset: of samples with instances; a sample without raises InputError.
     """
     return WithBorderClass(dataset)
+
+
+def labels_of(dataset: Any, label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
+    """The labels of objects that were moved, scaled or bent: drawn anew where the data set can (`label_of`), else those so far."""
+    again = getattr(dataset, "label_of", None)
+    return label if instances is None or again is None else again(label, instances)
 
 
 def numbered(sample: Any, what: str) -> np.ndarray:

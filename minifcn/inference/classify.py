@@ -21,7 +21,7 @@ def top(network: Graph, image: np.ndarray, count: int = 5) -> list[tuple[int, fl
 
     As such networks are tested: the shorter side to 8/7 of the native size, then the middle.
     """
-    native = network.card.native
+    image, native = network.card.preprocessing.stretched(image), network.card.native
     photo = _resized(image, native / CROP_SHARE / min(image.shape[:2]), native)
     left, upper = ((side - native) // 2 for side in photo.size)
     logits = to_host(_scores(network, photo.crop((left, upper, left + native, upper + native))))
@@ -38,6 +38,7 @@ def evaluate_windows(network: Graph, samples: Iterable[Sample], num_classes: int
     """
     side, matrix = network.card.native, CLASSIFICATION.metric(num_classes)
     for image, label, *_ in samples:
+        image = network.card.preprocessing.stretched(image)
         down, across = (range(0, length - side + 1, side // 4) for length in label.shape)
         places = [(slice(y, y + side), slice(x, x + side)) for y in down for x in across]
         if places:
@@ -53,6 +54,7 @@ def heat_map(network: Graph, image: np.ndarray, classes: Iterable[int], window: 
     The classifier made convolutional, run on the image at its own size. An image smaller than the network's native size
     is enlarged to it first. window: of cells that are averaged, for networks that average their last map.
     """
+    image = network.card.preprocessing.stretched(image)
     window = window if models.surgery.averages(network) else None
     convolutional = models.surgery.convolutionalize(network, window)
     scores = _scores(convolutional, _resized(image, max(1.0, network.card.native / min(image.shape[:2]))))

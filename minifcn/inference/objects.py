@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..data import BORDER, Sample
-from ..errors import InputError, MissingFileError
+from ..data.targets import scipy_ndimage
+from ..errors import InputError
 from ..metrics import AveragePrecision, InstanceScores
 from ..models import Graph, numbered
 from . import segment
@@ -18,7 +19,7 @@ from . import segment
 # Chosen on the nuclei of the 2018 Data Science Bowl: true masks, blurred and with noise, and a small U-Net's probabilities.
 LEAST = 16  # pixels of an object; the smallest nucleus has 21
 SURE = 0.7  # how probable objects are in a core
-RIM = 3  # pixels: a core grows by less than this, two steps to any of the eight neighbours
+RIM = 3  # pixels: a core grows to what is nearer than this, two pixels along a row
 
 
 def objects(
@@ -44,7 +45,7 @@ def objects_of(
     Raises InputError for probabilities that are not of these classes, for classes without an object and for more than 65535
     objects; MissingFileError where SciPy is not installed.
     """
-    ndimage = _ndimage()
+    ndimage = scipy_ndimage("objects")
     inner = [i for i, name in enumerate(classes) if i and name != BORDER]
     if probabilities.ndim != 3 or len(probabilities) != len(classes) or not inner:
         raise InputError(
@@ -107,13 +108,3 @@ def _grown(ndimage, cores, foreground):
     filled = np.where((found == 0) & (highest != lowest), larger, found)
     sides = ndimage.convolve((filled > 0).astype(np.uint8), ndimage.generate_binary_structure(2, 1), mode="constant")
     return np.where(sides >= 4, filled, found)
-
-
-def _ndimage():
-    try:
-        from scipy import ndimage
-    except ImportError:
-        raise MissingFileError(
-            "scipy: not installed; objects are found with it: pip install 'minifcn[objects]'"
-        ) from None
-    return ndimage

@@ -114,6 +114,8 @@ def take_over(network: Graph, given: Graph, backbone: bool = False) -> None:
     Raises InputError, and changes nothing, for networks without a backbone to share, and for names or shapes that differ.
     """
     own, theirs = network.state_dict(), given.state_dict()
+    if not backbone and (left := sorted(theirs.keys() - own.keys())):
+        raise InputError(f"{left[0]}: a network of other depth or options; expected the same as here")
     if backbone and network.backbone_prefix is None:
         raise InputError("it gives its backbone only, and this network has none")
     for name, value in own.items():

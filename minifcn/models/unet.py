@@ -44,7 +44,7 @@ def unet(
     channels: int = 3,
     width: int | None = None,
     depth: int = 4,
-    padding: str = "valid",
+    padding: str | None = None,
     batch_norm: bool = False,
     upsampling: str = "learned",
     backbone: str | None = None,
@@ -52,18 +52,23 @@ def unet(
 ) -> Graph:
     """A U-Net with freshly drawn weights: (N, channels, H, W) -> logits (N, num_classes, H', W').
 
-    padding: "valid" is the paper's, unpadded: of sides 188 + 16k the middle, 4 + 16k, with the usual depth. "same" pads every convolution,
+    channels: of the images; 3, 1 for grey ones, others for `forward` only. padding: "valid", the usual one, is the paper's: it takes
+    sides of 188 + 16k (at depth 4) and labels the middle 4 + 16k. "same", the usual one over a backbone, pads every convolution,
     takes any H and W from 1 up and gives logits of that size. width: channels at the image's own scale, doubled from level to
-    level; 64 unless given, 16 over a backbone. depth: how often the contracting path halves, 1 to 5. batch_norm: normalise behind every
+    level; 64 unless given, 16 over a backbone. depth: how often the contracting path halves, 1 to 5; a backbone's is 5. batch_norm: normalise behind every
     convolution, instead of dropout at the end of the contracting path. upsampling: "learned", a transposed convolution
-    2×2 that halves the channels, or "bilinear" with half as many channels above it instead. backbone: in place of the contracting path
+    2×2 that halves the channels, or for padded networks "bilinear", with half as many channels above it instead. backbone: in place of the contracting path
     "efficientnet_lite0" or "efficientnet_lite0_head" (with its last 1×1 convolution), which halves five times; "same" and 3 channels only.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
     """
+    padding = padding or ("same" if backbone else "valid")
     options = dict(locals())  # the arguments, by name
+    width = (16 if backbone else 64) if width is None else width
     known: dict = {"padding": PADDINGS, "upsampling": UNET_UPSAMPLING, "backbone": (None, *UNET_BACKBONES)}
     if backbone:  # whose own paddings and channels are these
         known |= {"padding": ("same",), "channels": (3,)}
+    elif padding == "valid":  # bilinear maps would lack neighbours at their rim, which nothing crops away
+        known |= {"upsampling": ("learned",)}
     for what, choices in known.items():
         if options[what] not in choices:
             expected = ", ".join(str(choice) for choice in choices)
@@ -71,13 +76,12 @@ def unet(
     for what, value, most in (
         ("num_classes", num_classes, None),
         ("channels", channels, None),
-        ("width", width or (16 if backbone else 64), None),
+        ("width", width, None),
         ("depth", depth, MOST_LEVELS),
     ):
         if value < 1 or (most and value > most):
             raise InputError(f"unet: {what}: expected {f'1 to {most}' if most else 'at least 1'}, got {value}")
     rng = np.random.default_rng(seed)
-    width = width or (16 if backbone else 64)
     path = _Path(padding == "same", batch_norm, upsampling == "learned", rng)
     if backbone:
         path.add_backbone(UNET_BACKBONES[backbone]("same", rng))
@@ -165,7 +169,7 @@ class _Path:
 
 
 def sizes(depth: int) -> tuple[int, int, int]:
-    """What an unpadded U-Net takes: (its least side, the step from one side to the next, by how much of it the output is smaller all around)."""
+    """What an unpadded U-Net takes: (its least side, the step from one side to the next, by how many pixels the output is smaller on each side)."""
     side = next(side for side in range(1, 10_000) if _output(side, depth) > 0)
     return side, 2**depth, (side - _output(side, depth)) // 2
 

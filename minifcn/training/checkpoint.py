@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict
+from pathlib import Path
 
 from .. import backend, models, weights
 from ..errors import InputError
@@ -74,17 +75,26 @@ def restore(run, arrays, meta):
 def start_from(source, model):
     """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, or what has the same backbone.
 
-    source: "imagenet", for the installed package's weights; a file of this library; or one of another's.
+    source: "imagenet", for the installed package's weights; a file of this library; one of another's; or the name of
+    a network that comes with this one.
     -> what was taken over, as a message. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
     """
     if source == IMAGENET:
         return str(weights.load_pretrained(model))
-    if not formats.is_own(source):
+    if source in models.trained() and not Path(source).exists():
+        given = models.pretrained(source)
+    elif not formats.is_own(source):
         return str(weights.load_any(source, model))
-    given = models.load(source)
+    else:
+        given = models.load(source)
     try:
         theirs, ours = given.card.num_classes, model.card.num_classes
         if given.card.builder == model.card.builder == "unet":
+            seen, channels = (one.card.options["channels"] for one in (given, model))
+            if seen != channels:
+                raise InputError(
+                    f"a network for images of {seen} channel{'s' * (seen > 1)}, the data have {channels}; train without --start"
+                )
             models.surgery.take_over(model, given)
             message = "starts where that U-Net ended"
             message += f", but for the scores: it has {theirs} classes, this network {ours}" if theirs != ours else ""

@@ -45,7 +45,7 @@ class Config:
     limit: int | None = None  # train on the first so many images only
     exif: bool = True  # turn images and masks as their EXIF data say
     resize: int | None = None  # shrink images so that the longer side has at most so many pixels
-    stretch: bool = False  # spread each image's values over the whole range
+    stretch: bool | None = None  # spread each image's values over the whole range; None: as what the run starts from
     network: dict = field(
         default_factory=lambda: {"builder": "fcn", "options": dict(NETWORKS["fcn"])}
     )  # for models.build

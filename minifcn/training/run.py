@@ -69,6 +69,7 @@ class Run:
         train.check_for_training()
         if config.border_class:
             train, val = map(data.with_border_class, (train, val))
+            train[0], val[0]  # raises where objects are not told apart
         self.train_data = data.CachedDataset(train, longest=config.resize)
         self.val_data = data.CachedDataset(val, longest=config.resize)
         classifier = config.network["builder"] in models.CLASSIFIERS
@@ -82,13 +83,12 @@ class Run:
             )
             log.info("%s: %s channel%s", config.data, found, "s" * (train.channels > 1))
         self.model = models.build(config.network["builder"], options)
-        if config.crop:  # which an unpadded network may not take
-            self.model.output_shape((1, options.get("channels", 3), config.crop, config.crop))
+        self._check_crop(options.get("channels", 3))
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
         self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
-        if config.stretch:
-            self.model.card.preprocessing = replace(self.model.card.preprocessing, stretch=True)
+        if config.stretch is not None:
+            self.model.card.preprocessing = replace(self.model.card.preprocessing, stretch=config.stretch)
         self.network = self.model
         if config.average:
             self.network = models.build(config.network["builder"], options)
@@ -98,6 +98,8 @@ class Run:
             if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
         if config.frozen_statistics:
+            if not (self.model.backbone_prefix or config.start or resume):
+                raise InputError("frozen-statistics: there are none yet without a backbone or --start; leave it out")
             for prefix, layer in self.model.walk():
                 if isinstance(layer, layers.BatchNorm2d) and prefix.startswith(self.model.backbone_prefix or ""):
                     layer.frozen = True
@@ -131,6 +133,16 @@ class Run:
         checkpoint.restore(run, arrays, meta)
         run._found = found
         return run
+
+    def _check_crop(self, channels):
+        """Raise InputError, before anything is written, for crops that the network does not take."""
+        unpadded, crop = self.model.layers_of(layers.ExactSize), self.config.crop
+        if unpadded and not crop:
+            raise InputError(
+                f"crop: padding valid takes crops of a size, such as --crop {unpadded[0].fitting(250)}; got whole images"
+            )
+        if crop:
+            self.model.output_shape((1, channels, crop, crop))
 
     def weigh(self, class_weights):
         """Use these class weights, None for ones: in U-Net's weight map if there is one, else in the loss."""

@@ -32,5 +32,7 @@ def load_pretrained(network: Network) -> Loaded:
     """Give an EfficientNet-Lite0, or an FCN over one, its ImageNet weights. -> Loaded. Raises as lite0_file and
     load_torchvision."""
     if (name := network_name(network)) not in ("efficientnet_lite0", "efficientnet_lite0_head"):
-        raise InputError(f"ImageNet weights: expected a network over efficientnet_lite0, got {name}")
+        raise InputError(
+            f"ImageNet weights: expected a network over efficientnet_lite0, got {name}; add --backbone efficientnet_lite0"
+        )
     return load_torchvision(lite0_file(), network, sha256=SHA256)

@@ -58,7 +58,9 @@ def layout_of(root: str | Path) -> type:
         return VOC
     if mask_folders(FolderFiles(root)):
         return CamVid
-    if (root / STAGE).is_dir() or any(path.parts[-3] == path.stem for path in root.glob("*/images/*")):
+    if (root / STAGE).is_dir() or any(
+        path.parts[-3] == path.stem and (path.parents[1] / "masks").is_dir() for path in root.glob("*/images/*")
+    ):
         return Nuclei
     if places(root):
         return PlainFolder

@@ -26,7 +26,7 @@ class Nuclei(SegmentationDataset):
     ids: use these instead. limit: only the first so many.
     Raises MissingFileError, naming the image or the folder of masks that is missing, at construction; InputError, naming the file, when
     samples are read: for masks of another size than the image, of more than two values, or that overlap in more than a
-    hundredth of the smaller object. A pixel that fewer share is of the first.
+    hundredth of the smaller object. Of a smaller overlap each pixel goes to the first object.
     """
 
     layout = "Data Science Bowl"

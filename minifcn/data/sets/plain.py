@@ -52,9 +52,8 @@ class PlainFolder(Folder):
             except InputError as error:
                 wrong = wrong or f"{name}: {str(error).removeprefix(f'{files.path / name}: ')}"
                 continue
-            numbers = np.flatnonzero(pixels).tolist()
-            if numbers == [0, VOID]:  # the first mask that shows both is enough
-                return numbers
+        if (both := np.flatnonzero(pixels).tolist()) == [0, VOID]:
+            return both
         numbers = np.flatnonzero(pixels[:VOID]).tolist()
         if len(numbers) > 1 and numbers == list(range(len(numbers))):
             return numbers
