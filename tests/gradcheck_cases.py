@@ -208,6 +208,7 @@ LAYERS = {  # name: rng -> layer, shape of x
     "InvertedResidual-not-widened": (_block(3, 2, 3, 1, 1), (2, 3, 4, 4)),
     "InvertedResidual-odd-size": (_block(3, 2, 5, 2, 1), (2, 3, 7, 8)),
     "LearnedUpsample": (lambda rng: layers.LearnedUpsample(3, 2, kernel=4, pad=1), (2, 3, 3, 2)),
+    "ExactSize": (lambda rng: layers.ExactSize(4, 2, 1), (2, 2, 6, 4)),
     "Linear": (lambda rng: layers.Linear(3, 4, rng), (5, 3)),
     "MaxPool2d": (lambda rng: layers.MaxPool2d(3, stride=2, pad=1, ceil_mode=True), (1, 2, 6, 5)),
     "PadToMultiple": (lambda rng: layers.PadToMultiple(4), (2, 2, 5, 4)),
