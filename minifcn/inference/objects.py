@@ -17,7 +17,7 @@ from ..models import Graph, numbered
 from . import segment
 
 # Chosen on the validation images of the 2018 Data Science Bowl, by the probabilities of the network "nuclei".
-LEAST = 20  # pixels of an object; the smallest nucleus has 21
+LEAST = 16  # pixels of an object; the smallest nucleus has 21
 SURE = 0.7  # how probable objects are in a core
 LIKELY = 0.75  # the score of an object: the mean probability in it
 RIM = 3  # pixels: a core grows to what is nearer than this, two pixels along a row
