@@ -92,7 +92,8 @@ def trained() -> list[str]:
 def pretrained(name: str = "animals") -> Graph:
     """A segmentation network with the trained weights that come with this library, its class names and its colours.
 
-    "animals": FCN-8s over EfficientNet-Lite0, for photographs: background, cat, cow, dog, horse, person, sheep. What it
+    "animals": FCN-8s over EfficientNet-Lite0, for photographs: background, cat, cow, dog, horse, person, sheep. "nuclei": U-Net, for
+    cells under a microscope: background, nucleus, border; see `inference.objects`. What each
     was trained on and how good it is stands in trained/NAME.md beside the weights. Raises InputError for another name.
     """
     if name not in trained():
