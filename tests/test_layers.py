@@ -266,8 +266,8 @@ def test_what_has_no_fixed_place_in_the_image_has_no_coordinates(layer):
 
 OPERATORS = """
 Add:Add AvgPool2d:AveragePool BatchNorm2d:BatchNormalization Concat:Concat Conv2d:Conv ConvTranspose2d:ConvTranspose
-CropLike:Slice Dropout:Dropout Flatten:Flatten GlobalAvgPool:GlobalAveragePool LRN:LRN LearnedUpsample:ConvTranspose
-Linear:Gemm MaxPool2d:MaxPool PadToMultiple:Pad ReLU:Relu ReLU6:Clip ResizeLike:Resize Scale:Mul Upsample:ConvTranspose
+CropLike:Slice Dropout:Dropout ExactSize:Identity Flatten:Flatten GlobalAvgPool:GlobalAveragePool LRN:LRN
+LearnedUpsample:ConvTranspose Linear:Gemm MaxPool2d:MaxPool PadToMultiple:Pad ReLU:Relu ReLU6:Clip ResizeLike:Resize Scale:Mul Upsample:ConvTranspose
 """
 ONNX = dict(pair.split(":") for pair in OPERATORS.split())
 
