@@ -341,6 +341,7 @@ def test_wrong_input_ends_in_one_line(command, message, trained, toy, tmp_path, 
         (["a/x.jpg", "a/x.png"], ["x.jpg", "x.png"]),
         (["a/x.jpg", "b/x.jpg"], ["a_x.jpg", "b_x.jpg"]),
         (["c/a/x.jpg", "d/a/x.jpg", "x.jpg"], None),
+        (["x.jpg", "x.png", "x.jpg.jpg"], ["x.jpg", "x.png", "x.jpg.jpg"]),  # a longer name is another's stem
     ],
 )
 def test_results_of_two_images_never_have_one_name(files, names, tmp_path, monkeypatch):

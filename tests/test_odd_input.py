@@ -1,6 +1,7 @@
 """Images, labels and names of kinds that nobody meant: they are read rightly or refused in a line, never taken for something else."""
 
 import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.text import Text
 from PIL import Image
 from planted_faults import png
 
-from minifcn import data, ops
+from minifcn import data, inference, models, ops
 from minifcn.data.images import image_files, numbers_of, read_image, read_mask
 from minifcn.data.labels import read_class_names
 from minifcn.files import START, stand_in
@@ -199,6 +200,10 @@ def test_counts_of_what_is_no_integer_are_refused():
 def test_only_bytes_in_three_channels_are_taken_for_an_image(image):
     with pytest.raises(ValueError, match=r"expected an array \(H, W, 3\) of uint8"):
         data.Preprocessing().apply(image)
+    network = models.unet(2, width=1, depth=1)
+    for use in (inference.predict, inference.probabilities, partial(inference.predict, turns=True)):
+        with pytest.raises(ValueError, match=r"expected an array \(H, W, 3\) of uint8"):
+            use(network, image)
 
 
 def test_a_caller_who_has_numpy_raise_still_gets_zeros_for_what_is_too_small(rng):

@@ -125,9 +125,14 @@ def named_images(given):
     """
     paths = [path for one in given for path in image_files(one)]
     choices = [(p.stem, p.name, "_".join(p.parts[-2:]), "_".join(p.absolute().parts[1:])) for p in paths]
-    counts = [Counter(level) for level in zip(*choices, strict=True)]
-    names = [next((n for n, count in zip(c, counts, strict=True) if count[n] == 1), c[-1]) for c in choices]
-    return list(zip(paths, names, strict=True))
+    levels = [0] * len(paths)
+    while True:  # those that share a name get longer ones, until none do or there are none
+        names = [choice[level] for choice, level in zip(choices, levels, strict=True)]
+        counts, last = Counter(names), len(choices[0]) - 1
+        longer = [min(level + (counts[name] > 1), last) for name, level in zip(names, levels, strict=True)]
+        if longer == levels:
+            return list(zip(paths, names, strict=True))
+        levels = longer
 
 
 def readable(named, skipped, exif=True):

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..layers import ExactSize
 from ..metrics import ConfusionMatrix
 from ..models import Graph
+from ..preprocessing import require_image
 from ..tasks import SEGMENTATION
 from .sliding_window import unpadded_windows, windows
 
@@ -23,6 +24,7 @@ def predict(network: Graph, image: np.ndarray, tile: int | None = None, turns: b
     """
     if (count := network.card.num_classes) > 256:
         raise InputError(f"predict: expected at most 256 classes, as many as uint8 labels hold, got {count}")
+    require_image(image)
     if turns:
         return probabilities(network, image, tile, turns).argmax(axis=0).astype(np.uint8)
     labels = np.empty(image.shape[:2], np.uint8)
@@ -36,6 +38,7 @@ def probabilities(network: Graph, image: np.ndarray, tile: int | None = None, tu
 
     Source of the turns: Ronneberger et al., MICCAI 2015, section 4.
     """
+    require_image(image)
     if turns:
         return (
             sum(_turned(network, image, tile, quarters, mirrored) for quarters in range(4) for mirrored in (1, -1)) / 8
