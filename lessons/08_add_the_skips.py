@@ -278,7 +278,7 @@ print("the two loops give what the library gives, bit by bit")
 # %% [markdown]
 # Nothing is recorded while the image runs through: the table is there before, and every
 # layer in it has a backward that somebody wrote. The library's loop (`Graph` in
-# `minifcn/models/graph.py`) adds only thrift: it lets go of a value once its last reader
+# `minifcn/layers/graph.py`) adds only thrift: it lets go of a value once its last reader
 # has had it, and leaves out gradients that nobody asks for.
 #
 # ## A new skip is nothing, at first

@@ -6,8 +6,8 @@ import numpy as np
 
 from minifcn import layers, ops
 from minifcn.gradcheck import check_op
+from minifcn.layers.graph import Graph, Sequential
 from minifcn.models.efficientnet_lite0 import _inverted_residual
-from minifcn.models.graph import Graph, Sequential
 
 TOLERANCE = 1e-6
 ROUNDING = 1e-12

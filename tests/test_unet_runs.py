@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from small_datasets import run, write_nuclei, write_plain, write_voc
 
-from minifcn import data, inference, models
+from minifcn import data, inference, layers, models
 from minifcn.training import checkpoint
 from minifcn.training.config import Config
 from minifcn.training.run import Run
@@ -108,7 +108,7 @@ def test_only_the_backbones_statistics_are_frozen(tmp_path):
     write_voc(tmp_path / "data/VOC2012", "abcd", train="abc", val="d")
     values = {"backbone": "efficientnet_lite0", "depth": 4, "crop": 32, "frozen_statistics": True, "backbone_rate": 0.1}
     model = Run(config(tmp_path / "data", **values), tmp_path / "run").model
-    norms = {layer.name: layer.frozen for layer in model.layers_of(models.graph.BatchNorm2d)}
+    norms = {layer.name: layer.frozen for layer in model.layers_of(layers.BatchNorm2d)}
     assert {name.startswith("lite0."): frozen for name, frozen in norms.items()} == {True: True, False: False}
     assert model.parameters()["lite0.stem.weight"].lr_mult == 0.1 and model.parameters()["score.weight"].lr_mult == 1
 

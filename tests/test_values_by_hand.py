@@ -8,8 +8,8 @@ import pytest
 from gradcheck_cases import spread
 
 from minifcn import layers, ops
+from minifcn.layers.graph import Graph
 from minifcn.models.efficientnet_lite0 import _inverted_residual
-from minifcn.models.graph import Graph
 from minifcn.ops.geometry import same_pads
 
 

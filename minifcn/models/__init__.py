@@ -1,13 +1,13 @@
 """Networks as tables of layers: classifiers, backbones and what is built over them."""
 
 from ..card import Card
+from ..layers.graph import Graph, Node, Sequential, coordinates
 from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
 from .catalogue import CLASSIFIERS, SEGMENTERS, build, load, load_segmenter, numbered, pretrained, trained
 from .efficientnet_lite0 import efficientnet_lite0
 from .explain import explain
 from .fcn import ALIGNMENTS, BACKBONES, UPSAMPLING, VARIANTS, fcn
-from .graph import Graph, Node, Sequential, coordinates
 from .unet import PADDINGS, UNET_BACKBONES, UNET_UPSAMPLING, unet
 from .vgg import mini, vgg16
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
+from ..layers.graph import Sequential, in_a_row
 from ..ops.geometry import Pair
 from ..preprocessing import CAFFE, TORCHVISION
 from .backbone import Backbone
 from .classifier import convolution, fully_connected, fully_convolutional
-from .graph import Sequential, in_a_row
 
 
 def alexnet(num_classes: int = 1000, seed: int = 0) -> Sequential:

@@ -5,12 +5,12 @@ from pathlib import Path
 from ..card import settings_of
 from ..data.labels import VOC_CLASSES
 from ..errors import InputError
+from ..layers.graph import Graph
 from ..weights import formats
 from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
 from .efficientnet_lite0 import efficientnet_lite0
 from .fcn import fcn
-from .graph import Graph
 from .unet import unet
 from .vgg import mini, vgg16
 

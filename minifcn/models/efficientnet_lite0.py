@@ -7,9 +7,9 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
+from ..layers.graph import Graph, in_a_row, prefixed
 from ..preprocessing import LITE0
 from .backbone import Backbone
-from .graph import Graph, in_a_row, prefixed
 
 STAGES = (  # repeats, kernel, stride of the first, width, expansion
     (1, 3, 1, 16, 1),

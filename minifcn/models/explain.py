@@ -11,8 +11,8 @@ from fractions import Fraction
 from math import inf, prod
 
 from ..errors import InputError
+from ..layers.graph import IMAGE, Graph
 from ..ops.geometry import Pair, pair
-from .graph import IMAGE, Graph
 
 FLOAT = 4  # bytes of a float32
 

@@ -8,11 +8,11 @@ from .. import layers
 from ..card import Card
 from ..errors import InputError
 from ..layers.coordinates import IDENTITY, crop_offset, upsampled, upsampling_kernel
+from ..layers.graph import IMAGE, Graph, coordinates, prefixed
 from ..preprocessing import CAFFE, LITE0, Preprocessing
 from .alexnet import alexnet_backbone
 from .backbone import Backbone
 from .efficientnet_lite0 import efficientnet_lite0_backbone
-from .graph import IMAGE, Graph, coordinates, prefixed
 from .vgg import mini_backbone, vgg16_backbone
 
 VARIANTS = ("32s", "16s", "8s")

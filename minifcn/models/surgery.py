@@ -18,8 +18,8 @@ from math import isqrt, prod
 
 from .. import layers
 from ..errors import InputError
+from ..layers.graph import IMAGE, Graph
 from .fcn import VARIANTS, fcn
-from .graph import IMAGE, Graph
 
 
 def convolutionalize(classifier: Graph, window: int | None = None) -> Graph:

@@ -22,10 +22,10 @@ from .. import layers
 from ..card import Card
 from ..errors import InputError
 from ..layers.coordinates import crop_offset
+from ..layers.graph import IMAGE, Graph, coordinates, in_a_row, prefixed
 from ..preprocessing import GREY, LITE0, Preprocessing
 from .classifier import convolution
 from .efficientnet_lite0 import efficientnet_lite0_backbone
-from .graph import IMAGE, Graph, coordinates, in_a_row, prefixed
 
 PADDINGS = ("valid", "same")
 UNET_UPSAMPLING = ("learned", "bilinear")

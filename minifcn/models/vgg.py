@@ -5,10 +5,10 @@ from numpy.random import Generator
 
 from .. import layers
 from ..card import Card
+from ..layers.graph import Graph, Sequential, in_a_row
 from ..preprocessing import CAFFE
 from .backbone import Backbone
 from .classifier import convolution, fully_connected, fully_convolutional
-from .graph import Graph, Sequential, in_a_row
 
 WIDTHS, DEPTHS = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
 

@@ -47,7 +47,7 @@ BUGS = [
          "(kernel - factor - before, before)",
          "models::test_every_way_from_the_image_to_the_logits_comes_back_to_its_pixel[alexnet-8s-same-frozen]"),
     ),
-    *bugs("models.graph",
+    *bugs("layers.graph",
         ("the second gradient of a fork overwrites the first", "Graph.backward",
          "gradients[name] + dx if name in gradients else dx", "dx",
          "graph::test_a_fork_gets_the_sum_of_what_comes_back_and_a_join_gives_to_both"),

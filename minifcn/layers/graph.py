@@ -17,10 +17,12 @@ from inspect import signature
 from typing import Any, NamedTuple
 
 from ..backend import Array, one_blas_thread
-from ..card import Card
 from ..errors import InputError
-from ..layers import BatchNorm2d, Conv2d, FusedConv2d, Layer, Leaf, ReLU, ReLU6
-from ..layers.coordinates import IDENTITY, Affine
+from .base import Layer, Leaf
+from .coordinates import IDENTITY, Affine
+from .fused import FusedConv2d
+from .parametric import BatchNorm2d, Conv2d
+from .plain import ReLU, ReLU6
 
 IMAGE = "image"  # what a network's forward is given
 
@@ -53,14 +55,14 @@ class Graph(Layer):
     Raises InputError for an input that no earlier node gives, and for one layer under two names.
     """
 
-    card: Card  # None where it was made without
+    card: Any  # a `minifcn.card.Card`, which stands above this file; None where it was made without
 
     def __init__(
         self,
         nodes: dict,
         outputs: Iterable | None = None,
         *,
-        card: Card | None = None,
+        card: Any = None,
         backbone_prefix: str | None = None,
     ):
         self.nodes = inlined(nodes)
@@ -172,7 +174,7 @@ class Graph(Layer):
 class Sequential(Graph):
     """Layers one after the other, by name: Sequential(conv1=Conv2d(...), relu1=ReLU(), ...)."""
 
-    def __init__(self, *, card: Card | None = None, **layers: Layer):
+    def __init__(self, *, card: Any = None, **layers: Layer):
         super().__init__(in_a_row(layers), card=card)
 
 
