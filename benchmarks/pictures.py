@@ -1,10 +1,10 @@
 """The pictures of real results that these pages show.
 
-`segments` draws predictions in VOC's colours with the outlines of the true mask over them, an image a row and a network
+`segments` draws true masks and predictions with the outlines of the true masks over them, an image a row and a network
 a column: no photograph, so that they can be shown where the photographs may not. `photographs` draws photographs that may. `objects` draws
 the outlines of objects over the images that they are in, the true ones and those of several networks.
 
-    python benchmarks/pictures.py segments VOCdevkit runs/voc --ids 2007_000033 … --out benchmarks/records/voc.png
+    python benchmarks/pictures.py segments VOCdevkit runs/voc/*/checkpoint.npz --ids 2007_000033 … --out benchmarks/records/voc.png
     python benchmarks/pictures.py photographs docs/photos/astronaut.jpg docs/photos/chelsea.jpg --out docs/predicted.png
     python benchmarks/pictures.py objects nuclei runs/map/best.npz runs/plain/best.npz --ids … --out benchmarks/records/nuclei.png
 """
@@ -24,29 +24,29 @@ from minifcn.report import figures
 
 
 def segments(args):
-    """Predictions of a `reproduce` run's three networks, outlined by the truth, with the mean IU of each image."""
-    networks = {}
-    for variant in models.VARIANTS:
-        networks[f"FCN-{variant}"] = models.load_segmenter(f"{args.run}/{variant}/checkpoint.npz")
-    classes = networks["FCN-8s"].card.classes
-    dataset = data.VOC(args.root, "val", ids=args.ids)
+    """True masks, and each network's predictions outlined by the truth, with the mean IU of each image."""
+    networks = [models.load_segmenter(path).prepare() for path in args.weights]
+    dataset = data.open_dataset(args.root, args.split, ids=args.ids)
     heights = [sample.label.shape[0] / sample.label.shape[1] for sample in dataset]
-    figure = Figure(figsize=(9.6, 3.1 * sum(heights) + 0.8), layout="constrained")
-    grid = figure.subplots(len(dataset), len(networks), squeeze=False, height_ratios=heights)
+    columns = 1 + len(networks)
+    figure = Figure(figsize=(9.6, 9.6 / columns * sum(heights) + 0.25 * len(dataset) + 0.6), layout="constrained")
+    grid = figure.subplots(len(dataset), columns, squeeze=False, height_ratios=heights)
     seen = set()
     for row, sample in zip(grid, dataset, strict=True):
-        outline = _borders(sample.label)
-        for panel, (name, network) in zip(row, networks.items(), strict=True):
+        pictures = [("true", colourise(sample.label, dataset.palette))]
+        for network, title in zip(networks, args.titles or args.weights, strict=True):
             predicted = inference.predict(network, sample.image)
             seen.update(np.unique(predicted).tolist())
-            picture = colourise(predicted)
-            picture[outline] = 255
-            panel.imshow(picture, interpolation="nearest")
-            matrix = ConfusionMatrix(len(classes))
+            matrix = ConfusionMatrix(len(dataset.classes))
             matrix.update(sample.label, predicted)
-            panel.set_title(f"{name}   mean IU {100 * matrix.mean_iou():.0f}", fontsize=9)
+            picture = colourise(predicted, dataset.palette)
+            picture[_borders(sample.label)] = 255
+            pictures.append((f"{title}   mean IU {100 * matrix.mean_iou():.0f}", picture))
+        for panel, (title, picture) in zip(row, pictures, strict=True):
+            panel.imshow(picture, interpolation="nearest")
+            panel.set_title(title, fontsize=9)
             panel.set_axis_off()
-    figures.add_legend(figure, seen, classes)
+    figures.add_legend(figure, seen, dataset.classes, dataset.palette)
     figure.savefig(args.out, dpi=90)
 
 
@@ -108,9 +108,11 @@ def objects(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = parser.add_subparsers(required=True)
-    one = kinds.add_parser("segments", help="predictions of a reproduce run, outlined by the truth")
-    one.add_argument("root", metavar="VOCDEVKIT")
-    one.add_argument("run", metavar="RUN")
+    one = kinds.add_parser("segments", help="true masks, and predictions outlined by them")
+    one.add_argument("root", metavar="DATA")
+    one.add_argument("weights", nargs="+", metavar="WEIGHTS")
+    one.add_argument("--titles", nargs="+", help="what the networks are called")
+    one.add_argument("--split", default="val")
     one.add_argument("--ids", nargs="+", required=True)
     one.set_defaults(draw=segments)
     other = kinds.add_parser(
