@@ -15,7 +15,19 @@ from ..errors import InputError, one_line
 from . import options
 from .progress import INTERRUPTED, notice
 
-COMMANDS = ("train", "reproduce", "evaluate", "predict", "classify", "explain", "convert", "gradcheck", "info", "data")
+COMMANDS = (
+    "train",
+    "reproduce",
+    "evaluate",
+    "predict",
+    "classify",
+    "explain",
+    "convert",
+    "export",
+    "gradcheck",
+    "info",
+    "data",
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -232,7 +232,7 @@ class BatchNorm2d(Leaf):
 
     def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False):
         self.eps, self.momentum, self.frozen = eps, momentum, frozen
-        self.onnx_attributes = {"epsilon": eps}
+        self.onnx_attributes = {"epsilon": eps, "momentum": 1 - momentum}  # ONNX's is the share that stays
         self.gamma = Parameter(np.ones(channels, np.float32), decay_mult=0.0)
         self.beta = Parameter(zeros((channels,)), decay_mult=0.0)
         self.running_mean = to_device(zeros((channels,)))

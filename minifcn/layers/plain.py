@@ -43,6 +43,10 @@ class Dropout(Leaf):
         self.p = p
         self.rng = rng
 
+    @property
+    def onnx_attributes(self) -> dict:
+        return {"ratio": float(self.p)}
+
     def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return ops.dropout_forward(x, self.p, self.rng, train)
 

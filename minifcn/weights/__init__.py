@@ -2,6 +2,7 @@
 
 from .adopt import Loaded
 from .formats import load, load_any, load_caffemodel, load_safetensors, load_torchvision, save, save_safetensors
+from .onnx_writer import save_onnx
 from .pretrained import load_pretrained
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "load_safetensors",
     "load_torchvision",
     "save",
+    "save_onnx",
     "save_safetensors",
 ]

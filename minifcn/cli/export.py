@@ -1,0 +1,44 @@
+"""Write a trained network as an ONNX file, which other programs run: on a server, a phone, in a browser. Images of any size in any number go
+in, scores come out; with --pixels the bytes of photographs go in and labels come out. docs/onnx.md says how to run it. Takes the package onnx."""
+
+from pathlib import Path
+
+from .. import models, weights
+from ..errors import InputError
+from .progress import notice
+
+HELP = "write a network as an ONNX file"
+
+
+def add_arguments(parser):
+    add = parser.add_argument
+    trained = ", ".join(models.trained())
+    add(
+        "source",
+        metavar="FROM",
+        help=f"weights, .npz or .safetensors; or the name of a network that comes with minifcn: {trained}",
+    )
+    add("target", metavar="TO", help="file to write, .onnx; must not exist")
+    add(
+        "--fold",
+        action="store_true",
+        help="batch normalisation as part of the convolutions: fewer nodes, not to be trained further",
+    )
+    add(
+        "--pixels",
+        action="store_true",
+        help="from (N, H, W, 3) uint8 RGB to labels (N, H, W) uint8, the preprocessing inside the file",
+    )
+
+
+def run(args):
+    target = Path(args.target)
+    if target.suffix != ".onnx":
+        raise InputError(f"{target}: expected a file ending in .onnx")
+    if target.exists():
+        raise InputError(f"{target}: exists already; choose another name")
+    named = args.source in models.trained() and not Path(args.source).exists()
+    network = models.pretrained(args.source) if named else models.load(args.source)
+    weights.save_onnx(target, network, fold=args.fold, pixels=args.pixels)
+    notice(f"written: {target}, {target.stat().st_size / 1e6:.1f} MB")
+    return 0
