@@ -3,7 +3,7 @@
 from fractions import Fraction
 from math import ceil
 
-from ..ops.geometry import pads, pair
+from ..ops.geometry import pads, pair, same_pads
 from .base import Operation, Parameter
 from .coordinates import Affine, downsampled, upsampled
 
@@ -43,6 +43,8 @@ class Windowed(Operation):
     def onnx_attributes(self) -> dict:
         attributes: dict = {"kernel_shape": list(self.kernel)}
         pad = self.settings["pad"]
+        if pad == "same" and pair("stride", self.settings["stride"]) == (1, 1):  # then it is the same at any size
+            pad = same_pads(self.kernel, self.kernel, 1, self.settings["dilation"])
         if pad == "same":
             attributes["auto_pad"] = "SAME_UPPER"
         else:

@@ -35,6 +35,10 @@ def save_onnx(path: str | Path, network: Graph, *, fold: bool = False, pixels: b
     are more than 256 classes. Raises InputError for a layer that ONNX cannot express and for a file of 2 GiB or more;
     MissingFileError where the package onnx is not installed.
     """
+    if (size := sum(parameter.value.nbytes for parameter in network.parameters().values())) > _MAX_BYTES:
+        raise InputError(
+            f"{path}: an ONNX file holds less than 2 GiB; expected fewer weights than {size / 2**30:.2f} GiB"
+        )
     model = onnx_package().ModelProto(ir_version=IR_VERSION, producer_name="minifcn", graph={"name": "network"})
     model.opset_import.add(version=OPSET)
     if network.card:
@@ -42,10 +46,6 @@ def save_onnx(path: str | Path, network: Graph, *, fold: bool = False, pixels: b
         for key, value in network.card.describe().items():
             model.metadata_props.add(key=key, value=json.dumps(value))
     _write(_File(model.graph, network), network.prepare() if fold else network, pixels)
-    if (size := sum(len(tensor.raw_data) for tensor in model.graph.initializer)) > _MAX_BYTES:
-        raise InputError(
-            f"{path}: expected arrays of less than 2 GiB, as an ONNX file holds, got {size / 2**30:.2f} GiB"
-        )
     with atomic_write(path) as file:
         file.write(model.SerializeToString())
 
@@ -154,6 +154,8 @@ def _layer(file, name, layer, inputs, shape):
         operator, attributes = layer.onnx()
     except NotImplementedError as error:
         raise InputError(f"{layer.title}: has no operator in ONNX that takes images of any size") from error
+    if "auto_pad" in attributes and max(attributes["dilations"]) > 1:
+        raise InputError(f'{layer.title}: stride, dilation and pad "same" at once are more than ONNX Runtime takes')
     arrays = {key: parameter.value for key, parameter in layer.parameters().items()}
     arrays |= {key: getattr(*at) for key, at in layer.buffers().items()}
     learned = [file.array(f"{name}.{key}", to_host(array)) for key, array in arrays.items()]
@@ -239,7 +241,8 @@ def _preprocess(file, preprocessing):
     if preprocessing.order == "BGR":
         x = file.node("Gather", "pixels.bgr", [x, file.integers("pixels.order", 2, 1, 0)], axis=3)
     if preprocessing.order == "grey":  # whole numbers and one division, so that what is grey already stays as it is
-        total = file.node("MatMul", "pixels.luma", [x, file.array("pixels.shares", [[299], [587], [114]])])
+        shares = file.node("Mul", "pixels.shares", [x, file.array("pixels.luma", [299, 587, 114])])
+        total = file.node("ReduceSum", "pixels.total", [shares], axes=[3])
         x = file.node("Div", "pixels.grey", [total, file.array("pixels.thousand", 1000)])
     x = file.node("Sub", "pixels.centred", [x, file.array("pixels.mean", preprocessing.mean)])
     x = file.node("Mul", "pixels.scaled", [x, file.array("pixels.scale", preprocessing.scale)])
