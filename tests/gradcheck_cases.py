@@ -188,6 +188,7 @@ LAYERS = {  # name: rng -> layer, shape of x
     "Conv2d-same-stride-2": _same((6, 5), 3, 2),
     "Conv2d-same-even-kernel": _same((4, 5), (2, 4), (1, 2)),
     "Conv2d-same-dilation": _same((6, 5), 3, 2, dilation=2),
+    "Conv2d-same-dilation-only": _same((6, 5), 3, 1, dilation=(2, 3)),
     "Conv2d-same-depthwise": _same((4, 7), 5, 2, groups=2, bias=False),
     "ConvTranspose2d": (
         lambda rng: layers.ConvTranspose2d(4, 6, 3, rng, stride=2, pad=1, output_pad=1, groups=2),

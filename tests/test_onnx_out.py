@@ -5,6 +5,8 @@
 
 import json
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -193,6 +195,9 @@ def test_the_file_has_the_networks_names_numbers_and_card(tmp_path):
         else:
             assert arrays[name].dtype == array.dtype
             assert np.array_equal(arrays[name], array)
+    norm = next(node for node in model.graph.node if node.op_type == "BatchNormalization")
+    attributes = {one.name: one.f for one in norm.attribute}
+    assert attributes == pytest.approx({"epsilon": 1e-5, "momentum": 0.9})  # the share of the statistics that stays
     assert [node.name for node in model.graph.node if node.name in network.nodes] == list(network.nodes)
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 11)]
     assert model.ir_version == 6
@@ -283,6 +288,18 @@ def test_the_command_writes_a_file_of_ones_own_and_of_ours(tmp_path, capsys):
         assert "exists already" in capsys.readouterr().err
     assert cli.main(["export", "nuclei", str(tmp_path / "x.pb")]) == 2
     assert "ending in .onnx" in capsys.readouterr().err
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_pages_program_says_what_a_photograph_shows(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "onnx.md").read_text(encoding="utf-8"), re.DOTALL)
+    weights.save_onnx(tmp_path / "animals.onnx", models.pretrained("animals"), fold=True, pixels=True)
+    shutil.copy(DOCS / "photos/chelsea.jpg", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert capsys.readouterr().out == "['background', 'cat']\n"
 
 
 @pytest.mark.slow
