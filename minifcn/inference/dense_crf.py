@@ -61,18 +61,17 @@ def dense_crf(
     # A row for each pixel, so that what goes to a vertex lies together for all labels.
     unary = xp.ascontiguousarray(probabilities.reshape(count, -1).T).astype("float32")
     unary = xp.log(xp.maximum(unary, np.float32(LEAST)))
-    filters = []
+    lattices = []
     for weight, features in _kernels(image, bilateral, spatial):
         lattice = Lattice(to_device_of(unary, features))
         sums = lattice.filter(xp.ones((len(unary), 1), "float32"))
-        filters.append((lattice.filter, xp.sqrt(np.float32(weight) / sums)))
+        lattice.scale(xp.sqrt(np.float32(weight) / sums))
+        lattices.append(lattice)
     q = _softmax(xp, unary.copy())
     for _ in range(iterations):
         scores = unary.copy()
-        for sum_over_pixels, scale in filters:
-            message = sum_over_pixels(q * scale)
-            message *= scale
-            scores += message
+        for lattice in lattices:
+            scores += lattice.filter(q)
         q = _softmax(xp, scores)
     return xp.ascontiguousarray(q.T).reshape(probabilities.shape)
 

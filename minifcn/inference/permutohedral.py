@@ -86,6 +86,11 @@ class Lattice:
             before[after] = xp.arange(count)
             self._neighbours.append((after, before[:count]))
 
+    def scale(self, factors: Array) -> None:
+        """From now on multiply each point's values by its factor, before and after they are filtered.   factors (N, 1) float32"""
+        self._weights *= factors
+        self._of_points *= factors[self._points]
+
     def filter(self, values: Array, reverse: bool = False) -> Array:
         """Splat, blur and slice.   values (N, K) -> (N, K)
 
