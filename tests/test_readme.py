@@ -24,7 +24,7 @@ def test_the_python_example_fills_every_gradient_and_keeps_the_size():
 
 def test_every_command_shown_is_one_that_exists():
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    assert set(cli.COMMANDS) == set(re.findall(r"\bminifcn (\w+)", text)) & set(cli.COMMANDS)
+    assert set(cli.COMMANDS) == set(re.findall(r"\bminifcn ([\w-]+)", text)) & set(cli.COMMANDS)
     for line in re.findall(r"^minifcn (.*?)(?:\s+#.*)?$", text, re.MULTILINE):
         cli.build_parser().parse_args(line.split())
 

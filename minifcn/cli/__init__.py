@@ -16,18 +16,9 @@ from . import options
 from .progress import INTERRUPTED, notice
 
 COMMANDS = (
-    "train",
-    "reproduce",
-    "evaluate",
-    "predict",
-    "classify",
-    "explain",
-    "convert",
-    "export",
-    "gradcheck",
-    "info",
-    "data",
-)
+COMMANDS = (
+    "train", "reproduce", "evaluate", "predict", "crf-search", "classify", "explain", "convert", "export", "gradcheck", "info", "data",
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,7 +39,7 @@ def build_parser():
     parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input, too")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = import_module(f".{name}", __name__)
+        module = import_module(f".{name.replace('-', '_')}", __name__)
         command = commands.add_parser(
             name, help=module.HELP, description=module.__doc__, formatter_class=options.HelpFormatter
         )

@@ -3,14 +3,12 @@ data set has objects, also how well each is found: TP / (TP + FP + FN) where an 
 the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5. That takes scipy."""
 
 import time
-from itertools import zip_longest
 
 from tqdm import tqdm
 
-from .. import data, inference, models
+from .. import inference, models
 from ..data.labels import class_numbers
-from ..errors import InputError
-from ..inference import sliding_window
+from ..metrics import BoundaryIoU
 from ..report import tables
 from . import options
 from .progress import notice
@@ -21,46 +19,33 @@ HELP = "score a trained network on labelled images"
 def add_arguments(parser):
     options.add_device(parser)
     options.add_segmenter(parser)
+    options.add_labelled(parser)
+    options.add_averages(parser)
     add = parser.add_argument
-    add("--data", required=True, metavar="PATH", help=options.DATA)
-    add("--split", default="val", help=options.SPLIT)
-    add("--year", default="2012", help=options.YEAR)
-    add("--limit", type=options.at_least(1), help="only the first so many images")
-    options.add_size(parser)
-    options.add_exif(parser)
+    add("--boundary", action="store_true", help="also print the mean IU near outlines, within 1, 2, 4 and 8 pixels")
     add("--classes", metavar="LIST", help="also print the mean IU over these classes, by number or name: 0,8,person")
 
 
 def run(args):
     model = models.load_segmenter(args.weights)
-    classes = model.card.classes
-    sliding_window.check_tile(args.tile)
-    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif)
-    if dataset.objects and classes == (*dataset.classes, data.BORDER):
-        dataset = data.with_border_class(dataset)
-    unnamed = classes == models.numbered(len(dataset.classes))
-    classes = dataset.classes if unnamed else classes
-    if dataset.classes != classes:
-        pairs = enumerate(zip_longest(classes, dataset.classes, fillvalue="no class"))
-        number, (ours, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
-        raise InputError(
-            f"{args.weights}: a network for {len(classes)} classes, but {dataset.folder} has {len(dataset.classes)}; the "
-            f"first difference is class {number}: {ours} in the network, {theirs} in the data"
-        )
+    samples, classes = options.labelled(args, model.card)
     chosen = class_numbers(args.classes, classes) if args.classes is not None else []
     start = time.perf_counter()
-    samples = data.CachedDataset(dataset, longest=args.resize, limit=0)
-    matrix = inference.evaluate(model, tqdm(samples, unit="image", disable=None), len(classes), args.tile, args.turns)
+    boundary = BoundaryIoU(len(classes)) if args.boundary else None
+    averages, bar = options.averages_of(args), tqdm(samples, unit="image", disable=None)
+    matrix = inference.evaluate(model, bar, len(classes), args.tile, boundary=boundary, **averages)
     if not matrix.counts.any():
-        notice(f"{dataset.folder}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
+        notice(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
     print(tables.scores_table({model.card.title: (matrix, time.perf_counter() - start)}))
     if chosen:
         names = ", ".join(classes[i] for i in chosen)
         print(f"mean IU over {len(chosen)} classes ({names}): {100 * matrix.mean_iou(chosen):.1f}")
+    if boundary:
+        print(tables.boundary_row(boundary))
     print()
     print(tables.class_table(matrix, classes))
     if samples[0].instances is not None:
         bar = tqdm(samples, unit="image", desc="objects", disable=None)
         print()
-        print(tables.objects_table(*inference.evaluate_objects(model, bar, args.tile, args.turns)))
+        print(tables.objects_table(*inference.evaluate_objects(model, bar, args.tile, **averages)))
     return 0

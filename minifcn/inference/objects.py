@@ -6,6 +6,7 @@ pixels around it that the rim took.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +25,14 @@ RIM = 3  # pixels: a core grows to what is nearer than this, two pixels along a 
 
 
 def objects(
-    network: Graph, image: np.ndarray, *, tile: int | None = None, turns: bool = False, least: int = LEAST
+    network: Graph, image: np.ndarray, *, tile: int | None = None, turns: bool = False, least: int = LEAST, **more: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The objects in an image (H, W, 3) uint8 RGB, by a network with background as class 0. tile, turns: as for `predict`.
+    """The objects in an image (H, W, 3) uint8 RGB, by a network with background as class 0. tile, turns, more: as for `predict`.
 
     -> as `objects_of`. For many images, give `network.prepare()`.
     """
     classes = network.card.classes or numbered(network.card.num_classes)
-    return objects_of(segment.probabilities(network, image, tile, turns), classes, least)
+    return objects_of(segment.probabilities(network, image, tile, turns, **more), classes, least)
 
 
 def objects_of(
@@ -72,9 +73,14 @@ def objects_of(
 
 
 def evaluate_objects(
-    network: Graph, samples: Iterable[Sample], tile: int | None = None, turns: bool = False, least: int = LEAST
+    network: Graph,
+    samples: Iterable[Sample],
+    tile: int | None = None,
+    turns: bool = False,
+    least: int = LEAST,
+    **more: Any,
 ) -> tuple[InstanceScores, AveragePrecision]:
-    """The scores of a network's objects on samples with instances, each at its own size.
+    """The scores of a network's objects on samples with instances, each at its own size. tile, turns, more: as for `predict`.
 
     Raises InputError, beside what `objects_of` raises, for a sample without instances.
     """
@@ -82,7 +88,7 @@ def evaluate_objects(
     for sample in samples:
         if sample.instances is None:
             raise InputError(f"{sample.id}: has no numbers of objects to compare with, only classes")
-        found, scores = objects(network, sample.image, tile=tile, turns=turns, least=least)
+        found, scores = objects(network, sample.image, tile=tile, turns=turns, least=least, **more)
         bowl.update(sample.instances, found)
         precision.update(sample.instances, found, scores)
     return bowl, precision

@@ -1,61 +1,77 @@
 """A trained network on images: the class of every pixel, and how often that is right."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import Any
 
 import numpy as np
 
 from ..backend import to_device, to_host
 from ..data import Sample
+from ..data.transforms import resize
 from ..errors import InputError
 from ..layers import ExactSize
-from ..metrics import ConfusionMatrix
+from ..metrics import BoundaryIoU, ConfusionMatrix
 from ..models import Graph
+from ..ops import resize_bilinear_forward
 from ..preprocessing import require_image
 from ..tasks import SEGMENTATION
+from .dense_crf import dense_crf
 from .sliding_window import unpadded_windows, windows
 
 
-def predict(network: Graph, image: np.ndarray, tile: int | None = None, turns: bool = False) -> np.ndarray:
+def predict(network: Graph, image: np.ndarray, tile: int | None = None, turns: bool = False, **more: Any) -> np.ndarray:
     """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8
 
     tile: work in overlapping windows of at most so many pixels a side (`sliding_window`), which needs less memory;
-    None: all at once. turns: the likeliest class on the average over eight ways of turning and mirroring the image, which takes
-    eight times as long. For many images, give `network.prepare()`.
+    None: all at once. turns, more: what `probabilities` takes, of which the likeliest class is taken.
+    For many images, give `network.prepare()`.
     """
     if (count := network.card.num_classes) > 256:
         raise InputError(f"predict: expected at most 256 classes, as many as uint8 labels hold, got {count}")
     require_image(image)
-    if turns:
-        return probabilities(network, image, tile, turns).argmax(axis=0).astype(np.uint8)
+    if turns or more:
+        return probabilities(network, image, tile, turns, **more).argmax(axis=0).astype(np.uint8)
     labels = np.empty(image.shape[:2], np.uint8)
     for logits, place in _pieces(network, image, tile):
         labels[place] = to_host(SEGMENTATION.predict(logits)[0])
     return labels
 
 
-def probabilities(network: Graph, image: np.ndarray, tile: int | None = None, turns: bool = False) -> np.ndarray:
-    """The softmax of the scores of every pixel.   image (H, W, 3) uint8 RGB, tile, turns: as for `predict` -> (K, H, W) float32
+def probabilities(
+    network: Graph, image: np.ndarray, tile: int | None = None, turns: bool = False, *,
+    scales: Sequence[float] = (1.0,), flip: bool = False, crf: Mapping[str, Any] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The softmax of the scores of every pixel.   image (H, W, 3) uint8 RGB, tile: as for `predict` -> (K, H, W) float32
 
-    Source of the turns: Ronneberger et al., MICCAI 2015, section 4.
+    They are averaged over the image in these scales (1.0: as it is), flip: also mirrored left and right, turns: in all eight
+    ways of turning and mirroring it. The time grows with each. crf: settings of `dense_crf`, which then refines them; {}: its own.
+    Raises InputError for scales that are none, or not above 0.
+
+    Source of the turns: Ronneberger et al., MICCAI 2015, section 4; of the scales: Chen et al., arXiv 1606.00915, section 4.
     """
     require_image(image)
-    if turns:
-        return (
-            sum(_turned(network, image, tile, quarters, mirrored) for quarters in range(4) for mirrored in (1, -1)) / 8
-        )
+    if not scales or not all(0 < scale < np.inf for scale in scales):
+        raise InputError(f"scales: expected factors above 0, such as 0.75 1 1.25; got {', '.join(map(str, scales))}")
+    quarters, steps = range(4 if turns else 1), (1, -1) if turns or flip else (1,)
+    ways = list(product(scales, quarters, steps))
+    found = sum(_seen(network, image, tile, *way) for way in ways) / len(ways)
+    return found if crf is None else to_host(dense_crf(to_device(found), image, **crf))
+
+
+def _seen(network, image, tile, scale, quarters, step):
+    """The probabilities by the image scaled, turned so many quarters, and mirrored where `step` is -1; back in its size and place."""
+    size = image.shape[:2]
+    if scale != 1:
+        image = resize(image, image[:, :, 0], tuple(max(1, round(scale * length)) for length in size))[0]
+    image = np.ascontiguousarray(np.rot90(image, quarters)[:, ::step])
     found = np.empty((network.card.num_classes, *image.shape[:2]), np.float32)
     for logits, place in _pieces(network, image, tile):
         (scores,) = to_host(logits)
         exponentials = np.exp(scores - scores.max(axis=0))
         found[:, *place] = exponentials / exponentials.sum(axis=0)
-    return found
-
-
-def _turned(network, image, tile, quarters, mirrored):
-    """The probabilities by the image turned so many quarters, and mirrored where `mirrored` is -1, turned back."""
-    seen = np.rot90(image, quarters)[:, ::mirrored]
-    found = probabilities(network, np.ascontiguousarray(seen), tile)[:, :, ::mirrored]
-    return np.rot90(found, -quarters, axes=(1, 2))
+    found = np.rot90(found[:, :, ::step], -quarters, axes=(1, 2))
+    return found if scale == 1 else resize_bilinear_forward(found[None], size)[0][0]
 
 
 def _pieces(network, image, tile):
@@ -71,10 +87,16 @@ def _pieces(network, image, tile):
 
 
 def evaluate(
-    network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None, turns: bool = False
-) -> ConfusionMatrix:
-    """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size. tile, turns: as for `predict`."""
+    network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None, turns: bool = False, *,
+    boundary: BoundaryIoU | None = None, **more: Any,
+) -> ConfusionMatrix:  # fmt: skip
+    """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size.
+
+    tile, turns, more: as for `predict`. boundary: also counts the predictions, near outlines.
+    """
     network, matrix = network.prepare(), SEGMENTATION.metric(num_classes)
     for sample in samples:
-        matrix.update(sample.label, predict(network, sample.image, tile, turns))
+        labels = predict(network, sample.image, tile, turns, **more)
+        for metric in (matrix, boundary) if boundary else (matrix,):
+            metric.update(sample.label, labels)
     return matrix

@@ -31,6 +31,12 @@ def objects_table(bowl, precision):
     return "\n".join(f"{name:12}{''.join(f'{cell:>12}' for cell in cells)}" for name, *cells in lines)
 
 
+def boundary_row(boundary):
+    """The mean IU near outlines as a line of text. boundary: BoundaryIoU"""
+    scores = (f"{band} px {100 * score:.1f}" for band, score in boundary.scores().items())
+    return "mean IU within so many pixels of outlines: " + ", ".join(scores)
+
+
 def class_table(matrix, classes):
     """IoU, accuracy and pixels of each class that occurs, as lines of text."""
     lines = [f"{'class':16s}{'IU':>8s}{'acc.':>8s}{'pixels':>12s}"]

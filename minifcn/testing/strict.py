@@ -138,9 +138,9 @@ FUNCTIONS = (
     "divide dot einsum equal exp expand_dims expm1 eye flip floor floor_divide full full_like greater greater_equal "
     "hstack identity invert isclose isfinite isinf isnan kron less less_equal linspace log log1p log2 logical_and "
     "logical_not logical_or logical_xor matmul max maximum mean min minimum moveaxis multiply negative nonzero "
-    "not_equal ones ones_like outer pad power prod ravel reciprocal repeat reshape result_type rint roll round sign "
-    "sin split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tanh tensordot tile trace "
-    "transpose tri tril triu true_divide unique var vdot vstack where zeros zeros_like"
+    "not_equal ones ones_like outer pad power prod ravel reciprocal repeat reshape result_type rint roll round "
+    "searchsorted sign sin split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tanh tensordot tile "
+    "trace transpose tri tril triu true_divide unique var vdot vstack where zeros zeros_like"
 )
 CONSTANTS = (
     "bool_ dtype e finfo float16 float32 float64 iinfo inf int8 int16 int32 int64 intp nan newaxis pi "
@@ -222,6 +222,7 @@ def _module():
         setattr(module, name, _wrapped(getattr(np, name), lacking(name)))
     for name in CONSTANTS.split():
         setattr(module, name, getattr(np, name))
+    module.add.reduceat = _wrapped(np.add.reduceat)
     module.matmul = _wrapped(_matmul, lacking("matmul"))
     module.ndarray = StrictArray
     module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=_wrapped(as_strided)))

@@ -1,0 +1,45 @@
+"""Find the dense CRF's parameters for a network: the mean IU on labelled images without it and with each of a grid of bilateral
+kernels, best last, and what `evaluate` and `predict` then take. Search on images that the network is not judged by; --limit 100 is enough."""
+
+from itertools import product
+
+from tqdm import tqdm
+
+from .. import inference, models
+from ..backend import to_device, to_host
+from ..metrics import ConfusionMatrix
+from . import options
+
+HELP = "search the parameters of predict --crf"
+
+
+def add_arguments(parser):
+    options.add_device(parser)
+    options.add_segmenter(parser)
+    options.add_labelled(parser)
+    add = parser.add_argument
+    add("--weight", type=float, nargs="+", default=[3, 5, 10], help="weights of near pixels of like colour")
+    add("--xy", type=float, nargs="+", default=[30, 50, 80], help="how near, in pixels")
+    add("--rgb", type=float, nargs="+", default=[3, 5, 10], help="how alike, in grey levels")
+    add("--spatial", type=float, nargs=2, default=[3, 3], metavar=("WEIGHT", "XY"), help=options.SPATIAL)
+
+
+def run(args):
+    network = models.load_segmenter(args.weights).prepare()
+    samples, classes = options.labelled(args, network.card)
+    grid = list(product(args.weight, args.xy, args.rgb))
+    matrices = {bilateral: ConfusionMatrix(len(classes)) for bilateral in [None, *grid]}
+    for sample in tqdm(samples, unit="image", disable=None):
+        probabilities = to_device(inference.probabilities(network, sample.image, args.tile))
+        for bilateral, matrix in matrices.items():
+            found = probabilities
+            if bilateral:
+                found = inference.dense_crf(probabilities, sample.image, bilateral=bilateral, spatial=args.spatial)
+            matrix.update(sample.label, to_host(found).argmax(axis=0))
+    scores = {bilateral: matrix.mean_iou() for bilateral, matrix in matrices.items()}
+    for bilateral in sorted(scores, key=scores.get):
+        name = "--bilateral {:g} {:g} {:g}".format(*bilateral) if bilateral else "without a CRF"
+        print(f"{name:28}{100 * scores[bilateral]:8.2f}")
+    if best := max(scores, key=scores.get):
+        print("--bilateral {:g} {:g} {:g} --spatial {:g} {:g}".format(*best, *args.spatial))
+    return 0

@@ -1,0 +1,109 @@
+"""The fully connected conditional random field: labels that follow the outlines in the image.
+
+    E(x) = Σ_i −log P_i(x_i) + Σ_{i<j} [x_i ≠ x_j] (w₁ k₁(f_i, f_j) + w₂ k₂(g_i, g_j)),   k(f_i, f_j) = exp(−|f_i − f_j|² / 2)
+
+P: a network's probabilities. f: a pixel's place over σ_xy and colour over σ_rgb, so that near pixels of like colour want one label
+(bilateral). g: its place alone, over a σ_xy of its own, which removes specks (spatial). Mean field, so many iterations:
+
+    Q_i(l) ← softmax over l of  log P_i(l) + Σ_m w_m Σ_j n_i k_m(i, j) n_j Q_j(l),   n_i = (Σ_j k_m(i, j))^−½
+
+Under Potts' [x_i ≠ x_j] to lower all other labels is to raise one's own. n makes the sums independent of how many pixels are alike;
+a pixel counts among its own neighbours. Krähenbühl and Koltun, NIPS 2011, and the C++ that they published with it.
+`reference` is the one to read first; `dense_crf` differs in how it sums over j.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..backend import Array, array_module, to_device_of
+from ..errors import InputError
+from ..preprocessing import require_image
+from .permutohedral import Lattice
+
+BILATERAL = (4.0, 49.0, 5.0)  # DeepLab-LargeFOV's, found on VOC
+SPATIAL = (3.0, 3.0)
+LEAST = 1e-20  # of a probability, so that its logarithm exists
+
+
+def reference(
+    probabilities: np.ndarray, image: np.ndarray, *, iterations: int = 10, bilateral: Sequence[float] = BILATERAL,
+    spatial: Sequence[float] = SPATIAL,
+) -> np.ndarray:  # fmt: skip
+    """`dense_crf` by sums over all pairs of pixels: N² numbers, so images of up to about 48×48. Arguments: as there, unchecked."""
+    unary = np.log(np.maximum(probabilities, LEAST)).reshape(len(probabilities), -1).astype(np.float64)
+    pairs = np.zeros((unary.shape[1],) * 2)
+    for weight, features in _kernels(image, bilateral, spatial):
+        squares = ((features[:, None] - features) ** 2).sum(axis=2)
+        kernel = np.exp(-squares / 2)
+        n = kernel.sum(axis=1) ** -0.5
+        pairs += weight * n[:, None] * kernel * n
+    q = probabilities.reshape(unary.shape)
+    for _ in range(iterations):
+        scores = unary + q @ pairs
+        exponentials = np.exp(scores - scores.max(axis=0))
+        q = exponentials / exponentials.sum(axis=0)
+    return q.reshape(probabilities.shape)
+
+
+def dense_crf(
+    probabilities: Array, image: np.ndarray, *, iterations: int = 10, bilateral: Sequence[float] = BILATERAL,
+    spatial: Sequence[float] = SPATIAL,
+) -> Array:  # fmt: skip
+    """The marginals Q after mean-field iterations.   probabilities (K, H, W) float, image (H, W, 3) uint8 RGB -> (K, H, W) float32
+
+    bilateral: (w₁, σ_xy in pixels, σ_rgb in grey levels of 0 to 255), spatial: (w₂, σ_xy in pixels). The
+    result is on the device of the probabilities. Raises InputError for a parameter that is not above 0, and for an image of
+    another size than the probabilities'.
+    """
+    _check(probabilities, image, iterations, bilateral, spatial)
+    xp, count = array_module(probabilities), len(probabilities)
+    # A row for each pixel, so that what goes to a vertex lies together for all labels.
+    unary = xp.ascontiguousarray(probabilities.reshape(count, -1).T).astype("float32")
+    unary = xp.log(xp.maximum(unary, np.float32(LEAST)))
+    lattices = []
+    for weight, features in _kernels(image, bilateral, spatial):
+        lattice = Lattice(to_device_of(unary, features))
+        sums = lattice.filter(xp.ones((len(unary), 1), "float32"))
+        lattice.scale(xp.sqrt(np.float32(weight) / sums))
+        lattices.append(lattice)
+    q = _softmax(xp, unary.copy())
+    for _ in range(iterations):
+        scores = unary.copy()
+        for lattice in lattices:
+            scores += lattice.filter(q)
+        q = _softmax(xp, scores)
+    return xp.ascontiguousarray(q.T).reshape(probabilities.shape)
+
+
+def _kernels(image, bilateral, spatial):
+    """[(weight, features (H·W, d) float64 in standard deviations)] of the two kernels."""
+    places = np.indices(image.shape[:2])[::-1].reshape(2, -1).T  # across, down
+    colours = image.reshape(-1, 3) / bilateral[2]
+    yield bilateral[0], np.concatenate([places / bilateral[1], colours], axis=1)
+    yield spatial[0], places / spatial[1]
+
+
+def _softmax(xp, scores):
+    """Over the labels of each pixel.   scores (N, K), which are written over -> (N, K)"""
+    scores -= scores.max(axis=1, keepdims=True)
+    xp.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    return scores
+
+
+def _check(probabilities, image, iterations, bilateral, spatial):
+    require_image(image)
+    if probabilities.ndim != 3 or probabilities.shape[1:] != image.shape[:2]:
+        raise InputError(
+            f"dense_crf: expected probabilities (K, H, W) of the image's size {image.shape[:2]}, got {probabilities.shape}; "
+            "resize one of the two"
+        )
+    for name, given, meaning in (
+        ("iterations", (iterations,), "a whole number"),
+        ("bilateral", bilateral, "(weight, pixels, grey levels)"),
+        ("spatial", spatial, "(weight, pixels)"),
+    ):
+        fits = len(given) == meaning.count(",") + 1 and all(0 < number < np.inf for number in given)
+        if not fits or not isinstance(iterations, int | np.integer):
+            raise InputError(f"dense_crf: {name}: expected {meaning}, above 0, got {', '.join(map(str, given))}")

@@ -1,0 +1,40 @@
+"""How good predictions are near outlines, where the scores over all pixels hardly differ. Kohli et al., IJCV 2009."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..backend import Array, to_host
+from .confusion import ConfusionMatrix
+
+
+class BoundaryIoU:
+    """A ConfusionMatrix for each band around the true outlines, in `matrices` by the band's width.
+
+    A band of b pixels is what has another label within b pixels down, across or both. The label to ignore counts as another: VOC's
+    annotators drew it around objects. bands: widths in pixels, from 1 on.
+    """
+
+    def __init__(self, num_classes: int, bands: Sequence[int] = (1, 2, 4, 8)):
+        self.matrices = {band: ConfusionMatrix(num_classes) for band in bands}
+
+    def update(self, labels: Array, predictions: Array, ignore: int = 255) -> None:
+        """Count the pixels of the bands of one image.   labels, predictions (H, W); ignore, errors: as ConfusionMatrix.update"""
+        labels = lowest = highest = to_host(labels)
+        for width in range(1, max(self.matrices) + 1):
+            lowest, highest = _around(np.minimum, lowest), _around(np.maximum, highest)
+            if width in self.matrices:
+                near = np.where(lowest != highest, labels, ignore)
+                self.matrices[width].update(near, predictions, ignore)
+
+    def scores(self) -> dict[int, float]:
+        """The mean IoU in each band, by its width in pixels."""
+        return {band: matrix.mean_iou() for band, matrix in self.matrices.items()}
+
+
+def _around(extreme, labels):
+    """The least or largest label of each pixel's 3×3 neighbourhood."""
+    for _ in range(2):  # down, then, on the transpose, across
+        padded = np.pad(labels, ((1, 1), (0, 0)), mode="edge")
+        labels = extreme(extreme(padded[:-2], labels), padded[2:]).T
+    return labels
