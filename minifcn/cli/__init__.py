@@ -16,7 +16,6 @@ from . import options
 from .progress import INTERRUPTED, notice
 
 COMMANDS = (
-COMMANDS = (
     "train", "reproduce", "evaluate", "predict", "crf-search", "classify", "explain", "convert", "export", "gradcheck", "info", "data",
 )  # fmt: skip
 
