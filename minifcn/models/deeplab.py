@@ -164,7 +164,7 @@ class _Head:
             chain |= convolution("fc", f"7{suffix}", width, width, 1, self.rng)
             chain[f"drop7{suffix}"] = layers.Dropout(0.5, self.rng)
             self.table |= in_a_row(chain, source)
-            score = self.score(f"score{suffix}", list(chain)[-1], width, rate=10)
+            score = self.score(f"score{suffix}", list(chain)[-1], width, 10)
             if total:
                 self.table[f"sum{suffix}"] = (layers.Add(), [total, score])
             total = f"sum{suffix}" if total else score
