@@ -9,7 +9,7 @@ from networks import close, narrow_vgg, picture, stirred, without_chance
 from test_foreign_weights import caffe_file
 from weight_writers import layer as caffe_layer
 
-from minifcn import layers, models, weights
+from minifcn import cli, data, layers, models, weights
 from minifcn.card import Card
 from minifcn.errors import InputError
 from minifcn.gradcheck import check_layer
@@ -17,6 +17,7 @@ from minifcn.layers.graph import IMAGE, Graph, prefixed
 from minifcn.models import vgg
 from minifcn.models.deeplab import deeplab_nodes
 from minifcn.models.efficientnet_lite0 import STAGES, efficientnet_lite0_backbone
+from minifcn.training import checkpoint
 
 WIDTHS, WIDTH = (2, 2, 3, 3, 3), 6
 NARROW = [(repeats, kernel, stride, 3, min(2, e)) for repeats, kernel, stride, _, e in STAGES]
@@ -255,3 +256,29 @@ def test_prefixes_stay_those_of_the_trunk():
     trunk = efficientnet_lite0_backbone("same", np.random.default_rng(0), output_stride=16)
     names = [name for name in network.nodes if name.startswith(f"{network.backbone_prefix}.")]
     assert names == list(prefixed(trunk.nodes, "lite0"))
+
+
+def test_trained_and_used_from_the_command_line(tmp_path, capsys):
+    root, out = str(tmp_path / "toy"), tmp_path / "run"
+    data.write_toyvoc(root, train=2, val=1, size=40, seed=1)
+    command = ["train", "--network", "deeplab", "--rates", "1", "2", "--data", root, "--out", str(out)]
+    assert cli.main([*command, *["--iterations", "1", "--eval-every", "1", "--crop", "33", "--batch-size", "2"]]) == 0
+    assert "DeepLabv3+" in capsys.readouterr().out
+    network = models.load_segmenter(out / "best.npz")
+    assert network.card.options["rates"] == [1, 2] and network.card.options["output_stride"] == 16
+    again = models.deeplab(num_classes=network.card.num_classes, rates=[1, 2])
+    assert "starts where that DeepLabv3+ ended" in checkpoint.start_from(str(out / "best.npz"), again)
+    np.testing.assert_array_equal(again.state_dict()["score.weight"], network.state_dict()["score.weight"])
+    refused = [*command[:-1], str(tmp_path / "other"), "--variant"]
+    for variant, more in (("8s", ()), ("v3", ("--backbone", "mini"))):
+        assert cli.main([*refused, variant, *more]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith("minifcn: deeplab: ")
+
+
+def test_a_classifier_of_vgg16_starts_a_largefov_with_parts_of_fc6_and_fc7(tmp_path, monkeypatch):
+    classifier = vgg_classifier()
+    network = over(classifier, "largefov", (2,), 5)
+    monkeypatch.setattr(models, "load", lambda path: classifier)
+    weights.save(tmp_path / "vgg16.npz", classifier)
+    message = checkpoint.start_from(str(tmp_path / "vgg16.npz"), network)
+    assert "gives its backbone and parts of fc6 and fc7; 2 unexpected keys: fc8.weight, fc8.bias" in message
