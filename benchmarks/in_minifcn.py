@@ -36,10 +36,11 @@ def _convolution(work):
     x = drawn(work.inputs, channels_last=not work.image)
     w = rng.standard_normal((work.outputs, work.inputs, 3, 3), np.float32)
     b = rng.standard_normal(work.outputs, np.float32)
+    where = {"pad": work.dilation, "dilation": work.dilation}
     if work.task == "forward":
         cached = {}  # as in a network that is prepared for inference
-        return lambda: ops.conv2d_forward(x, w, b, pad=1, cached=cached)
-    _, cache = ops.conv2d_forward(x, w, b, pad=1)
+        return lambda: ops.conv2d_forward(x, w, b, **where, cached=cached)
+    _, cache = ops.conv2d_forward(x, w, b, **where)
     dy = drawn(work.outputs)
     return lambda: ops.conv2d_backward(dy, cache, inputs=not work.image)
 

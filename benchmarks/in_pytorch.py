@@ -24,11 +24,11 @@ def _convolution(work, layout):
     w = torch.randn(work.outputs, work.inputs, 3, 3).to(memory_format=layout)
     b = torch.randn(work.outputs)
     if work.task == "forward":
-        return torch.inference_mode()(lambda: F.conv2d(x, w, b, padding=1))
+        return torch.inference_mode()(lambda: F.conv2d(x, w, b, padding=work.dilation, dilation=work.dilation))
     wanted = [w, b] if work.image else [x, w, b]
     for tensor in wanted:
         tensor.requires_grad_()
-    y = F.conv2d(x, w, b, padding=1)
+    y = F.conv2d(x, w, b, padding=work.dilation, dilation=work.dilation)
     dy = torch.randn_like(y)  # in the same memory format
     return lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)
 

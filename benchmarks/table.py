@@ -2,6 +2,7 @@
 
 TITLES = {
     "layers": "The 3×3 convolutions of VGG16, image of 500 × 500",
+    "atrous": "Dilated 3×3 convolutions of 512 channels, 64 × 64",
     "vgg": "FCN-8s-VGG16, pad 100, 21 classes, one image of 500 × 500",
     "mini": "FCN-8s-mini, 8 images of 128 × 128",
     "lite0": "FCN-8s-EfficientNet-Lite0, 21 classes: forward of one image of 500 × 375, step of 8 of 320 × 320",

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 LAYOUTS = ("NCHW", "channels last")  # PyTorch's memory formats
-GROUPS = ("layers", "vgg", "mini", "lite0", "scaling", "unet", "dezero")
+GROUPS = ("layers", "atrous", "vgg", "mini", "lite0", "scaling", "unet", "dezero")
 AVERAGE_GOALS = {  # of the mean of a group's ratios
     ("layers", "forward"): 0.8,
     ("layers", "backward"): 1.0,
+    ("atrous", "forward"): 1.0,
+    ("atrous", "backward"): 1.0,
     ("dezero", "forward"): 0.1,
     ("dezero", "backward"): 0.1,
 }
@@ -30,7 +32,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Convolution:
-    """A 3×3 convolution with bias, stride 1, pad 1. task: "forward", or "backward", which is dx, dw and db at once.
+    """A 3×3 convolution with bias, stride 1, as much pad as dilation. task: "forward", or "backward", which is dx, dw and db at once.
 
     image: its input is the image, so that dx is not wanted.
     """
@@ -40,6 +42,7 @@ class Convolution:
     outputs: int
     side: int
     image: bool = False
+    dilation: int = 1
 
     @property
     def flops(self):
@@ -123,6 +126,7 @@ VGG16 = {  # name: channels in, channels out, side of the maps of a 500×500 ima
     "conv5_2": (512, 512, 32),
     "conv5_3": (512, 512, 32),
 }
+DILATIONS = (2, 3, 4, 6, 8, 12)
 FOR_DEZERO = ("conv1_2", "conv2_2", "conv3_2", "conv4_2", "conv5_2")
 
 # The published solver's momentum and decay; the rate is small because the weights are random.
@@ -162,6 +166,11 @@ def comparisons(smoke=False):
         *(
             against_pytorch("layers", name, shrink(work), goal=1.0 if work.task == "forward" else None)
             for name, work in _convolutions(convolutions)
+        ),
+        *(
+            against_pytorch("atrous", f"dilation {d} {task}", shrink(Convolution(task, 512, 512, 64, dilation=d)))
+            for task in ("forward", "backward")
+            for d in DILATIONS
         ),
         against_pytorch("vgg", "FCN-8s-VGG16 forward", vgg, goal=0.75, memory_goal=1.0),
         against_pytorch("vgg", "FCN-8s-VGG16 training step", replace(vgg, task="step"), goal=0.75, memory_goal=1.0),

@@ -36,7 +36,10 @@ class Card:
     @property
     def title(self) -> str:
         """What people call such a network."""
-        return {"fcn": f"FCN-{self.options.get('variant')}", "unet": "U-Net"}.get(self.builder, self.builder)
+        variant = self.options.get("variant")
+        deeplabs = {"largefov": "DeepLab-LargeFOV", "aspp": "DeepLab-ASPP", "v3": "DeepLabv3", "v3plus": "DeepLabv3+"}
+        titles = {"fcn": f"FCN-{variant}", "unet": "U-Net", "deeplab": deeplabs.get(variant)}
+        return titles.get(self.builder) or self.builder
 
     def describe(self) -> dict:
         """The card as JSON-ready values, for a file's metadata."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minifcn import backend, ops
-from minifcn.ops.conv import choice, depthwise, im2col, pointwise, reference, winograd
+from minifcn.ops.conv import atrous, choice, depthwise, im2col, pointwise, reference, winograd
 from minifcn.ops.geometry import window
 
 MODULES = {"naive": reference, "im2col": im2col, "gemm": pointwise, "depthwise": depthwise, "winograd": winograd}
@@ -26,7 +26,10 @@ BY_KIND = {
     "depthwise with a multiplier": ((1, 64, 40, 40), 128, (3, 3), {"groups": 64}, im2col),
     "groups": ((1, 256, 125, 125), 256, (3, 3), {"groups": 2, "pad": 1}, im2col),
     "3x3 strided": ((1, 256, 125, 125), 256, (3, 3), {"stride": 2, "pad": 1}, im2col),
-    "3x3 dilated": ((1, 256, 125, 125), 256, (3, 3), {"dilation": 2, "pad": 2}, im2col),
+    "3x3 dilated": ((1, 256, 125, 125), 256, (3, 3), {"dilation": 2, "pad": 2}, atrous),
+    "fc6 of DeepLab": ((1, 512, 41, 41), 1024, (3, 3), {"dilation": 12, "pad": 12}, atrous),
+    "3x3 dilated beyond the image": ((1, 512, 8, 8), 512, (3, 3), {"dilation": 12, "pad": 12}, im2col),
+    "3x3 dilated of few channels": ((1, 3, 41, 41), 8, (3, 3), {"dilation": 2, "pad": 2}, im2col),
     "5x5": ((1, 256, 125, 125), 256, (5, 5), {"pad": 2}, im2col),
     "1x3": ((1, 256, 125, 125), 256, (1, 3), {"pad": (0, 1)}, im2col),
     "conv1_2 of VGG16, 224x224": ((1, 64, 112, 112), 64, (3, 3), {"pad": 1}, winograd),

@@ -8,7 +8,7 @@ from conv_cases import CONV, TRANSPOSED
 
 from minifcn import ops
 from minifcn.backend import tuning
-from minifcn.ops.conv import columns, depthwise, im2col, pointwise, winograd
+from minifcn.ops.conv import atrous, columns, depthwise, im2col, pointwise, winograd
 from minifcn.ops.geometry import pads, pair
 
 FAST = ["im2col", "gemm", "depthwise", "winograd"]
@@ -57,7 +57,7 @@ def is_made_for(algorithm, op, case):
     if algorithm == "depthwise":
         return case.startswith("depthwise")
     if algorithm == "winograd":
-        return kernel == (3, 3) and not settings.keys() - {"pad"}
+        return kernel == (3, 3) and not settings.keys() - {"pad", "dilation"}
     return algorithm != "gemm" or kernel == (1, 1)
 
 
@@ -308,9 +308,11 @@ def test_each_algorithm_serves_the_convolutions_it_is_made_for(monkeypatch):
     one_kernel_a_channel = [case for case in CONV if case.startswith("depthwise") and "multiplier" not in case]
     assert served(depthwise, monkeypatch) == one_kernel_a_channel
     assert served(pointwise, monkeypatch) == ["1x1", "one pixel"]
-    plain = [case for case in CONV if case.startswith("3x3") or case in ("asymmetric pad", "pad larger than the image")]
+    others = ("asymmetric pad", "pad larger than the image", "dilation")
+    by_winograd = [case for case in CONV if case.startswith("3x3") or case in others]
     with ops.conv_algorithm("winograd"):
-        assert served(winograd, monkeypatch) == plain
+        assert served(winograd, monkeypatch) == by_winograd
+        assert served(atrous, monkeypatch) == [case for case in by_winograd if "dilat" in case]
 
 
 @pytest.mark.parametrize("algorithm", ["naive", *FAST])

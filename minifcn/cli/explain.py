@@ -1,5 +1,5 @@
 """Print each layer's output shape, parameters, multiply-adds, memory and receptive field, with totals: of a classifier,
-or with --variant of the FCN over its backbone; or of U-Net. Memory is that of float32 activations, without the working space of a
+or with --variant of the FCN or DeepLab over its backbone; or of U-Net. Memory is that of float32 activations, without the working space of a
 convolution."""
 
 import numpy as np
@@ -14,7 +14,7 @@ HELP = "show what a network would cost, without running it"
 
 def add_arguments(parser):
     add = parser.add_argument
-    a_network = "a classifier, with --variant the backbone of an FCN, or unet"
+    a_network = "a classifier, with --variant the backbone of an FCN or DeepLab, or unet"
     add("network", choices=(*options.CLASSIFIERS, "unet"), help=a_network)
     options.add_fcn(parser)
     options.add_unet(parser)

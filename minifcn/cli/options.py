@@ -26,6 +26,8 @@ SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending 
 ALIGNMENT = "paper: pad 100 and crop; same: nothing wasted"
 UPSAMPLING = "bilinear kernels, frozen or learned"
 PADDING = "of U-Net; same: images of any size; valid: unpadded, as in its paper, crops of 188 + 16k at depth 4"
+OUTPUT_STRIDE = "of DeepLab: image pixels from one value of the trunk's last map to the next; 8 unless given over vgg16, 16 over efficientnet_lite0"
+RATES = "of DeepLab's 3×3 convolutions; unless given 12 (largefov), 6 12 18 24 (aspp), 3 6 9 (v3, v3plus), at its usual output stride"
 EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were drawn on the pixels as stored"
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
@@ -215,13 +217,15 @@ def tell_skipped(skipped):
 
 
 def add_fcn(parser):
-    """Add what makes an FCN of a backbone's name."""
-    add = parser.add_argument
-    add("--variant", choices=models.VARIANTS, help="the FCN over this backbone instead of the classifier")
+    """Add what makes an FCN or a DeepLab of a backbone's name."""
+    add, variants = parser.add_argument, (*models.VARIANTS, *models.DEEPLABS)
+    add("--variant", choices=variants, help="the FCN or DeepLab over this backbone instead of the classifier")
+    add("--output-stride", type=int, choices=models.OUTPUT_STRIDES, help=OUTPUT_STRIDE)
+    add("--rates", type=at_least(1), nargs="*", help=RATES)
     add("--alignment", default="paper", choices=models.ALIGNMENTS, help=f"of the FCN; {ALIGNMENT}")
     add("--at-once", action="store_true", help="the FCN scales its skips")
     add("--upsampling", default="frozen", choices=models.UPSAMPLING, help=f"of the FCN; {UPSAMPLING}")
-    add("--num-classes", type=at_least(1), help="1000 for a classifier and 21 for an FCN, unless given")
+    add("--num-classes", type=at_least(1), help="1000 for a classifier and 21 for an FCN or DeepLab, unless given")
 
 
 def add_unet(parser):
@@ -236,10 +240,13 @@ def add_unet(parser):
 
 
 def network_of(args):
-    """The classifier, with --variant the FCN over it, or the U-Net that the arguments name."""
+    """The classifier, with --variant the FCN or DeepLab over it, or the U-Net that the arguments name."""
     if args.network == "unet":
         names = ("channels", "width", "depth", "padding", "batch_norm", "backbone")
         return models.unet(args.num_classes or 2, **{name: getattr(args, name) for name in names})
+    if args.variant in models.DEEPLABS:
+        more = {"output_stride": args.output_stride, "rates": args.rates}
+        return models.deeplab(args.variant, args.network, args.num_classes or 21, **more)
     if args.variant:
         if args.network not in models.BACKBONES:
             known = ", ".join(models.BACKBONES)
@@ -279,8 +286,9 @@ def add_training(parser, single):
     option(where, "limit", "train on the first so many images only", type=int)
     width = "channels in mini's first group, 12 unless given"
     if single:
-        option(network, "network", "FCN or U-Net", choices=tuple(NETWORKS))
-        option(network, "variant", "which FCN", choices=models.VARIANTS)
+        option(network, "network", "FCN, U-Net or DeepLab", choices=tuple(NETWORKS))
+        which = "which FCN or DeepLab, for which v3plus is usual"
+        option(network, "variant", which, choices=(*models.VARIANTS, *models.DEEPLABS))
         width += "; of U-Net at the image's own scale, 64, or 16 over a backbone"
     option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
     option(network, "width", width, type=int)
@@ -292,6 +300,10 @@ def add_training(parser, single):
         option(network, "depth", "how often U-Net halves its maps without a backbone", type=int)
         option(network, "padding", PADDING, choices=models.PADDINGS)
         option(network, "batch_norm", "normalise in U-Net", action=argparse.BooleanOptionalAction)
+        option(network, "output_stride", OUTPUT_STRIDE, type=int, choices=models.OUTPUT_STRIDES)
+        option(network, "rates", RATES, type=at_least(1), nargs="*")
+        pooling = "DeepLab's v3 and v3plus see the image's mean"
+        option(network, "image_pooling", pooling, action=argparse.BooleanOptionalAction)
     option(network, "start", START, metavar="FILE")
     option(network, "frozen_statistics", "batch normalisation keeps the statistics it starts with", action="store_true")
     option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)

@@ -1,4 +1,4 @@
-"""Train one FCN or U-Net on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best
+"""Train one FCN, U-Net or DeepLab on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best
 weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never
 stopped, where the number of threads (MINIFCN_THREADS) is the same: another adds sums up in another order."""
 

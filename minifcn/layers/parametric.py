@@ -1,5 +1,6 @@
 """The layers that hold parameters: each binds one operation to its settings and to what it learns."""
 
+import logging
 from math import prod
 from typing import Self
 
@@ -12,6 +13,8 @@ from ..ops.geometry import Cache, Pair, pair, require_nchw, require_shape, same_
 from .base import Leaf, Parameter
 from .init import bilinear, bilinear_1d, he_normal, zeros
 from .windowed import Transposed, Windowed
+
+log = logging.getLogger("minifcn.layers")
 
 
 def _bias(outputs):
@@ -28,6 +31,7 @@ class Conv2d(Windowed):
 
     onnx_operator = "Conv"
     caches_input = True
+    warned = False
 
     def __init__(
         self,
@@ -78,8 +82,16 @@ class Conv2d(Windowed):
         return dx
 
     def settings_for(self, shape: tuple) -> dict:
-        """The settings for an input of this shape, with the padding worked out where it was given as "same"."""
+        """The settings for an input of this shape, with the padding worked out where it was given as "same".
+
+        Says once where the dilation is too large for the input.
+        """
         pad, stride, dilation = (self.settings[key] for key in ("pad", "stride", "dilation"))
+        rates = pair("dilation", dilation)
+        if max(rates) > 1 and not self.warned and all(r >= n for r, n in zip(rates, shape[2:], strict=True)):
+            self.warned = True
+            why = "only the centre tap sees pixels; take larger images or smaller rates"
+            log.warning("%s: rate %s on a map of %dx%d: %s", self.title, rates, *shape[2:], why)
         if pad == "same":
             pad = same_pads(shape[2:], self.kernel, stride, dilation)
         return {**self.settings, "pad": pad}

@@ -120,6 +120,8 @@ class AdaptiveAvgPool2d(_WholeMap):
 
     def __init__(self, size: Pair):
         self.settings = {"size": size}
+        if pair("size", size) == (1, 1):  # ONNX's keeps the axes that GlobalAvgPool drops
+            self.onnx_operator = "GlobalAveragePool"
 
     def output_shape(self, shape: tuple) -> tuple:
         return (*shape[:2], *pair("size", self.settings["size"]))

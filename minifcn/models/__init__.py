@@ -5,6 +5,7 @@ from ..layers.graph import Graph, Node, Sequential, coordinates
 from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
 from .catalogue import CLASSIFIERS, SEGMENTERS, build, load, load_segmenter, numbered, pretrained, trained
+from .deeplab import DEEPLABS, OUTPUT_STRIDES, deeplab
 from .efficientnet_lite0 import efficientnet_lite0
 from .explain import explain
 from .fcn import ALIGNMENTS, BACKBONES, UPSAMPLING, VARIANTS, fcn
@@ -14,6 +15,6 @@ from .vgg import mini, vgg16
 # fmt: off
 __all__ = [
     "Card", "surgery", "alexnet", "alexnet_torchvision", "CLASSIFIERS", "SEGMENTERS", "build", "load", "load_segmenter", "numbered",
-    "pretrained", "trained", "efficientnet_lite0", "explain", "ALIGNMENTS", "BACKBONES", "UPSAMPLING", "VARIANTS", "fcn", "Graph",
+    "pretrained", "trained", "DEEPLABS", "OUTPUT_STRIDES", "deeplab", "efficientnet_lite0", "explain", "ALIGNMENTS", "BACKBONES", "UPSAMPLING", "VARIANTS", "fcn", "Graph",
     "Node", "Sequential", "coordinates", "PADDINGS", "UNET_BACKBONES", "UNET_UPSAMPLING", "unet", "mini", "vgg16",
 ]

@@ -9,6 +9,7 @@ from ..layers.graph import Graph
 from ..weights import formats
 from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
+from .deeplab import deeplab
 from .efficientnet_lite0 import efficientnet_lite0
 from .fcn import fcn
 from .unet import unet
@@ -21,12 +22,12 @@ CLASSIFIERS = {
     "efficientnet_lite0": efficientnet_lite0,
     "mini": mini,
 }
-SEGMENTERS = {"fcn": fcn, "unet": unet}
+SEGMENTERS = {"fcn": fcn, "unet": unet, "deeplab": deeplab}
 TRAINED = Path(__file__).parent / "trained"  # NAME.npz, and beside it its card for people, NAME.md
 
 
 def build(builder: str, options: dict) -> Graph:
-    """A network with freshly drawn weights by its builder's name: "fcn", "unet" or a classifier's. See `Card`.
+    """A network with freshly drawn weights by its builder's name: "fcn", "unet", "deeplab" or a classifier's. See `Card`.
 
     A classifier with the option "convolutional" is the heat-map network made of it. Raises InputError for an unknown
     builder, TypeError for options that it does not have.
@@ -72,7 +73,7 @@ def load_segmenter(path: str | Path) -> Graph:
         return pretrained(str(path))
     network = load(path)
     if network.card.builder not in SEGMENTERS:
-        raise InputError(f"{path}: expected a trained FCN or U-Net, got a classifier's weights")
+        raise InputError(f"{path}: expected a trained FCN, U-Net or DeepLab, got a classifier's weights")
     if network.card.classes is None:
         count = network.card.num_classes
         network.card.classes = VOC_CLASSES if count == len(VOC_CLASSES) else numbered(count)

@@ -34,23 +34,26 @@ def efficientnet_lite0(num_classes: int = 1000, seed: int = 0) -> Graph:
     return Graph({**nodes, **in_a_row(chain, ends[-1])}, card=card)
 
 
-def efficientnet_lite0_backbone(alignment: str, rng: np.random.Generator, head: bool = False) -> Backbone:
+def efficientnet_lite0_backbone(
+    alignment: str, rng: np.random.Generator, head: bool = False, output_stride: int = 32
+) -> Backbone:
     """The backbone of an FCN: everything before the head; features at 1/2 (16 channels), 1/4 (24),
     1/8 (40), 1/16 (112) and 1/32 (320).
 
     Its padding, TensorFlow's, is the same in both alignments; "paper" puts the pad of 100 around the image itself.
     head: keep the classifier's last 1×1 convolution, too, as the article keeps fc6 and fc7; 1280 channels at 1/32.
+    output_stride: 8 or 16 for features that become no coarser, DeepLab's: strides beyond it turn into dilations.
     """
-    nodes, ends = _features(rng)
+    nodes, ends = _features(rng, output_stride)
     features = {"pool1": (ends[0], 16, 2), "pool2": (ends[2], 24, 4), "pool3": (ends[4], 40, 8)}
-    features |= {"pool4": (ends[10], 112, 16), "fc7": (ends[15], 320, 32)}
+    features |= {"pool4": (ends[10], 112, min(16, output_stride)), "fc7": (ends[15], 320, output_stride)}
     if head:
         nodes |= in_a_row(_convolution("head", 320, 1280, 1, rng), ends[15])
-        features["fc7"] = ("relu_head", 1280, 32)
+        features["fc7"] = ("relu_head", 1280, output_stride)
     return Backbone("lite0", nodes, features, input_pad=100 if alignment == "paper" else 0)
 
 
-def _inverted_residual(name, before, inputs, outputs, kernel, stride, expansion, rng):
+def _inverted_residual(name, before, inputs, outputs, kernel, stride, expansion, rng, dilation=1):
     """Widen (1×1), filter every channel by itself (depthwise), narrow (1×1), and add the input where the shapes agree.
 
     Sandler et al., MobileNetV2, 2018, section 3.3. The last convolution has no ReLU: narrow maps would lose too much.
@@ -58,7 +61,8 @@ def _inverted_residual(name, before, inputs, outputs, kernel, stride, expansion,
     """
     wide = inputs * expansion
     chain = _convolution("expand", inputs, wide, 1, rng) if expansion > 1 else {}
-    chain |= _convolution("depthwise", wide, wide, kernel, rng, stride=stride, pad="same", groups=wide)
+    where = {"stride": stride, "pad": "same", "dilation": dilation}
+    chain |= _convolution("depthwise", wide, wide, kernel, rng, groups=wide, **where)
     chain["project"] = layers.Conv2d(wide, outputs, 1, rng, bias=False)
     chain["bn_project"] = layers.BatchNorm2d(outputs, eps=EPS)
     nodes = prefixed(in_a_row(chain), name, before)
@@ -67,16 +71,24 @@ def _inverted_residual(name, before, inputs, outputs, kernel, stride, expansion,
     return nodes, list(nodes)[-1]
 
 
-def _features(rng):
-    """(The nodes of the stem and the sixteen blocks, the last node of each block.)"""
+def _features(rng, output_stride=32):
+    """(The nodes of the stem and the sixteen blocks, the last node of each block.)
+
+    A stride that would lead beyond the output stride is left out, and the windows of all blocks behind it get so many
+    times as wide: on every second row and column of the finer maps they compute what they did.
+    """
     nodes = in_a_row(_convolution("stem", 3, 32, 3, rng, stride=2, pad="same"))
     inputs, before, ends = 32, list(nodes)[-1], []
+    reached, dilation = 2, 1
     for repeats, kernel, first_stride, width, expansion in STAGES:
         for i in range(repeats):
             stride = first_stride if i == 0 else 1
+            left_out = stride if reached * stride > output_stride else 1
+            stride //= left_out
             block, before = _inverted_residual(
-                f"block{len(ends)}", before, inputs, width, kernel, stride, expansion, rng
+                f"block{len(ends)}", before, inputs, width, kernel, stride, expansion, rng, dilation
             )
+            reached, dilation = reached * stride, dilation * left_out
             nodes |= block
             ends.append(before)
             inputs = width

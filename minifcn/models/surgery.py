@@ -16,6 +16,8 @@ from copy import deepcopy
 from dataclasses import replace
 from math import isqrt, prod
 
+import numpy as np
+
 from .. import layers
 from ..errors import InputError
 from ..layers.graph import IMAGE, Graph
@@ -108,6 +110,41 @@ def transplant(classifier: Graph, network: Graph, scores: bool = False) -> list[
     return [name for name in given if name not in sources.values()]
 
 
+def decimate(classifier: Graph, network: Graph, seed: int = 0) -> list[str]:
+    """Give a DeepLab-LargeFOV or -ASPP the weights of a classifier with fc6 and fc7, VGG16's: the trunk, and at each rate a
+    part of fc6 and fc7. Chen et al., ICLR 2015, section 3.1. -> the classifier's names that were not used
+
+    As many kernels are drawn as the network has, and of fc6's 7×7 taps every third is kept, the first, middle and last:
+    the rate that the network spreads them by is its own. fc7 keeps what leads from those kernels to others drawn anew.
+    Raises InputError, and changes nothing, for a classifier or a network that has no such layers.
+    """
+    rng, given = np.random.default_rng(seed), classifier.state_dict()
+    own, parts = network.state_dict(), {}
+    first = [name.removesuffix(".weight") for name in own if name.startswith("fc6") and name.endswith(".weight")]
+    if not first or not {"fc6.weight", "fc7.weight"} <= given.keys():
+        raise InputError(
+            "decimate: expected VGG16's classifier, and a DeepLab-LargeFOV or -ASPP to give its fc6 and fc7 to"
+        )
+    fc6, fc7 = given["fc6.weight"], given["fc7.weight"]
+    for name in first:
+        kept, channels, side, _ = own[f"{name}.weight"].shape
+        taps = isqrt(fc6.shape[1] // channels)
+        if len(fc6) < kept or fc6.shape[1] != channels * taps**2 or taps < side:
+            raise InputError(
+                f"decimate: {name}: expected {kept} or more kernels of {channels} channels, got {fc6.shape}"
+            )
+        places = np.linspace(0, taps - 1, side).astype(int)
+        sixth, seventh = (np.sort(rng.choice(len(a), kept, replace=False)) for a in (fc6, fc7))
+        maps = fc6.reshape(-1, channels, taps, taps)[sixth]
+        parts[f"{name}.weight"], parts[f"{name}.bias"] = maps[:, :, places][..., places], given["fc6.bias"][sixth]
+        other = name.replace("fc6", "fc7")
+        parts[f"{other}.weight"] = fc7[seventh][:, sixth, None, None]
+        parts[f"{other}.bias"] = given["fc7.bias"][seventh]
+    unused = transplant(classifier, network)
+    network.load_state_dict(network.state_dict() | parts)
+    return [name for name in unused if not name.startswith(("fc6.", "fc7."))]
+
+
 def take_over(network: Graph, given: Graph, backbone: bool = False) -> None:
     """Give a network the weights of another that has the same names, the backbone's only or all; scores of other classes stay.
 
@@ -119,7 +156,7 @@ def take_over(network: Graph, given: Graph, backbone: bool = False) -> None:
     if backbone and network.backbone_prefix is None:
         raise InputError("it gives its backbone only, and this network has none")
     for name, value in own.items():
-        new_scores = name.startswith("score.") and network.card.num_classes != given.card.num_classes
+        new_scores = name.startswith("score") and network.card.num_classes != given.card.num_classes
         if new_scores or (backbone and not name.startswith(network.backbone_prefix + ".")):
             continue
         there = theirs[name].shape if name in theirs else "no such name"

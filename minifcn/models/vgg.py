@@ -68,6 +68,25 @@ def vgg_backbone(
     return Backbone("vgg", in_a_row(chain), features)
 
 
+def atrous_vgg_backbone(output_stride: int, rng: Generator, widths: tuple = WIDTHS, depths: tuple = DEPTHS) -> Backbone:
+    """The backbone of the DeepLabs over VGG16, "fc7" being its pool5 at 1/8 or 1/16. Chen et al., 2015, section 3.1.
+
+    Pools are 3×3, so that a map's pixel i lies on pixel 2i of the map before: 321, 161, 81, 41. A pool that no longer
+    halves leaves its maps twice as fine, and the convolutions behind it reach twice as far: each sees what it saw before.
+    """
+    chain, channels, dilation = {}, 3, 1
+    for group, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
+        for i in range(1, depth + 1):
+            where = {"pad": dilation, "dilation": dilation}
+            chain |= convolution("conv", f"{group}_{i}", channels, width, 3, rng, **where)
+            channels = width
+        stride = 2 if 2**group <= output_stride else 1
+        dilation *= 2 // stride
+        chain[f"pool{group}"] = layers.MaxPool2d(3, stride=stride, pad=1, ceil_mode=True)
+    features = {"pool2": ("pool2", widths[1], 4), "fc7": ("pool5", widths[4], output_stride)}
+    return Backbone("vgg", in_a_row(chain), features)
+
+
 def _groups(widths, depths, *, first_pad=1, batch_norm=False, rng):
     """The convolutions by name, each group closed by a 2×2 pool with ceil rounding."""
     chain, channels = {}, 3

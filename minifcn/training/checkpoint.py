@@ -73,7 +73,7 @@ def restore(run, arrays, meta):
 
 
 def start_from(source, model):
-    """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, or what has the same backbone.
+    """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, a DeepLab, or what has the same backbone.
 
     source: "imagenet", for the installed package's weights; a file of this library; one of another's; or the name of
     a network that comes with this one.
@@ -89,14 +89,14 @@ def start_from(source, model):
         given = models.load(source)
     try:
         theirs, ours = given.card.num_classes, model.card.num_classes
-        if given.card.builder == model.card.builder == "unet":
-            seen, channels = (one.card.options["channels"] for one in (given, model))
+        if given.card.builder == model.card.builder and model.card.builder in ("unet", "deeplab"):
+            seen, channels = (one.card.options.get("channels", 3) for one in (given, model))
             if seen != channels:
                 raise InputError(
                     f"a network for images of {seen} channel{'s' * (seen > 1)}, the data have {channels}; train without --start"
                 )
             models.surgery.take_over(model, given)
-            message = "starts where that U-Net ended"
+            message = f"starts where that {given.card.title} ended"
             message += f", but for the scores: it has {theirs} classes, this network {ours}" if theirs != ours else ""
         elif given.card.builder in models.SEGMENTERS and given.card.builder != model.card.builder:
             models.surgery.take_over(model, given, backbone=True)
@@ -110,8 +110,12 @@ def start_from(source, model):
             models.surgery.initialise_from(model, given)
         else:
             same = given.card.classes is not None and given.card.classes == model.card.classes
-            unexpected = models.surgery.transplant(given, model, scores=same)
-            message = f"gives its backbone{' and its scores' if same else ''}; {len(unexpected)} unexpected keys"
+            if given.card.builder == "vgg16" and model.card.options.get("variant") in ("largefov", "aspp"):
+                unexpected, more = models.surgery.decimate(given, model), " and parts of fc6 and fc7"
+            else:
+                unexpected = models.surgery.transplant(given, model, scores=same)
+                more = " and its scores" if same else ""
+            message = f"gives its backbone{more}; {len(unexpected)} unexpected keys"
             message += f": {', '.join(unexpected)}" if unexpected else ""
     except InputError as error:
         raise InputError(f"{source}: {error}") from error

@@ -27,6 +27,13 @@ NETWORKS: dict = {
         "batch_norm": True,
         "upsampling": "learned",
     },
+    "deeplab": {
+        "variant": "v3plus",
+        "backbone": None,
+        "output_stride": None,
+        "rates": None,
+        "image_pooling": True,
+    },
 }
 OPTIONS = {option: default for options in reversed(NETWORKS.values()) for option, default in options.items()}
 _AT_LEAST_0 = ("backbone_rate", "weight_decay", "seed", "dice", "border_weight", "rotate", "shift", "elastic")

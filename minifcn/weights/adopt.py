@@ -1,5 +1,6 @@
 """Arrays from another library put into a network: which names match, which keys are missing, which are unexpected."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,8 @@ def adopt(path: str | Path, network: Network, arrays: dict, rename: Callable, pr
         if ours is None:
             continue
         kernel_1d = ours.removesuffix("weight") + "kernel_1d"
-        target = next((name for name in (prefix + ours, ours, kernel_1d) if name in own), None)
+        score = re.sub("^fc8(_voc12)?", "score", ours)  # as the released DeepLabs call it
+        target = next((name for name in (prefix + ours, ours, kernel_1d, score) if name in own), None)
         if target is None:
             loaded.unexpected_keys.append(theirs)
         elif target in sources:

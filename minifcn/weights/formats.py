@@ -128,7 +128,7 @@ def load_any(path: str | Path, network: Network) -> Loaded:
 
 def load_torchvision(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
     """Read a .pth file (a state dict of PyTorch's) into a VGG16, torchvision's AlexNet, an EfficientNet-Lite0, or an
-    FCN over one.
+    FCN or DeepLab over one.
 
     PyTorch is not needed. The preprocessing that belongs to the weights is set in the network's card. -> Loaded. Raises
     InputError, and changes nothing, for a file that holds something else, a shape that does not fit, or a missing key
@@ -158,7 +158,8 @@ def load_safetensors(path: str | Path, network: Network, sha256: str | None = No
 
 
 def load_caffemodel(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
-    """Read a .caffemodel into a VGG16, a CaffeNet, or an FCN over one (voc-fcn32s, 16s, 8s, at-once, alexnet).
+    """Read a .caffemodel into a VGG16, a CaffeNet, an FCN over one (voc-fcn32s, 16s, 8s, at-once, alexnet), or a
+    DeepLab-LargeFOV or -ASPP (also vgg16_20M, which they start from).
 
     The blobs of a frozen upsampling must be the bilinear kernel that the network has; a network with
     upsampling="learned" takes any. Returns and raises as load_torchvision.

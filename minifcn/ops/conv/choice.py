@@ -5,7 +5,8 @@ algorithm will do, and what a pass costs is estimated: values copied or transfor
 products, values on their way from them, and the kernels. im2col's patches hold 9 values a pixel, for 9 products each with
 every output channel. Winograd's tiles hold 36 values for 16 pixels, a quarter of the products, but values and kernels cost
 more. So im2col wins where channels are few (the values outweigh the products) and where pixels are few (the kernels do),
-and Winograd wins in between, where a network spends its time.
+and Winograd wins in between, where a network spends its time. A dilated 3×3 is weighed as the d² ordinary convolutions that
+it is made of, whose maps have to be taken apart and put together.
 
 The constants are nanoseconds of one core for a value or a multiply-add. They were fitted to the times of both algorithms on
 26 shapes, of 1 to 512 channels and 4 to 256 pixels a side, on two cores with AVX2; a core that is faster at everything
@@ -15,12 +16,13 @@ chooses the same. `benchmarks/choices.py` compares the choices with the fastest 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from math import prod
 from types import ModuleType
 
 from ...errors import InputError
 from ..geometry import Window
-from . import depthwise, im2col, pointwise, reference, winograd
+from . import atrous, depthwise, im2col, pointwise, reference, winograd
 
 _ALGORITHMS = {"naive": reference, "im2col": im2col, "gemm": pointwise, "depthwise": depthwise, "winograd": winograd}
 _requested = ContextVar("conv_algorithm", default="auto")
@@ -28,6 +30,7 @@ _requested = ContextVar("conv_algorithm", default="auto")
 WINOGRAD_CALL = 100_000  # more for Winograd, whatever the shape
 PATCH_VALUE, PATCH_PRODUCT, PATCH_RESULT, PATCH_KERNEL = 0.9, 0.026, 1.2, 1.8
 TILE_VALUE, TILE_PRODUCT, TILE_RESULT, TILE_KERNEL = 3.3, 0.011, 2.5, 2.4
+APART = 1.0  # for a value of the maps that a dilated convolution reads or writes
 TILE_SUMS = 1.35  # times as much for a weight gradient, where the values at the points do not stay in a cache
 
 
@@ -35,7 +38,7 @@ TILE_SUMS = 1.35  # times as much for a weight gradient, where the values at the
 def conv_algorithm(name: str) -> Iterator[None]:
     """Within this context convolutions run by the named algorithm: "auto", "naive", "im2col", "winograd", "gemm", "depthwise".
 
-    "auto" chooses by shape. "winograd" serves plain 3×3 convolutions, "gemm" plain 1×1 ones and "depthwise" those with one
+    "auto" chooses by shape. "winograd" serves 3×3 convolutions of stride 1 and one group, "gemm" plain 1×1 ones and "depthwise" those with one
     kernel a channel; each of the three leaves all others to "auto". Raises InputError for another name.
     """
     if name not in ("auto", *_ALGORITHMS):
@@ -60,17 +63,17 @@ def choose(window: Window, w_shape: tuple, images: int, gradient: str | None = N
         return pointwise
     if depthwise.applies(window, w_shape):
         return depthwise
-    if not winograd.applies(window):
-        return im2col
-    if name == "winograd":
-        return winograd
+    algorithm = next((module for module in (winograd, atrous) if module.applies(window)), im2col)
+    if name == "winograd" or algorithm is im2col:
+        return algorithm
     outputs, inputs = w_shape[:2]
     shape = inputs, outputs, window.output_size
     if gradient == "inputs":
         shape = outputs, inputs, window.input_size
     factor = TILE_SUMS if gradient == "weights" else 1
-    faster = factor * winograd_cost(images, *shape) < im2col_cost(images, *shape)
-    return winograd if faster and not tf32 else im2col
+    cost = winograd_cost if algorithm is winograd else partial(atrous_cost, dilation=window.dilation)
+    faster = factor * cost(images, *shape) < im2col_cost(images, *shape)
+    return algorithm if faster and not tf32 else im2col
 
 
 def im2col_cost(images: int, inputs: int, outputs: int, size: tuple) -> float:
@@ -87,3 +90,10 @@ def winograd_cost(images: int, inputs: int, outputs: int, size: tuple) -> float:
     values, results = 36 * tiles * inputs, 36 * tiles * outputs
     products = TILE_PRODUCT * values * outputs
     return WINOGRAD_CALL + TILE_VALUE * values + products + TILE_RESULT * results + TILE_KERNEL * kernels
+
+
+def atrous_cost(images: int, inputs: int, outputs: int, size: tuple, dilation: tuple) -> float:
+    """The same for a dilated 3×3, taken apart into so many smaller ones."""
+    parts = images * prod(dilation)
+    part = tuple(-(-n // d) for n, d in zip(size, dilation, strict=True))
+    return winograd_cost(parts, inputs, outputs, part) + APART * parts * prod(part) * (inputs + outputs)

@@ -35,7 +35,7 @@ def conv2d_forward(
     For inference: activation "relu" or "relu6" is applied to each part of y while it is in a cache; backward knows nothing
     of it. cached: a dict of a caller who promises that w does not change, in which an algorithm keeps what it makes of w.
 
-    Plain 3×3 convolutions are computed by Winograd's algorithm where that is faster. Its rounding errors go with the
+    3×3 convolutions of stride 1 and one group are computed by Winograd's algorithm where that is faster. Its rounding errors go with the
     greatest value in a tile of 6×6 pixels, not with the values that a result is made of (`conv/winograd.py`).
     """
     op = "conv2d"

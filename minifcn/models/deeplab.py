@@ -1,0 +1,209 @@
+"""DeepLab as tables: maps that stay fine, and windows with gaps, which see far in them.
+
+A convolution of rate r (its dilation) reads every r-th pixel. So a trunk can leave out its last strides and keep what its
+weights have learned, and a head can look around at several rates side by side:
+
+    largefov   trunk 1/8 ── fc6 rate 12 ── fc7 ── score ── ×8                         Chen et al., ICLR 2015
+    aspp       trunk 1/8 ──┬ fc6_1 rate  6 ── fc7_1 ── score_1 ┬ + ── ×8              Chen et al., TPAMI 2018
+                           └ … four of them, to rate 24        ┘
+    v3         trunk 1/16 ─┬ 1×1 ┬ ‖ ── project ── score ── ×16                       Chen et al., arXiv 1706.05587
+                           ├ 3×3, three rates
+                           └ the image's mean ┘
+    v3plus     as v3 to project ── ×4 ┬ ‖ ── two 3×3 ── score ── ×4                   Chen et al., ECCV 2018
+               trunk 1/4 ── 1×1 to 48 ┘
+
+The 3×3 convolutions of v3 and v3plus are separable: one over each channel, then a 1×1. Dense ones at 1/4 would cost ten
+times as much as the trunk of EfficientNet-Lite0.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import layers
+from ..card import Card
+from ..errors import InputError
+from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
+from ..preprocessing import CAFFE, LITE0
+from .backbone import Backbone
+from .classifier import convolution
+from .efficientnet_lite0 import efficientnet_lite0_backbone
+from .vgg import atrous_vgg_backbone
+
+# variant -> its usual backbone, output stride, and rates at that stride. Those of v3 are half the paper's: a crop of 320
+# pixels is a map of 20, at whose rim a rate of 18 meets padding only.
+DEEPLABS: dict = {
+    "largefov": ("vgg16", 8, (12,)),
+    "aspp": ("vgg16", 8, (6, 12, 18, 24)),
+    "v3": ("efficientnet_lite0", 16, (3, 6, 9)),
+    "v3plus": ("efficientnet_lite0", 16, (3, 6, 9)),
+}
+BACKBONES = ("vgg16", "efficientnet_lite0")
+OUTPUT_STRIDES = (8, 16)
+WIDE, WIDTH, LOW_WIDTH = 1024, 256, 48  # channels of fc6 and fc7; of v3's units; of v3plus's skip
+SCORE_SPREAD = 0.01
+
+
+def deeplab(
+    variant: str = "v3plus",
+    backbone: str | None = None,
+    num_classes: int = 21,
+    *,
+    output_stride: int | None = None,
+    rates: Sequence[int] | None = None,
+    image_pooling: bool = True,
+    seed: int = 0,
+) -> Graph:
+    """A DeepLab with freshly drawn weights: (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W.
+
+    variant: "largefov", "aspp", "v3" or "v3plus". backbone: "vgg16", the usual one of the first two, or
+    "efficientnet_lite0", that of the others. output_stride: image pixels from one value of the trunk's last map to the next, 8 or 16;
+    8 is usual over VGG16. rates: dilations of the head's 3×3 convolutions, one for largefov, any number otherwise and none for v3 without them; unless given 12; 6, 12,
+    18, 24; 3, 6, 9 (at the usual output stride, so that they reach equally far at the other). image_pooling: whether v3 and
+    v3plus see the image's mean.
+    The network's `card` holds these arguments. Raises InputError for what is not among these.
+    """
+    if variant not in DEEPLABS:
+        raise InputError(f"deeplab: variant: expected one of {', '.join(DEEPLABS)}; got {variant!r}")
+    usual_backbone, usual_stride, usual_rates = DEEPLABS[variant]
+    backbone, output_stride = backbone or usual_backbone, output_stride or usual_stride
+    for what, value, known in (
+        ("backbone", backbone, BACKBONES),
+        ("output_stride", output_stride, OUTPUT_STRIDES),
+    ):
+        if value not in known:
+            raise InputError(f"deeplab: {what}: expected {' or '.join(map(str, known))}, got {value!r}")
+    if rates is None:
+        rates = [rate * usual_stride // output_stride for rate in usual_rates]
+    rates, fewest = list(rates), 0 if variant.startswith("v3") else 1
+    wrong_count = len(rates) < fewest or variant == "largefov" and len(rates) > 1
+    if wrong_count or any(isinstance(rate, bool) or rate != int(rate) or rate < 1 for rate in rates):
+        expected = "one" if variant == "largefov" else f"{fewest} or more"
+        raise InputError(f"deeplab: rates: expected {expected} of at least 1 for {variant}, got {rates}")
+    if num_classes < 1:
+        raise InputError(f"deeplab: num_classes: expected at least 1, got {num_classes}")
+    options = {"variant": variant, "backbone": backbone, "num_classes": num_classes, "output_stride": output_stride}
+    options |= {"rates": rates, "image_pooling": image_pooling, "seed": seed}
+    rng = np.random.default_rng(seed)
+    if backbone == "vgg16":
+        body, preprocessing = atrous_vgg_backbone(output_stride, rng), CAFFE
+    else:
+        body, preprocessing = efficientnet_lite0_backbone("same", rng, output_stride=output_stride), LITE0
+    nodes = deeplab_nodes(body, variant, num_classes, rates, image_pooling, rng)
+    return Graph(nodes, card=Card("deeplab", options, preprocessing), backbone_prefix=body.prefix)
+
+
+def deeplab_nodes(
+    backbone: Backbone,
+    variant: str,
+    num_classes: int,
+    rates: Sequence[int],
+    image_pooling: bool,
+    rng: np.random.Generator,
+    width: int | None = None,
+) -> dict:
+    """The table of a DeepLab over a Backbone; width: of fc6 and fc7, or of v3's units, unless given as published."""
+    head = _Head(backbone, num_classes, rng)
+    node, channels, stride = backbone.features["fc7"]
+    source = f"{backbone.prefix}.{node}"
+    if not variant.startswith("v3"):
+        scores = head.fully_connected(source, channels, width or WIDE, rates, numbered=variant == "aspp")
+        head.to_image(scores, stride)
+        return head.table
+    width = width or WIDTH
+    last = head.pyramid(source, channels, width, rates, image_pooling)
+    if variant == "v3plus":
+        last, width, stride = head.decode(last, width, stride)
+    head.score("score", last, width)
+    head.to_image("score", stride)
+    return head.table
+
+
+class _Head:
+    """The table over a Backbone as it grows.
+
+    A backbone with convolutions padded "same" divides an image, padded to a multiple of its strides, into cells, whose
+    values lie in their middles. In the other, VGG, pixel i of a map lies on pixel stride · i of the image.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, rng: np.random.Generator):
+        self.backbone, self.num_classes, self.rng = backbone, num_classes, rng
+        self.cells = backbone.prefix != "vgg"
+        self.table = {"pad_input": (layers.PadToMultiple(backbone.features["fc7"][2]), [IMAGE])} if self.cells else {}
+        self.table |= prefixed(backbone.nodes, backbone.prefix, "pad_input" if self.cells else IMAGE)
+
+    def add(self, name, chain, source):
+        """Layers in a row under a name. -> the last node"""
+        self.table |= prefixed(in_a_row(chain), name, source)
+        return list(self.table)[-1]
+
+    def unit(self, name, source, inputs, outputs, rate=None):
+        """A 1×1 convolution, or with a rate a separable 3×3 one, normalised, with its ReLU. -> the last node"""
+        if rate is None:
+            return self.add(name, convolution("conv", "", inputs, outputs, 1, self.rng, batch_norm=True), source)
+        where = {"pad": rate, "dilation": rate, "groups": inputs}
+        chain = convolution("depthwise", "1", inputs, inputs, 3, self.rng, batch_norm=True, **where)
+        chain |= convolution("pointwise", "2", inputs, outputs, 1, self.rng, batch_norm=True)
+        return self.add(name, chain, source)
+
+    def score(self, name, source, inputs, rate=1):
+        """A 1×1 convolution to the classes; rate: the learning rate's multiple. -> the node"""
+        weights = self.rng.normal(0, SCORE_SPREAD, (self.num_classes, inputs, 1, 1)).astype(np.float32)
+        bias = layers.Parameter(layers.init.zeros((self.num_classes,)), lr_mult=2 * rate, decay_mult=0.0)
+        self.table[name] = (layers.Conv2d.of(layers.Parameter(weights, lr_mult=rate), bias), [source])
+        return name
+
+    def fully_connected(self, source, channels, width, rates, numbered):
+        """fc6, fc7 and scores at every rate, and the scores' sum. -> the node"""
+        total = None
+        for i, rate in enumerate(rates, start=1):
+            suffix = f"_{i}" if numbered else ""
+            where = {"pad": rate, "dilation": rate}
+            chain = convolution("fc", f"6{suffix}", channels, width, 3, self.rng, **where)
+            chain[f"drop6{suffix}"] = layers.Dropout(0.5, self.rng)
+            chain |= convolution("fc", f"7{suffix}", width, width, 1, self.rng)
+            chain[f"drop7{suffix}"] = layers.Dropout(0.5, self.rng)
+            self.table |= in_a_row(chain, source)
+            score = self.score(f"score{suffix}", list(chain)[-1], width, 10)
+            if total:
+                self.table[f"sum{suffix}"] = (layers.Add(), [total, score])
+            total = f"sum{suffix}" if total else score
+        return total
+
+    def pyramid(self, source, channels, width, rates, image_pooling):
+        """What a place and its surroundings look like: at each of the rates, and the whole image's mean. -> the node"""
+        branches = [self.unit("aspp1", source, channels, width)]
+        for i, rate in enumerate(rates, start=2):
+            branches.append(self.unit(f"aspp{i}", source, channels, width, rate))
+        if image_pooling:
+            self.table["image.average"] = (layers.AdaptiveAvgPool2d(1), [source])
+            mean = self.unit("image", "image.average", channels, width)
+            self.table["image.everywhere"] = (layers.ResizeLike(), [mean, branches[0]])
+            branches.append("image.everywhere")
+        self.table["aspp"] = (layers.Concat(), branches)
+        return self.unit("project", "aspp", len(branches) * width, width)
+
+    def decode(self, source, width, stride):
+        """The maps at 1/4, beside few channels of the trunk's there, and two convolutions. -> (node, channels, stride)"""
+        node, channels, fine = self.backbone.features["pool2"]
+        low_width = LOW_WIDTH * width // WIDTH
+        low = self.unit("low", f"{self.backbone.prefix}.{node}", channels, low_width)
+        up = self.enlarge("decoder.up", source, stride // fine, low)
+        self.table["decoder.concat"] = (layers.Concat(), [up, low])
+        last = self.unit("decoder1", "decoder.concat", width + low_width, width, rate=1)
+        return self.unit("decoder2", last, width, width, rate=1), width, fine
+
+    def to_image(self, source, stride):
+        """Logits of the image's own size."""
+        up = self.enlarge("upscore", source, stride, "pad_input" if self.cells else IMAGE)
+        if self.cells:
+            self.table["crop"] = (layers.CropLike(0), [up, IMAGE])
+
+    def enlarge(self, name, source, factor, target):
+        """Bilinear interpolation to where the target's pixels lie. -> the node"""
+        if self.cells:
+            self.table[name] = (layers.ResizeLike(), [source, target])
+            return name
+        self.table[name] = (layers.Upsample(factor, kernel=2 * factor - 1, pad=factor - 1), [source])
+        self.table[f"{name}.crop"] = (layers.CropLike(0), [name, target])
+        return f"{name}.crop"
