@@ -122,10 +122,10 @@ CASES = {  # size, options
     "largefov": ((33, 47), {"variant": "largefov", "rates": [3]}),
     "aspp": ((40, 29), {"variant": "aspp", "rates": [1, 2, 3, 4]}),
     "aspp-16": ((50, 33), {"variant": "aspp", "rates": [1, 2], "output_stride": 16}),
-    "v3": ((50, 70), {"variant": "v3", "rates": [1, 2, 3]}),
+    "v3": ((37, 45), {"variant": "v3", "rates": [1, 2, 3]}),
     "v3-8": ((41, 35), {"variant": "v3", "rates": [2, 4], "output_stride": 8}),
-    "v3-plain": ((50, 70), {"variant": "v3", "rates": [], "image_pooling": False}),
-    "v3plus": ((50, 70), {"variant": "v3plus", "rates": [1, 2, 3]}),
+    "v3-plain": ((37, 45), {"variant": "v3", "rates": [], "image_pooling": False}),
+    "v3plus": ((37, 45), {"variant": "v3plus", "rates": [1, 2, 3]}),
     "v3plus-vgg16": ((35, 41), {"variant": "v3plus", "rates": [1, 2], "backbone": "vgg16"}),
 }
 
@@ -156,7 +156,7 @@ def made(name, seed=1):
 @pytest.mark.parametrize("name", CASES)
 def test_logits_and_gradients(name, dtype, logits, gradients):
     worst = []
-    for seed in range(1, 4):  # in float32 a value within rounding of a kink of ReLU may fall to either side: drawn anew
+    for seed in range(1, 11):  # in float32 a value within rounding of a kink of ReLU may fall to either side: drawn anew
         network, images, _, options = made(name, seed)
         network.astype(dtype)
         by_batch = dtype == "float64"  # statistics of a few values make much of float32's rounding
