@@ -220,6 +220,7 @@ LAYERS = {  # name: rng -> layer, shape of x
     "Resize-nearest": (lambda rng: layers.Resize(size=(7, 3), nearest="floor", positions="asymmetric"), (1, 2, 4, 5)),
     "Resize-like": _join(layers.Resize(positions="pytorch_half_pixel"), "pool", "image"),
     "Slice": (lambda rng: layers.Slice((slice(None), slice(1, None), slice(0, 99, 2), slice(-3, -1))), (2, 3, 5, 4)),
+    "SliceLike": _join(layers.SliceLike({3: 1}), "image", "pool"),
     "Softmax": (lambda rng: layers.Softmax(), (2, 4, 2, 3)),
     "Dropout": (lambda rng: layers.Dropout(0.4, rng), (2, 3, 4)),
     "Flatten": (lambda rng: layers.Flatten(), (2, 3, 2, 4)),

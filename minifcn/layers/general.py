@@ -98,6 +98,29 @@ class Slice(Leaf):
         raise InputError(f"{self.title}: cuts anywhere, so no fixed coordinates belong to it")
 
 
+class SliceLike(Slice):
+    """The part of x that begins at starts {axis: position}, and is as large along these axes as a second map, which gets no gradient."""
+
+    size_only = (1,)
+
+    def __init__(self, starts: dict):
+        self.starts = starts
+
+    def run(self, x: Array, like: Array, train: bool) -> tuple[Array, Cache]:
+        return Slice(self._parts(x.shape, like.shape)).run(x, train)[0], (x.shape, like.shape)
+
+    def run_backward(self, dy: Array, cache: Cache) -> tuple:
+        x, like = cache
+        return Slice(self._parts(x, like)).run_backward(dy, x), None
+
+    def output_shape(self, x: tuple, like: tuple) -> tuple:
+        return Slice(self._parts(x, like)).output_shape(x)
+
+    def _parts(self, x, like):
+        bounds = ((self.starts.get(axis), like[axis]) for axis in range(len(x)))
+        return tuple(slice(None) if start is None else slice(start, start + n) for start, n in bounds)
+
+
 class Pad(Leaf):
     """Zeros around maps; pad as in ops.pad_forward."""
 

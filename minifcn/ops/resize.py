@@ -42,7 +42,7 @@ def resize_forward(
     if positions not in POSITIONS or nearest not in (None, *NEAREST):
         raise InputError(f"resize: expected positions {POSITIONS}, nearest {(*NEAREST,)}; got {positions}, {nearest}")
     size = pair("size", size)
-    scale = scale or [want / have for want, have in zip(size, x.shape[2:], strict=True)]
+    scale = scale or tuple(want / have for want, have in zip(size, x.shape[2:], strict=True))
     sides = zip(x.shape[2:], size, scale, strict=True)
     a, b = (constant(x, _weights, *side, nearest, positions, str(x.dtype)) for side in sides)
     return array_module(x).matmul(a @ x, b.T), (a, b)
@@ -58,9 +58,10 @@ def resize_backward(dy: Array, cache: Cache) -> Array:
 def _weights(have, want, scale, nearest, positions, dtype):
     """The matrix (want, have) whose row i weighs the values nearest to where output i lies."""
     i = np.arange(want)
-    step = have / want if scale == want / have else 1 / scale
+    exact = want if scale == want / have else have * scale  # before it was rounded
+    step = have / exact
     if positions == "align_corners":
-        at = i * ((have - 1) / (want - 1)) if want > 1 else np.zeros(1)
+        at = i * ((have - 1) / (exact - 1)) if want > 1 else np.zeros(1)
     elif positions == "asymmetric":
         at = i * step
     elif positions == "pytorch_half_pixel" and want == 1:

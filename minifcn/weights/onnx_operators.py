@@ -209,10 +209,10 @@ def _gemm(node):
     weight = weight if node.take("transB", 0) else np.ascontiguousarray(weight.T)
     bias = np.zeros(len(weight), weight.dtype)
     if node.given(2) is not None:
-        try:
-            bias += node.array(2)
-        except ValueError as error:
-            raise InputError(f"expected a bias of {len(weight)} values, got shape {node.given(2).shape}") from error
+        given = node.array(2)
+        if given.shape not in ((), (1,), bias.shape, (1, *bias.shape)):
+            raise InputError(f"expected a bias of {len(weight)} values, got shape {given.shape}")
+        bias += given.ravel()
     if x.channels not in (None, weight.shape[1]):
         raise InputError(f"a matrix for {weight.shape[1]} values, got {x.channels}")
     weight *= weight.dtype.type(node.take("alpha", 1.0))
@@ -239,7 +239,8 @@ def _flatten(node):
 
 def _reshape(node):
     x, shape = node.map(), node.sizes(1)
-    node.only("allowzero", 0, 0)
+    if node.take("allowzero", 0) and 0 in shape:
+        raise InputError("a shape with a size of 0")
     batch = (-1, 0, node.network.shape[0], *(dimension(m, 0) for m in ("image", x.node)))
     if len(shape) != 2 or shape[0] not in batch or shape[0] == shape[1]:
         raise InputError(f"a shape of {len(shape)} axes; known: (N, the rest)")
@@ -338,11 +339,11 @@ def _slice(node):
         channels = x.channels and x.rank > 1 and len(range(x.channels)[parts[1]])
         return layers.Slice(tuple(parts)), [x], x.rank, channels or None
     like = _lent([end - start for start, end in zip(starts, ends, strict=True)], axes)
-    if x.rank != 4 or set(axes) != {2, 3} or steps != [1, 1] or starts[0] != starts[1] or like is None:
-        raise InputError("bounds that are computed; known: one start, and the height and width of another map")
-    if not isinstance(starts[0], int) or starts[0] < 0:
-        raise InputError("starts that are computed; known: one number")
-    return layers.CropLike(starts[0]), [x, Map(like, 4, None)], 4, x.channels
+    if like is None or set(steps) != {1} or not all(isinstance(n, int) and n >= 0 for n in starts):
+        raise InputError("bounds that are computed; known: starts that are numbers, and the sizes of another map")
+    whole = sorted(axes) == [2, 3] and starts[0] == starts[1]
+    layer = layers.CropLike(starts[0]) if whole else layers.SliceLike(dict(zip(axes, starts, strict=True)))
+    return layer, [x, Map(like, x.rank, None)], x.rank, None if 1 in axes else x.channels
 
 
 def _lent(sizes, axes):

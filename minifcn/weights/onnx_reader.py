@@ -23,7 +23,7 @@ _MAX_NODES = 100_000
 _DTYPES = {"FLOAT": "<f4", "DOUBLE": "<f8", "FLOAT16": "<f2", "BFLOAT16": "<u2", "BOOL": "?"}
 _DTYPES |= {f"{kind}INT{8 * size}": f"<{kind or 'i'}{size}".lower() for kind in ("", "U") for size in (8, 4, 2, 1)}
 _TYPED = {"FLOAT": "float_data", "DOUBLE": "double_data", "INT64": "int64_data", "INT32": "int32_data"}
-_KNOWN = (*OPERATORS, "Shape", "Constant", *onnx_sizes.COMPUTED)
+_KNOWN = (*OPERATORS, "Shape", "Constant", "Identity", *onnx_sizes.COMPUTED)
 
 
 def load_onnx(path: str | Path) -> Graph:
@@ -68,7 +68,8 @@ def _opset(model, onnx):
 def _check_operators(path, nodes):
     for node in nodes:
         if node.op_type not in _KNOWN or node.domain not in ("", "ai.onnx"):
-            found = ".".join(filter(None, (node.domain, node.op_type)))
+            # Texts that are no UTF-8 arrive as bytes.
+            found = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             known = ", ".join(sorted(set(_KNOWN)))
             raise InputError(f"{path}: expected nodes of {known}; got {found[:60]!r} (node {node.name[:60]!r})")
 
@@ -208,10 +209,10 @@ class _Network:
             return self._define(output, np.asarray(value))
         if proto.op_type == "Shape":
             return self._define(output, self._sizes_of(*inputs, attributes))
-        if not any(isinstance(value, Map) for value in inputs):
-            return self._define(output, onnx_sizes.computed(proto.op_type, attributes, inputs))
         if proto.op_type == "Identity":
             return self._define(output, *inputs)
+        if not any(isinstance(value, Map) for value in inputs):
+            return self._define(output, onnx_sizes.computed(proto.op_type, attributes, inputs))
         if proto.op_type not in OPERATORS:
             raise InputError(f"known for sizes only, got a map; known for maps: {', '.join(OPERATORS)}")
         node = Node(self, inputs, attributes, self._name(proto, title))

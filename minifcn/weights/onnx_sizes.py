@@ -76,10 +76,15 @@ def _depth(size):
 
 
 def _simplest(terms, constant):
-    terms = {term: factor for term, factor in terms.items() if factor}
-    if max(map(abs, (constant, *terms.values()))) >= _LARGEST:
+    terms = {term: _bounded(factor) for term, factor in terms.items() if factor}
+    return Size(terms, _bounded(constant)) if terms else constant
+
+
+def _bounded(number):
+    """Refuse what a file's own arithmetic, of 64 bits, could not hold: it would grow without end here."""
+    if isinstance(number, int) and abs(number) >= _LARGEST:
         raise InputError("a size of 2⁶³ or more")
-    return Size(terms, constant) if terms else constant
+    return number
 
 
 def _rounded(operator, size, divisor):
@@ -94,7 +99,7 @@ def _rounded(operator, size, divisor):
 
 
 def _binary(operation):
-    by_element = np.frompyfunc(operation, 2, 1)
+    by_element = np.frompyfunc(lambda a, b: _bounded(operation(a, b)), 2, 1)
 
     def compute(attributes, a, b):
         if np.broadcast(a, b).size > _LONGEST:
@@ -131,7 +136,7 @@ COMPUTED = {
     "Unsqueeze": lambda attributes, x, axes=None: np.expand_dims(x, _axes(attributes, axes)),
     "Squeeze": lambda attributes, x, axes=None: np.squeeze(x, _axes(attributes, axes)),
     "Reshape": lambda attributes, x, shape: x.reshape([int(n) for n in shape]),
-    **dict.fromkeys(("Cast", "Floor", "Ceil", "Identity"), lambda attributes, x: x),
+    **dict.fromkeys(("Cast", "Floor", "Ceil"), lambda attributes, x: x),
 }
 
 
