@@ -5,9 +5,11 @@ import json
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import weight_writers as write
 from PIL import Image
 
+from minifcn import layers
 from minifcn.data import VOC
 from minifcn.data.files import open_binary
 from minifcn.data.images import read_image, read_mask
@@ -16,6 +18,8 @@ from minifcn.data.sets.description import EXAMPLE, read_description
 from minifcn.data.sets.roboflow import read_classes
 from minifcn.data.sets.voc import read_labelmap
 from minifcn.errors import InputError
+from minifcn.layers.graph import Graph
+from minifcn.weights import load_onnx, save_onnx
 from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.npz import read_archive, write_archive
 from minifcn.weights.safetensors import read_safetensors
@@ -134,6 +138,22 @@ def caffemodels(folder):
     ]
 
 
+def onnx_files(folder):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    rng, seeds = np.random.default_rng(0), []
+    table = {
+        "pad": (layers.PadToMultiple(2), ["image"]),
+        "conv": (layers.Conv2d(1, 2, 2, rng, stride=2), ["pad"]),
+        "up": (layers.ResizeLike(), ["conv", "image"]),
+        "crop": (layers.CropLike(1), ["pad", "conv"]),
+    }
+    for outputs in (["up"], ["crop"]):
+        path = folder / "seed.onnx"
+        save_onnx(path, Graph(table, outputs))
+        seeds.append(path.read_bytes())
+    return seeds
+
+
 READERS = {
     "image": Reader(read_image, ".jpg", images),
     "mask": Reader(read_mask, ".png", masks),
@@ -146,8 +166,9 @@ READERS = {
     "pth": Reader(read_torch, ".pth", torch_files),
     "safetensors": Reader(read_safetensors, ".safetensors", safetensors),
     "caffemodel": Reader(read_caffemodel, ".caffemodel", caffemodels),
+    "onnx": Reader(load_onnx, ".onnx", onnx_files),
 }
-WEIGHTS = ("npz", "pth", "safetensors", "caffemodel")
+WEIGHTS = ("npz", "pth", "safetensors", "caffemodel", "onnx")
 
 
 def attack(reader, path, content):

@@ -100,6 +100,8 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
     "concat": ((lambda *xs: ops.concat_forward(xs), ops.concat_backward), [(2, 2, 3, 2), (2, 1, 3, 2)]),
     "resize_bilinear": (both("resize_bilinear", size=(3, 7)), [(2, 2, 5, 4)]),
     "resize_bilinear-corners": (both("resize_bilinear", size=(7, 2), align_corners=True), [(1, 2, 4, 5)]),
+    "resize": (both("resize", size=(3, 7), scale=(0.7, 1.8), positions="asymmetric"), [(1, 2, 5, 4)]),
+    "resize-nearest": (both("resize", size=(7, 3), nearest="round_prefer_floor"), [(1, 2, 4, 5)]),
     "crop": (both("crop", offset=(1, 2), size=(2, 3)), [(2, 2, 4, 6)]),
     "crop-nothing": (both("crop", offset=0, size=(3, 4)), [(2, 2, 3, 4)]),
     "pad": (both("pad", pad=((1, 2), (0, 3))), [(2, 2, 3, 2)]),
@@ -127,7 +129,16 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
     "dice-none-absent-class": (_loss("dice", reduction="none"), [(2, 5, 2, 3)]),
     "dice-sum-two-axes": (_loss("dice", LABELS[0, 0], reduction="sum"), [(3, 4)]),
 }
-_LINEAR_OPS = ("crop", "pad", "resize_bilinear", "avg_pool2d", "adaptive_avg_pool2d", "global_avg_pool", "upsample")
+_LINEAR_OPS = (
+    "crop",
+    "pad",
+    "resize",
+    "resize_bilinear",
+    "avg_pool2d",
+    "adaptive_avg_pool2d",
+    "global_avg_pool",
+    "upsample",
+)
 LINEAR = [name for name in OTHERS if name.split("-")[0] in _LINEAR_OPS]
 
 
@@ -147,6 +158,7 @@ def _join(join, *inputs):
 
     def build(rng):
         nodes = {"conv": (layers.Conv2d(2, 2, 1, rng), ["image"]), "pool": (layers.AvgPool2d(2), ["image"])}
+        nodes["mean"] = (layers.AdaptiveAvgPool2d(1), ["image"])
         return Graph({**{name: nodes[name] for name in nodes if name in inputs}, "join": (join, list(inputs))})
 
     return build, (2, 2, 5, 4)
@@ -201,6 +213,16 @@ LAYERS = {  # name: rng -> layer, shape of x
     "ResizeLike": _join(layers.ResizeLike(), "pool", "image"),
     "ResizeLike-corners": _join(layers.ResizeLike(align_corners=True), "image", "pool"),
     "Scale": (lambda rng: layers.Scale(0.25), (2, 3, 2, 2)),
+    "Clip": (lambda rng: layers.Clip(-1, 1.5), (2, 3, 4, 5)),
+    "Multiply": _join(layers.Multiply(), "conv", "image"),
+    "Multiply-by-map": _join(layers.Multiply(), "image", "mean"),
+    "Pad": (lambda rng: layers.Pad(((1, 2), (0, 3))), (2, 2, 3, 2)),
+    "Resize": (lambda rng: layers.Resize(scale=(2, 1.5)), (1, 2, 3, 5)),
+    "Resize-nearest": (lambda rng: layers.Resize(size=(7, 3), nearest="floor", positions="asymmetric"), (1, 2, 4, 5)),
+    "Resize-like": _join(layers.Resize(positions="pytorch_half_pixel"), "pool", "image"),
+    "Slice": (lambda rng: layers.Slice((slice(None), slice(1, None), slice(0, 99, 2), slice(-3, -1))), (2, 3, 5, 4)),
+    "SliceLike": _join(layers.SliceLike({3: 1}), "image", "pool"),
+    "Softmax": (lambda rng: layers.Softmax(), (2, 4, 2, 3)),
     "Dropout": (lambda rng: layers.Dropout(0.4, rng), (2, 3, 4)),
     "Flatten": (lambda rng: layers.Flatten(), (2, 3, 2, 4)),
     "GlobalAvgPool": (lambda rng: layers.GlobalAvgPool(), (2, 3, 4, 5)),

@@ -181,7 +181,13 @@ def leaves_at_work(build, shape):
         values[name] = leaf.forward(*inputs)
 
 
-FEW_NUMBERS = ("BatchNorm2d", "AvgPool2d", "AdaptiveAvgPool2d", "ResizeLike")  # cached, but not one for each value
+FEW_NUMBERS = (
+    "BatchNorm2d",
+    "AvgPool2d",
+    "AdaptiveAvgPool2d",
+    "ResizeLike",
+    "Resize",
+)  # cached, but not one for each value
 
 
 @every_layer
@@ -268,6 +274,7 @@ OPERATORS = """
 Add:Add AvgPool2d:AveragePool BatchNorm2d:BatchNormalization Concat:Concat Conv2d:Conv ConvTranspose2d:ConvTranspose
 CropLike:Slice Dropout:Dropout ExactSize:Identity Flatten:Flatten GlobalAvgPool:GlobalAveragePool LRN:LRN
 LearnedUpsample:ConvTranspose Linear:Gemm MaxPool2d:MaxPool PadToMultiple:Pad ReLU:Relu ReLU6:Clip ResizeLike:Resize Scale:Mul Upsample:ConvTranspose
+Clip:Clip Multiply:Mul Pad:Pad Resize:Resize Slice:Slice SliceLike:Slice Softmax:Softmax
 """
 ONNX = dict(pair.split(":") for pair in OPERATORS.split())
 

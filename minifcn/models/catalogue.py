@@ -6,7 +6,7 @@ from ..card import settings_of
 from ..data.labels import VOC_CLASSES
 from ..errors import InputError
 from ..layers.graph import Graph
-from ..weights import formats
+from ..weights import formats, load_onnx
 from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
 from .deeplab import deeplab
@@ -42,7 +42,15 @@ def build(builder: str, options: dict) -> Graph:
 
 
 def load(path: str | Path) -> Graph:
-    """The network that a file of this library holds, .npz or .safetensors. Raises InputError, naming the file."""
+    """The network that a file of this library holds, .npz, .safetensors or .onnx. Raises InputError, naming the file."""
+    if Path(path).suffix == ".onnx":
+        network = load_onnx(path)
+        if network.card is None:
+            raise InputError(
+                f"{path}: expected a network that minifcn exported, got another program's, which does not say how it sees pixels; "
+                "load it in Python, by weights.load_onnx, and give it a card"
+            )
+        return network
     arrays, meta = formats.read(path)
     if not meta:
         raise InputError(

@@ -27,7 +27,7 @@ from .pool import (
     max_pool2d_backward,
     max_pool2d_forward,
 )
-from .resize import resize_bilinear_backward, resize_bilinear_forward
+from .resize import resize_backward, resize_bilinear_backward, resize_bilinear_forward, resize_forward
 from .shapes import concat_backward, concat_forward, crop_backward, crop_forward, pad_backward, pad_forward
 from .upsample import upsample_backward, upsample_forward
 
@@ -41,5 +41,5 @@ __all__ = [
     "adaptive_avg_pool2d_forward", "avg_pool2d_backward", "avg_pool2d_forward", "global_avg_pool_backward",
     "global_avg_pool_forward", "max_pool2d_backward", "max_pool2d_forward", "resize_bilinear_backward",
     "resize_bilinear_forward", "concat_backward", "concat_forward", "crop_backward", "crop_forward", "pad_backward",
-    "pad_forward", "upsample_backward", "upsample_forward",
+    "pad_forward", "resize_backward", "resize_forward", "upsample_backward", "upsample_forward",
 ]

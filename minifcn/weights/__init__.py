@@ -2,6 +2,7 @@
 
 from .adopt import Loaded
 from .formats import load, load_any, load_caffemodel, load_safetensors, load_torchvision, save, save_safetensors
+from .onnx_reader import load_onnx
 from .onnx_writer import save_onnx
 from .pretrained import load_pretrained
 
@@ -10,6 +11,7 @@ __all__ = [
     "load",
     "load_any",
     "load_caffemodel",
+    "load_onnx",
     "load_pretrained",
     "load_safetensors",
     "load_torchvision",
