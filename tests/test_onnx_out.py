@@ -57,6 +57,8 @@ ANY_SIZE = {
     "U-Net same, bilinear": lambda: models.unet(width=4, depth=3, padding="same", upsampling="bilinear"),
     "U-Net over Lite0": lambda: models.unet(backbone="efficientnet_lite0"),
     "U-Net over Lite0, bilinear": lambda: models.unet(backbone="efficientnet_lite0_head", upsampling="bilinear"),
+    "DeepLabv3": lambda: models.deeplab("v3", num_classes=5),
+    "DeepLabv3+ at 1/8, without image pooling": lambda: models.deeplab(output_stride=8, image_pooling=False),
     "mini": lambda: models.mini(7),
     "Lite0": lambda: models.efficientnet_lite0(7),
 }
@@ -76,6 +78,9 @@ SLOW = {
     **{name: (build, PUBLISHED) for name, build in fcns("8s", "vgg16").items()},
     **{name: (build, PUBLISHED) for name, build in fcns("16s", "alexnet").items()},
     **{name: (build, ((1, 500, 375),)) for name, build in ANY_SIZE.items()},
+    "DeepLab-LargeFOV": (lambda: models.deeplab("largefov"), PUBLISHED),
+    "DeepLab-ASPP": (lambda: models.deeplab("aspp"), PUBLISHED),
+    "DeepLabv3+ over VGG16": (lambda: models.deeplab("v3plus", "vgg16"), PUBLISHED),
     "VGG16": (lambda: models.vgg16(7), ((3, 224, 224),)),
     "VGG16 convolutional": (lambda: convolutional(models.vgg16(7)), ((1, 260, 300),)),
     "CaffeNet": (lambda: models.alexnet(7), ((3, 227, 227),)),

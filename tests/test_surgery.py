@@ -341,6 +341,7 @@ def test_a_network_is_built_again_from_its_card(name, blank):
     for one, other in zip(network.layers_of(layers.AvgPool2d), again.layers_of(layers.AvgPool2d), strict=True):
         assert (one.kernel, one.settings) == (other.kernel, other.settings)
     with pytest.raises(
-        InputError, match="expected a network out of fcn, unet, vgg16, .*efficientnet_lite0, mini, got 'resnet50'"
+        InputError,
+        match="expected a network out of fcn, unet, deeplab, vgg16, .*efficientnet_lite0, mini, got 'resnet50'",
     ):
         models.build("resnet50", {"num_classes": 3})
