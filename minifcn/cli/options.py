@@ -268,7 +268,11 @@ def add_training(parser, single):
     images = parser.add_argument_group("the images")
 
     def option(group, name, help, **more):
-        usual = "" if default[name] in (None, False) else f" (default: {default[name]})"
+        shown = [str(default[name])] if default[name] else []
+        owners = {builder: own[name] for builder, own in NETWORKS.items() if single and name in own}
+        if len(owners) > 1:
+            shown = [f"{builder} {value}" for builder, value in owners.items() if value]
+        usual = f" (default: {', '.join(shown)})" if shown else ""
         group.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, help=help + usual, **more)
 
     out = "runs/train" if single else "runs/reproduce"
@@ -287,13 +291,13 @@ def add_training(parser, single):
     width = "channels in mini's first group, 12 unless given"
     if single:
         option(network, "network", "FCN, U-Net or DeepLab", choices=tuple(NETWORKS))
-        which = "which FCN or DeepLab, for which v3plus is usual"
+        which = "which FCN or DeepLab"
         option(network, "variant", which, choices=(*models.VARIANTS, *models.DEEPLABS))
         width += "; of U-Net at the image's own scale, 64, or 16 over a backbone"
     option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
     option(network, "width", width, type=int)
     option(network, "alignment", f"of FCN; {ALIGNMENT}", choices=models.ALIGNMENTS)
-    upsampling = f"of FCN, {UPSAMPLING}; of U-Net, learned (unless given) or bilinear"
+    upsampling = f"of FCN, {UPSAMPLING}; of U-Net, learned or bilinear"
     option(network, "upsampling", upsampling, choices=tuple(dict.fromkeys(models.UPSAMPLING + models.UNET_UPSAMPLING)))
     if single:
         option(network, "at_once", "scale FCN's skips, to train 8s without stages", action="store_true")
