@@ -156,7 +156,9 @@ def made(name, seed=1):
 @pytest.mark.parametrize("name", CASES)
 def test_logits_and_gradients(name, dtype, logits, gradients):
     worst = []
-    for seed in range(1, 11):  # in float32 a value within rounding of a kink of ReLU may fall to either side: drawn anew
+    for seed in range(
+        1, 11
+    ):  # in float32 a value within rounding of a kink of ReLU may fall to either side: drawn anew
         network, images, _, options = made(name, seed)
         network.astype(dtype)
         by_batch = dtype == "float64"  # statistics of a few values make much of float32's rounding
