@@ -22,6 +22,7 @@ OPSET = 11  # the lowest in which Slice, Pad and Resize take sizes that the file
 IR_VERSION = 6  # of the same release of ONNX
 INPUTS = ("min", "max", "factor")  # what a layer says as an attribute and this opset takes as an input
 PIXELS, LABELS = "pixels", "labels"
+_END = (1 << 63) - 1  # of a slice that goes on to the end
 _MAX_BYTES = (2 << 30) - (1 << 20)  # protobuf's 2 GiB, with room for all but the arrays
 _SIDE = 512  # of the image by which channels are counted, for networks that take any
 
@@ -198,6 +199,50 @@ def _resize_like(file, name, layer, inputs, shape):
     return file.node(operator, name, [x, unused, unused, sizes], **attributes)
 
 
+def _resize(file, name, layer, inputs, shape):
+    if layer.size_only:
+        return _resize_like(file, name, layer, inputs, shape)
+    operator, attributes = layer.onnx()
+    unused = file.array(f"{name}.unused", [], np.float32)
+    if layer.scale:
+        sizes = [unused, file.array(f"{name}.scales", [1, 1, *layer.scale], np.float32)]
+    else:
+        parts = [file.part_of_shape(f"{name}.batch", *inputs, 0, 2), file.integers(f"{name}.size", *layer.size)]
+        sizes = [unused, unused, file.node("Concat", f"{name}.sizes", parts, axis=0)]
+    return file.node(operator, name, [*inputs, *sizes], **attributes)
+
+
+def _slice(file, name, layer, inputs, shape):
+    parts = [(part.start or 0, _END if part.stop is None else part.stop, part.step or 1) for part in layer.parts]
+    settings = zip(("starts", "ends", "steps"), zip(*parts, strict=True), strict=True)
+    starts, ends, steps = (file.integers(f"{name}.{key}", *values) for key, values in settings)
+    return file.node("Slice", name, [*inputs, starts, ends, file.integers(f"{name}.axes", *range(len(parts))), steps])
+
+
+def _slice_like(file, name, layer, inputs, shape):
+    x, like = inputs
+    axes = file.integers(f"{name}.axes", *layer.starts)
+    starts = file.integers(f"{name}.starts", *layer.starts.values())
+    size = file.node("Gather", f"{name}.size", [file.node("Shape", f"{name}.shape", [like]), axes])
+    return file.node("Slice", name, [x, starts, file.node("Add", f"{name}.ends", [starts, size]), axes])
+
+
+def _pad(file, name, layer, inputs, shape):
+    operator, attributes = layer.onnx()
+    return file.node(operator, name, [*inputs, file.integers(f"{name}.pads", *attributes["pads"])])
+
+
+def _softmax(file, name, layer, inputs, shape):
+    """Along the last axis: along another, this opset takes the sum over all axes from there on."""
+    if layer.axis in (-1, len(shape) - 1):
+        return file.node("Softmax", name, inputs, axis=len(shape) - 1)
+    order = list(range(len(shape)))
+    order[layer.axis], order[-1] = order[-1], order[layer.axis]  # which is its own inverse
+    last = file.node("Transpose", f"{name}.last", inputs, perm=order)
+    found = file.node("Softmax", f"{name}.softmax", [last], axis=len(shape) - 1)
+    return file.node("Transpose", name, [found], perm=order)
+
+
 def _pad_to_multiple(file, name, layer, inputs, shape):
     """pad in front, pad + (−size − 2 · pad) mod multiple behind; Mod has the sign of the divisor."""
     size = file.part_of_shape(f"{name}.size", *inputs, 2, 4)
@@ -229,6 +274,11 @@ WRITERS = {
     layers.Upsample: _upsample,
     layers.CropLike: _crop_like,
     layers.ResizeLike: _resize_like,
+    layers.Resize: _resize,
+    layers.Slice: _slice,
+    layers.SliceLike: _slice_like,
+    layers.Pad: _pad,
+    layers.Softmax: _softmax,
     layers.PadToMultiple: _pad_to_multiple,
     layers.GlobalAvgPool: _global_average,
 }
