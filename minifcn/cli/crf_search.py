@@ -37,9 +37,10 @@ def run(args):
                 found = inference.dense_crf(probabilities, sample.image, bilateral=bilateral, spatial=args.spatial)
             matrix.update(sample.label, to_host(found).argmax(axis=0))
     scores = {bilateral: matrix.mean_iou() for bilateral, matrix in matrices.items()}
-    for bilateral in sorted(scores, key=scores.get):
+    ranked = sorted(scores, key=scores.get)
+    for bilateral in ranked:
         name = "--bilateral {:g} {:g} {:g}".format(*bilateral) if bilateral else "without a CRF"
         print(f"{name:28}{100 * scores[bilateral]:8.2f}")
-    if best := max(scores, key=scores.get):
+    if best := ranked[-1]:
         print("--bilateral {:g} {:g} {:g} --spatial {:g} {:g}".format(*best, *args.spatial))
     return 0

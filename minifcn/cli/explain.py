@@ -21,7 +21,11 @@ def add_arguments(parser):
     size = "of the image: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"
     add("--size", type=options.at_least(1), nargs="+", metavar="PIXELS", help=size)
     add("--batch", type=options.at_least(1), default=1, help="images at a time")
-    add("--data", metavar="PATH", help="of an FCN or U-Net, measure whether reading these data keeps up with training")
+    add(
+        "--data",
+        metavar="PATH",
+        help="of a segmentation network, measure whether reading these data keeps up with training",
+    )
 
 
 def run(args):
@@ -30,7 +34,7 @@ def run(args):
         raise InputError(f"size: expected one side, or height and width; got {len(args.size)} numbers")
     if args.data:
         if not args.variant and args.network != "unet":
-            raise InputError("explain: --data is for an FCN or U-Net; expected --variant, too, or unet")
+            raise InputError("explain: --data is for a segmentation network; expected --variant, too, or unet")
         dataset = data.open_dataset(args.data)
         args.num_classes = args.num_classes or dataset.num_classes
     model = options.network_of(args)

@@ -118,7 +118,12 @@ def add_size(parser):
     """Add --resize and --tile, for images that are too large or whose objects are."""
     add = parser.add_argument
     add("--resize", type=at_least(1), metavar="PIXELS", help="shrink images to this longer side first")
-    add("--tile", type=int, metavar="PIXELS", help="predict in squares of this side, a multiple of 32: less memory")
+    add(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="predict in squares of this side, a multiple of 32 from 128 on: less memory",
+    )
 
 
 def add_averages(parser):
@@ -132,8 +137,8 @@ def add_averages(parser):
     add("--crf", action="store_true", help="let labels follow the image's outlines: a dense conditional random field")
     bilateral = "of the CRF: the weight of near pixels of like colour, how near in pixels and how alike in grey levels (default: 4 49 5)"
     names = ("WEIGHT", "XY", "RGB")
-    add("--bilateral", type=float, nargs=3, metavar=names, help=f"{bilateral}; crf-search finds them")
-    add("--spatial", type=float, nargs=2, metavar=names[:2], help=SPATIAL + " (default: 3 3)")
+    add("--bilateral", type=float, nargs=3, metavar=names, help=f"{bilateral}; crf-search finds them; implies --crf")
+    add("--spatial", type=float, nargs=2, metavar=names[:2], help=SPATIAL + " (default: 3 3); implies --crf")
 
 
 def averages_of(args):

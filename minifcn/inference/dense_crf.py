@@ -9,7 +9,8 @@ P: a network's probabilities. f: a pixel's place over σ_xy and colour over σ_r
 
 Under Potts' [x_i ≠ x_j] to lower all other labels is to raise one's own. n makes the sums independent of how many pixels are alike;
 a pixel counts among its own neighbours. Krähenbühl and Koltun, NIPS 2011, and the C++ that they published with it.
-`reference` is the one to read first; `dense_crf` differs in how it sums over j.
+`reference` is the one to read first; `dense_crf` differs in how it sums over j: by a permutohedral lattice, for the spatial kernel
+too, which is separable, since that C++ does so and results are compared with it.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from .permutohedral import Lattice
 
 BILATERAL = (4.0, 49.0, 5.0)  # DeepLab-LargeFOV's, found on VOC
 SPATIAL = (3.0, 3.0)
+_MOST = 1e6  # of a parameter, so that float32 holds the sums
 LEAST = 1e-20  # of a probability, so that its logarithm exists
 
 
@@ -94,6 +96,8 @@ def _softmax(xp, scores):
 
 def _check(probabilities, image, iterations, bilateral, spatial):
     require_image(image)
+    if probabilities.dtype.kind != "f" or not ((probabilities >= 0) & (probabilities <= 1.001)).all():
+        raise InputError("dense_crf: expected probabilities from 0 to 1, as floats; take the softmax of scores first")
     if probabilities.ndim != 3 or probabilities.shape[1:] != image.shape[:2]:
         raise InputError(
             f"dense_crf: expected probabilities (K, H, W) of the image's size {image.shape[:2]}, got {probabilities.shape}; "
@@ -104,6 +108,7 @@ def _check(probabilities, image, iterations, bilateral, spatial):
         ("bilateral", bilateral, "(weight, pixels, grey levels)"),
         ("spatial", spatial, "(weight, pixels)"),
     ):
-        fits = len(given) == meaning.count(",") + 1 and all(0 < number < np.inf for number in given)
+        fits = np.shape(given) == (meaning.count(",") + 1,) and all(0 < number < _MOST for number in given)
         if not fits or not isinstance(iterations, int | np.integer):
-            raise InputError(f"dense_crf: {name}: expected {meaning}, above 0, got {', '.join(map(str, given))}")
+            shown = ", ".join(map(str, given)) if np.iterable(given) else given
+            raise InputError(f"dense_crf: {name}: expected {meaning}, above 0, got {shown}")

@@ -17,7 +17,7 @@ from ..ops import resize_bilinear_forward
 from ..preprocessing import require_image
 from ..tasks import SEGMENTATION
 from .dense_crf import dense_crf
-from .sliding_window import unpadded_windows, windows
+from .sliding_window import check_tile, unpadded_windows, windows
 
 
 def predict(network: Graph, image: np.ndarray, tile: int | None = None, turns: bool = False, **more: Any) -> np.ndarray:
@@ -51,6 +51,7 @@ def probabilities(
     Source of the turns: Ronneberger et al., MICCAI 2015, section 4; of the scales: Chen et al., arXiv 1606.00915, section 4.
     """
     require_image(image)
+    scales = np.atleast_1d(scales).tolist()
     if not scales or not all(0 < scale < np.inf for scale in scales):
         raise InputError(f"scales: expected factors above 0, such as 0.75 1 1.25; got {', '.join(map(str, scales))}")
     quarters, steps = range(4 if turns else 1), (1, -1) if turns or flip else (1,)
@@ -80,6 +81,7 @@ def _pieces(network, image, tile):
     if unpadded := network.layers_of(ExactSize):
         image, pieces = unpadded_windows(image, tile, unpadded[0])
     else:
+        check_tile(tile)
         pieces = windows(image.shape[:2], tile or max(image.shape[:2]))
     for window, inside, place in pieces:
         logits = network.forward(to_device(network.card.preprocessing.apply(image[window])[None]))

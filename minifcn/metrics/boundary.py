@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend import Array, to_host
+from ..errors import InputError
 from .confusion import ConfusionMatrix
 
 
@@ -16,6 +17,8 @@ class BoundaryIoU:
     """
 
     def __init__(self, num_classes: int, bands: Sequence[int] = (1, 2, 4, 8)):
+        if not bands or not all(isinstance(band, int | np.integer) and band >= 1 for band in bands):
+            raise InputError(f"boundary: expected bands of whole numbers of pixels from 1 on, got {bands}")
         self.matrices = {band: ConfusionMatrix(num_classes) for band in bands}
 
     def update(self, labels: Array, predictions: Array, ignore: int = 255) -> None:

@@ -17,6 +17,7 @@ times as much as the trunk of EfficientNet-Lite0.
 """
 
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
@@ -58,30 +59,32 @@ def deeplab(
 
     variant: "largefov", "aspp", "v3" or "v3plus". backbone: "vgg16", the usual one of the first two, or
     "efficientnet_lite0", that of the others. output_stride: image pixels from one value of the trunk's last map to the next, 8 or 16;
-    8 is usual over VGG16. rates: dilations of the head's 3×3 convolutions, one for largefov, any number otherwise and none for v3 without them; unless given 12; 6, 12,
-    18, 24; 3, 6, 9 (at the usual output stride, so that they reach equally far at the other). image_pooling: whether v3 and
-    v3plus see the image's mean.
+    8 is usual over VGG16. rates: the dilations of the head's 3×3 convolutions, any number of them: largefov takes one, usually 12; aspp at least one,
+    usually 6, 12, 18 and 24; v3 and v3plus may have none, usually 3, 6 and 9. At another than the usual output stride, the usual rates reach
+    equally far. image_pooling: whether v3 and v3plus see the image's mean.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
     """
-    if variant not in DEEPLABS:
+    if variant not in tuple(DEEPLABS):
         raise InputError(f"deeplab: variant: expected one of {', '.join(DEEPLABS)}; got {variant!r}")
     usual_backbone, usual_stride, usual_rates = DEEPLABS[variant]
-    backbone, output_stride = backbone or usual_backbone, output_stride or usual_stride
+    backbone = usual_backbone if backbone is None else backbone
+    output_stride = usual_stride if output_stride is None else output_stride
     for what, value, known in (
         ("backbone", backbone, BACKBONES),
         ("output_stride", output_stride, OUTPUT_STRIDES),
     ):
-        if value not in known:
+        if value not in known or isinstance(value, float):
             raise InputError(f"deeplab: {what}: expected {' or '.join(map(str, known))}, got {value!r}")
     if rates is None:
         rates = [rate * usual_stride // output_stride for rate in usual_rates]
-    rates, fewest = list(rates), 0 if variant.startswith("v3") else 1
-    wrong_count = len(rates) < fewest or variant == "largefov" and len(rates) > 1
-    if wrong_count or any(isinstance(rate, bool) or rate != int(rate) or rate < 1 for rate in rates):
-        expected = "one" if variant == "largefov" else f"{fewest} or more"
-        raise InputError(f"deeplab: rates: expected {expected} of at least 1 for {variant}, got {rates}")
-    if num_classes < 1:
-        raise InputError(f"deeplab: num_classes: expected at least 1, got {num_classes}")
+    fewest = 0 if variant.startswith("v3") else 1
+    most = 1 if variant == "largefov" else inf
+    if not np.iterable(rates) or not fewest <= len(rates) <= most or not all(map(_is_count, rates)):
+        expected = "one" if most == 1 else f"{fewest} or more"
+        raise InputError(f"deeplab: rates: expected {expected} of at least 1 for {variant}, got {rates!r}")
+    rates = [int(rate) for rate in rates]  # a card is JSON
+    if not _is_count(num_classes):
+        raise InputError(f"deeplab: num_classes: expected at least 1, got {num_classes!r}")
     options = {"variant": variant, "backbone": backbone, "num_classes": num_classes, "output_stride": output_stride}
     options |= {"rates": rates, "image_pooling": image_pooling, "seed": seed}
     rng = np.random.default_rng(seed)
@@ -91,6 +94,10 @@ def deeplab(
         body, preprocessing = efficientnet_lite0_backbone("same", rng, output_stride=output_stride), LITE0
     nodes = deeplab_nodes(body, variant, num_classes, rates, image_pooling, rng)
     return Graph(nodes, card=Card("deeplab", options, preprocessing), backbone_prefix=body.prefix)
+
+
+def _is_count(number):
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and number >= 1
 
 
 def deeplab_nodes(

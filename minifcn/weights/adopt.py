@@ -47,7 +47,9 @@ def adopt(path: str | Path, network: Network, arrays: dict, rename: Callable, pr
             continue
         kernel_1d = ours.removesuffix("weight") + "kernel_1d"
         score = re.sub("^fc8(_voc12)?", "score", ours)  # as the released DeepLabs call it
-        target = next((name for name in (prefix + ours, ours, kernel_1d, score) if name in own), None)
+        target = next((name for name in (prefix + ours, ours, kernel_1d) if name in own), None)
+        if target is None and score in own and own[score].size == array.size:  # a classifier's fc8 is another's
+            target = score
         if target is None:
             loaded.unexpected_keys.append(theirs)
         elif target in sources:
