@@ -124,6 +124,10 @@ def test_marginals_are_those_of_the_published_program(photo):
         ({"bilateral": (4, 49)}, "bilateral: expected .* got 4, 49"),
         ({"spatial": (-1, 3)}, r"spatial: expected \(weight, pixels\), above 0, got -1, 3"),
         ({"spatial": (3, np.nan)}, "spatial: .* got 3, nan"),
+        ({"spatial": 3}, "spatial: .* got 3"),
+        ({"bilateral": (1e39, 49, 5)}, "bilateral: .* got 1e\\+39, 49, 5"),
+        ({"probabilities": np.full((2, 9, 8), -0.7)}, "expected probabilities from 0 to 1"),
+        ({"probabilities": np.full((2, 9, 8), 128, np.uint8)}, "expected probabilities from 0 to 1"),
         ({"iterations": 0}, "iterations: expected a whole number, above 0, got 0"),
         ({"iterations": 2.0}, "iterations: expected a whole number, above 0, got 2.0"),
         ({"image": np.zeros((8, 9, 3), np.uint8)}, r"of the image's size \(8, 9\), got \(2, 9, 8\)"),
@@ -136,7 +140,7 @@ def test_wrong_input_is_named(change, message, rng):
     image = rng.integers(0, 256, (9, 8, 3), np.uint8)
     p = np.full((2, 9, 8), 0.5, np.float32)
     with pytest.raises(InputError, match=message):
-        inference.dense_crf(p, **{"image": image} | change)
+        inference.dense_crf(**{"probabilities": p, "image": image} | change)
 
 
 @pytest.fixture
@@ -223,3 +227,14 @@ def test_commands_average_refine_and_search(tmp_path, monkeypatch, capsys):
     assert f"{100 * own.pixel_accuracy():.1f}" in capsys.readouterr().out.splitlines()[1]
     assert cli.main(["evaluate", *common, "--crf", "--spatial", "3", "0"]) == 2
     assert "spatial: expected (weight, pixels), above 0, got 3.0, 0.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bands", [(), (0,), (1.5,), (-1, 2)])
+def test_bands_are_whole_pixels(bands):
+    with pytest.raises(InputError, match="boundary: expected bands of whole numbers of pixels from 1 on"):
+        metrics.BoundaryIoU(2, bands)
+
+
+def test_a_small_tile_is_refused_instead_of_never_ending(network):
+    with pytest.raises(InputError, match="tile: expected a multiple of 32 of at least 128 pixels, got 32"):
+        inference.predict(network, np.zeros((300, 300, 3), np.uint8), 32)
