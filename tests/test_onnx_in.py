@@ -333,6 +333,39 @@ HOSTILE = {
         lambda: chain(("Shape", ["x"], ["s"], {}), ("Reshape", ["x", "s"], ["y"], {})),
         "'n1' .*known: .N, the rest",
     ),
+    "a constant of more axes than maps": (
+        lambda: chain(("Mul", ["x", "five"], ["y"], {}), five=np.ones((1,) * 5, np.float32)),
+        "'n0' .*no more axes",
+    ),
+    "pads twice": (
+        lambda: chain(("Conv", ["x", "w"], ["y"], {"auto_pad": "VALID", "pads": [1, 1, 1, 1]})),
+        "'n0' .*one of the two",
+    ),
+    "a remainder as in C": (
+        lambda: chain(("Mod", ["a", "a"], ["b"], {"fmod": 1}), ("Relu", ["x"], ["y"], {}), a=np.array([-7])),
+        "'n0' .*'fmod'",
+    ),
+    "a size that becomes a fraction": (
+        lambda: chain(("Cast", ["a"], ["b"], {"to": TensorProto.FLOAT}), ("Relu", ["x"], ["y"], {}), a=np.array([3])),
+        "'n0' .*no whole number",
+    ),
+    "no kernel at all": (
+        lambda: chain(("Conv", ["x", "none"], ["y"], {}), none=np.ones((0, 3, 3, 3), np.float32)),
+        "'n0' .*expected numbers",
+    ),
+    "positions that nobody knows": (
+        lambda: chain(
+            ("Resize", ["x", "", "s"], ["y"], {"coordinate_transformation_mode": "bogus"}),
+            s=np.array([1, 1, 2, 2], np.float32),
+        ),
+        "'n0' .*bogus",
+    ),
+    "one value as two outputs": (
+        lambda: model(
+            [CONV, helper.make_node("Identity", ["y"], ["z"])], KERNEL, outputs=[value("y", None), value("z", None)]
+        ),
+        "two outputs",
+    ),
     "two images": (lambda: chain(("Add", ["x", "x"], ["y"], {})), None),
 }
 
@@ -366,3 +399,17 @@ def test_another_programs_file_has_no_card(tmp_path):
     assert read(model([CONV], KERNEL), tmp_path).card is None
     with pytest.raises(InputError, match="model.onnx: .*weights.load_onnx"):
         models.load_segmenter(tmp_path / "model.onnx")
+
+
+def test_a_reshape_holds_to_its_number_of_values(tmp_path):
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    network = read(model(nodes, {"shape": np.array([-1, 12])}), tmp_path)
+    assert network.forward(picture(2, 2)).shape == (1, 12)
+    with pytest.raises(InputError, match="expected 12 values an image, got 48"):  # which would be four images
+        network.forward(picture(4, 4))
+
+
+def test_a_size_by_scale_is_rounded_as_in_float32(tmp_path):
+    nodes = [helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear")]
+    network = read(model(nodes, {"scales": np.array([1, 1, 0.7, 2.3], np.float32)}), tmp_path)
+    assert network.forward(picture(10, 10)).shape == (1, 3, 7, 23)  # as PyTorch and ONNX Runtime have it

@@ -1,5 +1,7 @@
 """Layers that networks of other libraries have and ours do without: general forms of clip, crop, padding, product, resize, softmax."""
 
+import numpy as np
+
 from .. import ops
 from ..backend import Array, array_module
 from ..errors import InputError
@@ -184,7 +186,7 @@ class Resize(Leaf):
 
     def output_shape(self, x: tuple, like: tuple = ()) -> tuple:
         if self.scale:
-            return (*x[:2], *(int(n * s) for n, s in zip(x[2:], self.scale, strict=True)))
+            return (*x[:2], *(int(np.float32(n) * np.float32(s)) for n, s in zip(x[2:], self.scale, strict=True)))
         return (*x[:2], *(self.size or like[2:]))
 
     def coordinates(self) -> Affine:

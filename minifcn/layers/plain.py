@@ -137,12 +137,17 @@ class GlobalAvgPool(_WholeMap):
 
 
 class Flatten(_WholeMap):
-    """(N, C, H, W) -> (N, C·H·W), channel by channel, row by row."""
+    """(N, C, H, W) -> (N, C·H·W), channel by channel, row by row. features: how many these have to be, if given."""
 
     owns_results = False
     onnx_operator = "Flatten"
 
+    def __init__(self, features: int | None = None):
+        self.features = features
+
     def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
+        if self.features not in (None, prod(x.shape[1:])):
+            raise InputError(f"flatten: expected {self.features} values an image, got {prod(x.shape[1:])}")
         return x.reshape(len(x), -1), x.shape
 
     def run_backward(self, dy: Array, cache: Cache) -> Array:

@@ -12,6 +12,7 @@ from .. import layers
 from ..errors import InputError
 from ..layers import Parameter
 from ..layers.init import bilinear_1d
+from ..ops.resize import NEAREST, POSITIONS
 from .onnx_sizes import Dimension, Size, dimension, remainder
 
 _LARGEST = 1 << 31  # of a kernel, a stride, a pad
@@ -60,6 +61,8 @@ class Node:
             value.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, value.shape, strict=True))
         ):
             raise InputError(f"expected an array of shape {shape} as input {position}, got {value.shape}")
+        if value.size == 0:
+            raise InputError(f"expected numbers as input {position}, got an array of shape {value.shape}")
         return value.astype(self.network.dtype)  # a copy: it is trained, and the file's is read-only
 
     def sizes(self, position, attribute=None):
@@ -113,6 +116,8 @@ def _window(node, kernel=None):
     auto = node.take("auto_pad", "NOTSET")
     if auto not in ("NOTSET", "VALID", "SAME_UPPER"):
         raise InputError(f"auto_pad = {auto}; known: NOTSET, VALID, SAME_UPPER")
+    if auto != "NOTSET" and any(pads):
+        raise InputError(f"auto_pad = {auto} and pads {pads}; known: one of the two")
     if min(*kernel, *stride, *dilation) < 1 or min(pads) < 0:
         raise InputError(f"expected a positive kernel, got {kernel}, stride {stride}, dilation {dilation}, pads {pads}")
     pad = "same" if auto == "SAME_UPPER" else ((top, bottom), (left, right))
@@ -225,9 +230,12 @@ def _gemm(node):
 def _flat(node, x, features=None):
     """x as (N, the rest); the mean of each map where that is what comes before."""
     layer, inputs = node.network.nodes.get(x.node, (None, ()))
+    features = features if isinstance(features, int) and features > 0 else None
     if isinstance(layer, layers.AdaptiveAvgPool2d):
+        if features not in (None, x.channels):
+            raise InputError(f"{features} values an image of {x.channels} channels")
         return layers.GlobalAvgPool(), [Map(*inputs, 4, x.channels)], 2, x.channels
-    return layers.Flatten(), [x], 2, features if isinstance(features, int) and features > 0 else None
+    return layers.Flatten(features), [x], 2, features
 
 
 def _flatten(node):
@@ -303,6 +311,10 @@ def _by_channel(node, factor, offset):
     """factor · x + offset: numbers, or one for each channel, which are trained."""
     x = node.map(0 if isinstance(node.given(0), Map) else 1)
     numbers = np.asarray(offset if isinstance(factor, int) else factor)
+    if numbers.ndim > x.rank:
+        raise InputError(
+            f"numbers of shape {numbers.shape} with a map of {x.rank} axes; known: no more axes than the map"
+        )
     if numbers.size == 1 and not isinstance(factor, int):
         return _same(node, layers.Scale(numbers.item()), x)
     if x.rank != 4 or x.channels is None or numbers.size not in (1, x.channels):
@@ -398,6 +410,8 @@ def _resize(node):
     node.attributes.pop("cubic_coeff_a", None)
     if mode not in ("nearest", "linear"):
         raise InputError(f"mode {mode!r}; known: nearest, linear")
+    if positions not in POSITIONS or nearest not in NEAREST:
+        raise InputError(f"{positions}, {nearest}; known: {', '.join((*POSITIONS, *NEAREST))}")
     settings = {"nearest": nearest if mode == "nearest" else None, "positions": positions}
     axes = node.attributes.pop("axes", None) or [0, 1, 2, 3]
     if sizes is None:

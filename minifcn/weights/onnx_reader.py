@@ -16,7 +16,7 @@ from ..layers.graph import IMAGE, Graph
 from . import onnx_sizes
 from .checks import check_arrays, existing, from_bfloat16, parsed, parsing
 from .onnx_operators import OPERATORS, Map, Node
-from .onnx_writer import OPSET, onnx_package
+from .onnx_writer import OPSET, PRODUCER, onnx_package
 
 _MAX_BYTES = 2 << 30  # what protobuf holds
 _MAX_NODES = 100_000
@@ -79,7 +79,7 @@ def _metadata(path, model):
     texts = {entry.key: entry.value for entry in model.metadata_props}
     known = {key: texts[key] for key in ("network", "preprocessing", "classes", "palette") if key in texts}
     with parsing(path, "metadata in JSON"):
-        return {key: json.loads(text) for key, text in known.items()} if "network" in known else {}
+        return {key: json.loads(text) for key, text in known.items()} if model.producer_name == PRODUCER else {}
 
 
 class _Tensors:
@@ -133,7 +133,7 @@ class _Network:
 
     def __init__(self, model, opset, tensors):
         self.file, self.opset, self.tensors = model.graph, opset, tensors
-        self.own = any(entry.key == "network" for entry in model.metadata_props)
+        self.own = model.producer_name == PRODUCER
         self.nodes, self.values = {}, {}
         self.read = {name for node in self.file.node for name in node.input} | {v.name for v in self.file.output}
         for tensor in self.file.initializer:
@@ -171,10 +171,12 @@ class _Network:
             if not isinstance(self.values.get(value.name), Map):
                 raise InputError(f"an output {value.name!r} that no node computes from the image")
             outputs.append(self.values[value.name].node)
+        if len(set(outputs)) < len(outputs):
+            raise InputError("two outputs that are one value; known: each its own")
         if not outputs or IMAGE in outputs:
             raise InputError("no output that a layer computes")
         used = {step.name for step in graph.schedule(self.nodes, outputs)}
-        network = Graph({name: node for name, node in self.nodes.items() if name in used}, dict.fromkeys(outputs))
+        network = Graph({name: node for name, node in self.nodes.items() if name in used}, outputs)
         self._check_shapes(network)
         return network
 
@@ -206,7 +208,10 @@ class _Network:
             raise InputError(f"a second output, {min(unknown)!r}, that is used")
         if proto.op_type == "Constant":
             (value,) = attributes.values()
-            return self._define(output, np.asarray(value))
+            value = np.asarray(value)
+            if value.dtype.kind == "f" and np.isnan(value).any():
+                raise InputError("a constant that is no number (NaN)")
+            return self._define(output, value)
         if proto.op_type == "Shape":
             return self._define(output, self._sizes_of(*inputs, attributes))
         if proto.op_type == "Identity":

@@ -136,14 +136,21 @@ COMPUTED = {
     "Unsqueeze": lambda attributes, x, axes=None: np.expand_dims(x, _axes(attributes, axes)),
     "Squeeze": lambda attributes, x, axes=None: np.squeeze(x, _axes(attributes, axes)),
     "Reshape": lambda attributes, x, shape: x.reshape([int(n) for n in shape]),
-    **dict.fromkeys(("Cast", "Floor", "Ceil"), lambda attributes, x: x),
+    "Cast": lambda attributes, x: x,
+    **dict.fromkeys(("Floor", "Ceil"), lambda attributes, x: x),
 }
+_ATTRIBUTES = {"Gather": ("axis",), "Concat": ("axis",), "Unsqueeze": ("axes",), "Squeeze": ("axes",), "Cast": ("to",)}
+_INTEGERS = (6, 7)  # ONNX's numbers of int32 and int64
 
 
 def computed(operator, attributes, inputs):
     """The list of sizes that an operator makes of lists of sizes.   inputs: integer or object arrays, None where left out"""
     if operator not in COMPUTED:
         raise InputError(f"a size computed by {operator}; known: {', '.join(COMPUTED)}")
+    if unknown := [n for n, value in attributes.items() if value != 0 and n not in _ATTRIBUTES.get(operator, ())]:
+        raise InputError(f"the attribute {min(unknown)!r} of a size, which is not known")
+    if operator == "Cast" and attributes.get("to") not in _INTEGERS:
+        raise InputError("a size that becomes no whole number; known: int32, int64")
     if any(x is not None and (x.size > _LONGEST or x.dtype.kind not in "iuO") for x in inputs):
         raise InputError(f"sizes that are no list of at most {_LONGEST} integers")
     found = COMPUTED[operator](attributes, *(x if x is None else x.astype(object) for x in inputs))

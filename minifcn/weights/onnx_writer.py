@@ -18,6 +18,7 @@ from ..files import atomic_write
 from ..layers.graph import IMAGE, Graph
 from ..layers.parametric import Conv2d
 
+PRODUCER = "minifcn"
 OPSET = 11  # the lowest in which Slice, Pad and Resize take sizes that the file computes
 IR_VERSION = 6  # of the same release of ONNX
 INPUTS = ("min", "max", "factor")  # what a layer says as an attribute and this opset takes as an input
@@ -40,7 +41,7 @@ def save_onnx(path: str | Path, network: Graph, *, fold: bool = False, pixels: b
         raise InputError(
             f"{path}: an ONNX file holds less than 2 GiB; expected fewer weights than {size / 2**30:.2f} GiB"
         )
-    model = onnx_package().ModelProto(ir_version=IR_VERSION, producer_name="minifcn", graph={"name": "network"})
+    model = onnx_package().ModelProto(ir_version=IR_VERSION, producer_name=PRODUCER, graph={"name": "network"})
     model.opset_import.add(version=OPSET)
     if network.card:
         model.graph.name = network.card.title
