@@ -16,7 +16,7 @@ from minifcn.training import loop
 from minifcn.training.optimizers import SGD
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch, which is not installed")
-from test_torch_unet import in_pytorch  # noqa: E402 - it needs PyTorch
+from test_torch_unet import compared, in_pytorch  # noqa: E402 - it needs PyTorch
 
 F = torch.nn.functional
 
@@ -156,30 +156,18 @@ def made(name, seed=1):
 @pytest.mark.parametrize("name", CASES)
 def test_logits_and_gradients(name, dtype, logits, gradients):
     worst = []
-    for seed in range(
-        1, 11
-    ):  # in float32 a value within rounding of a kink of ReLU may fall to either side: drawn anew
+    for seed in range(1, 11):  # in float32 a value within rounding of ReLU's kink may fall to either side: drawn anew
         network, images, _, options = made(name, seed)
         network.astype(dtype)
         by_batch = dtype == "float64"  # statistics of a few values make much of float32's rounding
         for norm_layer in network.layers_of(layers.BatchNorm2d):
             norm_layer.frozen = norm_layer.frozen or not by_batch
-        w, learned = in_pytorch(network)
-        images = images.astype(dtype)
-        image = torch.tensor(images, requires_grad=True)
-        expected = forward(image, w, options, train=by_batch)
-        y = network.forward(images, train=True)
-        assert y.dtype == dtype and tuple(expected.shape) == y.shape
-        theirs = expected.detach().numpy()
-        np.testing.assert_allclose(y, theirs, rtol=0, atol=logits * np.abs(theirs).max())
-        dy = np.random.default_rng(3).standard_normal(y.shape).astype(dtype)
-        expected.backward(torch.tensor(dy))
-        network.zero_grad()
-        found = {"image": network.backward(dy)} | {n: network.parameters()[n].grad for n in learned}
-        grads = {key: tensor.grad.numpy() for key, tensor in {"image": image, **learned}.items()}
-        sizes = {k: np.linalg.norm(g) for k, g in grads.items()}
-        least = 1e-3 * max(sizes.values())  # what a normalisation takes away again has no gradient but rounding
-        worst.append(max((np.linalg.norm(found[k] - g) / max(sizes[k], least), k) for k, g in grads.items()))
+
+        def reference(image, w, options=options, by_batch=by_batch):
+            return forward(image, w, options, train=by_batch)
+
+        # What a normalisation takes away again has no gradient but rounding: hence the least size.
+        worst.append(compared(network, images.astype(dtype), reference, logits, least=1e-3))
         if worst[-1][0] <= gradients:
             return
         assert dtype == "float32", worst

@@ -37,8 +37,7 @@ def run(args):
         raise InputError(f"{target}: expected a file ending in .onnx")
     if target.exists():
         raise InputError(f"{target}: exists already; choose another name")
-    named = args.source in models.trained() and not Path(args.source).exists()
-    network = models.pretrained(args.source) if named else models.load(args.source)
+    network = models.pretrained(args.source) if models.is_trained(args.source) else models.load(args.source)
     weights.save_onnx(target, network, fold=args.fold, pixels=args.pixels)
     notice(f"written: {target}, {target.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -163,10 +163,8 @@ def add_labelled(parser):
 def labelled(args, card):
     """The samples that add_labelled's arguments name, and their classes. Raises InputError where they are not the network's."""
     sliding_window.check_tile(args.tile)
-    dataset, classes = (
-        data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif),
-        card.classes,
-    )
+    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif)
+    classes = card.classes
     if dataset.objects and classes == (*dataset.classes, data.BORDER):
         dataset = data.with_border_class(dataset)
     unnamed = classes == models.numbered(len(dataset.classes))

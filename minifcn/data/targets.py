@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InputError, MissingFileError
+from ..metrics.boundary import around
 from .labels import VOID
 
 BORDER = "border"  # the name of the objects' rims as a class
@@ -95,7 +96,7 @@ class WithBorderClass(Sequence):
     def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
         """The labels of objects where they lie now, (H, W) uint8. label: the ones so far; void among them stays void."""
         beyond = np.where(label == VOID, np.iinfo(instances.dtype).max, instances)  # the picture's edge is no rim
-        rim = (instances > 0) & (_around(beyond, np.minimum) == 0)
+        rim = (instances > 0) & (around(np.minimum, beyond) == 0)
         border = (rim | _between(instances)) & (label != VOID)
         return np.where(border, np.uint8(self._number), self.dataset.label_of(label, instances))
 
@@ -139,12 +140,5 @@ def part(joined: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _between(instances):
     """Where the 3×3 pixels around each hold two objects or more."""
-    lowest = _around(np.where(instances > 0, instances, np.iinfo(instances.dtype).max), np.minimum)
-    return lowest < _around(instances, np.maximum)
-
-
-def _around(numbers, extreme):
-    """The extreme, np.minimum or np.maximum, of the 3×3 pixels around each that the picture has."""
-    wide = np.pad(numbers, 1, "edge")
-    rows = extreme(extreme(wide[:-2], wide[1:-1]), wide[2:])
-    return extreme(extreme(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    lowest = around(np.minimum, np.where(instances > 0, instances, np.iinfo(instances.dtype).max))
+    return lowest < around(np.maximum, instances)

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..ops.geometry import Cache
 from .base import Leaf
 from .coordinates import Affine
+from .general import Resize
 
 
 class Add(Leaf):
@@ -76,32 +77,14 @@ class CropLike(Leaf):
         return Affine(Fraction(1), Fraction(-self.offset))
 
 
-class ResizeLike(Leaf):
+class ResizeLike(Resize):
     """x brought to the height and width of a second map, which gets no gradient, by bilinear interpolation."""
 
-    onnx_operator = "Resize"
-    owns_results = True
-    size_only = (1,)
-
     def __init__(self, *, align_corners: bool = False):
-        self.align_corners = align_corners
-        mode = "align_corners" if align_corners else "half_pixel"
-        self.onnx_attributes = {"mode": "linear", "coordinate_transformation_mode": mode}
-
-    def run(self, x: Array, like: Array, train: bool) -> tuple[Array, Cache]:
-        return ops.resize_bilinear_forward(x, like.shape[2:], align_corners=self.align_corners)
-
-    def run_backward(self, dy: Array, cache: Cache) -> tuple:
-        return ops.resize_bilinear_backward(dy, cache), None
-
-    def output_shape(self, x: tuple, like: tuple) -> tuple:
-        return (*x[:2], *like[2:])
+        super().__init__(positions="align_corners" if align_corners else "half_pixel")
 
     def multiply_adds(self, x: tuple, like: tuple) -> int:
         return 2 * x[0] * x[1] * (x[2] * like[3] + like[2] * like[3])
-
-    def coordinates(self) -> Affine:
-        raise InputError(f"{self.title}: its scale depends on the sizes, so no fixed coordinates belong to it")
 
 
 class Scale(Leaf):

@@ -25,7 +25,7 @@ class BoundaryIoU:
         """Count the pixels of the bands of one image.   labels, predictions (H, W); ignore, errors: as ConfusionMatrix.update"""
         labels = lowest = highest = to_host(labels)
         for width in range(1, max(self.matrices) + 1):
-            lowest, highest = _around(np.minimum, lowest), _around(np.maximum, highest)
+            lowest, highest = around(np.minimum, lowest), around(np.maximum, highest)
             if width in self.matrices:
                 near = np.where(lowest != highest, labels, ignore)
                 self.matrices[width].update(near, predictions, ignore)
@@ -35,8 +35,8 @@ class BoundaryIoU:
         return {band: matrix.mean_iou() for band, matrix in self.matrices.items()}
 
 
-def _around(extreme, labels):
-    """The least or largest label of each pixel's 3×3 neighbourhood."""
+def around(extreme: np.ufunc, labels: np.ndarray) -> np.ndarray:
+    """The extreme, np.minimum or np.maximum, of the 3×3 pixels around each that the picture has.   labels (H, W) -> (H, W)"""
     for _ in range(2):  # down, then, on the transpose, across
         padded = np.pad(labels, ((1, 1), (0, 0)), mode="edge")
         labels = extreme(extreme(padded[:-2], labels), padded[2:]).T

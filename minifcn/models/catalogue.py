@@ -77,7 +77,7 @@ def load_segmenter(path: str | Path) -> Graph:
 
     Where the file has no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
     """
-    if str(path) in trained() and not Path(path).exists():
+    if is_trained(path):
         return pretrained(str(path))
     network = load(path)
     if network.card.builder not in SEGMENTERS:
@@ -96,6 +96,11 @@ def numbered(count: int) -> tuple:
 def trained() -> list[str]:
     """The names of the networks whose weights come with this library."""
     return sorted(path.stem for path in TRAINED.glob("*.npz"))
+
+
+def is_trained(source: str | Path) -> bool:
+    """Whether this is the name of a network that comes with this library, and of no file."""
+    return str(source) in trained() and not Path(source).exists()
 
 
 def pretrained(name: str = "animals") -> Graph:

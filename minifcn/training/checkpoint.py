@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import asdict
-from pathlib import Path
 
 from .. import backend, models, weights
 from ..errors import InputError
@@ -81,7 +80,7 @@ def start_from(source, model):
     """
     if source == IMAGENET:
         return str(weights.load_pretrained(model))
-    if source in models.trained() and not Path(source).exists():
+    if models.is_trained(source):
         given = models.pretrained(source)
     elif not formats.is_own(source):
         return str(weights.load_any(source, model))

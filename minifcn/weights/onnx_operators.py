@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..layers import Parameter
 from ..layers.init import bilinear_1d
 from ..ops.resize import NEAREST, POSITIONS
-from .onnx_sizes import Dimension, Size, dimension, remainder
+from .onnx_sizes import Dimension, Size, dimension, remainder, slices
 
 _LARGEST = 1 << 31  # of a kernel, a stride, a pad
 _RNG = np.random.default_rng  # of layers whose numbers are replaced, and of dropout
@@ -31,13 +31,8 @@ class Node:
     """A node of a file, its inputs looked up. What is taken of `attributes` is gone from there."""
 
     def __init__(self, network, inputs, attributes, name):
-        self.network, self.opset, self.inputs, self.attributes, self.name = (
-            network,
-            network.opset,
-            inputs,
-            attributes,
-            name,
-        )
+        self.network, self.opset, self.name = network, network.opset, name
+        self.inputs, self.attributes = inputs, attributes
 
     def given(self, position):
         """An input, None where it is left out."""
@@ -345,11 +340,9 @@ def _slice(node):
     if not len(axes) == len(set(axes)) == len(starts) == len(ends) == len(steps) or min(steps, default=1) < 1:
         raise InputError("starts, ends, axes and steps that do not fit; known: one for each axis, steps of 1 or more")
     if all(isinstance(n, int) for n in (*starts, *ends)):
-        parts = [slice(None)] * x.rank
-        for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
-            parts[axis] = slice(*bounds)
+        parts = slices(x.rank, axes, starts, ends, steps)
         channels = x.channels and x.rank > 1 and len(range(x.channels)[parts[1]])
-        return layers.Slice(tuple(parts)), [x], x.rank, channels or None
+        return layers.Slice(parts), [x], x.rank, channels or None
     like = _lent([end - start for start, end in zip(starts, ends, strict=True)], axes)
     if like is None or set(steps) != {1} or not all(isinstance(n, int) and n >= 0 for n in starts):
         raise InputError("bounds that are computed; known: starts that are numbers, and the sizes of another map")

@@ -112,10 +112,15 @@ def _binary(operation):
 def _slice(attributes, x, starts, ends, axes=None, steps=None):
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
-    parts = [slice(None)] * x.ndim
+    return x[slices(x.ndim, axes, starts, ends, steps)]
+
+
+def slices(rank, axes, starts, ends, steps):
+    """A slice for each of so many axes, whole where none is given."""
+    parts = [slice(None)] * rank
     for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
         parts[axis] = slice(*bounds)
-    return x[tuple(parts)]
+    return tuple(parts)
 
 
 def _axes(attributes, axes):

@@ -191,26 +191,18 @@ def _crop_like(file, name, layer, inputs, shape):
     return file.node("Slice", name, [x, starts, ends, file.integers(f"{name}.axes", 2, 3)])
 
 
-def _resize_like(file, name, layer, inputs, shape):
-    x, like = inputs
-    parts = [file.part_of_shape(f"{name}.batch", x, 0, 2), file.part_of_shape(f"{name}.size", like, 2, 4)]
-    sizes = file.node("Concat", f"{name}.sizes", parts, axis=0)
-    unused = file.array(f"{name}.unused", [], np.float32)  # regions and scales, which this opset wants to be there
-    operator, attributes = layer.onnx()
-    return file.node(operator, name, [x, unused, unused, sizes], **attributes)
-
-
 def _resize(file, name, layer, inputs, shape):
-    if layer.size_only:
-        return _resize_like(file, name, layer, inputs, shape)
+    x, *like = inputs
     operator, attributes = layer.onnx()
-    unused = file.array(f"{name}.unused", [], np.float32)
+    unused = file.array(f"{name}.unused", [], np.float32)  # regions and scales, which this opset wants to be there
     if layer.scale:
-        sizes = [unused, file.array(f"{name}.scales", [1, 1, *layer.scale], np.float32)]
-    else:
-        parts = [file.part_of_shape(f"{name}.batch", *inputs, 0, 2), file.integers(f"{name}.size", *layer.size)]
-        sizes = [unused, unused, file.node("Concat", f"{name}.sizes", parts, axis=0)]
-    return file.node(operator, name, [*inputs, *sizes], **attributes)
+        scales = file.array(f"{name}.scales", [1, 1, *layer.scale], np.float32)
+        return file.node(operator, name, [x, unused, scales], **attributes)
+    batch = file.part_of_shape(f"{name}.batch", x, 0, 2)
+    size = f"{name}.size"
+    size = file.part_of_shape(size, *like, 2, 4) if like else file.integers(size, *layer.size)
+    sizes = file.node("Concat", f"{name}.sizes", [batch, size], axis=0)
+    return file.node(operator, name, [x, unused, unused, sizes], **attributes)
 
 
 def _slice(file, name, layer, inputs, shape):
@@ -274,7 +266,7 @@ WRITERS = {
     layers.FusedConv2d: _fused,
     layers.Upsample: _upsample,
     layers.CropLike: _crop_like,
-    layers.ResizeLike: _resize_like,
+    layers.ResizeLike: _resize,
     layers.Resize: _resize,
     layers.Slice: _slice,
     layers.SliceLike: _slice_like,

@@ -169,8 +169,6 @@ BUGS = [
     *bugs("data.targets",
         ("objects that touch are one", "separate", "(instances > 0) & ~_between(instances)", "instances > 0",
          "datasets::test_nuclei_have_their_numbers_and_labels_that_keep_them_apart"),
-        ("objects that touch at corners stay one", "_around", "extreme(rows[:, :-2], rows[:, 1:-1])", "rows[:, 1:-1]",
-         "targets::test_separate_takes_away_what_touches_another_object"),
         ("the nearest object is the second nearest too", "border_weights", "np.maximum(first[near], distance)", "distance",
          "targets::test_border_weights_are_those_of_distances_measured_one_by_one[0-10-5-class_weights0]"),
         ("objects measured as far as they seem to matter", "border_weights", "w0 * 2**24", "w0",

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ...errors import InputError, one_line
 from ...files import START, stand_in
+from ...metrics.boundary import around
 from .. import images
 from ..labels import VOID, describe, match_colours
 
@@ -236,12 +237,7 @@ def values_in_between(numbers, counts):
 
 def _neighbourhood_range(numbers):
     """The least and the greatest value in each pixel's 3×3 neighbourhood, without the outermost pixels."""
-
-    def reduce(minimum):
-        rows = minimum(minimum(numbers[:-2], numbers[1:-1]), numbers[2:])
-        return minimum(minimum(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
-
-    return reduce(np.minimum), reduce(np.maximum)
+    return tuple(around(extreme, numbers)[1:-1, 1:-1] for extreme in (np.minimum, np.maximum))
 
 
 def _class_name(dataset, label):
