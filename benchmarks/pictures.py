@@ -34,6 +34,7 @@ def segments(args):
     seen = set()
     for row, sample in zip(grid, dataset, strict=True):
         pictures = [("true", colourise(sample.label, dataset.palette))]
+        seen.update(np.unique(sample.label).tolist())
         for network, title in zip(networks, args.titles or args.weights, strict=True):
             predicted = inference.predict(network, sample.image)
             seen.update(np.unique(predicted).tolist())
