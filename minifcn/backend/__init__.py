@@ -2,6 +2,7 @@
 
 from .cpu import one_blas_thread
 from .memory import keep_freed_memory, out_of_memory
+from .native import use_native
 from .parallel import cut, matmul, run_blocks, run_tiles
 from .registry import (
     Array,
@@ -14,6 +15,7 @@ from .registry import (
     log,
     multiplies_in_tf32,
     register,
+    runs,
     to_device,
     to_device_of,
     to_host,
@@ -27,6 +29,6 @@ from .threads import set_threads, threads, threads_because
 __all__ = [
     "one_blas_thread", "keep_freed_memory", "out_of_memory", "cut", "matmul", "run_blocks", "run_tiles", "Array",
     "Device", "array_module", "constant", "einsum_into", "has_kernels", "launch", "log", "multiplies_in_tf32",
-    "register", "to_device", "to_device_of", "to_host", "use", "use_tf32", "Source", "set_threads", "threads",
-    "threads_because",
+    "register", "runs", "to_device", "to_device_of", "to_host", "use", "use_tf32", "Source", "set_threads", "threads",
+    "threads_because", "use_native",
 ]

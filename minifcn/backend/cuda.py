@@ -8,15 +8,25 @@ from functools import cache
 import numpy as np
 
 from ..errors import DeviceError
-from .source import checked
+from .source import checked, results
 
 NOT_INSTALLED = "CuPy is not installed"
 PRELUDE = """
 #define KERNEL extern "C" __global__
 #define DEVICE __device__ __forceinline__
+#define LANES_DEVICE DEVICE
 #define ARRAY(type) type* __restrict__
-#define EACH(i, count) \\
-    for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
+#define AT(array, index) (array)[index]
+#define RANGE unsigned count
+#define RUN(results) 1
+#define UNROLL _Pragma("unroll")
+#define EACH(i) for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
+#define EACH_LANES(line, column, channel, columns, channels, results) EACH(each) \\
+    for (int channel = each % (channels), column = each / (channels) % (columns), \\
+             line = each / (channels) / (columns), once = 1; once; once = 0)
+typedef T lanes;
+typedef WHOLE whole_lanes;
+#define square_root sqrt
 """
 
 
@@ -85,9 +95,10 @@ def libraries():
 THREADS_IN_A_BLOCK = 256
 
 
-def launch(source, name, count, *arguments):
-    """Run the kernel `name` of a Source by `count` threads on the GPU where the arrays are."""
-    dtype, arguments = checked(name, count, arguments)
+def launch(source, name, grid, *arguments):
+    """Run the kernel `name` of a Source by a thread for each result on the GPU where the arrays are."""
+    dtype, arguments = checked(name, grid, arguments)
+    count = results(grid)
     blocks = -(-count // THREADS_IN_A_BLOCK)
     with arguments[0].device:
         _kernel(source, name, str(dtype))((blocks,), (THREADS_IN_A_BLOCK,), (np.uint32(count), *arguments))

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DeviceError, InputError
-from . import cpu, cuda
-from .source import Source
+from . import cpu, cuda, native
+from .source import Source, results
 
 log = logging.getLogger("minifcn.backend")
 Array = Any  # of NumPy or CuPy: no type is common to both, and CuPy need not be installed
@@ -32,12 +32,12 @@ class Device:
     to_device: Callable  # NumPy array -> this device's array
     to_host: Callable  # this device's array -> NumPy array
     run_tiles: Callable  # run_tiles(task, tiles): call task(*tile) for each tile
-    launch: Callable | None = None  # launch(source, name, count, *arguments): run a kernel; None without kernels
+    launch: Callable | None = None  # launch(source, name, grid, *arguments): run a kernel; None without kernels
     set_tf32: Callable | None = None  # set_tf32(on): let products round float32 factors; None where they cannot
     in_tf32: Callable = lambda: False  # whether they do
 
 
-_current = Device("numpy", np.ndarray, np, np.asarray, np.asarray, cpu.run_tiles)
+_current = Device("numpy", np.ndarray, np, np.asarray, np.asarray, cpu.run_tiles, native.launch)
 _devices = {"numpy": _current}
 
 
@@ -165,18 +165,25 @@ def einsum_into(out: Array, subscripts: str, *operands: Array) -> None:
 
 
 def has_kernels(array: Array) -> bool:
-    """Whether the device that `array` lives on runs CUDA kernels: a GPU, or a stand-in for one.
+    """Whether the device that `array` lives on runs every kernel, and takes an operation as a whole: a GPU, or a stand-in for one.
 
-    Such a device takes an operation as a whole. Tiles that fit a CPU's caches would only be many launches.
+    Tiles that fit a CPU's caches would only be many launches there.
     """
-    return device_of(array).launch is not None
+    device = device_of(array)
+    return device.launch is not None and device.array_type is not np.ndarray
 
 
-def launch(source: Source, name: str, count: int, *arguments: Any) -> None:
-    """Run the kernel `name` of a Source for i = 0 … count − 1 on the device of its first argument, an array.
+def runs(source: Source, array: Array) -> bool:
+    """Whether the kernels of a source run where `array` lives: on a GPU, or compiled for the CPU (`native`)."""
+    return native.runs(source, array.dtype) if isinstance(array, np.ndarray) else has_kernels(array)
 
+
+def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> None:
+    """Run the kernel `name` of a Source on the device of its first argument, an array.
+
+    grid: how many results there are, (lines, columns, channels) for a kernel of EACH_LANES, a number for one of EACH.
     arguments: contiguous arrays on that device, and numbers, which become int, or T where they are floats (`source`).
     Raises InputError for an array that is not contiguous.
     """
-    if count:
-        device_of(arguments[0]).launch(source, name, count, *arguments)
+    if results(grid):
+        device_of(arguments[0]).launch(source, name, grid, *arguments)

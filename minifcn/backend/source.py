@@ -1,22 +1,33 @@
-"""How the library's own GPU kernels are written, and what has to be in front of them.
+"""How the library's own kernels are written, and what has to be in front of them.
 
-A kernel is a function in a CUDA source file. Thread i works out result i, or the few values that make one up: it reads
-whatever it needs and writes to no place but its own. So there is nothing to synchronise, nothing atomic, and the same
-input gives the same bits in every run. Four macros hide what differs between a GPU and a C++ compiler, which runs the
-same text thread after thread (`testing.bounds_checked`), so that a machine without a GPU can test it:
+A kernel is a function in a `.cu` file. It works out each of its results from whatever it reads, and writes to no other
+place. So there is nothing to synchronise, nothing atomic, and the same input gives the same bits in every run. One text
+serves two machines; macros hide what differs between them:
 
-    KERNEL void twice(unsigned count, ARRAY(const T) x, ARRAY(T) y) {
-        EACH(i, count) y[i] = 2 * x[i];
+    KERNEL void twice(RANGE, ARRAY(const T) x, ARRAY(T) y, int channels) {
+        EACH_LANES(line, column, channel, columns, channels, 1) {
+            long long i = ((long long)line * columns + column) * channels + channel;
+            AT(y, i) = 2 * AT(x, i);
+        }
     }
 
-T is float or double, as the arrays are. DEVICE marks a function that kernels call. Whole numbers arrive as int, other
-numbers as T, arrays contiguous. Most kernels get maps as (N, H, W, C), so that neighbouring threads have neighbouring
-channels and read neighbouring addresses, which a GPU joins into one access.
+Maps are (N, H, W, C), so that neighbouring channels are neighbouring values. On a GPU a thread works out one value: `lanes`
+is T, AT(y, i) is y[i], and neighbouring threads, having neighbouring channels, read addresses that are joined into one
+access. On a CPU (`native`) a thread takes some of the lines, and `lanes` is a vector register: AT(y, i) stands for the
+values of i and of the channels that follow it. What depends on the pixel, such as whether a tap lies in the padding, is the
+same for all lanes. The last argument of EACH_LANES is how many columns a CPU works out at once; RUN of it is that, and 1 on
+a GPU. EACH(i) goes over arrays without a shape.
+
+T is float or double, as the arrays are, and WHOLE an integer of its size. DEVICE marks a function that kernels call,
+LANES_DEVICE one with lanes among its arguments. Whole numbers arrive as int, other numbers as T, arrays contiguous. A
+source for a GPU alone does without lanes and AT.
 """
 
 import numbers
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Self
 
@@ -26,19 +37,21 @@ from ..errors import DtypeError, InputError
 
 # So that i, and i plus one stride of the grid, fit into 32 bits, whose divisions are fast on a GPU.
 MOST_THREADS = 1 << 31
-C_TYPES = {"float32": "float", "float64": "double"}
+C_TYPES = {"float32": ("float", "int"), "float64": ("double", "long long")}  # T and WHOLE
+_COMMON = Path(__file__).with_name("common.cuh")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of kernels."""
+    """A file of kernels. gpu_only: they are not written with lanes."""
 
     path: Path
+    gpu_only: bool = False
 
     @classmethod
-    def beside(cls, module: str) -> Self:
+    def beside(cls, module: str, gpu_only: bool = False) -> Self:
         """The file of the same name as a Python module, given as its __file__."""
-        return cls(Path(module).with_suffix(".cu"))
+        return cls(Path(module).with_suffix(".cu"), gpu_only)
 
     @cached_property
     def text(self) -> str:
@@ -46,15 +59,27 @@ class Source:
 
     def complete(self, prelude: str, dtype: str) -> str:
         """The source for arrays of this dtype, with what has to be in front of it."""
-        return f"{prelude}\ntypedef {C_TYPES[str(dtype)]} T;\n{self.text}"
+        number, whole = C_TYPES[str(dtype)]
+        common = _COMMON.read_text(encoding="utf-8")
+        return f"typedef {number} T;\ntypedef {whole} WHOLE;\n{prelude}\n{common}\n{self.text}"
+
+    @cached_property
+    def kernels(self) -> list[str]:
+        """The names of the kernels in it."""
+        return re.findall(r"^KERNEL void (\w+)\(", self.text, re.MULTILINE)
 
 
-def checked(name: str, count: int, arguments: tuple) -> tuple:
+def results(grid: tuple | int) -> int:
+    """How many results a grid has."""
+    return grid if isinstance(grid, int) else prod(grid)
+
+
+def checked(name: str, grid: tuple | int, arguments: tuple) -> tuple:
     """(dtype of T, the arguments with their numbers in the kernel's types). T is what the floating arrays are.
 
     Raises InputError where an array is not contiguous, TypeError where arrays are of two floating types.
     """
-    if not 0 <= count < MOST_THREADS:
+    if not 0 <= (count := results(grid)) < MOST_THREADS:
         raise InputError(
             f"{name}: expected fewer than {MOST_THREADS} results at once, got {count}; use smaller batches"
         )

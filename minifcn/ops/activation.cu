@@ -1,9 +1,23 @@
-// What is done to maps value by value, channels last.
+// What is done to maps value by value.
 
-// The bias of each channel is added to y, and y clipped to low ... high, which is ReLU.
-KERNEL void add_bias_and_clip(unsigned count, ARRAY(T) y, ARRAY(const T) bias, T low, T high, int channels) {
-    EACH(i, count) {
-        T value = y[i] + bias[i % channels];
-        y[i] = value < low ? low : value > high ? high : value;
+// The bias of each channel is added to y (pixels, channels), and y clipped to low ... high, which is ReLU.
+KERNEL void add_bias_and_clip(RANGE, ARRAY(T) y, ARRAY(const T) bias, T low, T high, int channels) {
+    EACH_LANES(pixel, column, channel, 1, channels, 1) {
+        long long i = (long long)pixel * channels + channel;
+        AT(y, i) = clipped(AT(y, i) + AT(bias, channel), low, high);
+    }
+}
+
+// y = x clipped to low ... high.
+KERNEL void clip(RANGE, ARRAY(const T) x, ARRAY(T) y, T low, T high) {
+    EACH(i) AT(y, i) = clipped(AT(x, i), low, high);
+}
+
+// dx = dy where the clipping let x through, which is where y is neither low nor high.
+KERNEL void clip_gradient(RANGE, ARRAY(const T) y, ARRAY(const T) dy, ARRAY(T) dx, T low, T high) {
+    EACH(i) {
+        lanes value = AT(y, i), upstream = AT(dy, i);
+        lanes above = value > low ? upstream : lanes();
+        AT(dx, i) = value < high ? above : lanes();
     }
 }

@@ -66,7 +66,8 @@ def add_bias_and_activate(y: Array, bias: Array | None, activation: str) -> None
     """Add a bias (C,) or None to maps y (N, C, H, W), channels last in memory, and activate them in place: one kernel."""
     if bias is not None or activation != "none":
         arrays = channels_last(y), bias_or_zeros(bias, y, y.shape[1])
-        launch(SOURCE, "add_bias_and_clip", y.size, *arrays, *LIMITS[activation], y.shape[1])
+        grid = y.size // y.shape[1], 1, y.shape[1]
+        launch(SOURCE, "add_bias_and_clip", grid, *arrays, *LIMITS[activation], y.shape[1])
 
 
 def bias_or_zeros(bias: Array | None, like: Array, channels: int) -> Array:

@@ -2,48 +2,51 @@
 // added up, so that no long float32 sum is needed.
 
 // x -> for each row and channel its mean, and the sum of the squares of the distances from it.
-KERNEL void moments_of_rows(unsigned count, ARRAY(const T) x, ARRAY(T) means, ARRAY(T) squares, int width, int channels) {
-    EACH(i, count) {
-        long long first = (long long)(i / channels) * width * channels + i % channels;
-        T sum = 0, spread = 0;
-        for (int column = 0; column < width; column++) sum += x[first + (long long)column * channels];
-        T mean = sum / width;
-        for (int column = 0; column < width; column++) {
-            T distance = x[first + (long long)column * channels] - mean;
+KERNEL void moments_of_rows(RANGE, ARRAY(const T) x, ARRAY(T) means, ARRAY(T) squares, int width, int channels) {
+    EACH_LANES(row, column, channel, 1, channels, 1) {
+        long long first = (long long)row * width * channels + channel, at = (long long)row * channels + channel;
+        lanes sum = lanes(), spread = lanes();
+        for (int w = 0; w < width; w++) sum += AT(x, first + (long long)w * channels);
+        lanes mean = sum / T(width);
+        for (int w = 0; w < width; w++) {
+            lanes distance = AT(x, first + (long long)w * channels) - mean;
             spread += distance * distance;
         }
-        means[i] = mean;
-        squares[i] = spread;
+        AT(means, at) = mean;
+        AT(squares, at) = spread;
     }
 }
 
 // y = x * factor + offset, by channel.
-KERNEL void scale_and_shift(unsigned count, ARRAY(const T) x, ARRAY(T) y, ARRAY(const T) factor, ARRAY(const T) offset,
-                            int channels) {
-    EACH(i, count) y[i] = x[i] * factor[i % channels] + offset[i % channels];
+KERNEL void scale_and_shift(RANGE, ARRAY(const T) x, ARRAY(T) y, ARRAY(const T) factor, ARRAY(const T) offset, int channels) {
+    EACH_LANES(pixel, column, channel, 1, channels, 1) {
+        long long i = (long long)pixel * channels + channel;
+        AT(y, i) = AT(x, i) * AT(factor, channel) + AT(offset, channel);
+    }
 }
 
 // For each row and channel the sum of dy, and that of dy * (x - mean).
-KERNEL void gradients_of_rows(unsigned count, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(const T) mean, ARRAY(T) sums,
-                               ARRAY(T) products, int width, int channels) {
-    EACH(i, count) {
-        long long first = (long long)(i / channels) * width * channels + i % channels;
-        T sum = 0, product = 0;
-        for (int column = 0; column < width; column++) {
-            long long at = first + (long long)column * channels;
-            sum += dy[at];
-            product += dy[at] * (x[at] - mean[i % channels]);
+KERNEL void gradients_of_rows(RANGE, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(const T) mean, ARRAY(T) sums,
+                              ARRAY(T) products, int width, int channels) {
+    EACH_LANES(row, column, channel, 1, channels, 1) {
+        long long first = (long long)row * width * channels + channel, at = (long long)row * channels + channel;
+        lanes sum = lanes(), product = lanes(), centre = AT(mean, channel);
+        for (int w = 0; w < width; w++) {
+            lanes upstream = AT(dy, first + (long long)w * channels);
+            sum += upstream;
+            product += upstream * (AT(x, first + (long long)w * channels) - centre);
         }
-        sums[i] = sum;
-        products[i] = product;
+        AT(sums, at) = sum;
+        AT(products, at) = product;
     }
 }
 
 // dx = scale * (dy - shift - slope * (x - mean)), by channel.
-KERNEL void normalized_gradient(unsigned count, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(T) dx, ARRAY(const T) mean,
+KERNEL void normalized_gradient(RANGE, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(T) dx, ARRAY(const T) mean,
                                 ARRAY(const T) scale, ARRAY(const T) shift, ARRAY(const T) slope, int channels) {
-    EACH(i, count) {
-        unsigned channel = i % channels;
-        dx[i] = scale[channel] * (dy[i] - shift[channel] - slope[channel] * (x[i] - mean[channel]));
+    EACH_LANES(pixel, column, channel, 1, channels, 1) {
+        long long i = (long long)pixel * channels + channel;
+        lanes change = AT(shift, channel) + AT(slope, channel) * (AT(x, i) - AT(mean, channel));
+        AT(dx, i) = AT(scale, channel) * (AT(dy, i) - change);
     }
 }

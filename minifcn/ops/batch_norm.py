@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..backend import Array, Source, array_module, has_kernels, launch, run_tiles, threads, tuning
+from ..backend import Array, Source, array_module, launch, run_tiles, runs, threads, tuning
 from ..errors import InputError
 from .geometry import require_maps, require_shape
 from .maps import channels_last, new_maps, row_tiles, to_nhwc
@@ -71,7 +71,7 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None =
     """
     x = cache.x
     require_shape("batch_norm backward", "dy", dy, x.shape)
-    if has_kernels(dy):
+    if runs(SOURCE, dy):
         return _backward_by_kernels(dy, cache)
     xp = array_module(dy)
     fits = out is not None and channels_last(out).flags.c_contiguous
@@ -107,8 +107,9 @@ def _scale_and_shift(x, scale, offset):
     """y = x · scale + offset, by channel.   x, y (N, C, H, W), scale, offset (C,)"""
     xp = array_module(x)
     y = new_maps(x, x.shape[1], x.shape[2:])
-    if has_kernels(x):
-        launch(SOURCE, "scale_and_shift", y.size, to_nhwc(x), channels_last(y), scale, offset, x.shape[1])
+    if runs(SOURCE, x):
+        grid = y.size // y.shape[1], 1, y.shape[1]
+        launch(SOURCE, "scale_and_shift", grid, to_nhwc(x), channels_last(y), scale, offset, x.shape[1])
         return y
     scale, offset = _repeat(scale, x), _repeat(offset, x)
 
@@ -124,7 +125,7 @@ def _backward_by_kernels(dy, cache):
     xp, x, mean = array_module(dy), to_nhwc(cache.x), cache.mean
     n, height, width, channels = x.shape
     sums, products = (xp.empty((n * height, channels), x.dtype) for _ in range(2))
-    launch(SOURCE, "gradients_of_rows", sums.size, x, to_nhwc(dy), mean, sums, products, width, channels)
+    launch(SOURCE, "gradients_of_rows", (n * height, 1, channels), x, to_nhwc(dy), mean, sums, products, width, channels)
     dgamma, dbeta = products.sum(axis=0) * cache.inverse_std, sums.sum(axis=0)
     scale, count = cache.gamma * cache.inverse_std, n * height * width
     if not cache.train:
@@ -132,7 +133,7 @@ def _backward_by_kernels(dy, cache):
     slope = dgamma * cache.inverse_std / count
     dx = new_maps(dy, dy.shape[1], dy.shape[2:])
     arrays = x, to_nhwc(dy), channels_last(dx), mean, scale, dbeta / count, slope
-    launch(SOURCE, "normalized_gradient", dx.size, *arrays, channels)
+    launch(SOURCE, "normalized_gradient", (count, 1, channels), *arrays, channels)
     return dx, dgamma, dbeta
 
 
@@ -143,9 +144,9 @@ def _statistics(x):
     variances in the tiles plus the variance of their means. (Chan, Golub, LeVeque, 1979.) No long float32 sum is needed.
     """
     xp, (n, channels, height, width) = array_module(x), x.shape
-    if has_kernels(x):
+    if runs(SOURCE, x):
         means, squares = (xp.empty((n * height, channels), x.dtype) for _ in range(2))
-        launch(SOURCE, "moments_of_rows", means.size, to_nhwc(x), means, squares, width, channels)
+        launch(SOURCE, "moments_of_rows", (n * height, 1, channels), to_nhwc(x), means, squares, width, channels)
         mean = means.mean(axis=0)
         between = means - mean
         return mean, (squares.sum(axis=0) / width + (between * between).sum(axis=0)) / (n * height)

@@ -9,7 +9,7 @@ from ..errors import DtypeError, InputError
 from .geometry import Cache, require_same_dtype, require_shape
 from .maps import row_tiles
 
-SOURCE = Source.beside(__file__)
+SOURCE = Source.beside(__file__, gpu_only=True)
 
 
 def softmax_cross_entropy_forward(

@@ -2,52 +2,50 @@
 
 // x (n, height, width, channels) -> y (n, rows, columns, channels) and the winning tap of each window, the first on a tie.
 // Taps in the padding do not take part; where there are no others, y is `lowest`. A NaN wins, the first one.
-KERNEL void max_pool(unsigned count, ARRAY(const T) x, ARRAY(T) y, ARRAY(int) winner, T lowest, int channels, int height,
-                     int width, int rows, int columns, int kernel_height, int kernel_width, int stride_down, int stride_across,
+KERNEL void max_pool(RANGE, ARRAY(const T) x, ARRAY(T) y, ARRAY(WHOLE) winner, T lowest, int channels, int height, int width,
+                     int rows, int columns, int kernel_height, int kernel_width, int stride_down, int stride_across,
                      int gap_down, int gap_across, int top, int left) {
-    EACH(i, count) {
-        unsigned channel = i % channels, window = i / channels;
-        int row = int(window / columns % rows) * stride_down - top, column = int(window % columns) * stride_across - left;
-        long long image = (long long)(window / columns / rows) * height;
-        T best = lowest;
-        int won = -1;
+    EACH_LANES(line, column, channel, columns, channels, 1) {
+        int row = line % rows * stride_down - top, begin = column * stride_across - left;
+        lanes best = lanes() + lowest;
+        whole_lanes won = whole_lanes() - 1;
         for (int u = 0; u < kernel_height; u++) {
             int h = row + u * gap_down;
             if (h < 0 || h >= height) continue;
+            long long seen = (long long)(line / rows * height + h) * width * channels + channel;
             for (int v = 0; v < kernel_width; v++) {
-                int w = column + v * gap_across;
-                if (w < 0 || w >= width) continue;
-                T value = x[((image + h) * width + w) * channels + channel];
-                if (won < 0 || value > best || (value != value && best == best)) {
-                    best = value;
-                    won = u * kernel_width + v;
-                }
+                int at = begin + v * gap_across;
+                if (at < 0 || at >= width) continue;
+                lanes value = AT(x, seen + (long long)at * channels);
+                whole_lanes tap = whole_lanes() + (u * kernel_width + v);
+                auto wins = (won < 0) | (value > best) | ((value != value) & (best == best));
+                best = wins ? value : best;
+                won = wins ? tap : won;
             }
         }
-        y[i] = best;
-        winner[i] = won;
+        long long i = ((long long)line * columns + column) * channels + channel;
+        AT(y, i) = best;
+        AT(winner, i) = won;
     }
 }
 
 // dy (n, rows, columns, channels) -> dx (n, height, width, channels): the dy of every window that a pixel has won.
-KERNEL void max_pool_gradient(unsigned count, ARRAY(const T) dy, ARRAY(const int) winner, ARRAY(T) dx, int channels,
-                              int height, int width, int rows, int columns, int kernel_height, int kernel_width,
-                              int stride_down, int stride_across, int gap_down, int gap_across, int top, int left) {
-    EACH(i, count) {
-        unsigned channel = i % channels, pixel = i / channels;
-        int row = int(pixel / width % height) + top, column = int(pixel % width) + left;
-        long long image = (long long)(pixel / width / height) * rows;
-        T sum = 0;
+KERNEL void max_pool_gradient(RANGE, ARRAY(const T) dy, ARRAY(const WHOLE) winner, ARRAY(T) dx, int channels, int height,
+                              int width, int rows, int columns, int kernel_height, int kernel_width, int stride_down,
+                              int stride_across, int gap_down, int gap_across, int top, int left) {
+    EACH_LANES(line, column, channel, width, channels, 1) {
+        int row = line % height + top, begin = column + left;
+        lanes sum = lanes();
         for (int u = 0; u < kernel_height; u++) {
-            int down = row - u * gap_down;
-            if (down < 0 || down % stride_down || down / stride_down >= rows) continue;
+            int down = window_at(row - u * gap_down, stride_down, rows);
+            if (down < 0) continue;
             for (int v = 0; v < kernel_width; v++) {
-                int across = column - v * gap_across;
-                if (across < 0 || across % stride_across || across / stride_across >= columns) continue;
-                long long window = ((image + down / stride_down) * columns + across / stride_across) * channels + channel;
-                if (winner[window] == u * kernel_width + v) sum += dy[window];
+                int across = window_at(begin - v * gap_across, stride_across, columns);
+                if (across < 0) continue;
+                long long window = ((long long)(line / height * rows + down) * columns + across) * channels + channel;
+                sum += AT(winner, window) == u * kernel_width + v ? AT(dy, window) : lanes();
             }
         }
-        dx[i] = sum;
+        AT(dx, ((long long)line * width + column) * channels + channel) = sum;
     }
 }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..backend import Array, Source, array_module, constant, has_kernels, launch, run_tiles, threads, tuning
+from ..backend import Array, Source, array_module, constant, has_kernels, launch, run_tiles, runs, threads, tuning
 from ..errors import InputError
 from .geometry import Cache, Pair, Window, conv_params, pair, require_maps, require_shape, window
 from .maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
@@ -24,10 +24,11 @@ def max_pool2d_forward(
     xp = array_module(x)
     y = new_maps(x, x.shape[1], where.output_size)
     x_last, y_last = channels_last(x), channels_last(y)
-    if has_kernels(x):
-        winner = xp.empty(y_last.shape, "int32")  # which tap of each window
+    if runs(SOURCE, x):
+        winner = xp.empty(y_last.shape, "int32" if x.dtype == "float32" else "int64")  # which tap of each window
         params = conv_params(where, x.shape[1])
-        launch(SOURCE, "max_pool", y.size, to_nhwc(x), y_last, winner, float("-inf"), *params)
+        grid = len(x) * y_last.shape[1], *y_last.shape[2:]
+        launch(SOURCE, "max_pool", grid, to_nhwc(x), y_last, winner, float("-inf"), *params)
         return y, (winner, y.shape, where)
 
     def tile(images, rows):
@@ -45,10 +46,11 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> Array:
     winner, shape, where = cache
     require_shape("max_pool2d backward", "dy", dy, shape)
     xp = array_module(dy)
-    if has_kernels(dy):
+    if runs(SOURCE, dy):
         dx = new_maps(dy, shape[1], where.input_size)
         params = conv_params(where, shape[1])
-        launch(SOURCE, "max_pool_gradient", dx.size, to_nhwc(dy), winner, channels_last(dx), *params)
+        grid = len(dy) * where.input_size[0], where.input_size[1], shape[1]
+        launch(SOURCE, "max_pool_gradient", grid, to_nhwc(dy), winner, channels_last(dx), *params)
         return dx
     x, y = winner
     x_last, y_last, dy_last = channels_last(x), channels_last(y), channels_last(dy)

@@ -2,30 +2,30 @@
 // stamps the kernel's taps onto a * stride - before ... of the upsampled axis.
 
 // x (outer, size, inner) -> y (outer, upsampled, inner)
-KERNEL void upsample(unsigned count, ARRAY(const T) x, ARRAY(const T) kernel_1d, ARRAY(T) y, int size, int upsampled, int inner,
-                    int taps, int stride, int before) {
-    EACH(i, count) {
-        int position = int(i / inner % upsampled) + before;
+KERNEL void upsample(RANGE, ARRAY(const T) x, ARRAY(const T) kernel_1d, ARRAY(T) y, int size, int upsampled, int inner,
+                     int taps, int stride, int before) {
+    EACH_LANES(line, column, i, upsampled, inner, 1) {
+        int position = column + before;
         int first = position < taps ? 0 : (position - taps) / stride + 1;
         int last = position / stride < size - 1 ? position / stride : size - 1;
-        long long at = (long long)(i / inner / upsampled) * size;
-        T sum = 0;
-        for (int a = first; a <= last; a++) sum += kernel_1d[position - a * stride] * x[(at + a) * inner + i % inner];
-        y[i] = sum;
+        lanes sum = lanes();
+        for (int a = first; a <= last; a++)
+            sum += kernel_1d[position - a * stride] * AT(x, ((long long)line * size + a) * inner + i);
+        AT(y, ((long long)line * upsampled + column) * inner + i) = sum;
     }
 }
 
 // dy (outer, upsampled, inner) -> dx (outer, size, inner)
-KERNEL void upsample_gradient(unsigned count, ARRAY(const T) dy, ARRAY(const T) kernel_1d, ARRAY(T) dx, int upsampled, int size,
-                             int inner, int taps, int stride, int before) {
-    EACH(i, count) {
-        int begin = int(i / inner % size) * stride - before;
-        long long at = (long long)(i / inner / size) * upsampled;
-        T sum = 0;
+KERNEL void upsample_gradient(RANGE, ARRAY(const T) dy, ARRAY(const T) kernel_1d, ARRAY(T) dx, int upsampled, int size,
+                              int inner, int taps, int stride, int before) {
+    EACH_LANES(line, column, i, size, inner, 1) {
+        int begin = column * stride - before;
+        lanes sum = lanes();
         for (int tap = 0; tap < taps; tap++) {
             int place = begin + tap;
-            if (place >= 0 && place < upsampled) sum += kernel_1d[tap] * dy[(at + place) * inner + i % inner];
+            if (place >= 0 && place < upsampled)
+                sum += kernel_1d[tap] * AT(dy, ((long long)line * upsampled + place) * inner + i);
         }
-        dx[i] = sum;
+        AT(dx, ((long long)line * size + column) * inner + i) = sum;
     }
 }

@@ -7,20 +7,16 @@ Compiled libraries are cached in the user's cache folder, by the hash of their s
 """
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
-from ..backend.source import checked
+from ..backend import compiler
+from ..backend.compiler import CompileError
+from ..backend.source import checked, results
 
-COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
-OPTIONS = ["-std=c++14", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas"]
+COMPILER = compiler.compiler()
+OPTIONS = ("-std=c++14", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas")
 
 PRELUDE = """
 #include <cmath>
@@ -40,24 +36,31 @@ template <class V> struct Bounded {
 };
 #define KERNEL extern "C"
 #define DEVICE static inline
+#define LANES_DEVICE DEVICE
 #define ARRAY(type) Bounded<type>
-#define EACH(i, count) for (unsigned i = count; i-- > 0;)
+#define AT(array, index) (array)[index]
+#define RANGE unsigned count
+#define RUN(results) 1
+#define UNROLL
+#define EACH(i) for (unsigned i = count; i-- > 0;)
+#define EACH_LANES(line, column, channel, columns, channels, results) EACH(each) \\
+    for (int channel = each % (channels), column = each / (channels) % (columns), \\
+             line = each / (channels) / (columns), once = 1; once; once = 0)
+typedef T lanes;
+typedef WHOLE whole_lanes;
+#define square_root sqrt
 """
-
-
-class CompileError(RuntimeError):
-    """A source is not C++; the message has the compiler's first words."""
 
 
 class _Bounded(ctypes.Structure):
     _fields_ = [("values", ctypes.c_void_p), ("size", ctypes.c_longlong)]
 
 
-def launch(source, name, count, *arguments):
-    """Run the kernel `name` for i = count − 1 … 0 on NumPy arrays. Raises IndexError if it reached outside of one."""
-    dtype, arguments = checked(name, count, arguments)
+def launch(source, name, grid, *arguments):
+    """Run the kernel `name` for the results of a grid, last to first, on NumPy arrays. Raises IndexError if it reached outside of one."""
+    dtype, arguments = checked(name, grid, arguments)
     library = _library(source, str(dtype))
-    getattr(library, name)(ctypes.c_uint(count), *map(_as_c, arguments))
+    getattr(library, name)(ctypes.c_uint(results(grid)), *map(_as_c, arguments))
     outside = ctypes.c_longlong.in_dll(library, "outside")
     if outside.value:
         reached, outside.value = outside.value, 0
@@ -71,31 +74,7 @@ def _as_c(argument):
 
 
 @cache
-def _folder():
-    """The folder of compiled libraries: in the user's cache, or, where that is not writable, one for this process."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    return Path(tempfile.mkdtemp(prefix="minifcn-"))
-
-
-@cache
 def _library(source, dtype):
     """The compiled library of a source for arrays of a dtype. Raises CompileError."""
     text = source.complete(PRELUDE, dtype)
-    name = hashlib.sha256("\n".join([text, COMPILER, *OPTIONS]).encode()).hexdigest()
-    folder = _folder()
-    cached = folder / f"{source.path.stem}-{name[:32]}.so"
-    if not cached.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as workplace:
-            code, made = Path(workplace) / "kernels.cpp", Path(workplace) / "kernels.so"
-            code.write_text(text, encoding="utf-8")
-            done = subprocess.run([COMPILER, *OPTIONS, "-o", made, code], capture_output=True, text=True)
-            if done.returncode:
-                raise CompileError(f"{source.path.name}: {COMPILER}: {done.stderr[:2000]}")
-            os.replace(made, cached)
-    return ctypes.CDLL(str(cached))
+    return ctypes.CDLL(str(compiler.library(f"{source.path.stem}-checked", text, OPTIONS)))

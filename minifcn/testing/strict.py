@@ -255,12 +255,12 @@ def run_tiles(task, tiles):
         task(*tile)
 
 
-def launch(source, name, count, *arguments):
+def launch(source, name, grid, *arguments):
     """A CUDA kernel, compiled for the CPU."""
     for argument in arguments:
         if isinstance(argument, np.ndarray):
             raise TypeError(f"{name}: a kernel on the strict device was given a NumPy array of shape {argument.shape}")
-    bounds_checked.launch(source, name, count, *map(_unwrap, arguments))
+    bounds_checked.launch(source, name, grid, *map(_unwrap, arguments))
 
 
 _equip()

@@ -3,7 +3,7 @@
 For each parameter: rate = lr · lr_mult and decay = weight_decay · decay_mult; frozen parameters do not move.
 """
 
-from ..backend import Source, array_module, has_kernels, launch, one_blas_thread, run_blocks, to_device, to_host
+from ..backend import Source, array_module, launch, one_blas_thread, run_blocks, runs, to_device, to_host
 from ..errors import InputError
 
 KERNELS = Source.beside(__file__)
@@ -119,7 +119,7 @@ class AdamW(Adam):
 
 def _by_kernel(kernel, p, state, *numbers):
     """Update a parameter by a kernel, if one can: it writes the values in the order in which they lie in memory. -> whether"""
-    if not (has_kernels(p.value) and p.value.flags.c_contiguous):
+    if not (runs(KERNELS, p.value) and p.value.flags.c_contiguous):
         return False
     gradient = array_module(p.grad).ascontiguousarray(p.grad)
     launch(KERNELS, kernel, p.value.size, p.value, gradient, *state, *map(float, numbers))

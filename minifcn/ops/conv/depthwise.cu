@@ -1,69 +1,93 @@
 // Depthwise convolution, one kernel a channel. The kernels come tap by tap, w (kernel_height, kernel_width, channels).
 
 // x (n, height, width, channels) -> y (n, rows, columns, channels), clipped to low ... high, which is ReLU or ReLU6.
-KERNEL void depthwise(unsigned count, ARRAY(const T) x, ARRAY(const T) w, ARRAY(T) y, ARRAY(const T) bias, T low, T high,
+// Results that are next to each other share the taps.
+KERNEL void depthwise(RANGE, ARRAY(const T) x, ARRAY(const T) w, ARRAY(T) y, ARRAY(const T) bias, T low, T high,
                       int channels, int height, int width, int rows, int columns, int kernel_height, int kernel_width,
                       int stride_down, int stride_across, int gap_down, int gap_across, int top, int left) {
-    EACH(i, count) {
-        unsigned channel = i % channels, window = i / channels;
-        int row = int(window / columns % rows) * stride_down - top, column = int(window % columns) * stride_across - left;
-        long long image = (long long)(window / columns / rows) * height;
-        T sum = 0;
+    EACH_LANES(line, column, channel, columns, channels, 6) {
+        const int run = RUN(6);
+        int row = line % rows * stride_down - top, begin = column * stride_across - left;
+        int reach = (run - 1) * stride_across + (kernel_width - 1) * gap_across;
+        bool inside = begin >= 0 && begin + reach < width && column + run <= columns;
+        lanes sum[run] = {};
         for (int u = 0; u < kernel_height; u++) {
             int h = row + u * gap_down;
             if (h < 0 || h >= height) continue;
+            long long seen = (long long)(line / rows * height + h) * width * channels + channel;
             for (int v = 0; v < kernel_width; v++) {
-                int at = column + v * gap_across;
-                if (at < 0 || at >= width) continue;
-                sum += w[(u * kernel_width + v) * channels + channel] * x[((image + h) * width + at) * channels + channel];
+                int at = begin + v * gap_across;
+                lanes tap = AT(w, (u * kernel_width + v) * channels + channel);
+                UNROLL for (int r = 0; r < run; r++, at += stride_across)
+                    if (inside || (at >= 0 && at < width)) sum[r] += tap * AT(x, seen + (long long)at * channels);
             }
         }
-        sum += bias[channel];
-        y[i] = sum < low ? low : sum > high ? high : sum;
+        lanes shift = AT(bias, channel);
+        UNROLL for (int r = 0; r < run; r++)
+            if (column + r < columns)
+                AT(y, ((long long)line * columns + column + r) * channels + channel) =
+                    clipped(sum[r] + shift, low, high);
     }
 }
 
 // dy (n, rows, columns, channels) -> dx (n, height, width, channels): what each window that saw a pixel sends back to it.
-KERNEL void depthwise_input_gradient(unsigned count, ARRAY(const T) dy, ARRAY(const T) w, ARRAY(T) dx, int channels,
-                                     int height, int width, int rows, int columns, int kernel_height, int kernel_width,
+KERNEL void depthwise_input_gradient(RANGE, ARRAY(const T) dy, ARRAY(const T) w, ARRAY(T) dx, int channels, int height,
+                                     int width, int rows, int columns, int kernel_height, int kernel_width,
                                      int stride_down, int stride_across, int gap_down, int gap_across, int top, int left) {
-    EACH(i, count) {
-        unsigned channel = i % channels, pixel = i / channels;
-        int row = int(pixel / width % height) + top, column = int(pixel % width) + left;
-        long long image = (long long)(pixel / width / height) * rows;
-        T sum = 0;
+    EACH_LANES(line, column, channel, width, channels, 6) {
+        const int run = RUN(6);
+        int row = line % height + top, begin = column + left;
+        lanes sum[run] = {};
         for (int u = 0; u < kernel_height; u++) {
-            int down = row - u * gap_down;
-            if (down < 0 || down % stride_down || down / stride_down >= rows) continue;
+            int down = window_at(row - u * gap_down, stride_down, rows);
+            if (down < 0) continue;
+            long long sent = (long long)(line / height * rows + down) * columns * channels + channel;
             for (int v = 0; v < kernel_width; v++) {
-                int across = column - v * gap_across;
-                if (across < 0 || across % stride_across || across / stride_across >= columns) continue;
-                long long window = ((image + down / stride_down) * columns + across / stride_across) * channels + channel;
-                sum += w[(u * kernel_width + v) * channels + channel] * dy[window];
+                lanes tap = AT(w, (u * kernel_width + v) * channels + channel);
+                UNROLL for (int r = 0; r < run; r++) {
+                    int across = window_at(begin + r - v * gap_across, stride_across, columns);
+                    if (across >= 0) sum[r] += tap * AT(dy, sent + (long long)across * channels);
+                }
             }
         }
-        dx[i] = sum;
+        UNROLL for (int r = 0; r < run; r++)
+            if (column + r < width) AT(dx, ((long long)line * width + column + r) * channels + channel) = sum[r];
     }
 }
 
-// dw of each output row by itself: sums (n * rows, kernel_height, kernel_width, channels), to be added up.
-KERNEL void depthwise_weight_gradient(unsigned count, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(T) sums, int channels,
-                                      int height, int width, int rows, int columns, int kernel_height, int kernel_width,
+// dw of each output row by itself: sums (n * rows, kernel_height * kernel_width, channels), to be added up. Taps that
+// are next to each other share dy.
+KERNEL void depthwise_weight_gradient(RANGE, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(T) sums, int channels, int height,
+                                      int width, int rows, int columns, int kernel_height, int kernel_width,
                                       int stride_down, int stride_across, int gap_down, int gap_across, int top, int left) {
-    EACH(i, count) {
-        unsigned channel = i % channels, rest = i / channels;
-        int v = rest % kernel_width, u = rest / kernel_width % kernel_height;
-        unsigned line = rest / kernel_width / kernel_height;
-        int h = int(line % rows) * stride_down - top + u * gap_down;
-        T sum = 0;
-        if (h >= 0 && h < height) {
-            for (int column = 0; column < columns; column++) {
-                int at = column * stride_across - left + v * gap_across;
-                if (at < 0 || at >= width) continue;
-                sum += dy[((long long)line * columns + column) * channels + channel] *
-                       x[(((long long)(line / rows) * height + h) * width + at) * channels + channel];
+    EACH_LANES(line, tap, channel, kernel_height * kernel_width, channels, 9) {
+        const int run = RUN(9);
+        int first = -left, taps = kernel_height * kernel_width;
+        long long upstream = (long long)line * columns * channels + channel;
+        int at[run];  // the column that a tap sees from the first window on
+        long long seen[run];  // and where that is in x
+        int low = 0, high = columns;  // the windows from which all of these taps see a pixel
+        UNROLL for (int r = 0; r < run; r++) {
+            int u = (tap + r) / kernel_width, h = line % rows * stride_down - top + u * gap_down;
+            at[r] = first + (tap + r) % kernel_width * gap_across;
+            bool some = tap + r < taps && h >= 0 && h < height;
+            if (!some) at[r] = -columns * stride_across - width;  // which sees nothing
+            seen[r] = ((long long)(line / rows * height + h) * width + at[r]) * channels + channel;
+            if (!some) continue;
+            while (low < columns && at[r] + low * stride_across < 0) low++;
+            while (high > low && at[r] + (high - 1) * stride_across >= width) high--;
+        }
+        lanes sum[run] = {};
+        for (int column = 0; column < columns; column++) {
+            lanes dy_here = AT(dy, upstream + (long long)column * channels);
+            long long further = (long long)column * stride_across * channels;
+            bool all = column >= low && column < high;
+            UNROLL for (int r = 0; r < run; r++) {
+                int w = at[r] + column * stride_across;
+                if (w >= 0 && (all || w < width)) sum[r] += dy_here * AT(x, seen[r] + further);
             }
         }
-        sums[i] = sum;
+        UNROLL for (int r = 0; r < run; r++)
+            if (tap + r < taps) AT(sums, ((long long)line * taps + tap + r) * channels + channel) = sum[r];
     }
 }

@@ -7,13 +7,13 @@ pixel. The taps are added up piece by piece of a row, so that the sum stays in a
 A stride of s leaves gaps between the pixels that a tap sees. Every s-th column of the image by itself is an image without
 gaps; the taps that see it are every s-th tap. So there is one such sum for each of the s phases.
 
-On a device with kernels a thread adds up the taps of one result.
+Where kernels run, they add up the taps of some results that are next to each other.
 """
 
 from itertools import product
-from math import gcd
+from math import gcd, prod
 
-from ...backend import Source, array_module, einsum_into, has_kernels, launch, run_tiles, threads, tuning
+from ...backend import Source, array_module, einsum_into, launch, run_tiles, runs, threads, tuning
 from ..activation import LIMITS, activate, bias_or_zeros
 from ..geometry import Window, conv_params
 from ..maps import Band, channels_last, new_maps, row_tiles, sum_of_tiles, to_nhwc
@@ -32,9 +32,10 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
     y = new_maps(x, x.shape[1], window.output_size)
     x_last, y_last = channels_last(x), channels_last(y)
     width, channels = y_last.shape[2:]
-    if has_kernels(x):
+    if runs(SOURCE, x):
         arrays = to_nhwc(x), _by_tap(w), y_last, bias_or_zeros(bias, x, channels)
-        launch(SOURCE, "depthwise", y.size, *arrays, *LIMITS[activation], *conv_params(window, channels))
+        grid = len(x) * y_last.shape[1], width, channels
+        launch(SOURCE, "depthwise", grid, *arrays, *LIMITS[activation], *conv_params(window, channels))
         return y
     together = _pixels_together(width, channels)
     weights = w[:, 0].transpose(1, 2, 0)[:, :, None].repeat(together, axis=2).reshape(*window.kernel, -1)
@@ -64,10 +65,11 @@ def input_gradient(dy, w, window):
     At stride 1 that is the forward of dy with the kernel mirrored. With a stride, the pixels of dx that the same every
     s-th taps looked at are such a forward each, by these taps alone.
     """
-    if has_kernels(dy):
+    if runs(SOURCE, dy):
         dx = new_maps(dy, dy.shape[1], window.input_size)
         arrays = to_nhwc(dy), _by_tap(w), channels_last(dx)
-        launch(SOURCE, "depthwise_input_gradient", dx.size, *arrays, *conv_params(window, len(w)))
+        grid = len(dy) * window.input_size[0], window.input_size[1], len(w)
+        launch(SOURCE, "depthwise_input_gradient", grid, *arrays, *conv_params(window, len(w)))
         return dx
     if window.stride == (1, 1):
         return forward(dy, w[:, :, ::-1, ::-1], window.mirrored())
@@ -83,11 +85,12 @@ def input_gradient(dy, w, window):
 def weight_gradient(x, dy, window):
     """dw[tap] = Σ of dy · (x, a tap further on), over images and pixels.   -> (C, 1, kh, kw)"""
     xp = array_module(x)
-    if has_kernels(x):
+    if runs(SOURCE, x):
         n, channels, rows, _ = dy.shape
         sums = xp.empty((n * rows, *window.kernel, channels), x.dtype)
         arrays = to_nhwc(x), to_nhwc(dy), sums
-        launch(SOURCE, "depthwise_weight_gradient", sums.size, *arrays, *conv_params(window, channels))
+        grid = n * rows, prod(window.kernel), channels
+        launch(SOURCE, "depthwise_weight_gradient", grid, *arrays, *conv_params(window, channels))
         return sums.sum(axis=0).transpose(2, 0, 1)[:, None]
     x_last, dy_last = channels_last(x), channels_last(dy)
     width, channels = dy_last.shape[2:]

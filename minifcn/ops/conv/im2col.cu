@@ -3,11 +3,11 @@
 
 // x (n, height, width, all_channels) -> patches (pixels, taps * channels) of `rows` output rows, which look at the image from
 // `top` rows before it on (top = pad - first row * stride), and of the channels from first_channel on. Outside of it is 0.
-KERNEL void gather_patches(unsigned count, ARRAY(const T) x, ARRAY(T) patches, int height, int width, int all_channels,
+KERNEL void gather_patches(RANGE, ARRAY(const T) x, ARRAY(T) patches, int height, int width, int all_channels,
                            int first_channel, int channels, int tap_step, int channel_step, int kernel_height,
                            int kernel_width, int stride_down, int stride_across, int gap_down, int gap_across, int top,
                            int left, int rows, int columns) {
-    EACH(i, count) {
+    EACH(i) {
         int taps = kernel_height * kernel_width;
         int tap = i / tap_step % taps, channel = i / channel_step % channels;
         unsigned pixel = i / taps / channels;
@@ -20,11 +20,11 @@ KERNEL void gather_patches(unsigned count, ARRAY(const T) x, ARRAY(T) patches, i
 }
 
 // The adjoint: to each pixel and channel of dx the values of all patches that would have been taken from it are added.
-KERNEL void add_patches(unsigned count, ARRAY(const T) patches, ARRAY(T) dx, int height, int width, int all_channels,
+KERNEL void add_patches(RANGE, ARRAY(const T) patches, ARRAY(T) dx, int height, int width, int all_channels,
                         int first_channel, int channels, int tap_step, int channel_step, int kernel_height,
                         int kernel_width, int stride_down, int stride_across, int gap_down, int gap_across, int top,
                         int left, int rows, int columns) {
-    EACH(i, count) {
+    EACH(i) {
         int channel = i % channels;
         unsigned pixel = i / channels;
         int row = int(pixel / width % height) + top, column = int(pixel % width) + left;

@@ -19,7 +19,7 @@ from ..geometry import window_params
 from ..maps import Band, channels_last, new_maps, row_tiles, sum_of_tiles, taps, to_nhwc, windows
 from . import columns
 
-SOURCE = Source.beside(__file__)
+SOURCE = Source.beside(__file__, gpu_only=True)
 
 
 def forward(x, w, window, bias=None, activation="none", cached=None):

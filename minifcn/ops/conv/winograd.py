@@ -29,13 +29,15 @@ with kernels a part fills the workspace, and each transform is a launch.
 
 import numpy as np
 
-from ...backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
+from ...backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, runs, threads, tuning
 from ..activation import LIMITS, activate, bias_or_zeros
 from ..maps import Band, channels_last, new_maps, to_nhwc
 
 SOURCE = Source.beside(__file__)
+TAPS_SOURCE = Source(SOURCE.path.with_name("winograd_taps.cu"), gpu_only=True)
 RESULTS, VALUES = 4, 6  # a side of a tile of y, and of what it sees of x
 POINTS = VALUES**2
+SPARE = 16  # values
 POINT_ONE = VALUES + 1  # the point (1, 1): what is added there is added to every result of the tile
 
 B_T = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]  # fmt: skip
@@ -73,20 +75,19 @@ def weight_gradient(x, dy, window):
     c, k = x.shape[1], dy.shape[1]
     (top, _), (left, _) = window.pad
     sums = xp.zeros((POINTS, k, c), x.dtype)
+    x, dy = _readable(x), _readable(dy)
     if has_kernels(x):
-        x, dy = to_nhwc(x), to_nhwc(dy)
         shares, steps, room = 1, 1, tuning.WORKSPACE // (c + 2 * k)  # cuBLAS gets a transposed copy of dy's values
     else:
-        x, dy = channels_last(x), channels_last(dy)
         shares, steps, room = threads(), 4 * threads(), max(2 * tuning.TILE_BYTES, sums.nbytes) // (c + k)
 
     def add_part(images, rows):
         pieces, count = _split(images, rows, window.output_size, shares)
-        of_x, of_dy = (xp.empty((POINTS, count, channels), x.dtype) for channels in (c, k))
+        of_x, of_dy = (_new_values(x, count, channels) for channels in (c, k))
 
         def transform(part, tiles):
-            _to_points("values_at_points", x, part, (top, left), window.output_size, of_x[:, tiles])
-            _to_points("gradient_at_points", dy, part, (0, 0), window.output_size, of_dy[:, tiles])
+            _to_points("values_at_points", x, part, (top, left), window.output_size, of_x, tiles)
+            _to_points("gradient_at_points", dy, part, (0, 0), window.output_size, of_dy, tiles)
 
         def add_products(points):
             total = sums[points]
@@ -105,19 +106,23 @@ def _correlate(x, kernels, pad, size, bias=None, activation="none"):
     xp, (_, c, k) = array_module(x), kernels.shape
     y = new_maps(x, k, size)
     y_last = channels_last(y)
+    x = _readable(x)
+    if runs(SOURCE, x):
+        bias = bias_or_zeros(bias, x, k)
     if has_kernels(x):
-        x, bias = to_nhwc(x), bias_or_zeros(bias, x, k)
         parts = parts_of(len(x), size, tuning.WORKSPACE // ((c + k) * x.itemsize * POINTS))
     else:
-        x, bound = channels_last(x), tuning.TILE_BYTES // (max(c, k) * x.itemsize * POINTS)
+        bound = tuning.TILE_BYTES // (max(c, k) * x.itemsize * POINTS)
         parts = parts_of(len(x), size, max(bound, tuning.WINOGRAD_TILES), threads())
 
     def part(images, rows):
         count = (images.stop - images.start) * (rows.stop - rows.start) * tiles_across(size)
-        values = xp.empty((POINTS, count, c), x.dtype)
-        _to_points("values_at_points", x, (images, rows), pad, size, values)
-        values = xp.matmul(values, kernels)  # the same name: each step frees the memory that the next but one will use
-        _write_results(values, y_last[images], rows, bias, activation)
+        values = _new_values(x, count, c)
+        _to_points("values_at_points", x, (images, rows), pad, size, values, slice(0, count))
+        results = _new_values(x, count, k)
+        xp.matmul(values, kernels, out=results)
+        del values
+        _write_results(results, y_last[images], rows, bias, activation)
 
     run_tiles(x, part, parts)
     return y
@@ -129,7 +134,7 @@ def _transform_kernels(w, mirrored=False):
     kernels = xp.empty((POINTS, k, c) if mirrored else (POINTS, c, k), w.dtype)
     if has_kernels(w):
         strides = (c, 9 * c, 9) if mirrored else (k, 9, 9 * c)
-        launch(SOURCE, "kernels_at_points", k * c, xp.ascontiguousarray(w), kernels, *strides, mirrored)
+        launch(TAPS_SOURCE, "kernels_at_points", k * c, xp.ascontiguousarray(w), kernels, k * c, *strides, mirrored)
         return kernels
     w = w[:, :, ::-1, ::-1] if mirrored else w.transpose(1, 0, 2, 3)
 
@@ -147,7 +152,7 @@ def _kernels_gradient(sums):
     xp, (_, k, c) = array_module(sums), sums.shape
     dw = xp.empty((k, c, 3, 3), sums.dtype)
     if has_kernels(sums):
-        launch(SOURCE, "gradient_of_kernels", k * c, sums, dw)
+        launch(TAPS_SOURCE, "gradient_of_kernels", k * c, sums, dw, k * c)
         return dw
 
     def some(part):
@@ -158,14 +163,35 @@ def _kernels_gradient(sums):
     return dw
 
 
-def _to_points(name, x, part, pad, size, out):
-    """What a part sees of x (N, H, W, C), at the points, in `out` (36, T, C): its values Bᵀ d B, or a gradient's A d Aᵀ."""
-    if has_kernels(x):
+def _readable(maps):
+    """Maps (N, C, H, W) as they are read here: (N, H, W, C), for a kernel contiguous."""
+    return to_nhwc(maps) if runs(SOURCE, maps) else channels_last(maps)
+
+
+def _new_values(like, tiles, channels):
+    """An array (36, tiles, channels) for what lies at the points, uninitialised.
+
+    For kernels on a CPU the points are a little further apart (see winograd.cu).
+    """
+    apart = tiles * channels
+    if runs(SOURCE, like) and not has_kernels(like):
+        apart += SPARE
+    values = array_module(like).empty((POINTS, apart), like.dtype)
+    return values[:, : tiles * channels].reshape(POINTS, tiles, channels)
+
+
+def _to_points(name, x, part, pad, size, out, tiles):
+    """What a part sees of x (N, H, W, C), at the points, in these tiles of `out` (36, T, C): its values Bᵀ d B, or a gradient's
+    A d Aᵀ."""
+    if runs(SOURCE, x):
         (images, rows), (top, left) = part, pad
         _, height, width, c = x.shape
-        where = rows.stop - rows.start, tiles_across(size), top - RESULTS * rows.start, left
-        launch(SOURCE, name, out[0].size, x[images], out, c, height, width, *where)
+        lines, across = (images.stop - images.start) * (rows.stop - rows.start), tiles_across(size)
+        where = rows.stop - rows.start, across, top - RESULTS * rows.start, left
+        apart = out.strides[0] // out.itemsize
+        launch(SOURCE, name, (lines, across, c), x[images], _flat(out)[tiles.start * c :], apart, c, height, width, *where)
         return
+    out = out[:, tiles]
     if name == "values_at_points":
         matrix, side = _both_sides(x, "B_T"), VALUES
     else:
@@ -176,16 +202,22 @@ def _to_points(name, x, part, pad, size, out):
 def _write_results(values, y, rows, bias, activation):
     """Aᵀ m A, bias and activation, to some rows of tiles.   values (36, T, K), y (n, Ho, Wo, K)"""
     size, k = y.shape[1:3], y.shape[3]
-    if has_kernels(y):
-        where = rows.stop - rows.start, tiles_across(size), RESULTS * rows.start
-        arrays = values, y, bias
-        launch(SOURCE, "results_from_points", values[0].size, *arrays, *LIMITS[activation], k, *size, *where)
+    if runs(SOURCE, y):
+        down, across, apart = rows.stop - rows.start, tiles_across(size), values.strides[0] // values.itemsize
+        arrays = _flat(values), y, bias
+        where = apart, k, *size, down, across, RESULTS * rows.start
+        launch(SOURCE, "results_from_points", (len(y) * down, across, k), *arrays, *LIMITS[activation], *where)
         return
     if bias is not None:
         values[POINT_ONE] += bias
     values = array_module(y).matmul(_both_sides(y, "A_T"), values.reshape(POINTS, -1))
     _put_tiles(y, values, rows)
     activate(y[:, RESULTS * rows.start : RESULTS * rows.stop], activation)
+
+
+def _flat(values):
+    """The memory of an array that `_new_values` made, as one axis."""
+    return (values if values.flags.c_contiguous else values.base).reshape(-1)
 
 
 def _tiles(x, part, side, pad, size):

@@ -1,0 +1,67 @@
+"""C++ compilers: which one is there, and libraries made by it, kept in the user's cache folder by the hash of all that they depend on."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+CXX = "CXX"  # the environment variable that names another compiler
+
+
+class CompileError(RuntimeError):
+    """A source was not compiled; the message has the compiler's first words."""
+
+
+@cache
+def compiler() -> tuple[str, ...]:
+    """The command of a C++ compiler: what CXX names, g++, clang++, c++, or the one of the package ziglang. () without one."""
+    asked = os.environ.get(CXX, "").split()
+    for command in ([asked] if asked else [["g++"], ["clang++"], ["c++"]]):
+        if found := shutil.which(command[0]):
+            return (found, *command[1:])
+    return (sys.executable, "-m", "ziglang", "c++") if not asked and find_spec("ziglang") else ()
+
+
+def library(name: str, text: str, options: tuple[str, ...], machine: str = "") -> Path:
+    """The shared library of a C++ text, compiled unless the cache has it. machine: what beside text, compiler and options it is for.
+
+    Another process may be compiling the same: each writes a file of its own, and puts it in place in one step.
+    Raises CompileError; OSError where no file can be written.
+    """
+    command = compiler()
+    parts = [text, machine, *command, _version(command), *options]
+    folder = _folder()
+    cached = folder / f"{name}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:32]}.so"
+    if not cached.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as workplace:
+            code, made = Path(workplace) / "kernels.cpp", Path(workplace) / "kernels.so"
+            code.write_text(text, encoding="utf-8")
+            done = subprocess.run([*command, *options, "-o", made, code], capture_output=True, text=True)
+            if done.returncode:
+                raise CompileError(f"{name}: {' '.join(command)}: {done.stderr[:2000]}")
+            os.replace(made, cached)
+    return cached
+
+
+@cache
+def _version(command):
+    """What a compiler says of itself; an update makes new libraries."""
+    return subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
+
+
+@cache
+def _folder():
+    """The folder of compiled libraries: in the user's cache, or, where that is not writable, one for this process."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="minifcn-"))

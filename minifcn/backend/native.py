@@ -1,0 +1,175 @@
+"""The library's own kernels on a CPU: compiled once by the C++ compiler that is there, for this processor.
+
+A kernel's text (`source`) is compiled for vectors of 16, of 4 and of a single value, which make up any number of channels.
+Calls go through ctypes, which lets go of Python's lock: two threads are two threads. Nothing is compiled before it is
+needed, and then kept in the user's cache folder (`compiler`). Without a compiler, or where it fails, there is NumPy.
+"""
+
+import ctypes
+import logging
+import os
+import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from . import compiler, cpu, tuning
+from .source import C_TYPES, Source, checked
+from .threads import threads
+
+log = logging.getLogger("minifcn.backend")
+VARIABLE = "MINIFCN_NATIVE"
+WIDTHS = (16, 4, 1)
+OPTIONS = (
+    "-std=c++14", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-w",
+)  # fmt: skip
+
+PRELUDE = """
+#include <math.h>
+template <class V, int N> struct Vector {
+    typedef V type __attribute__((vector_size(N * sizeof(V)), aligned(sizeof(V)), may_alias));
+};
+template <class V> struct Vector<V, 1> { typedef V type; };
+template <class lanes, class V> inline auto& vector_at(V* p) {
+    return *(typename Vector<V, int(sizeof(lanes) / sizeof(T))>::type*)p;
+}
+#define LANES int(sizeof(lanes) / sizeof(T))
+#define whole_lanes typename Vector<WHOLE, LANES>::type
+#define KERNEL template <class lanes> static
+#define DEVICE static inline
+#define LANES_DEVICE template <class lanes> static inline
+#define ARRAY(type) type* __restrict__
+#define AT(array, index) vector_at<lanes>(&(array)[index])
+#define RANGE int begin, int end, int from, int to
+#define RUN(results) results
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define EACH(i) for (int i = from; i < to; i += LANES)
+#define EACH_LANES(line, column, channel, columns, channels, results) \\
+    for (int line = begin; line < end; line++) \\
+        for (int column = 0; column < (columns); column += results) \\
+            for (int channel = from; channel < to; channel += LANES)
+LANES_DEVICE lanes square_root(lanes x) {
+    lanes roots;
+    for (int i = 0; i < LANES; i++) ((T*)&roots)[i] = T(sqrt(((T*)&x)[i]));
+    return roots;
+}
+"""
+
+_wanted = None  # what `use_native` was told
+
+
+def use_native(on: bool | None = True) -> None:
+    """Run kernels on the CPU, compiled, from now on, or (False) leave it all to NumPy; None: as the environment says.
+
+    MINIFCN_NATIVE=0 in the environment means NumPy. Results differ by rounding.
+    """
+    global _wanted
+    _wanted = on
+
+
+def problem() -> str | None:
+    """Why kernels do not run on the CPU, in words; None where they do, or will once they are compiled."""
+    if _wanted is False or (_wanted is None and os.environ.get(VARIABLE, "").strip() == "0"):
+        return "switched off" if _wanted is False else f"{VARIABLE}=0"
+    return None if compiler.compiler() else "no C++ compiler was found (g++, clang++, or pip install ziglang)"
+
+
+def runs(source: Source, dtype: np.dtype) -> bool:
+    """Whether the kernels of a source run on the CPU for arrays of this dtype. The first call compiles them."""
+    return _is_wanted() and not source.gpu_only and _libraries(str(dtype)).get(source.path) is not None
+
+
+def _is_wanted():
+    return _wanted if _wanted is not None else _environment_allows()
+
+
+@cache
+def _environment_allows():
+    return os.environ.get(VARIABLE, "").strip() != "0"
+
+
+def launch(source: Source, name: str, grid: tuple | int, *arguments: object) -> None:
+    """Run the kernel `name` over a grid, (lines, columns, channels) or so many values, its lines shared out among threads."""
+    dtype, arguments = checked(name, grid, arguments)
+    arrays = [a for a in arguments if isinstance(a, np.ndarray)]
+    functions = _functions(source, name, str(dtype))
+    passed = [_as_c(argument) for argument in arguments]
+    flat = isinstance(grid, int)
+    lines, channels = (grid, grid) if flat else (grid[0], grid[2])
+    count = threads() if sum(a.nbytes for a in arrays) > tuning.BYTES_WORTH_A_THREAD else 1
+
+    def part(begin, end):
+        start, stop = (begin, end) if flat else (0, channels)
+        for width, function in zip(WIDTHS, functions, strict=True):
+            whole = start + (stop - start) // width * width
+            if whole > start:
+                function(begin, end, start, whole, *passed)
+            start = whole
+
+    # Some more parts than threads: they do not all go equally fast.
+    step = -(-lines // (4 * count if count > 1 else 1))
+    step = -(-step // WIDTHS[0]) * WIDTHS[0] if flat else step
+    cpu.run_tiles(part, [(first, min(first + step, lines)) for first in range(0, lines, step)])
+
+
+_C = {"int32": ctypes.c_int, "float32": ctypes.c_float, "float64": ctypes.c_double}
+
+
+def _as_c(argument):
+    if isinstance(argument, np.ndarray):
+        return ctypes.c_void_p(argument.ctypes.data)
+    return _C[argument.dtype.name](argument.item())
+
+
+@cache
+def _functions(source, name, dtype):
+    """The kernel for each of WIDTHS."""
+    library, kind = _libraries(dtype)[source.path], ctypes.CFUNCTYPE(None)
+    return [kind(ctypes.c_void_p.in_dll(library, f"{name}_{width}").value) for width in WIDTHS]
+
+
+@cache
+def _libraries(dtype):
+    """{path of a source: its library for arrays of this dtype, or None where it does not compile}; all of minifcn's at once."""
+    if dtype not in C_TYPES or problem():
+        return {}
+    start = time.perf_counter()
+    paths = sorted(Path(__file__).parents[1].rglob("*.cu"))
+    sources = [source for path in paths if "AT(" in (source := Source(path)).text]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip([s.path for s in sources], pool.map(lambda s: _library(s, dtype), sources), strict=True))
+    if (seconds := time.perf_counter() - start) > 0.2:
+        log.info("kernels compiled for this processor in %.1f s by %s", seconds, " ".join(compiler.compiler()))
+    return found
+
+
+def _library(source, dtype):
+    number, _ = C_TYPES[dtype]
+    pointers = [
+        f'extern "C" {{ void* {name}_{width} = (void*){name}<Vector<{number}, {width}>::type>; }}'
+        for name in source.kernels
+        for width in WIDTHS
+    ]
+    text = "\n".join([source.complete(PRELUDE, dtype), *pointers])
+    try:
+        return ctypes.CDLL(str(compiler.library(source.path.stem, text, OPTIONS, _processor())))
+    except (compiler.CompileError, OSError) as error:
+        log.warning("kernels are left to NumPy: %s", str(error).strip().splitlines()[0])
+        return None
+
+
+@cache
+def _processor():
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
