@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,11 +84,12 @@ def problem() -> str | None:
 
 def runs(source: Source, dtype: np.dtype) -> bool:
     """Whether the kernels of a source run on the CPU for arrays of this dtype. The first call compiles them."""
-    return _is_wanted() and not source.gpu_only and _libraries(str(dtype)).get(source.path) is not None
+    return (_environment_allows() if _wanted is None else _wanted) and _is_compiled(source, dtype)
 
 
-def _is_wanted():
-    return _wanted if _wanted is not None else _environment_allows()
+@cache
+def _is_compiled(source, dtype):
+    return not source.gpu_only and _libraries(str(dtype)).get(source.path) is not None
 
 
 @cache
@@ -95,44 +97,46 @@ def _environment_allows():
     return os.environ.get(VARIABLE, "").strip() != "0"
 
 
-def launch(source: Source, name: str, grid: tuple | int, *arguments: object) -> None:
+def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> None:
     """Run the kernel `name` over a grid, (lines, columns, channels) or so many values, its lines shared out among threads."""
-    dtype, arguments = checked(name, grid, arguments)
-    arrays = [a for a in arguments if isinstance(a, np.ndarray)]
-    functions = _functions(source, name, str(dtype))
-    passed = [_as_c(argument) for argument in arguments]
+    dtype = arguments[0].dtype
+    passed, read = [], 0
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            if not argument.flags.c_contiguous or (argument.dtype is not dtype and argument.dtype.kind == "f"):
+                checked(name, grid, arguments)  # which says what is wrong
+            read += argument.nbytes
+            argument = argument.ctypes.data
+        passed.append(argument)
+    functions, count = _functions(source, name, dtype), 1 if read < tuning.BYTES_WORTH_A_THREAD else threads()
     flat = isinstance(grid, int)
     lines, channels = (grid, grid) if flat else (grid[0], grid[2])
-    count = threads() if sum(a.nbytes for a in arrays) > tuning.BYTES_WORTH_A_THREAD else 1
 
     def part(begin, end):
         start, stop = (begin, end) if flat else (0, channels)
-        for width, function in zip(WIDTHS, functions, strict=True):
-            whole = start + (stop - start) // width * width
-            if whole > start:
+        for width, function in functions:
+            if start + width <= stop:
+                whole = stop - (stop - start) % width
                 function(begin, end, start, whole, *passed)
-            start = whole
+                start = whole
 
+    if count == 1:
+        part(0, lines)
+        return
     # Some more parts than threads: they do not all go equally fast.
-    step = -(-lines // (4 * count if count > 1 else 1))
+    step = -(-lines // (4 * count))
     step = -(-step // WIDTHS[0]) * WIDTHS[0] if flat else step
     cpu.run_tiles(part, [(first, min(first + step, lines)) for first in range(0, lines, step)])
 
 
-_C = {"int32": ctypes.c_int, "float32": ctypes.c_float, "float64": ctypes.c_double}
-
-
-def _as_c(argument):
-    if isinstance(argument, np.ndarray):
-        return ctypes.c_void_p(argument.ctypes.data)
-    return _C[argument.dtype.name](argument.item())
-
-
 @cache
 def _functions(source, name, dtype):
-    """The kernel for each of WIDTHS."""
-    library, kind = _libraries(dtype)[source.path], ctypes.CFUNCTYPE(None)
-    return [kind(ctypes.c_void_p.in_dll(library, f"{name}_{width}").value) for width in WIDTHS]
+    """[(width, the kernel for it)]"""
+    library = _libraries(str(dtype))[source.path]
+    number = ctypes.c_float if dtype == "float32" else ctypes.c_double
+    kinds = {"ARRAY": ctypes.c_void_p, "int": ctypes.c_int, "T": number}
+    kind = ctypes.CFUNCTYPE(None, *4 * [ctypes.c_int], *(kinds[kind] for kind in source.parameters(name)))
+    return [(width, kind(ctypes.c_void_p.in_dll(library, f"{name}_{width}").value)) for width in WIDTHS]
 
 
 @cache

@@ -41,7 +41,7 @@ C_TYPES = {"float32": ("float", "int"), "float64": ("double", "long long")}  # T
 _COMMON = Path(__file__).with_name("common.cuh")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """A file of kernels. gpu_only: they are not written with lanes."""
 
@@ -67,6 +67,11 @@ class Source:
     def kernels(self) -> list[str]:
         """The names of the kernels in it."""
         return re.findall(r"^KERNEL void (\w+)\(", self.text, re.MULTILINE)
+
+    def parameters(self, name: str) -> list[str]:
+        """What a kernel is given after its range, in order: "ARRAY", "int" or "T"."""
+        found = re.search(rf"^KERNEL void {name}\(RANGE,([^{{]*)\) {{", self.text, re.MULTILINE)
+        return re.findall(r"(ARRAY|int|T)\b(?:\([^)]*\))? \w+", found.group(1))
 
 
 def results(grid: tuple | int) -> int:

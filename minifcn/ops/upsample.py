@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from ..backend import Array, Source, array_module, constant, cut, launch, run_tiles, runs, threads, tuning
+from ..backend import Array, Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
 from .geometry import Cache, Pair, pads, require_maps, require_shape
-from .maps import to_nhwc
 
-SOURCE = Source.beside(__file__)
+SOURCE = Source.beside(__file__, gpu_only=True)
 
 
 def upsample_forward(x: Array, kernel_1d: Array, *, stride: int, pad: Pair = 0) -> tuple[Array, Cache]:
@@ -24,7 +23,7 @@ def upsample_forward(x: Array, kernel_1d: Array, *, stride: int, pad: Pair = 0) 
         raise InputError(
             f"upsample: a kernel {kernel_1d.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}"
         )
-    if runs(SOURCE, x):
+    if has_kernels(x):
         y, before = x, (both[0][0], both[1][0])
         for axis in (3, 2):
             y = _along("upsample", y, kernel_1d, axis, size[axis - 2], stride, before[axis - 2])
@@ -38,7 +37,7 @@ def upsample_backward(dy: Array, cache: Cache) -> Array:
     """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The kernel is fixed and gets no gradient."""
     size, rest = cache
     require_shape("upsample backward", "dy", dy, dy.shape[:2] + size)
-    if runs(SOURCE, dy):
+    if has_kernels(dy):
         kernel_1d, size, stride, before = rest
         for axis in (2, 3):
             dy = _along("upsample_gradient", dy, kernel_1d, axis, size[axis - 2], stride, before[axis - 2])
@@ -48,18 +47,13 @@ def upsample_backward(dy: Array, cache: Cache) -> Array:
 
 
 def _along(name, maps, kernel_1d, axis, length, stride, before):
-    """Run a kernel of ours along an axis of maps (N, C, H, W), which then has that length; `before` of it is cut off.
-
-    Maps are read and written with the channels last: along the rows a value is a pixel, along the columns a row.
-    """
-    xp, maps = array_module(maps), to_nhwc(maps)
-    n, height, width, channels = maps.shape
-    size = (length, width) if axis == 2 else (height, length)
-    result = xp.empty((n, *size, channels), maps.dtype)
-    outer, inner = (n, width * channels) if axis == 2 else (n * height, channels)
-    numbers = maps.shape[axis - 1], length, inner, kernel_1d.size, stride, before
-    launch(SOURCE, name, (outer, length, inner), maps, xp.ascontiguousarray(kernel_1d), result, *numbers)
-    return result.transpose(0, 3, 1, 2)
+    """Run a kernel of ours along an axis of maps (N, C, H, W), which then has that length; `before` of it is cut off."""
+    xp = array_module(maps)
+    result = xp.empty((*maps.shape[:axis], length, *maps.shape[axis + 1 :]), maps.dtype)
+    inner = maps.shape[3] if axis == 2 else 1
+    arrays = xp.ascontiguousarray(maps), xp.ascontiguousarray(kernel_1d), result
+    launch(SOURCE, name, result.size, *arrays, maps.shape[axis], length, inner, kernel_1d.size, stride, before)
+    return result
 
 
 def _both_sides(a, maps, b):

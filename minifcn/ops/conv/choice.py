@@ -9,8 +9,9 @@ and Winograd wins in between, where a network spends its time. A dilated 3×3 is
 it is made of, whose maps have to be taken apart and put together.
 
 The constants are nanoseconds of one core for a value or a multiply-add. They were fitted to the times of both algorithms on
-26 shapes, of 1 to 512 channels and 4 to 256 pixels a side, on two cores with AVX2; a core that is faster at everything
-chooses the same. `benchmarks/choices.py` compares the choices with the fastest algorithm for every layer of the networks.
+26 shapes, of 1 to 512 channels and 4 to 256 pixels a side, on two cores with AVX2; those of Winograd's algorithm by kernels and of
+columns on 14 shapes, with AVX-512. A core that is faster at everything chooses the same. `benchmarks/choices.py` compares the choices
+with the fastest algorithm for every layer of the networks.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from contextvars import ContextVar
 from functools import partial
 from math import prod
 from types import ModuleType
+from typing import NamedTuple
 
 from ...errors import InputError
 from ..geometry import Window
@@ -27,9 +29,21 @@ from . import atrous, depthwise, im2col, pointwise, reference, winograd
 _ALGORITHMS = {"naive": reference, "im2col": im2col, "gemm": pointwise, "depthwise": depthwise, "winograd": winograd}
 _requested = ContextVar("conv_algorithm", default="auto")
 
-WINOGRAD_CALL = 100_000  # more for Winograd, whatever the shape
-PATCH_VALUE, PATCH_PRODUCT, PATCH_RESULT, PATCH_KERNEL = 0.9, 0.026, 1.2, 1.8
-TILE_VALUE, TILE_PRODUCT, TILE_RESULT, TILE_KERNEL = 3.3, 0.011, 2.5, 2.4
+
+class Costs(NamedTuple):
+    """Of a call, a value laid out or transformed, a product, a result and a weight."""
+
+    call: float
+    value: float
+    product: float
+    result: float
+    weight: float
+
+
+PATCHES = Costs(0, 0.9, 0.026, 1.2, 1.8)
+COLUMNS = Costs(0, 0.3, 0.017, 0.6, 1.8)  # of an image that lies channel by channel
+TILES = Costs(100_000, 3.3, 0.011, 2.5, 2.4)
+TILES_BY_KERNELS = Costs(40_000, 1.0, 0.011, 0.9, 2.4)
 APART = 1.0  # for a value of the maps that a dilated convolution reads or writes
 TILE_SUMS = 1.35  # times as much for a weight gradient, where the values at the points do not stay in a cache
 
@@ -50,11 +64,15 @@ def conv_algorithm(name: str) -> Iterator[None]:
         _requested.reset(token)
 
 
-def choose(window: Window, w_shape: tuple, images: int, gradient: str | None = None, tf32: bool = False) -> ModuleType:
+def choose(
+    window: Window, w_shape: tuple, images: int, gradient: str | None = None, tf32: bool = False, *,
+    kernels: bool = False, by_channel: bool = False,
+) -> ModuleType:  # fmt: skip
     """The module that computes convolutions of so many images over this window with kernels w (K, C/groups, kh, kw).
 
     gradient: "inputs" or "weights", for the backward passes. tf32: whether products are in TF32. There Winograd's algorithm is
     taken only on request: its error is ten times that of rounded factors, and the products that it saves cost little.
+    kernels: whether its transforms are compiled for the CPU. by_channel: whether x lies so in memory that patches stand in columns.
     """
     name = _requested.get()
     if name in ("naive", "im2col"):
@@ -71,29 +89,29 @@ def choose(window: Window, w_shape: tuple, images: int, gradient: str | None = N
     if gradient == "inputs":
         shape = outputs, inputs, window.input_size
     factor = TILE_SUMS if gradient == "weights" else 1
+    tiles, patches = TILES_BY_KERNELS if kernels else TILES, COLUMNS if by_channel else PATCHES
     cost = winograd_cost if algorithm is winograd else partial(atrous_cost, dilation=window.dilation)
-    faster = factor * cost(images, *shape) < im2col_cost(images, *shape)
+    faster = factor * cost(images, *shape, costs=tiles) < im2col_cost(images, *shape, costs=patches)
     return algorithm if faster and not tf32 else im2col
 
 
-def im2col_cost(images: int, inputs: int, outputs: int, size: tuple) -> float:
+def im2col_cost(images: int, inputs: int, outputs: int, size: tuple, costs: Costs = PATCHES) -> float:
     """Nanoseconds for `images` of results of `size` (height, width), from `inputs` to `outputs` channels."""
-    pixels, kernels = images * prod(size), 9 * inputs * outputs
+    pixels, weights = images * prod(size), 9 * inputs * outputs
     values, results = 9 * pixels * inputs, pixels * outputs
-    products = PATCH_PRODUCT * values * outputs
-    return PATCH_VALUE * values + products + PATCH_RESULT * results + PATCH_KERNEL * kernels
+    return costs.value * values + costs.product * values * outputs + costs.result * results + costs.weight * weights
 
 
-def winograd_cost(images: int, inputs: int, outputs: int, size: tuple) -> float:
+def winograd_cost(images: int, inputs: int, outputs: int, size: tuple, costs: Costs = TILES) -> float:
     """The same by Winograd's algorithm; what lies beyond the image in the last tiles is computed too."""
-    tiles, kernels = images * prod(-(-n // 4) for n in size), 36 * inputs * outputs
+    tiles, weights = images * prod(-(-n // 4) for n in size), 36 * inputs * outputs
     values, results = 36 * tiles * inputs, 36 * tiles * outputs
-    products = TILE_PRODUCT * values * outputs
-    return WINOGRAD_CALL + TILE_VALUE * values + products + TILE_RESULT * results + TILE_KERNEL * kernels
+    work = costs.value * values + costs.product * values * outputs + costs.result * results + costs.weight * weights
+    return costs.call + work
 
 
-def atrous_cost(images: int, inputs: int, outputs: int, size: tuple, dilation: tuple) -> float:
+def atrous_cost(images: int, inputs: int, outputs: int, size: tuple, dilation: tuple, costs: Costs = TILES) -> float:
     """The same for a dilated 3×3, taken apart into so many smaller ones."""
     parts = images * prod(dilation)
     part = tuple(-(-n // d) for n, d in zip(size, dilation, strict=True))
-    return winograd_cost(parts, inputs, outputs, part) + APART * parts * prod(part) * (inputs + outputs)
+    return winograd_cost(parts, inputs, outputs, part, costs) + APART * parts * prod(part) * (inputs + outputs)

@@ -5,11 +5,12 @@ size of x: its input gradient leads from x up to y, and that is the transposed c
 convolution's forward, and dw its weight gradient with the two maps exchanged.
 """
 
-from ...backend import Array, array_module, multiplies_in_tf32
+from ...backend import Array, array_module, has_kernels, multiplies_in_tf32, runs
 from ...errors import InputError
 from ..activation import require_activation
 from ..geometry import Cache, Pair, Window, pads, pair, require_nchw, require_same_dtype, require_shape, window
 from ..maps import channel_sums
+from . import columns, winograd
 from .choice import choose
 
 
@@ -128,16 +129,22 @@ def _require_kernels(op, x, w, b, groups, transposed=False):
 
 
 def _forward(x, w, where, bias=None, activation="none", cached=None):
-    algorithm = choose(where, w.shape, len(x), tf32=multiplies_in_tf32(x))
-    return algorithm.forward(x, w, where, bias, activation, cached)
+    return _chosen(where, w.shape, x).forward(x, w, where, bias, activation, cached)
 
 
 def _input_gradient(dy, w, where):
-    return choose(where, w.shape, len(dy), "inputs", multiplies_in_tf32(dy)).input_gradient(dy, w, where)
+    return _chosen(where, w.shape, dy, "inputs").input_gradient(dy, w, where)
 
 
 def _weight_gradient(x, dy, where):
     """dw, contiguous as w is: whoever changes w by it reads both side by side, several times."""
     w_shape = (dy.shape[1], x.shape[1] // where.groups, *where.kernel)
-    dw = choose(where, w_shape, len(x), "weights", multiplies_in_tf32(x)).weight_gradient(x, dy, where)
-    return array_module(x).ascontiguousarray(dw)
+    return array_module(x).ascontiguousarray(_chosen(where, w_shape, x, "weights").weight_gradient(x, dy, where))
+
+
+def _chosen(where, w_shape, maps, gradient=None):
+    """The algorithm for the maps that a pass reads, x or dy."""
+    by_channel = gradient != "inputs" and columns.applies(maps, where)
+    kernels = runs(winograd.SOURCE, maps) and not has_kernels(maps)
+    tf32 = multiplies_in_tf32(maps)
+    return choose(where, w_shape, len(maps), gradient, tf32, kernels=kernels, by_channel=by_channel)

@@ -46,21 +46,26 @@ KERNEL void values_at_points(RANGE, ARRAY(const T) x, ARRAY(T) at_points, int ap
         int column = 4 * tile - left, row = 4 * (line % down) - top;
         long long first = (((long long)(line / down) * height + row) * width + column) * channels + channel;
         long long below = (long long)width * channels, i = ((long long)line * across + tile) * channels + channel;
-        bool inside = row >= 0 && row + 6 <= height && column >= 0 && column + 6 <= width;
-        lanes half[6][6];  // the transform from the left, a column each
-        UNROLL for (int v = 0; v < 6; v++) {
-            lanes d[6];
-            bool here = column + v >= 0 && column + v < width;
-            UNROLL for (int u = 0; u < 6; u++) {
-                bool seen = inside || (here && row + u >= 0 && row + u < height);
-                d[u] = seen ? AT(x, first + u * below + v * channels) : lanes();
-            }
-            to_points(d, half[v]);
+        lanes d[6][6];
+        if (row >= 0 && row + 6 <= height && column >= 0 && column + 6 <= width) {
+            UNROLL for (int u = 0; u < 6; u++)
+                UNROLL for (int v = 0; v < 6; v++) d[u][v] = AT(x, first + u * below + v * channels);
+        } else {
+            for (int u = 0; u < 6; u++)
+                for (int v = 0; v < 6; v++) {
+                    bool seen = row + u >= 0 && row + u < height && column + v >= 0 && column + v < width;
+                    d[u][v] = seen ? AT(x, first + u * below + v * channels) : lanes();
+                }
+        }
+        UNROLL for (int v = 0; v < 6; v++) {  // the transform from the left, column by column
+            lanes values[6], points[6];
+            UNROLL for (int u = 0; u < 6; u++) values[u] = d[u][v];
+            to_points(values, points);
+            UNROLL for (int p = 0; p < 6; p++) d[p][v] = points[p];
         }
         UNROLL for (int p = 0; p < 6; p++) {
-            lanes line_of[6], points[6];
-            UNROLL for (int v = 0; v < 6; v++) line_of[v] = half[v][p];
-            to_points(line_of, points);
+            lanes points[6];
+            to_points(d[p], points);
             UNROLL for (int q = 0; q < 6; q++) AT(at_points, (long long)(6 * p + q) * apart + i) = points[q];
         }
     }
@@ -74,18 +79,19 @@ KERNEL void gradient_at_points(RANGE, ARRAY(const T) dy, ARRAY(T) at_points, int
         long long first = (((long long)(line / down) * height + row) * width + column) * channels + channel;
         long long below = (long long)width * channels, i = ((long long)line * across + tile) * channels + channel;
         lanes half[4][6];
+        bool inside = row + 4 <= height && column + 4 <= width;
         UNROLL for (int v = 0; v < 4; v++) {
             lanes d[4];
             UNROLL for (int u = 0; u < 4; u++) {
-                bool seen = row + u < height && column + v < width;
+                bool seen = inside || (row + u < height && column + v < width);
                 d[u] = seen ? AT(dy, first + u * below + v * channels) : lanes();
             }
             gradient_to_points(d, half[v]);
         }
         UNROLL for (int p = 0; p < 6; p++) {
-            lanes line_of[4], points[6];
-            UNROLL for (int v = 0; v < 4; v++) line_of[v] = half[v][p];
-            gradient_to_points(line_of, points);
+            lanes across_of[4], points[6];
+            UNROLL for (int v = 0; v < 4; v++) across_of[v] = half[v][p];
+            gradient_to_points(across_of, points);
             UNROLL for (int q = 0; q < 6; q++) AT(at_points, (long long)(6 * p + q) * apart + i) = points[q];
         }
     }
@@ -105,12 +111,13 @@ KERNEL void results_from_points(RANGE, ARRAY(const T) at_points, ARRAY(T) y, ARR
             UNROLL for (int p = 0; p < 6; p++) m[p] = AT(at_points, (long long)(6 * p + q) * apart + i);
             from_points(m, half[q]);
         }
+        bool inside = row + 4 <= height && column + 4 <= width;
         UNROLL for (int u = 0; u < 4; u++) {
-            lanes line_of[6], results[4];
-            UNROLL for (int q = 0; q < 6; q++) line_of[q] = half[q][u];
-            from_points(line_of, results);
+            lanes across_of[6], results[4];
+            UNROLL for (int q = 0; q < 6; q++) across_of[q] = half[q][u];
+            from_points(across_of, results);
             UNROLL for (int v = 0; v < 4; v++)
-                if (row + u < height && column + v < width)
+                if (inside || (row + u < height && column + v < width))
                     AT(y, first + u * below + v * channels) = clipped(results[v] + shift, low, high);
         }
     }
