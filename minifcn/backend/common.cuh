@@ -7,9 +7,19 @@ LANES_DEVICE lanes clipped(lanes value, T low, T high) {
     return value > highest ? highest : value;
 }
 
-// Which window of a stride begins `distance` pixels from the first, or -1: none does, or it is not among `count`.
-DEVICE int window_at(int distance, int stride, int count) {
-    if (distance < 0) return -1;
-    int window = stride == 1 ? distance : stride == 2 ? distance >> 1 : distance / stride;
-    return window * stride == distance && window < count ? window : -1;
+// whole / part, for whole >= 0; the division takes long, and most windows move by 1 or 2.
+DEVICE int divided(int whole, int part) { return part == 1 ? whole : part == 2 ? whole >> 1 : whole / part; }
+
+// The windows that a pixel can lie in, first ... last of `count`: `place` is the pixel's, counted from the first window's
+// begin, and `reach` how far a window reaches.
+DEVICE int first_window(int place, int reach, int stride) { return place < reach ? 0 : divided(place - reach, stride) + 1; }
+DEVICE int last_window(int place, int stride, int count) {
+    int last = divided(place, stride);
+    return last < count ? last : count - 1;
+}
+
+// Which tap of a window sees the pixel `offset` behind its begin, or -1: it lies in a gap.
+DEVICE int tap_at(int offset, int gap) {
+    int tap = divided(offset, gap);
+    return tap * gap == offset ? tap : -1;
 }

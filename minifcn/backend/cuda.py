@@ -27,6 +27,8 @@ PRELUDE = """
 typedef T lanes;
 typedef WHOLE whole_lanes;
 #define square_root sqrt
+#define exponential exp
+#define logarithm log
 """
 
 

@@ -56,10 +56,38 @@ template <class lanes, class V> inline auto& vector_at(V* p) {
     for (int line = begin; line < end; line++) \\
         for (int column = 0; column < (columns); column += results) \\
             for (int channel = from; channel < to; channel += LANES)
+template <class V, class lanes, int N = LANES> struct Converted {
+    static typename Vector<V, N>::type of(lanes x) { return __builtin_convertvector(x, typename Vector<V, N>::type); }
+};
+template <class V, class lanes> struct Converted<V, lanes, 1> {
+    static V of(lanes x) { return V(x); }
+};
 LANES_DEVICE lanes square_root(lanes x) {
     lanes roots;
     for (int i = 0; i < LANES; i++) ((T*)&roots)[i] = T(sqrt(((T*)&x)[i]));
     return roots;
+}
+LANES_DEVICE lanes logarithm(lanes x) {
+    lanes logarithms;
+    for (int i = 0; i < LANES; i++) ((T*)&logarithms)[i] = sizeof(T) == 4 ? T(logf(((T*)&x)[i])) : T(log(((T*)&x)[i]));
+    return logarithms;
+}
+// e^x for x <= 0: 2^n times the series of e^r, |r| <= log(2) / 2; 0 where that is smaller than any normal number.
+LANES_DEVICE lanes exponential(lanes x) {
+    const bool single = sizeof(T) == 4;
+    const T lowest = single ? T(-87.3) : T(-708.3);
+    lanes far = x < lowest ? lanes() + lowest : x;
+    whole_lanes n = Converted<WHOLE, lanes>::of(far * T(1.4426950408889634) - T(0.5));
+    lanes times = Converted<T, whole_lanes, LANES>::of(n);
+    lanes r = far - times * (single ? T(0.693359375) : T(0.6931471803691238));
+    r = r - times * (single ? T(-2.12194440054690583e-4) : T(1.9082149292705877e-10));
+    lanes sum = lanes() + T(1);
+    UNROLL for (int k = single ? 7 : 13; k > 0; k--) sum = T(1) + sum * r * (T(1) / T(k));
+    whole_lanes bits = (n + WHOLE(single ? 127 : 1023)) << WHOLE(single ? 23 : 52);
+    lanes power;
+    __builtin_memcpy(&power, &bits, sizeof power);
+    lanes scaled = sum * power;
+    return x < lowest ? lanes() : scaled;
 }
 """
 

@@ -4,12 +4,12 @@ from math import prod
 
 import numpy as np
 
-from ..backend import Array, Source, array_module, has_kernels, launch, run_tiles, threads, tuning
+from ..backend import Array, Source, array_module, launch, run_tiles, runs, threads, tuning
 from ..errors import DtypeError, InputError
 from .geometry import Cache, require_same_dtype, require_shape
 from .maps import row_tiles
 
-SOURCE = Source.beside(__file__, gpu_only=True)
+SOURCE = Source.beside(__file__)
 
 
 def softmax_cross_entropy_forward(
@@ -54,10 +54,10 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     xp = array_module(probabilities)
     share = (share * dloss).astype(probabilities.dtype, copy=False)  # where dloss is a float64 of NumPy's
     dlogits = xp.empty_like(probabilities)
-    if has_kernels(probabilities):
-        arrays = probabilities, *map(xp.ascontiguousarray, (index, share)), dlogits
-        sizes = probabilities.shape[1], prod(index.shape[1:])
-        launch(SOURCE, "softmax_cross_entropy_gradient", dlogits.size, *arrays, *sizes)
+    if runs(SOURCE, probabilities):
+        lines, *sizes = _lines(probabilities)
+        arrays = probabilities, _whole(index, share), xp.ascontiguousarray(share), dlogits
+        launch(SOURCE, "softmax_cross_entropy_gradient", (lines, sizes[0], sizes[2]), *arrays, *sizes)
         return dlogits
     classes = _classes(probabilities)
 
@@ -225,9 +225,10 @@ def _pixel_losses(logits, index, share):
     xp = array_module(logits)
     probabilities = xp.empty(logits.shape, logits.dtype)
     loss = xp.empty(index.shape, logits.dtype)
-    if has_kernels(logits):
-        arrays = *map(xp.ascontiguousarray, (logits, index, share)), probabilities, loss
-        launch(SOURCE, "softmax_cross_entropy", loss.size, *arrays, logits.shape[1], prod(index.shape[1:]))
+    if runs(SOURCE, logits):
+        lines, *sizes = _lines(logits)
+        arrays = xp.ascontiguousarray(logits), _whole(index, share), xp.ascontiguousarray(share), probabilities, loss
+        launch(SOURCE, "softmax_cross_entropy", (lines, 1, sizes[2]), *arrays, *sizes)
         return loss, probabilities
 
     def tile(pixels, values):
@@ -241,6 +242,18 @@ def _pixel_losses(logits, index, share):
 
     run_tiles(logits, tile, _tiles(logits))
     return loss, probabilities
+
+
+def _lines(logits):
+    """(rows of all images, classes, rows of an image, pixels of a row) of logits (N, C, ...)."""
+    n, classes, *rest = logits.shape
+    height = rest[0] if len(rest) > 1 else 1
+    return n * height, classes, height, prod(rest) // height
+
+
+def _whole(index, like):
+    """Labels as a kernel reads them, in integers of the size of the floats in `like`."""
+    return array_module(index).ascontiguousarray(index.astype(f"int{8 * like.itemsize}", copy=False))
 
 
 def _tiles(logits):

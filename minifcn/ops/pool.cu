@@ -34,14 +34,17 @@ KERNEL void max_pool_gradient(RANGE, ARRAY(const T) dy, ARRAY(const WHOLE) winne
                               int width, int rows, int columns, int kernel_height, int kernel_width, int stride_down,
                               int stride_across, int gap_down, int gap_across, int top, int left) {
     EACH_LANES(line, column, channel, width, channels, 1) {
-        int row = line % height + top, begin = column + left;
+        int row = line % height + top, place = column + left;
+        int reach_down = (kernel_height - 1) * gap_down + 1, reach_across = (kernel_width - 1) * gap_across + 1;
+        int last_down = last_window(row, stride_down, rows), last_across = last_window(place, stride_across, columns);
+        int first_across = first_window(place, reach_across, stride_across);
         lanes sum = lanes();
-        for (int u = 0; u < kernel_height; u++) {
-            int down = window_at(row - u * gap_down, stride_down, rows);
-            if (down < 0) continue;
-            for (int v = 0; v < kernel_width; v++) {
-                int across = window_at(begin - v * gap_across, stride_across, columns);
-                if (across < 0) continue;
+        for (int down = first_window(row, reach_down, stride_down); down <= last_down; down++) {
+            int u = tap_at(row - down * stride_down, gap_down);
+            if (u < 0) continue;
+            for (int across = first_across; across <= last_across; across++) {
+                int v = tap_at(place - across * stride_across, gap_across);
+                if (v < 0) continue;
                 long long window = ((long long)(line / height * rows + down) * columns + across) * channels + channel;
                 sum += AT(winner, window) == u * kernel_width + v ? AT(dy, window) : lanes();
             }

@@ -49,6 +49,8 @@ template <class V> struct Bounded {
 typedef T lanes;
 typedef WHOLE whole_lanes;
 #define square_root sqrt
+#define exponential exp
+#define logarithm log
 """
 
 

@@ -37,16 +37,24 @@ KERNEL void depthwise_input_gradient(RANGE, ARRAY(const T) dy, ARRAY(const T) w,
     EACH_LANES(line, column, channel, width, channels, 6) {
         const int run = RUN(6);
         int row = line % height + top, begin = column + left;
+        int reach_down = (kernel_height - 1) * gap_down + 1, last_down = last_window(row, stride_down, rows);
+        bool inside = stride_across == 1 && begin >= (kernel_width - 1) * gap_across && begin + run <= columns;
         lanes sum[run] = {};
-        for (int u = 0; u < kernel_height; u++) {
-            int down = window_at(row - u * gap_down, stride_down, rows);
-            if (down < 0) continue;
+        for (int down = first_window(row, reach_down, stride_down); down <= last_down; down++) {
+            int u = tap_at(row - down * stride_down, gap_down);
+            if (u < 0) continue;
             long long sent = (long long)(line / height * rows + down) * columns * channels + channel;
             for (int v = 0; v < kernel_width; v++) {
+                int place = begin - v * gap_across;  // where a window begins whose tap v sees the first of these pixels
                 lanes tap = AT(w, (u * kernel_width + v) * channels + channel);
-                UNROLL for (int r = 0; r < run; r++) {
-                    int across = window_at(begin + r - v * gap_across, stride_across, columns);
-                    if (across >= 0) sum[r] += tap * AT(dy, sent + (long long)across * channels);
+                if (inside) {
+                    UNROLL for (int r = 0; r < run; r++) sum[r] += tap * AT(dy, sent + (long long)(place + r) * channels);
+                } else {
+                    UNROLL for (int r = 0; r < run; r++) {
+                        int across = place + r < 0 ? -1 : divided(place + r, stride_across);
+                        if (across >= 0 && across < columns && across * stride_across == place + r)
+                            sum[r] += tap * AT(dy, sent + (long long)across * channels);
+                    }
                 }
             }
         }
