@@ -1,4 +1,4 @@
-"""What a convolution is in inference: itself, the normalisation and the ReLU that follow, in one pass over memory."""
+"""What takes the layers that follow it along, in one pass over memory: a convolution in inference, a normalisation in training."""
 
 from .. import ops
 from ..backend import Array
@@ -50,3 +50,30 @@ class FusedConv2d(Leaf):
 
     def output_shape(self, shape: tuple) -> tuple:
         return self.conv.output_shape(shape)
+
+
+class FusedBatchNorm2d(Leaf):
+    """A BatchNorm2d and the ReLU that follows it, in both passes of a training."""
+
+    caches_input = caches_output = owns_results = True
+
+    def __init__(self, norm: BatchNorm2d, relu: ReLU):
+        self.norm, self.relu = norm, relu
+
+    def children(self) -> dict:
+        return {}  # the parameters are those of the network that this was made of
+
+    @property
+    def title(self) -> str:
+        return self.norm.title
+
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
+        self.norm.forget()
+        self.relu.forget()
+        return self.norm.run(x, train, activation=self.relu.operation)
+
+    def run_backward(self, dy: Array, cache: Cache, overwrite: bool = False) -> Array:
+        return self.norm.run_backward(dy, cache, overwrite)
+
+    def output_shape(self, shape: tuple) -> tuple:
+        return self.norm.output_shape(shape)

@@ -20,7 +20,7 @@ from ..backend import Array, one_blas_thread
 from ..errors import InputError
 from .base import Layer, Leaf
 from .coordinates import IDENTITY, Affine
-from .fused import FusedConv2d
+from .fused import FusedBatchNorm2d, FusedConv2d
 from .parametric import BatchNorm2d, Conv2d
 from .plain import ReLU, ReLU6
 
@@ -78,7 +78,7 @@ class Graph(Layer):
             names[id(layer)] = name
         if not known.issuperset(self.outputs):
             raise InputError(f"graph: expected outputs out of the nodes, got {self.outputs}")
-        self.training = schedule(self.nodes, self.outputs)
+        self.training = schedule(fused_norms(self.nodes, self.outputs), self.outputs)
         self.name_all()
 
     def children(self) -> dict:
@@ -261,26 +261,38 @@ def schedule(nodes: dict, outputs: Sequence[str]) -> list[Step]:
     return steps
 
 
+def follower(nodes: dict, outputs: Sequence[str], name: str, kinds: tuple) -> str | None:
+    """The only reader of a node, if it is of exactly one of these types and the node is no output."""
+    readers = [reader for reader, (_, inputs) in nodes.items() for i in inputs if i == name]
+    if name in outputs or len(readers) != 1:
+        return None
+    return readers[0] if type(nodes[readers[0]].layer) in kinds else None
+
+
 def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False) -> dict:
     """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
     last one's name. By exact type: a subclass may compute something else."""
-    readers = readers_of(nodes)
-
-    def follower(name, kinds):
-        """The only reader of a node, if it is of one of these kinds and the node is no output."""
-        if name in outputs or len(readers[name]) != 1:
-            return None
-        (reader,) = readers[name]
-        return reader if type(nodes[reader].layer) in kinds else None
-
     table, taken = {}, set()
     for name, (layer, inputs) in nodes.items():
         if type(layer) is Conv2d:
-            norm = follower(name, (BatchNorm2d,))
-            relu = follower(norm or name, (ReLU, ReLU6))
+            norm = follower(nodes, outputs, name, (BatchNorm2d,))
+            relu = follower(nodes, outputs, norm or name, (ReLU, ReLU6))
             followers = [nodes[found].layer if found else None for found in (norm, relu)]
             table[relu or norm or name] = Node(FusedConv2d(layer, *followers, prepared=prepared), inputs)
             taken |= {norm, relu}
+        elif name not in taken:
+            table[name] = Node(layer, inputs)
+    return table
+
+
+def fused_norms(nodes: dict, outputs: Sequence[str]) -> dict:
+    """The nodes with every normalisation, and the ReLU that alone reads it, as one FusedBatchNorm2d of the ReLU's name."""
+    table, taken = {}, set()
+    for name, (layer, inputs) in nodes.items():
+        relu = follower(nodes, outputs, name, (ReLU, ReLU6)) if type(layer) is BatchNorm2d else None
+        if relu:
+            table[relu] = Node(FusedBatchNorm2d(layer, nodes[relu].layer), inputs)
+            taken.add(relu)
         elif name not in taken:
             table[name] = Node(layer, inputs)
     return table

@@ -250,7 +250,7 @@ class BatchNorm2d(Leaf):
         self.running_mean = to_device(zeros((channels,)))
         self.running_var = to_device(np.ones(channels, np.float32))
 
-    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
+    def run(self, x: Array, train: bool, activation: str = "none") -> tuple[Array, Cache]:
         y, cache = ops.batch_norm_forward(
             x,
             self.gamma.value,
@@ -260,6 +260,7 @@ class BatchNorm2d(Leaf):
             eps=self.eps,
             momentum=self.momentum,
             train=train and not self.frozen and x.size > x.shape[1],
+            activation=activation,
         )
         self.running_mean, self.running_var = cache.running_mean, cache.running_var
         return y, cache

@@ -8,11 +8,6 @@ KERNEL void add_bias_and_clip(RANGE, ARRAY(T) y, ARRAY(const T) bias, T low, T h
     }
 }
 
-// y = x clipped to low ... high.
-KERNEL void clip(RANGE, ARRAY(const T) x, ARRAY(T) y, T low, T high) {
-    EACH(i) AT(y, i) = clipped(AT(x, i), low, high);
-}
-
 // dx = dy where the clipping let x through, which is where y is neither low nor high.
 KERNEL void clip_gradient(RANGE, ARRAY(const T) y, ARRAY(const T) dy, ARRAY(T) dx, T low, T high) {
     EACH(i) {

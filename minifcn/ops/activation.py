@@ -4,13 +4,16 @@ from math import inf
 
 import numpy as np
 
-from ..backend import Array, Source, array_module, constant, launch, run_blocks
+from ..backend import Array, Source, array_module, constant, launch, run_blocks, runs
 from ..errors import InputError
 from .geometry import Cache, require_same_dtype, require_shape
 from .maps import channels_last
 
 SOURCE = Source.beside(__file__)
 LIMITS = {"none": (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}  # what an activation clips values to
+
+
+PASSED = {"relu": lambda y: y > 0, "relu6": lambda y: (y > 0) & (y < 6)}  # where gradients come back, by the results
 
 
 def relu_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Cache]:
@@ -20,7 +23,7 @@ def relu_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Cache]:
 
 def relu_backward(dy: Array, cache: Cache, *, out: Array | None = None) -> Array:
     """dx = dy where the forward let x through; at x = 0 the gradient is 0. out: an array to write dx to, such as dy."""
-    return _backward("relu", dy, cache, out, lambda y: y > 0)
+    return _backward("relu", dy, cache, out)
 
 
 def relu6_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Cache]:
@@ -30,7 +33,7 @@ def relu6_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Cache]:
 
 def relu6_backward(dy: Array, cache: Cache, *, out: Array | None = None) -> Array:
     """dx = dy where the forward let x through unchanged; at x = 0 and x = 6 the gradient is 0. out as in relu_backward."""
-    return _backward("relu6", dy, cache, out, lambda y: (y > 0) & (y < 6))
+    return _backward("relu6", dy, cache, out)
 
 
 def _forward(activation, x, out):
@@ -40,11 +43,18 @@ def _forward(activation, x, out):
     return y, y  # it says where x was clipped, which is all that backward needs
 
 
-def _backward(activation, dy, y, out, passed):
+def _backward(activation, dy, y, out):
     require_shape(f"{activation} backward", "dy", dy, y.shape)
     xp = array_module(dy)
     dx = xp.empty_like(y) if out is None else out
-    run_blocks(lambda y, dy, dx: xp.multiply(dy, passed(y), out=dx), y, dy, dx)
+
+    def block(y, dy, dx):
+        if runs(SOURCE, y) and y.ndim == 1 and y.flags.c_contiguous and dy.flags.c_contiguous and dx.flags.c_contiguous:
+            launch(SOURCE, "clip_gradient", y.size, y, dy, dx, *LIMITS[activation])
+        else:
+            xp.multiply(dy, PASSED[activation](y), out=dx)
+
+    run_blocks(block, y, dy, dx)
     return dx
 
 

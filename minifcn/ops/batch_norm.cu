@@ -1,5 +1,12 @@
-// Batch normalisation. Maps are (rows, width, channels), the rows of all images; sums are computed row by row and then
-// added up, so that no long float32 sum is needed.
+// Batch normalisation, and the ReLU behind it. Maps are (rows, width, channels), the rows of all images; sums are computed
+// row by row and then added up, so that no long float32 sum is needed.
+
+// dy, where the clipping of y to low ... high let it through. clipped: whether there was one.
+LANES_DEVICE lanes passed(lanes dy, lanes y, T low, T high, int clipped) {
+    if (!clipped) return dy;
+    dy = y > low ? dy : lanes();
+    return y < high ? dy : lanes();
+}
 
 // x -> for each row and channel its mean, and the sum of the squares of the distances from it.
 KERNEL void moments_of_rows(RANGE, ARRAY(const T) x, ARRAY(T) means, ARRAY(T) squares, int width, int channels) {
@@ -17,36 +24,40 @@ KERNEL void moments_of_rows(RANGE, ARRAY(const T) x, ARRAY(T) means, ARRAY(T) sq
     }
 }
 
-// y = x * factor + offset, by channel.
-KERNEL void scale_and_shift(RANGE, ARRAY(const T) x, ARRAY(T) y, ARRAY(const T) factor, ARRAY(const T) offset, int channels) {
+// y = x * factor + offset, by channel, clipped to low ... high, which is ReLU.
+KERNEL void scale_and_shift(RANGE, ARRAY(const T) x, ARRAY(T) y, ARRAY(const T) factor, ARRAY(const T) offset, T low, T high,
+                            int channels) {
     EACH_LANES(pixel, column, channel, 1, channels, 1) {
         long long i = (long long)pixel * channels + channel;
-        AT(y, i) = AT(x, i) * AT(factor, channel) + AT(offset, channel);
+        AT(y, i) = clipped(AT(x, i) * AT(factor, channel) + AT(offset, channel), low, high);
     }
 }
 
-// For each row and channel the sum of dy, and that of dy * (x - mean).
-KERNEL void gradients_of_rows(RANGE, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(const T) mean, ARRAY(T) sums,
-                              ARRAY(T) products, int width, int channels) {
+// For each row and channel the sum of what y lets through of dy, and that of it times (x - mean).
+KERNEL void gradients_of_rows(RANGE, ARRAY(const T) x, ARRAY(const T) y, ARRAY(const T) dy, ARRAY(const T) mean, ARRAY(T) sums,
+                              ARRAY(T) products, T low, T high, int clipped, int width, int channels) {
     EACH_LANES(row, column, channel, 1, channels, 1) {
         long long first = (long long)row * width * channels + channel, at = (long long)row * channels + channel;
         lanes sum = lanes(), product = lanes(), centre = AT(mean, channel);
         for (int w = 0; w < width; w++) {
-            lanes upstream = AT(dy, first + (long long)w * channels);
+            long long i = first + (long long)w * channels;
+            lanes upstream = passed(lanes(AT(dy, i)), lanes(AT(y, i)), low, high, clipped);
             sum += upstream;
-            product += upstream * (AT(x, first + (long long)w * channels) - centre);
+            product += upstream * (AT(x, i) - centre);
         }
         AT(sums, at) = sum;
         AT(products, at) = product;
     }
 }
 
-// dx = scale * (dy - shift - slope * (x - mean)), by channel.
-KERNEL void normalized_gradient(RANGE, ARRAY(const T) x, ARRAY(const T) dy, ARRAY(T) dx, ARRAY(const T) mean,
-                                ARRAY(const T) scale, ARRAY(const T) shift, ARRAY(const T) slope, int channels) {
+// dx = scale * (what y lets through of dy - shift - slope * (x - mean)), by channel.
+KERNEL void normalized_gradient(RANGE, ARRAY(const T) x, ARRAY(const T) y, ARRAY(const T) dy, ARRAY(T) dx, ARRAY(const T) mean,
+                                ARRAY(const T) scale, ARRAY(const T) shift, ARRAY(const T) slope, T low, T high, int clipped,
+                                int channels) {
     EACH_LANES(pixel, column, channel, 1, channels, 1) {
         long long i = (long long)pixel * channels + channel;
+        lanes upstream = passed(lanes(AT(dy, i)), lanes(AT(y, i)), low, high, clipped);
         lanes change = AT(shift, channel) + AT(slope, channel) * (AT(x, i) - AT(mean, channel));
-        AT(dx, i) = AT(scale, channel) * (AT(dy, i) - change);
+        AT(dx, i) = AT(scale, channel) * (upstream - change);
     }
 }

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from ..backend import Array, Source, array_module, launch, run_tiles, runs, threads, tuning
 from ..errors import InputError
+from .activation import LIMITS, PASSED, activate, require_activation
 from .geometry import require_maps, require_shape
 from .maps import channels_last, new_maps, row_tiles, to_nhwc
 
@@ -20,6 +21,8 @@ class BatchNormCache(NamedTuple):
     train: bool
     running_mean: Array
     running_var: Array
+    y: Array | None = None  # where the results were clipped by this activation, which says what came through
+    activation: str = "none"
 
 
 def batch_norm_forward(
@@ -32,6 +35,7 @@ def batch_norm_forward(
     eps: float = 1e-5,
     momentum: float = 0.1,
     train: bool = False,
+    activation: str = "none",
 ) -> tuple[Array, BatchNormCache]:
     """y = γ · (x − mean) / √(var + eps) + β, by channel.   x, y (N, C, H, W); gamma, beta, running_mean, running_var (C,)
 
@@ -40,6 +44,7 @@ def batch_norm_forward(
     as they are. Raises InputError in training on a single value per channel. Ioffe, Szegedy, 2015.
     """
     op = "batch_norm"
+    require_activation(op, activation)
     require_maps(op, x, gamma, beta, running_mean, running_var)
     for array in (gamma, beta, running_mean, running_var):
         require_shape(op, "one value per channel", array, x.shape[1:2])
@@ -56,10 +61,10 @@ def batch_norm_forward(
     else:
         mean, var = running_mean.copy(), running_var.copy()
     inverse_std = 1 / xp.sqrt(var + eps)
-    cache = BatchNormCache(x, gamma, mean, inverse_std, train, running_mean, running_var)
     scale = gamma * inverse_std
-    offset = beta - mean * scale
-    return _scale_and_shift(x, scale, offset), cache
+    y = _scale_and_shift(x, scale, beta - mean * scale, activation)
+    clipped = None if activation == "none" else y
+    return y, BatchNormCache(x, gamma, mean, inverse_std, train, running_mean, running_var, clipped, activation)
 
 
 def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None = None) -> tuple[Array, Array, Array]:
@@ -71,20 +76,27 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None =
     """
     x = cache.x
     require_shape("batch_norm backward", "dy", dy, x.shape)
+    if out is not None and not channels_last(out).flags.c_contiguous:
+        out = None
     if runs(SOURCE, dy):
-        return _backward_by_kernels(dy, cache)
+        return _backward_by_kernels(dy, cache, out)
     xp = array_module(dy)
-    fits = out is not None and channels_last(out).flags.c_contiguous
-    dx = out if fits else new_maps(dy, dy.shape[1], dy.shape[2:])
+    dx = new_maps(dy, dy.shape[1], dy.shape[2:]) if out is None else out
     centre, scale = _repeat(cache.mean, x), _repeat(cache.gamma * cache.inverse_std, x)
 
-    def sums(x, dy, *dx):
+    def came_through(dy, y):
+        """What the activation lets through of dy; y: its results, if there is one."""
+        return dy * PASSED[cache.activation](*y) if y else dy
+
+    def sums(x, dy, dx, *y):
+        dy = came_through(dy, y)
         found = xp.stack([xp.einsum("rl,rl->l", dy, x - centre), dy.sum(axis=0)])
-        if dx:  # with constant statistics that is all of dx
-            xp.multiply(dy, scale, out=dx[0])
+        if not cache.train:  # with constant statistics that is all of dx
+            xp.multiply(dy, scale, out=dx)
         return found
 
-    parts = _run_rows(sums, x, dy, *([] if cache.train else [dx]))
+    clipped = () if cache.y is None else (cache.y,)
+    parts = _run_rows(sums, x, dy, dx, *clipped)
     dgamma, dbeta = sum(part.reshape(2, -1, x.shape[1]).sum(axis=1) for part in parts)
     dgamma *= cache.inverse_std
     if not cache.train:
@@ -93,47 +105,50 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None =
     slope = -dgamma * cache.inverse_std / count
     along, constant = _repeat(slope, x), _repeat(-slope * cache.mean - dbeta / count, x)
 
-    def tile(x, dy, dx):
+    def tile(x, dy, dx, *y):
         change = x * along
         change += constant
-        xp.add(dy, change, out=dx)
+        xp.add(came_through(dy, y), change, out=dx)
         dx *= scale
 
-    _run_rows(tile, x, dy, dx)
+    _run_rows(tile, x, dy, dx, *clipped)
     return dx, dgamma, dbeta
 
 
-def _scale_and_shift(x, scale, offset):
-    """y = x · scale + offset, by channel.   x, y (N, C, H, W), scale, offset (C,)"""
+def _scale_and_shift(x, scale, offset, activation):
+    """y = x · scale + offset, by channel, and the activation.   x, y (N, C, H, W), scale, offset (C,)"""
     xp = array_module(x)
     y = new_maps(x, x.shape[1], x.shape[2:])
     if runs(SOURCE, x):
         grid = y.size // y.shape[1], 1, y.shape[1]
-        launch(SOURCE, "scale_and_shift", grid, to_nhwc(x), channels_last(y), scale, offset, x.shape[1])
+        arrays = to_nhwc(x), channels_last(y), scale, offset
+        launch(SOURCE, "scale_and_shift", grid, *arrays, *LIMITS[activation], x.shape[1])
         return y
     scale, offset = _repeat(scale, x), _repeat(offset, x)
 
     def tile(x, y):
         xp.multiply(x, scale, out=y)
         y += offset
+        activate(y, activation)
 
     _run_rows(tile, x, y)
     return y
 
 
-def _backward_by_kernels(dy, cache):
-    xp, x, mean = array_module(dy), to_nhwc(cache.x), cache.mean
+def _backward_by_kernels(dy, cache, out):
+    xp, x, dy_last, mean = array_module(dy), to_nhwc(cache.x), to_nhwc(dy), cache.mean
     n, height, width, channels = x.shape
+    y, clipping = x if cache.y is None else to_nhwc(cache.y), (*LIMITS[cache.activation], cache.y is not None)
     sums, products = (xp.empty((n * height, channels), x.dtype) for _ in range(2))
-    launch(SOURCE, "gradients_of_rows", (n * height, 1, channels), x, to_nhwc(dy), mean, sums, products, width, channels)
+    arrays = x, y, dy_last, mean, sums, products
+    launch(SOURCE, "gradients_of_rows", (n * height, 1, channels), *arrays, *clipping, width, channels)
     dgamma, dbeta = products.sum(axis=0) * cache.inverse_std, sums.sum(axis=0)
     scale, count = cache.gamma * cache.inverse_std, n * height * width
-    if not cache.train:
-        return _scale_and_shift(dy, scale, 0 * scale), dgamma, dbeta
-    slope = dgamma * cache.inverse_std / count
-    dx = new_maps(dy, dy.shape[1], dy.shape[2:])
-    arrays = x, to_nhwc(dy), channels_last(dx), mean, scale, dbeta / count, slope
-    launch(SOURCE, "normalized_gradient", (count, 1, channels), *arrays, channels)
+    # With constant statistics nothing is taken off.
+    slope, shift = (dgamma * cache.inverse_std / count, dbeta / count) if cache.train else (0 * mean, 0 * mean)
+    dx = new_maps(dy, dy.shape[1], dy.shape[2:]) if out is None else out
+    arrays = x, y, dy_last, channels_last(dx), mean, scale, shift, slope
+    launch(SOURCE, "normalized_gradient", (count, 1, channels), *arrays, *clipping, channels)
     return dx, dgamma, dbeta
 
 
