@@ -1,8 +1,8 @@
 """Where arrays live and what works on them: NumPy with threads on the CPU, CuPy on a GPU."""
 
+from .compiler import use_native
 from .cpu import one_blas_thread
 from .memory import keep_freed_memory, out_of_memory
-from .native import use_native
 from .parallel import cut, matmul, run_blocks, run_tiles
 from .registry import (
     Array,

@@ -13,6 +13,36 @@ from pathlib import Path
 CXX = "CXX"  # the environment variable that names another compiler
 
 
+VARIABLE = "MINIFCN_NATIVE"
+_wanted = None  # what `use_native` was told
+
+
+def use_native(on: bool | None = True) -> None:
+    """Use what is compiled for the CPU from now on, or (False) leave it all to NumPy; None: as the environment says.
+
+    MINIFCN_NATIVE=0 in the environment means NumPy. Results differ by rounding.
+    """
+    global _wanted
+    _wanted = on
+
+
+def is_wanted() -> bool:
+    """Whether what is compiled may be used."""
+    return _environment_allows() if _wanted is None else _wanted
+
+
+@cache
+def _environment_allows():
+    return os.environ.get(VARIABLE, "").strip() != "0"
+
+
+def problem() -> str | None:
+    """Why nothing compiled is used on the CPU, in words; None where it is, or will be once it is needed."""
+    if not is_wanted():
+        return "switched off" if _wanted is False else f"{VARIABLE}=0"
+    return None if compiler() else "no C++ compiler was found (g++, clang++, or pip install ziglang)"
+
+
 class CompileError(RuntimeError):
     """A source was not compiled; the message has the compiler's first words."""
 

@@ -19,6 +19,7 @@ from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
+from . import helpers
 from .threads import threads
 
 
@@ -84,11 +85,13 @@ def _helpers(count):
 def _after_fork():
     """A child process has none of the threads, and none of the state that they would have cleared."""
     _helpers.cache_clear()
+    helpers.after_fork()
     one_blas_thread.reset()
 
 
 one_blas_thread = _OneBlasThread()
 _in_a_tile = ContextVar("in a tile", default=False)
+in_a_tile = _in_a_tile.get
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
@@ -114,7 +117,7 @@ def run_tiles(task: Callable, tiles: list) -> None:
         if count < 2:  # a single tile may cut its own products into tiles
             in_order(task, tiles)
             return
-        waiting, helping = deque(tiles), []
+        waiting = deque(tiles)
 
         def run():
             _in_a_tile.set(True)
@@ -128,10 +131,14 @@ def run_tiles(task: Callable, tiles: list) -> None:
             finally:
                 waiting.clear()  # after an error nobody goes on
 
+        if ready := helpers.ready(count - 1):
+            helpers.run(run, ready)
+            return
+        helping = []
         try:
             with suppress(RuntimeError):  # no thread can be had: a limit, or the interpreter's end
-                helpers = _helpers(granted - 1)
-                helping.extend(helpers.submit(copy_context().run, run) for _ in range(count - 1))
+                pool = _helpers(granted - 1)
+                helping.extend(pool.submit(copy_context().run, run) for _ in range(count - 1))
             copy_context().run(run)
         finally:
             # Helpers that other callers keep busy need not come; when they look here, no array is held for them.
@@ -140,3 +147,4 @@ def run_tiles(task: Callable, tiles: list) -> None:
         for error in errors:
             if error:
                 raise error
+

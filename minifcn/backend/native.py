@@ -9,6 +9,7 @@ import ctypes
 import logging
 import os
 import platform
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from . import compiler, cpu, tuning
+from . import compiler, cpu, helpers, tuning
 from .source import C_TYPES, Source, checked
 from .threads import threads
 
 log = logging.getLogger("minifcn.backend")
-VARIABLE = "MINIFCN_NATIVE"
 WIDTHS = (16, 4, 1)
 OPTIONS = (
     "-std=c++14", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-w",
@@ -62,6 +62,30 @@ template <class V, class lanes, int N = LANES> struct Converted {
 template <class V, class lanes> struct Converted<V, lanes, 1> {
     static V of(lanes x) { return V(x); }
 };
+struct Argument {  // of a kernel, as Python packs it
+    long long bits;
+    operator int() const { return int(bits); }
+    operator T() const { double number; __builtin_memcpy(&number, &bits, 8); return T(number); }
+    template <class V> operator V*() const { return (V*)bits; }
+};
+typedef void (*Part)(const void* job, int part);
+typedef void (*Share)(Part part, const void* job, int parts, int helpers);
+struct Grid {
+    void (*kernel)(int begin, int end, int from, int to, const Argument* arguments);
+    const Argument* arguments;
+    int lines, channels, step;  // channels 0: lines are values
+};
+static void part_of(const void* job, int part) {
+    const Grid& grid = *(const Grid*)job;
+    int begin = part * grid.step, end = begin + grid.step < grid.lines ? begin + grid.step : grid.lines;
+    bool flat = grid.channels == 0;
+    grid.kernel(begin, end, flat ? begin : 0, flat ? end : grid.channels, grid.arguments);
+}
+static void share_out(Share share, const Grid& grid, int helpers) {
+    int parts = (grid.lines + grid.step - 1) / grid.step;
+    if (share) return share(part_of, &grid, parts, helpers);
+    for (int part = 0; part < parts; part++) part_of(&grid, part);
+}
 LANES_DEVICE lanes square_root(lanes x) {
     lanes roots;
     for (int i = 0; i < LANES; i++) ((T*)&roots)[i] = T(sqrt(((T*)&x)[i]));
@@ -91,28 +115,9 @@ LANES_DEVICE lanes exponential(lanes x) {
 }
 """
 
-_wanted = None  # what `use_native` was told
-
-
-def use_native(on: bool | None = True) -> None:
-    """Run kernels on the CPU, compiled, from now on, or (False) leave it all to NumPy; None: as the environment says.
-
-    MINIFCN_NATIVE=0 in the environment means NumPy. Results differ by rounding.
-    """
-    global _wanted
-    _wanted = on
-
-
-def problem() -> str | None:
-    """Why kernels do not run on the CPU, in words; None where they do, or will once they are compiled."""
-    if _wanted is False or (_wanted is None and os.environ.get(VARIABLE, "").strip() == "0"):
-        return "switched off" if _wanted is False else f"{VARIABLE}=0"
-    return None if compiler.compiler() else "no C++ compiler was found (g++, clang++, or pip install ziglang)"
-
-
 def runs(source: Source, dtype: np.dtype) -> bool:
     """Whether the kernels of a source run on the CPU for arrays of this dtype. The first call compiles them."""
-    return (_environment_allows() if _wanted is None else _wanted) and _is_compiled(source, dtype)
+    return compiler.is_wanted() and _is_compiled(source, dtype)
 
 
 @cache
@@ -136,41 +141,29 @@ def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> Non
             read += argument.nbytes
             argument = argument.ctypes.data
         passed.append(argument)
-    functions, count = _functions(source, name, dtype), 1 if read < tuning.BYTES_WORTH_A_THREAD else threads()
+    call, layout = _call(source, name, dtype)
+    worth = read >= tuning.BYTES_WORTH_A_HELPER and not cpu.in_a_tile()
+    helping = helpers.ready(threads() - 1) if worth else 0
     flat = isinstance(grid, int)
-    lines, channels = (grid, grid) if flat else (grid[0], grid[2])
-
-    def part(begin, end):
-        start, stop = (begin, end) if flat else (0, channels)
-        for width, function in functions:
-            if start + width <= stop:
-                whole = stop - (stop - start) % width
-                function(begin, end, start, whole, *passed)
-                start = whole
-
-    if count == 1:
-        part(0, lines)
-        return
+    lines, channels = (grid, 0) if flat else (grid[0], grid[2])
     # Some more parts than threads: they do not all go equally fast.
-    step = -(-lines // (4 * count))
+    step = -(-lines // (4 * (helping + 1) if helping else 1))
     step = -(-step // WIDTHS[0]) * WIDTHS[0] if flat else step
-    cpu.run_tiles(part, [(first, min(first + step, lines)) for first in range(0, lines, step)])
+    call(helpers.share(), layout.pack(*passed), lines, channels, step, helping)
 
 
 @cache
-def _functions(source, name, dtype):
-    """[(width, the kernel for it)]"""
-    library = _libraries(str(dtype))[source.path]
-    number = ctypes.c_float if dtype == "float32" else ctypes.c_double
-    kinds = {"ARRAY": ctypes.c_void_p, "int": ctypes.c_int, "T": number}
-    kind = ctypes.CFUNCTYPE(None, *4 * [ctypes.c_int], *(kinds[kind] for kind in source.parameters(name)))
-    return [(width, kind(ctypes.c_void_p.in_dll(library, f"{name}_{width}").value)) for width in WIDTHS]
+def _call(source, name, dtype):
+    """(the C function that runs a kernel over its grid, how its arguments are packed: eight bytes each)"""
+    run = getattr(_libraries(str(dtype))[source.path], f"run_{name}")
+    run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_char_p, *4 * [ctypes.c_int]], None
+    return run, struct.Struct("".join({"ARRAY": "P", "int": "q", "T": "d"}[kind] for kind in source.parameters(name)))
 
 
 @cache
 def _libraries(dtype):
     """{path of a source: its library for arrays of this dtype, or None where it does not compile}; all of minifcn's at once."""
-    if dtype not in C_TYPES or problem():
+    if dtype not in C_TYPES or compiler.problem():
         return {}
     start = time.perf_counter()
     paths = sorted(Path(__file__).parents[1].rglob("*.cu"))
@@ -183,18 +176,27 @@ def _libraries(dtype):
 
 
 def _library(source, dtype):
-    number, _ = C_TYPES[dtype]
-    pointers = [
-        f'extern "C" {{ void* {name}_{width} = (void*){name}<Vector<{number}, {width}>::type>; }}'
-        for name in source.kernels
-        for width in WIDTHS
-    ]
-    text = "\n".join([source.complete(PRELUDE, dtype), *pointers])
+    text = "\n".join([source.complete(PRELUDE, dtype), *(_entry(name, source.parameters(name)) for name in source.kernels)])
     try:
         return ctypes.CDLL(str(compiler.library(source.path.stem, text, OPTIONS, _processor())))
     except (compiler.CompileError, OSError) as error:
         log.warning("kernels are left to NumPy: %s", str(error).strip().splitlines()[0])
         return None
+
+
+def _entry(name, parameters):
+    """The C function through which Python runs a kernel."""
+    arguments = "".join(f", a[{i}]" for i in range(len(parameters)))
+    widths = "".join(
+        f"if (int whole = (to - from) / {width} * {width}) "
+        f"{name}<Vector<T, {width}>::type>(begin, end, from, from + whole{arguments}), from += whole;\n"
+        for width in WIDTHS
+    )
+    return f"""static void part_of_{name}(int begin, int end, int from, int to, const Argument* a) {{\n{widths}}}
+extern "C" void run_{name}(Share share, const Argument* a, int lines, int channels, int step, int helpers) {{
+    Grid grid = {{part_of_{name}, a, lines, channels, step}};
+    share_out(share, grid, helpers);
+}}"""
 
 
 @cache

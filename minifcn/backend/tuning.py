@@ -12,6 +12,7 @@ WORKSPACE = 512 << 20  # on a device with kernels: patches or values at the poin
 
 # Less than this is done sooner than a second thread is awake.
 BYTES_WORTH_A_THREAD = 1 << 19
+BYTES_WORTH_A_HELPER = 1 << 16  # of what a kernel reads and writes, where threads are awake sooner (`helpers`)
 WORTH_A_THREAD = 1 << 24  # operations of a matrix product
 
 # In between, work and its overhead balance.

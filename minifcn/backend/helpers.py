@@ -1,0 +1,99 @@
+"""Threads that share the work of the CPU, ready within a microsecond or two: helpers.cpp, compiled, and what it needs of Python.
+
+A helper is a thread of Python's that lives in C, without the interpreter's lock. It works on C's jobs there, parts of kernels, and
+comes out for those that are written in Python, tiles. Where nothing is compiled, `cpu` has threads of the standard library.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import cache
+from pathlib import Path
+
+from . import compiler
+
+_OPTIONS = ("-std=c++14", "-O2", "-shared", "-fPIC", "-pthread")
+_serving = []  # the helpers
+_job = None  # Python's, where the one that is open is Python's
+
+
+def ready(count: int) -> int:
+    """Start helpers, unless there are so many. -> how many there are, at most `count`: 0 where nothing is compiled
+
+    Where no thread can be had, a limit or the interpreter's end, there are fewer.
+    """
+    if count < 1 or not compiler.is_wanted() or _library() is None:
+        return 0
+    with suppress(RuntimeError):
+        while len(_serving) < count:
+            thread = threading.Thread(target=_serve, name="minifcn", daemon=True)
+            thread.start()
+            _serving.append(thread)
+    return min(count, len(_serving))
+
+
+@cache
+def share() -> int | None:
+    """The address of C's `share`, through which kernels are shared out; None where nothing is compiled."""
+    return ctypes.cast(_library().share, ctypes.c_void_p).value if _library() else None
+
+
+def run(task: Callable, count: int) -> None:
+    """Call task() here and in up to `count` helpers, each in a copy of this context; alone while they have another job.
+
+    The first exception is raised again once all that began have ended.
+    """
+    global _job
+    library, errors, contexts = _library(), [], [copy_context() for _ in range(count + 1)]
+
+    def job():
+        try:
+            contexts.pop().run(task)
+        except IndexError:
+            if contexts:  # not the list's own: a helper that came twice
+                raise
+        except BaseException as error:
+            errors.append(error)
+
+    if not library.reserve():
+        copy_context().run(task)
+        return
+    _job = job
+    try:
+        library.post(count)
+        job()
+    finally:
+        library.wait_for_helpers()
+        _job = None
+    if errors:
+        raise errors[0]
+
+
+def _serve():
+    library, seen = _library(), 0
+    while True:
+        seen = library.serve(seen)
+        try:
+            _job()
+        finally:
+            library.leave()
+
+
+@cache
+def _library():
+    if compiler.problem():
+        return None
+    try:
+        text = Path(__file__).with_name("helpers.cpp").read_text(encoding="utf-8")
+        return ctypes.CDLL(str(compiler.library("helpers", text, _OPTIONS)))
+    except (compiler.CompileError, OSError):
+        return None  # as for the kernels, which say so
+
+
+def after_fork() -> None:
+    """A child process has none of the threads."""
+    if _serving:
+        _serving.clear()
+        _library().start_anew()
