@@ -78,8 +78,9 @@ def weight_gradient(x, dy, window):
     x, dy = _readable(x), _readable(dy)
     if has_kernels(x):
         shares, steps, room = 1, 1, tuning.WORKSPACE // (c + 2 * k)  # cuBLAS gets a transposed copy of dy's values
-    else:
-        shares, steps, room = threads(), 4 * threads(), max(2 * tuning.TILE_BYTES, sums.nbytes) // (c + k)
+    else:  # kernels share out a transform themselves
+        shares, steps = 1 if runs(SOURCE, x) else threads(), 4 * threads()
+        room = max(2 * tuning.TILE_BYTES, sums.nbytes) // (c + k)
 
     def add_part(images, rows):
         pieces, count = _split(images, rows, window.output_size, shares)
@@ -109,8 +110,8 @@ def _correlate(x, kernels, pad, size, bias=None, activation="none"):
     x = _readable(x)
     if runs(SOURCE, x):
         bias = bias_or_zeros(bias, x, k)
-    if has_kernels(x):
-        parts = parts_of(len(x), size, tuning.WORKSPACE // ((c + k) * x.itemsize * POINTS))
+        room = tuning.WORKSPACE if has_kernels(x) else tuning.WINOGRAD_BYTES
+        parts = parts_of(len(x), size, max(room // ((c + k) * x.itemsize * POINTS), tuning.WINOGRAD_TILES))
     else:
         bound = tuning.TILE_BYTES // (max(c, k) * x.itemsize * POINTS)
         parts = parts_of(len(x), size, max(bound, tuning.WINOGRAD_TILES), threads())
@@ -120,11 +121,17 @@ def _correlate(x, kernels, pad, size, bias=None, activation="none"):
         values = _new_values(x, count, c)
         _to_points("values_at_points", x, (images, rows), pad, size, values, slice(0, count))
         results = _new_values(x, count, k)
-        xp.matmul(values, kernels, out=results)
-        del values
+        products = count * c * k * POINTS
+        steps = 1 if has_kernels(x) or 2 * products < tuning.WORTH_A_THREAD else 4 * threads()
+        some = [(points,) for points in cut(POINTS, steps)]
+        run_tiles(x, lambda points: xp.matmul(values[points], kernels[points], out=results[points]), some)
         _write_results(results, y_last[images], rows, bias, activation)
 
-    run_tiles(x, part, parts)
+    if runs(SOURCE, x):  # whose launches, and whose products, are shared out; else parts are
+        for some in parts:
+            part(*some)
+    else:
+        run_tiles(x, part, parts)
     return y
 
 
