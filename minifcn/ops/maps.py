@@ -6,8 +6,14 @@ Any other order is read as well, only more slowly.
 """
 
 from itertools import product
+from math import prod
+
+import numpy as np
 
 from ..backend import array_module, cut, run_tiles, threads, tuning
+
+
+CACHE_LINE = 64  # bytes
 
 
 def channels_last(maps):
@@ -25,8 +31,22 @@ def new_maps(like, channels, size, zeros=False):
 
     They are uninitialised unless zeros are asked for.
     """
+    maps = new_array(like, (len(like), *size, channels))
+    if zeros:
+        maps[...] = 0
+    return maps.transpose(0, 3, 1, 2)
+
+
+def new_array(like, shape):
+    """An uninitialised array in the dtype of `like` and where it lives, which begins where a CPU's cache line does: a vector
+    that lies across two lines takes two reads."""
     xp = array_module(like)
-    return (xp.zeros if zeros else xp.empty)((len(like), *size, channels), like.dtype).transpose(0, 3, 1, 2)
+    if xp is not np:
+        return xp.empty(shape, like.dtype)
+    size = prod(shape) * like.itemsize
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    first = -memory.ctypes.data % CACHE_LINE
+    return memory[first : first + size].view(like.dtype).reshape(shape)
 
 
 def pixels(maps):

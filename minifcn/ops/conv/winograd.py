@@ -31,7 +31,7 @@ import numpy as np
 
 from ...backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, runs, threads, tuning
 from ..activation import LIMITS, activate, bias_or_zeros
-from ..maps import Band, channels_last, new_maps, to_nhwc
+from ..maps import Band, channels_last, new_array, new_maps, to_nhwc
 
 SOURCE = Source.beside(__file__)
 TAPS_SOURCE = Source(SOURCE.path.with_name("winograd_taps.cu"), gpu_only=True)
@@ -183,7 +183,7 @@ def _new_values(like, tiles, channels):
     apart = tiles * channels
     if runs(SOURCE, like) and not has_kernels(like):
         apart += SPARE
-    values = array_module(like).empty((POINTS, apart), like.dtype)
+    values = new_array(like, (POINTS, apart))
     return values[:, : tiles * channels].reshape(POINTS, tiles, channels)
 
 
@@ -224,7 +224,8 @@ def _write_results(values, y, rows, bias, activation):
 
 def _flat(values):
     """The memory of an array that `_new_values` made, as one axis."""
-    return (values if values.flags.c_contiguous else values.base).reshape(-1)
+    apart = values.strides[0] // values.itemsize
+    return array_module(values).lib.stride_tricks.as_strided(values, (POINTS * apart,), (values.itemsize,))
 
 
 def _tiles(x, part, side, pad, size):
