@@ -33,17 +33,20 @@ KERNEL void scale_and_shift(RANGE, ARRAY(const T) x, ARRAY(T) y, ARRAY(const T) 
     }
 }
 
-// For each row and channel the sum of what y lets through of dy, and that of it times (x - mean).
-KERNEL void gradients_of_rows(RANGE, ARRAY(const T) x, ARRAY(const T) y, ARRAY(const T) dy, ARRAY(const T) mean, ARRAY(T) sums,
-                              ARRAY(T) products, T low, T high, int clipped, int width, int channels) {
+// For each row and channel the sum of what y lets through of dy, and that of it times (x - mean). Where the statistics are
+// constant, dx is scale times what came through.
+KERNEL void gradients_of_rows(RANGE, ARRAY(const T) x, ARRAY(const T) y, ARRAY(const T) dy, ARRAY(T) dx, ARRAY(const T) mean,
+                              ARRAY(const T) scale, ARRAY(T) sums, ARRAY(T) products, T low, T high, int clipped,
+                              int constant, int width, int channels) {
     EACH_LANES(row, column, channel, 1, channels, 1) {
         long long first = (long long)row * width * channels + channel, at = (long long)row * channels + channel;
-        lanes sum = lanes(), product = lanes(), centre = AT(mean, channel);
+        lanes sum = lanes(), product = lanes(), centre = AT(mean, channel), factor = AT(scale, channel);
         for (int w = 0; w < width; w++) {
             long long i = first + (long long)w * channels;
             lanes upstream = passed(lanes(AT(dy, i)), lanes(AT(y, i)), low, high, clipped);
             sum += upstream;
             product += upstream * (AT(x, i) - centre);
+            if (constant) AT(dx, i) = factor * upstream;
         }
         AT(sums, at) = sum;
         AT(products, at) = product;

@@ -72,7 +72,7 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None =
 
     With z the normalised x and g = γ·dy:  dx = (g − mean(g) − z · mean(g·z)) / std where the batch made its own
     statistics, and g / std where the running ones were used as constants. out: an array that dx may be written over, such
-    as dy: that saves fetching the memory for dx. It is used if its channels lie together; kernels do without.
+    as dy: that saves fetching the memory for dx. It is used if its channels lie together.
     """
     x = cache.x
     require_shape("batch_norm backward", "dy", dy, x.shape)
@@ -139,16 +139,14 @@ def _backward_by_kernels(dy, cache, out):
     xp, x, dy_last, mean = array_module(dy), to_nhwc(cache.x), to_nhwc(dy), cache.mean
     n, height, width, channels = x.shape
     y, clipping = x if cache.y is None else to_nhwc(cache.y), (*LIMITS[cache.activation], cache.y is not None)
+    dx, scale = new_maps(dy, channels, (height, width)) if out is None else out, cache.gamma * cache.inverse_std
     sums, products = (xp.empty((n * height, channels), x.dtype) for _ in range(2))
-    arrays = x, y, dy_last, mean, sums, products
-    launch(SOURCE, "gradients_of_rows", (n * height, 1, channels), *arrays, *clipping, width, channels)
-    dgamma, dbeta = products.sum(axis=0) * cache.inverse_std, sums.sum(axis=0)
-    scale, count = cache.gamma * cache.inverse_std, n * height * width
-    # With constant statistics nothing is taken off.
-    slope, shift = (dgamma * cache.inverse_std / count, dbeta / count) if cache.train else (0 * mean, 0 * mean)
-    dx = new_maps(dy, dy.shape[1], dy.shape[2:]) if out is None else out
-    arrays = x, y, dy_last, channels_last(dx), mean, scale, shift, slope
-    launch(SOURCE, "normalized_gradient", (count, 1, channels), *arrays, *clipping, channels)
+    arrays = x, y, dy_last, channels_last(dx), mean, scale, sums, products
+    launch(SOURCE, "gradients_of_rows", (n * height, 1, channels), *arrays, *clipping, not cache.train, width, channels)
+    dgamma, dbeta, count = products.sum(axis=0) * cache.inverse_std, sums.sum(axis=0), n * height * width
+    if cache.train:
+        arrays = x, y, dy_last, channels_last(dx), mean, scale, dbeta / count, dgamma * cache.inverse_std / count
+        launch(SOURCE, "normalized_gradient", (count, 1, channels), *arrays, *clipping, channels)
     return dx, dgamma, dbeta
 
 
