@@ -51,7 +51,7 @@ class CompileError(RuntimeError):
 def compiler() -> tuple[str, ...]:
     """The command of a C++ compiler: what CXX names, g++, clang++, c++, or the one of the package ziglang. () without one."""
     asked = os.environ.get(CXX, "").split()
-    for command in ([asked] if asked else [["g++"], ["clang++"], ["c++"]]):
+    for command in [asked] if asked else [["g++"], ["clang++"], ["c++"]]:
         if found := shutil.which(command[0]):
             return (found, *command[1:])
     return (sys.executable, "-m", "ziglang", "c++") if not asked and find_spec("ziglang") else ()

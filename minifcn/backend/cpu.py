@@ -147,4 +147,3 @@ def run_tiles(task: Callable, tiles: list) -> None:
         for error in errors:
             if error:
                 raise error
-

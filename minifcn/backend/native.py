@@ -115,6 +115,7 @@ LANES_DEVICE lanes exponential(lanes x) {
 }
 """
 
+
 def runs(source: Source, dtype: np.dtype) -> bool:
     """Whether the kernels of a source run on the CPU for arrays of this dtype. The first call compiles them."""
     return compiler.is_wanted() and _is_compiled(source, dtype)
@@ -176,7 +177,9 @@ def _libraries(dtype):
 
 
 def _library(source, dtype):
-    text = "\n".join([source.complete(PRELUDE, dtype), *(_entry(name, source.parameters(name)) for name in source.kernels)])
+    text = "\n".join(
+        [source.complete(PRELUDE, dtype), *(_entry(name, source.parameters(name)) for name in source.kernels)]
+    )
     try:
         return ctypes.CDLL(str(compiler.library(source.path.stem, text, OPTIONS, _processor())))
     except (compiler.CompileError, OSError) as error:

@@ -46,20 +46,19 @@ def matmul(
     """a @ b + bias, by blocks of rows or columns in parallel.   a (M, D), b (D, N), bias (N,) or None -> (M, N)
 
     It replaces BLAS's own threads, which are held to one (`cpu`). out: where to write it.
-    then: changes each block of the result in place, while it is still in a cache.
+    then: finishes each block of the result, given with its part of the bias, in place, while it is still in a cache.
     """
     xp = array_module(a)
     rows, columns = len(a), b.shape[1]
     out = xp.empty((rows, columns), a.dtype) if out is None else out
-    if bias is not None:
-        bias = xp.broadcast_to(bias, out.shape)
 
     def block(place):
         xp.matmul(a[place[0]], b[:, place[1]], out=out[place])
-        if bias is not None:
-            out[place] += bias[place]
+        some_bias = None if bias is None else bias[place[1]]
         if then is not None:
-            then(out[place])
+            then(out[place], some_bias)
+        elif bias is not None:
+            out[place] += some_bias
 
     count = threads()
     if has_kernels(a) or 2 * rows * columns * a.shape[1] < tuning.WORTH_A_THREAD:

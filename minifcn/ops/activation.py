@@ -1,5 +1,6 @@
 """ReLU and ReLU6: as operations of their own, and as what a convolution does to its results in passing."""
 
+from collections.abc import Callable
 from math import inf
 
 import numpy as np
@@ -70,6 +71,30 @@ def activate(x: Array, activation: str, out: Array | None = None) -> None:
         # NumPy's maximum of an array and a number takes three times as long.
         xp, (low, high) = array_module(x), LIMITS[activation]
         run_blocks(lambda x, y: xp.clip(x, low, high, out=y), x, x if out is None else out)
+
+
+def finishing(activation: str) -> Callable:
+    """A function that adds a bias (K,) or None to a block of rows (P, K) of a product, and activates it, in place."""
+
+    def finish(block, bias):
+        if runs(SOURCE, block) and block.flags.c_contiguous:
+            if bias is not None or activation != "none":
+                grid, limits = (len(block), 1, block.shape[1]), LIMITS[activation]
+                launch(
+                    SOURCE,
+                    "add_bias_and_clip",
+                    grid,
+                    block,
+                    bias_or_zeros(bias, block, block.shape[1]),
+                    *limits,
+                    grid[2],
+                )
+            return
+        if bias is not None:
+            block += bias
+        activate(block, activation)
+
+    return finish
 
 
 def add_bias_and_activate(y: Array, bias: Array | None, activation: str) -> None:

@@ -1,6 +1,7 @@
 """The geometry of a window that slides over an image (kernel, stride, pad, dilation, the sizes that follow), and checks of arguments."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from ..errors import DtypeError, InputError
@@ -96,6 +97,15 @@ class Window:
 
 def window(op, kernel, stride, pad, dilation, groups, input_size, ceil_mode=False):
     """The Window of a convolution or a pooling. Raises InputError if nothing fits."""
+    arguments = op, kernel, stride, pad, dilation, groups, input_size, ceil_mode
+    try:
+        return _window(*arguments)
+    except TypeError:  # a list among them
+        return _window.__wrapped__(*arguments)
+
+
+@lru_cache(maxsize=1024)  # a network asks for the same ones at every image
+def _window(op, kernel, stride, pad, dilation, groups, input_size, ceil_mode):
     kernel, stride = pair("kernel", kernel), pair("stride", stride)
     dilation, pad = pair("dilation", dilation), pads(pad)
     output_size = []

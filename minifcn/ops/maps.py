@@ -12,7 +12,6 @@ import numpy as np
 
 from ..backend import array_module, cut, run_tiles, threads, tuning
 
-
 CACHE_LINE = 64  # bytes
 
 

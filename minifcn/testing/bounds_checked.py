@@ -12,7 +12,6 @@ from functools import cache
 import numpy as np
 
 from ..backend import compiler
-from ..backend.compiler import CompileError
 from ..backend.source import checked, results
 
 COMPILER = compiler.compiler()

@@ -14,7 +14,7 @@ from itertools import product
 from math import prod
 
 from ...backend import Source, array_module, cut, has_kernels, launch, matmul, run_tiles, threads, tuning
-from ..activation import activate, add_bias_and_activate
+from ..activation import add_bias_and_activate, finishing
 from ..geometry import window_params
 from ..maps import Band, channels_last, new_maps, row_tiles, sum_of_tiles, taps, to_nhwc, windows
 from . import columns
@@ -40,7 +40,7 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
                 matmul(*operands)
             else:
                 some_bias = None if bias is None else bias[mine]
-                matmul(*operands, some_bias, lambda part: activate(part, activation))
+                matmul(*operands, some_bias, finishing(activation))
 
     run_tiles(x, tile, _tiles(x, window, w.nbytes))
     if in_one_launch:

@@ -4,7 +4,7 @@ With every pixel a row of a matrix, the three passes are  Y = X Wᵀ,  dX = dY W
 """
 
 from ...backend import array_module, cut, has_kernels, matmul, threads, tuning
-from ..activation import activate, add_bias_and_activate
+from ..activation import add_bias_and_activate, finishing
 from ..maps import new_maps, pixels, sum_of_tiles
 
 
@@ -26,7 +26,7 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
         matmul(pixels(x), w[:, :, 0, 0].T, pixels(y))
         add_bias_and_activate(y, bias, activation)
     else:
-        matmul(pixels(x), w[:, :, 0, 0].T, pixels(y), bias, lambda part: activate(part, activation))
+        matmul(pixels(x), w[:, :, 0, 0].T, pixels(y), bias, finishing(activation))
     return y
 
 

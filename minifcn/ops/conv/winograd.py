@@ -196,7 +196,9 @@ def _to_points(name, x, part, pad, size, out, tiles):
         lines, across = (images.stop - images.start) * (rows.stop - rows.start), tiles_across(size)
         where = rows.stop - rows.start, across, top - RESULTS * rows.start, left
         apart = out.strides[0] // out.itemsize
-        launch(SOURCE, name, (lines, across, c), x[images], _flat(out)[tiles.start * c :], apart, c, height, width, *where)
+        launch(
+            SOURCE, name, (lines, across, c), x[images], _flat(out)[tiles.start * c :], apart, c, height, width, *where
+        )
         return
     out = out[:, tiles]
     if name == "values_at_points":
