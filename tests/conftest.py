@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minifcn import backend
-from minifcn.backend import registry, tuning
+from minifcn.backend import compiler, registry, tuning
 from minifcn.errors import DeviceError
 from minifcn.testing import strict
 
@@ -25,7 +25,13 @@ def gpu_problem():
 
 
 NO_GPU = gpu_problem()
-NAMES = ("numpy", "strict", *(() if NO_GPU else [pytest.param("cupy", marks=pytest.mark.gpu)]))
+NAMES = (
+    "numpy",
+    *(["compiled"] if compiler.compiler() else []),
+    "strict",
+    *(() if NO_GPU else [pytest.param("cupy", marks=pytest.mark.gpu)]),
+)
+backend.use_native(False)  # the NumPy path is tested on its own, and compiled kernels where a test asks for them
 
 
 class ChosenDevice:
@@ -39,7 +45,7 @@ class ChosenDevice:
         """A copy of a NumPy array on the device, read-only wherever the device knows such a lock. None stays None."""
         if host is None:
             return None
-        if self.name == "numpy":
+        if self.name in ("numpy", "compiled"):
             array = np.array(host)
             array.flags.writeable = writable
             return array
@@ -48,7 +54,7 @@ class ChosenDevice:
 
     def get(self, array):
         """The values as a NumPy array. Fails if the array is not on this device."""
-        if not (self.name == "numpy" and isinstance(array, np.generic)):
+        if not (self.xp is np and isinstance(array, np.generic)):
             assert backend.array_module(array) is self.xp, f"expected an array on {self.name}, got {type(array)}"
         return backend.to_host(array)
 
@@ -68,12 +74,25 @@ def choose(monkeypatch):
     return use
 
 
+@pytest.fixture
+def compiled():
+    """The kernels that are compiled for the CPU are used during the test."""
+    if problem := compiler.compiler() == () and "no C++ compiler is installed":
+        pytest.skip(problem)
+    backend.use_native(True)
+    yield
+    backend.use_native(False)
+
+
 @pytest.fixture(params=NAMES)
 def device(request, choose):
-    """NumPy, the strict stand-in for a GPU, and CuPy where there is a GPU; chosen as the backend during the test."""
+    """NumPy, with compiled kernels too, the strict stand-in for a GPU, and CuPy where there is a GPU; chosen during the test."""
     choose(strict.DEVICE)
-    backend.use(request.param)
-    return ChosenDevice(request.param, backend.array_module(backend.to_device(np.zeros(1))))
+    name = request.param
+    if name == "compiled":
+        request.getfixturevalue("compiled")
+    backend.use("numpy" if name == "compiled" else name)
+    return ChosenDevice(name, backend.array_module(backend.to_device(np.zeros(1))))
 
 
 @pytest.fixture

@@ -86,9 +86,19 @@ def test_a_3x3_of_the_image_has_too_few_channels_for_winograd():
 @pytest.mark.parametrize("gradient", PASSES)
 @pytest.mark.parametrize(("dear", "expected"), [("winograd", im2col), ("im2col", winograd)])
 def test_a_plain_3x3_gets_the_cheaper_algorithm(dear, expected, gradient, monkeypatch):
-    monkeypatch.setattr(choice, f"{dear}_cost", lambda *shape: 1e30)
+    monkeypatch.setattr(choice, f"{dear}_cost", lambda *shape, costs: 1e30)
     assert of_a_3x3(gradient) is expected
     assert chosen((1, 512, 100, 100), 512, gradient=gradient) is expected
+
+
+def test_kernels_make_winograd_cheaper_and_columns_im2col():
+    where = window("conv2d", (3, 3), 1, 1, 1, 1, (64, 64))
+    w_shape = 32, 16, 3, 3
+    assert choice.choose(where, w_shape, 8) is im2col
+    assert choice.choose(where, w_shape, 8, kernels=True) is winograd
+    of_image = window("conv2d", (3, 3), 1, 1, 1, 1, (128, 128))
+    assert choice.choose(of_image, (16, 3, 3, 3), 8, kernels=True) is winograd
+    assert choice.choose(of_image, (16, 3, 3, 3), 8, kernels=True, by_channel=True) is im2col
 
 
 def test_winograd_is_left_out_in_tf32_unless_asked_for():
@@ -99,8 +109,8 @@ def test_winograd_is_left_out_in_tf32_unless_asked_for():
 
 def test_each_pass_is_weighed_with_what_it_reads_and_writes(rng, monkeypatch):
     weighed = []
-    monkeypatch.setattr(choice, "winograd_cost", lambda *shape: weighed.append(shape) or 1)
-    monkeypatch.setattr(choice, "im2col_cost", lambda *shape: weighed.append(shape) or 0)
+    monkeypatch.setattr(choice, "winograd_cost", lambda *shape, costs: weighed.append(shape) or 1)
+    monkeypatch.setattr(choice, "im2col_cost", lambda *shape, costs: weighed.append(shape) or 0)
     x, w = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((5, 3, 3, 3))
     y, cache = ops.conv2d_forward(x, w)
     ops.conv2d_backward(np.ones_like(y), cache, weights=False)
@@ -110,8 +120,8 @@ def test_each_pass_is_weighed_with_what_it_reads_and_writes(rng, monkeypatch):
 
 
 def test_a_weight_gradient_has_to_be_cheaper_by_more(monkeypatch):
-    monkeypatch.setattr(choice, "im2col_cost", lambda *shape: choice.TILE_SUMS)
-    monkeypatch.setattr(choice, "winograd_cost", lambda *shape: 1)
+    monkeypatch.setattr(choice, "im2col_cost", lambda *shape, costs: choice.TILE_SUMS)
+    monkeypatch.setattr(choice, "winograd_cost", lambda *shape, costs: 1)
     assert of_a_3x3() is of_a_3x3("inputs") is winograd and of_a_3x3("weights") is im2col
 
 

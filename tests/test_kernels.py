@@ -21,7 +21,7 @@ import pytest
 
 import minifcn
 from minifcn import backend, cli, layers, models, ops
-from minifcn.backend import cuda
+from minifcn.backend import compiler, cuda
 from minifcn.backend.source import C_TYPES, Source, checked
 from minifcn.testing import bounds_checked, strict
 from minifcn.training import optimizers
@@ -108,7 +108,7 @@ def test_kernels_are_launched_need_no_other_thread_and_write_to_what_is_not_cons
         assert f'"{name}"' in python
         assert [kernel for _, kernel in KERNELS].count(name) == 1
         for kind, array in re.findall(r"ARRAY\(([\w ]+)\) (\w+)", parameters):
-            written = re.search(rf"\b{array}\[[^;]*?\] ?[-+*/]?= ", body)
+            written = re.search(rf"\b({array}\[[^;]*?\]|AT\({array}, [^;]*?\)+)\s*[-+*/]?=\s", body)
             assert bool(written) == (not kind.startswith("const ")), f"{name}: {array}"
 
 
@@ -119,7 +119,7 @@ def source(tmp_path, text):
 
 
 COPY = (
-    "KERNEL void copy(unsigned count, ARRAY(const T) x, ARRAY(T) y, int shift) { EACH(i, count) y[i] = x[i + shift]; }"
+    "KERNEL void copy(RANGE, ARRAY(const T) x, ARRAY(T) y, int shift) { EACH(i) y[i] = x[i + shift]; }"
 )
 
 
@@ -141,7 +141,7 @@ def test_an_access_outside_of_an_array_is_an_error_once(count, shift, times, tmp
 )
 def test_a_kernel_that_does_not_compile_is_told_with_the_compilers_words(body, told, tmp_path):
     broken = source(tmp_path, COPY.replace("y[i] = x[i + shift]", body))
-    with pytest.raises(bounds_checked.CompileError, match=told):
+    with pytest.raises(compiler.CompileError, match=told):
         bounds_checked.launch(broken, "copy", 1, np.zeros(1), np.zeros(1), 0)
 
 
@@ -149,15 +149,15 @@ def test_a_kernel_that_does_not_compile_is_told_with_the_compilers_words(body, t
 def test_without_a_cache_to_write_to_kernels_are_compiled_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    bounds_checked._folder.cache_clear()
+    compiler._folder.cache_clear()
     try:
         y = np.zeros(3)
         bounds_checked.launch(source(tmp_path, COPY + "\n// once more"), "copy", 3, np.arange(3.0), y, 0)
         assert y.tolist() == [0, 1, 2]
-        assert bounds_checked._folder() != tmp_path / "file" / "minifcn"
+        assert compiler._folder() != tmp_path / "file" / "minifcn"
     finally:
-        shutil.rmtree(bounds_checked._folder())
-        bounds_checked._folder.cache_clear()
+        shutil.rmtree(compiler._folder())
+        compiler._folder.cache_clear()
 
 
 def test_arguments_get_the_kernels_types():
@@ -397,7 +397,7 @@ def test_a_launch_on_cupy_has_a_thread_for_each_result_and_typed_arguments(cupy,
         cuda.launch(some, "copy", 513, x, y, 7)
     ((code, options),) = cupy.compiled  # once
     assert code == some.complete(cuda.PRELUDE, "float32")
-    assert code.index("#define EACH") < code.index("typedef float T;") < code.index("KERNEL void copy(")
+    assert code.index("typedef float T;") < code.index("#define EACH") < code.index("KERNEL void copy(")
     assert options == ("-std=c++14",)
     name, grid, block, (count, *arguments) = cupy.launched[1]
     assert (name, grid, block) == ("copy", (3,), (256,))

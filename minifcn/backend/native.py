@@ -126,11 +126,6 @@ def _is_compiled(source, dtype):
     return not source.gpu_only and _libraries(str(dtype)).get(source.path) is not None
 
 
-@cache
-def _environment_allows():
-    return os.environ.get(VARIABLE, "").strip() != "0"
-
-
 def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> None:
     """Run the kernel `name` over a grid, (lines, columns, channels) or so many values, its lines shared out among threads."""
     dtype = arguments[0].dtype
@@ -181,7 +176,7 @@ def _library(source, dtype):
         [source.complete(PRELUDE, dtype), *(_entry(name, source.parameters(name)) for name in source.kernels)]
     )
     try:
-        return ctypes.CDLL(str(compiler.library(source.path.stem, text, OPTIONS, _processor())))
+        return ctypes.CDLL(str(compiler.library(source.path.name, text, OPTIONS, _processor())))
     except (compiler.CompileError, OSError) as error:
         log.warning("kernels are left to NumPy: %s", str(error).strip().splitlines()[0])
         return None

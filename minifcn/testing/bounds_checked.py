@@ -15,7 +15,7 @@ from ..backend import compiler
 from ..backend.source import checked, results
 
 COMPILER = compiler.compiler()
-OPTIONS = ("-std=c++14", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas")
+OPTIONS = ("-std=c++14", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused-variable")
 
 PRELUDE = """
 #include <cmath>
@@ -78,4 +78,4 @@ def _as_c(argument):
 def _library(source, dtype):
     """The compiled library of a source for arrays of a dtype. Raises CompileError."""
     text = source.complete(PRELUDE, dtype)
-    return ctypes.CDLL(str(compiler.library(f"{source.path.stem}-checked", text, OPTIONS)))
+    return ctypes.CDLL(str(compiler.library(source.path.name, text, OPTIONS)))

@@ -110,8 +110,8 @@ def _correlate(x, kernels, pad, size, bias=None, activation="none"):
     x = _readable(x)
     if runs(SOURCE, x):
         bias = bias_or_zeros(bias, x, k)
-        room = tuning.WORKSPACE if has_kernels(x) else tuning.WINOGRAD_BYTES
-        parts = parts_of(len(x), size, max(room // ((c + k) * x.itemsize * POINTS), tuning.WINOGRAD_TILES))
+        room, least = (tuning.WORKSPACE, 0) if has_kernels(x) else (tuning.WINOGRAD_BYTES, tuning.WINOGRAD_TILES)
+        parts = parts_of(len(x), size, max(room // ((c + k) * x.itemsize * POINTS), least))
     else:
         bound = tuning.TILE_BYTES // (max(c, k) * x.itemsize * POINTS)
         parts = parts_of(len(x), size, max(bound, tuning.WINOGRAD_TILES), threads())
