@@ -60,7 +60,9 @@ def test_a_matrix_product_with_bias_and_what_follows(rows, depth, columns, threa
     product, sizes = a @ b, []
     a, b, given = (device.put(array) for array in (a, b, bias))
 
-    def follow(part):
+    def follow(part, some_bias):
+        if some_bias is not None:
+            part += some_bias
         part *= -2
         part += 1
         sizes.append(part.size)

@@ -118,9 +118,7 @@ def source(tmp_path, text):
     return Source(path)
 
 
-COPY = (
-    "KERNEL void copy(RANGE, ARRAY(const T) x, ARRAY(T) y, int shift) { EACH(i) y[i] = x[i + shift]; }"
-)
+COPY = "KERNEL void copy(RANGE, ARRAY(const T) x, ARRAY(T) y, int shift) { EACH(i) y[i] = x[i + shift]; }"
 
 
 @needs_compiler

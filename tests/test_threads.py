@@ -29,6 +29,13 @@ def as_before():
     backend.set_threads(None)
 
 
+@pytest.fixture(params=["the standard library's", "compiled"])
+def helpers(request):
+    """Which threads help with tiles."""
+    if request.param == "compiled":
+        request.getfixturevalue("compiled")
+
+
 # How many threads
 
 
@@ -225,6 +232,7 @@ def threads_that_meet(count):
     return where
 
 
+@pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 200])
 def test_every_tile_runs_exactly_once(count, threads):
@@ -232,6 +240,7 @@ def test_every_tile_runs_exactly_once(count, threads):
     assert times_run(count) == [1] * count
 
 
+@pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_tiles_run_side_by_side_in_the_caller_and_the_helpers(threads):
     """One thread is the caller's."""
@@ -242,6 +251,7 @@ def test_tiles_run_side_by_side_in_the_caller_and_the_helpers(threads):
     assert threading.current_thread() in where
 
 
+@pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("places", [[True], [False], [True, False]])
 def test_an_error_in_any_thread_is_raised_and_the_next_tiles_run_as_ever(places):
     """In the caller's thread, in another, in both."""
@@ -260,6 +270,7 @@ def test_an_error_in_any_thread_is_raised_and_the_next_tiles_run_as_ever(places)
         assert len(threads_that_meet(2)) == 2
 
 
+@pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_after_an_error_no_further_tile_begins(threads):
     backend.set_threads(threads)
@@ -278,6 +289,7 @@ def test_after_an_error_no_further_tile_begins(threads):
     assert len(begun) < 500
 
 
+@pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("threads", [2, 3, 6])  # six: some have nothing to do meanwhile
 def test_tiles_of_a_tile_run_in_its_thread(threads):
     backend.set_threads(threads)
@@ -298,6 +310,7 @@ def test_tiles_of_a_tile_run_in_its_thread(threads):
     assert all(same)
 
 
+@pytest.mark.usefixtures("helpers")
 def test_the_only_tile_may_spread_its_own():
     backend.set_threads(2)
     met = []
@@ -305,6 +318,7 @@ def test_the_only_tile_may_spread_its_own():
     assert len(met) == 2
 
 
+@pytest.mark.usefixtures("helpers")
 def test_a_caller_does_not_wait_for_helpers_that_are_busy_elsewhere(guest):
     backend.set_threads(2)
     guest.begin(tiles=2)  # one of them in the only helper
@@ -316,6 +330,7 @@ def test_a_caller_does_not_wait_for_helpers_that_are_busy_elsewhere(guest):
     guest.end()
 
 
+@pytest.mark.usefixtures("helpers")
 def test_the_callers_error_state_holds_in_every_tile():
     backend.set_threads(2)
     both, seen = threading.Barrier(2, timeout=PATIENCE), []
@@ -333,6 +348,7 @@ def test_the_callers_error_state_holds_in_every_tile():
 # Processes
 
 
+@pytest.mark.usefixtures("helpers")
 def test_a_forked_child_has_threads_of_its_own_and_holds_nothing_of_its_parents(guest):
     """The guest is inside tiles, in the only helper, while the main thread forks: in the child neither exists."""
     backend.set_threads(2)
@@ -441,6 +457,7 @@ def blas_threads(request):
     assert set(after) == {request.param}
 
 
+@pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("tiles", [0, 1, 2, 9])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_blas_has_one_thread_within_tiles_and_as_many_as_before_after_them(threads, tiles, blas_threads):
@@ -461,6 +478,7 @@ def test_blas_has_one_thread_within_tiles_and_as_many_as_before_after_them(threa
     assert set(blas()) == {blas_threads}
 
 
+@pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_several_callers_at_once_all_get_their_results(threads, blas_threads):
     """And some of them an error."""
@@ -527,6 +545,7 @@ def test_other_threads_may_set_the_threads_of_blas_afterwards():
 # Products
 
 
+@pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("worth", "block_bytes"), [(1 << 21, 1 << 20), (1, 1000), (1 << 60, 1000)])
 @pytest.mark.parametrize(

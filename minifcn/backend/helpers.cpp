@@ -65,7 +65,6 @@ static void open_job(Part part, const void* job, int parts, int helpers) {
 static void close_job() {
     state->wanted = 0;
     while (!watch([] { return state->inside == 0; })) sched_yield();
-    state->busy.unlock();
 }
 
 extern "C" {
@@ -79,12 +78,14 @@ void share(Part part, const void* job, int parts, int helpers) {
     open_job(part, job, parts, helpers);
     work();
     close_job();
+    state->busy.unlock();
 }
 
-// Python's own jobs: be the one who may post (0: there is another job), post it, and wait for those who began.
+// Python's own jobs: be the one who may post (0: there is another job), post it, wait for those who began, and let others post.
 int reserve() { return state->busy.try_lock(); }
 void post(int helpers) { open_job(nullptr, nullptr, 0, helpers); }
 void wait_for_helpers() { close_job(); }
+void release() { state->busy.unlock(); }
 
 // A helper's life. It returns for a job of Python's, after which `leave` is called; seen: the newest job so far.
 unsigned serve(unsigned seen) {

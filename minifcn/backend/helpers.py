@@ -67,6 +67,7 @@ def run(task: Callable, count: int) -> None:
     finally:
         library.wait_for_helpers()
         _job = None
+        library.release()
     if errors:
         raise errors[0]
 

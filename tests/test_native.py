@@ -1,0 +1,151 @@
+"""Kernels compiled for the CPU: they agree with NumPy on whole networks, give the same bits in every run, and are left out where
+they cannot be had."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from minifcn import backend, models, ops
+from minifcn.backend import compiler, native
+from minifcn.training import loop
+from minifcn.training.optimizers import AdamW
+
+pytestmark = pytest.mark.skipif(not compiler.compiler(), reason="no C++ compiler is installed")
+
+
+def trained(steps, dtype="float32", threads=None, **options):
+    """(the losses of some updates of a small network, its weights)"""
+    backend.set_threads(threads)
+    rng = np.random.default_rng(7)
+    network = models.fcn(
+        **{"variant": "8s", "backbone": "mini", "num_classes": 5, "alignment": "same", **options}
+    ).astype(dtype)
+    images = rng.standard_normal((2, 3, 64, 96)).astype(dtype)
+    labels = rng.integers(0, 5, (2, 64, 96)).astype(np.uint8)
+    labels[:, :9] = 255
+    optimizer = AdamW(network.parameters(), weight_decay=1e-3)
+    losses = [loop.update(network, images, labels, optimizer, 1e-3) for _ in range(steps)]
+    backend.set_threads(None)
+    return losses, network.state_dict()
+
+
+@pytest.mark.parametrize("backbone", ["mini", "efficientnet_lite0"])
+def test_a_training_takes_the_same_way_as_in_numpy(backbone, compiled):
+    by_kernels, weights = trained(4, "float64", backbone=backbone)
+    backend.use_native(False)
+    by_numpy, expected = trained(4, "float64", backbone=backbone)
+    np.testing.assert_allclose(by_kernels, by_numpy, rtol=1e-9)
+    for name, array in expected.items():
+        np.testing.assert_allclose(weights[name], array, rtol=1e-6, atol=1e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_training_gives_the_same_bits_in_every_run(threads, compiled):
+    first, second = (trained(3, threads=threads)[1] for _ in range(2))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_kernels_and_numpy_agree_for_any_number_of_channels(compiled, rng):
+    """Vectors of 16 and of 4 and single values make up every count."""
+    for channels in (*range(1, 22), 33):
+        x = rng.standard_normal((2, 7, 9, channels)).transpose(0, 3, 1, 2)
+        w = rng.standard_normal((channels, 1, 3, 3))
+        found = []
+        for on in (True, False):
+            backend.use_native(on)
+            y, cache = ops.conv2d_forward(x, w, pad=1, stride=2, groups=channels)
+            pooled, of_pool = ops.max_pool2d_forward(x, 3, stride=2, pad=1)
+            found.append((y, *ops.conv2d_backward(y, cache)[:2], pooled, ops.max_pool2d_backward(pooled, of_pool)))
+        for got, wanted in zip(*found, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_softmax_keeps_to_its_range_of_numbers(compiled):
+    """Exponentials far below any normal number are 0, and nothing of it is NaN."""
+    for dtype, low in (("float32", -200), ("float64", -2000)):
+        logits = np.linspace(low, 0, 4001, dtype=dtype)
+        logits = np.stack([logits, np.zeros_like(logits)])[None, :, None]
+        labels = np.zeros((1, 1, 4001), np.uint8)
+        loss, (probabilities, *_) = ops.softmax_cross_entropy_forward(logits, labels, reduction="none")
+        shifted = np.exp(logits[0, 0].astype(np.float64))
+        np.testing.assert_allclose(probabilities[0, 0], shifted / (1 + shifted), rtol=1e-6, atol=1e-37)
+        np.testing.assert_allclose(loss[0], -logits[0, 0] + np.log1p(shifted), rtol=1e-6)
+
+
+def test_a_nan_is_not_lost(compiled):
+    x = np.array([[[[1.0, np.nan], [3.0, 2.0]]]], np.float32)
+    assert np.isnan(ops.max_pool2d_forward(x, 2)[0]).all()
+    ones = np.ones(1, np.float32)
+    normalised, _ = ops.batch_norm_forward(x, ones, ones, ones, ones, activation="relu")
+    assert np.isnan(normalised).sum() == 1
+
+
+def run(code, **environment):
+    """What a process of its own prints."""
+    environment = {**os.environ, **{name: value for name, value in environment.items() if value is not None}}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+ASKED = """
+import numpy as np
+from minifcn import ops
+from minifcn.backend import compiler, native
+x = np.ones((1, 16, 4, 4), np.float32)
+y, _ = ops.max_pool2d_forward(x, 2)
+print(native.runs(ops.pool.SOURCE, x.dtype), compiler.problem(), float(y.sum()))
+"""
+
+
+def test_kernels_are_used_unless_the_environment_says_no(tmp_path):
+    cache = str(tmp_path)
+    assert run(ASKED, XDG_CACHE_HOME=cache, MINIFCN_NATIVE="1") == "True None 64.0"
+    assert len(list((tmp_path / "minifcn").glob("pool.cu-*.so"))) == 1
+    assert run(ASKED, MINIFCN_NATIVE="0") == "False MINIFCN_NATIVE=0 64.0"
+
+
+def test_a_compiler_that_fails_leaves_it_to_numpy(tmp_path):
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
+    broken.chmod(0o755)
+    assert run(ASKED, XDG_CACHE_HOME=str(tmp_path), CXX=str(broken), MINIFCN_NATIVE="1") == "False None 64.0"
+    assert run(ASKED, CXX="no-such-compiler", MINIFCN_NATIVE="1").startswith("False no C++ compiler was found")
+
+
+def test_importing_compiles_nothing(tmp_path):
+    run("import minifcn, minifcn.models, minifcn.training.run", XDG_CACHE_HOME=str(tmp_path), MINIFCN_NATIVE="1")
+    assert not (tmp_path / "minifcn").exists()
+
+
+def test_two_processes_may_compile_at_once(tmp_path):
+    found = []
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "MINIFCN_NATIVE": "1"}
+    threads = [threading.Thread(target=lambda: found.append(run(ASKED, **environment))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["True None 64.0"] * 2
+    assert not [path for path in (tmp_path / "minifcn").iterdir() if path.suffix != ".so"]
+
+
+def test_a_kernel_goes_over_its_grid_whatever_the_number_of_threads(compiled, tiling, rng):
+    x = rng.standard_normal((1, 5, 6, 37), np.float32).transpose(0, 3, 1, 2)
+    found = []
+    for threads in (1, 2, 5):
+        tiling(1, threads)
+        found.append(ops.max_pool2d_forward(x, 2, ceil_mode=True)[0])
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def test_what_a_kernel_cannot_take_is_told(compiled):
+    x = np.zeros((4, 4), np.float32)
+    with pytest.raises(ValueError, match="clip_gradient: expected contiguous arrays"):
+        native.launch(ops.activation.SOURCE, "clip_gradient", 16, x.T, x, x, 0.0, 1.0)
+    with pytest.raises(TypeError, match="one floating dtype"):
+        native.launch(ops.activation.SOURCE, "clip_gradient", 16, x, x, x.astype("float64"), 0.0, 1.0)
