@@ -133,7 +133,7 @@ def _receptive_fields(network):
     found = {IMAGE: (1, Fraction(1))}
     for name, (layer, inputs) in network.nodes.items():
         seen = [found[i] for position, i in enumerate(inputs) if position not in layer.size_only]
-        found[name] = layer.receptive_field(*max(seen))
+        found[name] = layer.receptive_field(*max(seen, default=found[IMAGE]))
     return found
 
 
