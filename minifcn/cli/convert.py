@@ -19,7 +19,7 @@ def add_arguments(parser):
     add("source", metavar="FROM", help="file to read")
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
     add("--network", choices=options.CLASSIFIERS, help="the network of the weights, if the file is of another library")
-    options.add_fcn(parser)
+    options.add_network(parser, "fcn", "deeplab")
     names = "the names of its classes, one a line, background first: they are kept with the weights"
     add("--classes", metavar="FILE", help=names)
     add("--half", action="store_true", help="write 16-bit floats: half the size")

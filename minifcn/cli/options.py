@@ -12,7 +12,7 @@ from ..backend import diagnosis
 from ..data.images import image_files, read_image
 from ..errors import DeviceError, InputError
 from ..inference import sliding_window
-from ..training.config import BALANCED, NETWORKS, OPTIONS, Config
+from ..training.config import BALANCED, NETWORKS, OPTIONS, Config, own_options
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
 from .progress import notice
@@ -219,44 +219,60 @@ def tell_skipped(skipped):
     return 1 if skipped else 0
 
 
-def add_fcn(parser):
-    """Add what makes an FCN or a DeepLab of a backbone's name."""
-    add, variants = parser.add_argument, (*models.VARIANTS, *models.DEEPLABS)
-    add("--variant", choices=variants, help="the FCN or DeepLab over this backbone instead of the classifier")
-    add("--output-stride", type=int, choices=models.OUTPUT_STRIDES, help=OUTPUT_STRIDE)
-    add("--rates", type=at_least(1), nargs="*", help=RATES)
-    add("--alignment", default="paper", choices=models.ALIGNMENTS, help=f"of the FCN; {ALIGNMENT}")
-    add("--at-once", action="store_true", help="the FCN scales its skips")
-    add("--upsampling", default="frozen", choices=models.UPSAMPLING, help=f"of the FCN; {UPSAMPLING}")
-    add("--num-classes", type=at_least(1), help="1000 for a classifier and 21 for an FCN or DeepLab, unless given")
+NETWORK_OPTIONS = {  # of the builders in NETWORKS: their help, and what argparse takes besides
+    "variant": ("which FCN or DeepLab", {"choices": (*models.VARIANTS, *models.DEEPLABS)}),
+    "backbone": ("the network without its classifier", {"choices": tuple(models.BACKBONES)}),
+    "width": (
+        "channels in mini's first group, 12; of U-Net at the image's own scale, 64, or 16 over a backbone",
+        {"type": at_least(1)},
+    ),
+    "alignment": (f"of FCN; {ALIGNMENT}", {"choices": models.ALIGNMENTS}),
+    "upsampling": (
+        f"of FCN, {UPSAMPLING}; of U-Net, learned or bilinear",
+        {"choices": tuple(dict.fromkeys(models.UPSAMPLING + models.UNET_UPSAMPLING))},
+    ),
+    "at_once": ("scale FCN's skips, to train 8s without stages", {"action": "store_true"}),
+    "depth": ("how often U-Net halves its maps without a backbone", {"type": at_least(1)}),
+    "padding": (PADDING, {"choices": models.PADDINGS}),
+    "batch_norm": ("normalise in U-Net", {"action": argparse.BooleanOptionalAction}),
+    "output_stride": (OUTPUT_STRIDE, {"type": int, "choices": models.OUTPUT_STRIDES}),
+    "rates": (RATES, {"type": at_least(1), "nargs": "*"}),
+    "image_pooling": ("DeepLab's v3 and v3plus see the image's mean", {"action": argparse.BooleanOptionalAction}),
+}
+STAGED = ("backbone", "width", "alignment", "upsampling")  # what stages have in common
 
 
-def add_unet(parser):
-    """Add what makes a U-Net."""
-    add, default = parser.add_argument, NETWORKS["unet"]
-    add("--padding", default="valid", choices=models.PADDINGS, help=PADDING)
-    add("--width", type=at_least(1), help="of U-Net: channels at the image's own scale, 64, or 16 over a backbone")
-    add("--depth", type=at_least(1), default=default["depth"], help="of U-Net: how often it halves its maps")
-    add("--channels", type=at_least(1), default=3, help="of the images that U-Net sees")
-    add("--batch-norm", action="store_true", help="U-Net normalises")
-    add("--backbone", choices=tuple(models.UNET_BACKBONES), help="U-Net's contracting path")
+def add_network(parser, *builders):
+    """Add the options of some of NETWORKS, to be built over a classifier's name; those that are not given are the builders'."""
+    for name, (help, more) in NETWORK_OPTIONS.items():
+        if any(name in NETWORKS[builder] for builder in builders) and (name != "backbone" or "unet" in builders):
+            parser.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **more)
+    classes = "1000 for a classifier, 21 for an FCN or DeepLab, 2 for a U-Net, unless given"
+    parser.add_argument("--num-classes", type=at_least(1), help=classes)
 
 
 def network_of(args):
-    """The classifier, with --variant the FCN or DeepLab over it, or the U-Net that the arguments name."""
+    """The classifier, with --variant the FCN or DeepLab over it, or the U-Net that the arguments name.
+
+    Raises InputError for an option that another network has.
+    """
+    given = {name: value for name, value in vars(args).items() if name in (*OPTIONS, "channels")}
     if args.network == "unet":
-        names = ("channels", "width", "depth", "padding", "batch_norm", "backbone")
-        return models.unet(args.num_classes or 2, **{name: getattr(args, name) for name in names})
-    if args.variant in models.DEEPLABS:
-        more = {"output_stride": args.output_stride, "rates": args.rates}
-        return models.deeplab(args.variant, args.network, args.num_classes or 21, **more)
-    if args.variant:
-        if args.network not in models.BACKBONES:
-            known = ", ".join(models.BACKBONES)
-            raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")
-        classes, more = args.num_classes or 21, {"at_once": args.at_once, "upsampling": args.upsampling}
-        return models.fcn(args.variant, args.network, classes, args.alignment, **more)
-    return models.CLASSIFIERS[args.network](args.num_classes or 1000)
+        builder = "unet"
+    else:
+        variant = given.get("variant")
+        builder = "deeplab" if variant in models.DEEPLABS else "fcn" if variant else args.network
+    known = [name for name in NETWORKS.get(builder, ()) if name != "backbone" or builder == "unet"]
+    known += ["channels"] * (builder == "unet")
+    own_options(builder, given, known)
+    if builder == "fcn" and args.network not in models.BACKBONES:
+        known = ", ".join(models.BACKBONES)
+        raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")
+    if builder in ("fcn", "deeplab"):
+        given["backbone"] = args.network
+    if classes := args.num_classes or (1000 if builder in CLASSIFIERS else None):
+        given["num_classes"] = classes
+    return models.build(builder, given)
 
 
 def add_training(parser, single):
@@ -291,26 +307,11 @@ def add_training(parser, single):
         where, "sbd", "also train on SBD's images that are in neither list (train_aug); takes scipy", metavar="FOLDER"
     )
     option(where, "limit", "train on the first so many images only", type=int)
-    width = "channels in mini's first group, 12 unless given"
     if single:
         option(network, "network", "FCN, U-Net or DeepLab", choices=tuple(NETWORKS))
-        which = "which FCN or DeepLab"
-        option(network, "variant", which, choices=(*models.VARIANTS, *models.DEEPLABS))
-        width += "; of U-Net at the image's own scale, 64, or 16 over a backbone"
-    option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
-    option(network, "width", width, type=int)
-    option(network, "alignment", f"of FCN; {ALIGNMENT}", choices=models.ALIGNMENTS)
-    upsampling = f"of FCN, {UPSAMPLING}; of U-Net, learned or bilinear"
-    option(network, "upsampling", upsampling, choices=tuple(dict.fromkeys(models.UPSAMPLING + models.UNET_UPSAMPLING)))
-    if single:
-        option(network, "at_once", "scale FCN's skips, to train 8s without stages", action="store_true")
-        option(network, "depth", "how often U-Net halves its maps without a backbone", type=int)
-        option(network, "padding", PADDING, choices=models.PADDINGS)
-        option(network, "batch_norm", "normalise in U-Net", action=argparse.BooleanOptionalAction)
-        option(network, "output_stride", OUTPUT_STRIDE, type=int, choices=models.OUTPUT_STRIDES)
-        option(network, "rates", RATES, type=at_least(1), nargs="*")
-        pooling = "DeepLab's v3 and v3plus see the image's mean"
-        option(network, "image_pooling", pooling, action=argparse.BooleanOptionalAction)
+    for name in NETWORK_OPTIONS if single else STAGED:
+        help, more = NETWORK_OPTIONS[name]
+        option(network, name, help, **more)
     option(network, "start", START, metavar="FILE")
     option(network, "frozen_statistics", "batch normalisation keeps the statistics it starts with", action="store_true")
     option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)

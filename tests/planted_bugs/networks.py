@@ -176,7 +176,7 @@ BUGS = [
          "False", "models::test_a_staged_network_starts_from_the_coarser_ones_prediction"),
     ),
     *bugs("weights.onnx.writer",
-        ("a file's sizes without their constants", "_File.size", "size.constant", "0",
+        ("a file's sizes without their constants", "_File.size", "self.constant(size.constant)", "self.constant(0)",
          "onnx_out::test_every_network_gives_the_same_logits_at_any_size[FCN-8s narrow VGG without normalisation-as-trained]"),
         ("a file of one size says that it takes any", "_image_shape",
          "network.layers_of(layers.Flatten) and network.card and network.card.native", "False",
