@@ -26,6 +26,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="compares with ONNX Runt
 
 pytestmark = pytest.mark.onnx
 
+DOCS = Path(__file__).parents[1] / "docs"
 FREE = ((1, 1, 1), (3, 33, 57), (1, 97, 31))  # batch, height, width
 PUBLISHED = ((3, 33, 57), (1, 500, 375))
 TOLERANCE = 1e-4  # of the greatest logit; what is not rounding is far above
@@ -306,11 +307,13 @@ def test_the_command_writes_a_file_of_ones_own_and_of_ours(tmp_path, capsys):
         assert session_of(str(target)).get_inputs()[0].name == ("pixels" if options else "image")
         assert cli.main(["export", source, str(target)]) == 2
         assert "exists already" in capsys.readouterr().err
+    assert cli.main(["predict", "--weights", str(target), str(DOCS / "photos/chelsea.jpg")]) == 2
+    assert (
+        "takes pixels already, for other programs; for use in minifcn export it without --pixels"
+        in capsys.readouterr().err
+    )
     assert cli.main(["export", "nuclei", str(tmp_path / "x.pb")]) == 2
     assert "ending in .onnx" in capsys.readouterr().err
-
-
-DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_the_pages_program_says_what_a_photograph_shows(tmp_path, monkeypatch, capsys):

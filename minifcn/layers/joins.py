@@ -50,8 +50,15 @@ class Add(Leaf):
         return _broadcast(a, b)
 
 
-class Subtract(Leaf):
-    """y = a − b; either may have a single value along an axis."""
+class _Elementwise(Leaf):
+    """What is computed of each value of two maps; either may have a single value along an axis."""
+
+    def output_shape(self, a: tuple, b: tuple) -> tuple:
+        return _broadcast(a, b)
+
+
+class Subtract(_Elementwise):
+    """y = a − b."""
 
     onnx_operator = "Sub"
 
@@ -63,12 +70,9 @@ class Subtract(Leaf):
         a, b = cache
         return _summed(dy, a), -_summed(dy, b)
 
-    def output_shape(self, a: tuple, b: tuple) -> tuple:
-        return _broadcast(a, b)
 
-
-class Multiply(Leaf):
-    """y = a · b; either may have a single value along an axis, as a weight for each map."""
+class Multiply(_Elementwise):
+    """y = a · b: maps of one shape, or a weight for each map."""
 
     onnx_operator = "Mul"
     caches_input = owns_results = True
@@ -81,12 +85,9 @@ class Multiply(Leaf):
         a, b = cache
         return _summed(dy * b, a.shape), _summed(dy * a, b.shape)
 
-    def output_shape(self, a: tuple, b: tuple) -> tuple:
-        return _broadcast(a, b)
 
-
-class Divide(Leaf):
-    """y = a / b; either may have a single value along an axis."""
+class Divide(_Elementwise):
+    """y = a / b."""
 
     onnx_operator = "Div"
     caches_input = owns_results = True
@@ -99,9 +100,6 @@ class Divide(Leaf):
         a, b = cache
         da = dy / b
         return _summed(da, a.shape), -_summed(da * a / b, b.shape)
-
-    def output_shape(self, a: tuple, b: tuple) -> tuple:
-        return _broadcast(a, b)
 
 
 class Constant(Leaf):
