@@ -340,6 +340,8 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
             "convert text.txt x.npz --network vgg16 --variant aspp --upsampling learned",
             "upsampling: deeplab has no such",
         ),
+        ("convert WEIGHTS x.npz --variant 8s", "which say of what network they are; leave out --variant"),
+        ("convert WEIGHTS x.npz --network vgg16", "leave out --network"),
         ("train --data TOY --variant v3", "variant: v3 is no FCN but a DeepLab; add --network deeplab"),
         ("data toy text.txt", "text.txt"),
         ("data doctor nowhere", "nowhere: no such folder"),

@@ -10,7 +10,7 @@ from .. import data, models
 from ..errors import InputError
 from ..training import throughput
 from ..training.config import NETWORKS
-from . import options
+from . import networks
 
 HELP = "show what a network would cost, without running it"
 
@@ -18,12 +18,12 @@ HELP = "show what a network would cost, without running it"
 def add_arguments(parser):
     add = parser.add_argument
     a_network = "a classifier, with --variant the backbone of an FCN or DeepLab, or unet"
-    add("network", choices=(*options.CLASSIFIERS, "unet"), help=a_network)
-    options.add_network(parser, *NETWORKS)
-    add("--channels", type=options.at_least(1), default=SUPPRESS, help="of the images that U-Net sees, 3 unless given")
+    add("network", choices=(*models.CLASSIFIERS, "unet"), help=a_network)
+    networks.add_network(parser, *NETWORKS)
+    add("--channels", type=networks.at_least(1), default=SUPPRESS, help="of the images that U-Net sees, 3 unless given")
     size = "of the image: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"
-    add("--size", type=options.at_least(1), nargs="+", metavar="PIXELS", help=size)
-    add("--batch", type=options.at_least(1), default=1, help="images at a time")
+    add("--size", type=networks.at_least(1), nargs="+", metavar="PIXELS", help=size)
+    add("--batch", type=networks.at_least(1), default=1, help="images at a time")
     add(
         "--data",
         metavar="PATH",
@@ -40,7 +40,7 @@ def run(args):
             raise InputError("explain: --data is for a segmentation network; expected --variant, too, or unet")
         dataset = data.open_dataset(args.data)
         args.num_classes = args.num_classes or dataset.num_classes
-    model = options.network_of(args)
+    model = networks.network_of(args)
     unpadded = model.card.options.get("padding") == "valid"
     size = args.size or [model.card.native or (572 if unpadded else 500)]
     crop = (size[0], size[-1])

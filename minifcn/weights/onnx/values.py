@@ -49,10 +49,10 @@ def _two(node, layer):
 
 def _scaled(node, position):
     """A map times a single number, which stays as it is; None where the input at this position is none.   -> (map, number)"""
-    value, other = node.given(position), node.given(1 - position)
-    if not isinstance(other, Map) or np.size(value) != 1 or isinstance(value, Map | None) or value.ndim > other.rank:
-        return None
-    return other, node.array(position).item()
+    value, x = node.given(position), node.given(1 - position)
+    if isinstance(value, np.ndarray) and value.size == 1 and isinstance(x, Map) and value.ndim <= x.rank:
+        return x, node.array(position).item()
+    return None
 
 
 def _multiply(node):
