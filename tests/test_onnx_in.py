@@ -10,6 +10,7 @@ from onnx_files import CONV, KERNEL, chain, external, helper, model, numpy_helpe
 
 from minifcn import layers, models, weights
 from minifcn.errors import InputError
+from minifcn.training import checkpoint
 
 pytestmark = pytest.mark.onnx
 
@@ -208,11 +209,22 @@ def test_a_constant_keeps_its_gradient_to_itself(tmp_path):
     np.testing.assert_allclose(network["position"].weight.grad, 2 * given)
 
 
+def test_a_folded_network_is_no_start_for_training(tmp_path):
+    weights.save(tmp_path / "folded.npz", tiny("8s").folded())
+    with pytest.raises(InputError, match=r"folded.npz: a network folded for inference"):
+        checkpoint.start_from(tmp_path / "folded.npz", tiny("8s"))
+    for change, to in ((models.surgery.replace_scores, 3), (models.surgery.add_skips, "16s")):
+        with pytest.raises(InputError, match="folded"):
+            change(tiny("32s").folded(), to)
+
+
 @pytest.mark.parametrize("shape", [("n", 5, "h", "w"), (1, 2, 30, 40), ("n", 7)])
 def test_the_shape_that_a_file_declares_is_written_again(shape, tmp_path):
     """There is no convolution that would say how many channels there are."""
     network = read(model([helper.make_node("Relu", ["x"], ["y"])], shape=shape), tmp_path)
     weights.save_onnx(tmp_path / "again.onnx", network)
+    if len(shape) == 4:
+        assert models.explain(network, (8, 9)).input_shape[1] == shape[1]
     again = onnx.load(tmp_path / "again.onnx")
     for one in (*again.graph.input, *again.graph.output):
         found = [d.dim_value or None for d in one.type.tensor_type.shape.dim]
