@@ -19,6 +19,7 @@ from minifcn.data.sets.roboflow import read_classes
 from minifcn.data.sets.voc import read_labelmap
 from minifcn.errors import InputError
 from minifcn.layers.graph import Graph
+from minifcn.layers.sizes import dimension, rounded
 from minifcn.weights import load_onnx, save_onnx
 from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.npz import read_archive, write_archive
@@ -146,8 +147,15 @@ def onnx_files(folder):
         "conv": (layers.Conv2d(1, 2, 2, rng, stride=2), ["pad"]),
         "up": (layers.ResizeLike(), ["conv", "image"]),
         "crop": (layers.CropLike(1), ["pad", "conv"]),
+        "mean": (layers.Mean((1,)), ["conv"]),
+        "weight": (layers.Constant(layers.Parameter(np.ones((2, 1, 1), np.float32))), ["mean"]),
+        "weighed": (layers.Multiply(), ["mean", "weight"]),
+        "half": (
+            layers.Slice((slice(None), slice(0, 1), slice(rounded("Div", dimension(0, 2), 2), None))),
+            ["weighed"],
+        ),
     }
-    for outputs in (["up"], ["crop"]):
+    for outputs in (["up"], ["crop"], ["half"]):
         path = folder / "seed.onnx"
         save_onnx(path, Graph(table, outputs))
         seeds.append(path.read_bytes())

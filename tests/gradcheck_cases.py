@@ -7,6 +7,7 @@ import numpy as np
 from minifcn import layers, ops
 from minifcn.gradcheck import check_op
 from minifcn.layers.graph import Graph, Sequential
+from minifcn.layers.sizes import dimension, rounded
 from minifcn.models.efficientnet_lite0 import _inverted_residual
 
 TOLERANCE = 1e-6
@@ -164,6 +165,17 @@ def _join(join, *inputs):
     return build, (2, 2, 5, 4)
 
 
+def _by_constant(join, shape, first=False):
+    """A graph of a join of the image and a learned array, which come in this order or the other."""
+
+    def build(rng):
+        constant = layers.Constant(layers.Parameter(spread(shape).astype(np.float32)))
+        inputs = ["constant", "image"] if first else ["image", "constant"]
+        return Graph({"constant": (constant, ["image"]), "join": (join, inputs)})
+
+    return build
+
+
 def _frozen(rng):
     """With statistics that are not the batch's."""
     norm = layers.BatchNorm2d(3, eps=1e-3, frozen=True)
@@ -216,12 +228,30 @@ LAYERS = {  # name: rng -> layer, shape of x
     "Clip": (lambda rng: layers.Clip(-1, 1.5), (2, 3, 4, 5)),
     "Multiply": _join(layers.Multiply(), "conv", "image"),
     "Multiply-by-map": _join(layers.Multiply(), "image", "mean"),
-    "Pad": (lambda rng: layers.Pad(((1, 2), (0, 3))), (2, 2, 3, 2)),
+    "Multiply-map-first": _join(layers.Multiply(), "mean", "image"),
+    "Add-broadcast": _join(layers.Add(broadcast=True), "mean", "image"),
+    "Subtract": _join(layers.Subtract(), "conv", "image"),
+    "Subtract-map": _join(layers.Subtract(), "image", "mean"),
+    "Divide": (_by_constant(layers.Divide(), (2, 1, 1)), (2, 2, 5, 4)),
+    "Constant": (_by_constant(layers.Divide(), (1, 1), first=True), (2, 2, 5, 4)),
+    "Concat-rows": _join(layers.Concat(2), "image", "conv"),
+    "Pad": (lambda rng: layers.Pad(((1, 2), (0, 3)), value=0.5), (2, 2, 3, 2)),
+    "Pad-by-sizes": _join(
+        layers.Pad(((0, dimension(1, 2) - dimension(0, 2)), (1, -dimension(0, 3) % 4))), "pool", "image"
+    ),
+    "Mean": (lambda rng: layers.Mean((1, 3)), (2, 3, 4, 2)),
+    "Mean-without-axes": (lambda rng: layers.Mean((1,), keep=False), (2, 3, 4, 2)),
     "Resize": (lambda rng: layers.Resize(scale=(2, 1.5)), (1, 2, 3, 5)),
     "Resize-nearest": (lambda rng: layers.Resize(size=(7, 3), nearest="floor", positions="asymmetric"), (1, 2, 4, 5)),
-    "Resize-like": _join(layers.Resize(positions="pytorch_half_pixel"), "pool", "image"),
+    "Resize-by-sizes": _join(
+        layers.Resize(size=(dimension(1, 2) - 1, rounded("Div", dimension(0, 3), 2)), positions="pytorch_half_pixel"),
+        "image",
+        "pool",
+    ),
     "Slice": (lambda rng: layers.Slice((slice(None), slice(1, None), slice(0, 99, 2), slice(-3, -1))), (2, 3, 5, 4)),
-    "SliceLike": _join(layers.SliceLike({3: 1}), "image", "pool"),
+    "Slice-by-sizes": _join(
+        layers.Slice((slice(None), slice(1, None), slice(1, 1 + dimension(1, 2)))), "image", "pool"
+    ),
     "Softmax": (lambda rng: layers.Softmax(), (2, 4, 2, 3)),
     "Dropout": (lambda rng: layers.Dropout(0.4, rng), (2, 3, 4)),
     "Flatten": (lambda rng: layers.Flatten(), (2, 3, 2, 4)),

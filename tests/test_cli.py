@@ -197,6 +197,14 @@ def test_commands_run_with_the_backend_of_a_notebook_that_is_not_installed():
     )
 
 
+def test_explain_takes_what_a_network_is_built_with(capsys):
+    def explained(*options):
+        assert cli.main(["explain", "efficientnet_lite0", "--variant", "v3", "--size", "64", *options]) == 0
+        return capsys.readouterr().out
+
+    assert explained() != explained("--no-image-pooling") != explained("--no-image-pooling", "--rates", "2")
+
+
 def test_settings_beside_resume_are_not_ignored(trained, capsys):
     line = fails(capsys, "train", "--resume", trained / "8s", "--iterations", "6", "--backbone-rate", "1")
     assert "got another --iterations;" in line and f"--start {trained / '8s/best.npz'}" in line
@@ -322,6 +330,19 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
         ("predict --weights WEIGHTS IMAGE --out text.txt", "text.txt: cannot be written"),
         ("gradcheck --seed -1", "seed: expected at least 0, got -1"),
         ("data toy TOY", "expected an empty or absent folder"),
+        ("explain mini --depth 2", "depth: mini has no such option"),
+        ("explain mini --variant 8s --rates 2", "rates: fcn has no such option; it has variant, width"),
+        ("explain vgg16 --variant 8s --channels 1", "channels: fcn has no such option"),
+        ("explain vgg16 --variant 8s --backbone mini", "backbone: fcn has no such option"),
+        ("explain unet --at-once", "at-once: unet has no such option; it has backbone"),
+        ("explain efficientnet_lite0 --variant v3 --alignment same", "alignment: deeplab has no such option"),
+        (
+            "convert text.txt x.npz --network vgg16 --variant aspp --upsampling learned",
+            "upsampling: deeplab has no such",
+        ),
+        ("convert WEIGHTS x.npz --variant 8s", "which say of what network they are; leave out --variant"),
+        ("convert WEIGHTS x.npz --network vgg16", "leave out --network"),
+        ("train --data TOY --variant v3", "variant: v3 is no FCN but a DeepLab; add --network deeplab"),
         ("data toy text.txt", "text.txt"),
         ("data doctor nowhere", "nowhere: no such folder"),
     ],

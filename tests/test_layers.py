@@ -274,7 +274,8 @@ OPERATORS = """
 Add:Add AvgPool2d:AveragePool BatchNorm2d:BatchNormalization Concat:Concat Conv2d:Conv ConvTranspose2d:ConvTranspose
 CropLike:Slice Dropout:Dropout ExactSize:Identity Flatten:Flatten GlobalAvgPool:GlobalAveragePool LRN:LRN
 LearnedUpsample:ConvTranspose Linear:Gemm MaxPool2d:MaxPool PadToMultiple:Pad ReLU:Relu ReLU6:Clip ResizeLike:Resize Scale:Mul Upsample:ConvTranspose
-AdaptiveAvgPool2d:GlobalAveragePool Clip:Clip Multiply:Mul Pad:Pad Resize:Resize Slice:Slice SliceLike:Slice Softmax:Softmax
+AdaptiveAvgPool2d:GlobalAveragePool Clip:Clip Multiply:Mul Pad:Pad Resize:Resize Slice:Slice Softmax:Softmax
+Constant:Constant Divide:Div Mean:ReduceMean Subtract:Sub
 """
 ONNX = dict(pair.split(":") for pair in OPERATORS.split())
 

@@ -26,6 +26,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="compares with ONNX Runt
 
 pytestmark = pytest.mark.onnx
 
+DOCS = Path(__file__).parents[1] / "docs"
 FREE = ((1, 1, 1), (3, 33, 57), (1, 97, 31))  # batch, height, width
 PUBLISHED = ((3, 33, 57), (1, 500, 375))
 TOLERANCE = 1e-4  # of the greatest logit; what is not rounding is far above
@@ -172,6 +173,21 @@ def test_maps_are_resized_alike(align_corners, tmp_path, rng):
     compare("resize", models.Graph(table), tmp_path / "resize.onnx", [(1, 3, 3), (3, 10, 17), (1, 31, 8)])
 
 
+def test_only_what_nobody_else_reads_is_folded(tmp_path, rng):
+    table = {
+        "conv": (layers.Conv2d(3, 4, 3, rng, pad=1, bias=False), ["image"]),
+        "norm": (layers.BatchNorm2d(4), ["conv"]),
+        "again": (layers.Conv2d(4, 4, 1, rng), ["norm"]),
+        "norm_again": (layers.BatchNorm2d(4), ["again"]),
+        "sum": (layers.Add(), ["conv", "norm_again"]),
+    }
+    network = stirred(models.Graph(table))
+    model = compare("folded", network, tmp_path / "network.onnx", [(2, 9, 7)], fold=True)
+    assert [node.op_type for node in model.graph.node] == ["Conv", "BatchNormalization", "Conv", "Add"]
+    with pytest.raises(InputError, match="prepared for inference.*fold=True"):
+        weights.save_onnx(tmp_path / "network.onnx", network.prepare())
+
+
 def test_an_adaptive_average_of_a_known_map_is_a_plain_one(tmp_path, rng):
     table = {
         "conv": layers.Conv2d(3, 4, 3, rng, pad=1),
@@ -272,7 +288,7 @@ def test_the_label_of_more_classes_than_bytes_count(tmp_path, rng):
 
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path, monkeypatch):
     network = tiny()
-    monkeypatch.setattr("minifcn.weights.onnx_writer._MAX_BYTES", 100)
+    monkeypatch.setattr("minifcn.weights.onnx.writer._MAX_BYTES", 100)
     with pytest.raises(InputError, match=r"x\.onnx: .*2 GiB"):
         weights.save_onnx(tmp_path / "x.onnx", network)
     monkeypatch.undo()
@@ -291,11 +307,13 @@ def test_the_command_writes_a_file_of_ones_own_and_of_ours(tmp_path, capsys):
         assert session_of(str(target)).get_inputs()[0].name == ("pixels" if options else "image")
         assert cli.main(["export", source, str(target)]) == 2
         assert "exists already" in capsys.readouterr().err
+    assert cli.main(["predict", "--weights", str(target), str(DOCS / "photos/chelsea.jpg")]) == 2
+    assert (
+        "takes pixels already, for other programs; for use in minifcn export it without --pixels"
+        in capsys.readouterr().err
+    )
     assert cli.main(["export", "nuclei", str(tmp_path / "x.pb")]) == 2
     assert "ending in .onnx" in capsys.readouterr().err
-
-
-DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_the_pages_program_says_what_a_photograph_shows(tmp_path, monkeypatch, capsys):

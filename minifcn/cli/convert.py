@@ -8,7 +8,7 @@ from .. import models, weights
 from ..data.labels import read_class_names
 from ..errors import InputError
 from ..weights import formats
-from . import options
+from . import networks
 from .progress import notice
 
 HELP = "convert weights from one file format to another"
@@ -18,8 +18,8 @@ def add_arguments(parser):
     add = parser.add_argument
     add("source", metavar="FROM", help="file to read")
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
-    add("--network", choices=options.CLASSIFIERS, help="the network of the weights, if the file is of another library")
-    options.add_fcn(parser)
+    add("--network", choices=models.CLASSIFIERS, help="the network of the weights, if the file is of another library")
+    networks.add_network(parser, "fcn", "deeplab")
     names = "the names of its classes, one a line, background first: they are kept with the weights"
     add("--classes", metavar="FILE", help=names)
     add("--half", action="store_true", help="write 16-bit floats: half the size")
@@ -34,11 +34,16 @@ def run(args):
         raise InputError(f"{target}: exists already; choose another name")
     classes = read_class_names(args.classes) if args.classes else None
     if formats.is_own(source):
+        if others := [*networks.given_options(args), *(["network"] if args.network else [])]:
+            option = others[-1].replace("_", "-")
+            raise InputError(
+                f"{source}: weights of minifcn's, which say of what network they are; leave out --{option}"
+            )
         model = models.load(source)
         message = f"{source}: {len(model.state_dict())} arrays"
     elif args.network:
         args.num_classes = args.num_classes or (len(classes) if classes else None)
-        model = options.network_of(args)
+        model = networks.network_of(args)
         message = weights.load_any(source, model)
     else:
         raise InputError(f"{source}: expected --network, the network of these weights")

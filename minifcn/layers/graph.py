@@ -12,13 +12,14 @@ split_layer do the same from a prototxt.)
 
 from collections.abc import Iterable, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from inspect import signature
 from typing import Any, NamedTuple
 
 from ..backend import Array, one_blas_thread
 from ..errors import InputError
-from .base import Layer, Leaf
+from .base import Layer, Leaf, Parameter
 from .coordinates import IDENTITY, Affine
 from .fused import FusedBatchNorm2d, FusedConv2d
 from .parametric import BatchNorm2d, Conv2d
@@ -56,6 +57,7 @@ class Graph(Layer):
     """
 
     card: Any  # a `minifcn.card.Card`, which stands above this file; None where it was made without
+    image_shape: tuple | None = None  # of what forward is given, None for a size that is free, where a file declared it
 
     def __init__(
         self,
@@ -158,6 +160,27 @@ class Graph(Layer):
         for name, (layer, inputs) in fused(self.nodes, self.outputs, prepared=True).items():
             nodes[name] = (layer if isinstance(layer, FusedConv2d) else copy(layer), inputs)
         return Graph(nodes, self.outputs, card=self.card, backbone_prefix=self.backbone_prefix)
+
+    def folded(self) -> "Graph":
+        """The same network with its normalisations made part of the convolutions before them. -> a new Graph
+
+        It is for inference, and can be trained further, without them. The weights of other layers are shared with this one.
+        """
+        table, places, readers = {}, {}, readers_of(self.nodes)
+        for name, (layer, inputs) in self.nodes.items():
+            inputs = tuple(places.get(i, i) for i in inputs)
+            conv, before = table.get(inputs[0], (None, ()))
+            alone = name not in self.outputs and len(readers[self.nodes[name].inputs[0]]) == 1
+            if type(layer) is BatchNorm2d and type(conv) is Conv2d and alone and inputs[0] not in self.outputs:
+                w, b = layer.folded_into(conv.weight.value, conv.bias and conv.bias.value)
+                table[inputs[0]] = Node(Conv2d.of(Parameter(w), Parameter(b), **conv.settings), before)
+                places[name] = inputs[0]
+            else:
+                table[name] = Node(copy(layer), inputs)
+        card = self.card and replace(self.card, options={**self.card.options, "folded": True})
+        network = Graph(table, self.outputs, card=card, backbone_prefix=self.backbone_prefix)
+        network.image_shape = self.image_shape
+        return network
 
     def shapes(self, shape: tuple) -> dict[str, tuple]:
         """{name: the shape of its value} for an image of shape (N, C, H, W). Raises InputError, naming the layer."""

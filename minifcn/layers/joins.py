@@ -1,4 +1,4 @@
-"""The layers where branches meet, and what makes them fit: sum, concatenation, crop, resize, scale.
+"""The layers where branches meet, and what makes them fit: sum, product, concatenation, crop, resize, scale.
 
 A join has several inputs. Its backward gives a gradient for each, None for one that only lends its size.
 """
@@ -9,54 +9,152 @@ from .. import ops
 from ..backend import Array
 from ..errors import InputError
 from ..ops.geometry import Cache
-from .base import Leaf
+from .base import Leaf, Parameter
 from .coordinates import Affine
-from .general import Resize
+from .general import Resize, Slice
+from .sizes import dimension
+
+
+def _broadcast(a, b):
+    """The shape of what two maps that are as large, or have a single value, along each axis become together."""
+    if len(a) != len(b) or any(n != m and 1 not in (n, m) for n, m in zip(a, b, strict=True)):
+        raise InputError(f"expected maps as large, or with a single value, along each axis; got {a} and {b}")
+    return tuple(m if n == 1 else n for n, m in zip(a, b, strict=True))
+
+
+def _summed(dy, shape):
+    """The gradient of what was repeated: the sum over the axes along which it had a single value."""
+    once = tuple(axis for axis, (n, whole) in enumerate(zip(shape, dy.shape, strict=True)) if n != whole)
+    return dy.sum(axis=once, keepdims=True) if once else dy
 
 
 class Add(Leaf):
-    """y = a + b, two maps of one shape. Both get dy."""
+    """y = a + b, two maps of one shape. Both get dy. broadcast: either may have a single value along an axis."""
 
     onnx_operator = "Add"
 
+    def __init__(self, broadcast: bool = False):
+        self.broadcast = broadcast
+
     def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
         self.output_shape(a.shape, b.shape)
-        return a + b, None
+        return a + b, (a.shape, b.shape)
 
     def run_backward(self, dy: Array, cache: Cache) -> tuple:
-        return dy, dy
+        a, b = cache
+        return _summed(dy, a), _summed(dy, b)
 
     def output_shape(self, a: tuple, b: tuple) -> tuple:
-        if a != b:
+        if a != b and not self.broadcast:
             raise InputError(f"add: expected two maps of one shape, got {a} and {b}")
-        return a
+        return _broadcast(a, b)
+
+
+class _Elementwise(Leaf):
+    """What is computed of each value of two maps; either may have a single value along an axis."""
+
+    def output_shape(self, a: tuple, b: tuple) -> tuple:
+        return _broadcast(a, b)
+
+
+class Subtract(_Elementwise):
+    """y = a − b."""
+
+    onnx_operator = "Sub"
+
+    def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
+        self.output_shape(a.shape, b.shape)
+        return a - b, (a.shape, b.shape)
+
+    def run_backward(self, dy: Array, cache: Cache) -> tuple:
+        a, b = cache
+        return _summed(dy, a), -_summed(dy, b)
+
+
+class Multiply(_Elementwise):
+    """y = a · b: maps of one shape, or a weight for each map."""
+
+    onnx_operator = "Mul"
+    caches_input = owns_results = True
+
+    def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
+        self.output_shape(a.shape, b.shape)
+        return a * b, (a, b)
+
+    def run_backward(self, dy: Array, cache: Cache) -> tuple:
+        a, b = cache
+        return _summed(dy * b, a.shape), _summed(dy * a, b.shape)
+
+
+class Divide(_Elementwise):
+    """y = a / b."""
+
+    onnx_operator = "Div"
+    caches_input = owns_results = True
+
+    def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
+        self.output_shape(a.shape, b.shape)
+        return a / b, (a, b)
+
+    def run_backward(self, dy: Array, cache: Cache) -> tuple:
+        a, b = cache
+        da = dy / b
+        return _summed(da, a.shape), -_summed(da * a / b, b.shape)
+
+
+class Constant(Leaf):
+    """A learned array, with axes of a single value before its own, as many as x has; x lends no more than that."""
+
+    onnx_operator = "Constant"
+    size_only = (0,)
+
+    def __init__(self, weight: Parameter):
+        self.weight = weight
+
+    def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
+        return self.weight.value.reshape(self.output_shape(x.shape)), None
+
+    def run_backward(self, dy: Array, cache: Cache) -> None:
+        self.weight.add_gradient(dy.reshape(self.weight.value.shape).copy())  # dy may be another's too
+
+    def output_shape(self, x: tuple) -> tuple:
+        shape = self.weight.value.shape
+        if len(shape) > len(x):
+            raise InputError(f"constant: expected no more axes than those of {x}, got {shape}")
+        return (1,) * (len(x) - len(shape)) + shape
+
+    def coordinates(self) -> Affine:
+        raise InputError(f"{self.title}: sees nothing of the image, so no coordinates belong to it")
 
 
 class Concat(Leaf):
-    """The channels of several maps, one after the other. Each gets its part of dy."""
+    """Several maps one after the other, along the channels unless another axis is given. Each gets its part of dy."""
 
-    onnx_operator, onnx_attributes = "Concat", {"axis": 1}
+    onnx_operator = "Concat"
+
+    def __init__(self, axis: int = 1):
+        self.axis = axis
+        self.onnx_attributes = {"axis": axis}
 
     def run(self, *maps: Array, train: bool) -> tuple[Array, Cache]:
-        return ops.concat_forward(maps)
+        return ops.concat_forward(maps, axis=self.axis)
 
     def run_backward(self, dy: Array, cache: Cache) -> tuple:
         return ops.concat_backward(dy, cache)
 
     def output_shape(self, *shapes: tuple) -> tuple:
-        first = shapes[0]
-        if any((shape[0], *shape[2:]) != (first[0], *first[2:]) for shape in shapes):
-            raise InputError(f"concat: expected maps that differ in channels only, got {shapes}")
-        return (first[0], sum(shape[1] for shape in shapes), *first[2:])
+        first, axis = shapes[0], self.axis
+        if any((*shape[:axis], *shape[axis + 1 :]) != (*first[:axis], *first[axis + 1 :]) for shape in shapes):
+            raise InputError(f"concat: expected maps that differ along axis {axis} only, got {shapes}")
+        return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
 
 
-class CropLike(Leaf):
+class CropLike(Slice):
     """The part of x that begins at `offset` and has the height and width of a second map, which gets no gradient."""
 
-    onnx_operator = "Slice"
-    size_only = (1,)
-
     def __init__(self, offset: int):
+        ends = (offset + dimension(1, axis) for axis in (2, 3))
+        super().__init__((slice(None), slice(None), *(slice(offset, end) for end in ends)))
         self.offset = offset
 
     def run(self, x: Array, like: Array, train: bool) -> tuple[Array, Cache]:
@@ -70,9 +168,6 @@ class CropLike(Leaf):
             raise InputError(f"crop: {like[2:]} at offset {self.offset} does not lie inside a map of {x[2:]}")
         return (*x[:2], *like[2:])
 
-    def is_view(self, shape: tuple, train: bool) -> bool:
-        return True
-
     def coordinates(self) -> Affine:
         return Affine(Fraction(1), Fraction(-self.offset))
 
@@ -81,10 +176,8 @@ class ResizeLike(Resize):
     """x brought to the height and width of a second map, which gets no gradient, by bilinear interpolation."""
 
     def __init__(self, *, align_corners: bool = False):
-        super().__init__(positions="align_corners" if align_corners else "half_pixel")
-
-    def multiply_adds(self, x: tuple, like: tuple) -> int:
-        return 2 * x[0] * x[1] * (x[2] * like[3] + like[2] * like[3])
+        size = dimension(1, 2), dimension(1, 3)
+        super().__init__(size=size, positions="align_corners" if align_corners else "half_pixel")
 
 
 class Scale(Leaf):

@@ -146,14 +146,14 @@ class Flatten(_WholeMap):
         self.features = features
 
     def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
-        if self.features not in (None, prod(x.shape[1:])):
-            raise InputError(f"flatten: expected {self.features} values an image, got {prod(x.shape[1:])}")
-        return x.reshape(len(x), -1), x.shape
+        return x.reshape(self.output_shape(x.shape)), x.shape
 
     def run_backward(self, dy: Array, cache: Cache) -> Array:
         return dy.reshape(cache)
 
     def output_shape(self, shape: tuple) -> tuple:
+        if self.features not in (None, prod(shape[1:])):
+            raise InputError(f"flatten: expected {self.features} values an image, got {prod(shape[1:])}")
         return shape[0], prod(shape[1:])
 
     def is_view(self, shape: tuple, train: bool) -> bool:

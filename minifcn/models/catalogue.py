@@ -29,16 +29,18 @@ TRAINED = Path(__file__).parent / "trained"  # NAME.npz, and beside it its card 
 def build(builder: str, options: dict) -> Graph:
     """A network with freshly drawn weights by its builder's name: "fcn", "unet", "deeplab" or a classifier's. See `Card`.
 
-    A classifier with the option "convolutional" is the heat-map network made of it. Raises InputError for an unknown
-    builder, TypeError for options that it does not have.
+    A classifier with the option "convolutional" is the heat-map network made of it, any network with the option "folded" what
+    `Graph.folded` makes of it. Raises InputError for an unknown builder, TypeError for options that it does not have.
     """
     builders: dict = {**SEGMENTERS, **CLASSIFIERS}
     if builder not in builders:
         raise InputError(f"expected a network out of {', '.join(builders)}, got {builder!r}")
     options = dict(options)
     convolutional, window = options.pop("convolutional", False), options.pop("window", None)
+    folded = options.pop("folded", False)
     network = builders[builder](**options)
-    return surgery.convolutionalize(network, window) if convolutional else network
+    network = surgery.convolutionalize(network, window) if convolutional else network
+    return network.folded() if folded else network
 
 
 def load(path: str | Path) -> Graph:

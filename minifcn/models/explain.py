@@ -25,7 +25,8 @@ def explain(network: Graph, size: Pair, batch: int = 1) -> "Explanation":
     height, width = pair("image size", size)
     if batch < 1:
         raise InputError(f"explain: expected a batch of at least 1 image, got {batch}")
-    channels = network.card.options.get("channels", 3) if network.card else 3
+    declared = network.image_shape and network.image_shape[1]  # of another program's file
+    channels = declared or (network.card.options.get("channels", 3) if network.card else 3)
     shapes = network.shapes((batch, channels, height, width))
     fields, cached = _receptive_fields(network), _cached_bytes(network, shapes)
     rows = []
@@ -133,7 +134,7 @@ def _receptive_fields(network):
     found = {IMAGE: (1, Fraction(1))}
     for name, (layer, inputs) in network.nodes.items():
         seen = [found[i] for position, i in enumerate(inputs) if position not in layer.size_only]
-        found[name] = layer.receptive_field(*max(seen))
+        found[name] = layer.receptive_field(*max(seen, default=found[IMAGE]))
     return found
 
 

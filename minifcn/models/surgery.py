@@ -193,7 +193,7 @@ def initialise_from(network: Graph, coarser: Graph) -> Graph:
 
 def replace_scores(network: Graph, num_classes: int, seed: int = 0) -> Graph:
     """The same FCN for another number of classes: the backbone as it is, new score layers that start from zero. -> a new FCN"""
-    changed = fcn(**{**network.card.options, "num_classes": num_classes, "seed": seed})
+    changed = fcn(**{**options_to_train(network), "num_classes": num_classes, "seed": seed})
     shared = {name: value for name, value in network.state_dict().items() if not name.startswith(("score", "upscore"))}
     changed.load_state_dict({**changed.state_dict(), **shared})
     changed.card.preprocessing = network.card.preprocessing
@@ -202,6 +202,13 @@ def replace_scores(network: Graph, num_classes: int, seed: int = 0) -> Graph:
 
 def add_skips(network: Graph, variant: str) -> Graph:
     """A finer FCN ("16s" or "8s") that starts where a trained, coarser one stands: its new skips add zero. -> a new FCN"""
-    finer = initialise_from(fcn(**{**network.card.options, "variant": variant}), network)
+    finer = initialise_from(fcn(**{**options_to_train(network), "variant": variant}), network)
     finer.card = replace(network.card, options=finer.card.options)
     return finer
+
+
+def options_to_train(network: Graph) -> dict:
+    """The options of a network's card. Raises InputError for one that is folded: another network has its normalisations."""
+    if network.card.options.get("folded"):
+        raise InputError("a network folded for inference; start from the one that it was made of")
+    return network.card.options

@@ -33,8 +33,8 @@ def crop_backward(dy: Array, cache: Cache) -> Array:
     return dx
 
 
-def pad_forward(x: Array, pad: Pair) -> tuple[Array, Cache]:
-    """y = x with zeros around it.   x (N, C, H, W) -> y (N, C, top + H + bottom, left + W + right)
+def pad_forward(x: Array, pad: Pair, *, value: float = 0.0) -> tuple[Array, Cache]:
+    """y = x with zeros, or another value, around it.   x (N, C, H, W) -> y (N, C, top + H + bottom, left + W + right)
 
     pad: integer, (height, width), or ((top, bottom), (left, right)). Where it is 0, y is x.
     """
@@ -44,6 +44,8 @@ def pad_forward(x: Array, pad: Pair) -> tuple[Array, Cache]:
     if not any((top, bottom, left, right)):
         return x, (x.shape, x.shape, 0, 0)
     y = array_module(x).zeros((n, c, top + height + bottom, left + width + right), x.dtype)
+    if value:
+        y.fill(value)
     y[:, :, top : top + height, left : left + width] = x
     return y, (x.shape, y.shape, top, left)
 
@@ -55,26 +57,31 @@ def pad_backward(dy: Array, cache: Cache) -> Array:
     return dy[:, :, top : top + shape[2], left : left + shape[3]]
 
 
-def concat_forward(xs: Sequence[Array]) -> tuple[Array, Cache]:
+def concat_forward(xs: Sequence[Array], *, axis: int = 1) -> tuple[Array, Cache]:
     """y = the channels of all maps, one after the other.   xs: maps (N, C_i, H, W) -> y (N, Σ C_i, H, W)
 
-    Raises InputError for no maps, and for maps that differ in more than channels; DtypeError for mixed dtypes.
+    axis: along which they are put together, from 0, for arrays of any number of axes.
+    Raises InputError for no maps, and for maps that differ in more than that; DtypeError for mixed dtypes.
     """
     if not xs:
         raise InputError("concat: expected at least one map, got none")
     require_same_dtype("concat", *xs)
+    before, after = xs[0].shape[:axis], xs[0].shape[axis + 1 :]
     for x in xs:
-        require_nchw("concat", x)
-        require_shape("concat", "maps", x, (*xs[0].shape[:1], x.shape[1], *xs[0].shape[2:]))
-    ends = list(accumulate(x.shape[1] for x in xs))
-    y = new_maps(xs[0], ends[-1], xs[0].shape[2:])
+        require_shape("concat", "maps", x, (*before, *x.shape[axis : axis + 1], *after))
+    ends = list(accumulate(x.shape[axis] for x in xs))
+    if axis == 1 and len(after) == 2:
+        y = new_maps(xs[0], ends[-1], after)
+    else:
+        y = array_module(xs[0]).empty((*before, ends[-1], *after), xs[0].dtype)
+    whole = (slice(None),) * axis
     for x, end in zip(xs, ends, strict=True):
-        y[:, end - x.shape[1] : end] = x
-    return y, ends
+        y[(*whole, slice(end - x.shape[axis], end))] = x
+    return y, (whole, ends, y.shape)
 
 
 def concat_backward(dy: Array, cache: Cache) -> tuple:
     """dy (N, Σ C_i, H, W) -> a tuple with the part of each map, views of dy."""
-    ends = cache
-    require_nchw("concat backward", dy, ends[-1])
-    return tuple(dy[:, first:end] for first, end in pairwise([0, *ends]))
+    whole, ends, shape = cache
+    require_shape("concat backward", "dy", dy, shape)
+    return tuple(dy[(*whole, slice(first, end))] for first, end in pairwise([0, *ends]))

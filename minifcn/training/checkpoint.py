@@ -87,6 +87,7 @@ def start_from(source, model):
     else:
         given = models.load(source)
     try:
+        models.surgery.options_to_train(given)
         theirs, ours = given.card.num_classes, model.card.num_classes
         if given.card.builder == model.card.builder and model.card.builder in ("unet", "deeplab"):
             seen, channels = (one.card.options.get("channels", 3) for one in (given, model))

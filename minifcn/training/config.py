@@ -1,11 +1,13 @@
 """Everything that determines a training run, in one printable record."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from math import inf
 from typing import Self
 
 from ..card import settings_of
 from ..errors import InputError
+from ..models import DEEPLABS
 from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
 
@@ -130,10 +132,7 @@ class Config:
         network = values.get("network", "fcn")
         if isinstance(network, str) and network in NETWORKS:
             own = {name: values[name] for name in OPTIONS if name in values}
-            if others := own.keys() - NETWORKS[network].keys():
-                raise InputError(
-                    f"{min(others).replace('_', '-')}: {network} has no such option; it has {', '.join(NETWORKS[network])}"
-                )
+            own_options(network, own, NETWORKS[network])
             builder, options = network, NETWORKS[network] | own
         else:
             builder, options = settings_of(network, source)
@@ -144,3 +143,16 @@ class Config:
             return cls(**{**rest, "network": {"builder": builder, "options": options}})
         except TypeError as error:  # text where a number belongs, in a file edited by hand
             raise InputError(f"{source}: {error}") from error
+
+
+def own_options(builder: str, given: dict, known: Iterable) -> None:
+    """Raise InputError for options that a builder's networks do not have."""
+    if others := given.keys() - set(known):
+        has = (
+            f"it has {', '.join(known).replace('_', '-')}"
+            if known
+            else "options are an FCN's, a DeepLab's or a U-Net's"
+        )
+        raise InputError(f"{min(others).replace('_', '-')}: {builder} has no such option; {has}")
+    if builder == "fcn" and given.get("variant") in DEEPLABS:
+        raise InputError(f"variant: {given['variant']} is no FCN but a DeepLab; add --network deeplab")

@@ -2,8 +2,7 @@
 
 from .adopt import Loaded
 from .formats import load, load_any, load_caffemodel, load_safetensors, load_torchvision, save, save_safetensors
-from .onnx_reader import load_onnx
-from .onnx_writer import save_onnx
+from .onnx import load_onnx, save_onnx
 from .pretrained import load_pretrained
 
 __all__ = [

@@ -1,7 +1,6 @@
 """Caffe's .caffemodel: a network as a protocol buffer, of which the layers' names and blobs are read, by hand.
 
-A message is a run of fields; a field is a tag (its number and how it is written), then the value: a number, or a length
-and so many bytes, which may be a message again. Three messages stand inside each other here, network, layer and blob,
+Three messages stand inside each other here, network, layer and blob,
 and no field tells how much memory to reserve. A number where a message is expected, or the reverse, is a TypeError.
 """
 
@@ -11,14 +10,13 @@ import numpy as np
 
 from ..errors import InputError
 from .checks import check_arrays, check_name, parsed
+from .protobuf import fields, varint
 
 # Field numbers, from src/caffe/proto/caffe.proto.
 _NAME_AND_BLOBS = {2: (4, 6), 100: (1, 7)}  # of a layer, by the network's field that holds it: V1's layers, layer
 _LEGACY_SHAPE = (1, 2, 3, 4)  # num, channels, height, width
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 _DIM = 1
-_VARINT, _BYTES = 0, 2  # wire types: how a value is written
-_FIXED = {1: 8, 5: 4}  # wire type -> bytes
 _MAX_RANK = 32  # Caffe's
 _MAX_BLOBS = 5_000  # a blob of one number takes 13 bytes in the file, and 600 in memory
 
@@ -36,11 +34,11 @@ def read_caffemodel(path, sha256=None):
 
 def _read_network(content):
     arrays = {}
-    for field, layer in _fields(memoryview(content)):
+    for field, layer in fields(memoryview(content)):
         if field not in _NAME_AND_BLOBS:
             continue
         name, blobs, (name_field, blobs_field) = "", [], _NAME_AND_BLOBS[field]
-        for layer_field, value in _fields(layer):
+        for layer_field, value in fields(layer):
             if layer_field == name_field:
                 name = str(value, "utf-8")
             elif layer_field == blobs_field:
@@ -62,7 +60,7 @@ def _read_blob(message):
     """A blob as an array."""
     legacy, dims = {}, []
     numbers = {_DATA: bytearray(), _DOUBLE_DATA: bytearray()}
-    for field, value in _fields(message):
+    for field, value in fields(message):
         if field in _LEGACY_SHAPE:
             legacy[field] = _signed(value)
         elif field == _SHAPE:
@@ -84,47 +82,14 @@ def _read_blob(message):
 
 def _dims(message):
     """The dims of a BlobShape, packed or one by one."""
-    for field, value in _fields(message):
+    for field, value in fields(message):
         if field == _DIM and isinstance(value, int):
             yield _signed(value)
         elif field == _DIM:
             at = 0
             while at < len(value):
-                dim, at = _varint(value, at)
+                dim, at = varint(value, at)
                 yield _signed(dim)
-
-
-def _fields(message):
-    """(field number, value) of every field: an int for a varint, otherwise a view of its bytes."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        field, wire_type = tag >> 3, tag & 7
-        if wire_type == _VARINT:
-            value, at = _varint(message, at)
-            yield field, value
-            continue
-        if wire_type == _BYTES:
-            length, at = _varint(message, at)
-        elif wire_type in _FIXED:
-            length = _FIXED[wire_type]
-        else:
-            raise InputError(f"a field of wire type {wire_type}")
-        if length > len(message) - at:
-            raise InputError(f"a field of {length} bytes where {len(message) - at} are left")
-        yield field, message[at : at + length]
-        at += length
-
-
-def _varint(data, at):
-    """(number, position behind it) of a number in 7-bit groups, the lowest first; all bytes but the last have the
-    highest bit set."""
-    number = 0
-    for i, byte in enumerate(data[at : at + 10]):
-        number |= (byte & 0x7F) << (7 * i)
-        if byte < 0x80 and number < 1 << 64:
-            return number, at + i + 1
-    raise InputError("a varint that is cut off or longer than 64 bits")
 
 
 def _signed(number):

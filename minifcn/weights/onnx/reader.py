@@ -4,26 +4,25 @@ The package onnx parses the file. Everything in it is checked before an array or
 """
 
 import json
-from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from ..card import Card, settings_of
-from ..errors import InputError
-from ..layers import graph
-from ..layers.graph import IMAGE, Graph
-from . import onnx_sizes
-from .checks import check_arrays, existing, from_bfloat16, parsed, parsing
-from .onnx_operators import OPERATORS, Map, Node
-from .onnx_writer import OPSET, PRODUCER, onnx_package
+from ...card import Card, settings_of
+from ...errors import InputError
+from ...layers import graph
+from ...layers.graph import IMAGE, Graph
+from ...layers.sizes import dimension
+from ..checks import check_arrays, existing, parsed, parsing
+from . import lists, places, values, windows
+from .nodes import Map, Node
+from .tensors import DTYPES, Tensors, check_structure
+from .writer import OPSET, PRODUCER, onnx_package
 
 _MAX_BYTES = 2 << 30  # what protobuf holds
 _MAX_NODES = 100_000
-_DTYPES = {"FLOAT": "<f4", "DOUBLE": "<f8", "FLOAT16": "<f2", "BFLOAT16": "<u2", "BOOL": "?"}
-_DTYPES |= {f"{kind}INT{8 * size}": f"<{kind or 'i'}{size}".lower() for kind in ("", "U") for size in (8, 4, 2, 1)}
-_TYPED = {"FLOAT": "float_data", "DOUBLE": "double_data", "INT64": "int64_data", "INT32": "int32_data"}
-_KNOWN = (*OPERATORS, "Shape", "Constant", "Identity", *onnx_sizes.COMPUTED)
+OPERATORS = {**windows.OPERATORS, **values.OPERATORS, **places.OPERATORS}
+_KNOWN = (*OPERATORS, "Shape", "Constant", "Identity", *lists.COMPUTED)
 
 
 def load_onnx(path: str | Path) -> Graph:
@@ -38,12 +37,17 @@ def load_onnx(path: str | Path) -> Graph:
     onnx = onnx_package()
     if (size := existing(path, "an .onnx file").stat().st_size) > _MAX_BYTES:
         raise InputError(f"{path}: expected an .onnx file of at most 2 GiB, got {size} bytes")
-    model = parsed(path, "an .onnx file", onnx.ModelProto.FromString)
+
+    def parse(content):
+        check_structure(memoryview(content))
+        return onnx.ModelProto.FromString(content)
+
+    model = parsed(path, "an .onnx file", parse)
     with parsing(path, "an .onnx file"):
         opset = _opset(model, onnx)
-    _check_operators(path, model.graph.node)
+    _check_operators(path, model.graph, onnx.TensorProto.UINT8)
     with parsing(path, "an .onnx file of a network"):
-        network = _Network(model, opset, _Tensors(onnx, Path(path).parent)).graph()
+        network = _Network(model, opset, Tensors(onnx, Path(path).parent), onnx.defs.get_schema).graph()
     if meta := _metadata(path, model):
         builder, options = settings_of(meta["network"], path)
         with parsing(path, "the card of a network"):
@@ -65,8 +69,13 @@ def _opset(model, onnx):
     return versions[0]
 
 
-def _check_operators(path, nodes):
-    for node in nodes:
+def _check_operators(path, graph, pixels):
+    if any(value.type.tensor_type.elem_type == pixels for value in graph.input):
+        raise InputError(
+            f"{path}: expected a network that takes preprocessed images, got one that takes pixels already, for other programs; "
+            "for use in minifcn export it without --pixels"
+        )
+    for node in graph.node:
         if node.op_type not in _KNOWN or node.domain not in ("", "ai.onnx"):
             # Texts that are no UTF-8 arrive as bytes.
             found = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -82,59 +91,17 @@ def _metadata(path, model):
         return {key: json.loads(text) for key, text in known.items()} if model.producer_name == PRODUCER else {}
 
 
-class _Tensors:
-    """Makes arrays of a file's tensors, once their bytes were counted."""
-
-    def __init__(self, onnx, folder):
-        self.kinds, self.external, self.folder = onnx.TensorProto.DataType, onnx.TensorProto.EXTERNAL, folder
-
-    def array(self, tensor):
-        name, dims = tensor.name, tuple(tensor.dims)
-        kind = self.kinds.Name(tensor.data_type) if tensor.data_type in self.kinds.values() else tensor.data_type
-        if kind not in _DTYPES:
-            raise InputError(f"{name!r} of type {kind}; known: {', '.join(_DTYPES)}")
-        dtype = np.dtype(_DTYPES[kind])
-        if any(n < 0 for n in dims) or len(dims) > 8:
-            raise InputError(f"{name!r} of shape {dims}")
-        if tensor.data_location == self.external:
-            found = self._external(tensor, dtype, prod(dims))
-        elif tensor.HasField("raw_data"):
-            if len(tensor.raw_data) != prod(dims) * dtype.itemsize:
-                raise InputError(f"{name!r} of shape {dims} in {len(tensor.raw_data)} bytes")
-            found = np.frombuffer(tensor.raw_data, dtype)
-        else:
-            numbers = getattr(tensor, _TYPED.get(kind, "int32_data"))
-            if len(numbers) != prod(dims):
-                raise InputError(f"{name!r} of shape {dims} with {len(numbers)} numbers")
-            half = kind in ("FLOAT16", "BFLOAT16")  # their bits stand in integers
-            found = np.array(numbers, np.uint16).view(dtype) if half else np.array(numbers).astype(dtype)
-        found = found.reshape(dims)
-        return from_bfloat16(found) if kind == "BFLOAT16" else found
-
-    def _external(self, tensor, dtype, count):
-        """Numbers in a file of their own, in the folder of the network's."""
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        where = (self.folder / entries.get("location", "")).resolve()
-        if not where.is_relative_to(self.folder.resolve()):
-            raise InputError(f"{tensor.name!r} in a file outside the folder, {entries['location']!r}")
-        if not where.is_file():
-            raise InputError(f"{tensor.name!r} in a file that is not there, {entries.get('location')!r}")
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", count * dtype.itemsize))
-        if offset < 0 or length != count * dtype.itemsize or offset + length > where.stat().st_size:
-            raise InputError(f"{tensor.name!r} of {length} bytes from {offset} on, which {where.name!r} does not hold")
-        return np.fromfile(where, dtype, count, offset=offset)
-
-
 class _Network:
     """The nodes of a file as they become layers.
 
     values: {name in the file: Map | array | list of sizes}. read: the names of those that some node or the user reads.
+    parameters: {names of arrays: the Parameter that every node has of them}.
     """
 
-    def __init__(self, model, opset, tensors):
-        self.file, self.opset, self.tensors = model.graph, opset, tensors
+    def __init__(self, model, opset, tensors, schema_of):
+        self.file, self.opset, self.tensors, self.schema_of = model.graph, opset, tensors, schema_of
         self.own = model.producer_name == PRODUCER
-        self.nodes, self.values = {}, {}
+        self.nodes, self.values, self.parameters = {}, {}, {}
         self.read = {name for node in self.file.node for name in node.input} | {v.name for v in self.file.output}
         for tensor in self.file.initializer:
             self._define(tensor.name, tensors.array(tensor))
@@ -147,8 +114,8 @@ class _Network:
     def _image(self, declared):
         kind = self.tensors.kinds.Name(declared.type.tensor_type.elem_type)
         if kind not in ("FLOAT", "DOUBLE"):
-            raise InputError(f"an input {declared.name!r} of {kind}; known: FLOAT, DOUBLE (export without --pixels)")
-        self.dtype = np.dtype(_DTYPES[kind])
+            raise InputError(f"an input {declared.name!r} of {kind}; known: FLOAT, DOUBLE")
+        self.dtype = np.dtype(DTYPES[kind])
         self.shape = _declared(declared)
         self._define(declared.name, Map(IMAGE, len(self.shape), self.shape[1] if len(self.shape) > 1 else None))
 
@@ -177,6 +144,7 @@ class _Network:
             raise InputError("no output that a layer computes")
         used = {step.name for step in graph.schedule(self.nodes, outputs)}
         network = Graph({name: node for name, node in self.nodes.items() if name in used}, outputs)
+        network.image_shape = self.shape
         self._check_shapes(network)
         return network
 
@@ -203,31 +171,43 @@ class _Network:
             if attribute.name in attributes:
                 raise InputError(f"the attribute {attribute.name!r} twice")
             attributes[attribute.name] = self._attribute(attribute)
+        schema = self.schema_of(proto.op_type, self.opset)
+        if not schema.min_input <= len(inputs) <= schema.max_input or not proto.output:
+            few, most = schema.min_input, schema.max_input
+            raise InputError(f"{len(inputs)} inputs and {len(proto.output)} outputs; known: {few} to {most}, and 1")
+        if missing := [key for key, a in schema.attributes.items() if a.required and key not in attributes]:
+            raise InputError(f"no attribute {min(missing)!r}")
         output, *others = proto.output
         if unknown := self.read.intersection(filter(None, others)):
             raise InputError(f"a second output, {min(unknown)!r}, that is used")
         if proto.op_type == "Constant":
             (value,) = attributes.values()
             value = np.asarray(value)
-            if value.dtype.kind == "f" and np.isnan(value).any():
-                raise InputError("a constant that is no number (NaN)")
+            if value.dtype.kind == "f" and (np.isnan(value).any() or (value.size > 1 and np.isinf(value).any())):
+                raise InputError("a constant of NaN or infinite values")
             return self._define(output, value)
         if proto.op_type == "Shape":
             return self._define(output, self._sizes_of(*inputs, attributes))
         if proto.op_type == "Identity":
             return self._define(output, *inputs)
         if not any(isinstance(value, Map) for value in inputs):
-            return self._define(output, onnx_sizes.computed(proto.op_type, attributes, inputs))
+            return self._define(output, lists.computed(proto.op_type, attributes, inputs))
         if proto.op_type not in OPERATORS:
             raise InputError(f"known for sizes only, got a map; known for maps: {', '.join(OPERATORS)}")
-        node = Node(self, inputs, attributes, self._name(proto, title))
+        array = proto.input[1] if len(inputs) > 1 and isinstance(inputs[1], np.ndarray) else ""
+        name = self.name_of(array.rpartition(".")[0], title, output)
+        node = Node(self, inputs, list(proto.input), attributes, name)
         layer, maps, rank, channels = OPERATORS[proto.op_type](node)
         if attributes := node.attributes:
             raise InputError(f"the attribute {min(attributes)!r}, which is not known")
+        return self._define(output, self.put(name, layer, maps, rank, channels))
+
+    def put(self, name, layer, maps, rank, channels):
+        """Add a layer that reads maps. -> the Map that it gives, of so many axes and channels"""
         if self.dtype != np.float32:
             layer.astype(self.dtype)
-        self.nodes[node.name] = graph.Node(layer, tuple(m.node for m in maps))
-        return self._define(output, Map(node.name, rank, channels))
+        self.nodes[name] = graph.Node(layer, tuple(m.node for m in maps))
+        return Map(name, rank, channels)
 
     def _attribute(self, attribute):
         """An attribute's value: a number, a text, a list of numbers, or an array."""
@@ -242,29 +222,21 @@ class _Network:
         return value.decode() if kind == "STRING" else value
 
     def _sizes_of(self, value, attributes):
-        """The sizes of a map, as numbers where the file says them."""
-        if not isinstance(value, Map):
-            raise InputError("the shape of what is no map")
-        sizes = np.empty(value.rank, object)
-        sizes[:] = [onnx_sizes.dimension(value.node, axis) for axis in range(value.rank)]
-        if value.channels is not None and value.rank > 1:
-            sizes[1] = value.channels
-        return sizes[attributes.get("start", 0) : attributes.get("end", value.rank)]
+        """The sizes of a map or an array, as numbers where the file says them."""
+        if isinstance(value, Map):
+            sizes = np.array([dimension(value.node, axis) for axis in range(value.rank)], object)
+            if value.channels is not None and value.rank > 1:
+                sizes[1] = value.channels
+        else:
+            sizes = np.array(np.shape(value), object)
+        return sizes[attributes.get("start", 0) : attributes.get("end", len(sizes))]
 
-    def _name(self, proto, title):
-        """What a layer is called: as the first of its arrays, or its node."""
-        array = (
-            proto.input[1] if len(proto.input) > 1 and isinstance(self.values.get(proto.input[1]), np.ndarray) else ""
-        )
-        names = [
-            array.rpartition(".")[0],
-            title.strip("/").replace("/", "."),
-            proto.output[0].strip("/").replace("/", "."),
-        ]
-        for name in names:
+    def name_of(self, *choices):
+        """What a layer is called: the first of these names that is free."""
+        for name in (choice.strip("/").replace("/", ".") for choice in choices):
             if name and name != IMAGE and name not in self.nodes:
                 return name
-        raise InputError(f"the name {title!r} twice")
+        raise InputError(f"the name {choices[-1]!r} twice")
 
 
 def _declared(value):
