@@ -1,6 +1,7 @@
 """What is predicted: the loss of a task, its prediction, its metric, and the score by which networks are compared."""
 
 from .classification import CLASSIFICATION, Classification
+from .panoptic import PanopticSegmentation
 from .semantic import SEGMENTATION, SemanticSegmentation
 
-__all__ = ["CLASSIFICATION", "SEGMENTATION", "Classification", "SemanticSegmentation"]
+__all__ = ["CLASSIFICATION", "SEGMENTATION", "Classification", "PanopticSegmentation", "SemanticSegmentation"]

@@ -17,7 +17,7 @@ from .. import data, inference, layers, models, weights
 from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
-from ..tasks import Classification, SemanticSegmentation
+from ..tasks import Classification, PanopticSegmentation, SemanticSegmentation
 from . import checkpoint, loop
 from .config import BALANCED, Config
 from .lock import locked
