@@ -79,6 +79,7 @@ class Graph(Layer):
         if not known.issuperset(self.outputs):
             raise InputError(f"graph: expected outputs out of the nodes, got {self.outputs}")
         self.training = schedule(self.nodes, self.outputs)
+        self.frozen: frozenset = frozenset()
         self.name_all()
 
     def children(self) -> dict:
@@ -87,6 +88,13 @@ class Graph(Layer):
     def __getitem__(self, name: str) -> Any:
         """The layer of a node."""
         return self.nodes[name].layer
+
+    def freeze(self, names: Iterable) -> None:
+        """Let these nodes learn nothing from now on: training computes them as inference does, and no gradient goes through them."""
+        self.frozen = frozenset(names)
+        for name in self.frozen:
+            for parameter in self[name].parameters().values():
+                parameter.frozen = True
 
     @one_blas_thread
     def forward(self, x: Array, train: bool = False) -> Array:
@@ -106,7 +114,8 @@ class Graph(Layer):
             for name in step.release:
                 del values[name]
             options = {"overwrite": True} if step.overwrite else {}
-            values[step.name] = step.layer.forward(*inputs, train=train, **options)
+            learns = train and step.name not in self.frozen
+            values[step.name] = step.layer.forward(*inputs, train=learns, **options)
         return {name: values[name] for name in outputs}
 
     @one_blas_thread
@@ -139,6 +148,8 @@ class Graph(Layer):
         """The names of the values whose gradients lead to the image, if that is asked for, or to a learned parameter."""
         wanted = {IMAGE} if image else set()
         for name, (layer, inputs) in self.nodes.items():
+            if name in self.frozen:
+                continue
             if not wanted.isdisjoint(inputs) or any(not p.frozen for p in layer.parameters().values()):
                 wanted.add(name)
         return wanted
