@@ -2,7 +2,7 @@
 
 from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
-from .labels import VOC_CLASSES, VOID
+from .labels import AMBIGUOUS, VOC_CLASSES, VOID
 from .sets import (
     CAMVID_CLASSES,
     CITYSCAPES_CLASSES,
@@ -23,6 +23,7 @@ from .tars import unpack
 from .toyvoc import write_toyvoc
 
 __all__ = [
+    "AMBIGUOUS",
     "BORDER",
     "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
