@@ -80,15 +80,16 @@ def open_dataset(
     ids: list | None = None,
     limit: int | None = None,
     exif: bool = True,
+    instances: bool = False,
 ) -> SegmentationDataset:
     """The samples of one split of a data set in any of the layouts, by the class that `layout_of` finds.
 
     year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
-    exif: False reads images and masks as they are stored, whatever their EXIF data say.
+    exif: False reads images and masks as they are stored, whatever their EXIF data say. instances: with their objects told apart.
     Raises InputError, naming the folder or file, for what is none of them and for what the reader refuses.
     """
     layout = layout_of(root)
     options = {"year": year} if layout is VOC else {}
     dataset = layout(root, split, ids=ids, limit=limit, **options)
     dataset.exif = dataset.exif and exif
-    return dataset
+    return dataset.with_instances() if instances else dataset

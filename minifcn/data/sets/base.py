@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from copy import copy
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from unicodedata import normalize
 
 import numpy as np
@@ -33,7 +34,8 @@ class Sample(NamedTuple):
 
 
 class ObjectSample(NamedTuple):
-    """A Sample whose objects are told apart. instances: (H, W) uint16, 0 where no object is, else its number from 1."""
+    """A Sample whose objects are told apart. instances: (H, W) uint16, 0 where no object is, else its number from 1, or
+    AMBIGUOUS where it is unknown of which object a pixel is. Numbers may be missing."""
 
     image: np.ndarray
     label: np.ndarray
@@ -53,7 +55,7 @@ class SegmentationDataset(Sequence):
     palette[label] is a picture. coloured: masks are pictures in these colours; void: whether palette[255] in them is void.
     Else masks hold numbers; table: (256,) uint8, the label of each; shown: whether palettes in such masks should have the
     classes' colours. exif: whether images and masks are turned as their EXIF data say; False reads them as stored.
-    objects: a mask is a folder of masks, one for each object.
+    objects: a mask is a folder of masks, one for each object. tells_objects: samples are ObjectSamples (`with_instances`).
 
     files: FolderFiles or TarFiles. split: a split's name, or a path ending in .txt to a list elsewhere. ids: use these
     instead. limit: only the first so many. Raises InputError, naming the file, for a missing list, image or mask
@@ -67,7 +69,7 @@ class SegmentationDataset(Sequence):
     lists, hints = "{}.txt", {}
     palette, coloured, void = voc_palette(), False, True
     table, shown = np.arange(256, dtype=np.uint8), True
-    exif, objects = True, False
+    exif, objects, tells_objects = True, False, False
 
     def __init__(self, files: Any, split: str, classes: tuple, ids: list | None = None, limit: int | None = None):
         self.files, self.split, self.classes = files, str(split), classes
@@ -167,6 +169,27 @@ class SegmentationDataset(Sequence):
             return name
         return (None if more == ["-1"] else id) if more in (["1"], ["0"], ["-1"]) else line
 
+    def with_instances(self) -> Self:
+        """The same samples, each with its objects told apart, as ObjectSample.
+
+        Raises InputError, or MissingFileError, saying what was expected, where nothing tells them apart.
+        """
+        self.check_instances()
+        told = copy(self)
+        told.tells_objects = True
+        return told
+
+    def check_instances(self) -> None:
+        """What `with_instances` raises. Here: always, since masks of classes tell no objects apart."""
+        raise InputError(
+            f"{self.folder}: expected objects told apart, as in PASCAL VOC, Cityscapes, COCO's JSON or one mask for each; "
+            f"got {self.layout or 'a data set'}, which has classes only"
+        )
+
+    def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
+        """The numbers of an id's objects, (H, W) uint16 as in ObjectSample, where they are told apart. label: its labels."""
+        raise NotImplementedError
+
     def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
         """The labels of objects that have been moved, scaled or bent: those that moved with them, unless a layout draws them anew."""
         return label
@@ -185,8 +208,8 @@ class SegmentationDataset(Sequence):
             raise InputError(f"{self.folder / name}: expected the colours of the classes only, got {found}")
         return label
 
-    def read(self, id: str) -> Sample:
-        """The Sample of an id."""
+    def read(self, id: str) -> Sample | ObjectSample:
+        """The Sample of an id, or the ObjectSample where objects are told apart."""
         name = self.image_name(id)
         image, label = read_image(self.files.open(name), self.exif), self.read_label(id)
         mask = self.folder / self.mask_name(id)
@@ -195,6 +218,8 @@ class SegmentationDataset(Sequence):
                 f"{mask}: expected a mask of the image's size {image.shape[1]}x{image.shape[0]}, "
                 f"got {label.shape[1]}x{label.shape[0]}{self._exif_hint(name, label)}"
             )
+        if self.tells_objects:
+            return ObjectSample(image, label, id, self.read_instances(id, label))
         return Sample(image, label, id)
 
     def check_for_training(self) -> None:
@@ -222,7 +247,7 @@ class SegmentationDataset(Sequence):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample | ObjectSample:
         return self.read(self.ids[index])
 
 
