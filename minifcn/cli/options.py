@@ -293,10 +293,11 @@ def add_training(parser, single):
     option(where, "limit", "train on the first so many images only", type=int)
     width = "channels in mini's first group, 12 unless given"
     if single:
-        option(network, "network", "FCN, U-Net or DeepLab", choices=tuple(NETWORKS))
+        option(network, "network", "FCN, U-Net, DeepLab, or one that tells objects apart", choices=tuple(NETWORKS))
         which = "which FCN or DeepLab"
         option(network, "variant", which, choices=(*models.VARIANTS, *models.DEEPLABS))
         width += "; of U-Net at the image's own scale, 64, or 16 over a backbone"
+        option(network, "decoder", "of the panoptic network: what finds the classes", choices=models.DECODERS)
     option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
     option(network, "width", width, type=int)
     option(network, "alignment", f"of FCN; {ALIGNMENT}", choices=models.ALIGNMENTS)
@@ -328,6 +329,11 @@ def add_training(parser, single):
         option(solver, "dice", "share of the Dice loss that is added to the cross-entropy", type=float, metavar="SHARE")
         border = "U-Net's weight map, for data sets with objects: so much more where two are near (10 in its paper)"
         option(solver, "border_weight", border, type=float, metavar="W0")
+        hard = "of the pixels, those with the greatest losses, count; 0.2 in Panoptic-DeepLab"
+        option(solver, "hardest", f"the share {hard}", type=float, metavar="SHARE")
+        option(solver, "sigma", "of the bell around an object's centre that a panoptic network learns", type=float, metavar="PIXELS")
+        frozen = "a panoptic network learns objects only, and keeps the semantic part that it starts with"
+        option(solver, "frozen_semantic", frozen, action="store_true")
         rims = "learn the objects' rims as a class of their own"
         option(solver, "border_class", rims, action=argparse.BooleanOptionalAction)
     option(solver, "batch_size", "crops in one update", type=int)

@@ -3,15 +3,18 @@
 from .classify import evaluate_windows
 from .dense_crf import dense_crf
 from .objects import evaluate_objects, objects, objects_of
+from .panoptic import evaluate_panoptic, panoptic
 from .segment import evaluate, predict, probabilities
 
 __all__ = [
     "dense_crf",
     "evaluate",
     "evaluate_objects",
+    "evaluate_panoptic",
     "evaluate_windows",
     "objects",
     "objects_of",
+    "panoptic",
     "predict",
     "probabilities",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backend import to_host
 from ..data import Sample
+from ..metrics import AveragePrecision, ConfusionMatrix
 from ..models import Graph
 from ..ops import max_pool2d_forward
 from ..preprocessing import require_image
@@ -43,6 +44,19 @@ def panoptic(network: Graph, image: np.ndarray, tile: int | None = None) -> Obje
             whole = maps.setdefault(name, np.empty((len(found), *image.shape[:2]), np.float32))
             whole[:, *place] = to_host(found)
     return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network))
+
+
+def evaluate_panoptic(network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None) -> ConfusionMatrix:
+    """TEMPORARY"""
+    network, matrix = network.prepare(), ConfusionMatrix(num_classes)
+    ap = AveragePrecision()
+    for sample in samples:
+        found = panoptic(network, sample.image, tile)
+        matrix.update(sample.label, found.labels)
+        true = np.where(sample.instances == 65535, 0, sample.instances)
+        ap.update(true, found.instances, found.scores)
+    print("AP", ap.ap(), flush=True)
+    return matrix
 
 
 def things_of(network: Graph) -> Sequence[int]:

@@ -21,7 +21,7 @@ class PanopticSegmentation(SemanticSegmentation):
     Source of the sum: Cheng et al., CVPR 2020, section 3.2, https://arxiv.org/abs/1911.10194
     """
 
-    score_name = "panoptic_quality"
+    score_name = "mean_iou"
 
     def __init__(
         self,
