@@ -3,10 +3,11 @@
 from .classify import evaluate_windows
 from .dense_crf import dense_crf
 from .objects import evaluate_objects, objects, objects_of
-from .panoptic import evaluate_panoptic, panoptic
+from .panoptic import Objects, evaluate_panoptic, panoptic, things_of
 from .segment import evaluate, predict, probabilities
 
 __all__ = [
+    "Objects",
     "dense_crf",
     "evaluate",
     "evaluate_objects",
@@ -17,4 +18,5 @@ __all__ = [
     "panoptic",
     "predict",
     "probabilities",
+    "things_of",
 ]

@@ -92,6 +92,7 @@ class Graph(Layer):
     def freeze(self, names: Iterable) -> None:
         """Let these nodes learn nothing from now on: training computes them as inference does, and no gradient goes through them."""
         self.frozen = frozenset(names)
+        self.training = schedule(fused(self.nodes, self.outputs, among=self.frozen), self.outputs)
         for name in self.frozen:
             for parameter in self[name].parameters().values():
                 parameter.frozen = True
@@ -272,21 +273,23 @@ def schedule(nodes: dict, outputs: Sequence[str]) -> list[Step]:
     return steps
 
 
-def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False) -> dict:
+def fused(
+    nodes: dict, outputs: Sequence[str], prepared: bool = False, among: frozenset | None = None
+) -> dict:
     """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
-    last one's name. By exact type: a subclass may compute something else."""
-    readers = readers_of(nodes)
+    last one's name. By exact type: a subclass may compute something else. among: only of these nodes, if given."""
+    readers, among = readers_of(nodes), nodes.keys() if among is None else among
 
     def follower(name, kinds):
         """The only reader of a node, if it is of one of these kinds and the node is no output."""
         if name in outputs or len(readers[name]) != 1:
             return None
         (reader,) = readers[name]
-        return reader if type(nodes[reader].layer) in kinds else None
+        return reader if reader in among and type(nodes[reader].layer) in kinds else None
 
     table, taken = {}, set()
     for name, (layer, inputs) in nodes.items():
-        if type(layer) is Conv2d:
+        if type(layer) is Conv2d and name in among:
             norm = follower(name, (BatchNorm2d,))
             relu = follower(norm or name, (ReLU, ReLU6))
             followers = [nodes[found].layer if found else None for found in (norm, relu)]
