@@ -92,6 +92,11 @@ class SegmentationDataset(Sequence):
         return len(self.classes)
 
     @property
+    def things(self) -> tuple[int, ...]:
+        """The classes whose objects are told apart where any are: all but the first, which is the background."""
+        return tuple(range(1, self.num_classes))
+
+    @property
     def channels(self) -> int:
         """1 where the first image is grey, as stored; else 3."""
         return self._kind_of_images()[0]
