@@ -95,7 +95,16 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
     "upsample": (both("upsample", stride=2, pad=1), [(2, 3, 3, 2), (4,)]),
     "upsample asymmetric": (both("upsample", stride=3, pad=((0, 2), (1, 0))), [(2, 3, 3, 2), (5,)]),
 }
-HOLDING = ("batch_norm", "upsample", "softmax", "sigmoid", "dice", "hardest", "squared", "absolute")  # arrays of the host, where here all are arguments
+HOLDING = (
+    "batch_norm",
+    "upsample",
+    "softmax",
+    "sigmoid",
+    "dice",
+    "hardest",
+    "squared",
+    "absolute",
+)  # arrays of the host, where here all are arguments
 CASES |= {name.replace("-", " ", 1): case for name, case in OTHERS.items() if not name.startswith(HOLDING)}
 every_op = pytest.mark.parametrize("case", CASES)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -84,7 +84,9 @@ def test_gradients_of_the_whole_network(build, size):
 def test_the_trunk_gets_the_sum_of_what_comes_back_from_the_heads():
     network = without_chance(stirred(small())).astype(np.float64)
     image = picture(33, 40, np.float64)
-    upstream = {name: picture(*maps.shape[2:], np.float64)[:, :1] + 0 * maps for name, maps in network.forward(image).items()}
+    upstream = {
+        name: picture(*maps.shape[2:], np.float64)[:, :1] + 0 * maps for name, maps in network.forward(image).items()
+    }
     found = []
     for names in (["semantic"], ["centre"], ["offset"], list(upstream)):
         network.forward(image, train=True)

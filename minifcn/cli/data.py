@@ -28,7 +28,9 @@ def add_arguments(parser):
     add("--val", type=int, default=50, help="validation images")
     add("--size", type=int, default=128, help="typical height and width in pixels")
     add("--seed", type=options.at_least(0), default=0, help="of the drawing")
-    objects = "scenes of shapes that touch and overlap, and masks of the single objects: for networks that tell these apart"
+    objects = (
+        "scenes of shapes that touch and overlap, and masks of the single objects: for networks that tell these apart"
+    )
     add("--instances", action="store_true", help=objects)
     fetch = kinds.add_parser(
         "download",

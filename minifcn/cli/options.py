@@ -149,6 +149,12 @@ def averages_of(args):
     return {name: value for name, value in given.items() if value is not None}
 
 
+def check_averages(args, card):
+    """Raise InputError where views are to be averaged for a panoptic network, whose offsets do not turn with them."""
+    if card.builder == "panoptic" and (averages_of(args) or getattr(args, "boundary", False)):
+        raise InputError(f"{args.weights}: a panoptic network takes no --turns, --flip, --scales, --crf or --boundary")
+
+
 def add_labelled(parser):
     """Add the labelled images that a network is judged by."""
     add = parser.add_argument
@@ -163,7 +169,8 @@ def add_labelled(parser):
 def labelled(args, card):
     """The samples that add_labelled's arguments name, and their classes. Raises InputError where they are not the network's."""
     sliding_window.check_tile(args.tile)
-    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif)
+    where = {"limit": args.limit, "exif": args.exif, "instances": card.builder == "panoptic"}
+    dataset = data.open_dataset(args.data, args.split, args.year, **where)
     classes = card.classes
     if dataset.objects and classes == (*dataset.classes, data.BORDER):
         dataset = data.with_border_class(dataset)
@@ -331,7 +338,13 @@ def add_training(parser, single):
         option(solver, "border_weight", border, type=float, metavar="W0")
         hard = "of the pixels, those with the greatest losses, count; 0.2 in Panoptic-DeepLab"
         option(solver, "hardest", f"the share {hard}", type=float, metavar="SHARE")
-        option(solver, "sigma", "of the bell around an object's centre that a panoptic network learns", type=float, metavar="PIXELS")
+        option(
+            solver,
+            "sigma",
+            "of the bell around an object's centre that a panoptic network learns",
+            type=float,
+            metavar="PIXELS",
+        )
         frozen = "a panoptic network learns objects only, and keeps the semantic part that it starts with"
         option(solver, "frozen_semantic", frozen, action="store_true")
         rims = "learn the objects' rims as a class of their own"

@@ -41,6 +41,9 @@ def run(args):
     model = models.load_segmenter(args.weights)
     resize = args.resize or (LONGEST if args.weights == PRETRAINED and not args.tile else None)
     sliding_window.check_tile(args.tile)
+    options.check_averages(args, model.card)
+    panoptic = model.card.builder == "panoptic"
+    args.objects |= panoptic
     named, network, out = options.named_images(args.images), model.prepare(), make_folder(args.out)
     endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))
     files = {name: [out / f"{name}{ending}" for ending in endings] for _, name in named}
@@ -55,7 +58,9 @@ def run(args):
     skipped, seen, start = [], Counter(), time.perf_counter()
     bar = tqdm(named, unit="image", disable=None)
     for path, name, image in options.readable(bar, skipped, args.exif):
-        if args.objects:
+        if panoptic:
+            labels, instances, classes, scores = panoptic_objects(network, image, resize, args.tile)
+        elif args.objects:
             labels, instances = predicted_objects(network, image, resize, args.tile, **options.averages_of(args))
         else:
             labels = predicted(network, image, resize, args.tile, **options.averages_of(args))
@@ -69,7 +74,7 @@ def run(args):
             count = int(instances.max())
             found.insert(0, f"{count} object{'s' * (count != 1)}")
             Image.fromarray(instances).save(numbered[0])
-            picture = figures.outlined(picture, instances)
+            picture = (figures.numbered if panoptic else figures.outlined)(picture, instances)
         Image.fromarray(picture).save(overlaid, quality=92)
         bar.write(f"{path}: " + ", ".join(found))
     done, seconds = len(named) - len(skipped), time.perf_counter() - start
@@ -90,6 +95,12 @@ def predicted_objects(network, image, resize, tile, **averages):
     probabilities = inference.probabilities(network, shrunk(image, resize), tile, **averages)
     instances, _ = inference.objects_of(probabilities, network.card.classes)
     return as_large(probabilities.argmax(axis=0).astype(np.uint8), image), as_large(instances, image)
+
+
+def panoptic_objects(network, image, resize, tile):
+    """The same by a panoptic network, and the class and the score of each object.   -> Objects"""
+    found = inference.panoptic(network, shrunk(image, resize), tile)
+    return found._replace(labels=as_large(found.labels, image), instances=as_large(found.instances, image))
 
 
 def shrunk(image, resize):

@@ -5,16 +5,16 @@ Cheng et al., Panoptic-DeepLab, CVPR 2020, section 3.3, https://arxiv.org/abs/19
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backend import to_host
-from ..data import Sample
-from ..metrics import AveragePrecision, ConfusionMatrix
+from ..data.targets import scipy_ndimage
 from ..models import Graph
 from ..ops import max_pool2d_forward
 from ..preprocessing import require_image
+from ..tasks import PanopticScores
 from . import segment
 
 LEAST_CENTRE = 0.1  # what is lower is no peak
@@ -37,26 +37,59 @@ def panoptic(network: Graph, image: np.ndarray, tile: int | None = None) -> Obje
 
     For many images, give `network.prepare()`.
     """
+    maps = maps_of(network, image, tile)
+    return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network))
+
+
+def maps_of(network: Graph, image: np.ndarray, tile: int | None = None) -> dict[str, np.ndarray]:
+    """A panoptic network's outputs for an image, by name, (channels, H, W) float32 on the host."""
     require_image(image)
     maps: dict = {}
     for outputs, place in segment.pieces(network, image, tile):
         for name, (found,) in outputs.items():
             whole = maps.setdefault(name, np.empty((len(found), *image.shape[:2]), np.float32))
             whole[:, *place] = to_host(found)
-    return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network))
+    return maps
 
 
-def evaluate_panoptic(network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None) -> ConfusionMatrix:
-    """TEMPORARY"""
-    network, matrix = network.prepare(), ConfusionMatrix(num_classes)
-    ap = AveragePrecision()
+def evaluate_panoptic(
+    network: Graph,
+    samples: Iterable[Any],
+    num_classes: int,
+    tile: int | None = None,
+    *,
+    connected: PanopticScores | None = None,
+) -> PanopticScores:
+    """The PanopticScores of a network on ObjectSamples, each at its own size. tile: as for `predict`.
+
+    connected: also counts what connected parts of the same classes would be worth as objects (`components`).
+    """
+    network, things = network.prepare(), things_of(network)
+    scores = PanopticScores(num_classes, things)
     for sample in samples:
-        found = panoptic(network, sample.image, tile)
-        matrix.update(sample.label, found.labels)
-        true = np.where(sample.instances == 65535, 0, sample.instances)
-        ap.update(true, found.instances, found.scores)
-    print("AP", ap.ap(), flush=True)
-    return matrix
+        maps = maps_of(network, sample.image, tile)
+        found = group(maps["semantic"], maps["centre"][0], maps["offset"], things)
+        scores.update_objects(sample.label, sample.instances, found)
+        if connected:
+            connected.update_objects(sample.label, sample.instances, components(maps["semantic"], things))
+    return scores
+
+
+def components(logits: np.ndarray, things: Sequence[int]) -> Objects:
+    """As objects the connected parts of each of `things`, over the four sides of pixels: what classes alone tell.   logits (K, H, W)
+
+    The score of an object is the mean probability of its class. Raises MissingFileError where SciPy is not installed.
+    """
+    ndimage = scipy_ndimage("connected parts")
+    labels = logits.argmax(axis=0).astype(np.uint8)
+    likely = 1 / np.exp(logits - logits.max(axis=0)).sum(axis=0)  # of the likeliest class
+    instances, classes, scores = np.zeros(labels.shape, np.uint16), [], []
+    for thing in things:
+        parts, count = ndimage.label(labels == thing)
+        instances[parts > 0] = parts[parts > 0] + len(classes)
+        classes += [thing] * count
+        scores += list(ndimage.mean(likely, parts, range(1, count + 1)))
+    return Objects(labels, instances, np.array(classes, np.uint8), np.array(scores, np.float64))
 
 
 def things_of(network: Graph) -> Sequence[int]:

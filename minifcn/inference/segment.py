@@ -34,8 +34,7 @@ def predict(network: Graph, image: np.ndarray, tile: int | None = None, turns: b
         return probabilities(network, image, tile, turns, **more).argmax(axis=0).astype(np.uint8)
     labels = np.empty(image.shape[:2], np.uint8)
     for outputs, place in pieces(network, image, tile):
-        logits = outputs["semantic"] if isinstance(outputs, dict) else outputs
-        labels[place] = to_host(SEGMENTATION.predict(logits)[0])
+        labels[place] = to_host(SEGMENTATION.predict(semantic(outputs))[0])
     return labels
 
 
@@ -68,8 +67,8 @@ def _seen(network, image, tile, scale, quarters, step):
         image = resize(image, image[:, :, 0], tuple(max(1, round(scale * length)) for length in size))[0]
     image = np.ascontiguousarray(np.rot90(image, quarters)[:, ::step])
     found = np.empty((network.card.num_classes, *image.shape[:2]), np.float32)
-    for logits, place in pieces(network, image, tile):
-        (scores,) = to_host(logits)
+    for outputs, place in pieces(network, image, tile):
+        (scores,) = to_host(semantic(outputs))
         exponentials = np.exp(scores - scores.max(axis=0))
         found[:, *place] = exponentials / exponentials.sum(axis=0)
     found = np.rot90(found[:, :, ::step], -quarters, axes=(1, 2))
@@ -90,6 +89,11 @@ def pieces(network: Graph, image: np.ndarray, tile: int | None) -> Iterator[tupl
             yield {name: maps[:, :, *inside] for name, maps in found.items()}, place
         else:
             yield found[:, :, *inside], place
+
+
+def semantic(outputs: Array | dict) -> Array:
+    """The logits of the classes among what a network gave."""
+    return outputs["semantic"] if isinstance(outputs, dict) else outputs
 
 
 def evaluate(

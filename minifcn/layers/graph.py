@@ -273,9 +273,7 @@ def schedule(nodes: dict, outputs: Sequence[str]) -> list[Step]:
     return steps
 
 
-def fused(
-    nodes: dict, outputs: Sequence[str], prepared: bool = False, among: frozenset | None = None
-) -> dict:
+def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False, among: frozenset | None = None) -> dict:
     """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
     last one's name. By exact type: a subclass may compute something else. among: only of these nodes, if given."""
     readers, among = readers_of(nodes), nodes.keys() if among is None else among

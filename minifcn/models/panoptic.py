@@ -51,7 +51,13 @@ def panoptic(
     classes whose objects are told apart, all but the first unless given.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
     """
-    options = {"backbone": backbone, "decoder": decoder, "num_classes": num_classes, "width": width, "channels": channels}
+    options = {
+        "backbone": backbone,
+        "decoder": decoder,
+        "num_classes": num_classes,
+        "width": width,
+        "channels": channels,
+    }
     backbones = (*PANOPTIC_BACKBONES, *((None,) if decoder == "unet" else ()))
     for what, known in (("decoder", DECODERS), ("backbone", backbones), ("channels", (3,) if backbone else (1, 3))):
         if options[what] not in known:

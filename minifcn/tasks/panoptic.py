@@ -7,11 +7,33 @@ import numpy as np
 from .. import ops
 from ..backend import Array, to_device
 from ..data.centres import CentreTargets
-from ..data.labels import VOID
+from ..data.labels import AMBIGUOUS, VOID
+from ..metrics import ConfusionMatrix, InstanceScores, PanopticQuality, RegionAveragePrecision
 from ..ops.geometry import Cache
 from .semantic import SemanticSegmentation
 
 CENTRE, OFFSET = 200.0, 0.01  # what the losses are multiplied by, as published
+
+
+class PanopticScores(ConfusionMatrix):
+    """What is right of the pixels' classes, and of the objects: panoptic quality, AP^r and the measure of the Data Science Bowl."""
+
+    def __init__(self, num_classes: int, things: Sequence[int]):
+        super().__init__(num_classes)
+        self.things = tuple(things)
+        self.quality, self.regions = PanopticQuality(num_classes, self.things), RegionAveragePrecision(num_classes)
+        self.bowl = InstanceScores()
+
+    def update_objects(self, label: np.ndarray, instances: np.ndarray, found: tuple) -> None:
+        """Count one image.   label (H, W), instances (H, W): as in an ObjectSample; found: labels, instances, classes, scores, as Objects"""
+        self.update(label, found[0])
+        self.quality.update(label, instances, found)
+        self.regions.update(label, instances, found)
+        self.bowl.update(np.where(instances == AMBIGUOUS, 0, instances), found[1])
+
+    def scores(self) -> dict[str, float]:
+        """All figures by name, as plain numbers."""
+        return super().scores() | self.quality.scores() | self.regions.scores(self.things) | self.bowl.scores()
 
 
 class PanopticSegmentation(SemanticSegmentation):
@@ -21,7 +43,7 @@ class PanopticSegmentation(SemanticSegmentation):
     Source of the sum: Cheng et al., CVPR 2020, section 3.2, https://arxiv.org/abs/1911.10194
     """
 
-    score_name = "mean_iou"
+    score_name = "pq"
 
     def __init__(
         self,

@@ -90,7 +90,9 @@ def start_from(source, model):
     try:
         theirs, ours = given.card.num_classes, model.card.num_classes
         semantic = model.card.builder == "panoptic" and given.state_dict().keys() <= model.state_dict().keys()
-        if semantic or (given.card.builder == model.card.builder and model.card.builder in ("unet", "deeplab", "panoptic")):
+        if semantic or (
+            given.card.builder == model.card.builder and model.card.builder in ("unet", "deeplab", "panoptic")
+        ):
             seen, channels = (one.card.options.get("channels", 3) for one in (given, model))
             if seen != channels:
                 raise InputError(

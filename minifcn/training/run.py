@@ -80,6 +80,8 @@ class Run:
         if panoptic:
             self._task, self._evaluate = PanopticSegmentation, inference.evaluate_panoptic
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
+        if panoptic:
+            options["things"] = list(train.things)
         if builder in ("unet", "panoptic") and not config.options["backbone"]:
             options["channels"] = train.channels
             found = (
@@ -99,7 +101,9 @@ class Run:
             self.network.card = self.model.card
             self.network.load_state_dict(self.model.state_dict())
         if config.frozen_semantic:
-            self.model.freeze(name for name in self.model.nodes if not name.startswith((*models.HEADS[1:], models.INSTANCE)))
+            self.model.freeze(
+                name for name in self.model.nodes if not name.startswith((*models.HEADS[1:], models.INSTANCE))
+            )
         for name, parameter in self.model.parameters().items():
             if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
