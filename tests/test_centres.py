@@ -98,6 +98,14 @@ def test_the_hardest_pixels_by_hand():
         ops.hardest_cross_entropy_forward(logits, labels, hardest=0)
 
 
+def test_errors_are_divided_by_the_weights():
+    x, target = np.array([[[[1.0, 5.0]], [[2.0, 0.0]]]]), np.zeros((1, 2, 1, 2))
+    weight = np.array([[[3.0, 0.5]]])
+    for op, expected in (("squared", (3 * (1 + 4) + 0.5 * 25) / 3.5), ("absolute", (3 * 3 + 0.5 * 5) / 3.5)):
+        loss, _ = getattr(ops, f"{op}_error_forward")(x, target, weight)
+        assert loss == pytest.approx(expected)
+
+
 def test_weights_that_are_none_are_refused():
     x = np.zeros((1, 2, 1, 2))
     for weight in (np.array([[[1, -1.0]]]), np.array([[[1, np.nan]]])):

@@ -142,6 +142,19 @@ def test_frozen_nodes_learn_nothing_and_compute_what_inference_does():
     assert moved and all(name.startswith("instance") for name in moved)  # statistics
 
 
+def test_only_frozen_nodes_are_fused():
+    rng = np.random.default_rng(0)
+    table = {"conv": (layers.Conv2d(3, 2, 1, rng), ["image"]), "norm": (layers.BatchNorm2d(2), ["conv"])}
+    network = models.Graph(table)
+    network.freeze(["conv"])
+    image = picture(4, 5)
+    y = network.forward(image, train=True)
+    close(y, network["norm"].forward(network["conv"].forward(image), train=True), 1e-6)
+    network.forward(image, train=True)
+    network.backward(y)
+    assert network["norm"].gamma.grad.any() and not network["conv"].weight.grad.any()
+
+
 def test_explain_and_preparation_know_all_outputs():
     network = stirred(small())
     explanation = models.explain(network, (40, 56))

@@ -345,6 +345,8 @@ def add_training(parser, single):
             type=float,
             metavar="PIXELS",
         )
+        offset = "of the offsets' error in pixels in a panoptic network's loss; more for objects of fewer pixels"
+        option(solver, "offset_weight", offset, type=float, metavar="FACTOR")
         frozen = "a panoptic network learns objects only, and keeps the semantic part that it starts with"
         option(solver, "frozen_semantic", frozen, action="store_true")
         rims = "learn the objects' rims as a class of their own"

@@ -30,6 +30,8 @@ HEADS = ("semantic", "centre", "offset")
 INSTANCE = "instance"  # what the names of the instance part's nodes begin with
 SPREAD = 0.001  # of the last weights at the start, as published: no centre yet, and no offset
 HEAD_WIDTH = 32
+# backbone -> channels of the instance part, and the stride of its finest maps: objects are small where mini and U-Net are used
+FINEST: dict = {"mini": (64, 4), "efficientnet_lite0": (128, 8), "efficientnet_lite0_head": (128, 8), None: (64, 2)}
 
 
 def panoptic(
@@ -88,7 +90,7 @@ def panoptic(
         ordered = sorted(body.features.values(), key=lambda feature: feature[2])
         features = {stride: (f"{body.prefix}.{node}", count) for node, count, stride in ordered}
     nodes["semantic"] = nodes.pop("crop")
-    nodes |= instance_nodes(features, 128 if body and body.prefix == "lite0" else 64, 8 if body else 2, rng)
+    nodes |= instance_nodes(features, *FINEST[backbone], rng)
     return Graph(nodes, HEADS, card=Card("panoptic", options, preprocessing), backbone_prefix=body and body.prefix)
 
 

@@ -12,7 +12,7 @@ from ..metrics import ConfusionMatrix, InstanceScores, PanopticQuality, RegionAv
 from ..ops.geometry import Cache
 from .semantic import SemanticSegmentation
 
-CENTRE, OFFSET = 200.0, 0.01  # what the losses are multiplied by, as published
+CENTRE, OFFSET = 200.0, 0.01  # what the losses are multiplied by, as published for images of 2049 × 1025 pixels
 
 
 class PanopticScores(ConfusionMatrix):
@@ -37,7 +37,7 @@ class PanopticScores(ConfusionMatrix):
 
 
 class PanopticSegmentation(SemanticSegmentation):
-    """The loss of the classes, 200 times the squared error of the centres, and a hundredth of the absolute error of the offsets.
+    """The loss of the classes, 200 times the squared error of the centres, and offset_weight times the absolute error of the offsets, in pixels.
 
     reduction, class_weights, dice, hardest: of the classes' loss. frozen: without it, for a network whose semantic part does not learn.
     Source of the sum: Cheng et al., CVPR 2020, section 3.2, https://arxiv.org/abs/1911.10194
@@ -51,10 +51,12 @@ class PanopticSegmentation(SemanticSegmentation):
         class_weights: Sequence[float] | None = None,
         dice: float = 0.0,
         hardest: float = 1.0,
+        *,
+        offset_weight: float = OFFSET,
         frozen: bool = False,
     ):
         super().__init__(reduction, class_weights, dice, hardest)
-        self.frozen = frozen
+        self.offset_weight, self.frozen = offset_weight, frozen
 
     def loss(self, outputs: dict, targets: CentreTargets) -> tuple[Array, float, Cache]:
         """The loss of a batch, or of a part of it.   outputs: the network's, by name; targets on the host -> (total, weight, cache)
@@ -69,15 +71,16 @@ class PanopticSegmentation(SemanticSegmentation):
         centre, offset, known, inside = given
         squared, of_centre = ops.squared_error_forward(outputs["centre"], centre, known)
         absolute, of_offset = ops.absolute_error_forward(outputs["offset"], offset, inside)
-        total = total + pixels * (CENTRE * squared.astype("float64") + OFFSET * absolute.astype("float64"))
+        total = total + pixels * (CENTRE * squared.astype("float64") + self.offset_weight * absolute.astype("float64"))
         return total, weight, (cache, of_centre, of_offset, pixels)
 
     def loss_backward(self, scale: float, cache: Cache) -> dict:
         """The gradients of scale · total, by the names of the outputs; none of the classes where they are frozen."""
         cache, of_centre, of_offset, pixels = cache
+        scale_of_offset = scale * pixels * self.offset_weight
         found = {"semantic": super().loss_backward(scale, cache)} if cache else {}
         found["centre"] = ops.squared_error_backward(scale * pixels * CENTRE, of_centre)
-        found["offset"] = ops.absolute_error_backward(scale * pixels * OFFSET, of_offset)
+        found["offset"] = ops.absolute_error_backward(scale_of_offset, of_offset)
         return found
 
     def predict(self, outputs: dict) -> Array:

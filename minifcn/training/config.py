@@ -41,7 +41,17 @@ NETWORKS: dict = {
     },
 }
 OPTIONS = {option: default for options in reversed(NETWORKS.values()) for option, default in options.items()}
-_AT_LEAST_0 = ("backbone_rate", "weight_decay", "seed", "dice", "border_weight", "rotate", "shift", "elastic")
+_AT_LEAST_0 = (
+    "offset_weight",
+    "backbone_rate",
+    "weight_decay",
+    "seed",
+    "dice",
+    "border_weight",
+    "rotate",
+    "shift",
+    "elastic",
+)
 BALANCED = "balanced"  # in place of class weights: those of data.labels.balanced_weights
 
 
@@ -78,6 +88,7 @@ class Config:
     border_weight: float = 0.0  # w0 of U-Net's weight map, for data sets with objects
     hardest: float = 1.0  # the share of the pixels, those with the greatest losses, whose cross-entropy counts
     sigma: float = 8.0  # of the bell around an object's centre, in pixels, that a panoptic network learns
+    offset_weight: float = 0.01  # of the offsets' error in pixels, in its loss; more for objects of fewer pixels
     frozen_semantic: bool = False  # a panoptic network keeps the semantic part that it starts with
     border_class: bool = False  # a class more, for the objects' rims and what lies between two that touch
     reduction: str = "mean"  # "sum" is the published solver's loss, with its tiny learning rates

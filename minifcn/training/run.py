@@ -160,7 +160,9 @@ class Run:
         self.class_weights = class_weights
         of_map, of_loss = (class_weights, None) if self.config.border_weight else (None, class_weights)
         self.stream.class_weights = of_map
-        more = {"frozen": True} if self.config.frozen_semantic else {}
+        more = {}
+        if self._task is PanopticSegmentation:
+            more = {"offset_weight": self.config.offset_weight, "frozen": self.config.frozen_semantic}
         self.task = self._task(self.config.reduction, of_loss, self.config.dice, self.config.hardest, **more)
 
     def _class_weights(self, classes):
