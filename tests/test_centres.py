@@ -116,14 +116,14 @@ def test_weights_that_are_none_are_refused():
 # --- From maps to objects, by loops ---------------------------------------------------------------------------------
 
 
-def peaks_in_loops(centre):
-    found = []
+def peaks_in_loops(centre, window):
+    found, reach = [], window // 2
     height, width = centre.shape
     for row in range(height):
         for column in range(width):
             best = centre[row, column] >= 0.1
-            for i in range(max(0, row - 3), min(height, row + 4)):
-                for j in range(max(0, column - 3), min(width, column + 4)):
+            for i in range(max(0, row - reach), min(height, row + reach + 1)):
+                for j in range(max(0, column - reach), min(width, column + reach + 1)):
                     before = (i, j) < (row, column)
                     best &= centre[i, j] < centre[row, column] or (not before and centre[i, j] == centre[row, column])
             if best:
@@ -131,10 +131,10 @@ def peaks_in_loops(centre):
     return sorted(found, key=lambda at: -centre[at])[:200]
 
 
-def group_in_loops(logits, centre, offset, things):
+def group_in_loops(logits, centre, offset, things, window):
     """Each pixel's object, then each object's class and score, as the article tells it."""
     labels, instances = logits.argmax(axis=0), np.zeros(centre.shape, int)
-    found, pixels = peaks_in_loops(centre), {}
+    found, pixels = peaks_in_loops(centre, window), {}
     for row, column in np.ndindex(centre.shape):
         if labels[row, column] in things and found:
             down, across = row + offset[0, row, column], column + offset[1, row, column]
@@ -161,9 +161,10 @@ def test_objects_are_those_of_the_loops(seed):
     if seed % 3 == 0:
         centre = np.round(np.kron(centre, np.ones((5, 4)))[: size[0], : size[1]], 1)  # plateaus
     logits, offset = rng.integers(-2, 3, (4, *size)).astype(float), rng.integers(-9, 10, (2, *size)).astype(float)
-    things = [1, 2] if seed % 2 else [1, 2, 3]
-    np.testing.assert_array_equal(peaks(centre), np.reshape(peaks_in_loops(centre), (-1, 2)))
-    found, expected = group(logits, centre, offset, things), group_in_loops(logits, centre, offset, things)
+    things, window = [1, 2] if seed % 2 else [1, 2, 3], (7, 7, 3, 13)[seed % 4]
+    np.testing.assert_array_equal(peaks(centre, window), np.reshape(peaks_in_loops(centre, window), (-1, 2)))
+    given = logits, centre, offset, things, window
+    found, expected = group(*given), group_in_loops(*given)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
     assert [array.dtype for array in found] == [np.uint8, np.uint16, np.uint8, np.float64]

@@ -183,6 +183,7 @@ def test_tiles_and_the_whole_image_find_the_same_where_windows_see_all():
         ({"backbone": "efficientnet_lite0_head", "decoder": "v3plus"}, "expected efficientnet_lite0"),
         ({"things": []}, "things: expected classes 0..2"),
         ({"things": [3]}, "things: expected classes 0..2"),
+        ({"window": 8}, "window: expected an odd number of pixels, got 8"),
     ],
 )
 def test_other_options_are_refused(options, expected):

@@ -1,5 +1,5 @@
 """Print each layer's output shape, parameters, multiply-adds, memory and receptive field, with totals: of a classifier,
-or with --variant of the FCN or DeepLab over its backbone; or of U-Net. Memory is that of float32 activations, without the working space of a
+or with --variant of the FCN or DeepLab over its backbone; of U-Net, or of a panoptic network. Memory is that of float32 activations, without the working space of a
 convolution."""
 
 import numpy as np
@@ -14,8 +14,8 @@ HELP = "show what a network would cost, without running it"
 
 def add_arguments(parser):
     add = parser.add_argument
-    a_network = "a classifier, with --variant the backbone of an FCN or DeepLab, or unet"
-    add("network", choices=(*options.CLASSIFIERS, "unet"), help=a_network)
+    a_network = "a classifier, with --variant the backbone of an FCN or DeepLab, or unet, or panoptic"
+    add("network", choices=(*options.CLASSIFIERS, "unet", "panoptic"), help=a_network)
     options.add_fcn(parser)
     options.add_unet(parser)
     size = "of the image: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"
@@ -33,8 +33,8 @@ def run(args):
     if args.size and len(args.size) > 2:
         raise InputError(f"size: expected one side, or height and width; got {len(args.size)} numbers")
     if args.data:
-        if not args.variant and args.network != "unet":
-            raise InputError("explain: --data is for a segmentation network; expected --variant, too, or unet")
+        if args.network == "panoptic" or not (args.variant or args.network == "unet"):
+            raise InputError("explain: --data is for a semantic network; expected --variant, too, or unet")
         dataset = data.open_dataset(args.data)
         args.num_classes = args.num_classes or dataset.num_classes
     model = options.network_of(args)

@@ -239,18 +239,23 @@ def add_fcn(parser):
 
 
 def add_unet(parser):
-    """Add what makes a U-Net."""
+    """Add what makes a U-Net, or a panoptic network."""
     add, default = parser.add_argument, NETWORKS["unet"]
     add("--padding", default="valid", choices=models.PADDINGS, help=PADDING)
     add("--width", type=at_least(1), help="of U-Net: channels at the image's own scale, 64, or 16 over a backbone")
     add("--depth", type=at_least(1), default=default["depth"], help="of U-Net: how often it halves its maps")
     add("--channels", type=at_least(1), default=3, help="of the images that U-Net sees")
     add("--batch-norm", action="store_true", help="U-Net normalises")
-    add("--backbone", choices=tuple(models.UNET_BACKBONES), help="U-Net's contracting path")
+    backbones = tuple(dict.fromkeys((*models.UNET_BACKBONES, *models.PANOPTIC_BACKBONES)))
+    add("--backbone", choices=backbones, help="U-Net's contracting path, and the panoptic network's")
+    add("--decoder", default="fcn", choices=models.DECODERS, help="of the panoptic network: what finds the classes")
 
 
 def network_of(args):
-    """The classifier, with --variant the FCN or DeepLab over it, or the U-Net that the arguments name."""
+    """The classifier, with --variant the FCN or DeepLab over it, the U-Net, or the panoptic network that the arguments name."""
+    if args.network == "panoptic":
+        backbone = args.backbone or (None if args.decoder == "unet" else "efficientnet_lite0")
+        return models.panoptic(backbone, args.decoder, args.num_classes or 21, width=args.width)
     if args.network == "unet":
         names = ("channels", "width", "depth", "padding", "batch_norm", "backbone")
         return models.unet(args.num_classes or 2, **{name: getattr(args, name) for name in names})
@@ -304,6 +309,8 @@ def add_training(parser, single):
         which = "which FCN or DeepLab"
         option(network, "variant", which, choices=(*models.VARIANTS, *models.DEEPLABS))
         width += "; of U-Net at the image's own scale, 64, or 16 over a backbone"
+        window = "pixels a side in which the panoptic network finds one centre at most: an odd number"
+        option(network, "window", window, type=int, metavar="PIXELS")
         option(network, "decoder", "of the panoptic network: what finds the classes", choices=models.DECODERS)
     option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
     option(network, "width", width, type=int)

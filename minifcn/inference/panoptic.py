@@ -12,13 +12,11 @@ import numpy as np
 from ..backend import to_host
 from ..data.targets import scipy_ndimage
 from ..models import Graph
-from ..ops import max_pool2d_forward
 from ..preprocessing import require_image
 from ..tasks import PanopticScores
 from . import segment
 
 LEAST_CENTRE = 0.1  # what is lower is no peak
-WINDOW = 7  # pixels a side, in which a peak is the highest
 MOST = 200  # objects in an image
 
 
@@ -37,8 +35,13 @@ def panoptic(network: Graph, image: np.ndarray, tile: int | None = None) -> Obje
 
     For many images, give `network.prepare()`.
     """
-    maps = maps_of(network, image, tile)
-    return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network))
+    return objects_in(network, maps_of(network, image, tile))
+
+
+def objects_in(network: Graph, maps: dict) -> Objects:
+    """The Objects in a panoptic network's maps, as its card says what they are (`group`)."""
+    window = network.card.options["window"]
+    return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network), window)
 
 
 def maps_of(network: Graph, image: np.ndarray, tile: int | None = None) -> dict[str, np.ndarray]:
@@ -68,8 +71,7 @@ def evaluate_panoptic(
     scores = PanopticScores(num_classes, things)
     for sample in samples:
         maps = maps_of(network, sample.image, tile)
-        found = group(maps["semantic"], maps["centre"][0], maps["offset"], things)
-        scores.update_objects(sample.label, sample.instances, found)
+        scores.update_objects(sample.label, sample.instances, objects_in(network, maps))
         if connected:
             connected.update_objects(sample.label, sample.instances, components(maps["semantic"], things))
     return scores
@@ -98,19 +100,21 @@ def things_of(network: Graph) -> Sequence[int]:
     return range(1, network.card.num_classes) if things is None else things
 
 
-def group(logits: np.ndarray, centre: np.ndarray, offset: np.ndarray, things: Sequence[int]) -> Objects:
+def group(
+    logits: np.ndarray, centre: np.ndarray, offset: np.ndarray, things: Sequence[int], window: int = 7
+) -> Objects:
     """The Objects of one image's maps.   logits (K, H, W), centre (H, W), offset (2, H, W), down and across in pixels
 
     A pixel of one of `things`, classes by number, is of the object whose peak is nearest to where its offset leads; at equal distances, of the higher peak's.
     An object's class is the most frequent of its pixels, the first of several; its score the mean probability of that class in it,
-    times the height of the centres at the mean of its pixels, from 0 to 1. Objects are numbered from the highest peak on. Without a peak there are none.
+    times the height of the centres at the mean of its pixels, from 0 to 1. window: as for `peaks`. Objects are numbered from the highest peak on. Without a peak there are none.
     """
     labels = logits.argmax(axis=0).astype(np.uint8)
     instances = np.zeros(labels.shape, np.uint16)
     is_thing = np.zeros(len(logits), bool)
     is_thing[list(things)] = True
     rows, columns = np.nonzero(is_thing[labels])
-    found = peaks(centre)
+    found = peaks(centre, window)
     if not (len(found) and len(rows)):
         return Objects(labels, instances, np.empty(0, np.uint8), np.empty(0))
     down, across = offset[:, rows, columns] + np.stack([rows, columns]).astype(offset.dtype)
@@ -130,22 +134,29 @@ def group(logits: np.ndarray, centre: np.ndarray, offset: np.ndarray, things: Se
     return Objects(labels, instances, classes, np.bincount(which, likely) / pixels * centre[*middle].clip(0, 1))
 
 
-def peaks(centre: np.ndarray) -> np.ndarray:
-    """The places (n, 2), row and column, where a map (H, W) is at least 0.1 and the highest in the 7×7 pixels around, the highest first, at most 200.
+def peaks(centre: np.ndarray, window: int = 7) -> np.ndarray:
+    """The places (n, 2), row and column, where a map (H, W) is at least 0.1 and the highest in a window of so many pixels a side around, an
+    odd number, the highest first, at most 200.
 
     Of equal heights in such a window only the first, row by row, can be a peak; equally high peaks come in that order.
     """
-    reach = WINDOW // 2
-    highest = centre[None, None]
-    for kernel, pad in (((WINDOW, 1), (reach, 0)), ((1, WINDOW), (0, reach))):
-        highest, _ = max_pool2d_forward(highest, kernel, stride=1, pad=pad)
-    found = (centre == highest[0, 0]) & (centre >= LEAST_CENTRE)
-    rows, columns = np.nonzero(found)
+    reach = window // 2
     padded = np.pad(centre, reach, constant_values=-np.inf)
+    highest = _running_maximum(_running_maximum(padded, window).T, window).T
+    rows, columns = np.nonzero((centre == highest) & (centre >= LEAST_CENTRE))
     first = np.ones(len(rows), bool)
-    for before in range(WINDOW * WINDOW // 2):  # the pixels of the window that come before its middle
-        i, j = divmod(before, WINDOW)
+    for before in range(window * window // 2):  # the pixels of the window that come before its middle
+        i, j = divmod(before, window)
         first &= padded[rows + i, columns + j] != centre[rows, columns]
     rows, columns = rows[first], columns[first]
     order = np.argsort(-centre[rows, columns], kind="stable")[:MOST]
     return np.stack([rows[order], columns[order]], axis=1)
+
+
+def _running_maximum(x, window):
+    """The maxima of `window` rows in a row, of windows twice as long each time.   x (H, W) -> (H - window + 1, W)"""
+    length = 1
+    while length < window:
+        step = min(length, window - length)
+        x, length = np.maximum(x[:-step], x[step:]), length + step
+    return x

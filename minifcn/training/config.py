@@ -38,6 +38,7 @@ NETWORKS: dict = {
         "decoder": "fcn",
         "backbone": "mini",
         "width": None,
+        "window": 7,
     },
 }
 OPTIONS = {option: default for options in reversed(NETWORKS.values()) for option, default in options.items()}
