@@ -3,7 +3,6 @@
 Every object of VOC has a box, and most images have no two boxes of a class that share pixels of it.
 """
 
-import json
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -11,10 +10,10 @@ import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..labels import AMBIGUOUS, VOID
+from .coco_json import FAR, read_json
 
 XML, JSON = "Annotations", "boxes.json"
 MARGIN = 2  # pixels by which a mask may leave its box
-FAR = 1 << 24  # pixels; no picture is so large
 _LARGEST = 1 << 22  # bytes of an XML file
 _JSON_FORM = "{id: [[class, [x, y, width, height], difficult, crowd], …]}"
 
@@ -40,8 +39,7 @@ class Boxes:
         self.files, self._label = files, {name: label for label, name in enumerate(classes)}
         self._listed = None
         if files.is_file(JSON):
-            with files.open(JSON) as file:
-                self._listed = read_json(file)
+            self._listed = read_json(files.open(JSON))
             if not isinstance(self._listed, dict):
                 raise InputError(f"{files.path / JSON}: expected {_JSON_FORM}, got {str(self._listed)[:60]!r}")
 
@@ -79,9 +77,7 @@ class Boxes:
     def _checked(self, source, name, box, crowd):
         plain = isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)
         if not (isinstance(name, str) and name in self._label):
-            raise InputError(
-                f"{self.files.path / source}: expected a box of one of the classes, got {str(name)[:40]!r}"
-            )
+            raise InputError(f"{self.files.path / source}: expected a box of one of the classes, got {repr(name)[:40]}")
         if not plain or not all(-FAR <= side <= FAR for side in box) or min(box[2:]) <= 0:
             raise InputError(f"{self.files.path / source}: expected a box [x, y, width, height], got {str(box)[:80]}")
         return Box(self._label[name], *box, bool(crowd))
@@ -109,11 +105,3 @@ def tell_apart(label: np.ndarray, boxes: list[Box]) -> tuple[np.ndarray, int]:
     several = inside > 1
     instances[several] = AMBIGUOUS
     return instances, int(np.count_nonzero(several))
-
-
-def read_json(file: Any) -> Any:
-    """What a JSON file holds. Raises InputError, naming it, for what is none."""
-    try:
-        return json.loads(file.read().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file.name}: expected JSON in UTF-8, got: {error}") from error
