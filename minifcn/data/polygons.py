@@ -5,13 +5,13 @@ import numpy as np
 from ..errors import InputError
 
 _SCALE = 5  # outlines are drawn on a grid so many times finer
-_MOST = 1 << 24  # points of an outline on it
+_MOST = 1 << 22  # points of an outline on it
 
 
 def mask_of(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Where a polygon is. corners (n, 2) float64: x to the right and y down, 0 at the upper left pixel's corner. -> (H, W) bool
 
-    size: (height, width). The last corner is joined with the first. Raises InputError for an outline of more than 3 million pixels.
+    size: (height, width). The last corner is joined with the first. Raises InputError for an outline of more than 800,000 pixels.
     Source: rleFrPoly in `maskApi.c` of pycocotools, to the pixel: https://github.com/cocodataset/cocoapi
     """
     height, width = size

@@ -41,7 +41,7 @@ class Boxes:
         if files.is_file(JSON):
             self._listed = read_json(files.open(JSON))
             if not isinstance(self._listed, dict):
-                raise InputError(f"{files.path / JSON}: expected {_JSON_FORM}, got {str(self._listed)[:60]!r}")
+                raise InputError(f"{files.path / JSON}: expected {_JSON_FORM}, got {repr(self._listed)[:60]}")
 
     def of(self, id: str) -> list[Box]:
         """The boxes of an id."""
@@ -49,7 +49,7 @@ class Boxes:
             return [self._checked(f"{XML}/{id}.xml", *row) for row in self._in_xml(f"{XML}/{id}.xml")]
         rows = self._listed.get(id)
         if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 4 for row in rows):
-            raise InputError(f"{self.files.path / JSON}: expected {_JSON_FORM}, got for {id!r}: {str(rows)[:60]}")
+            raise InputError(f"{self.files.path / JSON}: expected {_JSON_FORM}, got for {id!r}: {repr(rows)[:60]}")
         return [self._checked(JSON, name, box, crowd) for name, box, _, crowd in rows]
 
     def _in_xml(self, name):
@@ -79,7 +79,7 @@ class Boxes:
         if not (isinstance(name, str) and name in self._label):
             raise InputError(f"{self.files.path / source}: expected a box of one of the classes, got {repr(name)[:40]}")
         if not plain or not all(-FAR <= side <= FAR for side in box) or min(box[2:]) <= 0:
-            raise InputError(f"{self.files.path / source}: expected a box [x, y, width, height], got {str(box)[:80]}")
+            raise InputError(f"{self.files.path / source}: expected a box [x, y, width, height], got {repr(box)[:80]}")
         return Box(self._label[name], *box, bool(crowd))
 
 
