@@ -103,6 +103,12 @@ def test_cityscapes_files_read_back(tmp_path):
         labels[part], objects[part] = kind, number
     prediction = labels, objects, np.array([car, rider, car]), np.array([0.5, 1, 1 / 3])
     data.write_cityscapes_objects(folder, id, prediction)
+    assert np.unique(data.images.read_mask(folder / f"{id}_instanceIds.png", highest=65535)).tolist() == [
+        7,
+        25000,
+        26000,
+        26001,
+    ]
     (folder / f"{id}_instanceIds.png").rename(folder / f"{id}_gtFine_instanceIds.png")
     Image.fromarray(np.select([labels == car, labels == rider], [26, 25], 7).astype(np.uint8)).save(
         folder / f"{id}_gtFine_labelIds.png"
