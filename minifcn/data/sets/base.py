@@ -183,7 +183,7 @@ class SegmentationDataset(Sequence):
     def with_instances(self) -> Self:
         """The same samples, each with its objects told apart, as ObjectSample.
 
-        Raises InputError, or MissingFileError, saying what was expected, where nothing tells them apart.
+        Raises MissingFileError, saying what was expected, where nothing tells them apart, and InputError for what is wrong.
         """
         self.check_instances()
         told = copy(self)
@@ -192,10 +192,14 @@ class SegmentationDataset(Sequence):
 
     def check_instances(self) -> None:
         """What `with_instances` raises. Here: always, since masks of classes tell no objects apart."""
-        raise InputError(
+        raise MissingFileError(
             f"{self.folder}: expected objects told apart, as in PASCAL VOC, Cityscapes, COCO's JSON or one mask for each; "
             f"got {self.layout or 'a data set'}, which has classes only"
         )
+
+    def boxes(self, id: str) -> list | None:
+        """The boxes that alone tell an id's objects apart; None where more does."""
+        return None
 
     def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
         """The numbers of an id's objects, (H, W) uint16 as in ObjectSample, where they are told apart. label: its labels."""

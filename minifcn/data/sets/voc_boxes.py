@@ -28,6 +28,16 @@ class Box(NamedTuple):
     height: float
     crowd: bool = False
 
+    def part(self) -> tuple[slice, slice]:
+        """The rows and the columns of the box and of the MARGIN around it."""
+        starts = (max(0, round(start) - MARGIN) for start in (self.y, self.x))
+        ends = (
+            max(0, round(start + extent) + MARGIN + 1)
+            for start, extent in ((self.y, self.height), (self.x, self.width))
+        )
+        rows, columns = map(slice, starts, ends)
+        return rows, columns
+
 
 class Boxes:
     """The boxes of a data set in VOC's layout: of boxes.json beside its folders if it is there, else of Annotations/<id>.xml.
@@ -93,11 +103,7 @@ def tell_apart(label: np.ndarray, boxes: list[Box]) -> tuple[np.ndarray, int]:
     instances = np.where((label > 0) & (label != VOID), np.uint16(AMBIGUOUS), np.uint16(0))
     inside = np.zeros(label.shape, np.uint16)
     for number, box in enumerate(boxes, 1):
-        starts = (max(0, round(start) - MARGIN) for start in (box.y, box.x))
-        ends = (
-            max(0, round(start + extent) + MARGIN + 1) for start, extent in ((box.y, box.height), (box.x, box.width))
-        )
-        part = tuple(map(slice, starts, ends))
+        part = box.part()
         own = label[part] == box.label
         inside[part] += own
         if not box.crowd:
