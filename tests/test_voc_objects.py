@@ -94,6 +94,7 @@ REFUSED = {
     "a class": ({"boxes": {"a": [["yak", [0, 0, 1, 1], 0, 0]]}}, "one of the classes, got 'yak'"),
     "no name": ({"boxes": {"a": [[["cat"], [0, 0, 1, 1], 0, 0]]}}, "one of the classes"),
     "no extent": ({"boxes": {"a": [["cat", [0, 0, 0, 1], 0, 0]]}}, r"\[x, y, width, height\], got \[0, 0, 0, 1\]"),
+    "two lines": ({"boxes": {"a": [["cat", "\n", 0, 0]]}}, r"\[x, y, width, height\], got '"),
     "not finite": ({"boxes": '{"a": [["cat", [NaN, 0, 1, 1], 0, 0]]}'}, r"\[x, y, width, height\], got \[nan"),
     "far": ({"boxes": '{"a": [["cat", [0, 0, 1, 1' + "0" * 400 + "], 0, 0]]}"}, r"\[x, y, width, height\]"),
     "truth": ({"boxes": {"a": [["cat", [0, 0, True, 1], 0, 0]]}}, r"\[x, y, width, height\]"),

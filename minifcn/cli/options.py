@@ -19,8 +19,8 @@ from .progress import notice
 
 DATA = (
     "a VOCdevkit folder or VOC's own tar as it is (classes.txt in VOC<year> names other classes than VOC's), a folder with "
-    "leftImg8bit and gtFine (Cityscapes), one with train and trainannot (CamVid), Roboflow's export, nuclei as in the Data Science "
-    "Bowl, images with masks, or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
+    "leftImg8bit and gtFine (Cityscapes), one with train and trainannot (CamVid), Roboflow's export, polygons in COCO's JSON, nuclei as in "
+    "the Data Science Bowl, images with masks, or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
 ALIGNMENT = "paper: pad 100 and crop; same: nothing wasted"

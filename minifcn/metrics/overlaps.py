@@ -45,7 +45,7 @@ def overlaps(
     object are void.
     Raises InputError for maps of different shapes and for classes, numbers and scores that do not fit; DtypeError for other numbers than integers.
     """
-    labels, found, classes, scores = _checked(prediction, num_classes)
+    labels, found, classes, scores = check_prediction(prediction, num_classes)
     label, instances = _whole("true labels", label), _whole("true objects", instances)
     if not label.shape == instances.shape == labels.shape == found.shape or label.ndim != 2:
         shapes = ", ".join(str(array.shape) for array in (label, instances, labels, found))
@@ -82,27 +82,9 @@ def overlaps(
     )
 
 
-def match(ious: np.ndarray, thresholds: np.ndarray, ignored: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Which true object each found one matches, at each threshold: the best that is left, and those that count before others.
-
-    ious (n, m): the found in the order in which they choose. thresholds (T,): the least IoU. ignored (n,) bool: true objects that do
-    not count; crowd (n,) bool: those of them that any number may match. -> (T, m), −1 for none
-    """
-    matches, taken = np.full((len(thresholds), ious.shape[1]), -1), np.zeros((len(thresholds), len(ious)), bool)
-    every = np.arange(len(thresholds))
-    for column, of_found in enumerate(ious.T):
-        best, chosen = thresholds.astype(np.float64), matches[:, column]  # a view
-        for row in np.argsort(ignored, kind="stable"):
-            better = (~taken[:, row] | crowd[row]) & (of_found[row] >= best)
-            if ignored[row]:
-                better &= (chosen < 0) | ignored[chosen]
-            chosen[better], best[better] = row, of_found[row]
-        taken[every[chosen >= 0], chosen[chosen >= 0]] = True
-    return matches
-
-
-def _checked(prediction, num_classes):
-    """The four parts of a prediction on the host, classes (n,) int64, scores (n,) float64."""
+def check_prediction(prediction: tuple, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The four parts of a prediction on the host: labels and classes as int64, scores as float64. Raises InputError for parts that do
+    not fit together and numbers that are no class or object, DtypeError for others than integers."""
     if not isinstance(prediction, tuple) or len(prediction) != 4:
         raise InputError("objects: expected a prediction of labels, objects, classes and scores")
     labels, found, classes = (
@@ -121,6 +103,25 @@ def _checked(prediction, num_classes):
     ):
         _check_range(what, values, highest)
     return labels.astype(np.int64), found, classes.astype(np.int64), scores
+
+
+def match(ious: np.ndarray, thresholds: np.ndarray, ignored: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """Which true object each found one matches, at each threshold: the best that is left, and those that count before others.
+
+    ious (n, m): the found in the order in which they choose. thresholds (T,): the least IoU. ignored (n,) bool: true objects that do
+    not count; crowd (n,) bool: those of them that any number may match. -> (T, m), −1 for none
+    """
+    matches, taken = np.full((len(thresholds), ious.shape[1]), -1), np.zeros((len(thresholds), len(ious)), bool)
+    every = np.arange(len(thresholds))
+    for column, of_found in enumerate(ious.T):
+        best, chosen = thresholds.astype(np.float64), matches[:, column]  # a view
+        for row in np.argsort(ignored, kind="stable"):
+            better = (~taken[:, row] | crowd[row]) & (of_found[row] >= best)
+            if ignored[row]:
+                better &= (chosen < 0) | ignored[chosen]
+            chosen[better], best[better] = row, of_found[row]
+        taken[every[chosen >= 0], chosen[chosen >= 0]] = True
+    return matches
 
 
 def _whole(what, values):

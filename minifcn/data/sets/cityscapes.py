@@ -38,6 +38,7 @@ NUM_LABEL_IDS = 34
 INSTANCE_IDS = "_instanceIds.png"
 PER_CLASS = 1000  # an object's id: that of its label times this, and its number
 _THINGS = tuple(range([name for _, name, _ in _TABLE].index("person"), len(_TABLE)))  # what the annotators told apart
+LABEL_IDS = np.array([id for id, _, _ in _TABLE])  # of each class
 CITYSCAPES_CLASSES = tuple(name for _, name, _ in _TABLE)
 
 
@@ -58,7 +59,7 @@ class Cityscapes(SegmentationDataset):
     palette = np.zeros((256, 3), np.uint8)  # void is black
     palette[: len(_TABLE)] = [colour for _, _, colour in _TABLE]
     table = np.full(256, VOID, np.uint8)  # label id -> train id, VOID where there is no class
-    table[[id for id, _, _ in _TABLE]] = range(len(_TABLE))
+    table[LABEL_IDS] = range(len(_TABLE))
     shown, allowed = False, np.arange(256) < NUM_LABEL_IDS
 
     def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):

@@ -81,8 +81,8 @@ class VOC(SegmentationDataset):
         self._boxes = None if drawn else voc_boxes.Boxes(files, self.classes)
 
     def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
-        if self._boxes:
-            return voc_boxes.tell_apart(label, self._boxes.of(id))[0]
+        if (boxes := self.boxes(id)) is not None:
+            return voc_boxes.tell_apart(label, boxes)[0]
         name = f"{OBJECTS}/{id}.png"
         numbers = read_mask(self.files.open(name), self.exif)
         if numbers.shape != label.shape:
@@ -91,9 +91,14 @@ class VOC(SegmentationDataset):
         numbers = np.where(numbers == VOID, np.where(label > 0, np.uint16(AMBIGUOUS), np.uint16(0)), numbers)
         return np.where(label == VOID, np.uint16(0), numbers)
 
+    def boxes(self, id: str) -> list[voc_boxes.Box] | None:
+        """The boxes that tell an id's objects apart; None where a picture does. Only after `with_instances`."""
+        return None if self._boxes is None else self._boxes.of(id)
+
     def is_exact(self, id: str) -> bool:
         """Whether no pixel is in two boxes of its class, so that it is known which object it is of. Only after `with_instances`."""
-        return not self._boxes or not voc_boxes.tell_apart(self.read_label(id), self._boxes.of(id))[1]
+        boxes = self.boxes(id)
+        return boxes is None or not voc_boxes.tell_apart(self.read_label(id), boxes)[1]
 
     def splits(self) -> dict:
         lists = {_OF_CVAT.get(name, name): file for name, file in super().splits().items()}

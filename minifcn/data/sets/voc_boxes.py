@@ -3,7 +3,6 @@
 Every object of VOC has a box, and most images have no two boxes of a class that share pixels of it.
 """
 
-import json
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -11,10 +10,10 @@ import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..labels import AMBIGUOUS, VOID
+from .coco_json import FAR, read_json
 
 XML, JSON = "Annotations", "boxes.json"
 MARGIN = 2  # pixels by which a mask may leave its box
-FAR = 1 << 24  # pixels; no picture is so large
 _LARGEST = 1 << 22  # bytes of an XML file
 _JSON_FORM = "{id: [[class, [x, y, width, height], difficult, crowd], …]}"
 
@@ -29,6 +28,16 @@ class Box(NamedTuple):
     height: float
     crowd: bool = False
 
+    def part(self) -> tuple[slice, slice]:
+        """The rows and the columns of the box and of the MARGIN around it."""
+        starts = (max(0, round(start) - MARGIN) for start in (self.y, self.x))
+        ends = (
+            max(0, round(start + extent) + MARGIN + 1)
+            for start, extent in ((self.y, self.height), (self.x, self.width))
+        )
+        rows, columns = map(slice, starts, ends)
+        return rows, columns
+
 
 class Boxes:
     """The boxes of a data set in VOC's layout: of boxes.json beside its folders if it is there, else of Annotations/<id>.xml.
@@ -40,10 +49,9 @@ class Boxes:
         self.files, self._label = files, {name: label for label, name in enumerate(classes)}
         self._listed = None
         if files.is_file(JSON):
-            with files.open(JSON) as file:
-                self._listed = read_json(file)
+            self._listed = read_json(files.open(JSON))
             if not isinstance(self._listed, dict):
-                raise InputError(f"{files.path / JSON}: expected {_JSON_FORM}, got {str(self._listed)[:60]!r}")
+                raise InputError(f"{files.path / JSON}: expected {_JSON_FORM}, got {repr(self._listed)[:60]}")
 
     def of(self, id: str) -> list[Box]:
         """The boxes of an id."""
@@ -51,7 +59,7 @@ class Boxes:
             return [self._checked(f"{XML}/{id}.xml", *row) for row in self._in_xml(f"{XML}/{id}.xml")]
         rows = self._listed.get(id)
         if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 4 for row in rows):
-            raise InputError(f"{self.files.path / JSON}: expected {_JSON_FORM}, got for {id!r}: {str(rows)[:60]}")
+            raise InputError(f"{self.files.path / JSON}: expected {_JSON_FORM}, got for {id!r}: {repr(rows)[:60]}")
         return [self._checked(JSON, name, box, crowd) for name, box, _, crowd in rows]
 
     def _in_xml(self, name):
@@ -79,11 +87,9 @@ class Boxes:
     def _checked(self, source, name, box, crowd):
         plain = isinstance(box, list) and len(box) == 4 and all(type(side) in (int, float) for side in box)
         if not (isinstance(name, str) and name in self._label):
-            raise InputError(
-                f"{self.files.path / source}: expected a box of one of the classes, got {str(name)[:40]!r}"
-            )
+            raise InputError(f"{self.files.path / source}: expected a box of one of the classes, got {repr(name)[:40]}")
         if not plain or not all(-FAR <= side <= FAR for side in box) or min(box[2:]) <= 0:
-            raise InputError(f"{self.files.path / source}: expected a box [x, y, width, height], got {str(box)[:80]}")
+            raise InputError(f"{self.files.path / source}: expected a box [x, y, width, height], got {repr(box)[:80]}")
         return Box(self._label[name], *box, bool(crowd))
 
 
@@ -97,11 +103,7 @@ def tell_apart(label: np.ndarray, boxes: list[Box]) -> tuple[np.ndarray, int]:
     instances = np.where((label > 0) & (label != VOID), np.uint16(AMBIGUOUS), np.uint16(0))
     inside = np.zeros(label.shape, np.uint16)
     for number, box in enumerate(boxes, 1):
-        starts = (max(0, round(start) - MARGIN) for start in (box.y, box.x))
-        ends = (
-            max(0, round(start + extent) + MARGIN + 1) for start, extent in ((box.y, box.height), (box.x, box.width))
-        )
-        part = tuple(map(slice, starts, ends))
+        part = box.part()
         own = label[part] == box.label
         inside[part] += own
         if not box.crowd:
@@ -109,11 +111,3 @@ def tell_apart(label: np.ndarray, boxes: list[Box]) -> tuple[np.ndarray, int]:
     several = inside > 1
     instances[several] = AMBIGUOUS
     return instances, int(np.count_nonzero(several))
-
-
-def read_json(file: Any) -> Any:
-    """What a JSON file holds. Raises InputError, naming it, for what is none."""
-    try:
-        return json.loads(file.read().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file.name}: expected JSON in UTF-8, got: {error}") from error
