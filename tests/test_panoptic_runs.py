@@ -1,5 +1,6 @@
 """Panoptic networks from the command line: a run on toy objects, going on bit by bit, and what is refused."""
 
+import csv
 import json
 
 import numpy as np
@@ -78,6 +79,13 @@ def test_train_evaluate_and_predict(toys, tmp_path, capsys):
     numbers = np.asarray(Image.open(tmp_path / f"found/{photo.stem}_objects.png"))
     expected = inference.panoptic(network, np.asarray(Image.open(photo)))
     np.testing.assert_array_equal(numbers, expected.instances)
+    with open(tmp_path / "found/objects.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [str(photo)] * len(expected.classes)
+    table = tmp_path / "table.json"
+    assert run("predict", "--weights", out / "best.npz", "--out", tmp_path / "found", photo, "--table", table) == 0
+    assert len(json.loads(table.read_text())[str(photo)]) == len(rows)
+    assert run("predict", "--table", table, "--out", tmp_path / "found", photo) == 2
     for more in (["--flip"], ["--turns"], ["--scales", 1], ["--crf"]):
         assert run("predict", "--weights", out / "best.npz", "--out", tmp_path / "found", photo, *more) == 2
         assert "a panoptic network takes no" in capsys.readouterr().err.splitlines()[-1]
