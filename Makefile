@@ -42,7 +42,7 @@ toyobjects/VOC2012/ImageSets/Segmentation/trainval.txt: | $(READY)
 
 demo-instances: $(READY) toyobjects/VOC2012/ImageSets/Segmentation/trainval.txt
 	$(BIN)/python -m pip install --quiet --editable ".[objects]"
-	$(BIN)/python -m minifcn reproduce --instances --data toyobjects --out runs/instances-seed$(SEED) --seed $(SEED)
+	$(BIN)/python -m minifcn reproduce --instances --iterations 400 --sigma 5 --offset-weight 0.1 --data toyobjects --out runs/instances-seed$(SEED) --seed $(SEED)
 
 lessons: $(READY)
 	$(BIN)/python -m lessons --all

@@ -345,19 +345,19 @@ def add_training(parser, single):
         option(solver, "border_weight", border, type=float, metavar="W0")
         hard = "of the pixels, those with the greatest losses, count; 0.2 in Panoptic-DeepLab"
         option(solver, "hardest", f"the share {hard}", type=float, metavar="SHARE")
-        option(
-            solver,
-            "sigma",
-            "of the bell around an object's centre that a panoptic network learns",
-            type=float,
-            metavar="PIXELS",
-        )
-        offset = "of the offsets' error in pixels in a panoptic network's loss; more for objects of fewer pixels"
-        option(solver, "offset_weight", offset, type=float, metavar="FACTOR")
         frozen = "a panoptic network learns objects only, and keeps the semantic part that it starts with"
         option(solver, "frozen_semantic", frozen, action="store_true")
         rims = "learn the objects' rims as a class of their own"
         option(solver, "border_class", rims, action=argparse.BooleanOptionalAction)
+    option(
+        solver,
+        "sigma",
+        "of the bell around an object's centre that a panoptic network learns",
+        type=float,
+        metavar="PIXELS",
+    )
+    offset = "of the offsets' error in pixels in a panoptic network's loss; more for objects of fewer pixels"
+    option(solver, "offset_weight", offset, type=float, metavar="FACTOR")
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)

@@ -127,14 +127,14 @@ def _clutter(image, size, rng):
 
 
 def _crowds(image, label, numbers, size, rng):
-    """One or two kinds of shapes, one to four of each, every one after the first near the one before it."""
+    """One or two kinds of shapes, one to three of each, every one after the first near the one before it."""
     count = 0
     for _ in range(rng.integers(1, 3)):
         kind, before = int(rng.integers(1, len(CLASSES))), None
-        for _ in range(rng.integers(1, 5)):
-            radius, place = rng.uniform(0.13, 0.24) * size, None
+        for _ in range(rng.integers(1, 4)):
+            radius, place = rng.uniform(0.15, 0.25) * size, None
             if before:
-                angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.1) * (radius + before[1])
+                angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.1) * (radius + before[1])
                 place = before[0] + away * np.array([np.sin(angle), np.cos(angle)])
                 place = place.clip(0, np.array(label.shape) - 1)
             count += 1
