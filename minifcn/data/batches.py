@@ -120,7 +120,8 @@ class BatchStream:
         samples = [self._augmented(self.dataset[self._draw()]) for _ in range(self.batch_size)]
         images = np.stack([self.preprocessing.apply(image) for image, _, _ in samples])
         if self.sigma:
-            return images, CentreTargets.of(*zip(*(found[1:] for found in samples), strict=True), self.sigma)
+            _, maps, instances = zip(*samples, strict=True)
+            return images, CentreTargets.of(maps, instances, self.sigma)
         labels = np.stack([label for _, label, _ in samples])
         if not self.border_weight:
             return images, labels

@@ -276,7 +276,7 @@ def schedule(nodes: dict, outputs: Sequence[str]) -> list[Step]:
 def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False, among: frozenset | None = None) -> dict:
     """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
     last one's name. By exact type: a subclass may compute something else. among: only of these nodes, if given."""
-    readers, among = readers_of(nodes), nodes.keys() if among is None else among
+    readers, among = readers_of(nodes), frozenset(nodes if among is None else among)
 
     def follower(name, kinds):
         """The only reader of a node, if it is of one of these kinds and the node is no output."""

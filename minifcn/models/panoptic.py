@@ -84,8 +84,8 @@ def panoptic(
         body = build("same", rng, **stride, **of_mini)
     if decoder == "unet":
         wide = (None if body and backbone == "mini" else width) or 16
-        shape = {"channels": channels, "width": wide, "depth": 4, "same": True}
-        nodes, features = unet_nodes(num_classes, body, rng, **shape, batch_norm=True, learned=True)
+        ways = {"same": True, "batch_norm": True, "learned": True}
+        nodes, features = unet_nodes(num_classes, body, rng, channels=channels, width=wide, depth=4, **ways)
     else:
         if decoder == "fcn":
             nodes = fcn_nodes(body, "8s", num_classes, "same", rng=rng)
@@ -94,7 +94,8 @@ def panoptic(
         ordered = sorted(body.features.values(), key=lambda feature: feature[2])
         features = {stride: (f"{body.prefix}.{node}", count) for node, count, stride in ordered}
     nodes["semantic"] = nodes.pop("crop")
-    nodes |= instance_nodes(features, *FINEST[backbone], rng)
+    instance_width, finest = FINEST[backbone]
+    nodes |= instance_nodes(features, instance_width, finest, rng)
     return Graph(nodes, HEADS, card=Card("panoptic", options, preprocessing), backbone_prefix=body and body.prefix)
 
 

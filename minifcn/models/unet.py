@@ -84,8 +84,8 @@ def unet(
             raise InputError(f"unet: {what}: expected {f'1 to {most}' if most else 'at least 1'}, got {value}")
     rng = np.random.default_rng(seed)
     body = UNET_BACKBONES[backbone]("same", rng) if backbone else None
-    shape = {"channels": channels, "width": width, "depth": depth, "same": padding == "same"}
-    nodes, _ = unet_nodes(num_classes, body, rng, **shape, batch_norm=batch_norm, learned=upsampling == "learned")
+    ways = {"same": padding == "same", "batch_norm": batch_norm, "learned": upsampling == "learned"}
+    nodes, _ = unet_nodes(num_classes, body, rng, channels=channels, width=width, depth=depth, **ways)
     preprocessing = LITE0 if backbone else GREY if channels == 1 else Preprocessing()
     return Graph(nodes, card=Card("unet", options, preprocessing), backbone_prefix="lite0" if backbone else None)
 

@@ -137,10 +137,12 @@ def add_legend(figure, labels, classes, palette=None):
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
-def outlined(image, instances):
-    """An image (H, W, 3) uint8 with the outline of each object in a colour of its own.   instances (H, W) numbers, 0 for none"""
-    around = np.pad(instances, 1)  # what ends at the picture's edge has its outline there
-    sides = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
+def outlined(image, instances, width=1):
+    """An image (H, W, 3) uint8 with the outline of each object in a colour of its own.   instances (H, W) numbers, 0 for none; width: in pixels"""
+    height, length = instances.shape
+    around = np.pad(instances, width)  # what ends at the picture's edge has its outline there
+    shifts = [(i, j) for n in range(1, width + 1) for i, j in ((n, 0), (-n, 0), (0, n), (0, -n))]
+    sides = [around[width + i : width + i + height, width + j : width + j + length] for i, j in shifts]
     edge = (instances > 0) & np.logical_or.reduce([side != instances for side in sides])
     hues = instances[edge] * 0.618034 % 1  # of the golden ratio: near numbers get far colours
     image = image.copy()
@@ -148,9 +150,9 @@ def outlined(image, instances):
     return image
 
 
-def numbered(image, instances):
+def numbered(image, instances, width=1):
     """`outlined`, with the number of each object at its middle, the pixel of it that is nearest to the mean of all."""
-    picture = Image.fromarray(outlined(image, instances))
+    picture = Image.fromarray(outlined(image, instances, width))
     draw, size = ImageDraw.Draw(picture), max(10, min(image.shape[:2]) // 20)
     for number in np.unique(instances[instances > 0]):
         places = np.argwhere(instances == number)
