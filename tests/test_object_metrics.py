@@ -265,6 +265,12 @@ def test_panoptic_quality_by_hand():
     np.testing.assert_allclose(metric.pq(), metric.sq() * metric.rq())
 
 
+def test_what_is_found_to_be_nothing_is_no_segment():
+    """Sky with IoU 10/16, 6 pixels of it and all of the road found to be void; nothing else is found."""
+    metric = quality(row((0, 10), (VOID, 50)), row((0, 60)), [])
+    np.testing.assert_allclose(metric.pq(), [10 / 16, 0, 0, np.nan])
+
+
 def test_an_iou_of_half_is_no_match_and_absent_classes_have_no_quality():
     found = row((0, 30), (1, 5), (0, 25))
     metric = quality(row((0, 30), (2, 30)), found, [2])

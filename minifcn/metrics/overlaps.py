@@ -1,7 +1,7 @@
 """Which true and which found objects share how many pixels, and which of them belong together.
 
 A prediction is (labels (H, W), objects (H, W), classes (n,), scores (n,)): integers, object i having the number i + 1 in the
-second, the class classes[i] and the score scores[i]; 0 is no object.
+second, the class classes[i] and the score scores[i]; 0 is no object. Labels may be 255, of no class.
 """
 
 from typing import NamedTuple
@@ -62,8 +62,8 @@ def overlaps(
     rows = np.where(instances == 0, n + background, rows)
     rows = np.where(instances == AMBIGUOUS, n + num_classes + background, rows)
     rows = np.where(void, n + 2 * num_classes, rows)
-    columns = np.where(found == 0, m + labels, found.astype(np.int64) - 1)
-    height, width = n + 2 * num_classes + 1, m + num_classes
+    columns = np.where(found == 0, m + np.minimum(labels, num_classes), found.astype(np.int64) - 1)
+    height, width = n + 2 * num_classes + 1, m + num_classes + 1  # the last column: found to be nothing
     counts = np.bincount((rows * width + columns).reshape(-1), minlength=height * width).reshape(height, width)
     of_objects = np.bincount((rows * num_classes + background).reshape(-1), minlength=height * num_classes)
     true_classes = of_objects.reshape(height, num_classes)[:n].argmax(axis=1)
@@ -97,7 +97,7 @@ def check_prediction(prediction: tuple, num_classes: int) -> tuple[np.ndarray, n
             f"{np.count_nonzero(~np.isfinite(scores))} not finite"
         )
     for what, values, highest in (
-        ("labels", labels, num_classes - 1),
+        ("labels", labels[labels != VOID], num_classes - 1),
         ("objects", found, len(classes)),
         ("classes", classes, num_classes - 1),
     ):
