@@ -57,7 +57,7 @@ def overlaps(
     _check_range("true objects", instances, AMBIGUOUS)
     # Rows: the objects; the classes where there is no object; the classes of what is some object; void.
     numbers = np.setdiff1d(instances[~void], [0, AMBIGUOUS])
-    n, m, background = len(numbers), len(classes), np.where(void, 0, label)
+    n, m, background = len(numbers), len(classes), np.where(void, 0, label.astype(np.int64))
     rows: Array = np.searchsorted(numbers, instances)
     rows = np.where(instances == 0, n + background, rows)
     rows = np.where(instances == AMBIGUOUS, n + num_classes + background, rows)
