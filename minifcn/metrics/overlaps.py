@@ -112,10 +112,10 @@ def match(ious: np.ndarray, thresholds: np.ndarray, ignored: np.ndarray, crowd: 
     not count; crowd (n,) bool: those of them that any number may match. -> (T, m), −1 for none
     """
     matches, taken = np.full((len(thresholds), ious.shape[1]), -1), np.zeros((len(thresholds), len(ious)), bool)
-    every = np.arange(len(thresholds))
+    every, order = np.arange(len(thresholds)), np.argsort(ignored, kind="stable")
     for column, of_found in enumerate(ious.T):
         best, chosen = thresholds.astype(np.float64), matches[:, column]  # a view
-        for row in np.argsort(ignored, kind="stable"):
+        for row in order[of_found[order] >= thresholds.min()]:
             better = (~taken[:, row] | crowd[row]) & (of_found[row] >= best)
             if ignored[row]:
                 better &= (chosen < 0) | ignored[chosen]
