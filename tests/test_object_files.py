@@ -101,23 +101,17 @@ def test_cityscapes_files_read_back(tmp_path):
     labels, objects = np.full((32, 48), road), np.zeros((32, 48), int)
     for number, (kind, part) in enumerate([(car, np.s_[:9, :9]), (rider, np.s_[9:20, :9]), (car, np.s_[:9, 9:30])], 1):
         labels[part], objects[part] = kind, number
+    labels[31] = data.VOID
     prediction = labels, objects, np.array([car, rider, car]), np.array([0.5, 1, 1 / 3])
     data.write_cityscapes_objects(folder, id, prediction)
-    assert np.unique(data.images.read_mask(folder / f"{id}_instanceIds.png", highest=65535)).tolist() == [
-        7,
-        25000,
-        26000,
-        26001,
-    ]
+    ids = data.images.read_mask(folder / f"{id}_instanceIds.png", highest=65535)
+    assert np.unique(ids).tolist() == [0, 7, 25000, 26000, 26001]
     (folder / f"{id}_instanceIds.png").rename(folder / f"{id}_gtFine_instanceIds.png")
-    Image.fromarray(np.select([labels == car, labels == rider], [26, 25], 7).astype(np.uint8)).save(
-        folder / f"{id}_gtFine_labelIds.png"
-    )
+    Image.fromarray(np.where(ids < 1000, ids, ids // 1000).astype(np.uint8)).save(folder / f"{id}_gtFine_labelIds.png")
     sample = Cityscapes(tmp_path).with_instances()[0]
     np.testing.assert_array_equal(sample.label, labels)
-    np.testing.assert_array_equal(
-        sample.instances, np.array([0, 2, 1, 3])[objects]
-    )  # numbered by their ids, riders (25) first
+    by_id = np.array([0, 2, 1, 3])  # the number of each, riders (25) first
+    np.testing.assert_array_equal(sample.instances, by_id[objects])
     rows = [line.split() for line in (folder / f"{id}_pred.txt").read_text().splitlines()]
     assert [row[1:] for row in rows] == [["26", "0.500000"], ["25", "1.000000"], ["26", "0.333333"]]
     for number, (name, *_) in enumerate(rows, 1):

@@ -1,6 +1,7 @@
 """AP^r, COCO's average precision and panoptic quality: by hand, by loops over sets, and against pycocotools."""
 
 import contextlib
+import copy
 import io
 import math
 
@@ -265,6 +266,12 @@ def test_panoptic_quality_by_hand():
     np.testing.assert_allclose(metric.pq(), metric.sq() * metric.rq())
 
 
+def test_what_is_found_to_be_nothing_is_no_segment():
+    """Sky with IoU 10/16, 6 pixels of it and all of the road found to be void; nothing else is found."""
+    metric = quality(row((0, 10), (VOID, 50)), row((0, 60)), [])
+    np.testing.assert_allclose(metric.pq(), [10 / 16, 0, 0, np.nan])
+
+
 def test_an_iou_of_half_is_no_match_and_absent_classes_have_no_quality():
     found = row((0, 30), (1, 5), (0, 25))
     metric = quality(row((0, 30), (2, 30)), found, [2])
@@ -346,6 +353,24 @@ def test_panoptic_quality_agrees_with_its_definition(seed):
             ) <= 0.5
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(metric.pq(), sums[:, 0] / (sums[:, 1] + sums[:, 2] / 2 + sums[:, 3] / 2), rtol=1e-12)
+
+
+def test_maps_of_few_bits_hold_many_objects():
+    """330 objects of classes up to 200, as uint8 and uint16, and as int64."""
+    rng = np.random.default_rng(0)
+    cells = np.kron(np.arange(330).reshape(15, 22) + 1, np.ones((3, 3), int))
+    classes = rng.integers(1, 201, 330)
+    label, instances = np.append(0, classes)[cells], np.where(rng.random(cells.shape) < 0.1, AMBIGUOUS, cells)
+    found, scores = np.roll(cells, 1, axis=1), rng.random(330)
+    for metric in (RegionAveragePrecision(201), COCOAveragePrecision(201), PanopticQuality(201, range(1, 201))):
+        wide, narrow = metric, copy.deepcopy(metric)
+        wide.update(label, instances, (np.append(0, classes)[found], found, classes, scores))
+        labels, kinds = np.append(0, classes)[found].astype(np.uint8), classes.astype(np.uint8)
+        narrow.update(
+            label.astype(np.uint8), instances.astype(np.uint16), (labels, found.astype(np.uint16), kinds, scores)
+        )
+        assert narrow.scores() == pytest.approx(wide.scores(), nan_ok=True, abs=0)
+        assert max(score for score in narrow.scores().values() if score == score) > 0.1
 
 
 # What all refuse

@@ -6,10 +6,10 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import tar_of
+from small_datasets import tar_of, write_camvid, write_nuclei, write_own
 
 from minifcn import data
-from minifcn.data import AMBIGUOUS, VOC, images
+from minifcn.data import AMBIGUOUS, VOC, images, targets
 from minifcn.data.sets.voc_boxes import Box, tell_apart
 from minifcn.errors import InputError, MissingFileError
 
@@ -83,6 +83,27 @@ def test_a_crowd_and_what_no_box_holds_are_ambiguous():
     found, several = tell_apart(label, [Box(5, 0, 0, 5, 4, True), Box(5, 12, 0, 5, 4)])
     assert several == 0
     assert (found[:, 10:20] == 2).all() and (found[:, :10] == AMBIGUOUS).all() and (found[:, 20:] == AMBIGUOUS).all()
+
+
+def test_unknown_objects_stay_so_in_what_moves_pixels(tmp_path):
+    sample = VOC(write(tmp_path, boxes={"a": BOXES})).with_instances()[0]
+    joined = targets.join(sample.label, sample.instances)
+    for array, expected in zip(targets.part(joined[:, ::-1]), (sample.label, sample.instances), strict=True):
+        np.testing.assert_array_equal(array, expected[:, ::-1])
+    halved = data.CachedDataset(VOC(tmp_path).with_instances(), longest=10)[0]
+    assert set(np.unique(halved.instances)) <= set(np.unique(sample.instances)) and AMBIGUOUS in halved.instances
+
+
+@pytest.mark.parametrize("write_others", [write_camvid, write_own])
+def test_layouts_of_classes_only_say_so(tmp_path, write_others):
+    write_others(tmp_path)
+    with pytest.raises(MissingFileError, match="expected objects told apart, .*which has classes only"):
+        data.open_dataset(tmp_path, instances=True)
+
+
+def test_nuclei_are_always_told_apart(tmp_path):
+    write_nuclei(tmp_path)
+    assert data.open_dataset(tmp_path, "trainval", instances=True)[0].instances.any()
 
 
 REFUSED = {

@@ -60,11 +60,11 @@ def write_cityscapes_objects(root: str | Path, id: str, prediction: tuple) -> No
     """Write the objects of an image, of Cityscapes' 19 classes, as its evaluation takes them and as its annotations are.
 
     <id>_pred.txt has a line for each object: a picture of its mask, 255 on 0, the id of its label, and its score. <id>_instanceIds.png
-    has, as in gtFine, that id · 1000 and the number within the class from 0, and elsewhere the id of the label.
+    has, as in gtFine, that id · 1000 and the number within the class from 0, and elsewhere the id of the label, 0 for void.
     Source: evalInstanceLevelSemanticLabeling.py of cityscapesScripts. Raises InputError for more than 1000 objects of a class.
     """
     labels, objects, classes, scores = check_prediction(prediction, len(LABEL_IDS))
-    lines, ids = [], LABEL_IDS[labels].astype(np.uint16)
+    lines, ids = [], np.append(LABEL_IDS, 0).astype(np.uint16)[np.minimum(labels, len(LABEL_IDS))]
     seen, folder = np.zeros(len(LABEL_IDS), int), make_folder(root)
     for number, (kind, score) in enumerate(zip(classes, scores, strict=True), 1):
         if seen[kind] == PER_CLASS:

@@ -22,9 +22,14 @@ def mask_of(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     column = (np.minimum(x[1:], x[:-1])[passes] + 0.5) / _SCALE - 0.5
     row = np.ceil(((np.minimum(y[1:], y[:-1])[passes] + 0.5) / _SCALE - 0.5).clip(0, height)).astype(np.int64)
     inside = (column == np.floor(column)) & (column >= 0) & (column <= width - 1)
-    places = column[inside].astype(np.int64) * height + row[inside]  # down the columns
-    changes = np.bincount(places, minlength=height * width)[: height * width]
-    return (np.cumsum(changes) % 2 == 1).reshape(width, height).T
+    column, mask = column[inside].astype(np.int64), np.zeros(size, bool)
+    if column.size:
+        left, right = int(column.min()), int(column.max()) + 1
+        pixels = height * (right - left)
+        places = (column - left) * height + row[inside]  # down the columns
+        changes = np.bincount(places, minlength=pixels)[:pixels]
+        mask[:, left:right] = (np.cumsum(changes) % 2 == 1).reshape(right - left, height).T
+    return mask
 
 
 def _outline(starts, ends):

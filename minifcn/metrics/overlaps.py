@@ -1,7 +1,7 @@
 """Which true and which found objects share how many pixels, and which of them belong together.
 
 A prediction is (labels (H, W), objects (H, W), classes (n,), scores (n,)): integers, object i having the number i + 1 in the
-second, the class classes[i] and the score scores[i]; 0 is no object.
+second, the class classes[i] and the score scores[i]; 0 is no object. Labels may be 255, of no class.
 """
 
 from typing import NamedTuple
@@ -57,13 +57,13 @@ def overlaps(
     _check_range("true objects", instances, AMBIGUOUS)
     # Rows: the objects; the classes where there is no object; the classes of what is some object; void.
     numbers = np.setdiff1d(instances[~void], [0, AMBIGUOUS])
-    n, m, background = len(numbers), len(classes), np.where(void, 0, label)
+    n, m, background = len(numbers), len(classes), np.where(void, 0, label.astype(np.int64))
     rows: Array = np.searchsorted(numbers, instances)
     rows = np.where(instances == 0, n + background, rows)
     rows = np.where(instances == AMBIGUOUS, n + num_classes + background, rows)
     rows = np.where(void, n + 2 * num_classes, rows)
-    columns = np.where(found == 0, m + labels, found.astype(np.int64) - 1)
-    height, width = n + 2 * num_classes + 1, m + num_classes
+    columns = np.where(found == 0, m + np.minimum(labels, num_classes), found.astype(np.int64) - 1)
+    height, width = n + 2 * num_classes + 1, m + num_classes + 1  # the last column: found to be nothing
     counts = np.bincount((rows * width + columns).reshape(-1), minlength=height * width).reshape(height, width)
     of_objects = np.bincount((rows * num_classes + background).reshape(-1), minlength=height * num_classes)
     true_classes = of_objects.reshape(height, num_classes)[:n].argmax(axis=1)
@@ -97,7 +97,7 @@ def check_prediction(prediction: tuple, num_classes: int) -> tuple[np.ndarray, n
             f"{np.count_nonzero(~np.isfinite(scores))} not finite"
         )
     for what, values, highest in (
-        ("labels", labels, num_classes - 1),
+        ("labels", labels[labels != VOID], num_classes - 1),
         ("objects", found, len(classes)),
         ("classes", classes, num_classes - 1),
     ):
@@ -112,10 +112,10 @@ def match(ious: np.ndarray, thresholds: np.ndarray, ignored: np.ndarray, crowd: 
     not count; crowd (n,) bool: those of them that any number may match. -> (T, m), −1 for none
     """
     matches, taken = np.full((len(thresholds), ious.shape[1]), -1), np.zeros((len(thresholds), len(ious)), bool)
-    every = np.arange(len(thresholds))
+    every, order = np.arange(len(thresholds)), np.argsort(ignored, kind="stable")
     for column, of_found in enumerate(ious.T):
         best, chosen = thresholds.astype(np.float64), matches[:, column]  # a view
-        for row in np.argsort(ignored, kind="stable"):
+        for row in order[of_found[order] >= thresholds.min()]:
             better = (~taken[:, row] | crowd[row]) & (of_found[row] >= best)
             if ignored[row]:
                 better &= (chosen < 0) | ignored[chosen]

@@ -64,6 +64,8 @@ BUGS = [
          "object_metrics::test_things_without_an_object_are_void_and_a_background_of_neither_is_not"),
         ("void is of objects", "overlaps", "np.where(void, n + 2 * num_classes, rows)", "rows",
          "object_metrics::test_ap_r_agrees_with_its_definition"),
+        ("rows are numbered in the labels' few bits", "overlaps", "label.astype(np.int64)", "label",
+         "object_metrics::test_maps_of_few_bits_hold_many_objects"),
         ("an object matches twice", "match", "taken[every[chosen >= 0], chosen[chosen >= 0]] = True", "pass",
          "object_metrics::test_ap_r_agrees_with_its_definition"),
         ("objects that do not count are taken before others", "match", "np.argsort(ignored, kind='stable')",
