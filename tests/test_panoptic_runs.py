@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import run
+from small_datasets import run, write_nuclei
 
 from minifcn import data, inference, models
 from minifcn.data import toyvoc
@@ -174,3 +174,12 @@ def test_reproduce_ends_with_objects_and_connected_parts_beside_them(toys, tmp_p
     printed = capsys.readouterr().out
     assert "panoptic FCN-8s" in printed and "connected" in printed
     assert "pq" in json.loads((tmp_path / "all/scores.json").read_text())["panoptic FCN-8s"]
+
+
+def test_nuclei_told_apart_have_no_gaps_between_them(tmp_path):
+    cells = write_nuclei(tmp_path / "cells", count=8)
+    plain, told = (data.open_dataset(cells, "trainval", instances=instances)[0] for instances in (False, True))
+    np.testing.assert_array_equal(plain.instances, told.instances)
+    assert (told.label == (told.instances > 0)).all() and plain.label.sum() < told.label.sum()
+    dataset = data.open_dataset(cells, "trainval", instances=True)
+    np.testing.assert_array_equal(dataset.label_of(told.label, told.instances), told.label)

@@ -109,28 +109,31 @@ def group(
     An object's class is the most frequent of its pixels, the first of several; its score the mean probability of that class in it,
     times the height of the centres at the mean of its pixels, from 0 to 1. window: as for `peaks`. Objects are numbered from the highest peak on. Without a peak there are none.
     """
-    labels = logits.argmax(axis=0).astype(np.uint8)
-    instances = np.zeros(labels.shape, np.uint16)
-    is_thing = np.zeros(len(logits), bool)
+    labels, width = logits.argmax(axis=0).astype(np.uint8), logits.shape[2]
+    instances, is_thing = np.zeros(labels.shape, np.uint16), np.zeros(len(logits), bool)
     is_thing[list(things)] = True
-    rows, columns = np.nonzero(is_thing[labels])
-    found = peaks(centre, window)
-    if not (len(found) and len(rows)):
+    at, found = np.flatnonzero(is_thing[labels]), peaks(centre, window)  # pixels by one number each, row after row
+    if not (len(found) and len(at)):
         return Objects(labels, instances, np.empty(0, np.uint8), np.empty(0))
-    down, across = offset[:, rows, columns] + np.stack([rows, columns]).astype(offset.dtype)
-    which, least = np.zeros(len(rows), np.int64), np.full(len(rows), np.inf, offset.dtype)
+    rows, columns = np.divmod(at, width)
+    down, across = (part.reshape(-1)[at] + side for part, side in zip(offset, (rows, columns), strict=True))
+    which, least = np.zeros(len(at), np.int64), np.full(len(at), np.inf)
     for i, (row, column) in enumerate(found):
         distance = (down - row) ** 2 + (across - column) ** 2
         which[distance < least] = i
         np.minimum(least, distance, out=least)
-    used, which, pixels = np.unique(which, return_inverse=True, return_counts=True)
-    votes = np.bincount(which * len(logits) + labels[rows, columns], minlength=len(used) * len(logits))
-    classes = votes.reshape(len(used), -1).argmax(axis=1).astype(np.uint8)
-    labels[rows, columns], instances[rows, columns] = classes[which], which + 1
-    scores = logits[:, rows, columns]
-    exponentials = np.exp(scores - scores.max(axis=0))
-    likely = exponentials[classes[which], np.arange(len(rows))] / exponentials.sum(axis=0)
-    middle = [np.rint(np.bincount(which, at) / pixels).astype(int) for at in (rows, columns)]
+    pixels = np.bincount(which, minlength=len(found))
+    used = np.flatnonzero(pixels)
+    number = np.zeros(len(found), np.int64)
+    number[used] = np.arange(len(used))
+    which, pixels, own = number[which], pixels[used], labels.reshape(-1)[at]
+    votes = np.bincount(which * len(logits) + own, minlength=len(used) * len(logits)).reshape(len(used), -1)
+    classes = votes.argmax(axis=1).astype(np.uint8)
+    labels.reshape(-1)[at], instances.reshape(-1)[at] = classes[which], which + 1
+    scores, order = logits.reshape(len(logits), -1)[:, at], np.arange(len(at))
+    largest = scores[own, order]
+    likely = np.exp(scores[classes[which], order] - largest) / np.exp(scores - largest).sum(axis=0)
+    middle = [np.rint(np.bincount(which, side) / pixels).astype(int) for side in (rows, columns)]
     return Objects(labels, instances, classes, np.bincount(which, likely) / pixels * centre[*middle].clip(0, 1))
 
 
@@ -140,7 +143,13 @@ def peaks(centre: np.ndarray, window: int = 7) -> np.ndarray:
 
     Of equal heights in such a window only the first, row by row, can be a peak; equally high peaks come in that order.
     """
-    reach = window // 2
+    sides = [np.flatnonzero((centre >= LEAST_CENTRE).any(axis=axis)) for axis in (1, 0)]
+    if not len(sides[0]):
+        return np.empty((0, 2), np.int64)
+    centre = centre[
+        tuple(slice(side[0], side[-1] + 1) for side in sides)
+    ]  # what is lower all around is higher than no peak
+    reach, corner = window // 2, [side[0] for side in sides]
     padded = np.pad(centre, reach, constant_values=-np.inf)
     highest = _running_maximum(_running_maximum(padded, window).T, window).T
     rows, columns = np.nonzero((centre == highest) & (centre >= LEAST_CENTRE))
@@ -150,7 +159,7 @@ def peaks(centre: np.ndarray, window: int = 7) -> np.ndarray:
         first &= padded[rows + i, columns + j] != centre[rows, columns]
     rows, columns = rows[first], columns[first]
     order = np.argsort(-centre[rows, columns], kind="stable")[:MOST]
-    return np.stack([rows[order], columns[order]], axis=1)
+    return np.stack([rows[order], columns[order]], axis=1) + corner
 
 
 def _running_maximum(x, window):

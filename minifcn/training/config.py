@@ -36,7 +36,7 @@ NETWORKS: dict = {
     },
     "panoptic": {
         "decoder": "fcn",
-        "backbone": "mini",
+        "backbone": None,  # mini, but for the decoder unet none
         "width": None,
         "window": 7,
     },
@@ -166,6 +166,8 @@ class Config:
                     f"{min(others).replace('_', '-')}: {network} has no such option; it has {', '.join(NETWORKS[network])}"
                 )
             builder, options = network, NETWORKS[network] | own
+            if builder == "panoptic" and options["decoder"] != "unet" and not options["backbone"]:
+                options["backbone"] = "mini"
         else:
             builder, options = settings_of(network, source)
         try:
