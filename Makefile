@@ -7,11 +7,12 @@ OUT ?= runs/demo-seed$(SEED)
 BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo lessons test slow bugs lint clean
+.PHONY: help setup demo demo-instances lessons test slow bugs lint clean
 
 help:
 	@echo "make demo    draw the toy data, train a classifier, FCN-32s, 16s and 8s, compare them; then segment three photographs"
 	@echo "             (SEED=0, OUT=$(OUT))"
+	@echo "make demo-instances  the same on scenes of shapes that touch, and a network that tells them apart"
 	@echo "make lessons run all lessons and write lessons/output/lessons.html"
 	@echo "make test    run the tests, on all cores; make slow runs those that take minutes"
 	@echo "make bugs    plant a bug at a time and see that the tests catch it"
@@ -36,6 +37,13 @@ demo: $(READY) toydata/VOC2012/ImageSets/Segmentation/trainval.txt
 	@echo "Three photographs, by the network that comes with minifcn:"
 	$(BIN)/python -m minifcn predict docs/photos --out $(OUT)/photographs
 
+toyobjects/VOC2012/ImageSets/Segmentation/trainval.txt: | $(READY)
+	$(BIN)/python -m minifcn data toy --instances toyobjects
+
+demo-instances: $(READY) toyobjects/VOC2012/ImageSets/Segmentation/trainval.txt
+	$(BIN)/python -m pip install --quiet --editable ".[objects]"
+	$(BIN)/python -m minifcn reproduce --instances --iterations 400 --sigma 5 --offset-weight 0.1 --data toyobjects --out runs/instances-seed$(SEED) --seed $(SEED)
+
 lessons: $(READY)
 	$(BIN)/python -m lessons --all
 
@@ -56,4 +64,4 @@ lint: $(READY)
 	$(BIN)/mypy minifcn
 
 clean:
-	rm -rf $(VENV) toydata runs/demo-seed*
+	rm -rf $(VENV) toydata toyobjects runs/demo-seed* runs/instances-seed*

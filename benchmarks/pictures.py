@@ -2,10 +2,12 @@
 
 `segments` draws true masks and predictions with the outlines of the true masks over them, an image a row and a network
 a column: no photograph, so that they can be shown where the photographs may not. `photographs` draws photographs that may. `objects` draws
-the outlines of objects over the images that they are in, the true ones and those of several networks.
+the outlines of objects over the images that they are in, the true ones and those of several networks. `centres` draws the objects of a panoptic
+network beside the connected parts of its classes, over the image or, with --edges, over its edges alone, as the photographs may not be shown.
 
     python benchmarks/pictures.py segments VOCdevkit runs/voc/*/checkpoint.npz --ids 2007_000033 … --out benchmarks/records/voc.png
     python benchmarks/pictures.py photographs docs/photos/astronaut.jpg docs/photos/chelsea.jpg --out docs/predicted.png
+    python benchmarks/pictures.py centres VOCdevkit runs/objects/best.npz --edges --ids 2007_000925 … --out benchmarks/records/voc_objects.png
     python benchmarks/pictures.py objects nuclei runs/map/best.npz runs/plain/best.npz --ids … --out benchmarks/records/nuclei.png
 """
 
@@ -13,14 +15,16 @@ import argparse
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from minifcn import data, inference, models
 from minifcn.cli import predict
 from minifcn.data.images import read_image
 from minifcn.data.labels import colourise
+from minifcn.inference.panoptic import maps_of, objects_in
 from minifcn.metrics import ConfusionMatrix, InstanceScores
 from minifcn.report import figures
+from minifcn.tasks import PanopticScores
 
 
 def segments(args):
@@ -106,6 +110,42 @@ def objects(args):
     figure.savefig(args.out, dpi=90)
 
 
+def centres(args):
+    """The true objects, the connected parts of the classes, and the objects of a panoptic network, each with its panoptic quality."""
+    network = models.load_segmenter(args.weights).prepare()
+    dataset = data.open_dataset(args.root, args.split, ids=args.ids, instances=True)
+    things = inference.things_of(network)
+    heights = [sample.label.shape[0] / sample.label.shape[1] for sample in dataset]
+    figure = Figure(figsize=(9.6, 3.2 * sum(heights) + 0.25 * len(dataset)), layout="constrained")
+    grid = figure.subplots(len(dataset), 3, squeeze=False, height_ratios=heights)
+    for row, sample in zip(grid, dataset, strict=True):
+        known = np.where(sample.instances == data.AMBIGUOUS, 0, sample.instances)
+        maps = maps_of(network, sample.image)
+        found = {
+            "connected parts": inference.components(maps["semantic"], things),
+            "centres": objects_in(network, maps),
+        }
+        picture = _edges(sample.image) if args.edges else sample.image
+        columns = [(f"true: {np.count_nonzero(np.unique(known))}", figures.outlined(picture, known, 2))]
+        for title, one in found.items():
+            scores = PanopticScores(network.card.num_classes, things)
+            scores.update_objects(sample.label, sample.instances, one)
+            title = f"{title}: {len(one.classes)}, PQ {100 * scores.quality.scores()['pq_things']:.0f}"
+            columns.append((title, figures.numbered(picture, one.instances, 2)))
+        for panel, (title, drawn) in zip(row, columns, strict=True):
+            panel.imshow(drawn, interpolation="nearest")
+            panel.set_title(title, fontsize=9)
+            panel.set_axis_off()
+    figure.savefig(args.out, dpi=90)
+
+
+def _edges(image):
+    """How much brightness changes from pixel to pixel, dark on white."""
+    grey = np.asarray(Image.fromarray(image).convert("L").filter(ImageFilter.GaussianBlur(1)), np.float32)
+    change = np.hypot(*np.gradient(grey))
+    return np.repeat((255 - 8 * change).clip(60, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = parser.add_subparsers(required=True)
@@ -127,7 +167,14 @@ def main():
     third.add_argument("--titles", nargs="+", help="what the networks are called")
     third.add_argument("--ids", nargs="+", required=True)
     third.set_defaults(draw=objects)
-    for kind in (one, other, third):
+    fourth = kinds.add_parser("centres", help="objects by centres beside connected parts")
+    fourth.add_argument("root", metavar="DATA")
+    fourth.add_argument("weights", metavar="WEIGHTS")
+    fourth.add_argument("--split", default="val")
+    fourth.add_argument("--edges", action="store_true", help="over the edges of the image instead of the image")
+    fourth.add_argument("--ids", nargs="+", required=True)
+    fourth.set_defaults(draw=centres)
+    for kind in (one, other, third, fourth):
         kind.add_argument("--out", required=True)
     args = parser.parse_args()
     args.draw(args)

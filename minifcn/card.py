@@ -38,6 +38,9 @@ class Card:
         """What people call such a network."""
         variant = self.options.get("variant")
         deeplabs = {"largefov": "DeepLab-LargeFOV", "aspp": "DeepLab-ASPP", "v3": "DeepLabv3", "v3plus": "DeepLabv3+"}
+        decoders = {"fcn": "FCN-8s", "unet": "U-Net", "v3plus": "DeepLabv3+"}
+        if self.builder == "panoptic":
+            return f"panoptic {decoders.get(self.options.get('decoder'))}"
         titles = {"fcn": f"FCN-{variant}", "unet": "U-Net", "deeplab": deeplabs.get(variant)}
         return titles.get(self.builder) or self.builder
 

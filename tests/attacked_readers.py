@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import weight_writers as write
 from PIL import Image
+from small_datasets import write_coco
 
 from minifcn import layers
-from minifcn.data import VOC
-from minifcn.data.files import open_binary
+from minifcn.data import VOC, VOC_CLASSES, Coco
+from minifcn.data.files import FolderFiles, open_binary
 from minifcn.data.images import read_image, read_mask
 from minifcn.data.labels import read_class_names
 from minifcn.data.sets.description import EXAMPLE, read_description
 from minifcn.data.sets.roboflow import read_classes
 from minifcn.data.sets.voc import read_labelmap
+from minifcn.data.sets.voc_boxes import Boxes, tell_apart
 from minifcn.errors import InputError
 from minifcn.layers.graph import Graph
 from minifcn.layers.sizes import dimension, rounded
@@ -80,6 +82,37 @@ def read_list(path):
     lists.mkdir(parents=True, exist_ok=True)
     (lists / "train.txt").write_bytes(path.read_bytes())
     return VOC(path.parent, "train")
+
+
+def read_coco(path):
+    """COCO's JSON and one of the images that it may name; every sample that it then has."""
+    root = path.parent / "coco"
+    if not root.exists():
+        write_coco(root, count=1)
+    (root / "annotations.json").write_bytes(path.read_bytes())
+    dataset = Coco(root, "trainval").with_instances()
+    return [dataset[i] for i in range(len(dataset))]
+
+
+def coco_files(folder):
+    content = json.loads((write_coco(folder / "seeds", count=1) / "annotations.json").read_text())
+    one = content | {"annotations": content["annotations"][:1]}
+    return [json.dumps(content).encode(), json.dumps(one, indent=1).encode()]
+
+
+def read_boxes(path):
+    """Boxes of the image "a" in XML or, where the file begins so, JSON."""
+    root, content = path.parent / "boxes", path.read_bytes()
+    (root / "Annotations").mkdir(parents=True, exist_ok=True)
+    (root / "boxes.json").unlink(missing_ok=True)
+    (root / ("boxes.json" if content[:1] == b"{" else "Annotations/a.xml")).write_bytes(content)
+    return tell_apart(np.full((9, 9), 8, np.uint8), Boxes(FolderFiles(root), VOC_CLASSES).of("a"))
+
+
+def boxes(folder):
+    corners = "<xmin>2</xmin><ymin>3</ymin><xmax>7</xmax><ymax>8.5</ymax>"
+    xml = f"<annotation><object><name>cat</name><bndbox>{corners}</bndbox></object></annotation>"
+    return [xml.encode(), b'{"a": [["cat", [1, 2, 6, 6.5], 0, 1], ["dog", [0, 0, 3, 3], 0, 0]]}']
 
 
 def lists(folder):
@@ -169,6 +202,8 @@ READERS = {
     "classes": Reader(read_class_names, ".txt", class_lists),
     "roboflow": Reader(lambda path: read_classes(open_binary(path)), ".csv", class_tables),
     "labelmap": Reader(lambda path: read_labelmap(open_binary(path)), ".txt", labelmaps),
+    "coco": Reader(read_coco, ".json", coco_files),
+    "boxes": Reader(read_boxes, ".xml", boxes),
     "toml": Reader(read_description, ".toml", descriptions),
     "npz": Reader(read_archive, ".npz", archives),
     "pth": Reader(read_torch, ".pth", torch_files),

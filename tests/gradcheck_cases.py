@@ -59,6 +59,14 @@ def _loss(op, labels=LABELS, **settings):
     return lambda logits: forward(logits, labels), backward
 
 
+def _numbers(op):
+    """The loss of two channels against targets, a pixel of weight 0 among the weights."""
+    forward, backward = both(op)
+    target, weight = spread((2, 2, 2, 3), seed=6), abs(spread((2, 2, 3), seed=7))
+    weight[0, 1, 1] = 0
+    return lambda x: forward(x, target, weight), backward
+
+
 SOFTMAX, SIGMOID = "softmax_cross_entropy", "sigmoid_cross_entropy"
 LOGITS = [(2, 4, 2, 3)]
 YES_NO = np.where(spread(LOGITS[0], seed=4) > 1.5, 255, spread(LOGITS[0], seed=4) > 0)
@@ -125,6 +133,13 @@ OTHERS = {  # name: (forward, backward), shapes of the arrays
         LOGITS,
     ),
     "sigmoid_cross_entropy-none-of-numbers": (_loss(SIGMOID, OF_0_TO_1, weight=WEIGHTS, reduction="none"), LOGITS),
+    "hardest_cross_entropy": (_loss("hardest_cross_entropy", hardest=0.4), LOGITS),
+    "hardest_cross_entropy-weighted": (
+        _loss("hardest_cross_entropy", hardest=0.7, weight=WEIGHTS, pixel_weight=OF_PIXELS),
+        LOGITS,
+    ),
+    "squared_error": (_numbers("squared_error"), [(2, 2, 2, 3)]),
+    "absolute_error": (_numbers("absolute_error"), [(2, 2, 2, 3)]),
     "dice-mean": (_loss("dice"), LOGITS),
     "dice-smooth-ignore-class": (_loss("dice", LABELS % 4, ignore=2, smooth=2.0), LOGITS),
     "dice-none-absent-class": (_loss("dice", reduction="none"), [(2, 5, 2, 3)]),

@@ -255,6 +255,36 @@ NUCLEI_FAULTS = {
 }
 
 
+# name of the fault -> (what becomes of the annotation of the runs in `write_coco`, what the doctor calls it, and says)
+COCO_FAULTS = {
+    "two_corners": ({"segmentation": [[1, 2, 3, 4]]}, "open-polygon", ""),
+    "an_x_without_y": ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "open-polygon", ""),
+    "box_only": ({"segmentation": [], "bbox": [1, 1, 5, 5]}, "box-only", ""),
+    "runs_of_another_size": ({"segmentation": {"size": [30, 24], "counts": [720]}}, "wrong-object", "expected runs of"),
+    "no_category": ({"category_id": 77}, "wrong-object", "expected the id of a category, got 77"),
+    "box_outside": ({"bbox": [20, 10, 12, 5]}, "outside-image", "x 32, y 15 in an image of 30x24"),
+    "polygon_outside": (
+        {"segmentation": [[3, 2, 9, 2, 9, -5, 3, -5]]},
+        *("outside-image", "x 9, y -5 in an image of 30x24"),
+    ),
+    "no_pixel": ({"segmentation": [[3, 3, 3, 3, 3, 3]]}, "empty-object", ""),
+    "over_another": ({"segmentation": [[20, 2, 24, 2, 24, 7, 20, 7]]}, "object-over-another", "12 pixels"),
+    "of_another_image": ({"image_id": 1234}, "stray-annotation", ""),
+}
+
+# name of the fault -> (what becomes of the boxes in `write_voc_with_boxes`, what the doctor calls it, and says)
+BOX_FAULTS = {
+    "outside": ([["cow", [2, 2, 12, 14], 0, 0]], "outside-image", "box 1, cow: x 2, y 2, 12x14"),
+    "elsewhere": ([["cow", [2, 2, 6, 6], 0, 0], ["cow", [13, 1, 2, 2], 0, 0]], "empty-object", "box 2, cow"),
+    "of_another_class": (
+        [["yak", [2, 2, 6, 6], 0, 0]],
+        "objects-differ",
+        "boxes.json: expected a box of one of the classes",
+    ),
+    "no_box": ([["cow", [2, 2, 6], 0, 0]], "objects-differ", "boxes.json: expected a box [x, y, width, height]"),
+}
+
+
 def store_small(path):
     Image.new("L", (9, 9), 255).save(path)
 

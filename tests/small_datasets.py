@@ -1,5 +1,6 @@
 """Small data sets in each layout, in folders and tars, written for a test."""
 
+import json
 import os
 import tarfile
 
@@ -27,6 +28,20 @@ def write_voc(folder, ids, **splits):
         images.write_mask(folder / "SegmentationClass" / f"{id}.png", np.full(SIZE, i % 21, np.uint8))
     for split, chosen in splits.items():
         (folder / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(chosen) + "\n")
+
+
+COW = np.zeros((12, 16), np.uint8)
+COW[2:8, 2:8] = 10
+
+
+def write_voc_with_boxes(folder, boxes):
+    """A VOC<year> folder of images that show COW. boxes: {id: its boxes}"""
+    write_voc(folder, boxes, train=[*boxes][::2], val=[*boxes][1::2])
+    for i, id in enumerate(boxes):
+        noise = np.random.default_rng(i).integers(0, 255, (*COW.shape, 3), np.uint8)
+        Image.fromarray(noise).save(folder / "JPEGImages" / f"{id}.jpg")
+        images.write_mask(folder / "SegmentationClass" / f"{id}.png", COW)
+    (folder / "boxes.json").write_text(json.dumps(boxes))
 
 
 def write_own(root, *, kind="colours", splits="", void="", count=6):
@@ -90,6 +105,38 @@ def write_nuclei(root, count=6):
         Image.fromarray(noise).save(folder / f"images/{folder.name}.png")
         for number in (1, 2, 3):
             Image.fromarray(np.uint8(255) * np.equal(NUCLEI, number)).save(folder / f"masks/{number}.png")
+    return root
+
+
+SQUARE = [20.0, 2, 28, 2, 28, 5, 20, 5]
+TRIANGLE = [1.5, 10.2, 14.8, 10.9, 5, 18]
+
+
+def write_coco(root, source="annotations.json", images="images", count=6, first=0, change=None):
+    """COCO's JSON in root/source and its images of noise in root/images. change: spoils what the file is to hold."""
+    below = [number + 10 * (i % 2) for i, number in enumerate(SQUARE)]
+    annotations = [
+        {"category_id": 9, "segmentation": {"size": [24, 30], "counts": "Z26b0000000000f?"}},
+        {"category_id": 3, "segmentation": [TRIANGLE]},
+        {"category_id": 3, "segmentation": {"size": [24, 30], "counts": [20, 4] * 30}, "iscrowd": 1},
+        {"category_id": 3, "segmentation": [SQUARE, below]},
+    ]
+    (root / images).mkdir(parents=True, exist_ok=True)
+    (root / source).parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "categories": [{"id": 9, "name": "stone wall"}, {"id": 3, "name": "leaf"}],
+        "images": [],
+        "annotations": [],
+    }
+    for i in range(first, first + count):
+        noise = np.random.default_rng(i).integers(0, 255, (24, 30, 3), np.uint8)
+        Image.fromarray(noise).save(root / images / f"{i}.png")
+        content["images"].append({"id": i, "file_name": f"{i}.png", "height": 24, "width": 30})
+        for entry in annotations:
+            content["annotations"].append({"id": len(content["annotations"]) + 1, "image_id": i} | entry)
+    if change:
+        change(content)
+    (root / source).write_text(json.dumps(content))
     return root
 
 

@@ -500,7 +500,6 @@ def test_the_export_of_roboflow(tmp_path):
     [
         ("SegmentationClass/a.png", "put these into JPEGImages"),
         ("task-1-annotation-2-by-3-tag-leaf-0.png", "docs/data.md has the lines that join them"),
-        ("train/_annotations.coco.json", "as Semantic Segmentation Masks"),
         ("a.json", "labelme2voc.py"),
     ],
 )

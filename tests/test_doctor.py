@@ -1,5 +1,6 @@
 """The doctor of data sets: a healthy one has nothing, and every planted fault is found under its name."""
 
+import json
 import os
 import shutil
 from functools import partial
@@ -8,8 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from planted_faults import IMAGES, MASKS, NUCLEI_FAULTS, Sick
-from small_datasets import ORIGINAL, run, write_camvid, write_cityscapes, write_nuclei, write_own, write_plain
+from planted_faults import BOX_FAULTS, COCO_FAULTS, IMAGES, MASKS, NUCLEI_FAULTS, Sick
+from small_datasets import (
+    COW,
+    ORIGINAL,
+    run,
+    write_camvid,
+    write_cityscapes,
+    write_coco,
+    write_nuclei,
+    write_own,
+    write_plain,
+    write_voc_with_boxes,
+)
 
 from minifcn import data
 from minifcn.data import doctor, images, labels
@@ -395,3 +407,87 @@ def test_nuclei_are_well_but_for_what_is_planted(tmp_path):
     assert not found
     with pytest.raises(ValueError, match="nothing was written; a copy would lose which object is which"):
         write_fixed(doctor.examine(root), tmp_path / "new")
+
+
+def test_objects_in_json_are_well_but_for_what_is_planted(tmp_path):
+    root = write_coco(tmp_path / "own", count=len(COCO_FAULTS) + 3)
+    well = doctor.examine(root)
+    assert not well.findings and len(well.files) == len(COCO_FAULTS) + 3
+    pixels = sum(np.bincount(sample.label.ravel(), minlength=256) for sample in data.Coco(root, "trainval"))
+    np.testing.assert_array_equal(well.pixels, pixels)
+    assert run("data", "doctor", root, "--picture", tmp_path / "classes.png") == 0
+    content = json.loads((root / "annotations.json").read_text())
+    for i, (change, *_) in enumerate(COCO_FAULTS.values()):
+        content["annotations"][4 * i].update(change)  # four objects in each image
+    (root / "annotations.json").write_text(json.dumps(content))
+    found = {
+        (kind, name, detail) for kind, entries in doctor.examine(root).findings.items() for name, detail in entries
+    }
+    for i, (_, kind, told) in enumerate(COCO_FAULTS.values()):
+        name = "annotations.json" + (f", {i}.png" if kind != "stray-annotation" else "")
+        (one,) = [entry for entry in found if entry[:2] == (kind, name) and str(4 * i + 1) in entry[2]]
+        assert told in one[2]
+        found.remove(one)
+    assert not found
+    assert run("data", "doctor", root) == 1
+    with pytest.raises(ValueError, match="nothing was written; a copy would lose which object is which"):
+        write_fixed(doctor.examine(root), tmp_path / "new")
+
+
+def details(root):
+    """[(kind, name, detail)] of all findings about objects."""
+    about = ("objects-differ", "outside-image", "empty-object")
+    return [
+        (kind, *entry) for kind, entries in doctor.examine(root).findings.items() if kind in about for entry in entries
+    ]
+
+
+def test_boxes_beside_masks_are_well_but_for_what_is_planted(tmp_path):
+    good = [["cow", [2, 2, 6, 6], 0, 0]]
+    boxes = {**dict.fromkeys(["a", "b"], good), **{name: fault[0] for name, fault in BOX_FAULTS.items()}}
+    write_voc_with_boxes(tmp_path / "VOC2012", boxes)
+    found = {name: (kind, detail) for kind, name, detail in details(tmp_path)}
+    assert found.keys() == {f"SegmentationClass/{name}.png" for name in BOX_FAULTS}
+    for name, (_, kind, told) in BOX_FAULTS.items():
+        assert found[f"SegmentationClass/{name}.png"][0] == kind
+        assert found[f"SegmentationClass/{name}.png"][1].startswith(told)
+    (tmp_path / "VOC2012/boxes.json").write_text("[]")
+    ((kind, name, detail),) = details(tmp_path)
+    assert (kind, name) == ("objects-differ", "boxes.json") and detail.startswith("expected {id")
+
+
+def test_pictures_of_objects_are_well_but_for_what_is_planted(tmp_path):
+    root = tmp_path / "VOC2012"
+    write_voc_with_boxes(root, dict.fromkeys("abcde"))
+    (root / "boxes.json").unlink()
+    assert not details(tmp_path)
+    numbers, mixed = COW // 10, COW.copy()
+    mixed[2:4, 2:8] = 13
+    (root / "SegmentationObject").mkdir()
+    for id, drawn in (("a", numbers), ("b", 3 * numbers), ("c", numbers), ("d", numbers[1:])):  # none of e
+        images.write_mask(root / f"SegmentationObject/{id}.png", drawn)
+    images.write_mask(root / "SegmentationClass/c.png", mixed)
+    assert sorted(details(tmp_path)) == [
+        ("empty-object", "SegmentationClass/b.png", "object 1"),
+        ("empty-object", "SegmentationClass/b.png", "object 2"),
+        ("objects-differ", "SegmentationClass/c.png", "object 1 has several classes: pixels 24 of cow, 12 of horse"),
+        (
+            "objects-differ",
+            "SegmentationClass/d.png",
+            "SegmentationObject/d.png: expected objects of the mask's size 16x12, got 16x11",
+        ),
+    ]
+
+
+def test_objects_of_cityscapes_that_are_not_of_the_labels(tmp_path):
+    id = next(iter(write_cityscapes(tmp_path)))
+    mask = next(tmp_path.rglob(f"{id}_gtFine_labelIds.png"))
+    assert not details(tmp_path)
+    ids = images.read_mask(mask).astype(np.uint16)
+    Image.fromarray(ids).save(mask.with_name(f"{id}_gtFine_instanceIds.png"))
+    assert not details(tmp_path)
+    Image.fromarray(np.where(ids == ids[0, 0], 25000, ids).astype(np.uint16)).save(
+        mask.with_name(f"{id}_gtFine_instanceIds.png")
+    )
+    ((kind, name, detail),) = details(tmp_path)
+    assert (kind, name) == ("objects-differ", mask.relative_to(tmp_path).as_posix()) and "other labels in" in detail

@@ -35,6 +35,11 @@ def weighted_loss(op, **settings):
     )
 
 
+def of_numbers(op):
+    forward, backward = both(op)
+    return lambda x, target, weight: forward(x, target, weight * weight), backward
+
+
 CONV = [(2, 4, 6, 5), (6, 2, 3, 2), (6,)]
 CONV_SETTINGS = {"stride": (2, 1), "pad": ((1, 0), (0, 2)), "groups": 2}
 TRANSPOSED = [(2, 4, 3, 3), (4, 3, 3, 2), (6,)]
@@ -76,13 +81,30 @@ CASES = {  # name: (forward, backward), arguments (shapes, or arrays of integers
         weighted_loss(SIGMOID, reduction="none"),
         [LOGITS, YES_NO.astype(np.uint8), (4,), LABELS.shape],
     ),
+    "hardest_cross_entropy": (both("hardest_cross_entropy"), [LOGITS, LABELS]),
+    "hardest_cross_entropy weighted": (
+        weighted_loss("hardest_cross_entropy", hardest=0.5),
+        [LOGITS, LABELS, (4,), LABELS.shape],
+    ),
+    "hardest_cross_entropy, all ignored": (both("hardest_cross_entropy"), [LOGITS, np.full_like(LABELS, 255)]),
+    "squared_error": (of_numbers("squared_error"), [LOGITS, LOGITS, LABELS.shape]),
+    "absolute_error": (of_numbers("absolute_error"), [LOGITS, LOGITS, LABELS.shape]),
     "dice mean": (both("dice"), [LOGITS, LABELS]),
     "dice none": (both("dice", reduction="none", smooth=1.0), [LOGITS, LABELS.astype(np.int64)]),
     "dice, all ignored": (both("dice"), [LOGITS, np.full_like(LABELS, 255)]),
     "upsample": (both("upsample", stride=2, pad=1), [(2, 3, 3, 2), (4,)]),
     "upsample asymmetric": (both("upsample", stride=3, pad=((0, 2), (1, 0))), [(2, 3, 3, 2), (5,)]),
 }
-HOLDING = ("batch_norm", "upsample", "softmax", "sigmoid", "dice")  # arrays of the host, where here all are arguments
+HOLDING = (
+    "batch_norm",
+    "upsample",
+    "softmax",
+    "sigmoid",
+    "dice",
+    "hardest",
+    "squared",
+    "absolute",
+)  # arrays of the host, where here all are arguments
 CASES |= {name.replace("-", " ", 1): case for name, case in OTHERS.items() if not name.startswith(HOLDING)}
 every_op = pytest.mark.parametrize("case", CASES)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -215,7 +237,7 @@ def test_other_dtypes_are_refused(case, dtype, device, rng):
         forward(*map(device.put, make(given, dtype, rng)))
 
 
-LOSSES = ("loss", "sigmoid", "dice")
+LOSSES = ("loss", "sigmoid", "dice", "hardest", "squared", "absolute")
 SHAPED = [case for case in CASES if not case.startswith(("concat", "crop", "dropout", *LOSSES))]
 
 

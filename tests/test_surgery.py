@@ -342,6 +342,6 @@ def test_a_network_is_built_again_from_its_card(name, blank):
         assert (one.kernel, one.settings) == (other.kernel, other.settings)
     with pytest.raises(
         InputError,
-        match="expected a network out of fcn, unet, deeplab, vgg16, .*efficientnet_lite0, mini, got 'resnet50'",
+        match="expected a network out of fcn, unet, deeplab, panoptic, vgg16, .*efficientnet_lite0, mini, got 'resnet50'",
     ):
         models.build("resnet50", {"num_classes": 3})

@@ -140,11 +140,11 @@ def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> Non
     call, layout = _call(source, name, dtype)
     worth = read >= tuning.BYTES_WORTH_A_HELPER and not cpu.in_a_tile()
     helping = helpers.ready(threads() - 1) if worth else 0
-    flat = isinstance(grid, int)
-    lines, channels = (grid, 0) if flat else (grid[0], grid[2])
+    lines, _, channels = (grid, 1, 0) if isinstance(grid, int) else grid
     # Some more parts than threads: they do not all go equally fast.
     step = -(-lines // (4 * (helping + 1) if helping else 1))
-    step = -(-step // WIDTHS[0]) * WIDTHS[0] if flat else step
+    if not channels:  # values, in whole vectors
+        step = -(-step // WIDTHS[0]) * WIDTHS[0]
     call(helpers.share(), layout.pack(*passed), lines, channels, step, helping)
 
 

@@ -28,6 +28,10 @@ def add_arguments(parser):
     add("--val", type=int, default=50, help="validation images")
     add("--size", type=int, default=128, help="typical height and width in pixels")
     add("--seed", type=options.at_least(0), default=0, help="of the drawing")
+    objects = (
+        "scenes of shapes that touch and overlap, and masks of the single objects: for networks that tell these apart"
+    )
+    add("--instances", action="store_true", help=objects)
     fetch = kinds.add_parser(
         "download",
         help="download a data set",
@@ -52,7 +56,7 @@ def run(args):
 
 
 def _toy(args):
-    data.write_toyvoc(args.root, train=args.train, val=args.val, size=args.size, seed=args.seed)
+    data.write_toyvoc(args.root, args.train, args.val, args.size, args.seed, args.instances)
     notice(f"{args.train} training and {args.val} validation images written to {args.root}")
     return 0
 

@@ -10,6 +10,7 @@ from .. import inference, models
 from ..data.labels import class_numbers
 from ..metrics import BoundaryIoU
 from ..report import tables
+from ..tasks import PanopticScores
 from . import options
 from .progress import notice
 
@@ -23,17 +24,27 @@ def add_arguments(parser):
     options.add_averages(parser)
     add = parser.add_argument
     add("--boundary", action="store_true", help="also print the mean IU near outlines, within 1, 2, 4 and 8 pixels")
+    connected = (
+        "of a panoptic network: also score the connected parts of each class as objects, to compare; takes scipy"
+    )
+    add("--connected", action="store_true", help=connected)
     add("--classes", metavar="LIST", help="also print the mean IU over these classes, by number or name: 0,8,person")
 
 
 def run(args):
     model = models.load_segmenter(args.weights)
+    panoptic = model.card.builder == "panoptic"
+    options.check_averages(args, model.card)
     samples, classes = options.labelled(args, model.card)
     chosen = class_numbers(args.classes, classes) if args.classes is not None else []
     start = time.perf_counter()
     boundary = BoundaryIoU(len(classes)) if args.boundary else None
     averages, bar = options.averages_of(args), tqdm(samples, unit="image", disable=None)
-    matrix = inference.evaluate(model, bar, len(classes), args.tile, boundary=boundary, **averages)
+    if panoptic:
+        connected = PanopticScores(len(classes), inference.things_of(model)) if args.connected else None
+        matrix = inference.evaluate_panoptic(model, bar, len(classes), args.tile, connected=connected)
+    else:
+        matrix = inference.evaluate(model, bar, len(classes), args.tile, boundary=boundary, **averages)
     if not matrix.counts.any():
         notice(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
     print(tables.scores_table({model.card.title: (matrix, time.perf_counter() - start)}))
@@ -44,7 +55,13 @@ def run(args):
         print(tables.boundary_row(boundary))
     print()
     print(tables.class_table(matrix, classes))
-    if samples[0].instances is not None:
+    if panoptic:
+        print()
+        judged = {"centres": matrix, **({"connected": connected} if connected else {})}
+        print(tables.panoptic_table(judged))
+        print()
+        print(tables.panoptic_classes(matrix, classes))
+    elif samples[0].instances is not None:
         bar = tqdm(samples, unit="image", desc="objects", disable=None)
         print()
         print(tables.objects_table(*inference.evaluate_objects(model, bar, args.tile, **averages)))

@@ -1,5 +1,5 @@
 """Print each layer's output shape, parameters, multiply-adds, memory and receptive field, with totals: of a classifier,
-or with --variant of the FCN or DeepLab over its backbone; or of U-Net. Memory is that of float32 activations, without the working space of a
+or with --variant of the FCN or DeepLab over its backbone; of U-Net, or of a panoptic network. Memory is that of float32 activations, without the working space of a
 convolution."""
 
 from argparse import SUPPRESS
@@ -17,10 +17,10 @@ HELP = "show what a network would cost, without running it"
 
 def add_arguments(parser):
     add = parser.add_argument
-    a_network = "a classifier, with --variant the backbone of an FCN or DeepLab, or unet"
-    add("network", choices=(*models.CLASSIFIERS, "unet"), help=a_network)
+    a_network = "a classifier, with --variant the backbone of an FCN or DeepLab, or unet, or panoptic"
+    add("network", choices=(*models.CLASSIFIERS, "unet", "panoptic"), help=a_network)
     networks.add_network(parser, *NETWORKS)
-    add("--channels", type=networks.at_least(1), default=SUPPRESS, help="of the images that U-Net sees, 3 unless given")
+    add("--channels", type=networks.at_least(1), default=SUPPRESS, help="of the images that it sees, 3 unless given")
     size = "of the image: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"
     add("--size", type=networks.at_least(1), nargs="+", metavar="PIXELS", help=size)
     add("--batch", type=networks.at_least(1), default=1, help="images at a time")
@@ -36,8 +36,8 @@ def run(args):
     if args.size and len(args.size) > 2:
         raise InputError(f"size: expected one side, or height and width; got {len(args.size)} numbers")
     if args.data:
-        if not hasattr(args, "variant") and args.network != "unet":
-            raise InputError("explain: --data is for a segmentation network; expected --variant, too, or unet")
+        if args.network == "panoptic" or not (hasattr(args, "variant") or args.network == "unet"):
+            raise InputError("explain: --data is for a semantic network; expected --variant, too, or unet")
         dataset = data.open_dataset(args.data)
         args.num_classes = args.num_classes or dataset.num_classes
     model = networks.network_of(args)

@@ -45,17 +45,25 @@ NETWORK_OPTIONS = {  # of the builders in NETWORKS: their help, and what argpars
         "of DeepLab's 3×3 convolutions; unless given 12 (largefov), 6 12 18 24 (aspp), 3 6 9 (v3, v3plus), at its usual output stride",
         {"type": at_least(1), "nargs": "*"},
     ),
+    "decoder": ("of the panoptic network: what finds the classes", {"choices": models.DECODERS}),
+    "window": (
+        "pixels a side in which the panoptic network finds one centre at most: an odd number",
+        {"type": at_least(1), "metavar": "PIXELS"},
+    ),
     "image_pooling": ("DeepLab's v3 and v3plus see the image's mean", {"action": argparse.BooleanOptionalAction}),
 }
 STAGED = ("backbone", "width", "alignment", "upsampling")  # what stages have in common
 
 
+WHOLE = {"unet", "panoptic"}  # which name their backbone themselves; the others are asked for by its name
+
+
 def add_network(parser, *builders):
     """Add the options of some of NETWORKS, to be built over a classifier's name; those that are not given are the builders'."""
     for name, (help, more) in NETWORK_OPTIONS.items():
-        if any(name in NETWORKS[builder] for builder in builders) and (name != "backbone" or "unet" in builders):
+        if any(name in NETWORKS[builder] for builder in builders) and (name != "backbone" or WHOLE & set(builders)):
             parser.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **more)
-    classes = "1000 for a classifier, 21 for an FCN or DeepLab, 2 for a U-Net, unless given"
+    classes = "1000 for a classifier, 2 for a U-Net, else 21, unless given"
     parser.add_argument("--num-classes", type=at_least(1), help=classes)
 
 
@@ -66,24 +74,26 @@ def given_options(args):
 
 
 def network_of(args):
-    """The classifier, with --variant the FCN or DeepLab over it, or the U-Net that the arguments name.
+    """The classifier, with --variant the FCN or DeepLab over it, the U-Net or the panoptic network that the arguments name.
 
     Raises InputError for an option that another network has.
     """
     given = given_options(args)
-    if args.network == "unet":
-        builder = "unet"
+    if args.network in WHOLE:
+        builder = args.network
     else:
         variant = given.get("variant")
         builder = "deeplab" if variant in models.DEEPLABS else "fcn" if variant else args.network
-    known = [name for name in NETWORKS.get(builder, ()) if name != "backbone" or builder == "unet"]
-    known += ["num_classes"] + ["channels"] * (builder == "unet")
+    known = [name for name in NETWORKS.get(builder, ()) if name != "backbone" or builder in WHOLE]
+    known += ["num_classes"] + ["channels"] * (builder in WHOLE)
     own_options(builder, given, known)
     if builder == "fcn" and args.network not in models.BACKBONES:
         known = ", ".join(models.BACKBONES)
         raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")
     if builder in ("fcn", "deeplab"):
         given["backbone"] = args.network
+    if given.get("decoder") == "unet":
+        given.setdefault("backbone", None)
     if builder in models.CLASSIFIERS:
         given.setdefault("num_classes", 1000)
     return models.build(builder, given)

@@ -20,8 +20,8 @@ from .progress import notice
 
 DATA = (
     "a VOCdevkit folder or VOC's own tar as it is (classes.txt in VOC<year> names other classes than VOC's), a folder with "
-    "leftImg8bit and gtFine (Cityscapes), one with train and trainannot (CamVid), Roboflow's export, nuclei as in the Data Science "
-    "Bowl, images with masks, or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
+    "leftImg8bit and gtFine (Cityscapes), one with train and trainannot (CamVid), Roboflow's export, polygons in COCO's JSON, nuclei as in "
+    "the Data Science Bowl, images with masks, or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
 EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were drawn on the pixels as stored"
@@ -133,6 +133,12 @@ def averages_of(args):
     return {name: value for name, value in given.items() if value is not None}
 
 
+def check_averages(args, card):
+    """Raise InputError where views are to be averaged for a panoptic network, whose offsets do not turn with them."""
+    if card.builder == "panoptic" and (averages_of(args) or getattr(args, "boundary", False)):
+        raise InputError(f"{args.weights}: a panoptic network takes no --turns, --flip, --scales, --crf or --boundary")
+
+
 def add_labelled(parser):
     """Add the labelled images that a network is judged by."""
     add = parser.add_argument
@@ -147,7 +153,8 @@ def add_labelled(parser):
 def labelled(args, card):
     """The samples that add_labelled's arguments name, and their classes. Raises InputError where they are not the network's."""
     sliding_window.check_tile(args.tile)
-    dataset = data.open_dataset(args.data, args.split, args.year, limit=args.limit, exif=args.exif)
+    where = {"limit": args.limit, "exif": args.exif, "instances": card.builder == "panoptic"}
+    dataset = data.open_dataset(args.data, args.split, args.year, **where)
     classes = card.classes
     if dataset.objects and classes == (*dataset.classes, data.BORDER):
         dataset = data.with_border_class(dataset)
@@ -236,7 +243,7 @@ def add_training(parser, single):
     )
     option(where, "limit", "train on the first so many images only", type=int)
     if single:
-        option(network, "network", "FCN, U-Net or DeepLab", choices=tuple(NETWORKS))
+        option(network, "network", "FCN, U-Net, DeepLab, or one that tells objects apart", choices=tuple(NETWORKS))
     for name in NETWORK_OPTIONS if single else STAGED:
         help, more = NETWORK_OPTIONS[name]
         option(network, name, help, **more)
@@ -257,8 +264,21 @@ def add_training(parser, single):
         option(solver, "dice", "share of the Dice loss that is added to the cross-entropy", type=float, metavar="SHARE")
         border = "U-Net's weight map, for data sets with objects: so much more where two are near (10 in its paper)"
         option(solver, "border_weight", border, type=float, metavar="W0")
+        hard = "of the pixels, those with the greatest losses, count; 0.2 in Panoptic-DeepLab"
+        option(solver, "hardest", f"the share {hard}", type=float, metavar="SHARE")
+        frozen = "a panoptic network learns objects only, and keeps the semantic part that it starts with"
+        option(solver, "frozen_semantic", frozen, action="store_true")
         rims = "learn the objects' rims as a class of their own"
         option(solver, "border_class", rims, action=argparse.BooleanOptionalAction)
+    option(
+        solver,
+        "sigma",
+        "of the bell around an object's centre that a panoptic network learns",
+        type=float,
+        metavar="PIXELS",
+    )
+    offset = "of the offsets' error in pixels in a panoptic network's loss; more for objects of fewer pixels"
+    option(solver, "offset_weight", offset, type=float, metavar="FACTOR")
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)

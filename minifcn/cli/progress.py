@@ -60,7 +60,9 @@ def do(run, title, go_on):
                     bar.update()
                     bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
                 elif isinstance(event, Evaluated):
-                    scores = ", ".join(f"{name} {100 * event.scores[key]:.1f}" for key, name in tables.SCORES.items())
+                    shown = {**tables.SCORES, "pq": tables.OBJECT_SCORES["pq"]}
+                    named = ((name, event.scores[key]) for key, name in shown.items() if key in event.scores)
+                    scores = ", ".join(f"{name} {100 * score:.1f}" for name, score in named)
                     bar.write(f"{title} iteration {event.iteration}: {scores}", file=sys.stderr)
             stopped = asked()  # also during the last update, after which nothing is left to stop
         except loop.Diverged as error:

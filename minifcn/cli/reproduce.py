@@ -12,8 +12,10 @@ from ..data.labels import VOID
 from ..errors import InputError
 from ..files import clear_leftovers, json_text, make_folder, write_text
 from ..inference import classify
-from ..report import figures
+from ..report import figures, tables
+from ..tasks import PanopticScores
 from ..training import checkpoint
+from ..training.config import NETWORKS
 from ..training.run import Run, read_metrics
 from . import options
 from .progress import INTERRUPTED, do, notice
@@ -21,6 +23,7 @@ from .train import finish, result_of, write_report
 
 HELP = "train a classifier, FCN-32s from it, then FCN-16s, then FCN-8s, and compare them"
 CLASSIFIER = "classifier"
+OBJECTS = "panoptic FCN-8s"
 MAPS = 3  # classes whose heat-maps are drawn
 
 
@@ -31,6 +34,8 @@ def add_arguments(parser):
     add("--from-scratch", action="store_true", help="begin with FCN-32s from random weights, without a classifier")
     control = "also train FCN-32s for as many updates again, and again: what 16s and 8s gain without their skips"
     add("--control", action="store_true", help=control)
+    instances = "also train a panoptic network from FCN-8s, which tells objects of one class apart; takes scipy"
+    add("--instances", action="store_true", help=instances)
 
 
 def run(args):
@@ -47,23 +52,38 @@ def run(args):
     if args.control:
         stages += [("32s-2x", "FCN-32s 2x", "32s", "32s"), ("32s-3x", "FCN-32s 3x", "32s", "32s-2x")]
     stages += [("16s", "FCN-16s", "16s", "32s"), ("8s", "FCN-8s", "8s", "16s")]
+    if args.instances:
+        stages += [("panoptic", OBJECTS, None, "8s")]
     checkpoints = {}
     for name, title, variant, start in stages:
         start = checkpoints.get(start, start)
-        run, earlier = _stage(replace(config.with_options(variant=variant), start=start), folder / name)
+        settings = config.with_options(variant=variant) if variant else _panoptic(config)
+        run, earlier = _stage(replace(settings, start=start), folder / name)
         checkpoints[name] = str(run.checkpoint)
         result = finish(run, title, go_on="the same command")
         if result is None:
             return INTERRUPTED
         results[title] = result._replace(seconds=result.seconds + earlier)
+        if not variant:
+            connected = PanopticScores(len(result.card.classes), inference.things_of(run.network))
+            inference.evaluate_panoptic(run.network, run.val_data, len(result.card.classes), connected=connected)
         del run  # or the next stage would train beside it
     table = {name: {**result.matrix.scores(), "seconds": result.seconds} for name, result in results.items()}
     write_text(folder / "scores.json", json_text(table, indent=2) + "\n")
-    staged = [f"FCN-{variant}" for variant in models.VARIANTS]
+    staged = [*(f"FCN-{variant}" for variant in models.VARIANTS), *([OBJECTS] if args.instances else [])]
     write_report(
         folder, "From a classifier to FCN-8s" if more else "FCN-32s, FCN-16s and FCN-8s", results, staged, more
     )
+    if args.instances:
+        print(tables.panoptic_table({"connected": connected}))
     return 0
+
+
+def _panoptic(config):
+    """The settings of the panoptic stage: FCN-8s with objects beside it, for twice as many updates."""
+    options = {"decoder": "fcn", "backbone": config.options["backbone"], "width": config.options["width"]}
+    network = {"builder": "panoptic", "options": NETWORKS["panoptic"] | options}
+    return replace(config, network=network, iterations=2 * config.iterations)
 
 
 def _stage(config, folder):

@@ -1,4 +1,4 @@
-"""Train one FCN, U-Net or DeepLab on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best
+"""Train one FCN, U-Net, DeepLab or panoptic network on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best
 weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never
 stopped, where the number of threads (MINIFCN_THREADS) is the same: another adds sums up in another order."""
 
@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..files import make_folder
 from ..metrics import ConfusionMatrix
 from ..report import figures, page, tables
+from ..tasks import PanopticScores
 from ..training.config import NETWORKS, Config
 from ..training.run import Run, read_metrics
 from . import options
@@ -30,6 +31,7 @@ class Result(NamedTuple):
     seconds: float
     samples: list  # some validation images
     predictions: list  # label map of each
+    objects: list = []  # the Objects in each, of a panoptic network
 
 
 def add_arguments(parser):
@@ -70,8 +72,12 @@ def result_of(run, network, matrix, seconds):
     """The Result of a network on a run's data, with its predictions for some of them."""
     network = network.prepare()
     samples = [run.val_data[i] for i in range(min(5, len(run.val_data)))]
-    predictions = [inference.predict(network, sample.image) for sample in samples]
-    return Result(run.folder, run.config, run.model.card, matrix, seconds, samples, predictions)
+    if network.card.builder == "panoptic":
+        objects = [inference.panoptic(network, sample.image) for sample in samples]
+        predictions = [found.labels for found in objects]
+    else:
+        objects, predictions = [], [inference.predict(network, sample.image) for sample in samples]
+    return Result(run.folder, run.config, run.model.card, matrix, seconds, samples, predictions, objects)
 
 
 def write_report(folder, title, results, staged=None, more=None):
@@ -89,6 +95,10 @@ def write_report(folder, title, results, staged=None, more=None):
     }
     side_by_side, curves, confusion = pictures
     pictures = {side_by_side: pictures[side_by_side], **(more or {}), **pictures}
+    if last.objects:
+        objects = place / "objects.png"
+        pictures[objects] = f"The true objects, and those that {name} finds, numbered from the highest centre on."
+        figures.objects(last.samples, last.objects, classes, objects)
     predictions = {name: result.predictions for name, result in results.items()}
     figures.side_by_side(last.samples, predictions, classes, side_by_side, palette)
     figures.curves({name: read_metrics(results[name].folder) for name in staged or results}, curves)
@@ -97,4 +107,6 @@ def write_report(folder, title, results, staged=None, more=None):
     settings = {**asdict(last.config), "network": last.config.network["builder"], **last.config.options}
     page.write_page(folder / "report.html", title, scores, classes, pictures, settings)
     print(tables.scores_table(scores))
+    if judged := {name: matrix for name, (matrix, _) in scores.items() if isinstance(matrix, PanopticScores)}:
+        print(tables.panoptic_table(judged))
     notice(f"report: {folder / 'report.html'}")

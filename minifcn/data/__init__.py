@@ -2,7 +2,8 @@
 
 from ..preprocessing import Preprocessing
 from .batches import Augment, BatchStream, CachedDataset, Prefetch
-from .labels import VOC_CLASSES, VOID
+from .labels import AMBIGUOUS, VOC_CLASSES, VOID
+from .object_files import coco_results, object_table, write_cityscapes_objects, write_table, write_voc_objects
 from .sets import (
     CAMVID_CLASSES,
     CITYSCAPES_CLASSES,
@@ -10,6 +11,7 @@ from .sets import (
     VOC,
     CamVid,
     Cityscapes,
+    Coco,
     Folder,
     Nuclei,
     PlainFolder,
@@ -23,6 +25,7 @@ from .tars import unpack
 from .toyvoc import write_toyvoc
 
 __all__ = [
+    "AMBIGUOUS",
     "BORDER",
     "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
@@ -35,6 +38,7 @@ __all__ = [
     "CachedDataset",
     "CamVid",
     "Cityscapes",
+    "Coco",
     "Folder",
     "Nuclei",
     "ObjectSample",
@@ -44,9 +48,14 @@ __all__ = [
     "Roboflow",
     "Sample",
     "Targets",
+    "coco_results",
+    "object_table",
     "open_dataset",
     "train_aug",
     "unpack",
     "with_border_class",
+    "write_cityscapes_objects",
+    "write_table",
     "write_toyvoc",
+    "write_voc_objects",
 ]

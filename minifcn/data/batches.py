@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..preprocessing import Preprocessing
 from . import targets, transforms
+from .centres import CentreTargets
 from .sets.base import Sample
 from .targets import Targets
 
@@ -70,13 +71,14 @@ class CachedDataset(Sequence):
 
 
 class BatchStream:
-    """An endless stream of batches (images (N, C, H, W) float32, labels (N, H, W) uint8, or Targets).
+    """An endless stream of batches (images (N, C, H, W) float32, labels (N, H, W) uint8, or Targets, or CentreTargets).
 
     Every epoch shows each sample once, in a new order. crop: (height, width) of what is cut from each sample; without
     it images keep their sizes, so that batch_size must be 1. rng: numpy.random.Generator for order and augmentation.
     context: pixels on each side that the network sees but does not label: the image is mirrored by so many, its labels
     are void there, before the crop. border_weight: w0 of `targets.border_weights`; where it is not 0, labels come with their
-    weights, as Targets, class_weights (K,) among them. Raises InputError where samples then have no instances.
+    weights, as Targets, class_weights (K,) among them. sigma: that of `centres`; where it is given, labels come as CentreTargets. Raises
+    InputError where samples then have no instances.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class BatchStream:
         context: int = 0,
         border_weight: float = 0.0,
         class_weights: Sequence | None = None,
+        sigma: float | None = None,
     ):
         if crop is None and batch_size != 1:
             raise InputError(f"batches: without a crop size the batch size must be 1, got {batch_size}")
@@ -101,18 +104,24 @@ class BatchStream:
         if border_weight:
             first = targets.numbered(dataset[0], "border weights")
             targets.border_weights(first, w0=border_weight)  # what is wrong is told now, not in the midst of training
+        if sigma:
+            targets.numbered(dataset[0], "centres")
         self.dataset: Any = dataset
         self.batch_size, self.preprocessing = batch_size, preprocessing
         self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
         self.context, self.border_weight, self.class_weights = context, border_weight, class_weights
+        self.sigma = sigma
         self._order, self._next = np.empty(0, np.int64), 0
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> tuple[np.ndarray, np.ndarray | Targets]:
+    def __next__(self) -> tuple[np.ndarray, np.ndarray | Targets | CentreTargets]:
         samples = [self._augmented(self.dataset[self._draw()]) for _ in range(self.batch_size)]
         images = np.stack([self.preprocessing.apply(image) for image, _, _ in samples])
+        if self.sigma:
+            _, maps, instances = zip(*samples, strict=True)
+            return images, CentreTargets.of(maps, instances, self.sigma)
         labels = np.stack([label for _, label, _ in samples])
         if not self.border_weight:
             return images, labels
@@ -185,7 +194,7 @@ class Prefetch:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> tuple[np.ndarray, np.ndarray | Targets]:
+    def __next__(self) -> tuple[np.ndarray, np.ndarray | Targets | CentreTargets]:
         batch, state, error = self._made.get()
         if error:
             self._made.put((None, None, error))  # for the next call, which would wait for ever

@@ -91,18 +91,20 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in getattr(image, "tile", []))
 
 
-def read_mask(source: File, exif: bool = True) -> np.ndarray:
+def read_mask(source: File, exif: bool = True, highest: int = 255) -> np.ndarray:
     """A label image (H, W) uint8 from a palette or grey picture: the stored numbers, not their colours.
 
-    source, exif, errors: as for `read_image`; InputError also for an image in colours, where the numbers are lost.
+    source, exif, errors: as for `read_image`; InputError also for an image in colours, where the numbers are lost. highest: as for
+    `numbers_of`.
     """
-    return _read(source, partial(numbers_of, exif=exif))
+    return _read(source, partial(numbers_of, exif=exif, highest=highest))
 
 
-def numbers_of(image: Image.Image, exif: bool = True) -> np.ndarray:
+def numbers_of(image: Image.Image, exif: bool = True, highest: int = 255) -> np.ndarray:
     """The class numbers (H, W) uint8 in an opened Pillow image: those of a palette, or grey samples of 1 to 32 bits as stored.
 
-    Raises InputError for an image in colours and for numbers beyond 255.
+    highest: the largest that is allowed, at most 65535; above 255 the result is uint16. Raises InputError for an image in colours
+    and for numbers beyond it.
     """
     if image.mode not in ("P", "L", "LA", "1", "I") and not image.mode.startswith("I;16"):
         raise InputError(
@@ -112,9 +114,13 @@ def numbers_of(image: Image.Image, exif: bool = True) -> np.ndarray:
     tile = getattr(image, "tile", None)  # what a file's pixels are stored as
     numbers = np.array(_turned(image, exif))
     numbers = numbers[:, :, 0] if image.mode == "LA" else numbers
-    if numbers.min() < 0 or numbers.max() > 255:
-        raise InputError(f"expected class numbers 0..255, got {numbers.min()}..{numbers.max()}")
-    return numbers.astype(np.uint8) // (_BITS_OF_GREY.get(str(tile[0][3]), 1) if tile else 1)
+    if numbers.min() < 0 or numbers.max() > highest:
+        raise InputError(
+            f"expected {'class ' * (highest < 256)}numbers 0..{highest}, got {numbers.min()}..{numbers.max()}"
+        )
+    return numbers.astype(np.uint8 if highest < 256 else np.uint16) // (
+        _BITS_OF_GREY.get(str(tile[0][3]), 1) if tile else 1
+    )
 
 
 def write_mask(path: str | Path, labels: np.ndarray, palette: np.ndarray | None = None) -> None:

@@ -9,6 +9,7 @@ from ..errors import InputError
 from .files import File, open_binary, read_lines
 
 VOID = 255  # the label of pixels that do not count: VOC's borders, and what augmentation leaves uncovered
+AMBIGUOUS = 65535  # among the numbers of objects: a pixel of some object, unknown which
 
 BLACK_AND_WHITE = 'masks of 0 and 255 only, and 255 is void: in dataset.toml set mask_kind = "colours" with black and white, or write 1 for 255'
 VOC_CLASSES = (

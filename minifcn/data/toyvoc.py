@@ -15,6 +15,7 @@ from ..errors import InputError
 from .images import write_mask
 from .labels import VOID
 
+OBJECTS = "SegmentationObject"
 BORDER = 1.0  # pixels on each side of an outline that are void, as in VOC's own masks
 
 
@@ -46,10 +47,13 @@ SHAPES = {
 CLASSES = ("background", *SHAPES)
 
 
-def write_toyvoc(root: str | Path, train: int = 800, val: int = 50, size: int = 128, seed: int = 0) -> None:
+def write_toyvoc(
+    root: str | Path, train: int = 800, val: int = 50, size: int = 128, seed: int = 0, instances: bool = False
+) -> None:
     """Write a VOCdevkit tree that data.VOC reads: root/VOC2012 with JPEG photographs, palette masks, lists, class names.
 
-    train, val: number of images in each split. size: their typical height and width in pixels; each varies by a quarter.
+    train, val: number of images in each split. size: their typical height and width in pixels; each varies by a quarter. instances: other scenes, in which
+    shapes of a class touch and overlap, and SegmentationObject, masks that tell them apart.
     The same arguments write the same scenes. Raises InputError rather than write into a folder that holds something.
     """
     root = Path(root)
@@ -60,15 +64,17 @@ def write_toyvoc(root: str | Path, train: int = 800, val: int = 50, size: int = 
         raise InputError(
             f"toy data: expected train and val of at least 1 and size of at least 16; got {train}, {val}, {size}"
         )
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+    for name in ("JPEGImages", "SegmentationClass", *([OBJECTS] if instances else []), "ImageSets/Segmentation"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
     ids = {split: [f"toy_{split}_{i:05d}" for i in range(count)] for split, count in (("train", train), ("val", val))}
     for number, names in enumerate(ids.values()):
         for i, id in enumerate(names):
-            image, label = draw_scene(np.random.default_rng([seed, number, i]), size)
+            image, label, objects = draw_objects(np.random.default_rng([seed, number, i]), size, crowds=instances)
             Image.fromarray(image).save(folder / "JPEGImages" / f"{id}.jpg", quality=90)
             write_mask(folder / "SegmentationClass" / f"{id}.png", label)
+            if instances:
+                write_mask(folder / OBJECTS / f"{id}.png", objects)
     ids["trainval"] = ids["train"] + ids["val"]
     for split, names in ids.items():
         path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
@@ -77,17 +83,32 @@ def write_toyvoc(root: str | Path, train: int = 800, val: int = 50, size: int = 
 
 def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """One scene: image (H, W, 3) uint8, label (H, W) uint8, void along the outlines."""
+    image, label, _ = draw_objects(rng, size)
+    return image, label
+
+
+def draw_objects(
+    rng: np.random.Generator, size: int, crowds: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One scene, as `draw_scene`, and the number of each pixel's object, from 1, (H, W) uint8, void along the outlines, too.
+
+    crowds: with smaller shapes, most of them beside or over another of their class.
+    """
     height, width = (int(size * rng.uniform(0.75, 1.25)) for _ in range(2))
     image = _ground(height, width, rng)
-    label = np.zeros((height, width), np.uint8)
+    label, numbers = np.zeros((2, height, width), np.uint8)
     for _ in range(rng.integers(4, 10)):
         _clutter(image, size, rng)
-    for _ in range(rng.integers(1, 4)):
-        _object(image, label, size, rng)
+    if crowds:
+        _crowds(image, label, numbers, size, rng)
+    else:
+        for i in range(rng.integers(1, 4)):
+            kind, radius = int(rng.integers(1, len(CLASSES))), rng.uniform(0.2, 0.4) * size
+            _object(image, label, numbers, i + 1, kind, radius, None, rng)
     shade = 0.75 + 0.5 * _smooth_noise((height, width), 2, rng)
     noisy = image * shade[:, :, None] + rng.normal(0, 6, image.shape)
     photo = Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.6)))
-    return np.asarray(photo), label
+    return np.asarray(photo), label, numbers
 
 
 def _ground(height, width, rng):
@@ -99,27 +120,42 @@ def _ground(height, width, rng):
 
 def _clutter(image, size, rng):
     """A plain blot or stick, which belongs to the background."""
-    x, y = _coordinates(image.shape[:2], rng.uniform(0.02, 0.1) * size, rng)
+    x, y, _ = _coordinates(image.shape[:2], rng.uniform(0.02, 0.1) * size, rng)
     stretch = rng.choice([1, 1, 4])
     inside = np.hypot(x / stretch, y) < 1
     image[inside] = _hue(rng.uniform(), rng)
 
 
-def _object(image, label, size, rng):
-    """One shape in its coat, over whatever was there; its outline becomes void."""
-    number = int(rng.integers(1, len(CLASSES)))
-    shape, coat = SHAPES[CLASSES[number]]
-    radius = rng.uniform(0.2, 0.4) * size
-    x, y = _coordinates(image.shape[:2], radius, rng)
+def _crowds(image, label, numbers, size, rng):
+    """One or two kinds of shapes, one to three of each, every one after the first near the one before it."""
+    count = 0
+    for _ in range(rng.integers(1, 3)):
+        kind, before = int(rng.integers(1, len(CLASSES))), None
+        for _ in range(rng.integers(1, 4)):
+            radius, place = rng.uniform(0.15, 0.25) * size, None
+            if before:
+                angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.1) * (radius + before[1])
+                place = before[0] + away * np.array([np.sin(angle), np.cos(angle)])
+                place = place.clip(0, np.array(label.shape) - 1)
+            count += 1
+            before = _object(image, label, numbers, count, kind, radius, place, rng), radius
+
+
+def _object(image, label, numbers, count, kind, radius, centre, rng):
+    """One shape in its coat, over whatever was there; its outline becomes void. centre: None for any. -> its centre"""
+    shape, coat = SHAPES[CLASSES[kind]]
+    x, y, centre = _coordinates(image.shape[:2], radius, rng, centre)
     distance = shape(x, y) * radius
-    base, other = _hue((number - 1) / len(SHAPES) + rng.normal(0, 0.03), rng), rng.uniform(20, 235, 3)
+    base, other = _hue((kind - 1) / len(SHAPES) + rng.normal(0, 0.03), rng), rng.uniform(20, 235, 3)
     while np.abs(base - other).sum() < 150:  # a coat that cannot be seen would teach nothing
         other = rng.uniform(20, 235, 3)
     coloured = np.where(coat(x, y)[:, :, None], other, base)
     inside = distance < 0
     image[inside] = coloured[inside]
-    label[inside] = number
-    label[np.abs(distance) < BORDER] = VOID
+    label[inside], numbers[inside] = kind, count
+    outline = np.abs(distance) < BORDER
+    label[outline] = numbers[outline] = VOID
+    return centre
 
 
 def _hue(hue, rng):
@@ -127,12 +163,15 @@ def _hue(hue, rng):
     return 255 * np.array(hsv_to_rgb(hue % 1, rng.uniform(0.5, 1), rng.uniform(0.5, 1)))
 
 
-def _coordinates(shape, radius, rng):
-    """Coordinates of every pixel around a random centre, turned at random, in units of `radius`."""
+def _coordinates(shape, radius, rng, centre=None):
+    """Coordinates (x, y) of every pixel around a centre, a random one unless given, turned at random, in units of `radius`; and the centre."""
     height, width = shape
-    centre_y, centre_x, angle = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[:height, :width] - np.array([centre_y, centre_x])[:, None, None]
-    return (np.cos(angle) * x - np.sin(angle) * y) / radius, (np.sin(angle) * x + np.cos(angle) * y) / radius
+    if centre is None:
+        centre = np.array([rng.uniform(0, height), rng.uniform(0, width)])
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:height, :width] - centre[:, None, None]
+    x, y = (np.cos(angle) * x - np.sin(angle) * y) / radius, (np.sin(angle) * x + np.cos(angle) * y) / radius
+    return x, y, centre
 
 
 def _smooth_noise(shape, cells, rng):

@@ -3,15 +3,21 @@
 from .classify import evaluate_windows
 from .dense_crf import dense_crf
 from .objects import evaluate_objects, objects, objects_of
+from .panoptic import Objects, components, evaluate_panoptic, panoptic, things_of
 from .segment import evaluate, predict, probabilities
 
 __all__ = [
+    "Objects",
+    "components",
     "dense_crf",
     "evaluate",
     "evaluate_objects",
+    "evaluate_panoptic",
     "evaluate_windows",
     "objects",
     "objects_of",
+    "panoptic",
     "predict",
     "probabilities",
+    "things_of",
 ]

@@ -1,12 +1,12 @@
 """A trained network on images: the class of every pixel, and how often that is right."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from ..backend import to_device, to_host
+from ..backend import Array, to_device, to_host
 from ..data import Sample
 from ..data.transforms import resize
 from ..errors import InputError
@@ -33,8 +33,8 @@ def predict(network: Graph, image: np.ndarray, tile: int | None = None, turns: b
     if turns or more:
         return probabilities(network, image, tile, turns, **more).argmax(axis=0).astype(np.uint8)
     labels = np.empty(image.shape[:2], np.uint8)
-    for logits, place in _pieces(network, image, tile):
-        labels[place] = to_host(SEGMENTATION.predict(logits)[0])
+    for outputs, place in pieces(network, image, tile):
+        labels[place] = to_host(SEGMENTATION.predict(semantic(outputs))[0])
     return labels
 
 
@@ -67,16 +67,16 @@ def _seen(network, image, tile, scale, quarters, step):
         image = resize(image, image[:, :, 0], tuple(max(1, round(scale * length)) for length in size))[0]
     image = np.ascontiguousarray(np.rot90(image, quarters)[:, ::step])
     found = np.empty((network.card.num_classes, *image.shape[:2]), np.float32)
-    for logits, place in _pieces(network, image, tile):
-        (scores,) = to_host(logits)
+    for outputs, place in pieces(network, image, tile):
+        (scores,) = to_host(semantic(outputs))
         exponentials = np.exp(scores - scores.max(axis=0))
         found[:, *place] = exponentials / exponentials.sum(axis=0)
     found = np.rot90(found[:, :, ::step], -quarters, axes=(1, 2))
     return found if scale == 1 else resize_bilinear_forward(found[None], size)[0][0]
 
 
-def _pieces(network, image, tile):
-    """The logits (1, K, h, w) of the parts of an image, and the slices where in it each lies."""
+def pieces(network: Graph, image: np.ndarray, tile: int | None) -> Iterator[tuple[Array | dict, tuple]]:
+    """The logits (1, K, h, w) of the parts of an image, or a dict of outputs by name, and the slices where in the image each lies."""
     image = network.card.preprocessing.stretched(image)
     if unpadded := network.layers_of(ExactSize):
         image, pieces = unpadded_windows(image, tile, unpadded[0])
@@ -84,8 +84,16 @@ def _pieces(network, image, tile):
         check_tile(tile)
         pieces = windows(image.shape[:2], tile or max(image.shape[:2]))
     for window, inside, place in pieces:
-        logits = network.forward(to_device(network.card.preprocessing.apply(image[window])[None]))
-        yield logits[:, :, *inside], place
+        found = network.forward(to_device(network.card.preprocessing.apply(image[window])[None]))
+        if isinstance(found, dict):
+            yield {name: maps[:, :, *inside] for name, maps in found.items()}, place
+        else:
+            yield found[:, :, *inside], place
+
+
+def semantic(outputs: Array | dict) -> Array:
+    """The logits of the classes among what a network gave."""
+    return outputs["semantic"] if isinstance(outputs, dict) else outputs
 
 
 def evaluate(

@@ -10,7 +10,7 @@ read once hands its reader's gradient back; a value read twice gets the sum of w
 split_layer do the same from a prototxt.)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -81,6 +81,7 @@ class Graph(Layer):
         if not known.issuperset(self.outputs):
             raise InputError(f"graph: expected outputs out of the nodes, got {self.outputs}")
         self.training = schedule(fused_norms(self.nodes, self.outputs), self.outputs)
+        self.frozen: frozenset = frozenset()
         self.name_all()
 
     def children(self) -> dict:
@@ -89,6 +90,15 @@ class Graph(Layer):
     def __getitem__(self, name: str) -> Any:
         """The layer of a node."""
         return self.nodes[name].layer
+
+    def freeze(self, names: Iterable) -> None:
+        """Let these nodes learn nothing from now on: training computes them as inference does, and no gradient goes through them."""
+        self.frozen = frozenset(names)
+        nodes = fused(self.nodes, self.outputs, among=self.frozen)
+        self.training = schedule(fused_norms(nodes, self.outputs, self.frozen), self.outputs)
+        for name in self.frozen:
+            for parameter in self[name].parameters().values():
+                parameter.frozen = True
 
     @one_blas_thread
     def forward(self, x: Array, train: bool = False) -> Array:
@@ -108,7 +118,8 @@ class Graph(Layer):
             for name in step.release:
                 del values[name]
             options = {"overwrite": True} if step.overwrite else {}
-            values[step.name] = step.layer.forward(*inputs, train=train, **options)
+            learns = train and step.name not in self.frozen
+            values[step.name] = step.layer.forward(*inputs, train=learns, **options)
         return {name: values[name] for name in outputs}
 
     @one_blas_thread
@@ -141,6 +152,8 @@ class Graph(Layer):
         """The names of the values whose gradients lead to the image, if that is asked for, or to a learned parameter."""
         wanted = {IMAGE} if image else set()
         for name, (layer, inputs) in self.nodes.items():
+            if name in self.frozen:
+                continue
             if not wanted.isdisjoint(inputs) or any(not p.frozen for p in layer.parameters().values()):
                 wanted.add(name)
         return wanted
@@ -284,22 +297,23 @@ def schedule(nodes: dict, outputs: Sequence[str]) -> list[Step]:
     return steps
 
 
-def follower(nodes: dict, outputs: Sequence[str], name: str, kinds: tuple) -> str | None:
-    """The only reader of a node, if it is of exactly one of these types and the node is no output."""
+def follower(nodes: dict, outputs: Sequence[str], name: str, kinds: tuple, among: Collection) -> str | None:
+    """The only reader of a node, if it is one of these nodes and of exactly one of these types, and the node is no output."""
     readers = [reader for reader, (_, inputs) in nodes.items() for i in inputs if i == name]
     if name in outputs or len(readers) != 1:
         return None
-    return readers[0] if type(nodes[readers[0]].layer) in kinds else None
+    (reader,) = readers
+    return reader if reader in among and type(nodes[reader].layer) in kinds else None
 
 
-def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False) -> dict:
+def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False, among: Collection | None = None) -> dict:
     """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
-    last one's name. By exact type: a subclass may compute something else."""
-    table, taken = {}, set()
+    last one's name. By exact type: a subclass may compute something else. among: only of these nodes, if given."""
+    table, taken, among = {}, set(), nodes if among is None else among
     for name, (layer, inputs) in nodes.items():
-        if type(layer) is Conv2d:
-            norm = follower(nodes, outputs, name, (BatchNorm2d,))
-            relu = follower(nodes, outputs, norm or name, (ReLU, ReLU6))
+        if type(layer) is Conv2d and name in among:
+            norm = follower(nodes, outputs, name, (BatchNorm2d,), among)
+            relu = follower(nodes, outputs, norm or name, (ReLU, ReLU6), among)
             followers = [nodes[found].layer if found else None for found in (norm, relu)]
             table[relu or norm or name] = Node(FusedConv2d(layer, *followers, prepared=prepared), inputs)
             taken |= {norm, relu}
@@ -308,12 +322,15 @@ def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False) -> dict:
     return table
 
 
-def fused_norms(nodes: dict, outputs: Sequence[str]) -> dict:
-    """The nodes with every normalisation, and the ReLU that alone reads it, as one FusedBatchNorm2d of the ReLU's name."""
-    table, taken = {}, set()
+def fused_norms(nodes: dict, outputs: Sequence[str], frozen: Collection = ()) -> dict:
+    """The nodes with every normalisation, and the ReLU that alone reads it, as one FusedBatchNorm2d of the ReLU's name.
+
+    Nodes that are frozen are left as they are.
+    """
+    table, taken, among = {}, set(), nodes.keys() - set(frozen)
     for name, (layer, inputs) in nodes.items():
-        relu = follower(nodes, outputs, name, (ReLU, ReLU6)) if type(layer) is BatchNorm2d else None
-        if relu:
+        norm = type(layer) is BatchNorm2d and name in among
+        if relu := follower(nodes, outputs, name, (ReLU, ReLU6), among) if norm else None:
             table[relu] = Node(FusedBatchNorm2d(layer, nodes[relu].layer), inputs)
             taken.add(relu)
         elif name not in taken:

@@ -49,27 +49,27 @@ class ConfusionMatrix:
 
     def pixel_accuracy(self) -> float:
         """Σ_i n_ii / Σ_i t_i"""
-        return float(_ratio(np.trace(self.counts), self.counts.sum()))
+        return float(ratio(np.trace(self.counts), self.counts.sum()))
 
     def mean_accuracy(self) -> float:
         """The mean of n_ii / t_i over the classes that occur in the labels."""
-        return _mean(_ratio(np.diag(self.counts), self.counts.sum(axis=1)))
+        return mean(ratio(np.diag(self.counts), self.counts.sum(axis=1)))
 
     def per_class_iou(self) -> np.ndarray:
         """n_ii / (t_i + Σ_j n_ji − n_ii) for each class, (num_classes,); NaN for a class that occurs nowhere."""
         hits = np.diag(self.counts)
-        return _ratio(hits, self.counts.sum(axis=1) + self.counts.sum(axis=0) - hits)
+        return ratio(hits, self.counts.sum(axis=1) + self.counts.sum(axis=0) - hits)
 
     def mean_iou(self, classes: Iterable[int] | None = None) -> float:
         """The mean IoU over the classes that have one; over the listed ones only, if `classes` is given."""
         iou = self.per_class_iou()
-        return _mean(iou if classes is None else iou[list(classes)])
+        return mean(iou if classes is None else iou[list(classes)])
 
     def frequency_weighted_iou(self) -> float:
         """Σ_i t_i · IoU_i / Σ_i t_i"""
         frequency = self.counts.sum(axis=1)
         present = frequency > 0
-        return float(_ratio((frequency[present] * self.per_class_iou()[present]).sum(), frequency.sum()))
+        return float(ratio((frequency[present] * self.per_class_iou()[present]).sum(), frequency.sum()))
 
     def scores(self) -> dict[str, float]:
         """The four figures by name, as plain numbers."""
@@ -77,12 +77,12 @@ class ConfusionMatrix:
         return {name: getattr(self, name)() for name in names}
 
 
-def _ratio(part, whole):
+def ratio(part: Array, whole: Array) -> np.ndarray:
     """part / whole, NaN where whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
-def _mean(values):
+def mean(values: np.ndarray) -> float:
     """The mean of the values that exist, NaN if none does."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")

@@ -92,16 +92,20 @@ class AveragePrecision:
         check_threshold(threshold)
         if not self._true:
             return float("nan")
-        scores, ious = np.concatenate(self._scores), np.concatenate(self._ious)
-        order = np.argsort(-scores)
-        step = np.diff(scores[order], append=-np.inf) != 0  # the last of each score
-        hits, accepted = np.cumsum(ious[order] > threshold)[step], np.flatnonzero(step) + 1
-        highest = np.maximum.accumulate((hits / accepted)[::-1])[::-1]
-        return float(np.sum(np.diff(hits, prepend=0) * highest) / self._true)
+        return average_precision(np.concatenate(self._scores), np.concatenate(self._ious) > threshold, self._true)
 
     def scores(self) -> dict[str, float]:
         """{"ap_50": the average precision at 0.5, and so on for each of the thresholds}"""
         return {f"ap_{100 * threshold:g}": self.ap(threshold) for threshold in self.thresholds}
+
+
+def average_precision(scores: np.ndarray, hits: np.ndarray, total: int) -> float:
+    """The area under precision over recall, as `AveragePrecision` describes it. scores (n,); hits (n,) bool; total: true objects"""
+    order = np.argsort(-scores)
+    step = np.diff(scores[order], append=-np.inf) != 0  # the last of each score
+    right, accepted = np.cumsum(hits[order])[step], np.flatnonzero(step) + 1
+    highest = np.maximum.accumulate((right / accepted)[::-1])[::-1]
+    return float(np.sum(np.diff(right, prepend=0) * highest) / total)
 
 
 def check_threshold(threshold: float) -> None:

@@ -9,6 +9,7 @@ from .deeplab import DEEPLABS, OUTPUT_STRIDES, deeplab
 from .efficientnet_lite0 import efficientnet_lite0
 from .explain import explain
 from .fcn import ALIGNMENTS, BACKBONES, UPSAMPLING, VARIANTS, fcn
+from .panoptic import DECODERS, HEADS, INSTANCE, PANOPTIC_BACKBONES, panoptic
 from .unet import PADDINGS, UNET_BACKBONES, UNET_UPSAMPLING, unet
 from .vgg import mini, vgg16
 
@@ -16,5 +17,6 @@ from .vgg import mini, vgg16
 __all__ = [
     "Card", "surgery", "alexnet", "alexnet_torchvision", "CLASSIFIERS", "SEGMENTERS", "build", "is_trained", "load", "load_segmenter", "numbered",
     "pretrained", "trained", "DEEPLABS", "OUTPUT_STRIDES", "deeplab", "efficientnet_lite0", "explain", "ALIGNMENTS", "BACKBONES", "UPSAMPLING", "VARIANTS", "fcn", "Graph",
+    "DECODERS", "HEADS", "INSTANCE", "PANOPTIC_BACKBONES", "panoptic",
     "Node", "Sequential", "coordinates", "PADDINGS", "UNET_BACKBONES", "UNET_UPSAMPLING", "unet", "mini", "vgg16",
 ]

@@ -12,6 +12,7 @@ from .alexnet import alexnet, alexnet_torchvision
 from .deeplab import deeplab
 from .efficientnet_lite0 import efficientnet_lite0
 from .fcn import fcn
+from .panoptic import panoptic
 from .unet import unet
 from .vgg import mini, vgg16
 
@@ -22,7 +23,7 @@ CLASSIFIERS = {
     "efficientnet_lite0": efficientnet_lite0,
     "mini": mini,
 }
-SEGMENTERS = {"fcn": fcn, "unet": unet, "deeplab": deeplab}
+SEGMENTERS = {"fcn": fcn, "unet": unet, "deeplab": deeplab, "panoptic": panoptic}
 TRAINED = Path(__file__).parent / "trained"  # NAME.npz, and beside it its card for people, NAME.md
 
 

@@ -12,6 +12,13 @@ def convolution(kind, number, inputs, outputs, kernel, rng, *, batch_norm=False,
     return chain
 
 
+def separable(inputs, outputs, rng, kernel=3, rate=1):
+    """A convolution over each channel, at a rate, then a 1×1 over all, both normalised with their ReLU: a fraction of a dense one's cost."""
+    where = {"pad": rate * (kernel // 2), "dilation": rate, "groups": inputs}
+    chain = convolution("depthwise", "1", inputs, inputs, kernel, rng, batch_norm=True, **where)
+    return chain | convolution("pointwise", "2", inputs, outputs, 1, rng, batch_norm=True)
+
+
 def fully_connected(inputs, num_classes, rng):
     """The upper half that VGG16 and CaffeNet share: two hidden layers of 4096, each dropped out by half, and the scores."""
     return {

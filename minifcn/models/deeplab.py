@@ -27,7 +27,7 @@ from ..errors import InputError
 from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
 from ..preprocessing import CAFFE, LITE0
 from .backbone import Backbone
-from .classifier import convolution
+from .classifier import convolution, separable
 from .efficientnet_lite0 import efficientnet_lite0_backbone
 from .vgg import atrous_vgg_backbone
 
@@ -127,15 +127,11 @@ def deeplab_nodes(
 
 
 class _Head:
-    """The table over a Backbone as it grows.
-
-    A backbone with convolutions padded "same" divides an image, padded to a multiple of its strides, into cells, whose
-    values lie in their middles. In the other, VGG, pixel i of a map lies on pixel stride · i of the image.
-    """
+    """The table over a Backbone as it grows."""
 
     def __init__(self, backbone: Backbone, num_classes: int, rng: np.random.Generator):
         self.backbone, self.num_classes, self.rng = backbone, num_classes, rng
-        self.cells = backbone.prefix != "vgg"
+        self.cells = backbone.cells
         self.table = {"pad_input": (layers.PadToMultiple(backbone.features["fc7"][2]), [IMAGE])} if self.cells else {}
         self.table |= prefixed(backbone.nodes, backbone.prefix, "pad_input" if self.cells else IMAGE)
 
@@ -148,10 +144,7 @@ class _Head:
         """A 1×1 convolution, or with a rate a separable 3×3 one, normalised, with its ReLU. -> the last node"""
         if rate is None:
             return self.add(name, convolution("conv", "", inputs, outputs, 1, self.rng, batch_norm=True), source)
-        where = {"pad": rate, "dilation": rate, "groups": inputs}
-        chain = convolution("depthwise", "1", inputs, inputs, 3, self.rng, batch_norm=True, **where)
-        chain |= convolution("pointwise", "2", inputs, outputs, 1, self.rng, batch_norm=True)
-        return self.add(name, chain, source)
+        return self.add(name, separable(inputs, outputs, self.rng, rate=rate), source)
 
     def score(self, name, source, inputs, rate=1):
         """A 1×1 convolution to the classes; rate: the learning rate's multiple. -> the node"""

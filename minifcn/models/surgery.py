@@ -22,6 +22,7 @@ from .. import layers
 from ..errors import InputError
 from ..layers.graph import IMAGE, Graph
 from .fcn import VARIANTS, fcn
+from .panoptic import INSTANCE
 
 
 def convolutionalize(classifier: Graph, window: int | None = None) -> Graph:
@@ -146,7 +147,8 @@ def decimate(classifier: Graph, network: Graph, seed: int = 0) -> list[str]:
 
 
 def take_over(network: Graph, given: Graph, backbone: bool = False) -> None:
-    """Give a network the weights of another that has the same names, the backbone's only or all; scores of other classes stay.
+    """Give a network the weights of another that has the same names, the backbone's only or all; scores of other classes stay, and so
+    does a panoptic network's instance part where the other has none.
 
     Raises InputError, and changes nothing, for networks without a backbone to share, and for names or shapes that differ.
     """
@@ -156,8 +158,9 @@ def take_over(network: Graph, given: Graph, backbone: bool = False) -> None:
     if backbone and network.backbone_prefix is None:
         raise InputError("it gives its backbone only, and this network has none")
     for name, value in own.items():
-        new_scores = name.startswith("score") and network.card.num_classes != given.card.num_classes
-        if new_scores or (backbone and not name.startswith(network.backbone_prefix + ".")):
+        stays = name.startswith("score") and network.card.num_classes != given.card.num_classes
+        stays |= name not in theirs and name.startswith(INSTANCE)
+        if stays or (backbone and not name.startswith(network.backbone_prefix + ".")):
             continue
         there = theirs[name].shape if name in theirs else "no such name"
         if there != value.shape:

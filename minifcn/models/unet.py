@@ -24,6 +24,7 @@ from ..errors import InputError
 from ..layers.coordinates import crop_offset
 from ..layers.graph import IMAGE, Graph, coordinates, in_a_row, prefixed
 from ..preprocessing import GREY, LITE0, Preprocessing
+from .backbone import Backbone
 from .classifier import convolution
 from .efficientnet_lite0 import efficientnet_lite0_backbone
 
@@ -82,17 +83,37 @@ def unet(
         if value < 1 or (most and value > most):
             raise InputError(f"unet: {what}: expected {f'1 to {most}' if most else 'at least 1'}, got {value}")
     rng = np.random.default_rng(seed)
-    path = _Path(padding == "same", batch_norm, upsampling == "learned", rng)
+    body = UNET_BACKBONES[backbone]("same", rng) if backbone else None
+    ways = {"same": padding == "same", "batch_norm": batch_norm, "learned": upsampling == "learned"}
+    nodes, _ = unet_nodes(num_classes, body, rng, channels=channels, width=width, depth=depth, **ways)
+    preprocessing = LITE0 if backbone else GREY if channels == 1 else Preprocessing()
+    return Graph(nodes, card=Card("unet", options, preprocessing), backbone_prefix="lite0" if backbone else None)
+
+
+def unet_nodes(
+    num_classes: int,
+    backbone: Backbone | None,
+    rng: np.random.Generator,
+    *,
+    channels: int,
+    width: int,
+    depth: int,
+    same: bool,
+    batch_norm: bool,
+    learned: bool,
+) -> tuple[dict, dict]:
+    """The table of a U-Net, over a Backbone if there is one, and {stride: (node, channels)} of what its way down has at each scale."""
+    path = _Path(same, batch_norm, learned, rng)
     if backbone:
-        path.add_backbone(UNET_BACKBONES[backbone]("same", rng))
+        path.add_backbone(backbone)
     else:
         path.contract(channels, width, depth)
+    down = {2**level: found for level, found in enumerate([*path.skips, (path.last, path.channels)]) if found}
     path.expand(width)
     path.add("score", layers.Conv2d(width, num_classes, 1, rng))
-    if padding == "same":
+    if same:
         path.add("crop", layers.CropLike(0), IMAGE)
-    preprocessing = LITE0 if backbone else GREY if channels == 1 else Preprocessing()
-    return Graph(path.table, card=Card("unet", options, preprocessing), backbone_prefix="lite0" if backbone else None)
+    return path.table, down
 
 
 class _Path:

@@ -64,7 +64,8 @@ def vgg_backbone(
     first_pad, fc_pad = (100, 0) if alignment == "paper" else (1, 3)
     chain = _groups(widths, depths, first_pad=first_pad, batch_norm=batch_norm, rng=rng)
     chain |= fully_convolutional(widths[-1], fc_width, 7, fc_pad, rng, dropout=dropout, batch_norm=batch_norm)
-    features = {"pool3": ("pool3", widths[2], 8), "pool4": ("pool4", widths[3], 16), "fc7": ("drop7", fc_width, 32)}
+    features = {f"pool{i}": (f"pool{i}", width, 2**i) for i, width in enumerate(widths[:4], start=1)}
+    features["fc7"] = ("drop7", fc_width, 32)
     return Backbone("vgg", in_a_row(chain), features)
 
 
@@ -84,7 +85,7 @@ def atrous_vgg_backbone(output_stride: int, rng: Generator, widths: tuple = WIDT
         dilation *= 2 // stride
         chain[f"pool{group}"] = layers.MaxPool2d(3, stride=stride, pad=1, ceil_mode=True)
     features = {"pool2": ("pool2", widths[1], 4), "fc7": ("pool5", widths[4], output_stride)}
-    return Backbone("vgg", in_a_row(chain), features)
+    return Backbone("vgg", in_a_row(chain), features, cells=False)
 
 
 def _groups(widths, depths, *, first_pad=1, batch_norm=False, rng):

@@ -70,6 +70,40 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     return dlogits
 
 
+def hardest_cross_entropy_forward(
+    logits: Array,
+    labels: Array,
+    *,
+    hardest: float = 0.2,
+    ignore: int = 255,
+    weight: Array | None = None,
+    pixel_weight: Array | None = None,
+) -> tuple[Array, Cache]:
+    """The mean softmax cross-entropy of the hardest pixels: of the labelled ones, rounded up, the share with the greatest losses.
+
+    hardest: the share, above 0 and up to 1; of equal losses, those of the first pixels count. The sum is divided by how many count, whatever they
+    weigh. The rest: as for `softmax_cross_entropy_forward`, whose gradient reaches the pixels that count. -> (loss of shape (), cache)
+    """
+    if not 0 < hardest <= 1:
+        raise InputError(f"hardest_cross_entropy: expected a share above 0 and up to 1, got {hardest}")
+    xp, given = array_module(logits), {"ignore": ignore, "weight": weight, "pixel_weight": pixel_weight}
+    losses, (probabilities, index, share) = softmax_cross_entropy_forward(logits, labels, reduction="none", **given)
+    order = xp.where(labels == ignore, -1, losses).reshape(-1)  # a loss is never below 0
+    count = int(np.ceil(hardest * int((order >= 0).sum())))
+    kept = xp.zeros(order.shape, logits.dtype)
+    if count:
+        least = xp.partition(order, order.size - count)[order.size - count]
+        above, equal = order > least, order == least
+        kept[above | (equal & (xp.cumsum(equal) <= count - above.sum()))] = 1 / count
+    kept = kept.reshape(share.shape)
+    return xp.asarray((losses * kept).sum()), (probabilities, index, share * kept)
+
+
+def hardest_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
+    """dlogits = dloss · w (softmax − one-hot label) / how many count, 0 elsewhere.   dloss: a number or () -> (N, C, ...)"""
+    return softmax_cross_entropy_backward(dloss, cache)
+
+
 @np.errstate(under="ignore")
 def sigmoid_cross_entropy_forward(
     logits: Array,

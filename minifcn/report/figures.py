@@ -10,9 +10,9 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Patch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from ..data.labels import VOID, colourise
+from ..data.labels import AMBIGUOUS, VOID, colourise
 from ..files import writing
 
 COLOURS = ("#c0392b", "#d68910", "#1f618d", "#117864")
@@ -137,15 +137,51 @@ def add_legend(figure, labels, classes, palette=None):
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
-def outlined(image, instances):
-    """An image (H, W, 3) uint8 with the outline of each object in a colour of its own.   instances (H, W) numbers, 0 for none"""
-    around = np.pad(instances, 1)  # what ends at the picture's edge has its outline there
-    sides = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
+def outlined(image, instances, width=1):
+    """An image (H, W, 3) uint8 with the outline of each object in a colour of its own.   instances (H, W) numbers, 0 for none; width: in pixels"""
+    height, length = instances.shape
+    around = np.pad(instances, width)  # what ends at the picture's edge has its outline there
+    shifts = [(i, j) for n in range(1, width + 1) for i, j in ((n, 0), (-n, 0), (0, n), (0, -n))]
+    sides = [around[width + i : width + i + height, width + j : width + j + length] for i, j in shifts]
     edge = (instances > 0) & np.logical_or.reduce([side != instances for side in sides])
     hues = instances[edge] * 0.618034 % 1  # of the golden ratio: near numbers get far colours
     image = image.copy()
     image[edge] = 255 * hsv_to_rgb(np.stack([hues, np.ones_like(hues), np.ones_like(hues)], axis=-1))
     return image
+
+
+def numbered(image, instances, width=1):
+    """`outlined`, with the number of each object at its middle, the pixel of it that is nearest to the mean of all."""
+    picture = Image.fromarray(outlined(image, instances, width))
+    draw, size = ImageDraw.Draw(picture), max(10, min(image.shape[:2]) // 20)
+    for number in np.unique(instances[instances > 0]):
+        places = np.argwhere(instances == number)
+        row, column = places[((places - places.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+        where = {"font": ImageFont.load_default(size), "anchor": "mm", "stroke_width": 2, "stroke_fill": "black"}
+        draw.text((int(column), int(row)), str(number), fill="white", **where)
+    return np.asarray(picture)
+
+
+def objects(samples, found, classes, path):
+    """A row for each image: its true objects outlined, and those that were found with their numbers, classes and scores.
+
+    samples: ObjectSamples. found: the Objects of each.
+    """
+    with plain_text(classes) as classes:
+        aspect = [sample.label.shape[0] / sample.label.shape[1] for sample in samples]
+        figure = Figure(figsize=(8, 4 * sum(aspect) + 0.3 * len(samples)), layout="constrained")
+        grid = figure.subplots(len(samples), 2, squeeze=False, height_ratios=aspect)
+        for (left, right), sample, one in zip(grid, samples, found, strict=True):
+            known = np.where(sample.instances == AMBIGUOUS, 0, sample.instances)
+            left.imshow(outlined(sample.image, known), interpolation="nearest")
+            left.set_title(f"true: {np.count_nonzero(np.unique(known))}", fontsize=9)
+            right.imshow(numbered(sample.image, one.instances), interpolation="nearest")
+            named = zip(one.classes[:4], one.scores[:4], strict=True)
+            names = [f"{i} {classes[c]} {score:.2f}" for i, (c, score) in enumerate(named, start=1)]
+            right.set_title(", ".join(names) + (", …" if len(one.classes) > 4 else ""), fontsize=9)
+            for panel in (left, right):
+                panel.set_axis_off()
+        save(figure, path)
 
 
 @plain_text()

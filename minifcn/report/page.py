@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_text
-from .tables import SCORES, score_rows
+from .tables import OBJECT_SCORES, SCORES, panoptic_rows, score_rows
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -36,6 +36,8 @@ def write_page(path, title, results, classes, figures, settings):
         "<h2>Scores on the validation images</h2>",
         _table(["network", *SCORES.values(), "seconds"], score_rows(results)),
     ]
+    if judged := {name: matrix for name, (matrix, _) in results.items() if "pq" in matrix.scores()}:
+        body.append(_table(["objects by", *OBJECT_SCORES.values()], panoptic_rows(judged)))
     for picture, caption in figures.items():
         body.append(f"<figure>{embedded(picture, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>")
     body += ["<h2>IU by class</h2>", _table(["class", *results], _iou_rows(results, classes))]

@@ -2,6 +2,17 @@
 
 import numpy as np
 
+OBJECT_SCORES = {
+    "pq": "PQ",
+    "pq_things": "PQ things",
+    "sq_things": "SQ things",
+    "rq_things": "RQ things",
+    "apr_50": "AP^r 0.5",
+    "apr_70": "AP^r 0.7",
+    "apr_vol": "AP^r vol",
+    "bowl_50": "Bowl 0.5",
+    "bowl": "Bowl",
+}
 SCORES = {
     "pixel_accuracy": "pixel acc.",
     "mean_accuracy": "mean acc.",
@@ -13,7 +24,7 @@ SCORES = {
 def score_rows(results):
     """[[name, the four scores in percent, seconds]] as strings. results: {name: (ConfusionMatrix, seconds)}"""
     return [
-        [name, *(f"{100 * score:.1f}" for score in matrix.scores().values()), f"{seconds:.1f}"]
+        [name, *(f"{100 * matrix.scores()[key]:.1f}" for key in SCORES), f"{seconds:.1f}"]
         for name, (matrix, seconds) in results.items()
     ]
 
@@ -29,6 +40,34 @@ def objects_table(bowl, precision):
     scores = {"IoU > 0.5": bowl.at(0.5), "0.50:0.95": bowl.mean(), "AP at 0.5": precision.ap(0.5)}
     lines = ["", *scores], ["objects", *(f"{100 * score:.1f}" for score in scores.values())]
     return "\n".join(f"{name:12}{''.join(f'{cell:>12}' for cell in cells)}" for name, *cells in lines)
+
+
+def panoptic_rows(results):
+    """[[name, each of OBJECT_SCORES in percent]] as strings. results: {name: PanopticScores}"""
+    found = {name: scores.scores() for name, scores in results.items()}
+    return [[name, *(f"{100 * scores[key]:.1f}" for key in OBJECT_SCORES)] for name, scores in found.items()]
+
+
+def panoptic_table(results):
+    """The scores of objects, for each of what found them, as lines of text. results: {name: PanopticScores}"""
+    rows = [["objects by", *OBJECT_SCORES.values()], *panoptic_rows(results)]
+    return "\n".join(f"{name:12}{''.join(f'{cell:>11}' for cell in cells)}" for name, *cells in rows)
+
+
+def panoptic_classes(scores, classes):
+    """Panoptic quality and AP^r of each class that occurs, as lines of text. scores: PanopticScores"""
+    lines = [f"{'class':16s}{'PQ':>8s}{'SQ':>8s}{'RQ':>8s}{'AP^r 0.5':>10s}{'AP^r 0.7':>10s}"]
+    columns = (
+        scores.quality.pq(),
+        scores.quality.sq(),
+        scores.quality.rq(),
+        scores.regions.ap(0.5),
+        scores.regions.ap(0.7),
+    )
+    for i in np.flatnonzero(~np.isnan(columns[0])):
+        cells = ["-" if np.isnan(column[i]) else f"{100 * column[i]:.1f}" for column in columns]
+        lines.append(f"{classes[i]:16s}" + "".join(f"{c:>{w}s}" for c, w in zip(cells, (8, 8, 8, 10, 10), strict=True)))
+    return "\n".join(lines)
 
 
 def boundary_row(boundary):

@@ -17,13 +17,20 @@ class SemanticSegmentation:
 
     reduction: "mean" divides the loss by the number of labelled pixels, each counted as its weight; "sum", as in the
     published solver, does not. class_weights: one number for each class, None for 1. dice: what the Dice loss, in which all
-    labelled pixels count alike, is multiplied by; under "sum" also by the number that "mean" divides by.
+    labelled pixels count alike, is multiplied by; under "sum" also by the number that "mean" divides by. hardest: below 1, the mean of this share
+    of the pixels, those with the greatest losses, in place of the mean of all; of each part its own.
     """
 
     score_name = "mean_iou"  # which of the metric's scores says that a network is better
 
-    def __init__(self, reduction: str = "mean", class_weights: Sequence[float] | None = None, dice: float = 0.0):
-        self.reduction, self.dice = reduction, dice
+    def __init__(
+        self,
+        reduction: str = "mean",
+        class_weights: Sequence[float] | None = None,
+        dice: float = 0.0,
+        hardest: float = 1.0,
+    ):
+        self.reduction, self.dice, self.hardest = reduction, dice, hardest
         self.class_weights = None if class_weights is None else np.array(class_weights, np.float64)
 
     def loss(self, logits: Array, targets: np.ndarray | tuple) -> tuple[Array, float, Cache]:
@@ -38,13 +45,14 @@ class SemanticSegmentation:
         maps = targets if isinstance(targets, tuple) else (targets, None)
         labels, of_pixels = (None if array is None else _middle(array, logits) for array in maps)
         of_classes, on_device = self.class_weights, to_device(labels)
-        loss, cache = ops.softmax_cross_entropy_forward(
-            logits,
-            on_device,
-            weight=None if of_classes is None else to_device(of_classes.astype(logits.dtype)),
-            pixel_weight=None if of_pixels is None else to_device(of_pixels.astype(logits.dtype)),
-            reduction=self.reduction,
-        )
+        given = {
+            "weight": None if of_classes is None else to_device(of_classes.astype(logits.dtype)),
+            "pixel_weight": None if of_pixels is None else to_device(of_pixels.astype(logits.dtype)),
+        }
+        if self.hardest < 1:
+            loss, cache = ops.hardest_cross_entropy_forward(logits, on_device, hardest=self.hardest, **given)
+        else:
+            loss, cache = ops.softmax_cross_entropy_forward(logits, on_device, **given, reduction=self.reduction)
         known = labels != VOID
         counts = np.ones(known.sum()) if of_classes is None else of_classes[labels[known]]
         if of_pixels is not None:

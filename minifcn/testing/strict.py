@@ -139,7 +139,7 @@ FUNCTIONS = (
     "hstack identity invert isclose isfinite isinf isnan kron less less_equal linspace log log1p log2 logical_and "
     "logical_not logical_or logical_xor matmul max maximum mean min minimum moveaxis multiply negative nonzero "
     "not_equal ones ones_like outer pad power prod ravel reciprocal repeat reshape result_type rint roll round "
-    "searchsorted sign sin split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tanh tensordot tile "
+    "partition searchsorted sign sin split sqrt square squeeze stack std subtract sum swapaxes take take_along_axis tanh tensordot tile "
     "trace transpose tri tril triu true_divide unique var vdot vstack where zeros zeros_like"
 )
 CONSTANTS = (

@@ -72,7 +72,8 @@ def restore(run, arrays, meta):
 
 
 def start_from(source, model):
-    """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, a DeepLab, or what has the same backbone.
+    """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, a DeepLab, a panoptic network or its semantic part, or what
+    has the same backbone.
 
     source: "imagenet", for the installed package's weights; a file of this library; one of another's; or the name of
     a network that comes with this one.
@@ -89,7 +90,10 @@ def start_from(source, model):
     try:
         models.surgery.options_to_train(given)
         theirs, ours = given.card.num_classes, model.card.num_classes
-        if given.card.builder == model.card.builder and model.card.builder in ("unet", "deeplab"):
+        semantic = model.card.builder == "panoptic" and given.state_dict().keys() <= model.state_dict().keys()
+        if semantic or (
+            given.card.builder == model.card.builder and model.card.builder in ("unet", "deeplab", "panoptic")
+        ):
             seen, channels = (one.card.options.get("channels", 3) for one in (given, model))
             if seen != channels:
                 raise InputError(
@@ -97,6 +101,7 @@ def start_from(source, model):
                 )
             models.surgery.take_over(model, given)
             message = f"starts where that {given.card.title} ended"
+            message += ", and its objects afresh" if given.card.builder != model.card.builder else ""
             message += f", but for the scores: it has {theirs} classes, this network {ours}" if theirs != ours else ""
         elif given.card.builder in models.SEGMENTERS and given.card.builder != model.card.builder:
             models.surgery.take_over(model, given, backbone=True)

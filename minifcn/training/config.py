@@ -36,9 +36,25 @@ NETWORKS: dict = {
         "rates": None,
         "image_pooling": True,
     },
+    "panoptic": {
+        "decoder": "fcn",
+        "backbone": None,  # mini, but for the decoder unet none
+        "width": None,
+        "window": 7,
+    },
 }
 OPTIONS = {option: default for options in reversed(NETWORKS.values()) for option, default in options.items()}
-_AT_LEAST_0 = ("backbone_rate", "weight_decay", "seed", "dice", "border_weight", "rotate", "shift", "elastic")
+_AT_LEAST_0 = (
+    "offset_weight",
+    "backbone_rate",
+    "weight_decay",
+    "seed",
+    "dice",
+    "border_weight",
+    "rotate",
+    "shift",
+    "elastic",
+)
 BALANCED = "balanced"  # in place of class weights: those of data.labels.balanced_weights
 
 
@@ -73,6 +89,10 @@ class Config:
     class_weights: str | tuple | None = None  # of the loss: numbers, or "balanced" by median frequency
     dice: float = 0.0  # the share of the Dice loss that is added to the cross-entropy
     border_weight: float = 0.0  # w0 of U-Net's weight map, for data sets with objects
+    hardest: float = 1.0  # the share of the pixels, those with the greatest losses, whose cross-entropy counts
+    sigma: float = 8.0  # of the bell around an object's centre, in pixels, that a panoptic network learns
+    offset_weight: float = 0.01  # of the offsets' error in pixels, in its loss; more for objects of fewer pixels
+    frozen_semantic: bool = False  # a panoptic network keeps the semantic part that it starts with
     border_class: bool = False  # a class more, for the objects' rims and what lies between two that touch
     reduction: str = "mean"  # "sum" is the published solver's loss, with its tiny learning rates
     flip: bool = True
@@ -96,6 +116,17 @@ class Config:
             for name in names:
                 if values[name] is not None and not least <= values[name] < inf:
                     raise InputError(f"{name.replace('_', '-')}: expected at least {least}, got {values[name]}")
+        if not (0 < self.hardest <= 1 and 0 < self.sigma < inf):
+            raise InputError(
+                f"expected a share of the hardest pixels above 0 and up to 1 and a sigma above 0, got {self.hardest} and {self.sigma}"
+            )
+        if self.hardest < 1 and self.reduction == "sum":
+            raise InputError("hardest: the loss of the hardest pixels is a mean; leave out reduction sum")
+        panoptic = self.network["builder"] == "panoptic"
+        if panoptic and self.border_weight:
+            raise InputError("border-weight: a panoptic network tells objects apart by their centres; leave it out")
+        if self.frozen_semantic and not (panoptic and self.start):
+            raise InputError("frozen-semantic: expected a panoptic network and --start, whose weights stay")
         for name in ("momentum", "colour"):
             if not 0 <= values[name] <= 1:
                 raise InputError(f"{name}: expected a number from 0 to 1, got {values[name]}")
@@ -134,6 +165,8 @@ class Config:
             own = {name: values[name] for name in OPTIONS if name in values}
             own_options(network, own, NETWORKS[network])
             builder, options = network, NETWORKS[network] | own
+            if builder == "panoptic" and options["decoder"] != "unet" and not options["backbone"]:
+                options["backbone"] = "mini"
         else:
             builder, options = settings_of(network, source)
         try:

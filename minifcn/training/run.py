@@ -17,7 +17,7 @@ from .. import data, inference, layers, models, weights
 from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
-from ..tasks import Classification, SemanticSegmentation
+from ..tasks import Classification, PanopticSegmentation, SemanticSegmentation
 from . import checkpoint, loop
 from .config import BALANCED, Config
 from .lock import locked
@@ -62,8 +62,10 @@ class Run:
         if self._found and not resume:
             with locked(self.folder):  # raises where another process is at work there, which is the better message
                 raise InputError(f"{self.folder}: holds a run already; use --resume, or choose another --out")
-        train = data.open_dataset(config.data, config.split, config.year, limit=config.limit, exif=config.exif)
-        val = data.open_dataset(config.data, config.val_split, config.year, exif=config.exif)
+        builder, panoptic = config.network["builder"], config.network["builder"] == "panoptic"
+        where = {"year": config.year, "exif": config.exif, "instances": panoptic}
+        train = data.open_dataset(config.data, config.split, limit=config.limit, **where)
+        val = data.open_dataset(config.data, config.val_split, **where)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         train.check_for_training()
@@ -72,17 +74,21 @@ class Run:
             train[0], val[0]  # raises where objects are not told apart
         self.train_data = data.CachedDataset(train, longest=config.resize)
         self.val_data = data.CachedDataset(val, longest=config.resize)
-        classifier = config.network["builder"] in models.CLASSIFIERS
-        self._task = Classification if classifier else SemanticSegmentation
-        self._evaluate = inference.evaluate_windows if classifier else inference.evaluate
+        self._task, self._evaluate = SemanticSegmentation, inference.evaluate
+        if builder in models.CLASSIFIERS:
+            self._task, self._evaluate = Classification, inference.evaluate_windows
+        if panoptic:
+            self._task, self._evaluate = PanopticSegmentation, inference.evaluate_panoptic
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
-        if config.network["builder"] == "unet" and not config.options["backbone"]:
+        if panoptic:
+            options["things"] = list(train.things)
+        if builder in ("unet", "panoptic") and not config.options["backbone"]:
             options["channels"] = train.channels
             found = (
                 "grey images: the network has one" if train.channels == 1 else "colour images: the network has three"
             )
             log.info("%s: %s channel%s", config.data, found, "s" * (train.channels > 1))
-        self.model = models.build(config.network["builder"], options)
+        self.model = models.build(builder, options)
         self._check_crop(options.get("channels", 3))
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
@@ -91,9 +97,13 @@ class Run:
             self.model.card.preprocessing = replace(self.model.card.preprocessing, stretch=config.stretch)
         self.network = self.model
         if config.average:
-            self.network = models.build(config.network["builder"], options)
+            self.network = models.build(builder, options)
             self.network.card = self.model.card
             self.network.load_state_dict(self.model.state_dict())
+        if config.frozen_semantic:
+            self.model.freeze(
+                name for name in self.model.nodes if not name.startswith((*models.HEADS[1:], models.INSTANCE))
+            )
         for name, parameter in self.model.parameters().items():
             if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
@@ -118,6 +128,7 @@ class Run:
             augment=data.Augment(**changes),
             context=unpadded[0].context if unpadded else 0,
             border_weight=config.border_weight,
+            sigma=config.sigma if panoptic else None,
         )
         self.weigh(None if resume else self._class_weights(train.classes))
         self.done, self.best = 0, None
@@ -149,7 +160,10 @@ class Run:
         self.class_weights = class_weights
         of_map, of_loss = (class_weights, None) if self.config.border_weight else (None, class_weights)
         self.stream.class_weights = of_map
-        self.task = self._task(self.config.reduction, of_loss, self.config.dice)
+        more = {}
+        if self._task is PanopticSegmentation:
+            more = {"offset_weight": self.config.offset_weight, "frozen": self.config.frozen_semantic}
+        self.task = self._task(self.config.reduction, of_loss, self.config.dice, self.config.hardest, **more)
 
     def _class_weights(self, classes):
         """The weight of each class in the loss, as the settings have it; None for ones."""

@@ -4,12 +4,16 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ...errors import InputError, MissingFileError
 from ..labels import VOID
 from ..sets.base import SegmentationDataset
+from ..sets.coco import Coco
+from .annotations import examine_annotations, examine_told_apart
 from .files import examine_image, examine_mask
 from .findings import Findings
 from .inventory import disjoint, find_pairs, open_for_doctor, read_lists
@@ -44,13 +48,13 @@ def examine(root, progress=lambda results, total: results, exif=True):
     if dataset is None:
         return diagnosis
     diagnosis.lists = read_lists(dataset, findings)
-    pairs = find_pairs(dataset, diagnosis.lists, findings)
+    pairs, told = find_pairs(dataset, diagnosis.lists, findings), _told_apart(dataset, findings)
     Image.init()  # every format that Pillow knows, before threads ask for them
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow and NumPy release the interpreter's lock
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's about odd EXIF data and the like
         try:
-            results = pool.map(lambda pair: _examine_pair(dataset, *pair), pairs.values())
+            results = pool.map(lambda id: _examine_pair(dataset, told, id, *pairs[id]), pairs)
             diagnosis.files = dict(zip(pairs, progress(results, total=len(pairs)), strict=True))
         finally:
             pool.shutdown(cancel_futures=True)
@@ -63,16 +67,46 @@ def examine(root, progress=lambda results, total: results, exif=True):
     return diagnosis
 
 
-def _examine_pair(dataset, image_name, mask_name):
-    """(FileReport of the image, FileReport of the mask); None for a file that is not there."""
+def _told_apart(dataset, findings):
+    """The data set with its objects, where masks of classes have them beside; None where there are none."""
+    for source, annotations in dataset.strays.items() if isinstance(dataset, Coco) else ():
+        for annotation in annotations:
+            findings.add(
+                "stray-annotation",
+                source,
+                f"annotation {annotation.get('id')!r} of image {annotation.get('image_id')!r}",
+            )
+    try:
+        return None if dataset.objects else dataset.with_instances()
+    except MissingFileError:
+        return None
+    except InputError as error:
+        name, _, reason = str(error).partition(": ")
+        findings.add("objects-differ", Path(name).name, reason)
+        return None
+
+
+def _examine_pair(dataset, told, id, image_name, mask_name):
+    """(FileReport of the image, FileReport of the mask); None for a file that is not there. told: as `_told_apart` gives it"""
     image = image_name and examine_image(dataset, image_name)
-    mask = mask_name and (examine_objects if dataset.objects else examine_mask)(dataset, mask_name)
+    mask = mask_name and _examine_labels(dataset, told, id, mask_name)
     if image and mask and image.size and mask.size and image.size != mask.size:
         detail = "image {}x{}, mask {}x{}".format(*image.size, *mask.size)
         if mask.size == image.stored:
             detail += ": the mask fits the image before EXIF turns it"
         mask.add("size-mismatch", detail)
     return image, mask
+
+
+def _examine_labels(dataset, told, id, name):
+    if isinstance(dataset, Coco):
+        report = examine_annotations(dataset, id)
+    else:
+        report = (examine_objects if dataset.objects else examine_mask)(dataset, name)
+    report.id = id
+    if told is not None:
+        examine_told_apart(told, id, report)
+    return report
 
 
 def _count_labels(diagnosis):

@@ -25,7 +25,7 @@ class FileReport:
     """What was found out about one file. name: relative to the data set's folder. size: (width, height) upright; stored: as in
     the file; None if it cannot be read. format: such as "JPEG RGB", with Pillow's mode. problems: [(kind, detail)].
     digest: of the pixels. counts: (256,) pixels of each label, None where there are none. readable_as: where a mask's labels
-    can be read from, "numbers", "colours" or "objects"; None if nowhere."""
+    can be read from, "numbers", "colours" or "objects"; None if nowhere. id: of a mask's image."""
 
     path: Path
     name: str
@@ -36,6 +36,7 @@ class FileReport:
     digest: bytes = None
     counts: np.ndarray = None
     readable_as: str = None
+    id: str = None
 
     def add(self, kind, detail=""):
         self.problems.append((kind, detail))
@@ -104,8 +105,8 @@ def _examine_turn(report, image, dataset):
 
 def read_labels(report, dataset):
     """The labels (H, W) uint8 of a mask, as its report says that they can be read; void where there is none."""
-    if dataset.objects:
-        return dataset.read(Path(report.name).parent.as_posix()).label
+    if report.readable_as == "objects":
+        return dataset.read(report.id).label
     if report.readable_as == "colours":
         labels, known = match_colours(images.read_image(report.path, dataset.exif), *dataset.colours())
     else:

@@ -63,7 +63,17 @@ KINDS = {  # kind: (how bad, what it means)
         "a mask of one object in more than one value: of several objects, or resized smoothly",
     ),
     "overlapping-objects": (UNUSABLE, "masks of two objects that overlap in more than a hundredth of the smaller"),
-    "empty-object": (WARNING, "no pixel of an object in its mask"),
+    "empty-object": (WARNING, "no pixel of an object in its mask, or of its class in its box"),
+    "open-polygon": (UNUSABLE, "a polygon that does not close: fewer than three corners, or an x without its y"),
+    "box-only": (UNUSABLE, "an object with a box, but neither polygons nor runs"),
+    "wrong-object": (UNUSABLE, "an object whose category, polygons or runs cannot be used"),
+    "outside-image": (ERROR, "a box or a polygon that leaves its image: of another size, or in other units?"),
+    "object-over-another": (
+        WARNING,
+        "objects that overlap in more than a hundredth of the smaller, which is what is seen there",
+    ),
+    "stray-annotation": (WARNING, "objects of an image that the file does not list"),
+    "objects-differ": (ERROR, "objects that do not fit the mask of classes, which training on objects would refuse"),
     "void-only": (WARNING, "no pixel of any class: nothing to learn or to score"),
     "unseen-class": (WARNING, "classes that no mask of a list shows"),
 }

@@ -7,6 +7,7 @@ from ..files import FolderFiles
 from .base import SegmentationDataset
 from .camvid import CAMVID_CLASSES, EXPECTED, CamVid, mask_folders
 from .cityscapes import CITYSCAPES_CLASSES, Cityscapes
+from .coco import Coco, annotation_files
 from .description import FILE_NAME
 from .folder import Folder
 from .nuclei import STAGE, Nuclei
@@ -21,6 +22,7 @@ __all__ = [
     "SBD",
     "VOC",
     "CamVid",
+    "Coco",
     "Cityscapes",
     "Folder",
     "Nuclei",
@@ -35,7 +37,6 @@ __all__ = [
 _HINTS = {  # what tools leave that is no data set yet -> what to do
     "SegmentationClass*": "; masks without their images: put these into JPEGImages beside it (CVAT: Save images)",
     "task-*-annotation-*": "; masks of Label Studio, one for each brush: docs/data.md has the lines that join them",
-    "*/_annotations.coco.json": "; Roboflow's boxes or polygons: export once more as Semantic Segmentation Masks",
     "*.json": "; labelme's polygons become masks by its labelme2voc.py; see docs/data.md",
 }
 
@@ -54,6 +55,13 @@ def layout_of(root: str | Path) -> type:
         return Cityscapes
     if any(root.glob(f"*/{CLASSES}")):
         return Roboflow
+    if (
+        root.is_dir()
+        and not places(root)
+        and not any(root.glob("SegmentationClass*"))
+        and annotation_files(FolderFiles(root))
+    ):
+        return Coco
     if not root.is_dir() or (root / "JPEGImages").is_dir() or year_folders(FolderFiles(root)):
         return VOC
     if mask_folders(FolderFiles(root)):
@@ -67,7 +75,7 @@ def layout_of(root: str | Path) -> type:
     names = sorted(path.name for path in root.iterdir())
     raise InputError(
         f"{root}: expected VOC<year> with JPEGImages (PASCAL VOC), leftImg8bit with gtFine (Cityscapes), train with "
-        f"{CLASSES} (Roboflow), {EXPECTED}, <id>/images with <id>/masks (Data Science Bowl), images with masks, or {FILE_NAME} (own "
+        f"{CLASSES} (Roboflow), {EXPECTED}, <id>/images with <id>/masks (Data Science Bowl), annotations/instances_<split>.json (COCO), images with masks, or {FILE_NAME} (own "
         f"data); found {', '.join(names[:5]) or 'nothing'}"
         f"{', …' if len(names) > 5 else ''}{next((hint for what, hint in _HINTS.items() if any(root.glob(what))), '')}"
     )
@@ -80,15 +88,16 @@ def open_dataset(
     ids: list | None = None,
     limit: int | None = None,
     exif: bool = True,
+    instances: bool = False,
 ) -> SegmentationDataset:
     """The samples of one split of a data set in any of the layouts, by the class that `layout_of` finds.
 
     year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
-    exif: False reads images and masks as they are stored, whatever their EXIF data say.
+    exif: False reads images and masks as they are stored, whatever their EXIF data say. instances: with their objects told apart.
     Raises InputError, naming the folder or file, for what is none of them and for what the reader refuses.
     """
     layout = layout_of(root)
     options = {"year": year} if layout is VOC else {}
     dataset = layout(root, split, ids=ids, limit=limit, **options)
     dataset.exif = dataset.exif and exif
-    return dataset
+    return dataset.with_instances() if instances else dataset

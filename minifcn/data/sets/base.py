@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from copy import copy
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from unicodedata import normalize
 
 import numpy as np
@@ -33,7 +34,8 @@ class Sample(NamedTuple):
 
 
 class ObjectSample(NamedTuple):
-    """A Sample whose objects are told apart. instances: (H, W) uint16, 0 where no object is, else its number from 1."""
+    """A Sample whose objects are told apart. instances: (H, W) uint16, 0 where no object is, else its number from 1, or
+    AMBIGUOUS where it is unknown of which object a pixel is. Numbers may be missing."""
 
     image: np.ndarray
     label: np.ndarray
@@ -53,7 +55,7 @@ class SegmentationDataset(Sequence):
     palette[label] is a picture. coloured: masks are pictures in these colours; void: whether palette[255] in them is void.
     Else masks hold numbers; table: (256,) uint8, the label of each; shown: whether palettes in such masks should have the
     classes' colours. exif: whether images and masks are turned as their EXIF data say; False reads them as stored.
-    objects: a mask is a folder of masks, one for each object.
+    objects: masks are those of single objects, in a folder or a file. tells_objects: samples are ObjectSamples (`with_instances`).
 
     files: FolderFiles or TarFiles. split: a split's name, or a path ending in .txt to a list elsewhere. ids: use these
     instead. limit: only the first so many. Raises InputError, naming the file, for a missing list, image or mask
@@ -67,7 +69,7 @@ class SegmentationDataset(Sequence):
     lists, hints = "{}.txt", {}
     palette, coloured, void = voc_palette(), False, True
     table, shown = np.arange(256, dtype=np.uint8), True
-    exif, objects = True, False
+    exif, objects, tells_objects = True, False, False
 
     def __init__(self, files: Any, split: str, classes: tuple, ids: list | None = None, limit: int | None = None):
         self.files, self.split, self.classes = files, str(split), classes
@@ -79,15 +81,22 @@ class SegmentationDataset(Sequence):
         for id in self.ids:
             if id.startswith("/") or ".." in id.split("/"):
                 raise InputError(f"{self.folder}: expected ids of files in this folder, got {id!r} in {self.split!r}")
-            mask_there = self.files.is_folder if self.objects else self.files.is_file
-            pair = ("image", self.image_name(id), self.files.is_file), ("mask", self.mask_name(id), mask_there)
+            pair = ("image", self.image_name(id), self.files.is_file), ("mask", self.mask_name(id), self._is_mask)
             for what, name, there in pair:
                 if not there(name):
                     raise MissingFileError(f"{self.folder / name}: no {what} for id {id!r} of split {self.split!r}")
 
+    def _is_mask(self, name):
+        return self.files.is_file(name) or (self.objects and self.files.is_folder(name))
+
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def things(self) -> tuple[int, ...]:
+        """The classes whose objects are told apart where any are: all but the first, which is the background."""
+        return tuple(range(1, self.num_classes))
 
     @property
     def channels(self) -> int:
@@ -118,6 +127,10 @@ class SegmentationDataset(Sequence):
     def mask_name(self, id: str) -> str:
         """The mask of an id, whether it is there or not."""
         return self._pairs[id][1] if id in self._pairs else self._existing(self.masks, id)
+
+    def source(self, id: str) -> str:
+        """What messages call an id's mask: its path."""
+        return str(self.folder / self.mask_name(id))
 
     def _existing(self, where, id):
         """The file of an id with the first of the endings, in small letters or capitals, that there is; else the usual name.
@@ -167,6 +180,31 @@ class SegmentationDataset(Sequence):
             return name
         return (None if more == ["-1"] else id) if more in (["1"], ["0"], ["-1"]) else line
 
+    def with_instances(self) -> Self:
+        """The same samples, each with its objects told apart, as ObjectSample.
+
+        Raises MissingFileError, saying what was expected, where nothing tells them apart, and InputError for what is wrong.
+        """
+        self.check_instances()
+        told = copy(self)
+        told.tells_objects = True
+        return told
+
+    def check_instances(self) -> None:
+        """What `with_instances` raises. Here: always, since masks of classes tell no objects apart."""
+        raise MissingFileError(
+            f"{self.folder}: expected objects told apart, as in PASCAL VOC, Cityscapes, COCO's JSON or one mask for each; "
+            f"got {self.layout or 'a data set'}, which has classes only"
+        )
+
+    def boxes(self, id: str) -> list | None:
+        """The boxes that alone tell an id's objects apart; None where more does."""
+        return None
+
+    def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
+        """The numbers of an id's objects, (H, W) uint16 as in ObjectSample, where they are told apart. label: its labels."""
+        raise NotImplementedError
+
     def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
         """The labels of objects that have been moved, scaled or bent: those that moved with them, unless a layout draws them anew."""
         return label
@@ -185,17 +223,21 @@ class SegmentationDataset(Sequence):
             raise InputError(f"{self.folder / name}: expected the colours of the classes only, got {found}")
         return label
 
-    def read(self, id: str) -> Sample:
-        """The Sample of an id."""
+    def read_maps(self, id: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """An id's labels, and its objects where they are told apart: `read_label` and `read_instances`."""
+        label = self.read_label(id)
+        return label, self.read_instances(id, label) if self.tells_objects else None
+
+    def read(self, id: str) -> Sample | ObjectSample:
+        """The Sample of an id, or the ObjectSample where objects are told apart."""
         name = self.image_name(id)
-        image, label = read_image(self.files.open(name), self.exif), self.read_label(id)
-        mask = self.folder / self.mask_name(id)
+        image, (label, instances) = read_image(self.files.open(name), self.exif), self.read_maps(id)
         if label.shape != image.shape[:2]:
             raise InputError(
-                f"{mask}: expected a mask of the image's size {image.shape[1]}x{image.shape[0]}, "
+                f"{self.source(id)}: expected a mask of the image's size {image.shape[1]}x{image.shape[0]}, "
                 f"got {label.shape[1]}x{label.shape[0]}{self._exif_hint(name, label)}"
             )
-        return Sample(image, label, id)
+        return Sample(image, label, id) if instances is None else ObjectSample(image, label, id, instances)
 
     def check_for_training(self) -> None:
         """What training would not say: warns of images of more than 8 bits a channel, told by the first. Raises InputError for
@@ -222,7 +264,7 @@ class SegmentationDataset(Sequence):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample | ObjectSample:
         return self.read(self.ids[index])
 
 

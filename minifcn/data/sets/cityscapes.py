@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ...errors import InputError, MissingFileError
 from ..files import FolderFiles
-from ..labels import VOID
+from ..images import read_mask
+from ..labels import AMBIGUOUS, VOID
 from .base import SegmentationDataset, find
 
 # The classes that count of the official table (labels.py of cityscapesScripts): label id, name, colour. The train id is
@@ -33,6 +35,10 @@ _TABLE = (
     (33, "bicycle", (119, 11, 32)),
 )
 NUM_LABEL_IDS = 34
+INSTANCE_IDS = "_instanceIds.png"
+PER_CLASS = 1000  # an object's id: that of its label times this, and its number
+_THINGS = tuple(range([name for _, name, _ in _TABLE].index("person"), len(_TABLE)))  # what the annotators told apart
+LABEL_IDS = np.array([id for id, _, _ in _TABLE])  # of each class
 CITYSCAPES_CLASSES = tuple(name for _, name, _ in _TABLE)
 
 
@@ -42,6 +48,7 @@ class Cityscapes(SegmentationDataset):
     They are made from the labelIds files through the official table; the labelTrainIds files that some copies hold are
     not read. A split without gtFine has gtCoarse's. root: the folder that holds leftImg8bit and gtFine. split: a folder
     in them. ids: use these, such as "aachen_000000_000019", instead of all. limit: only the first so many.
+    `with_instances` tells persons, riders and vehicles apart by the instanceIds files; what is of a group of them is AMBIGUOUS.
     Raises InputError, naming the file, at construction for what is missing (MissingFileError); when they are read, for
     files that do not fit together and for ids that the table does not have.
     """
@@ -52,7 +59,7 @@ class Cityscapes(SegmentationDataset):
     palette = np.zeros((256, 3), np.uint8)  # void is black
     palette[: len(_TABLE)] = [colour for _, _, colour in _TABLE]
     table = np.full(256, VOID, np.uint8)  # label id -> train id, VOID where there is no class
-    table[[id for id, _, _ in _TABLE]] = range(len(_TABLE))
+    table[LABEL_IDS] = range(len(_TABLE))
     shown, allowed = False, np.arange(256) < NUM_LABEL_IDS
 
     def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
@@ -74,6 +81,39 @@ class Cityscapes(SegmentationDataset):
     def image_name(self, id: str) -> str:
         unknown = f"leftImg8bit/{self.split}/{id.split('_')[0]}/{id}{self.images[1]}"
         return self._images.get(id, [unknown])[0]
+
+    @property
+    def things(self) -> tuple[int, ...]:
+        return _THINGS
+
+    def check_instances(self) -> None:
+        for name in map(self.objects_name, self.ids):
+            if not self.files.is_file(name):
+                raise MissingFileError(f"{self.folder / name}: no such file; it says which pixels are of which object")
+
+    def objects_name(self, id: str) -> str:
+        """The instanceIds file of an id, whether it is there or not."""
+        return self.mask_name(id).removesuffix("_labelIds.png") + INSTANCE_IDS
+
+    def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
+        name = self.objects_name(id)
+        ids = read_mask(self.files.open(name), self.exif, highest=AMBIGUOUS)
+        of_label = self.table[np.where(ids < PER_CLASS, ids, ids // PER_CLASS).clip(max=VOID)]
+        if ids.shape != label.shape or (of_label != label).any():
+            other = (
+                "another size"
+                if ids.shape != label.shape
+                else f"other labels in {np.count_nonzero(of_label != label)} pixels"
+            )
+            raise InputError(
+                f"{self.folder / name}: expected the objects of {Path(self.mask_name(id)).name}, got {other}"
+            )
+        objects = (ids >= PER_CLASS) & (label != VOID)
+        groups = ~objects & np.isin(label, _THINGS)
+        instances = np.zeros(ids.shape, np.uint16)
+        instances[objects] = np.unique(ids[objects], return_inverse=True)[1] + 1
+        instances[groups] = AMBIGUOUS
+        return instances
 
     def mask_name(self, id: str) -> str:
         place = self.image_name(id).removeprefix(self.images[0]).removesuffix(self.images[1])

@@ -21,7 +21,8 @@ class Nuclei(SegmentationDataset):
     """The samples of one split: background 0, nucleus 1, and which object each pixel is of (`Sample.instances`).
 
     root: the folder with <id>/images/<id>.png and <id>/masks/*.png, one object each, or what holds it as stage1_train. Labels are
-    background where objects touch (see `separate`), so that what a network learns of them falls apart into objects.
+    background where objects touch (see `separate`), so that what a network learns of them falls apart into objects; not after `with_instances`, for
+    networks that tell objects apart by themselves.
     split: "train", "val" (15 in 100 of the ids), "trainval", or a path ending in .txt to a list of ids.
     ids: use these instead. limit: only the first so many.
     Raises MissingFileError, naming the image or the folder of masks that is missing, at construction; InputError, naming the file, when
@@ -58,6 +59,9 @@ class Nuclei(SegmentationDataset):
         folder = self.mask_name(id)
         return [f"{folder}/{n}" for n in self.files.children(folder) if n.lower().endswith(SUFFIXES) and n[0] != "."]
 
+    def check_instances(self) -> None:
+        """Nothing: objects are always told apart."""
+
     def read(self, id: str) -> ObjectSample:
         image = read_image(self.files.open(self.image_name(id)), self.exif)
         instances = np.zeros(image.shape[:2], np.uint16)
@@ -76,11 +80,14 @@ class Nuclei(SegmentationDataset):
             if drawn.any():
                 instances[drawn & (instances == 0)] = len(names)
                 names.append(name)
-        return ObjectSample(image, separate(instances), id, instances)
+        return ObjectSample(image, self._drawn(instances), id, instances)
 
     def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
         """As `separate` draws them, so that the gaps keep their width; void stays."""
-        return np.where(label == VOID, np.uint8(VOID), separate(instances))
+        return np.where(label == VOID, np.uint8(VOID), self._drawn(instances))
+
+    def _drawn(self, instances):
+        return (instances > 0).astype(np.uint8) if self.tells_objects else separate(instances)
 
     def read_object(self, name: str) -> np.ndarray:
         """Where the object is that a mask shows, (H, W) bool. Raises InputError, naming the file, as `drawn_in` does."""

@@ -8,7 +8,9 @@ import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..files import files_at, read_lines
-from ..labels import VOC_CLASSES, VOID, read_class_names, voc_palette
+from ..images import read_mask
+from ..labels import AMBIGUOUS, VOC_CLASSES, VOID, read_class_names, voc_palette
+from . import voc_boxes
 from .base import VAL_SHARE, SegmentationDataset, find, random_split
 
 _LISTS = "ImageSets/Segmentation/{}.txt", "ImageSets/Main/{}.txt"
@@ -17,6 +19,7 @@ _OF_CVAT = {
     "Validation": "val",
     "Test": "test",
 }  # its names of subsets; "default" where there are none
+OBJECTS = "SegmentationObject"
 _PARENTS = ("", "VOCdevkit", "TrainVal/VOCdevkit")  # where the official archives of the years have their VOC<year>
 
 
@@ -30,6 +33,8 @@ class VOC(SegmentationDataset):
     Files beside the folders name other classes than VOC's 21: `classes.txt`, or what tools leave: `class_names.txt`
     (labelme) and `labelmap.txt` (CVAT, whose masks are in its colours). Lists may also be in ImageSets/Main. Without any, or with
     CVAT's default.txt only, a fifth of the images is val.
+    `with_instances` tells the objects apart: by the pictures in SegmentationObject, else by the boxes of Annotations/<id>.xml or of
+    `boxes.json`, as far as masks and boxes decide it (`voc_boxes`).
     Raises InputError, naming the file, for a missing list, image or mask (MissingFileError), or a tar that is not safe
     and sound, at construction; and for files that do not fit together (sizes, labels, colours), when they are read.
     """
@@ -63,6 +68,37 @@ class VOC(SegmentationDataset):
             classes, self.palette = read_labelmap(files.open("labelmap.txt"))
             self.coloured, self.void = True, False
         super().__init__(files, split, classes, ids, limit)
+
+    def check_instances(self) -> None:
+        files, drawn = self.files, self.files.is_folder(OBJECTS)
+        if not (drawn or files.is_file(voc_boxes.JSON) or files.is_folder(voc_boxes.XML)):
+            raise MissingFileError(
+                f"{self.folder}: expected {OBJECTS}, {voc_boxes.XML} or {voc_boxes.JSON}, which tell objects apart; found none"
+            )
+        for id in self.ids if drawn else ():
+            if not files.is_file(name := f"{OBJECTS}/{id}.png"):
+                raise MissingFileError(f"{self.folder / name}: no objects for id {id!r} of split {self.split!r}")
+        self._boxes = None if drawn else voc_boxes.Boxes(files, self.classes)
+
+    def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
+        if (boxes := self.boxes(id)) is not None:
+            return voc_boxes.tell_apart(label, boxes)[0]
+        name = f"{OBJECTS}/{id}.png"
+        numbers = read_mask(self.files.open(name), self.exif)
+        if numbers.shape != label.shape:
+            sizes = "the mask's size {1}x{0}, got {3}x{2}".format(*label.shape, *numbers.shape)
+            raise InputError(f"{self.folder / name}: expected objects of {sizes}")
+        numbers = np.where(numbers == VOID, np.where(label > 0, np.uint16(AMBIGUOUS), np.uint16(0)), numbers)
+        return np.where(label == VOID, np.uint16(0), numbers)
+
+    def boxes(self, id: str) -> list[voc_boxes.Box] | None:
+        """The boxes that tell an id's objects apart; None where a picture does. Only after `with_instances`."""
+        return None if self._boxes is None else self._boxes.of(id)
+
+    def is_exact(self, id: str) -> bool:
+        """Whether no pixel is in two boxes of its class, so that it is known which object it is of. Only after `with_instances`."""
+        boxes = self.boxes(id)
+        return boxes is None or not voc_boxes.tell_apart(self.read_label(id), boxes)[1]
 
     def splits(self) -> dict:
         lists = {_OF_CVAT.get(name, name): file for name, file in super().splits().items()}

@@ -1,0 +1,154 @@
+"""Reader of COCO's JSON: images, and one file for each split that has the objects in them as polygons or runs."""
+
+import re
+from collections import ChainMap
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import InputError
+from ..files import FolderFiles
+from ..images import SUFFIXES
+from ..labels import AMBIGUOUS
+from .base import VAL_SHARE, SegmentationDataset, random_split
+from .coco_json import Entry, draw, read_annotations, region_of
+
+ROBOFLOW = "_annotations.coco.json"
+ALONE = (
+    "annotations.json",
+    "instances.json",
+    "result.json",
+    "coco.json",
+    ROBOFLOW,
+)  # labelme, own, Label Studio, own, Roboflow
+_FOR_A_SPLIT = re.compile(
+    r"(?:instances_|annotations_)?((train|val|valid|validation|test|default)\d*)\.json", re.IGNORECASE
+)
+_SPLITS = {"valid": "val", "validation": "val"}  # what tools call splits -> their names here
+
+
+class Place(NamedTuple):
+    """Where an image and its objects are: the image's name, that of the JSON file, and its Entry there."""
+
+    image: str
+    annotations: str
+    entry: Entry
+
+
+class Coco(SegmentationDataset):
+    """The samples of one split: background 0, the categories from 1 on in the order of their ids.
+
+    root: the folder with annotations/instances_<split>.json as COCO's own, <split>/_annotations.coco.json as Roboflow's, or one
+    annotations.json, of whose images a fifth is val. Images lie beside the file, in root, or in root's folder of the split, images
+    or JPEGImages. split: "train", "val", "test". An id is an image's name in root, without its ending; ids: use these instead.
+    limit: only the first so many.
+
+    Where objects overlap, the smaller is seen. `with_instances` tells them apart; what is of a crowd is AMBIGUOUS.
+    Raises InputError, naming the file, for JSON of another form, at construction, and for objects that are no polygons or runs and
+    images of another size than the file says, when they are read; MissingFileError for images that are not there.
+    """
+
+    layout, objects, shown = "COCO's JSON", True, False
+    images, masks, others = (".", *SUFFIXES), (".", ".json"), (".json", ".txt")
+    lists = "annotations/instances_{}.json"
+
+    def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
+        files = FolderFiles(root)
+        self._places, self.strays, classes = {}, {}, ()
+        for name, source in annotation_files(files).items():
+            read = read_annotations(files.open(source))
+            if classes and read.classes != classes:
+                raise InputError(f"{files.path / source}: expected the categories of the other files, got others")
+            self._labels, classes, self.strays[source] = read.labels, read.classes, read.strays
+            self._places[name] = _places(files, source, read.entries)
+        # An id that several splits have is read from the one that was asked for.
+        self._by_id = ChainMap(self._places.get(split, {}), *self._places.values())
+        super().__init__(files, split, classes, ids, limit)
+
+    def splits(self) -> dict:
+        alone = len(self._places) == 1
+        return (
+            random_split(self._by_id, VAL_SHARE) if alone else {name: list(ids) for name, ids in self._places.items()}
+        )
+
+    def found(self) -> tuple:
+        places = self._by_id.items()
+        return {id: [place.image] for id, place in places}, {id: [place.annotations] for id, place in places}
+
+    def id_of(self, line: str) -> str:
+        return line
+
+    def image_name(self, id: str) -> str:
+        return self._by_id[id].image if id in self._by_id else super().image_name(id)
+
+    def mask_name(self, id: str) -> str:
+        """The JSON file that an id's objects are in."""
+        return self._by_id[id].annotations if id in self._by_id else self.lists.format(self.split)
+
+    def entry(self, id: str) -> Entry:
+        """What the JSON file says of an id."""
+        return self._by_id[id].entry
+
+    def check_instances(self) -> None:
+        """Nothing: objects are always told apart."""
+
+    def read_maps(self, id: str) -> tuple[np.ndarray, np.ndarray | None]:
+        regions, entry = [], self.entry(id)
+        if len(entry.annotations) >= AMBIGUOUS:
+            raise InputError(
+                f"{self.source(id)}: expected fewer than {AMBIGUOUS} objects, got {len(entry.annotations)}"
+            )
+        for annotation in entry.annotations:
+            try:
+                regions.append(region_of(annotation, entry.size, self._labels))
+            except InputError as error:
+                raise InputError(f"{self.source(id)}: annotation {repr(annotation.get('id'))[:20]}: {error}") from error
+        label, instances = draw(regions, entry.size)
+        return label, instances if self.tells_objects else None
+
+    def source(self, id: str) -> str:
+        return f"{self.folder / self.mask_name(id)}: {self.entry(id).file_name[-60:]}"
+
+    @property
+    def labels(self) -> dict[int, int]:
+        """{category id: label}"""
+        return self._labels
+
+
+def annotation_files(files: Any) -> dict[str, str]:
+    """{split: its JSON file} in a folder; under the name "trainval" one that is for all. Empty where there is none."""
+    roboflow = {name: f"{name}/{ROBOFLOW}" for name in files.children("") if files.is_file(f"{name}/{ROBOFLOW}")}
+    if roboflow:
+        return {_SPLITS.get(name, name): file for name, file in roboflow.items()}
+    for folder in ("annotations/", ""):
+        named = {}
+        for name in files.children(folder.rstrip("/")):
+            if found := _FOR_A_SPLIT.fullmatch(name):
+                split = found[2].lower()
+                named.setdefault(_SPLITS.get(split, split), f"{folder}{name}")
+        alone = [f"{folder}{name}" for name in ALONE if files.is_file(f"{folder}{name}")]
+        if named or alone:
+            return named or {"trainval": alone[0]}
+    return {}
+
+
+def _places(files, source, entries):
+    """{id: Place} of the images of a JSON file."""
+    places, beside = {}, source.rpartition("/")[0]
+    found = _FOR_A_SPLIT.fullmatch(PurePosixPath(source).name)
+    split = found[1] if found else ""
+    folders = dict.fromkeys((beside, "", split, f"images/{split}".rstrip("/"), "images", "JPEGImages"))
+    for entry in entries:
+        name = PurePosixPath(entry.file_name.replace("\\", "/"))
+        inside = [part for part in name.parts if part not in ("..", name.anchor)]
+        names = dict.fromkeys(
+            ("/".join(inside), inside[-1])
+        )  # as it is there, and without folders that were somebody's
+        choices = [f"{folder}/{name}".lstrip("/") for name in names for folder in folders]
+        image = next((name for name in choices if files.is_file(name)), choices[0])
+        id = PurePosixPath(image).with_suffix("").as_posix()
+        if id in places:
+            raise InputError(f"{files.path / source}: expected each image once, got two of {id!r}")
+        places[id] = Place(image, source, entry)
+    return places

@@ -1,0 +1,171 @@
+"""From a panoptic network's maps to objects: the peaks of its centres, and every pixel to the one that its offset leads to.
+
+Nothing is chosen among overlapping masks, since there are none: a pixel votes for one centre.
+Cheng et al., Panoptic-DeepLab, CVPR 2020, section 3.3, https://arxiv.org/abs/1911.10194
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend import to_host
+from ..data.targets import scipy_ndimage
+from ..models import Graph
+from ..preprocessing import require_image
+from ..tasks import PanopticScores
+from . import segment
+
+LEAST_CENTRE = 0.1  # what is lower is no peak
+MOST = 200  # objects in an image
+
+
+class Objects(NamedTuple):
+    """What is in an image: labels (H, W) uint8, the class of every pixel, of an object's all the same; instances (H, W) uint16, 0 where no
+    object is, else its number from 1; classes (n,) uint8 and scores (n,) float64, those of object i at i − 1."""
+
+    labels: np.ndarray
+    instances: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+
+
+def panoptic(network: Graph, image: np.ndarray, tile: int | None = None) -> Objects:
+    """The Objects in an image (H, W, 3) uint8 RGB of any size, by a panoptic network. tile: as for `predict`.
+
+    For many images, give `network.prepare()`.
+    """
+    return objects_in(network, maps_of(network, image, tile))
+
+
+def objects_in(network: Graph, maps: dict) -> Objects:
+    """The Objects in a panoptic network's maps, as its card says what they are (`group`)."""
+    window = network.card.options["window"]
+    return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network), window)
+
+
+def maps_of(network: Graph, image: np.ndarray, tile: int | None = None) -> dict[str, np.ndarray]:
+    """A panoptic network's outputs for an image, by name, (channels, H, W) float32 on the host."""
+    require_image(image)
+    maps: dict = {}
+    for outputs, place in segment.pieces(network, image, tile):
+        for name, (found,) in outputs.items():
+            whole = maps.setdefault(name, np.empty((len(found), *image.shape[:2]), np.float32))
+            whole[:, *place] = to_host(found)
+    return maps
+
+
+def evaluate_panoptic(
+    network: Graph,
+    samples: Iterable[Any],
+    num_classes: int,
+    tile: int | None = None,
+    *,
+    connected: PanopticScores | None = None,
+) -> PanopticScores:
+    """The PanopticScores of a network on ObjectSamples, each at its own size. tile: as for `predict`.
+
+    connected: also counts what connected parts of the same classes would be worth as objects (`components`).
+    """
+    network, things = network.prepare(), things_of(network)
+    scores = PanopticScores(num_classes, things)
+    for sample in samples:
+        maps = maps_of(network, sample.image, tile)
+        scores.update_objects(sample.label, sample.instances, objects_in(network, maps))
+        if connected:
+            connected.update_objects(sample.label, sample.instances, components(maps["semantic"], things))
+    return scores
+
+
+def components(logits: np.ndarray, things: Sequence[int]) -> Objects:
+    """As objects the connected parts of each of `things`, over the four sides of pixels: what classes alone tell.   logits (K, H, W)
+
+    The score of an object is the mean probability of its class. Raises MissingFileError where SciPy is not installed.
+    """
+    ndimage = scipy_ndimage("connected parts")
+    labels = logits.argmax(axis=0).astype(np.uint8)
+    likely = 1 / np.exp(logits - logits.max(axis=0)).sum(axis=0)  # of the likeliest class
+    instances, classes, scores = np.zeros(labels.shape, np.uint16), [], []
+    for thing in things:
+        parts, count = ndimage.label(labels == thing)
+        instances[parts > 0] = parts[parts > 0] + len(classes)
+        classes += [thing] * count
+        scores += list(ndimage.mean(likely, parts, range(1, count + 1)))
+    return Objects(labels, instances, np.array(classes, np.uint8), np.array(scores, np.float64))
+
+
+def things_of(network: Graph) -> Sequence[int]:
+    """The classes whose objects a panoptic network tells apart."""
+    things = network.card.options["things"]
+    return range(1, network.card.num_classes) if things is None else things
+
+
+def group(
+    logits: np.ndarray, centre: np.ndarray, offset: np.ndarray, things: Sequence[int], window: int = 7
+) -> Objects:
+    """The Objects of one image's maps.   logits (K, H, W), centre (H, W), offset (2, H, W), down and across in pixels
+
+    A pixel of one of `things`, classes by number, is of the object whose peak is nearest to where its offset leads; at equal distances, of the higher peak's.
+    An object's class is the most frequent of its pixels, the first of several; its score the mean probability of that class in it,
+    times the height of the centres at the mean of its pixels, from 0 to 1. window: as for `peaks`. Objects are numbered from the highest peak on. Without a peak there are none.
+    """
+    labels, width = logits.argmax(axis=0).astype(np.uint8), logits.shape[2]
+    instances, is_thing = np.zeros(labels.shape, np.uint16), np.zeros(len(logits), bool)
+    is_thing[list(things)] = True
+    at, found = np.flatnonzero(is_thing[labels]), peaks(centre, window)  # pixels by one number each, row after row
+    if not (len(found) and len(at)):
+        return Objects(labels, instances, np.empty(0, np.uint8), np.empty(0))
+    rows, columns = np.divmod(at, width)
+    down, across = (part.reshape(-1)[at] + side for part, side in zip(offset, (rows, columns), strict=True))
+    which, least = np.zeros(len(at), np.int64), np.full(len(at), np.inf)
+    for i, (row, column) in enumerate(found):
+        distance = (down - row) ** 2 + (across - column) ** 2
+        which[distance < least] = i
+        np.minimum(least, distance, out=least)
+    pixels = np.bincount(which, minlength=len(found))
+    used = np.flatnonzero(pixels)
+    number = np.zeros(len(found), np.int64)
+    number[used] = np.arange(len(used))
+    which, pixels, own = number[which], pixels[used], labels.reshape(-1)[at]
+    votes = np.bincount(which * len(logits) + own, minlength=len(used) * len(logits)).reshape(len(used), -1)
+    classes = votes.argmax(axis=1).astype(np.uint8)
+    labels.reshape(-1)[at], instances.reshape(-1)[at] = classes[which], which + 1
+    scores, order = logits.reshape(len(logits), -1)[:, at], np.arange(len(at))
+    largest = scores[own, order]
+    likely = np.exp(scores[classes[which], order] - largest) / np.exp(scores - largest).sum(axis=0)
+    middle = [np.rint(np.bincount(which, side) / pixels).astype(int) for side in (rows, columns)]
+    return Objects(labels, instances, classes, np.bincount(which, likely) / pixels * centre[*middle].clip(0, 1))
+
+
+def peaks(centre: np.ndarray, window: int = 7) -> np.ndarray:
+    """The places (n, 2), row and column, where a map (H, W) is at least 0.1 and the highest in a window of so many pixels a side around, an
+    odd number, the highest first, at most 200.
+
+    Of equal heights in such a window only the first, row by row, can be a peak; equally high peaks come in that order.
+    """
+    sides = [np.flatnonzero((centre >= LEAST_CENTRE).any(axis=axis)) for axis in (1, 0)]
+    if not len(sides[0]):
+        return np.empty((0, 2), np.int64)
+    centre = centre[
+        tuple(slice(side[0], side[-1] + 1) for side in sides)
+    ]  # what is lower all around is higher than no peak
+    reach, corner = window // 2, [side[0] for side in sides]
+    padded = np.pad(centre, reach, constant_values=-np.inf)
+    highest = _running_maximum(_running_maximum(padded, window).T, window).T
+    rows, columns = np.nonzero((centre == highest) & (centre >= LEAST_CENTRE))
+    first = np.ones(len(rows), bool)
+    for before in range(window * window // 2):  # the pixels of the window that come before its middle
+        i, j = divmod(before, window)
+        first &= padded[rows + i, columns + j] != centre[rows, columns]
+    rows, columns = rows[first], columns[first]
+    order = np.argsort(-centre[rows, columns], kind="stable")[:MOST]
+    return np.stack([rows[order], columns[order]], axis=1) + corner
+
+
+def _running_maximum(x, window):
+    """The maxima of `window` rows in a row, of windows twice as long each time.   x (H, W) -> (H - window + 1, W)"""
+    length = 1
+    while length < window:
+        step = min(length, window - length)
+        x, length = np.maximum(x[:-step], x[step:]), length + step
+    return x

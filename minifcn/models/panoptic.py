@@ -1,0 +1,134 @@
+"""Which object each pixel is of, by what a fully convolutional network does by itself: a class, a centre and an offset.
+
+    image ── trunk ──┬── the semantic network's way up ───────────────────────────── semantic (K)
+                     └── 1/32 ── ×2 ─ ‖ 1/16 ── ×2 ─ ‖ 1/8 ──┬── centre (1): how near is the middle of an object
+                                                             └── offset (2): how far is it, down and across, in pixels
+
+An object is the pixels whose offsets lead to the same peak of the centres: see `inference.panoptic`. The trunk is a fork: its
+maps are read by both ways up, and in backward it gets the sum of what comes back from both; the graph does that.
+
+Cheng et al., Panoptic-DeepLab, CVPR 2020, https://arxiv.org/abs/1911.10194
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import layers
+from ..card import Card
+from ..errors import InputError
+from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
+from ..preprocessing import GREY, Preprocessing
+from .classifier import convolution, separable
+from .deeplab import DEEPLABS, deeplab_nodes
+from .fcn import BACKBONES, fcn_nodes
+from .unet import unet_nodes
+
+DECODERS = ("fcn", "unet", "v3plus")
+PANOPTIC_BACKBONES = ("efficientnet_lite0", "efficientnet_lite0_head", "mini")
+HEADS = ("semantic", "centre", "offset")
+INSTANCE = "instance"  # what the names of the instance part's nodes begin with
+SPREAD = 0.001  # of the last weights at the start, as published: no centre yet, and no offset
+HEAD_WIDTH = 32
+# backbone -> channels of the instance part, and the stride of its finest maps: objects are small where mini and U-Net are used
+FINEST: dict = {"mini": (64, 4), "efficientnet_lite0": (128, 8), "efficientnet_lite0_head": (128, 8), None: (64, 2)}
+
+
+def panoptic(
+    backbone: str | None = "efficientnet_lite0",
+    decoder: str = "fcn",
+    num_classes: int = 21,
+    *,
+    width: int | None = None,
+    channels: int = 3,
+    things: Sequence[int] | None = None,
+    window: int = 7,
+    seed: int = 0,
+) -> Graph:
+    """A network with freshly drawn weights: (N, channels, H, W) -> {"semantic": logits (N, num_classes, H, W), "centre": (N, 1, H, W),
+    "offset": (N, 2, H, W), down and across in pixels}, for any H and W.
+
+    decoder: the semantic network, whose names of parameters stay, so that its weights fit: "fcn", an FCN-8s of alignment "same"; "unet",
+    of padding "same", normalised; "v3plus", DeepLabv3+. backbone: "efficientnet_lite0", "efficientnet_lite0_head" (with its last 1×1 convolution; not for
+    v3plus), "mini"; None for the U-Net without one, of 4 levels. width: mini's or U-Net's. channels: of the images, 3 over a backbone. things: the
+    classes whose objects are told apart, all but the first unless given. window: in so many pixels a side there is one centre at most; the
+    article has 7 for images of 2049 × 1025.
+    The network's `card` holds these arguments. Raises InputError for what is not among these.
+    """
+    options = {
+        "backbone": backbone,
+        "decoder": decoder,
+        "num_classes": num_classes,
+        "width": width,
+        "channels": channels,
+    }
+    backbones = (*PANOPTIC_BACKBONES, *((None,) if decoder == "unet" else ()))
+    for what, known in (("decoder", DECODERS), ("backbone", backbones), ("channels", (3,) if backbone else (1, 3))):
+        if options[what] not in known:
+            raise InputError(f"panoptic: {what}: expected one of {', '.join(map(str, known))}; got {options[what]!r}")
+    if decoder == "v3plus" and backbone == "efficientnet_lite0_head":
+        raise InputError("panoptic: v3plus reads the trunk without its head; expected efficientnet_lite0")
+    if things is not None:
+        things = sorted({int(thing) for thing in things})
+        if not things or not 0 <= things[0] <= things[-1] < num_classes:
+            raise InputError(f"panoptic: things: expected classes 0..{num_classes - 1}, got {things}")
+    if window < 1 or window % 2 == 0:
+        raise InputError(f"panoptic: window: expected an odd number of pixels, got {window}")
+    options |= {"things": things, "window": window, "seed": seed}
+    rng = np.random.default_rng(seed)
+    body, preprocessing = None, GREY if channels == 1 else Preprocessing()
+    if backbone:
+        build, preprocessing = BACKBONES[backbone]
+        stride = {"output_stride": 16} if decoder == "v3plus" and backbone != "mini" else {}
+        of_mini = {"width": width} if backbone == "mini" and width else {}
+        body = build("same", rng, **stride, **of_mini)
+    if decoder == "unet":
+        wide = (None if body and backbone == "mini" else width) or 16
+        ways = {"same": True, "batch_norm": True, "learned": True}
+        nodes, features = unet_nodes(num_classes, body, rng, channels=channels, width=wide, depth=4, **ways)
+    else:
+        if decoder == "fcn":
+            nodes = fcn_nodes(body, "8s", num_classes, "same", rng=rng)
+        else:
+            nodes = deeplab_nodes(body, "v3plus", num_classes, DEEPLABS["v3plus"][2], True, rng)
+        ordered = sorted(body.features.values(), key=lambda feature: feature[2])
+        features = {stride: (f"{body.prefix}.{node}", count) for node, count, stride in ordered}
+    nodes["semantic"] = nodes.pop("crop")
+    instance_width, finest = FINEST[backbone]
+    nodes |= instance_nodes(features, instance_width, finest, rng)
+    return Graph(nodes, HEADS, card=Card("panoptic", options, preprocessing), backbone_prefix=body and body.prefix)
+
+
+def instance_nodes(features: dict, width: int, finest: int, rng: np.random.Generator) -> dict:
+    """The table of the instance part over maps {stride: (node, channels)}: from the coarsest to those of stride `finest`, with the two heads.
+
+    width: of its maps. Beside them, at each finer scale, lie half as many channels of the trunk's.
+    """
+    table: dict = {}
+
+    def add(name, chain, source):
+        table.update(prefixed(in_a_row(chain), f"{INSTANCE}.{name}", source))
+        return list(table)[-1]
+
+    coarsest, *finer = sorted((stride for stride in features if stride >= finest), reverse=True)
+    node, channels = features[coarsest]
+    last = add(f"project{coarsest}", convolution("conv", "", channels, width, 1, rng, batch_norm=True), node)
+    last = add(f"decode{coarsest}", separable(width, width, rng, kernel=5), last)
+    for stride in finer:
+        node, channels = features[stride]
+        skip = add(f"project{stride}", convolution("conv", "", channels, width // 2, 1, rng, batch_norm=True), node)
+        up, both = f"{INSTANCE}.up{stride}", f"{INSTANCE}.concat{stride}"
+        table[up] = (layers.ResizeLike(), [last, skip])
+        table[both] = (layers.Concat(), [up, skip])
+        last = add(f"decode{stride}", separable(width + width // 2, width, rng, kernel=5), both)
+    for name, outputs in (("centre", 1), ("offset", 2)):
+        chain = separable(width, HEAD_WIDTH, rng, kernel=5)
+        weight = rng.normal(0, SPREAD, (outputs, HEAD_WIDTH, 1, 1)).astype(np.float32)
+        bias = layers.Parameter(layers.init.zeros((outputs,)), lr_mult=2.0, decay_mult=0.0)
+        chain["score"] = layers.Conv2d.of(layers.Parameter(weight), bias)
+        if name == "offset":
+            chain["pixels"] = layers.Scale(finest)  # what it learns is in cells
+        found = add(name, chain, last)
+        table[f"{INSTANCE}.{name}.up"] = (layers.ResizeLike(), [found, "pad_input"])
+        table[name] = (layers.CropLike(0), [f"{INSTANCE}.{name}.up", IMAGE])
+    return table
