@@ -131,7 +131,9 @@ def move(node, target):
 
 def planted_in_kernel(text, function, old, new):
     """The same in the text of CUDA kernels: `old` occurs once in the function's body, but for spaces."""
-    opening = re.search(rf"^(?:KERNEL|DEVICE|template)[^;{{}}]*\b{function}\([^;{{}}]*\{{", text, re.MULTILINE)
+    opening = re.search(
+        rf"^(?:KERNEL|DEVICE|LANES_DEVICE|template)[^;{{}}]*\b{function}\([^;{{}}]*\{{", text, re.MULTILINE
+    )
     if not opening:
         raise NotFound(f"no function {function!r}")
     depth, end = 1, opening.end()

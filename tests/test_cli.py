@@ -226,7 +226,7 @@ def quick_gradcheck(monkeypatch):
 def test_gradcheck_command_reports_and_fails_on_a_wrong_backward(quick_gradcheck, monkeypatch, capsys):
     assert cli.main(["gradcheck", "--variant", "32s"]) == 0
     assert "FCN-32s: worst relative error" in capsys.readouterr().out
-    monkeypatch.setattr(ops, "relu_backward", lambda dy, cache, *, out=None: dy)
+    monkeypatch.setitem(ops.activation.PASSED, "relu", lambda y: y == y)
     assert "above 1e-06" in fails(capsys, "gradcheck", "--variant", "32s")
 
 
