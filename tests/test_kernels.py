@@ -147,15 +147,15 @@ def test_a_kernel_that_does_not_compile_is_told_with_the_compilers_words(body, t
 def test_without_a_cache_to_write_to_kernels_are_compiled_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    compiler._folder.cache_clear()
+    compiler.folder.cache_clear()
     try:
         y = np.zeros(3)
         bounds_checked.launch(source(tmp_path, COPY + "\n// once more"), "copy", 3, np.arange(3.0), y, 0)
         assert y.tolist() == [0, 1, 2]
-        assert compiler._folder() != tmp_path / "file" / "minifcn"
+        assert compiler.folder() != tmp_path / "file" / "minifcn"
     finally:
-        shutil.rmtree(compiler._folder())
-        compiler._folder.cache_clear()
+        shutil.rmtree(compiler.folder())
+        compiler.folder.cache_clear()
 
 
 def test_arguments_get_the_kernels_types():

@@ -49,6 +49,14 @@ def test_a_training_gives_the_same_bits_in_every_run(threads, compiled):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("backbone", ["mini", "efficientnet_lite0"])
+def test_a_training_gives_the_same_bits_for_any_number_of_threads(backbone, compiled, tiling):
+    tiling()
+    found = [trained(3, threads=threads, backbone=backbone)[1] for threads in (1, 2, 3, 5)]
+    for other in found[1:]:
+        assert all(np.array_equal(other[name], found[0][name]) for name in other)
+
+
 def test_kernels_and_numpy_agree_for_any_number_of_channels(compiled, rng):
     """Vectors of 16 and of 4 and single values make up every count."""
     for channels in (*range(1, 22), 33):

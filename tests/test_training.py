@@ -84,7 +84,19 @@ def test_going_on_with_another_number_of_threads_is_said(toy, tmp_path, caplog, 
     assert "threads" not in caplog.text.lower()
     tiling(threads=1)
     Run.resume(tmp_path / "run")
-    assert "trained with MINIFCN_THREADS=2, goes on with 1: not the same bits as never stopped" in caplog.text
+    assert "trained with NumPy and 2 threads, goes on with NumPy and 1 threads: not the same bits" in caplog.text
+
+
+def test_compiled_kernels_go_on_with_any_number_of_threads(toy, tmp_path, caplog, tiling, compiled):
+    tiling(threads=2)
+    finished(settings(toy, iterations=1), tmp_path / "run")
+    caplog.clear()
+    tiling(threads=1)
+    Run.resume(tmp_path / "run")
+    assert "not the same bits" not in caplog.text
+    backend.use_native(False)
+    Run.resume(tmp_path / "run")
+    assert "trained with compiled kernels, goes on with NumPy and 1 threads: not the same bits" in caplog.text
 
 
 def test_resume_writes_the_same_metrics_as_an_unbroken_run(toy, tmp_path):

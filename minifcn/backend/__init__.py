@@ -1,5 +1,6 @@
 """Where arrays live and what works on them: NumPy with threads on the CPU, CuPy on a GPU."""
 
+from .compiler import problem as native_problem
 from .compiler import use_native
 from .cpu import one_blas_thread
 from .memory import keep_freed_memory, out_of_memory
@@ -23,12 +24,12 @@ from .registry import (
     use_tf32,
 )
 from .source import Source
-from .threads import set_threads, threads, threads_because
+from .threads import order_of_sums, set_threads, sum_parts, threads, threads_because
 
 # fmt: off
 __all__ = [
     "one_blas_thread", "keep_freed_memory", "out_of_memory", "cut", "matmul", "run_blocks", "run_tiles", "Array",
     "Device", "array_module", "constant", "einsum_into", "has_kernels", "launch", "log", "multiplies_in_tf32",
-    "register", "runs", "to_device", "to_device_of", "to_host", "use", "use_tf32", "Source", "set_threads", "threads",
-    "threads_because", "use_native",
+    "register", "runs", "to_device", "to_device_of", "to_host", "use", "use_tf32", "Source", "set_threads", "sum_parts", "order_of_sums", "threads",
+    "threads_because", "native_problem", "use_native",
 ]

@@ -65,10 +65,10 @@ def library(name: str, text: str, options: tuple[str, ...], machine: str = "") -
     """
     command = compiler()
     parts = [text, machine, *command, _version(command), *options]
-    folder = _folder()
-    cached = folder / f"{name}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:32]}.so"
+    where = folder()
+    cached = where / f"{name}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:32]}.so"
     if not cached.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as workplace:
+        with tempfile.TemporaryDirectory(dir=where) as workplace:
             code, made = Path(workplace) / "kernels.cpp", Path(workplace) / "kernels.so"
             code.write_text(text, encoding="utf-8")
             done = subprocess.run([*command, *options, "-o", made, code], capture_output=True, text=True)
@@ -85,7 +85,7 @@ def _version(command):
 
 
 @cache
-def _folder():
+def folder() -> Path:
     """The folder of compiled libraries: in the user's cache, or, where that is not writable, one for this process."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"
     try:

@@ -167,7 +167,7 @@ def _libraries(dtype):
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip([s.path for s in sources], pool.map(lambda s: _library(s, dtype), sources), strict=True))
     if (seconds := time.perf_counter() - start) > 0.2:
-        log.info("kernels compiled for this processor in %.1f s by %s", seconds, " ".join(compiler.compiler()))
+        log.warning("kernels compiled for this processor, once, in %.1f s; kept in %s", seconds, compiler.folder())
     return found
 
 

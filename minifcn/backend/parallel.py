@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from . import tuning
 from .registry import Array, array_module, device_of, has_kernels
-from .threads import threads
+from .threads import sum_parts, threads
 
 
 def run_tiles(array: Array, task: Callable, tiles: list) -> None:
@@ -60,7 +60,7 @@ def matmul(
         elif bias is not None:
             out[place] += some_bias
 
-    count = threads()
+    count = threads() if rows >= columns else sum_parts()  # BLAS sums alike for any rows, not for any columns
     if has_kernels(a) or 2 * rows * columns * a.shape[1] < tuning.WORTH_A_THREAD:
         count = 1
     elif rows >= columns:

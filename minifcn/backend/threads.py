@@ -5,6 +5,7 @@ from math import ceil
 from pathlib import Path
 
 from ..errors import InputError
+from . import compiler, tuning
 
 VARIABLE = "MINIFCN_THREADS"
 _chosen = None
@@ -22,6 +23,20 @@ def threads() -> int:
         asked = os.environ.get(VARIABLE, "").strip()
         count = _chosen = _checked(VARIABLE, asked) if asked else _granted()
     return count
+
+
+def sum_parts() -> int:
+    """How many parts a sum is cut into at least.
+
+    Where compiled helpers share them the number is fixed, so that a sum's bits do not depend on the number of threads.
+    Without them there is one part for each thread: more would take longer to begin than they are worth.
+    """
+    return threads() if compiler.problem() else tuning.SHARES
+
+
+def order_of_sums() -> str:
+    """In words, what the order of sums on the CPU depends on: runs of one order give the same bits."""
+    return f"NumPy and {threads()} threads" if compiler.problem() else "compiled kernels"
 
 
 def set_threads(count: int | None = None) -> None:

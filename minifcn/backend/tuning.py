@@ -15,6 +15,8 @@ BYTES_WORTH_A_THREAD = 1 << 19
 BYTES_WORTH_A_HELPER = 1 << 16  # of what a kernel reads and writes, where threads are awake sooner (`helpers`)
 WORTH_A_THREAD = 1 << 24  # operations of a matrix product
 
+SHARES = 4  # parts of a sum, where compiled helpers share them
+
 # In between, work and its overhead balance.
 DEPTHWISE_PIECE = 1000  # values of a row: fewer take longer to begin than to compute, more fall out of the cache
 WINOGRAD_BYTES = (

@@ -1,4 +1,4 @@
-"""Print Python, NumPy, BLAS, the number of threads and its reason, the GPU's driver, CuPy and CUDA's libraries; and
+"""Print Python, NumPy, BLAS, the number of threads and its reason, the compiler of the CPU's kernels, the GPU's driver, CuPy and CUDA's libraries; and
 where a GPU cannot be used, the command that mends it."""
 
 import platform
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from .. import backend
-from ..backend import diagnosis
+from ..backend import compiler, diagnosis
 
 HELP = "show what there is to compute with"
 
@@ -17,7 +17,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    found = diagnosis.inspect()
+    found, why = diagnosis.inspect(), compiler.problem()
     packages = [f"{name} {version}" for name, version in found.packages.items()]
     cuda = found.cuda and f"runs CUDA up to {'.'.join(map(str, found.cuda))}"
     lines = [
@@ -25,6 +25,12 @@ def run(args):
         ("NumPy", np.__version__),
         *(("BLAS", library) for library in diagnosis.blas() or ["none that threadpoolctl knows"]),
         ("threads", f"{backend.threads()} ({backend.threads_because()}); BLAS gets 1 in each"),
+        (
+            "kernels",
+            f"left to NumPy: {why}"
+            if why
+            else f"compiled by {' '.join(compiler.compiler())}, kept in {compiler.folder()}",
+        ),
         ("driver", ", ".join(filter(None, (found.driver, cuda))) or "no NVIDIA driver"),
         *(("device", f"cuda:{number}, {name}") for number, name in enumerate(found.devices)),
         ("CuPy", ", ".join(packages) or "not installed"),

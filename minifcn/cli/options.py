@@ -71,7 +71,8 @@ def use_device(args):
     else:
         count = backend.threads()
         unused = args.device == "auto" and diagnosis.driver_cuda() is not None
-        notice(f"CPU, {count} thread{'s' * (count > 1)}{'; why no GPU: minifcn info' if unused else ''}")
+        kernels = "" if backend.native_problem() else ", compiled kernels"
+        notice(f"CPU, {count} thread{'s' * (count > 1)}{kernels}{'; why no GPU: minifcn info' if unused else ''}")
 
 
 def out_of_memory(error, args):
@@ -233,7 +234,7 @@ def add_training(parser, single):
     where.add_argument("--data", default=argparse.SUPPRESS, required=not single, metavar="PATH", help=DATA)
     where.add_argument("--out", default=out, metavar="FOLDER", help="where everything is kept")
     if single:
-        resume = "go on with the run in this folder, on as many threads to the same bits; other settings are its own"
+        resume = "go on with the run in this folder, to the same bits; other settings are its own"
         where.add_argument("--resume", metavar="FOLDER", help=resume)
     option(where, "split", f"{SPLIT}, to train on")
     option(where, "val_split", f"{SPLIT}, to validate on")

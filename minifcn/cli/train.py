@@ -1,6 +1,6 @@
 """Train one FCN, U-Net, DeepLab or panoptic network on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best
 weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never
-stopped, where the number of threads (MINIFCN_THREADS) is the same: another adds sums up in another order."""
+stopped: with compiled kernels (minifcn info) on any number of threads, without them on as many (MINIFCN_THREADS)."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from ..backend import array_module, cut, run_tiles, threads, tuning
+from ..backend import array_module, cut, run_tiles, sum_parts, tuning
 
 CACHE_LINE = 64  # bytes
 
@@ -138,7 +138,7 @@ def sum_of_tiles(like, shape, write, tiles, shares=None):
     The shares are fixed and added up in a fixed order, so that the same batch gives the same bits in every run.
     """
     xp = array_module(like)
-    shares = shares or min(threads(), len(tiles))
+    shares = shares or min(sum_parts(), len(tiles))
     sums = xp.empty((shares, *shape), like.dtype)
 
     def share(worker):

@@ -28,7 +28,7 @@ def write(run, stream):
         "iteration": run.done,
         "best": run.best,
         "class_weights": None if run.class_weights is None else [float(weight) for weight in run.class_weights],
-        "threads": backend.threads(),
+        "sums": backend.order_of_sums(),
         "optimizer": optimizer_rest,
         "stream": stream_rest,
         "generators": {name: g.bit_generator.state for name, g in run.model.generators().items()},
@@ -49,13 +49,13 @@ def restore(run, arrays, meta):
     model, stream = run.model, run.stream
     model.card.take_over(meta, run.checkpoint)
     stream.preprocessing = model.card.preprocessing
-    if meta.get("threads", backend.threads()) != backend.threads():  # which older files do not tell
+    order = backend.order_of_sums()
+    if (before := meta.get("sums", order)) != order:  # which older files do not tell
         log.warning(
-            "%s: trained with MINIFCN_THREADS=%s, goes on with %s: not the same bits as never stopped, for sums are added up in "
-            "another order",
+            "%s: trained with %s, goes on with %s: not the same bits as never stopped, for sums are added up in another order",
             run.folder,
-            meta["threads"],
-            backend.threads(),
+            before,
+            order,
         )
     try:
         run.network.load_state_dict(npz.section(arrays, "weights"))

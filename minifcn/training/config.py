@@ -60,7 +60,8 @@ BALANCED = "balanced"  # in place of class weights: those of data.labels.balance
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of a run. Two runs with equal settings and as many threads on one machine give the same weights, bit by bit."""
+    """The settings of a run. Two runs with equal settings on one machine give the same weights, bit by bit, with compiled kernels on any number of
+    threads, without them on as many."""
 
     data: str  # the VOCdevkit folder, or VOC's tar
     year: str = "2012"

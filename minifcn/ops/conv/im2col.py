@@ -13,7 +13,7 @@ are more kernels than patches it is the other way round, channel by channel as i
 from itertools import product
 from math import prod
 
-from ...backend import Source, array_module, cut, has_kernels, launch, matmul, run_tiles, threads, tuning
+from ...backend import Source, array_module, cut, has_kernels, launch, matmul, run_tiles, sum_parts, tuning
 from ..activation import add_bias_and_activate, finishing
 from ..geometry import window_params
 from ..maps import Band, channels_last, new_maps, row_tiles, sum_of_tiles, taps, to_nhwc, windows
@@ -67,7 +67,7 @@ def input_gradient(dy, w, window):
             _add_patches(gradient[some], first, patches, window, rows, by_tap)
             del patches  # before the next are made
 
-    count = 1 if has_kernels(dy) else threads()
+    count = 1 if has_kernels(dy) else sum_parts()
     all_images = cut(len(dy), count)
     all_channels = cut(per_group, count if len(dy) == window.groups == 1 else 1)
     run_tiles(dy, part, list(product(all_images, range(window.groups), all_channels)))
@@ -169,5 +169,7 @@ def _tiles(x, window, kernel_bytes):
     row_bytes = channels * prod(window.kernel) * window.output_size[1] * x.itemsize
     if has_kernels(x):
         return row_tiles(n, window.output_size[0], row_bytes, max(tuning.WORKSPACE, row_bytes), 1)
-    least = threads() if kernel_bytes <= tuning.TILE_BYTES else 1  # threads share the products by large kernels instead
+    least = (
+        sum_parts() if kernel_bytes <= tuning.TILE_BYTES else 1
+    )  # threads share the products by large kernels instead
     return row_tiles(n, window.output_size[0], row_bytes, max(tuning.TILE_BYTES, kernel_bytes), least)

@@ -3,7 +3,7 @@
 With every pixel a row of a matrix, the three passes are  Y = X Wᵀ,  dX = dY W  and  dW = dYᵀ X.
 """
 
-from ...backend import array_module, cut, has_kernels, matmul, threads, tuning
+from ...backend import array_module, cut, has_kernels, matmul, sum_parts, tuning
 from ..activation import add_bias_and_activate, finishing
 from ..maps import new_maps, pixels, sum_of_tiles
 
@@ -45,12 +45,12 @@ def weight_gradient(x, dy, window):
     xp = array_module(x)
     x, dy = pixels(x), pixels(dy)
     shape = (dy.shape[1], x.shape[1])
-    if has_kernels(x) or shape[0] * shape[1] * threads() > x.size + dy.size:
+    if has_kernels(x) or shape[0] * shape[1] * sum_parts() > x.size + dy.size:
         return matmul(dy.T, x, xp.empty(shape, x.dtype))[:, :, None, None]
 
     def tile(out, part):
         xp.matmul(dy[part].T, x[part], out=out)
 
     worth_it = 2 * len(x) * shape[0] * shape[1] >= tuning.WORTH_A_THREAD
-    parts = [(part,) for part in cut(len(x), threads() if worth_it else 1)]
+    parts = [(part,) for part in cut(len(x), sum_parts() if worth_it else 1)]
     return sum_of_tiles(x, shape, tile, parts)[:, :, None, None]
