@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_datasets import SMALL, run
 
-from minifcn import data, inference, models, weights
+from minifcn import backend, data, inference, models, weights
 from minifcn.training import checkpoint, loop
 from minifcn.training.config import Config
 from minifcn.training.run import Evaluated, Run, Saved, read_metrics

@@ -22,7 +22,7 @@ from . import compiler, cpu, helpers, tuning
 from .source import C_TYPES, Source, checked
 from .threads import threads
 
-log = logging.getLogger("minifcn.backend")
+log = logging.getLogger("minifcn.kernels")
 WIDTHS = (16, 4, 1)
 OPTIONS = (
     "-std=c++14", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-w",
@@ -167,7 +167,7 @@ def _libraries(dtype):
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip([s.path for s in sources], pool.map(lambda s: _library(s, dtype), sources), strict=True))
     if (seconds := time.perf_counter() - start) > 0.2:
-        log.warning("kernels compiled for this processor, once, in %.1f s; kept in %s", seconds, compiler.folder())
+        log.info("kernels compiled for this processor, once, in %.1f s; kept in %s", seconds, compiler.folder())
     return found
 
 
