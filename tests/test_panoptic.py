@@ -41,7 +41,7 @@ class Together(layers.Layer):
 
 @pytest.mark.parametrize(("backbone", "decoder"), KINDS)
 def test_three_outputs_of_the_images_size(backbone, decoder, quick):
-    network = small(backbone, decoder)
+    network = small(backbone, decoder, peak_window=3, things=[2])
     for size in ((1, 1), (37, 50)):
         found = network.forward(picture(*size))
         assert {name: maps.shape[1:] for name, maps in found.items()} == {
@@ -51,7 +51,7 @@ def test_three_outputs_of_the_images_size(backbone, decoder, quick):
         }
     assert network.card.title.startswith("panoptic ")
     again = models.build("panoptic", network.card.options)
-    assert again.state_dict().keys() == network.state_dict().keys()
+    assert again.state_dict().keys() == network.state_dict().keys() and again.card == network.card
 
 
 def narrow():
@@ -183,7 +183,7 @@ def test_tiles_and_the_whole_image_find_the_same_where_windows_see_all():
         ({"backbone": "efficientnet_lite0_head", "decoder": "v3plus"}, "expected efficientnet_lite0"),
         ({"things": []}, "things: expected classes 0..2"),
         ({"things": [3]}, "things: expected classes 0..2"),
-        ({"window": 8}, "window: expected an odd number of pixels, got 8"),
+        ({"peak_window": 8}, "peak_window: expected an odd number of pixels, got 8"),
     ],
 )
 def test_other_options_are_refused(options, expected):

@@ -46,7 +46,7 @@ NETWORK_OPTIONS = {  # of the builders in NETWORKS: their help, and what argpars
         {"type": at_least(1), "nargs": "*"},
     ),
     "decoder": ("of the panoptic network: what finds the classes", {"choices": models.DECODERS}),
-    "window": (
+    "peak_window": (
         "pixels a side in which the panoptic network finds one centre at most: an odd number",
         {"type": at_least(1), "metavar": "PIXELS"},
     ),

@@ -40,7 +40,7 @@ def panoptic(network: Graph, image: np.ndarray, tile: int | None = None) -> Obje
 
 def objects_in(network: Graph, maps: dict) -> Objects:
     """The Objects in a panoptic network's maps, as its card says what they are (`group`)."""
-    window = network.card.options["window"]
+    window = network.card.options["peak_window"]
     return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network), window)
 
 

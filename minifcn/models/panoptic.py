@@ -42,7 +42,7 @@ def panoptic(
     width: int | None = None,
     channels: int = 3,
     things: Sequence[int] | None = None,
-    window: int = 7,
+    peak_window: int = 7,
     seed: int = 0,
 ) -> Graph:
     """A network with freshly drawn weights: (N, channels, H, W) -> {"semantic": logits (N, num_classes, H, W), "centre": (N, 1, H, W),
@@ -51,7 +51,7 @@ def panoptic(
     decoder: the semantic network, whose names of parameters stay, so that its weights fit: "fcn", an FCN-8s of alignment "same"; "unet",
     of padding "same", normalised; "v3plus", DeepLabv3+. backbone: "efficientnet_lite0", "efficientnet_lite0_head" (with its last 1×1 convolution; not for
     v3plus), "mini"; None for the U-Net without one, of 4 levels. width: mini's or U-Net's. channels: of the images, 3 over a backbone. things: the
-    classes whose objects are told apart, all but the first unless given. window: in so many pixels a side there is one centre at most; the
+    classes whose objects are told apart, all but the first unless given. peak_window: in so many pixels a side there is one centre at most; the
     article has 7 for images of 2049 × 1025.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
     """
@@ -72,9 +72,9 @@ def panoptic(
         things = sorted({int(thing) for thing in things})
         if not things or not 0 <= things[0] <= things[-1] < num_classes:
             raise InputError(f"panoptic: things: expected classes 0..{num_classes - 1}, got {things}")
-    if window < 1 or window % 2 == 0:
-        raise InputError(f"panoptic: window: expected an odd number of pixels, got {window}")
-    options |= {"things": things, "window": window, "seed": seed}
+    if peak_window < 1 or peak_window % 2 == 0:
+        raise InputError(f"panoptic: peak_window: expected an odd number of pixels, got {peak_window}")
+    options |= {"things": things, "peak_window": peak_window, "seed": seed}
     rng = np.random.default_rng(seed)
     body, preprocessing = None, GREY if channels == 1 else Preprocessing()
     if backbone:

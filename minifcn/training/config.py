@@ -40,7 +40,7 @@ NETWORKS: dict = {
         "decoder": "fcn",
         "backbone": None,  # mini, but for the decoder unet none
         "width": None,
-        "window": 7,
+        "peak_window": 7,
     },
 }
 OPTIONS = {option: default for options in reversed(NETWORKS.values()) for option, default in options.items()}
