@@ -267,7 +267,8 @@ lesson.show(figure, "11_bus")
 # there is to do. The patches of a convolution or the winners of a pool take dozens of
 # calls. So there the library runs programs of its own, *kernels*, written in CUDA's C++.
 # A kernel is what stands inside a loop over the results; thousands of threads run it at
-# once, each with an `i` of its own. This one ends a batch normalisation (lesson 7):
+# once, each with a pixel and a channel of its own. This one ends a batch normalisation
+# (lesson 7), and the ReLU behind it:
 
 # %%
 from minifcn.ops import batch_norm
@@ -277,11 +278,12 @@ begin = text.index("// y = x * factor + offset")
 print(text[begin : text.index("\n}", begin) + 2])
 
 # %% [markdown]
-# `EACH(i, count)` is the loop. Channels come last in memory, so `i % channels` is the
-# channel of value `i`. No thread writes where another reads, so nothing has to wait, and
-# the result is the same in every run. And as the threads need nothing of each other, one
-# thread can do all of them in turn: where there is a C++ compiler, the stand-in compiles
-# the same text for the CPU, and looks at every index while it runs.
+# `EACH_LANES` is the loop, and `AT(x, i)` is the value `x[i]`. No thread writes where
+# another reads, so nothing has to wait, and the result is the same in every run. And as
+# the threads need nothing of each other, a CPU can do them in turn. Where there is a C++
+# compiler, the library compiles the same text for the CPU: there `AT(x, i)` stands for
+# 16 channels at once, the width of a vector register. And the stand-in compiles it a
+# second time, slowly, and looks at every index while it runs.
 
 # %%
 backend.use("strict")
