@@ -310,6 +310,13 @@ def add_training(parser, single):
         option(network, "variant", which, choices=(*models.VARIANTS, *models.DEEPLABS))
         width += "; of U-Net at the image's own scale, 64, or 16 over a backbone"
         window = "pixels a side in which the panoptic network finds one centre at most: an odd number"
+        option(
+            network,
+            "least",
+            "the panoptic network finds no objects of fewer pixels",
+            type=at_least(1),
+            metavar="PIXELS",
+        )
         option(network, "peak_window", window, type=int, metavar="PIXELS")
         option(network, "decoder", "of the panoptic network: what finds the classes", choices=models.DECODERS)
     option(network, "backbone", "the network without its classifier", choices=tuple(models.BACKBONES))
