@@ -131,7 +131,7 @@ def peaks_in_loops(centre, window):
     return sorted(found, key=lambda at: -centre[at])[:200]
 
 
-def group_in_loops(logits, centre, offset, things, window):
+def group_in_loops(logits, centre, offset, things, window, least):
     """Each pixel's object, then each object's class and score, as the article tells it."""
     labels, instances = logits.argmax(axis=0), np.zeros(centre.shape, int)
     found, pixels = peaks_in_loops(centre, window), {}
@@ -141,6 +141,7 @@ def group_in_loops(logits, centre, offset, things, window):
             distances = [(down - y) ** 2 + (across - x) ** 2 for y, x in found]
             pixels.setdefault(distances.index(min(distances)), []).append((row, column))
     classes, scores = [], []
+    pixels = {peak: places for peak, places in pixels.items() if len(places) >= least}
     for number, peak in enumerate(sorted(pixels), start=1):
         of_object = [labels[at] for at in pixels[peak]]
         classes.append(max(range(len(logits)), key=lambda c, seen=of_object: (seen.count(c), -c)))
@@ -163,7 +164,7 @@ def test_objects_are_those_of_the_loops(seed):
     logits, offset = rng.integers(-2, 3, (4, *size)).astype(float), rng.integers(-9, 10, (2, *size)).astype(float)
     things, window = [1, 2] if seed % 2 else [1, 2, 3], (7, 7, 3, 13)[seed % 4]
     np.testing.assert_array_equal(peaks(centre, window), np.reshape(peaks_in_loops(centre, window), (-1, 2)))
-    given = logits, centre, offset, things, window
+    given = logits, centre, offset, things, window, 1 + 4 * (seed % 5 == 0)
     found, expected = group(*given), group_in_loops(*given)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)

@@ -50,6 +50,10 @@ NETWORK_OPTIONS = {  # of the builders in NETWORKS: their help, and what argpars
         "pixels a side in which the panoptic network finds one centre at most: an odd number",
         {"type": at_least(1), "metavar": "PIXELS"},
     ),
+    "least": (
+        "pixels of an object that the panoptic network finds, at least",
+        {"type": at_least(1), "metavar": "PIXELS"},
+    ),
     "image_pooling": ("DeepLab's v3 and v3plus see the image's mean", {"action": argparse.BooleanOptionalAction}),
 }
 STAGED = ("backbone", "width", "alignment", "upsampling")  # what stages have in common

@@ -40,8 +40,8 @@ def panoptic(network: Graph, image: np.ndarray, tile: int | None = None) -> Obje
 
 def objects_in(network: Graph, maps: dict) -> Objects:
     """The Objects in a panoptic network's maps, as its card says what they are (`group`)."""
-    window = network.card.options["peak_window"]
-    return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network), window)
+    window, least = (network.card.options[name] for name in ("peak_window", "least"))
+    return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network), window, least)
 
 
 def maps_of(network: Graph, image: np.ndarray, tile: int | None = None) -> dict[str, np.ndarray]:
@@ -101,13 +101,14 @@ def things_of(network: Graph) -> Sequence[int]:
 
 
 def group(
-    logits: np.ndarray, centre: np.ndarray, offset: np.ndarray, things: Sequence[int], window: int = 7
+    logits: np.ndarray, centre: np.ndarray, offset: np.ndarray, things: Sequence[int], window: int = 7, least: int = 1
 ) -> Objects:
     """The Objects of one image's maps.   logits (K, H, W), centre (H, W), offset (2, H, W), down and across in pixels
 
     A pixel of one of `things`, classes by number, is of the object whose peak is nearest to where its offset leads; at equal distances, of the higher peak's.
     An object's class is the most frequent of its pixels, the first of several; its score the mean probability of that class in it,
-    times the height of the centres at the mean of its pixels, from 0 to 1. window: as for `peaks`. Objects are numbered from the highest peak on. Without a peak there are none.
+    times the height of the centres at the mean of its pixels, from 0 to 1. window: as for `peaks`. least: what has fewer
+    pixels is no object, and keeps its classes. Objects are numbered from the highest peak on. Without a peak there are none.
     """
     labels, width = logits.argmax(axis=0).astype(np.uint8), logits.shape[2]
     instances, is_thing = np.zeros(labels.shape, np.uint16), np.zeros(len(logits), bool)
@@ -117,15 +118,17 @@ def group(
         return Objects(labels, instances, np.empty(0, np.uint8), np.empty(0))
     rows, columns = np.divmod(at, width)
     down, across = (part.reshape(-1)[at] + side for part, side in zip(offset, (rows, columns), strict=True))
-    which, least = np.zeros(len(at), np.int64), np.full(len(at), np.inf)
+    which, nearest = np.zeros(len(at), np.int64), np.full(len(at), np.inf)
     for i, (row, column) in enumerate(found):
         distance = (down - row) ** 2 + (across - column) ** 2
-        which[distance < least] = i
-        np.minimum(least, distance, out=least)
+        which[distance < nearest] = i
+        np.minimum(nearest, distance, out=nearest)
     pixels = np.bincount(which, minlength=len(found))
-    used = np.flatnonzero(pixels)
-    number = np.zeros(len(found), np.int64)
+    used = np.flatnonzero(pixels >= max(1, least))
+    number = np.full(len(found), -1)
     number[used] = np.arange(len(used))
+    kept = number[which] >= 0
+    at, which, rows, columns = at[kept], which[kept], rows[kept], columns[kept]
     which, pixels, own = number[which], pixels[used], labels.reshape(-1)[at]
     votes = np.bincount(which * len(logits) + own, minlength=len(used) * len(logits)).reshape(len(used), -1)
     classes = votes.argmax(axis=1).astype(np.uint8)

@@ -43,6 +43,7 @@ def panoptic(
     channels: int = 3,
     things: Sequence[int] | None = None,
     peak_window: int = 7,
+    least: int = 1,
     seed: int = 0,
 ) -> Graph:
     """A network with freshly drawn weights: (N, channels, H, W) -> {"semantic": logits (N, num_classes, H, W), "centre": (N, 1, H, W),
@@ -52,7 +53,7 @@ def panoptic(
     of padding "same", normalised; "v3plus", DeepLabv3+. backbone: "efficientnet_lite0", "efficientnet_lite0_head" (with its last 1×1 convolution; not for
     v3plus), "mini"; None for the U-Net without one, of 4 levels. width: mini's or U-Net's. channels: of the images, 3 over a backbone. things: the
     classes whose objects are told apart, all but the first unless given. peak_window: in so many pixels a side there is one centre at most; the
-    article has 7 for images of 2049 × 1025.
+    article has 7 for images of 2049 × 1025. least: objects of fewer pixels are none.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
     """
     options = {
@@ -74,7 +75,7 @@ def panoptic(
             raise InputError(f"panoptic: things: expected classes 0..{num_classes - 1}, got {things}")
     if peak_window < 1 or peak_window % 2 == 0:
         raise InputError(f"panoptic: peak_window: expected an odd number of pixels, got {peak_window}")
-    options |= {"things": things, "peak_window": peak_window, "seed": seed}
+    options |= {"things": things, "peak_window": peak_window, "least": least, "seed": seed}
     rng = np.random.default_rng(seed)
     body, preprocessing = None, GREY if channels == 1 else Preprocessing()
     if backbone:

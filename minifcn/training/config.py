@@ -41,6 +41,7 @@ NETWORKS: dict = {
         "backbone": None,  # mini, but for the decoder unet none
         "width": None,
         "peak_window": 7,
+        "least": 1,
     },
 }
 OPTIONS = {option: default for options in reversed(NETWORKS.values()) for option, default in options.items()}

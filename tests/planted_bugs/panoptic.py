@@ -47,7 +47,7 @@ BUGS = [
     ),
     *bugs("inference.panoptic",
         ("offsets point away from centres", "group", "part.reshape(-1)[at] + side", "side - part.reshape(-1)[at]", "centres::test_objects_are_those_of_the_loops"),
-        ("equally near centres go to the lower peak", "group", "distance < least", "distance <= least",
+        ("equally near centres go to the lower peak", "group", "distance < nearest", "distance <= nearest",
          "centres::test_objects_are_those_of_the_loops"),
         ("an object's class is that of its first pixel", "group", "votes.argmax(axis=1).astype(np.uint8)",
          "own[np.unique(which, return_index=True)[1]]", "centres::test_objects_are_those_of_the_loops"),
