@@ -34,6 +34,8 @@ template <class V, int N> struct Vector {
     typedef V type __attribute__((vector_size(N * sizeof(V)), aligned(sizeof(V)), may_alias));
 };
 template <class V> struct Vector<V, 1> { typedef V type; };
+template <class V, int N> struct Vector<const V, N> { typedef const typename Vector<V, N>::type type; };
+template <class V> struct Vector<const V, 1> { typedef const V type; };
 template <class lanes, class V> inline auto& vector_at(V* p) {
     return *(typename Vector<V, int(sizeof(lanes) / sizeof(T))>::type*)p;
 }
