@@ -4,7 +4,6 @@ import textwrap
 from collections import Counter
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ..data.doctor.files import read_labels
 from ..data.doctor.findings import KINDS
@@ -12,7 +11,7 @@ from ..data.images import read_image
 from ..data.labels import VOID
 from ..data.transforms import shrink
 from ..errors import InputError
-from .figures import plain_text, save
+from .figures import new_figure, plain_text, save
 
 MAX_ENTRIES = 3  # names printed for each finding
 _MODES = {"P": "palette", "L": "grey", "1": "black and white", "I;16": "16-bit grey"}
@@ -116,7 +115,7 @@ def picture(diagnosis, path):
     with plain_text(dataset.classes) as names:
         columns = min(5, dataset.num_classes)
         rows = -(-dataset.num_classes // columns)
-        figure = Figure(figsize=(3 * columns, 1.8 * rows + 0.4), layout="constrained")
+        figure = new_figure(3 * columns, 1.8 * rows + 0.4)
         figure.suptitle(f"{dataset.layout}, {dataset.num_classes} classes", fontsize=11)
         grid = figure.subplots(rows, columns, squeeze=False).reshape(-1)
         for axes in grid[dataset.num_classes :]:

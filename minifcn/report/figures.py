@@ -5,11 +5,6 @@ from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
-from matplotlib import font_manager, rc_context, rcParams
-from matplotlib.colors import hsv_to_rgb
-from matplotlib.figure import Figure
-from matplotlib.ft2font import FT2Font
-from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.labels import AMBIGUOUS, VOID, colourise
@@ -19,12 +14,23 @@ COLOURS = ("#c0392b", "#d68910", "#1f618d", "#117864")
 log = logging.getLogger("minifcn.report")
 
 
+def new_figure(width, height):
+    """An empty matplotlib Figure of so many inches."""
+    from matplotlib.figure import (
+        Figure,  # here, and all of matplotlib below: it takes longer to import than all else together
+    )
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 @contextmanager
 def plain_text(names=()):
     """Within it, figures show texts as they are, in any installed fonts that have their letters.
 
     Yields the names of classes as they can be shown: one with a letter that no font has is "class 3", by its place, which is logged.
     """
+    from matplotlib import rc_context, rcParams
+
     shown, families = _readable(tuple(names), tuple(rcParams["font.family"]))
     # Names are no formulas: "us$ and ca$".
     with rc_context({"text.usetex": False, "text.parse_math": False, "font.family": families}):
@@ -34,6 +40,9 @@ def plain_text(names=()):
 @cache
 def _readable(names, families):
     """(the names as they can be shown, families of fonts that have their letters, those given first)"""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
     usual = FT2Font(font_manager.findfont(font_manager.FontProperties(family=list(families))))
     missing = {
         letter for name in names for letter in name if letter.isprintable() and not usual.get_char_index(ord(letter))
@@ -55,6 +64,9 @@ def _readable(names, families):
 
 def _letters_of_fonts(letters):
     """{family of an installed font: which of the letters it has}"""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
     found = {}
     for font in font_manager.fontManager.ttflist if letters else ():
         if not font.name.startswith("Last Resort"):  # which has a box for everything
@@ -72,7 +84,7 @@ def curves(runs, path):
 
     runs: {name: the events that read_metrics gave}. Stages of staged training stand one after the other.
     """
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = new_figure(10, 3.6)
     left, right = figure.subplots(1, 2)
     start = 0
     for (name, records), colour in zip(runs.items(), COLOURS, strict=False):
@@ -116,7 +128,7 @@ def side_by_side(samples, predictions, classes, path, palette=None):
         coloured = {name: [colourise(one, palette) for one in column] for name, column in maps.items()}
         columns = {"image": [sample.image for sample in samples], **coloured}
         aspect = [sample.label.shape[0] / sample.label.shape[1] for sample in samples]
-        figure = Figure(figsize=(2.2 * len(columns), 2.2 * sum(aspect) + 1.0), layout="constrained")
+        figure = new_figure(2.2 * len(columns), 2.2 * sum(aspect) + 1.0)
         grid = figure.subplots(len(samples), len(columns), squeeze=False, height_ratios=aspect)
         for axes, (title, pictures) in zip(grid.T, columns.items(), strict=True):
             axes[0].set_title(title, fontsize=10)
@@ -130,6 +142,8 @@ def side_by_side(samples, predictions, classes, path, palette=None):
 
 def add_legend(figure, labels, classes, palette=None):
     """Below a figure, a patch of colour and a name for each label, in as many columns as there is room for."""
+    from matplotlib.patches import Patch
+
     colours = colourise(np.arange(256, dtype=np.uint8), palette) / 255
     names = {**dict(enumerate(classes)), VOID: "void"}
     patches = [Patch(facecolor=colours[i], edgecolor="0.5", linewidth=0.5, label=names[i]) for i in sorted(labels)]
@@ -139,6 +153,8 @@ def add_legend(figure, labels, classes, palette=None):
 
 def outlined(image, instances, width=1):
     """An image (H, W, 3) uint8 with the outline of each object in a colour of its own.   instances (H, W) numbers, 0 for none; width: in pixels"""
+    from matplotlib.colors import hsv_to_rgb
+
     height, length = instances.shape
     around = np.pad(instances, width)  # what ends at the picture's edge has its outline there
     shifts = [(i, j) for n in range(1, width + 1) for i, j in ((n, 0), (-n, 0), (0, n), (0, -n))]
@@ -169,7 +185,7 @@ def objects(samples, found, classes, path):
     """
     with plain_text(classes) as classes:
         aspect = [sample.label.shape[0] / sample.label.shape[1] for sample in samples]
-        figure = Figure(figsize=(8, 4 * sum(aspect) + 0.3 * len(samples)), layout="constrained")
+        figure = new_figure(8, 4 * sum(aspect) + 0.3 * len(samples))
         grid = figure.subplots(len(samples), 2, squeeze=False, height_ratios=aspect)
         for (left, right), sample, one in zip(grid, samples, found, strict=True):
             known = np.where(sample.instances == AMBIGUOUS, 0, sample.instances)
@@ -192,7 +208,7 @@ def heat_map(image, heats, path, peak=None):
     """
     height, width = image.shape[:2]
     columns = 1 + len(heats)
-    figure = Figure(figsize=(4.8 * columns, 4.8 * height / width + 0.5), layout="constrained")
+    figure = new_figure(4.8 * columns, 4.8 * height / width + 0.5)
     first, *others = figure.subplots(1, columns)
     first.imshow(image)
     for panel, (title, heat) in zip(others, heats.items(), strict=True):
@@ -219,7 +235,7 @@ def confusion(matrix, classes, path):
         counts = counts[np.ix_(present, present)]
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         size = 2.2 + 0.55 * len(present)
-        figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+        figure = new_figure(size + 0.6, size)
         axes = figure.subplots()
         picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
         names = [classes[i] for i in present]
