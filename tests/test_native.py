@@ -155,5 +155,7 @@ def test_what_a_kernel_cannot_take_is_told(compiled):
     x = np.zeros((4, 4), np.float32)
     with pytest.raises(ValueError, match="clip_gradient: expected contiguous arrays"):
         native.launch(ops.activation.SOURCE, "clip_gradient", 16, x.T, x, x, 0.0, 1.0)
+    with pytest.raises(ValueError, match="expected fewer than 2147483648 results at once"):
+        native.launch(ops.activation.SOURCE, "clip_gradient", 1 << 31, x, x, x, 0.0, 1.0)
     with pytest.raises(TypeError, match="one floating dtype"):
         native.launch(ops.activation.SOURCE, "clip_gradient", 16, x, x, x.astype("float64"), 0.0, 1.0)

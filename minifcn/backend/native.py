@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import compiler, cpu, helpers, tuning
-from .source import C_TYPES, Source, checked
+from .source import C_TYPES, MOST_THREADS, Source, checked
 from .threads import threads
 
 log = logging.getLogger("minifcn.kernels")
@@ -143,6 +143,8 @@ def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> Non
     worth = read >= tuning.BYTES_WORTH_A_HELPER and not cpu.in_a_tile()
     helping = helpers.ready(threads() - 1) if worth else 0
     lines, _, channels = (grid, 1, 0) if isinstance(grid, int) else grid
+    if lines >= MOST_THREADS:
+        checked(name, grid, arguments)
     # Some more parts than threads: they do not all go equally fast.
     step = -(-lines // (4 * (helping + 1) if helping else 1))
     if not channels:  # values, in whole vectors
@@ -166,6 +168,8 @@ def _libraries(dtype):
     start = time.perf_counter()
     paths = sorted(Path(__file__).parents[1].rglob("*.cu"))
     sources = [source for path in paths if "AT(" in (source := Source(path)).text]
+    if _library(sources[0], dtype) is None:  # a compiler that cannot do this one need not try the others
+        return {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip([s.path for s in sources], pool.map(lambda s: _library(s, dtype), sources), strict=True))
     if (seconds := time.perf_counter() - start) > 0.2:
