@@ -50,10 +50,11 @@ def run(task: Callable, count: int) -> None:
 
     def job():
         try:
-            contexts.pop().run(task)
-        except IndexError:
-            if contexts:  # not the list's own: a helper that came twice
-                raise
+            context = contexts.pop()
+        except IndexError:  # a helper that came twice
+            return
+        try:
+            context.run(task)
         except BaseException as error:
             errors.append(error)
 

@@ -23,7 +23,7 @@ BUGS = [
     *bugs("backend.helpers",
         ("an awake helper's error goes unheard", "run", "if errors:", "if False:",
          "threads::test_an_error_in_any_thread_is_raised_and_the_next_tiles_run_as_ever[compiled-places1]"),
-        ("an awake helper without the caller's context", "run.job", "contexts.pop().run(task)", "task()",
+        ("an awake helper without the caller's context", "run.job", "context.run(task)", "task()",
          "threads::test_the_callers_error_state_holds_in_every_tile[compiled]"),
     ),
     *bugs("backend.threads",
