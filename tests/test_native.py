@@ -121,7 +121,9 @@ def test_a_compiler_that_fails_leaves_it_to_numpy(tmp_path):
     broken = tmp_path / "c++"
     broken.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
     broken.chmod(0o755)
-    assert run(ASKED, XDG_CACHE_HOME=str(tmp_path), CXX=str(broken), MINIFCN_NATIVE="1") == "False None 64.0"
+    assert run(ASKED, XDG_CACHE_HOME=str(tmp_path), CXX=str(broken), MINIFCN_NATIVE="1").startswith(
+        "False activation.cu: "
+    )
     assert run(ASKED, CXX="no-such-compiler", MINIFCN_NATIVE="1").startswith("False no C++ compiler was found")
 
 

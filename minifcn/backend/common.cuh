@@ -1,5 +1,8 @@
 // What several sources share. `lanes` is one T on a GPU, and on a CPU a vector of neighbouring channels (`source.py`).
 
+// Whether a number is neither infinite nor NaN.
+DEVICE bool is_bounded(T x) { return x - x == 0; }
+
 // value, no lower than `low` and no higher than `high`; a NaN stays one.
 LANES_DEVICE lanes clipped(lanes value, T low, T high) {
     lanes lowest = lanes() + low, highest = lanes() + high;

@@ -1,6 +1,7 @@
 """C++ compilers: which one is there, and libraries made by it, kept in the user's cache folder by the hash of all that they depend on."""
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -10,11 +11,13 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+log = logging.getLogger("minifcn.kernels")
 CXX = "CXX"  # the environment variable that names another compiler
 
 
 VARIABLE = "MINIFCN_NATIVE"
 _wanted = None  # what `use_native` was told
+_failed = None  # why nothing could be compiled
 
 
 def use_native(on: bool | None = True) -> None:
@@ -40,7 +43,15 @@ def problem() -> str | None:
     """Why nothing compiled is used on the CPU, in words; None where it is, or will be once it is needed."""
     if not is_wanted():
         return "switched off" if _wanted is False else f"{VARIABLE}=0"
-    return None if compiler() else "no C++ compiler was found (g++, clang++, or pip install ziglang)"
+    return _failed if compiler() else "no C++ compiler was found (g++, clang++, or pip install ziglang)"
+
+
+def give_up(error: Exception) -> None:
+    """Leave it to NumPy from now on, as something was not compiled; the first time that is logged."""
+    global _failed
+    if _failed is None:
+        _failed = str(error).strip().splitlines()[0]
+        log.warning("kernels are left to NumPy: %s", _failed)
 
 
 class CompileError(RuntimeError):
@@ -71,7 +82,9 @@ def library(name: str, text: str, options: tuple[str, ...], machine: str = "") -
         with tempfile.TemporaryDirectory(dir=where) as workplace:
             code, made = Path(workplace) / "kernels.cpp", Path(workplace) / "kernels.so"
             code.write_text(text, encoding="utf-8")
-            done = subprocess.run([*command, *options, "-o", made, code], capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, *options, "-o", made, code], capture_output=True, text=True, errors="replace"
+            )
             if done.returncode:
                 raise CompileError(f"{name}: {' '.join(command)}: {done.stderr[:2000]}")
             os.replace(made, cached)
@@ -81,17 +94,17 @@ def library(name: str, text: str, options: tuple[str, ...], machine: str = "") -
 @cache
 def _version(command):
     """What a compiler says of itself; an update makes new libraries."""
-    return subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
+    return subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace").stdout
 
 
 @cache
 def folder() -> Path:
     """The folder of compiled libraries: in the user's cache, or, where that is not writable, one for this process."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # no home
         pass
     return Path(tempfile.mkdtemp(prefix="minifcn-"))

@@ -97,7 +97,8 @@ unsigned serve(unsigned seen) {
             state->asleep--;
         }
         seen = state->newest;
-        if (state->inside.fetch_add(1) < state->wanted) {
+        int before = state->inside.fetch_add(1);  // first: who is inside keeps the job open
+        if (before < state->wanted) {
             if (!state->part) return seen;
             work();
         }

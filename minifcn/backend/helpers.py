@@ -5,6 +5,7 @@ comes out for those that are written in Python, tiles. Where nothing is compiled
 """
 
 import ctypes
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +25,7 @@ def ready(count: int) -> int:
 
     Where no thread can be had, a limit or the interpreter's end, there are fewer.
     """
-    if count < 1 or not compiler.is_wanted() or _library() is None:
+    if count < 1 or sys.is_finalizing() or not compiler.is_wanted() or _library() is None:
         return 0
     with suppress(RuntimeError):
         while len(_serving) < count:
@@ -66,7 +67,12 @@ def run(task: Callable, count: int) -> None:
         library.post(count)
         job()
     finally:
-        library.wait_for_helpers()
+        while True:  # an interruption waits, too: helpers may still be at work
+            try:
+                library.wait_for_helpers()
+                break
+            except KeyboardInterrupt as error:
+                errors.insert(0, error)
         _job = None
         library.release()
     if errors:
@@ -90,8 +96,9 @@ def _library():
     try:
         text = Path(__file__).with_name("helpers.cpp").read_text(encoding="utf-8")
         return ctypes.CDLL(str(compiler.library("helpers", text, _OPTIONS)))
-    except (compiler.CompileError, OSError):
-        return None  # as for the kernels, which say so
+    except (compiler.CompileError, OSError) as error:
+        compiler.give_up(error)
+        return None
 
 
 def after_fork() -> None:

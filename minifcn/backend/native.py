@@ -68,23 +68,23 @@ struct Argument {  // of a kernel, as Python packs it
     long long bits;
     operator int() const { return int(bits); }
     operator T() const { double number; __builtin_memcpy(&number, &bits, 8); return T(number); }
-    template <class V> operator V*() const { return (V*)bits; }
+    template <class V> operator V*() const { return (V*)(__UINTPTR_TYPE__)bits; }
 };
 typedef void (*Part)(const void* job, int part);
 typedef void (*Share)(Part part, const void* job, int parts, int helpers);
 struct Grid {
     void (*kernel)(int begin, int end, int from, int to, const Argument* arguments);
     const Argument* arguments;
-    int lines, channels, step;  // channels 0: lines are values
+    long long lines, channels, step;  // channels 0: lines are values
 };
 static void part_of(const void* job, int part) {
     const Grid& grid = *(const Grid*)job;
-    int begin = part * grid.step, end = begin + grid.step < grid.lines ? begin + grid.step : grid.lines;
+    long long begin = part * grid.step, end = begin + grid.step < grid.lines ? begin + grid.step : grid.lines;
     bool flat = grid.channels == 0;
     grid.kernel(begin, end, flat ? begin : 0, flat ? end : grid.channels, grid.arguments);
 }
 static void share_out(Share share, const Grid& grid, int helpers) {
-    int parts = (grid.lines + grid.step - 1) / grid.step;
+    int parts = (int)((grid.lines + grid.step - 1) / grid.step);
     if (share) return share(part_of, &grid, parts, helpers);
     for (int part = 0; part < parts; part++) part_of(&grid, part);
 }
@@ -120,7 +120,7 @@ LANES_DEVICE lanes exponential(lanes x) {
 
 def runs(source: Source, dtype: np.dtype) -> bool:
     """Whether the kernels of a source run on the CPU for arrays of this dtype. The first call compiles them."""
-    return compiler.is_wanted() and _is_compiled(source, dtype)
+    return compiler.is_wanted() and _is_compiled(source, dtype) and compiler.problem() is None
 
 
 @cache
@@ -134,12 +134,15 @@ def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> Non
     passed, read = [], 0
     for argument in arguments:
         if isinstance(argument, np.ndarray):
-            if not argument.flags.c_contiguous or (argument.dtype is not dtype and argument.dtype.kind == "f"):
+            if not argument.flags.c_contiguous or argument.itemsize != dtype.itemsize:
                 checked(name, grid, arguments)  # which says what is wrong
             read += argument.nbytes
             argument = argument.ctypes.data
         passed.append(argument)
-    call, layout = _call(source, name, dtype)
+    call, layout, written = _call(source, name, dtype)
+    for i in written:
+        if not arguments[i].flags.writeable:
+            raise ValueError(f"{name}: an array to write to is read-only")
     worth = read >= tuning.BYTES_WORTH_A_HELPER and not cpu.in_a_tile()
     helping = helpers.ready(threads() - 1) if worth else 0
     lines, _, channels = (grid, 1, 0) if isinstance(grid, int) else grid
@@ -154,10 +157,12 @@ def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> Non
 
 @cache
 def _call(source, name, dtype):
-    """(the C function that runs a kernel over its grid, how its arguments are packed: eight bytes each)"""
+    """(the C function that runs a kernel over its grid, how its arguments are packed, eight bytes each, which it writes to)"""
     run = getattr(_libraries(str(dtype))[source.path], f"run_{name}")
     run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_char_p, *4 * [ctypes.c_int]], None
-    return run, struct.Struct("".join({"ARRAY": "P", "int": "q", "T": "d"}[kind] for kind in source.parameters(name)))
+    kinds = source.parameters(name)
+    layout = struct.Struct("".join({"ARRAY": "Q", "OUT": "Q", "int": "q", "T": "d"}[kind] for kind in kinds))
+    return run, layout, [i for i, kind in enumerate(kinds) if kind == "OUT"]
 
 
 @cache
@@ -184,7 +189,7 @@ def _library(source, dtype):
     try:
         return ctypes.CDLL(str(compiler.library(source.path.name, text, OPTIONS, _processor())))
     except (compiler.CompileError, OSError) as error:
-        log.warning("kernels are left to NumPy: %s", str(error).strip().splitlines()[0])
+        compiler.give_up(error)
         return None
 
 

@@ -4,7 +4,7 @@ A kernel is a function in a `.cu` file. It works out each of its results from wh
 place. So there is nothing to synchronise, nothing atomic, and the same input gives the same bits in every run. One text
 serves two machines; macros hide what differs between them:
 
-    KERNEL void twice(RANGE, ARRAY(const T) x, ARRAY(T) y, int channels) {
+    KERNEL void twice(RANGE, ARRAY(const T) x, ARRAY(T) y, int columns, int channels) {
         EACH_LANES(line, column, channel, columns, channels, 1) {
             long long i = ((long long)line * columns + column) * channels + channel;
             AT(y, i) = 2 * AT(x, i);
@@ -69,9 +69,15 @@ class Source:
         return re.findall(r"^KERNEL void (\w+)\(", self.text, re.MULTILINE)
 
     def parameters(self, name: str) -> list[str]:
-        """What a kernel is given after its range, in order: "ARRAY", "int" or "T"."""
+        """What a kernel is given after its range, in order: "ARRAY", "OUT", an array that it writes to, "int" or "T"."""
         found = re.search(rf"^KERNEL void {name}\(RANGE,([^{{]*)\) {{", self.text, re.MULTILINE)
-        return re.findall(r"(ARRAY|int|T)\b(?:\([^)]*\))? \w+", found.group(1))
+        return [self._kind(parameter) for parameter in found.group(1).split(",")]
+
+    @staticmethod
+    def _kind(parameter: str) -> str:
+        if "ARRAY" in parameter:
+            return "ARRAY" if "const" in parameter else "OUT"
+        return parameter.split()[0]
 
 
 def results(grid: tuple | int) -> int:
@@ -92,7 +98,7 @@ def checked(name: str, grid: tuple | int, arguments: tuple) -> tuple:
     if not all(a.flags.c_contiguous for a in arrays):
         raise InputError(f"{name}: expected contiguous arrays, got strides {[a.strides for a in arrays]}")
     dtypes = {a.dtype for a in arrays if a.dtype.kind == "f"}
-    if len(dtypes) != 1:
+    if len(dtypes) != 1 or any(a.dtype.itemsize != next(iter(dtypes)).itemsize for a in arrays):
         raise DtypeError(f"{name}: expected arrays of one floating dtype, got {sorted(map(str, dtypes))}")
     (dtype,) = dtypes
     return dtype, [_typed(a, dtype) for a in arguments]

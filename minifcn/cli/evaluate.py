@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from .. import inference, models
 from ..data.labels import class_numbers
+from ..errors import InputError
 from ..metrics import BoundaryIoU
 from ..report import tables
 from ..tasks import PanopticScores
@@ -35,6 +36,8 @@ def run(args):
     model = models.load_segmenter(args.weights)
     panoptic = model.card.builder == "panoptic"
     options.check_averages(args, model.card)
+    if args.connected and not panoptic:
+        raise InputError(f"connected: expected a panoptic network, got {args.weights}; leave --connected out")
     samples, classes = options.labelled(args, model.card)
     chosen = class_numbers(args.classes, classes) if args.classes is not None else []
     start = time.perf_counter()

@@ -65,6 +65,9 @@ def run(args):
         )
     if twice := [file for file, count in times.items() if count > 1]:
         raise InputError(f"{twice[0]}: would be written for two of the images; rename one, or leave --objects out")
+    table = Path(args.table or out / "objects.csv")
+    if panoptic and (table.suffix not in (".csv", ".json") or table.resolve() in images):
+        raise InputError(f"{table}: expected a table's name, ending in .csv or .json")
     skipped, seen, tables, start = [], Counter(), {}, time.perf_counter()
     bar = tqdm(named, unit="image", disable=None)
     for path, name, image in options.readable(bar, skipped, args.exif):
@@ -89,7 +92,6 @@ def run(args):
         Image.fromarray(picture).save(overlaid, quality=92)
         bar.write(f"{path}: " + ", ".join(found))
     if panoptic:
-        table = Path(args.table or out / "objects.csv")
         data.write_table(table, tables)
         notice(f"the table of all objects: {table}")
     done, seconds = len(named) - len(skipped), time.perf_counter() - start

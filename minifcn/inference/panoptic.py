@@ -130,7 +130,7 @@ def group(
     kept = number[which] >= 0
     at, which, rows, columns = at[kept], which[kept], rows[kept], columns[kept]
     which, pixels, own = number[which], pixels[used], labels.reshape(-1)[at]
-    votes = np.bincount(which * len(logits) + own, minlength=len(used) * len(logits)).reshape(len(used), -1)
+    votes = np.bincount(which * len(logits) + own, minlength=len(used) * len(logits)).reshape(len(used), len(logits))
     classes = votes.argmax(axis=1).astype(np.uint8)
     labels.reshape(-1)[at], instances.reshape(-1)[at] = classes[which], which + 1
     scores, order = logits.reshape(len(logits), -1)[:, at], np.arange(len(at))

@@ -13,6 +13,7 @@ KERNEL void clip_gradient(RANGE, ARRAY(const T) y, ARRAY(const T) dy, ARRAY(T) d
     EACH(i) {
         lanes value = AT(y, i), upstream = AT(dy, i);
         lanes above = value > low ? upstream : lanes();
-        AT(dx, i) = value < high ? above : lanes();
+        if (is_bounded(high)) above = value < high ? above : lanes();
+        AT(dx, i) = above;
     }
 }

@@ -50,7 +50,15 @@ def _backward(activation, dy, y, out):
     dx = xp.empty_like(y) if out is None else out
 
     def block(y, dy, dx):
-        if runs(SOURCE, y) and y.ndim == 1 and y.flags.c_contiguous and dy.flags.c_contiguous and dx.flags.c_contiguous:
+        alike = y.dtype == dy.dtype == dx.dtype
+        if (
+            alike
+            and runs(SOURCE, y)
+            and y.ndim == 1
+            and y.flags.c_contiguous
+            and dy.flags.c_contiguous
+            and dx.flags.c_contiguous
+        ):
             launch(SOURCE, "clip_gradient", y.size, y, dy, dx, *LIMITS[activation])
         else:
             xp.multiply(dy, PASSED[activation](y), out=dx)

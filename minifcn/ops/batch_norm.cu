@@ -5,7 +5,8 @@
 LANES_DEVICE lanes passed(lanes dy, lanes y, T low, T high, int clipped) {
     if (!clipped) return dy;
     dy = y > low ? dy : lanes();
-    return y < high ? dy : lanes();
+    if (is_bounded(high)) dy = y < high ? dy : lanes();
+    return dy;
 }
 
 // x -> for each row and channel its mean, and the sum of the squares of the distances from it.

@@ -282,7 +282,7 @@ def _lines(logits):
     """(rows of all images, classes, rows of an image, pixels of a row) of logits (N, C, ...)."""
     n, classes, *rest = logits.shape
     height = rest[0] if len(rest) > 1 else 1
-    return n * height, classes, height, prod(rest) // height
+    return n * height, classes, height, prod(rest[1:]) if len(rest) > 1 else prod(rest)
 
 
 def _whole(index, like):

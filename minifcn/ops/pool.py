@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..backend import Array, Source, array_module, constant, has_kernels, launch, run_tiles, runs, threads, tuning
-from ..errors import InputError
+from ..errors import DtypeError, InputError
 from .geometry import Cache, Pair, Window, conv_params, pair, require_maps, require_shape, window
 from .maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
 
@@ -46,7 +46,9 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> Array:
     winner, shape, where = cache
     require_shape("max_pool2d backward", "dy", dy, shape)
     xp = array_module(dy)
-    if runs(SOURCE, dy):
+    if not isinstance(winner, tuple):
+        if dy.dtype.itemsize != winner.dtype.itemsize:
+            raise DtypeError(f"max_pool2d backward: expected the dtype of the forward's x, got {dy.dtype}")
         dx = new_maps(dy, shape[1], where.input_size)
         params = conv_params(where, shape[1])
         grid = len(dy) * where.input_size[0], where.input_size[1], shape[1]

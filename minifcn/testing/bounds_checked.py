@@ -15,7 +15,7 @@ from ..backend import compiler
 from ..backend.source import checked, results
 
 COMPILER = compiler.compiler()
-OPTIONS = ("-std=c++14", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unused-variable")
+OPTIONS = ("-std=c++14", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror")
 
 PRELUDE = """
 #include <cmath>
@@ -44,7 +44,7 @@ template <class V> struct Bounded {
 #define EACH(i) for (unsigned i = count; i-- > 0;)
 #define EACH_LANES(line, column, channel, columns, channels, results) EACH(each) \\
     for (int channel = each % (channels), column = each / (channels) % (columns), \\
-             line = each / (channels) / (columns), once = 1; once; once = 0)
+             line = each / (channels) / (columns), once = 1; once; (void)(line), (void)(column), (void)(channel), once = 0)
 typedef T lanes;
 typedef WHOLE whole_lanes;
 #define square_root sqrt

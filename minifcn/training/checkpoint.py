@@ -99,6 +99,11 @@ def start_from(source, model):
                 raise InputError(
                     f"a network for images of {seen} channel{'s' * (seen > 1)}, the data have {channels}; train without --start"
                 )
+            other = given.card.builder == "fcn" and given.card.options
+            if other and (other.get("at_once") or other.get("alignment") != "same"):
+                raise InputError(
+                    "its FCN scales its skips or pads by 100, a panoptic network's does not: train it with --alignment same, without --at-once"
+                )
             models.surgery.take_over(model, given)
             message = f"starts where that {given.card.title} ended"
             message += ", and its objects afresh" if given.card.builder != model.card.builder else ""

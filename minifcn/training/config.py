@@ -127,6 +127,10 @@ class Config:
         panoptic = self.network["builder"] == "panoptic"
         if panoptic and self.border_weight:
             raise InputError("border-weight: a panoptic network tells objects apart by their centres; leave it out")
+        if panoptic and self.border_class:
+            raise InputError("border-class: a panoptic network tells objects apart by their centres; leave it out")
+        if panoptic and self.sbd:
+            raise InputError("sbd: its images do not say which object a pixel is of; leave it out")
         if self.frozen_semantic and not (panoptic and self.start):
             raise InputError("frozen-semantic: expected a panoptic network and --start, whose weights stay")
         for name in ("momentum", "colour"):

@@ -39,6 +39,7 @@ class Optimizer:
     def restore(self, arrays, rest):
         """Go on from a saved state. Raises InputError if it belongs to other parameters."""
         differ = sorted(self.arrays.keys() ^ arrays.keys())
+        differ = differ or sorted(key for key, array in self.arrays.items() if array.shape != arrays[key].shape)
         if differ:
             raise InputError(f"optimiser state of another network or optimiser: {differ[:3]} differ")
         self.arrays = {key: to_device(arrays[key].copy()) for key in self.arrays}
@@ -122,6 +123,8 @@ def _by_kernel(kernel, p, state, *numbers):
     if not (runs(KERNELS, p.value) and p.value.flags.c_contiguous):
         return False
     gradient = array_module(p.grad).ascontiguousarray(p.grad)
+    if any(a.shape != p.value.shape or not a.flags.c_contiguous for a in (gradient, *state)):
+        return False
     launch(KERNELS, kernel, p.value.size, p.value, gradient, *state, *map(float, numbers))
     return True
 

@@ -101,6 +101,12 @@ class Run:
             self.network.card = self.model.card
             self.network.load_state_dict(self.model.state_dict())
         if config.frozen_semantic:
+            taken = self.started or ""
+            if not resume and ("starts where that" not in taken or "but for the scores" in taken):
+                raise InputError(
+                    f"frozen-semantic: expected --start with a network of these {len(train.classes)} classes, whose semantic part stays; "
+                    f"{config.start} {self.started}"
+                )
             self.model.freeze(
                 name for name in self.model.nodes if not name.startswith((*models.HEADS[1:], models.INSTANCE))
             )

@@ -23,8 +23,8 @@ the kernel reaches that pixel: beside a value of 1e6, float32 results of about 1
 can spoil all 16 results of every tile that sees it, up to 64. im2col does neither.
 
 T is a number of tiles; at the 36 points x is (36, T, C), w (36, C, K), y (36, T, K). A part is some rows of tiles of some
-images. On a CPU each thread does a part while its values are in a cache, and transforms are matrix products. On a device
-with kernels a part fills the workspace, and each transform is a launch.
+images. In NumPy each thread does a part while its values are in a cache, and transforms are matrix products. Kernels
+transform one part after the other, and transforms and products are shared out; on a GPU a part fills the workspace.
 """
 
 import numpy as np
