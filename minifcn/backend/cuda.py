@@ -23,7 +23,7 @@ PRELUDE = """
 #define EACH(i) for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
 #define EACH_LANES(line, column, channel, columns, channels, results) EACH(each) \\
     for (int channel = each % (channels), column = each / (channels) % (columns), \\
-             line = each / (channels) / (columns), once = 1; once; (void)(line), (void)(column), (void)(channel), once = 0)
+             line = each / (channels) / (columns), once = 1; once && (line | column | channel) >= 0; once = 0)
 typedef T lanes;
 typedef WHOLE whole_lanes;
 #define square_root sqrt
