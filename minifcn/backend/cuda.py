@@ -8,28 +8,19 @@ from functools import cache
 import numpy as np
 
 from ..errors import DeviceError
-from .source import checked, results
+from .source import ONE_LANE, checked, results
 
 NOT_INSTALLED = "CuPy is not installed"
-PRELUDE = """
+PRELUDE = (
+    """
 #define KERNEL extern "C" __global__
 #define DEVICE __device__ __forceinline__
-#define LANES_DEVICE DEVICE
 #define ARRAY(type) type* __restrict__
-#define AT(array, index) (array)[index]
-#define RANGE unsigned count
-#define RUN(results) 1
 #define UNROLL _Pragma("unroll")
 #define EACH(i) for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
-#define EACH_LANES(line, column, channel, columns, channels, results) EACH(each) \\
-    for (int channel = each % (channels), column = each / (channels) % (columns), \\
-             line = each / (channels) / (columns), once = 1; once && (line | column | channel) >= 0; once = 0)
-typedef T lanes;
-typedef WHOLE whole_lanes;
-#define square_root sqrt
-#define exponential exp
-#define logarithm log
 """
+    + ONE_LANE
+)
 
 
 def probe(number=None):

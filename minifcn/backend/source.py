@@ -38,6 +38,20 @@ from ..errors import DtypeError, InputError
 # So that i, and i plus one stride of the grid, fit into 32 bits, whose divisions are fast on a GPU.
 MOST_THREADS = 1 << 31
 C_TYPES = {"float32": ("float", "int"), "float64": ("double", "long long")}  # T and WHOLE
+# What is alike wherever a thread works out one value: behind a prelude that defines EACH.
+ONE_LANE = """#define LANES_DEVICE DEVICE
+#define AT(array, index) (array)[index]
+#define RANGE unsigned count
+#define RUN(results) 1
+#define EACH_LANES(line, column, channel, columns, channels, results) EACH(each) \\
+    for (int channel = each % (channels), column = each / (channels) % (columns), \\
+             line = each / (channels) / (columns), once = 1; once && (line | column | channel) >= 0; once = 0)
+typedef T lanes;
+typedef WHOLE whole_lanes;
+#define square_root sqrt
+#define exponential exp
+#define logarithm log
+"""
 _COMMON = Path(__file__).with_name("common.cuh")
 
 

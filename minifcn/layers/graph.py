@@ -10,7 +10,7 @@ read once hands its reader's gradient back; a value read twice gets the sum of w
 split_layer do the same from a prototxt.)
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -297,25 +297,32 @@ def schedule(nodes: dict, outputs: Sequence[str]) -> list[Step]:
     return steps
 
 
-def follower(nodes: dict, outputs: Sequence[str], name: str, kinds: tuple, among: Collection) -> str | None:
-    """The only reader of a node, if it is one of these nodes and of exactly one of these types, and the node is no output."""
-    readers = [reader for reader, (_, inputs) in nodes.items() for i in inputs if i == name]
-    if name in outputs or len(readers) != 1:
-        return None
-    (reader,) = readers
-    return reader if reader in among and type(nodes[reader].layer) in kinds else None
+def followers(nodes: dict, outputs: Sequence[str], among: Collection) -> Callable:
+    """A function (name, types) -> the only reader of a node, if it is `among` these nodes and of exactly one of these types,
+    and the node is no output; else None."""
+    of_node = readers_of(nodes)
+
+    def follower(name, kinds):
+        readers = of_node[name]
+        if name in outputs or len(readers) != 1:
+            return None
+        (reader,) = readers
+        return reader if reader in among and type(nodes[reader].layer) in kinds else None
+
+    return follower
 
 
 def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False, among: Collection | None = None) -> dict:
     """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
     last one's name. By exact type: a subclass may compute something else. among: only of these nodes, if given."""
     table, taken, among = {}, set(), nodes if among is None else among
+    follower = followers(nodes, outputs, among)
     for name, (layer, inputs) in nodes.items():
         if type(layer) is Conv2d and name in among:
-            norm = follower(nodes, outputs, name, (BatchNorm2d,), among)
-            relu = follower(nodes, outputs, norm or name, (ReLU, ReLU6), among)
-            followers = [nodes[found].layer if found else None for found in (norm, relu)]
-            table[relu or norm or name] = Node(FusedConv2d(layer, *followers, prepared=prepared), inputs)
+            norm = follower(name, (BatchNorm2d,))
+            relu = follower(norm or name, (ReLU, ReLU6))
+            behind = [nodes[found].layer if found else None for found in (norm, relu)]
+            table[relu or norm or name] = Node(FusedConv2d(layer, *behind, prepared=prepared), inputs)
             taken |= {norm, relu}
         elif name not in taken:
             table[name] = Node(layer, inputs)
@@ -328,9 +335,10 @@ def fused_norms(nodes: dict, outputs: Sequence[str], frozen: Collection = ()) ->
     Nodes that are frozen are left as they are.
     """
     table, taken, among = {}, set(), nodes.keys() - set(frozen)
+    follower = followers(nodes, outputs, among)
     for name, (layer, inputs) in nodes.items():
         norm = type(layer) is BatchNorm2d and name in among
-        if relu := follower(nodes, outputs, name, (ReLU, ReLU6), among) if norm else None:
+        if relu := follower(name, (ReLU, ReLU6)) if norm else None:
             table[relu] = Node(FusedBatchNorm2d(layer, nodes[relu].layer), inputs)
             taken.add(relu)
         elif name not in taken:

@@ -86,17 +86,7 @@ def finishing(activation: str) -> Callable:
 
     def finish(block, bias):
         if runs(SOURCE, block) and block.flags.c_contiguous:
-            if bias is not None or activation != "none":
-                grid, limits = (len(block), 1, block.shape[1]), LIMITS[activation]
-                launch(
-                    SOURCE,
-                    "add_bias_and_clip",
-                    grid,
-                    block,
-                    bias_or_zeros(bias, block, block.shape[1]),
-                    *limits,
-                    grid[2],
-                )
+            _add_bias_and_clip(block, bias, activation)
             return
         if bias is not None:
             block += bias
@@ -107,10 +97,17 @@ def finishing(activation: str) -> Callable:
 
 def add_bias_and_activate(y: Array, bias: Array | None, activation: str) -> None:
     """Add a bias (C,) or None to maps y (N, C, H, W), channels last in memory, and activate them in place: one kernel."""
+    _add_bias_and_clip(channels_last(y), bias, activation)
+
+
+def _add_bias_and_clip(values, bias, activation):
+    """The same by one kernel, for contiguous values (..., C)."""
+    channels = values.shape[-1]
     if bias is not None or activation != "none":
-        arrays = channels_last(y), bias_or_zeros(bias, y, y.shape[1])
-        grid = y.size // y.shape[1], 1, y.shape[1]
-        launch(SOURCE, "add_bias_and_clip", grid, *arrays, *LIMITS[activation], y.shape[1])
+        arrays = values, bias_or_zeros(bias, values, channels)
+        launch(
+            SOURCE, "add_bias_and_clip", (values.size // channels, 1, channels), *arrays, *LIMITS[activation], channels
+        )
 
 
 def bias_or_zeros(bias: Array | None, like: Array, channels: int) -> Array:

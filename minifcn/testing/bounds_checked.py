@@ -12,12 +12,13 @@ from functools import cache
 import numpy as np
 
 from ..backend import compiler
-from ..backend.source import checked, results
+from ..backend.source import ONE_LANE, checked, results
 
 COMPILER = compiler.compiler()
 OPTIONS = ("-std=c++14", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-Wall", "-Werror")
 
-PRELUDE = """
+PRELUDE = (
+    """
 #include <cmath>
 #include <type_traits>
 using std::exp; using std::log; using std::sqrt;
@@ -35,22 +36,12 @@ template <class V> struct Bounded {
 };
 #define KERNEL extern "C"
 #define DEVICE static inline
-#define LANES_DEVICE DEVICE
 #define ARRAY(type) Bounded<type>
-#define AT(array, index) (array)[index]
-#define RANGE unsigned count
-#define RUN(results) 1
 #define UNROLL
 #define EACH(i) for (unsigned i = count; i-- > 0;)
-#define EACH_LANES(line, column, channel, columns, channels, results) EACH(each) \\
-    for (int channel = each % (channels), column = each / (channels) % (columns), \\
-             line = each / (channels) / (columns), once = 1; once && (line | column | channel) >= 0; once = 0)
-typedef T lanes;
-typedef WHOLE whole_lanes;
-#define square_root sqrt
-#define exponential exp
-#define logarithm log
 """
+    + ONE_LANE
+)
 
 
 class _Bounded(ctypes.Structure):

@@ -74,7 +74,7 @@ BUGS = [
     *bugs("layers.graph",
         ("frozen nodes are trained", "Graph._run", "train and step.name not in self.frozen", "train",
          "panoptic::test_frozen_nodes_learn_nothing_and_compute_what_inference_does"),
-        ("what learns is fused with what is frozen", "follower", "reader in among and type(nodes[reader].layer) in kinds",
+        ("what learns is fused with what is frozen", "followers.follower", "reader in among and type(nodes[reader].layer) in kinds",
          "type(nodes[reader].layer) in kinds", "panoptic::test_only_frozen_nodes_are_fused"),
     ),
     *bugs("data.toyvoc",
