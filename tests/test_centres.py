@@ -174,6 +174,8 @@ def test_objects_are_those_of_the_loops(seed):
 def test_no_peak_no_thing_and_more_peaks_than_200():
     nothing = group(np.zeros((2, 3, 4)), np.full((3, 4), 0.09), np.zeros((2, 3, 4)), [0, 1])
     assert not nothing.instances.any() and nothing.classes.size == nothing.scores.size == 0
+    splinters = group(np.zeros((2, 3, 4)), np.ones((3, 4)), np.zeros((2, 3, 4)), [0, 1], least=13)
+    assert len(splinters.classes) == 0 and not splinters.instances.any()
     only_stuff = group(np.zeros((2, 3, 4)), np.ones((3, 4)), np.zeros((2, 3, 4)), [1])
     assert not only_stuff.instances.any() and only_stuff.scores.size == 0
     many = np.zeros((16, 16))

@@ -161,3 +161,30 @@ def test_what_a_kernel_cannot_take_is_told(compiled):
         native.launch(ops.activation.SOURCE, "clip_gradient", 1 << 31, x, x, x, 0.0, 1.0)
     with pytest.raises(TypeError, match="one floating dtype"):
         native.launch(ops.activation.SOURCE, "clip_gradient", 16, x, x, x.astype("float64"), 0.0, 1.0)
+
+
+def test_a_way_back_of_another_dtype_is_told(compiled):
+    x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    _, cache = ops.max_pool2d_forward(x, 2)
+    with pytest.raises(TypeError, match="max_pool2d backward: expected the dtype of the forward's x, got float64"):
+        ops.max_pool2d_backward(np.ones((1, 1, 2, 2)), cache)
+
+
+def test_a_pool_finds_its_way_back_where_kernels_are_switched_off_meanwhile(compiled):
+    x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    y, cache = ops.max_pool2d_forward(x, 2)
+    backend.use_native(False)
+    np.testing.assert_array_equal(ops.max_pool2d_backward(y, cache), np.where(np.isin(x, y), x, 0))
+
+
+def test_a_kernel_writes_to_no_read_only_array(compiled):
+    y = np.ones((4, 4), np.float32)
+    y.flags.writeable = False
+    with pytest.raises(ValueError, match="clip_gradient: an array to write to is read-only"):
+        native.launch(ops.activation.SOURCE, "clip_gradient", 16, y, y, y, 0.0, 1.0)
+
+
+def test_infinity_behind_a_relu_lets_gradients_through(compiled):
+    x = np.full((1, 16, 1, 2), np.inf, np.float32)
+    _, cache = ops.relu_forward(x.reshape(-1))
+    np.testing.assert_array_equal(ops.relu_backward(np.ones(32, np.float32), cache), np.ones(32))

@@ -86,6 +86,11 @@ def test_train_evaluate_and_predict(toys, tmp_path, capsys):
     assert run("predict", "--weights", out / "best.npz", "--out", tmp_path / "found", photo, "--table", table) == 0
     assert len(json.loads(table.read_text())[str(photo)]) == len(rows)
     assert run("predict", "--table", table, "--out", tmp_path / "found", photo) == 2
+    seen = photo.read_bytes()
+    assert run("predict", "--weights", out / "best.npz", "--out", tmp_path / "found", photo, "--table", photo) == 2
+    assert "expected a table's name" in capsys.readouterr().err.splitlines()[-1] and photo.read_bytes() == seen
+    assert run("evaluate", "--data", toys, "--weights", "animals", "--connected") == 2
+    assert "connected: expected a panoptic network" in capsys.readouterr().err.splitlines()[-1]
     for more in (["--flip"], ["--turns"], ["--scales", 1], ["--crf"]):
         assert run("predict", "--weights", out / "best.npz", "--out", tmp_path / "found", photo, *more) == 2
         assert "a panoptic network takes no" in capsys.readouterr().err.splitlines()[-1]
@@ -150,6 +155,10 @@ def test_numbers_stand_on_their_objects():
     [
         ({"frozen_semantic": True}, "frozen-semantic: expected a panoptic network and --start"),
         ({"border_weight": 10.0}, "border-weight: a panoptic network"),
+        ({"border_class": True}, "border-class: a panoptic network"),
+        ({"sbd": "sbd"}, "sbd: its images do not say which object"),
+        ({"frozen_semantic": True, "start": "imagenet"}, "imagenet: frozen-semantic: expected --start"),
+        ({"frozen_semantic": True, "start": "nuclei"}, "for 3 classes, the data have 6; frozen-semantic: expected"),
         ({"sigma": 0.0}, "a sigma above 0"),
         ({"hardest": 0.0}, "a share of the hardest pixels above 0"),
         ({"hardest": 0.5, "reduction": "sum"}, "leave out reduction sum"),

@@ -8,6 +8,7 @@ from ..errors import InputError
 from ..weights import formats, npz
 
 log = logging.getLogger("minifcn.training")
+WHOLE = "frozen-semantic: expected --start with a network of the same classes, whose semantic part stays"
 IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the installed package
 
 
@@ -71,19 +72,21 @@ def restore(run, arrays, meta):
         raise InputError(f"{run.checkpoint}: expected the state of this run: {error!s:.200}") from error
 
 
-def start_from(source, model):
+def start_from(source, model, whole=False):
     """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, a DeepLab, a panoptic network or its semantic part, or what
     has the same backbone.
 
     source: "imagenet", for the installed package's weights; a file of this library; one of another's; or the name of
-    a network that comes with this one.
+    a network that comes with this one. whole: it has to give all of the semantic part, scores included.
     -> what was taken over, as a message. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
     """
-    if source == IMAGENET:
+    if source == IMAGENET and not whole:
         return str(weights.load_pretrained(model))
     if models.is_trained(source):
         given = models.pretrained(source)
-    elif not formats.is_own(source):
+    elif source == IMAGENET or not formats.is_own(source):
+        if whole:
+            raise InputError(f"{source}: {WHOLE}")
         return str(weights.load_any(source, model))
     else:
         given = models.load(source)
@@ -91,6 +94,8 @@ def start_from(source, model):
         models.surgery.options_to_train(given)
         theirs, ours = given.card.num_classes, model.card.num_classes
         semantic = model.card.builder == "panoptic" and given.state_dict().keys() <= model.state_dict().keys()
+        if whole and not (theirs == ours and (semantic or given.card.builder == model.card.builder)):
+            raise InputError(f"a {given.card.title} for {theirs} classes, the data have {ours}; {WHOLE}")
         if semantic or (
             given.card.builder == model.card.builder and model.card.builder in ("unet", "deeplab", "panoptic")
         ):

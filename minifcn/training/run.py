@@ -92,7 +92,8 @@ class Run:
         self._check_crop(options.get("channels", 3))
         self.model.card.classes, self.model.card.palette = train.classes, train.palette
         # What the network starts from, as a message; None for freshly drawn weights.
-        self.started = checkpoint.start_from(config.start, self.model) if config.start and not resume else None
+        begins = config.start and not resume
+        self.started = checkpoint.start_from(config.start, self.model, config.frozen_semantic) if begins else None
         if config.stretch is not None:
             self.model.card.preprocessing = replace(self.model.card.preprocessing, stretch=config.stretch)
         self.network = self.model
@@ -101,12 +102,6 @@ class Run:
             self.network.card = self.model.card
             self.network.load_state_dict(self.model.state_dict())
         if config.frozen_semantic:
-            taken = self.started or ""
-            if not resume and ("starts where that" not in taken or "but for the scores" in taken):
-                raise InputError(
-                    f"frozen-semantic: expected --start with a network of these {len(train.classes)} classes, whose semantic part stays; "
-                    f"{config.start} {self.started}"
-                )
             self.model.freeze(
                 name for name in self.model.nodes if not name.startswith((*models.HEADS[1:], models.INSTANCE))
             )
