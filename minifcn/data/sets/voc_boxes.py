@@ -29,7 +29,7 @@ class Box(NamedTuple):
     crowd: bool = False
 
     def part(self) -> tuple[slice, slice]:
-        """The rows and the columns of the box and of the MARGIN around it."""
+        """The rows and the columns of the box and of the MARGIN around it: one pixel more to the right and below."""
         starts = (max(0, round(start) - MARGIN) for start in (self.y, self.x))
         ends = (
             max(0, round(start + extent) + MARGIN + 1)
