@@ -60,6 +60,10 @@ ANY_SIZE = {
     "U-Net over Lite0, bilinear": lambda: models.unet(backbone="efficientnet_lite0_head", upsampling="bilinear"),
     "DeepLabv3": lambda: models.deeplab("v3", num_classes=5),
     "DeepLabv3+ at 1/8, without image pooling": lambda: models.deeplab(output_stride=8, image_pooling=False),
+    "panoptic mini": lambda: models.panoptic("mini", width=4, num_classes=3),
+    "panoptic U-Net": lambda: models.panoptic(None, "unet", 3, width=4, channels=1),
+    "panoptic Lite0": lambda: models.panoptic(num_classes=3),
+    "panoptic DeepLabv3+": lambda: models.panoptic(decoder="v3plus", num_classes=3),
     "mini": lambda: models.mini(7),
     "Lite0": lambda: models.efficientnet_lite0(7),
 }
@@ -108,18 +112,34 @@ def session_of(model):
 
 
 def compare(title, network, path, sizes, **options):
-    """Assert that ONNX Runtime gives the network's logits at all sizes, and say how far apart they are."""
-    model = written(path, network, **options)
+    """Assert that ONNX Runtime gives the network's logits at all sizes, and so does the file read back, whose weights are the
+    same bits where none are folded. Say how far apart they are, and how large the file is."""
+    model, back = written(path, network, **options), weights.load_onnx(path)
+    if not options.get("fold"):
+        given, found = network.state_dict(), back.state_dict()
+        assert given.keys() == found.keys()
+        assert all(np.array_equal(found[name], array) for name, array in given.items())
     session, channels = session_of(str(path)), model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     for batch, *size in sizes:
         x = np.random.default_rng(1).normal(size=(batch, channels, *size)).astype(np.float32)
-        (found,) = session.run(None, {"image": x})
-        expected = network.forward(x)
-        assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-        error = np.abs(found - expected).max() / np.abs(expected).max()
-        print(f"{title:42} {batch} × {size[0]:3}×{size[1]:3}  {error:.1e}  {path.stat().st_size / 1e6:6.1f} MB")
+        given = session.run(None, {"image": x})
+        expected, again = outputs(network, x), outputs(back, x)
+        assert [(y.shape, y.dtype) for y in given] == [(y.shape, y.dtype) for y in expected]
+        error, returned = (
+            max(np.abs(y - e).max() / np.abs(e).max() for y, e in zip(found, expected, strict=True))
+            for found in (given, again)
+        )
+        shape, megabytes = f"{batch} × {size[0]:3}×{size[1]:3}", path.stat().st_size / 1e6
+        print(f"{title:42} {shape}  ONNX Runtime {error:.1e}  read back {returned:.1e}  {megabytes:6.1f} MB")
         assert error < TOLERANCE
+        assert returned < TOLERANCE / 10
     return model
+
+
+def outputs(network, x):
+    """What a network gives, as a list."""
+    found = network.forward(x)
+    return list(found.values()) if isinstance(found, dict) else [found]
 
 
 @pytest.mark.parametrize("fold", [False, True], ids=["as-trained", "folded"])

@@ -1,5 +1,8 @@
 """Networks that PyTorch's two exporters wrote as ONNX files: the same logits at any size, and the same training."""
 
+import importlib
+import importlib.util
+
 import numpy as np
 import pytest
 from networks import close
@@ -11,16 +14,32 @@ pytest.importorskip("onnx", reason="onnx is not installed")
 pytestmark = [pytest.mark.onnx, pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
-DEVIATION = 1e-4
+DEVIATION = 1e-6
+
+
+_KEPT = []  # an operator is known as long as its library's object lives
+
+
+def torchvision_of(torch):
+    """torchvision, or a skipped test. Its usual wheel is built for CUDA: beside a CPU PyTorch two operators of detection are
+    missing, which importing it asks for and no network here has; their names are enough."""
+    if not importlib.util.find_spec("torchvision"):
+        pytest.skip("torchvision is not installed")
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+        _KEPT.append(library)
+        return importlib.import_module("torchvision")
 
 
 def torch_networks(torch):
     """Small networks of PyTorch's by name: what builds them, and the shape of their images."""
-    nn, functional = torch.nn, torch.nn.functional
-
-    def step(inputs, outputs, kernel=3, **options):
-        conv = nn.Conv2d(inputs, outputs, kernel, bias=False, **options)
-        return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+    vision = torchvision_of(torch)
+    nn, functional, segmentation = torch.nn, torch.nn.functional, vision.models.segmentation
+    step = vision.ops.Conv2dNormActivation
 
     class Fcn(nn.Module):
         def __init__(self):
@@ -71,44 +90,34 @@ def torch_networks(torch):
             skip = skip[:, :, top : top + up.shape[2], left : left + up.shape[3]]
             return self.score(self.right(torch.cat([skip, up], 1)))[:, :, 2 : 2 + height, 2 : 2 + width]
 
-    class DeepLab(nn.Module):
-        def __init__(self):
+    def trunk(last):
+        """A ResNet-18 up to a group of its blocks."""
+        return vision.models._utils.IntermediateLayerGetter(vision.models.resnet18(), {last: "out"})
+
+    def fcn_resnet():
+        return Logits(segmentation.FCN(trunk("layer4"), segmentation.fcn.FCNHead(512, 4)))
+
+    def deeplab():
+        return Logits(segmentation.DeepLabV3(trunk("layer3"), segmentation.deeplabv3.DeepLabHead(256, 4, (1, 2, 3))))
+
+    class Logits(nn.Module):
+        """torchvision's networks give a table of outputs."""
+
+        def __init__(self, network):
             super().__init__()
-            self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU6(), nn.MaxPool2d(3, 2, 1))
-            self.rates = nn.ModuleList([step(8, 4, padding=rate, dilation=rate) for rate in (1, 2, 3)])
-            self.mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1), nn.ReLU())
-            self.score = nn.Conv2d(16, 4, 1)
+            self.network = network
 
         def forward(self, x):
-            y = self.stem(x)
-            mean = functional.interpolate(self.mean(y), size=y.shape[2:], mode="bilinear")
-            y = self.score(torch.cat([*(rate(y) for rate in self.rates), mean], 1))
-            return functional.interpolate(y, size=x.shape[2:], mode="bilinear")
-
-    class Residual(nn.Module):
-        def __init__(self, inputs, outputs, stride):
-            super().__init__()
-            self.first = step(inputs, outputs, stride=stride, padding=1)
-            self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
-            same = stride == 1 and inputs == outputs
-            self.short = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride=stride)
-
-        def forward(self, x):
-            return (self.second(self.first(x)) + self.short(x)).relu()
-
-    def resnet18():
-        stem = [step(3, 8, 7, stride=2, padding=3), nn.MaxPool2d(3, 2, 1)]
-        sides = zip((8, 8, 12, 16), (8, 12, 16, 24), (1, 2, 2, 2), strict=True)
-        blocks = [block for i, o, s in sides for block in (Residual(i, o, s), Residual(o, o, 1))]
-        return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.0), nn.Linear(24, 4))
+            return self.network(x)["out"]
 
     return {
         "fcn": (Fcn, (2, 3, 30, 38)),
         "unet": (UNet, (2, 3, 16, 24)),
         "unet padding": (UNetPadding, (2, 3, 18, 27)),
         "unet cropping": (UNetCropping, (2, 3, 18, 27)),
-        "deeplab": (DeepLab, (2, 3, 49, 33)),
-        "resnet18": (resnet18, (4, 3, 64, 64)),
+        "fcn resnet": (fcn_resnet, (2, 3, 65, 97)),
+        "deeplab": (deeplab, (2, 3, 65, 81)),
+        "resnet18": (lambda: vision.models.resnet18(num_classes=4), (4, 3, 64, 64)),
     }
 
 
@@ -127,19 +136,17 @@ def exported(torch, network, x, path, new, free=True):
 
 
 def built(torch, name):
-    """A network of PyTorch's whose statistics are not those of a new one, and images for it."""
+    """A network of PyTorch's whose statistics are those of a few batches, and images for it."""
     torch.manual_seed(0)
     build, shape = torch_networks(torch)[name]
-    network = build().eval()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean += torch.randn_like(module.running_mean) / 10
-            module.running_var *= 1.5
-    return network, torch.randn(shape)
+    network = build()
+    for _ in range(3):
+        network(torch.randn(shape))
+    return network.eval(), torch.randn(shape)
 
 
 @pytest.mark.parametrize("new", [False, True], ids=["old", "new"])
-@pytest.mark.parametrize("name", ["fcn", "unet padding", "unet cropping", "deeplab"])
+@pytest.mark.parametrize("name", ["fcn", "unet padding", "unet cropping", "fcn resnet", "deeplab", "resnet18"])
 def test_what_is_exported_for_any_size_is_read_for_any_size(name, new, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     if new:
@@ -156,21 +163,20 @@ def test_what_is_exported_for_any_size_is_read_for_any_size(name, new, tmp_path)
 
 
 @pytest.mark.parametrize("new", [False, True], ids=["old", "new"])
-@pytest.mark.parametrize("name", ["fcn", "unet", "deeplab", "resnet18"])
+@pytest.mark.parametrize("name", ["fcn", "unet", "fcn resnet", "deeplab", "resnet18"])
 def test_what_pytorch_exports_gives_and_learns_the_same(name, new, tmp_path):
-    """The same logits, and the same loss in each of 20 steps of SGD from there."""
+    """The same logits, and the same loss in each of 20 steps of SGD from there. In float64: in float32 a rounding that turns a
+    ReLU on or off is amplified, within ten steps of a ResNet-18 that learns four images by heart, to all of the loss."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     if new:
         pytest.importorskip("onnxscript", reason="onnxscript is not installed")
-    theirs, x = built(torch, name)
+    fuse = importlib.import_module("torch.fx.experimental.optimization").fuse
+    theirs, x = (made.double() for made in built(torch, name))
     exported(torch, theirs, x, tmp_path / "theirs.onnx", new, free=not new)
-    ours = weights.load_onnx(tmp_path / "theirs.onnx")
-    close(ours.forward(x.numpy()), theirs(x).detach().numpy(), 1e-5)
+    ours = weights.load_onnx(tmp_path / "theirs.onnx").astype(np.float64)
+    close(ours.forward(x.numpy()), theirs(x).detach().numpy(), 1e-9)  # epsilons are float32 in a file
     if new:  # which folds normalisations into convolutions: what learns is their product
-        for pair in theirs.modules():
-            if isinstance(pair, torch.nn.Sequential) and isinstance(pair[1], torch.nn.BatchNorm2d):
-                pair[0], pair[1] = torch.nn.utils.fuse_conv_bn_eval(*pair[:2]), torch.nn.Identity()
-        theirs.requires_grad_()  # the new biases too
+        theirs = fuse(theirs).requires_grad_()  # the new biases too
     for norm in ours.layers_of(layers.BatchNorm2d):
         norm.frozen = True  # as PyTorch's are in eval mode
     labels = torch.randint(0, 4, (len(x), *theirs(x).shape[2:]))
@@ -184,5 +190,5 @@ def test_what_pytorch_exports_gives_and_learns_the_same(name, new, tmp_path):
         assert float(found) == pytest.approx(float(loss), rel=DEVIATION)
         ours.backward(ops.softmax_cross_entropy_backward(1.0, cache))
         for parameter in ours.parameters().values():
-            parameter.value = parameter.value - np.float32(0.05) * parameter.grad
+            parameter.value = parameter.value - 0.05 * parameter.grad
             parameter.zero_grad()
