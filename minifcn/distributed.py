@@ -17,7 +17,7 @@ INSTALL = 'pip install "minifcn[mpi]"'
 
 
 class Request:
-    """A sum on its way; of one process it is there already."""
+    """What is on its way, such as a sum; within one process it is there already."""
 
     def __init__(self, array: np.ndarray):
         self.array = array
@@ -26,7 +26,7 @@ class Request:
         """Let it go on: MPI moves while it is called."""
 
     def wait(self) -> np.ndarray:
-        """The sum, once it is there."""
+        """What came, once it is all there."""
         return self.array
 
 
@@ -53,6 +53,10 @@ class World:
     def join(self, array: Array) -> tuple[Array, int]:
         """The arrays (N, ...) of all processes, one after the other, and where in it this process's begins."""
         return array, 0
+
+    def start_exchange(self, rows: np.ndarray) -> Request:
+        """Begin to send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank, once there"""
+        return Request(rows)
 
     def share(self, value: Any) -> Any:
         """The value that process 0 gives, in all."""
@@ -95,7 +99,10 @@ class MPIWorld(World):
         return array
 
     def start_sum(self, array: np.ndarray) -> Request:
-        return MPIRequest(self.everybody, array)
+        return MPIRequest(self.everybody.Iallreduce, array)
+
+    def start_exchange(self, rows: np.ndarray) -> Request:
+        return MPIRequest(self.everybody.Ialltoall, rows)
 
     def join(self, array: Array) -> tuple[Array, int]:
         parts = self.everybody.allgather(to_host(array))
@@ -125,12 +132,12 @@ class MPIWorld(World):
 
 
 class MPIRequest(Request):
-    """A sum on its way between two buffers: within one Open MPI does without its ring, which sends least."""
+    """What is on its way between two buffers: within one Open MPI does without its ring, which sends least."""
 
-    def __init__(self, everybody: Any, array: np.ndarray):
+    def __init__(self, collective: Any, array: np.ndarray):
         super().__init__(np.empty_like(array))
         self._sent = array  # which has to stay alive
-        self._request = everybody.Iallreduce(array, self.array)
+        self._request = collective(array, self.array)
 
     def test(self) -> None:
         self._request.Test()
