@@ -73,7 +73,7 @@ class World:
     def agree(self, what: str, value: Any) -> None:
         """Raise InputError in all processes, naming the first that differs and its host, unless each gives an equal value.
 
-        value: bytes, of which a hash is compared, or what has a `repr`.
+        value: bytes, of which a hash is compared, or what has a `repr`; or a function that gives it, which one process alone never calls.
         """
 
     def abort(self, code: int) -> None:
@@ -118,8 +118,9 @@ class MPIWorld(World):
         return bool(self.everybody.allreduce(bool(flag), op=self.mpi.LOR))
 
     def agree(self, what: str, value: Any) -> None:
+        value = value() if callable(value) else value
         own = hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).hexdigest()
-        shown = f", {value}" if isinstance(value, str) else ""
+        shown = f", {value}" if isinstance(value, str) and len(value) < 60 else ""
         (first, host, theirs), *others = self.everybody.allgather((own, self.host, shown))
         for rank, (other, where, mine) in enumerate(others, 1):
             if other != first:

@@ -24,7 +24,9 @@ class BatchNormCache(NamedTuple):
     running_var: Array
     y: Array | None = None  # where the results were clipped by this activation, which says what came through
     activation: str = "none"
-    count: float = 0  # the values of a channel in the whole batch, where x is a part of it, and the sums over all parts
+    pixels: float = (
+        0  # the values of a channel in the whole batch, where x is a part of it, and the sums over all parts
+    )
     sums: Callable | None = None
 
 
@@ -110,7 +112,7 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None =
     dgamma *= cache.inverse_std
     if not cache.train:
         return dx, dgamma, dbeta
-    (of_gamma, of_beta), count = _of_whole_batch(dgamma, dbeta, cache), cache.count
+    (of_gamma, of_beta), count = _of_whole_batch(dgamma, dbeta, cache), cache.pixels
     slope = -of_gamma * cache.inverse_std / count
     along, constant = _repeat(slope, x), _repeat(-slope * cache.mean - of_beta / count, x)
 
@@ -154,7 +156,7 @@ def _backward_by_kernels(dy, cache, out):
     launch(SOURCE, "gradients_of_rows", (n * height, 1, channels), *arrays, *clipping, not cache.train, width, channels)
     dgamma, dbeta = products.sum(axis=0) * cache.inverse_std, sums.sum(axis=0)
     if cache.train:
-        (of_gamma, of_beta), count = _of_whole_batch(dgamma, dbeta, cache), cache.count
+        (of_gamma, of_beta), count = _of_whole_batch(dgamma, dbeta, cache), cache.pixels
         arrays = x, y, dy_last, channels_last(dx), mean, scale, of_beta / count, of_gamma * cache.inverse_std / count
         launch(SOURCE, "normalized_gradient", (n * height * width, 1, channels), *arrays, *clipping, channels)
     return dx, dgamma, dbeta
