@@ -21,8 +21,11 @@ def add_processes(parser, help):
 
 
 def wanted(args):
-    """Whether the command still has to be started in several processes. Raises InputError where another number was started."""
+    """Whether the command still has to be started in several processes. Raises InputError where another number was started, or
+    several of a command that is one process's work."""
     asked, started = getattr(args, "processes", None) or 1, world().size
+    if started > 1 and not hasattr(args, "processes"):
+        raise InputError(f"{args.command}: not a command for several processes; start it without mpirun")
     if started > 1 and asked not in (1, started):
         raise InputError(f"processes: {started} were started by mpirun; leave out --processes {asked}")
     return asked > started
