@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..distributed import World
 from ..errors import InputError
 from ..preprocessing import Preprocessing
-from . import targets, transforms
+from . import shared, targets, transforms
 from .centres import CentreTargets
 from .sets.base import Sample
 from .targets import Targets
@@ -38,12 +39,16 @@ class Augment:
 
 
 class CachedDataset(Sequence):
-    """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given."""
+    """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given.
 
-    def __init__(self, dataset: Sequence, longest: int | None = None, limit: int = 1 << 30):
+    world: the processes of a job, of which those on one host keep them together.
+    """
+
+    def __init__(self, dataset: Sequence, longest: int | None = None, limit: int = 1 << 30, world: World | None = None):
         self.dataset: Any = dataset
-        self.longest, self._free_bytes = longest, limit
-        self._cached = {}
+        self.longest = longest
+        several = shared.POSSIBLE and world is not None and world.size > 1
+        self._kept: Any = shared.SharedSamples(world, len(dataset), limit) if several else _Kept(limit)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -53,8 +58,8 @@ class CachedDataset(Sequence):
         return targets.labels_of(self.dataset, label, instances)
 
     def __getitem__(self, index: int) -> Sample:
-        if index in self._cached:
-            return self._cached[index]
+        if (kept := self._kept.get(index)) is not None:
+            return kept
         sample = self.dataset[index]
         if self.longest:
             joined = targets.join(sample.label, sample.instances)
@@ -64,10 +69,21 @@ class CachedDataset(Sequence):
             sample = sample._replace(
                 image=image, label=label, **({} if instances is None else {"instances": instances})
             )
-        self._free_bytes -= sum(array.nbytes for array in sample if isinstance(array, np.ndarray))
-        if self._free_bytes >= 0:
-            self._cached[index] = sample
+        self._kept.keep(index, sample)
         return sample
+
+
+class _Kept(dict):
+    """Samples by index, up to so many bytes."""
+
+    def __init__(self, limit: int):
+        super().__init__()
+        self._free = limit
+
+    def keep(self, index, sample):
+        self._free -= sum(array.nbytes for array in sample if isinstance(array, np.ndarray))
+        if self._free >= 0:
+            self[index] = sample
 
 
 class BatchStream:
@@ -79,6 +95,8 @@ class BatchStream:
     are void there, before the crop. border_weight: w0 of `targets.border_weights`; where it is not 0, labels come with their
     weights, as Targets, class_weights (K,) among them. sigma: that of `centres`; where it is given, labels come as CentreTargets. Raises
     InputError where samples then have no instances.
+    part: make only these of each batch's samples. The others, which other processes make, are drawn all the same: their parts together are
+    the batch of a stream without.
     """
 
     def __init__(
@@ -94,6 +112,7 @@ class BatchStream:
         border_weight: float = 0.0,
         class_weights: Sequence | None = None,
         sigma: float | None = None,
+        part: slice | None = None,
     ):
         if crop is None and batch_size != 1:
             raise InputError(f"batches: without a crop size the batch size must be 1, got {batch_size}")
@@ -111,13 +130,20 @@ class BatchStream:
         self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
         self.context, self.border_weight, self.class_weights = context, border_weight, class_weights
         self.sigma = sigma
+        self._part, self._sizes = range(batch_size)[part or slice(None)], {}
         self._order, self._next = np.empty(0, np.int64), 0
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> tuple[np.ndarray, np.ndarray | Targets | CentreTargets]:
-        samples = [self._augmented(self.dataset[self._draw()]) for _ in range(self.batch_size)]
+        samples = []
+        for place in range(self.batch_size):
+            index = self._draw()
+            if place in self._part:
+                samples.append(self._augmented(self.dataset[index]))
+            else:
+                self._pass_over(index)
         images = np.stack([self.preprocessing.apply(image) for image, _, _ in samples])
         if self.sigma:
             _, maps, instances = zip(*samples, strict=True)
@@ -156,6 +182,26 @@ class BatchStream:
         label, instances = targets.part(label)
         # Gaps and rims of a pixel do not survive a change of size.
         return image, targets.labels_of(self.dataset, label, instances), instances
+
+    def _pass_over(self, index):
+        """Draw what `_augmented` draws for a sample, without making it: that depends on its size alone."""
+        if index not in self._sizes:
+            self._sizes[index] = self.dataset[index].label.shape
+        size, rng, augment = self._sizes[index], self.rng, self.augment
+        if augment.scale != (1.0, 1.0):
+            size = transforms.scaled(size, rng.uniform(*augment.scale))
+        if augment.rotate or augment.shift or augment.elastic:
+            transforms.draw_warp(rng, augment.rotate, augment.shift, augment.elastic)
+        if self.crop:
+            transforms.draw_crop([length + 2 * self.context for length in size], rng, self.crop)
+        # What costs next to nothing draws as it is, on a picture of a pixel.
+        pixel = np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), rng
+        if augment.turn:
+            transforms.random_turn(*pixel)
+        elif augment.flip:
+            transforms.random_flip(*pixel)
+        if augment.colour:
+            transforms.draw_colour(rng, augment.colour)
 
     def state(self) -> tuple[dict, dict]:
         """The stream's position: (arrays, rest), the latter JSON-ready."""

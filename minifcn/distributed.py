@@ -1,0 +1,173 @@
+"""The processes of one job, over MPI: who this one is, and sums over all of them. Without a launcher it is alone, and mpi4py is not imported."""
+
+import hashlib
+import os
+import socket
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .backend import Array, to_device, to_host
+from .errors import InputError
+
+# What mpirun and srun tell a process that they start: Open MPI, PMIx, MPICH and Intel MPI.
+LAUNCHED = "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"
+SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"  # of how many, where they tell
+INSTALL = 'pip install "minifcn[mpi]"'
+
+
+class Request:
+    """What is on its way, such as a sum; within one process it is there already."""
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+
+    def test(self) -> None:
+        """Let it go on: MPI moves while it is called."""
+
+    def wait(self) -> np.ndarray:
+        """What came, once it is all there."""
+        return self.array
+
+
+class World:
+    """A job of one process: every sum is what it is given, and nothing is sent.
+
+    rank: the number of this process, from 0. size: of how many. local_size: how many of them are on this host. host: its name.
+    The methods are called by all processes in the same order.
+    """
+
+    rank, size, local_size = 0, 1, 1
+
+    def __init__(self) -> None:
+        self.host = socket.gethostname()
+
+    def sum(self, array: Array) -> Array:
+        """Replace an array by its sum over all processes, the same bits in each. -> that array"""
+        return array
+
+    def start_sum(self, array: np.ndarray) -> Request:
+        """Begin a sum of contiguous arrays on the host, which stay as they are, and may not be written to before its `wait()`."""
+        return Request(array)
+
+    def start_exchange(self, rows: np.ndarray) -> Request:
+        """Begin to send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank, once there"""
+        return Request(rows)
+
+    def share(self, value: Any) -> Any:
+        """The value that process 0 gives, in all."""
+        return value
+
+    def everyone(self, value: Any) -> list:
+        """The values of all processes by rank, in all."""
+        return [value]
+
+    def gather(self, value: Any) -> list | None:
+        """The values of all processes by rank, in process 0; None in the others."""
+        return [value]
+
+    def abort(self, code: int) -> None:
+        """End all processes at once; where there is one, leave that to the caller."""
+
+    def any(self, flag: bool) -> bool:
+        """Whether one of the processes says so."""
+        return bool(self.sum(np.array(flag, np.float64)) > 0)
+
+    def join(self, array: Array) -> tuple[Array, int]:
+        """The arrays (N, ...) of all processes, one after the other, and where in it this process's begins."""
+        if self.size == 1:
+            return array, 0
+        parts = self.everyone(to_host(array))
+        return to_device(np.concatenate(parts)), sum(map(len, parts[: self.rank]))
+
+    def agree(self, what: str, value: Any) -> None:
+        """Raise InputError in all processes, naming the first that differs and its host, unless each gives an equal value.
+
+        value: bytes, of which a hash is compared, or what has a `repr`; or a function that gives it, which one process alone never calls.
+        """
+        if self.size == 1:
+            return
+        value = value() if callable(value) else value
+        own = hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).hexdigest()
+        shown = f", {value}" if isinstance(value, str) and len(value) < 60 else ""
+        (first, host, theirs), *others = self.everyone((own, self.host, shown))
+        for rank, (other, where, mine) in enumerate(others, 1):
+            if other != first:
+                raise InputError(
+                    f"{what}: not the same in process {rank} on {where}{mine} as in process 0 on {host}{theirs}; make them equal"
+                )
+
+
+class MPIWorld(World):
+    """The processes that a launcher of MPI started. mpi4py: its MPI module."""
+
+    def __init__(self, mpi4py: Any):
+        super().__init__()
+        self.mpi, self.everybody = mpi4py, mpi4py.COMM_WORLD
+        self.rank, self.size = self.everybody.rank, self.everybody.size
+        here = self.everybody.Split_type(mpi4py.COMM_TYPE_SHARED)
+        self.local_size = here.size
+        here.Free()
+
+    def sum(self, array: Array) -> Array:
+        host = np.ascontiguousarray(to_host(array))
+        self.everybody.Allreduce(self.mpi.IN_PLACE, host)
+        if host is not array:
+            array[...] = to_device(host).reshape(array.shape)
+        return array
+
+    def start_sum(self, array: np.ndarray) -> Request:
+        return MPIRequest(self.everybody.Iallreduce, array)
+
+    def start_exchange(self, rows: np.ndarray) -> Request:
+        return MPIRequest(self.everybody.Ialltoall, rows)
+
+    def share(self, value: Any) -> Any:
+        return self.everybody.bcast(value)
+
+    def everyone(self, value: Any) -> list:
+        return self.everybody.allgather(value)
+
+    def gather(self, value: Any) -> list | None:
+        return self.everybody.gather(value)
+
+    def abort(self, code: int) -> None:
+        self.everybody.Abort(code)
+
+
+class MPIRequest(Request):
+    """What is on its way between two buffers: within one Open MPI does without its ring, which sends least."""
+
+    def __init__(self, collective: Any, array: np.ndarray):
+        super().__init__(np.empty_like(array))
+        self._sent = array  # which has to stay alive
+        self._request = collective(array, self.array)
+
+    def test(self) -> None:
+        self._request.Test()
+
+    def wait(self) -> np.ndarray:
+        self._request.Wait()
+        return self.array
+
+
+@cache
+def world() -> World:
+    """The job of this process. Raises InputError where a launcher of MPI started it and mpi4py is missing or belongs to another MPI."""
+    asked = next((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), None)
+    if asked == 1 or not any(name in os.environ for name in LAUNCHED):
+        return World()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # the latter: mpi4py is there, and no library of MPI
+        raise InputError(
+            f"started by a launcher of MPI, which mpi4py has to speak to: {INSTALL}; it says: {error}"
+        ) from error
+    found = MPIWorld(MPI)
+    if asked not in (None, found.size):
+        raise InputError(
+            f"the launcher started {asked} processes, mpi4py sees {found.size}: they belong to two installations of MPI; "
+            f"start with the mpirun beside this Python, or build mpi4py for that MPI"
+        )
+    return found if found.size > 1 else World()
