@@ -1,0 +1,149 @@
+"""The processes of one job, over MPI: who this one is, and sums over all of them. Without a launcher it is alone, and mpi4py is not imported."""
+
+import hashlib
+import os
+import socket
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .backend import Array, to_device, to_host
+from .errors import InputError
+
+# What mpirun and srun tell a process that they start: Open MPI, PMIx, MPICH and Intel MPI.
+LAUNCHED = "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"
+INSTALL = 'pip install "minifcn[mpi]"'
+
+
+class Finished:
+    """A sum that is there already."""
+
+    def test(self) -> bool:
+        return True
+
+    def wait(self) -> None:
+        pass
+
+
+class World:
+    """A job of one process: every sum is what it is given, and nothing is sent.
+
+    rank: the number of this process, from 0. size: of how many. local_size: how many of them are on this host. host: its name.
+    The methods are called by all processes in the same order.
+    """
+
+    rank, size, local_size = 0, 1, 1
+
+    def __init__(self) -> None:
+        self.host = socket.gethostname()
+
+    def sum(self, array: Array) -> Array:
+        """Replace an array by its sum over all processes, the same bits in each. -> that array"""
+        return array
+
+    def start_sum(self, array: np.ndarray) -> Any:
+        """Begin to do so for a contiguous array on the host. -> a request: `wait()` for it before the array is read or written, or `test()` it,
+        which also lets it go on."""
+        return Finished()
+
+    def share(self, value: Any) -> Any:
+        """The value that process 0 gives, in all."""
+        return value
+
+    def gather(self, value: Any) -> list | None:
+        """The values of all processes by rank, in process 0; None in the others."""
+        return [value]
+
+    def any(self, flag: bool) -> bool:
+        """Whether one of the processes says so."""
+        return bool(flag)
+
+    def agree(self, what: str, value: Any) -> None:
+        """Raise InputError in all processes, naming the first that differs and its host, unless each gives an equal value.
+
+        value: bytes, of which a hash is compared, or what has a `repr`.
+        """
+
+    def abort(self, code: int) -> None:
+        """End all processes at once; where there is one, leave that to the caller."""
+
+
+class MPIWorld(World):
+    """The processes that a launcher of MPI started. mpi4py: its MPI module."""
+
+    def __init__(self, mpi4py: Any):
+        super().__init__()
+        self.mpi, self.everybody = mpi4py, mpi4py.COMM_WORLD
+        self.rank, self.size = self.everybody.rank, self.everybody.size
+        here = self.everybody.Split_type(mpi4py.COMM_TYPE_SHARED)
+        self.local_size = here.size
+        here.Free()
+
+    def sum(self, array: Array) -> Array:
+        host = np.ascontiguousarray(to_host(array))
+        self.everybody.Allreduce(self.mpi.IN_PLACE, host)
+        if host is not array:
+            array[...] = to_device(host)
+        return array
+
+    def start_sum(self, array: np.ndarray) -> Any:
+        return Request(self.everybody, array)
+
+    def share(self, value: Any) -> Any:
+        return self.everybody.bcast(value)
+
+    def gather(self, value: Any) -> list | None:
+        return self.everybody.gather(value)
+
+    def any(self, flag: bool) -> bool:
+        return bool(self.everybody.allreduce(bool(flag), op=self.mpi.LOR))
+
+    def agree(self, what: str, value: Any) -> None:
+        own = hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).hexdigest()
+        shown = f", {value}" if isinstance(value, str) else ""
+        (first, host, theirs), *others = self.everybody.allgather((own, self.host, shown))
+        for rank, (other, where, mine) in enumerate(others, 1):
+            if other != first:
+                raise InputError(
+                    f"{what}: not the same in process {rank} on {where}{mine} as in process 0 on {host}{theirs}; make them equal"
+                )
+
+    def abort(self, code: int) -> None:
+        self.everybody.Abort(code)
+
+
+class Request:
+    """A sum on its way. The array is sent from a copy: Open MPI has its ring, which sends least, only between two buffers."""
+
+    def __init__(self, everybody: Any, array: np.ndarray) -> None:
+        self.sent = array.copy()
+        self._request = everybody.Iallreduce(self.sent, array)
+
+    def test(self) -> bool:
+        return self._request.Test()
+
+    def wait(self) -> None:
+        self._request.Wait()
+        self.sent = None
+
+
+@cache
+def world() -> World:
+    """The job of this process. Raises InputError where a launcher of MPI started it and mpi4py is missing or belongs to another MPI."""
+    if not any(name in os.environ for name in LAUNCHED):
+        return World()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # the latter: mpi4py is there, and no library of MPI
+        raise InputError(
+            f"started by a launcher of MPI, which mpi4py has to speak to: {INSTALL}; it says: {error}"
+        ) from error
+    found = MPIWorld(MPI)
+    asked = int(os.environ.get("OMPI_COMM_WORLD_SIZE", os.environ.get("PMI_SIZE", found.size)))
+    if found.size != asked:
+        raise InputError(
+            f"the launcher started {asked} processes, mpi4py sees {found.size}: they belong to two installations of MPI; "
+            f"start with the mpirun beside this Python, or build mpi4py for that MPI"
+        )
+    return found if found.size > 1 else World()
