@@ -8,10 +8,10 @@ store plain rows.
 import math
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import BmpImagePlugin, Image, PpmImagePlugin, TiffImagePlugin
@@ -29,7 +29,7 @@ STRIPS, STRIP_LENGTH, STRIP_BYTES = 273, 278, 279
 TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 322, 323, 324, 325
 DECODING = (258, COMPRESSION, 262, 266, SAMPLES, PLANES, 317, 320, 338, 339, 347, 529, 530, 532)
 RAW, OLD_JPEG, SEPARATE = 1, 6, 2
-PLUGINS = {
+PLUGINS: dict[bytes, Any] = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0"), TiffImagePlugin.TiffImageFile),
     **dict.fromkeys((b"P6", b"P5"), PpmImagePlugin.PpmImageFile),
     b"BM": BmpImagePlugin.BmpImageFile,
@@ -91,20 +91,23 @@ class LargeImage:
 class _Tiff:
     """The tiles or strips of an opened TIFF."""
 
-    def __init__(self, file, image):
+    def __init__(self, file: BinaryIO, image: Any):
         tags, self._file = image.tag_v2, file
         self.size = image.size[::-1]
         tiled = TILES in tags
         height, width = (tags[TILE_LENGTH], tags[TILE_WIDTH]) if tiled else (tags.get(STRIP_LENGTH, 0), self.size[1])
         height = height if tiled or 0 < height < self.size[0] else self.size[0]
         starts, lengths = (
-            np.atleast_1d(tags[tag]).astype(np.int64) for tag in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES))
+            np.atleast_1d(tags[tag]).astype(np.int64)
+            for tag in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES))
         )
         planes = tags.get(SAMPLES, 1) if tags.get(PLANES) == SEPARATE else 1
         if tags.get(COMPRESSION, RAW) == RAW and not tiled and height > 1:  # rows lie one behind the other
             rows = np.minimum(height, self.size[0] - height * np.arange(len(starts) // planes))
             row = int(lengths[0] // rows[0])
-            starts = np.concatenate([s + row * np.arange(n) for s, n in zip(starts, np.tile(rows, planes), strict=True)])
+            starts = np.concatenate(
+                [s + row * np.arange(n) for s, n in zip(starts, np.tile(rows, planes), strict=True)]
+            )
             lengths, height = np.full(len(starts), row), 1
         self.grid = height, width
         grid = (planes, -(-self.size[0] // height), -(-self.size[1] // width))
@@ -131,7 +134,9 @@ class _Tiff:
         for tag, value in {**given, **own, **sizes}.items():
             table.tagtype[tag] = types.get(tag, 4)
             table[tag] = value
-        for tag, values in zip((TILES, TILE_BYTES) if self._tiled else (STRIPS, STRIP_BYTES), (offsets, lengths), strict=True):
+        for tag, values in zip(
+            (TILES, TILE_BYTES) if self._tiled else (STRIPS, STRIP_BYTES), (offsets, lengths), strict=True
+        ):
             table.tagtype[tag] = 4
             table[tag] = tuple(values.tolist())
         file = BytesIO()
@@ -148,7 +153,7 @@ class _Tiff:
 class _Rows:
     """The rows of an opened picture that is stored as plain rows."""
 
-    def __init__(self, file, image):
+    def __init__(self, file: BinaryIO, image: Any):
         self.size, self._file, self._mode = image.size[::-1], file, image.mode
         (codec, _, self._start, arguments), *others = image.tile
         rawmode, stride, order = (arguments, 0, 1) if isinstance(arguments, str) else arguments
@@ -182,7 +187,9 @@ def open_large(source: File, exif: bool = True, more_than: int = images.MAX_PIXE
             return None
         images.check_kind(image, file)
         if exif and images.orientation(image):
-            raise InputError("larger than is read at once, and stored turned; save it upright, or predict with --no-exif")
+            raise InputError(
+                "larger than is read at once, and stored turned; save it upright, or predict with --no-exif"
+            )
         parts = (_Tiff if plugin is TiffImagePlugin.TiffImageFile else _Rows)(file, image)
         if math.prod(parts.grid) > images.MAX_PIXELS:
             raise InputError("larger than is read at once, and compressed in one piece; save it as a TIFF of tiles")
@@ -194,18 +201,19 @@ def open_large(source: File, exif: bool = True, more_than: int = images.MAX_PIXE
 
 
 def write_mask_rows(
-    path: str | Path, size: tuple[int, int], bands: Iterable[np.ndarray], palette: np.ndarray | None = None
-) -> None:
+    path: str | Path, size: tuple[int, int], bands: Iterable[np.ndarray], palette: np.ndarray | None = None,
+    note: Callable[[], str] | None = None,
+) -> None:  # fmt: skip
     """Write labels as `images.write_mask` does, given as bands (h, W) uint8 of rows, of which no more than one is in memory.
 
-    size: (height, width) of the whole. Source of the format: https://www.w3.org/TR/png-3/
+    size: (height, width) of the whole. note: asked for behind the last band. Source of the format: https://www.w3.org/TR/png-3/
     """
 
     def chunk(kind, content):
         file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))
 
     with atomic_write(path) as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
+        file.write(images.PNG)
         chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], 8, 3, 0, 0, 0))  # 8 bits, of a palette
         chunk(b"PLTE", (voc_palette() if palette is None else palette).tobytes())
         packer = zlib.compressobj()
@@ -213,4 +221,6 @@ def write_mask_rows(
             rows = np.pad(band, ((0, 0), (1, 0)))  # before each row a 0: it is stored as it is
             chunk(b"IDAT", packer.compress(rows.tobytes()))
         chunk(b"IDAT", packer.flush())
+        if note:
+            chunk(b"tEXt", images.NOTE + note().encode("latin-1"))
         chunk(b"IEND", b"")
