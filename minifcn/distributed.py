@@ -16,14 +16,18 @@ LAUNCHED = "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"
 INSTALL = 'pip install "minifcn[mpi]"'
 
 
-class Finished:
-    """A sum that is there already."""
+class Request:
+    """What is on its way, such as a sum; within one process it is there already."""
 
-    def test(self) -> bool:
-        return True
+    def __init__(self, array: np.ndarray):
+        self.array = array
 
-    def wait(self) -> None:
-        pass
+    def test(self) -> None:
+        """Let it go on: MPI moves while it is called."""
+
+    def wait(self) -> np.ndarray:
+        """What came, once it is all there."""
+        return self.array
 
 
 class World:
@@ -42,10 +46,17 @@ class World:
         """Replace an array by its sum over all processes, the same bits in each. -> that array"""
         return array
 
-    def start_sum(self, array: np.ndarray) -> Any:
-        """Begin to do so for a contiguous array on the host. -> a request: `wait()` for it before the array is read or written, or `test()` it,
-        which also lets it go on."""
-        return Finished()
+    def start_sum(self, array: np.ndarray) -> Request:
+        """Begin a sum of contiguous arrays on the host, which stay as they are, and may not be written to before its `wait()`."""
+        return Request(array)
+
+    def join(self, array: Array) -> tuple[Array, int]:
+        """The arrays (N, ...) of all processes, one after the other, and where in it this process's begins."""
+        return array, 0
+
+    def start_exchange(self, rows: np.ndarray) -> Request:
+        """Begin to send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank, once there"""
+        return Request(rows)
 
     def share(self, value: Any) -> Any:
         """The value that process 0 gives, in all."""
@@ -62,7 +73,7 @@ class World:
     def agree(self, what: str, value: Any) -> None:
         """Raise InputError in all processes, naming the first that differs and its host, unless each gives an equal value.
 
-        value: bytes, of which a hash is compared, or what has a `repr`.
+        value: bytes, of which a hash is compared, or what has a `repr`; or a function that gives it, which one process alone never calls.
         """
 
     def abort(self, code: int) -> None:
@@ -87,8 +98,15 @@ class MPIWorld(World):
             array[...] = to_device(host)
         return array
 
-    def start_sum(self, array: np.ndarray) -> Any:
-        return Request(self.everybody, array)
+    def start_sum(self, array: np.ndarray) -> Request:
+        return MPIRequest(self.everybody.Iallreduce, array)
+
+    def start_exchange(self, rows: np.ndarray) -> Request:
+        return MPIRequest(self.everybody.Ialltoall, rows)
+
+    def join(self, array: Array) -> tuple[Array, int]:
+        parts = self.everybody.allgather(to_host(array))
+        return to_device(np.concatenate(parts)), sum(map(len, parts[: self.rank]))
 
     def share(self, value: Any) -> Any:
         return self.everybody.bcast(value)
@@ -100,8 +118,9 @@ class MPIWorld(World):
         return bool(self.everybody.allreduce(bool(flag), op=self.mpi.LOR))
 
     def agree(self, what: str, value: Any) -> None:
+        value = value() if callable(value) else value
         own = hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).hexdigest()
-        shown = f", {value}" if isinstance(value, str) else ""
+        shown = f", {value}" if isinstance(value, str) and len(value) < 60 else ""
         (first, host, theirs), *others = self.everybody.allgather((own, self.host, shown))
         for rank, (other, where, mine) in enumerate(others, 1):
             if other != first:
@@ -113,19 +132,20 @@ class MPIWorld(World):
         self.everybody.Abort(code)
 
 
-class Request:
-    """A sum on its way. The array is sent from a copy: Open MPI has its ring, which sends least, only between two buffers."""
+class MPIRequest(Request):
+    """What is on its way between two buffers: within one Open MPI does without its ring, which sends least."""
 
-    def __init__(self, everybody: Any, array: np.ndarray) -> None:
-        self.sent = array.copy()
-        self._request = everybody.Iallreduce(self.sent, array)
+    def __init__(self, collective: Any, array: np.ndarray):
+        super().__init__(np.empty_like(array))
+        self._sent = array  # which has to stay alive
+        self._request = collective(array, self.array)
 
-    def test(self) -> bool:
-        return self._request.Test()
+    def test(self) -> None:
+        self._request.Test()
 
-    def wait(self) -> None:
+    def wait(self) -> np.ndarray:
         self._request.Wait()
-        self.sent = None
+        return self.array
 
 
 @cache

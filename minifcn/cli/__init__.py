@@ -6,18 +6,21 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from importlib import import_module
 
 from .. import __version__, backend
+from ..distributed import world
 from ..errors import InputError, one_line
-from . import options
-from .progress import INTERRUPTED, notice
+from . import launch, options
+from .progress import INTERRUPTED, alone, leads, notice
 
 COMMANDS = (
     "train", "reproduce", "evaluate", "predict", "crf-search", "classify", "explain", "convert", "export", "gradcheck", "info", "data",
 )  # fmt: skip
+PATIENCE = 0.2  # seconds between what two processes of a job would say of the same mistake
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,7 +61,9 @@ def main(argv=None):
     if argv is None:
         # A notebook's own, which it hands on to its programs, may not be installed here.
         os.environ["MPLBACKEND"] = "agg"
-    code = _exit_code(build_parser().parse_args(argv))
+    args = build_parser().parse_args(argv)
+    args.command_line = sys.argv[1:] if argv is None else list(argv)
+    code = _exit_code(args)
     if argv is None:  # the program ends now, and one Ctrl-C more would only garble its last words
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     elif signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # set when Ctrl-C stopped a run; the caller goes on
@@ -67,28 +72,47 @@ def main(argv=None):
 
 
 def _exit_code(args):
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    level = logging.INFO if leads() else logging.ERROR
+    logging.basicConfig(format="%(message)s", level=level, stream=sys.stderr)
     logging.getLogger("minifcn.backend").setLevel(logging.ERROR)  # `use_device` says it in fewer words
     # What is wrong with an image is said in one line, or does not matter.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         backend.threads()  # a wrong MINIFCN_THREADS is refused here, not in the first layer
+        if launch.wanted(args):
+            return launch.start(args)
         if hasattr(args, "device"):
             options.use_device(args)
         return args.run(args)
     except KeyboardInterrupt:
-        notice("minifcn: interrupted")
-        return INTERRUPTED
+        return _ended("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has ended, as in `minifcn evaluate … | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _ended(None, 1)
     except Exception as error:
         message = options.out_of_memory(error, args)
-        if message is None and not isinstance(error, InputError | OSError):
-            raise
-        if args.debug:
+        bug = message is None and not isinstance(error, InputError | OSError)
+        if args.debug or (bug and not alone()):
             traceback.print_exc()
+        if bug:
+            _ended(None, 1)
+            raise
         if message is None and isinstance(error, OSError) and error.filename and error.strerror:  # the system's own
             message = f"{error.filename}: {error.strerror}"
-        notice(f"minifcn: {message or one_line(error)}")
-        return 2
+        return _ended(message or one_line(error), 2)
+
+
+def _ended(message, code):
+    """Say why the command ends. -> the exit code; of several processes all end here: those that are well would wait for this one."""
+    if alone():
+        if message:
+            notice(f"minifcn: {message}")
+        return code
+    job = world()
+    # What is wrong everywhere, as a file that is not there, is said once, by the process that is quickest; the first should be.
+    time.sleep(PATIENCE * min(job.rank, 10))
+    if message:
+        who = "" if leads() else f" process {job.rank} on {job.host}:"
+        print(f"minifcn:{who} {message}", file=sys.stderr, flush=True)
+    job.abort(code)
+    return code

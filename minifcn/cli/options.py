@@ -13,6 +13,7 @@ from ..data.images import image_files, read_image
 from ..errors import DeviceError, InputError
 from ..inference import sliding_window
 from ..training.config import BALANCED, NETWORKS, OPTIONS, Config
+from ..training.exchange import WIRES
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
 from .networks import NETWORK_OPTIONS, STAGED, at_least
@@ -280,6 +281,8 @@ def add_training(parser, single):
     )
     offset = "of the offsets' error in pixels in a panoptic network's loss; more for objects of fewer pixels"
     option(solver, "offset_weight", offset, type=float, metavar="FACTOR")
+    wire = "the type in which several processes send each other gradients: float16 is half the bytes, with some 0.0003 of error"
+    option(solver, "wire", wire, choices=WIRES)
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)

@@ -17,10 +17,25 @@ from ..training import checkpoint, loop
 from ..training.run import Evaluated
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
+STOP = getattr(signal, "SIGUSR1", signal.SIGINT)  # what mpirun hands on to its processes
+
+
+def alone():
+    """Whether this process is a job of its own."""
+    try:
+        return world().size == 1
+    except InputError:  # which ends the command
+        return True
+
+
+def leads():
+    """Whether this process is the one of its job that speaks."""
+    return alone() or world().rank == 0
 
 
 def notice(text):
-    print(text, file=sys.stderr)
+    if leads():
+        print(text, file=sys.stderr)
 
 
 def shared_out(work, count, **bar):
@@ -33,7 +48,8 @@ def shared_out(work, count, **bar):
 def _ctrl_c():
     """Within this context the first Ctrl-C only sets a flag, which the yielded function reads; the second ends at once.
 
-    Any further one is ignored, also after the context: all that remains then is to clean up and to end.
+    Any further one is ignored, also after the context: all that remains then is to clean up and to end. A process of
+    several takes what mpirun hands on as Ctrl-C, and mpirun's own request to end.
     """
     asked = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
@@ -46,11 +62,13 @@ def _ctrl_c():
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = signal.signal(signal.SIGINT, note)
+    numbers = (signal.SIGINT, STOP, signal.SIGTERM) if world().size > 1 else (signal.SIGINT,)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield lambda: bool(asked)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN if asked else before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if asked else handler)
 
 
 def do(run, title, go_on):
@@ -59,7 +77,8 @@ def do(run, title, go_on):
     if run.started:
         notice(run.started)
     start, trained, waited = time.perf_counter(), 0.0, 0.0
-    bar = tqdm(total=run.config.iterations, initial=run.done, desc=title, unit="it", disable=None)
+    silent = None if leads() else True  # None: unless a terminal shows it
+    bar = tqdm(total=run.config.iterations, initial=run.done, desc=title, unit="it", disable=silent)
     with _ctrl_c() as asked, bar, closing(run.events(asked)) as events:
         try:
             for event in events:
@@ -67,7 +86,7 @@ def do(run, title, go_on):
                     trained, waited = trained + event.seconds, waited + event.waited
                     bar.update()
                     bar.set_postfix(loss=f"{event.loss:.3f}", refresh=False)
-                elif isinstance(event, Evaluated):
+                elif isinstance(event, Evaluated) and leads():
                     shown = {**tables.SCORES, "pq": tables.OBJECT_SCORES["pq"]}
                     named = ((name, event.scores[key]) for key, name in shown.items() if key in event.scores)
                     scores = ", ".join(f"{name} {100 * score:.1f}" for name, score in named)

@@ -15,8 +15,8 @@ from ..report import figures, page, tables
 from ..tasks import PanopticScores
 from ..training.config import NETWORKS, Config
 from ..training.run import Run, read_metrics
-from . import options
-from .progress import INTERRUPTED, do, notice
+from . import launch, options
+from .progress import INTERRUPTED, do, leads, notice
 
 HELP = "train one network"
 
@@ -34,8 +34,12 @@ class Result(NamedTuple):
     objects: list = []  # the Objects in each, of a panoptic network
 
 
+PROCESSES = "train in so many processes on this host, each with its part of every batch, through mpirun"
+
+
 def add_arguments(parser):
     options.add_device(parser)
+    launch.add_processes(parser, PROCESSES)
     options.add_training(parser, single=True)
 
 
@@ -54,10 +58,12 @@ def run(args):
             f"for other settings start a new run from its weights: --start {Path(args.resume, 'best.npz')} --out FOLDER"
         )
     title = run.model.card.title
-    result = finish(run, title, go_on=f"minifcn train --resume {run.folder}")
+    go_on = f"minifcn train --resume {run.folder}" + (f" --processes {args.processes}" if args.processes else "")
+    result = finish(run, title, go_on)
     if result is None:
         return INTERRUPTED
-    write_report(run.folder, title, {title: result})
+    if leads():
+        write_report(run.folder, title, {title: result})
     return 0
 
 

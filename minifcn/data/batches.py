@@ -79,6 +79,8 @@ class BatchStream:
     are void there, before the crop. border_weight: w0 of `targets.border_weights`; where it is not 0, labels come with their
     weights, as Targets, class_weights (K,) among them. sigma: that of `centres`; where it is given, labels come as CentreTargets. Raises
     InputError where samples then have no instances.
+    part: make only these of each batch's samples. The others, which other processes make, are drawn all the same: their parts together are
+    the batch of a stream without.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class BatchStream:
         border_weight: float = 0.0,
         class_weights: Sequence | None = None,
         sigma: float | None = None,
+        part: slice | None = None,
     ):
         if crop is None and batch_size != 1:
             raise InputError(f"batches: without a crop size the batch size must be 1, got {batch_size}")
@@ -111,13 +114,20 @@ class BatchStream:
         self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
         self.context, self.border_weight, self.class_weights = context, border_weight, class_weights
         self.sigma = sigma
+        self._part, self._sizes = range(batch_size)[part or slice(None)], {}
         self._order, self._next = np.empty(0, np.int64), 0
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> tuple[np.ndarray, np.ndarray | Targets | CentreTargets]:
-        samples = [self._augmented(self.dataset[self._draw()]) for _ in range(self.batch_size)]
+        samples = []
+        for place in range(self.batch_size):
+            index = self._draw()
+            if place in self._part:
+                samples.append(self._augmented(self.dataset[index]))
+            else:
+                self._pass_over(index)
         images = np.stack([self.preprocessing.apply(image) for image, _, _ in samples])
         if self.sigma:
             _, maps, instances = zip(*samples, strict=True)
@@ -156,6 +166,26 @@ class BatchStream:
         label, instances = targets.part(label)
         # Gaps and rims of a pixel do not survive a change of size.
         return image, targets.labels_of(self.dataset, label, instances), instances
+
+    def _pass_over(self, index):
+        """Draw what `_augmented` draws for a sample, without making it: that depends on its size alone."""
+        if index not in self._sizes:
+            self._sizes[index] = self.dataset[index].label.shape
+        size, rng, augment = self._sizes[index], self.rng, self.augment
+        if augment.scale != (1.0, 1.0):
+            size = transforms.scaled(size, rng.uniform(*augment.scale))
+        if augment.rotate or augment.shift or augment.elastic:
+            transforms.draw_warp(rng, augment.rotate, augment.shift, augment.elastic)
+        if self.crop:
+            transforms.draw_crop([length + 2 * self.context for length in size], rng, self.crop)
+        # What costs next to nothing draws as it is, on a picture of a pixel.
+        pixel = np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), rng
+        if augment.turn:
+            transforms.random_turn(*pixel)
+        elif augment.flip:
+            transforms.random_flip(*pixel)
+        if augment.colour:
+            transforms.draw_colour(rng, augment.colour)
 
     def state(self) -> tuple[dict, dict]:
         """The stream's position: (arrays, rest), the latter JSON-ready."""

@@ -54,6 +54,10 @@ class FolderFiles:
     def is_file(self, name):
         return os.path.isfile(self.path / name)  # unlike Path.is_file, it also answers for a name too long to be one
 
+    def size(self, name):
+        """The bytes of a file."""
+        return os.path.getsize(self.path / name)
+
     def is_folder(self, name):
         return (self.path / name).is_dir()
 
@@ -80,6 +84,9 @@ class TarFiles:
 
     def is_file(self, name):
         return name in self._index
+
+    def size(self, name):
+        return self._index[name][1]
 
     def is_folder(self, name):
         return not name or any(file.startswith(f"{name}/") for file in self._index)

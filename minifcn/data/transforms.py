@@ -45,8 +45,13 @@ def random_scale(image, label, rng, low, high):
 
 
 def _times(factor, image, label):
-    height, width = image.shape[:2]
-    return resize(image, label, (max(1, round(height * factor)), max(1, round(width * factor))))
+    return resize(image, label, scaled(image.shape[:2], factor))
+
+
+def scaled(size, factor):
+    """A size (height, width) times a factor, in whole pixels."""
+    height, width = size
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def warp(image, label, rng, *, rotate=0.0, shift=0.0, elastic=0.0):
@@ -59,15 +64,20 @@ def warp(image, label, rng, *, rotate=0.0, shift=0.0, elastic=0.0):
     if not (rotate or shift or elastic):
         return image, label
     height, width = label.shape
-    angle = math.radians(rng.uniform(-rotate, rotate))
-    down, across = rng.uniform(-shift, shift, 2).tolist()
-    bends = (elastic * rng.standard_normal((2, 3, 3))).astype(np.float32)
+    angle, (down, across), bends = draw_warp(rng, rotate, shift, elastic)
     bends = [np.asarray(Image.fromarray(bend).resize((width, height), Image.Resampling.BICUBIC)) for bend in bends]
     middle, cos, sin = ((height - 1) / 2, (width - 1) / 2), math.cos(angle), math.sin(angle)
     y, x = (np.arange(n, dtype=np.float32) - m for n, m in zip((height, width), middle, strict=True))
     rows = bends[0] + (cos * y + (middle[0] + down))[:, None] + sin * x
     columns = bends[1] - (sin * y - (middle[1] + across))[:, None] + cos * x
     return _bilinear(image, rows, columns), label[_mirrored(np.rint(rows), height), _mirrored(np.rint(columns), width)]
+
+
+def draw_warp(rng, rotate, shift, elastic):
+    """What `warp` draws: an angle in radians, pixels down and across, and displacements (2, 3, 3) float32."""
+    angle = math.radians(rng.uniform(-rotate, rotate))
+    moved = rng.uniform(-shift, shift, 2).tolist()
+    return angle, moved, (elastic * rng.standard_normal((2, 3, 3))).astype(np.float32)
 
 
 def _bilinear(image, rows, columns):
@@ -99,8 +109,7 @@ def random_crop(image, label, rng, size, fill):
     """A part of `size` (height, width) from a random place; where the image is smaller, `fill` (3,) and void go around it."""
     out, out_label = np.full(size + (3,), fill, np.uint8), np.full(size, VOID, label.dtype)
     source, target = [], []
-    for have, want in zip(image.shape[:2], size, strict=True):
-        shift = int(rng.integers(0, abs(have - want) + 1))
+    for have, want, shift in zip(image.shape[:2], size, draw_crop(image.shape[:2], rng, size), strict=True):
         shifted, whole = slice(shift, shift + min(have, want)), slice(0, min(have, want))
         source.append(shifted if have > want else whole)
         target.append(whole if have > want else shifted)
@@ -109,10 +118,20 @@ def random_crop(image, label, rng, size, fill):
     return out, out_label
 
 
+def draw_crop(have, rng, size):
+    """What `random_crop` draws for an image of the size `have`: a shift down and one across, in pixels."""
+    return [int(rng.integers(0, abs(had - want) + 1)) for had, want in zip(have, size, strict=True)]
+
+
 def jitter_colour(image, label, rng, strength):
     """Multiply contrast and each channel, and shift brightness, by up to `strength` (0.2: a fifth)."""
-    contrast = 1 + rng.uniform(-strength, strength)
-    channels = 1 + rng.uniform(-strength, strength, 3)
-    shift = 255 * rng.uniform(-strength, strength) / 2
+    contrast, channels, shift = draw_colour(rng, strength)
     changed = (image.astype(np.float32) - 127.5) * contrast * channels + 127.5 + shift
     return changed.clip(0, 255).astype(np.uint8), label
+
+
+def draw_colour(rng, strength):
+    """What `jitter_colour` draws: a factor of contrast, one for each channel, and a shift of brightness."""
+    contrast = 1 + rng.uniform(-strength, strength)
+    channels = 1 + rng.uniform(-strength, strength, 3)
+    return contrast, channels, 255 * rng.uniform(-strength, strength) / 2

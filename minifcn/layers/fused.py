@@ -63,6 +63,9 @@ class FusedBatchNorm2d(Leaf):
     def children(self) -> dict:
         return {}  # the parameters are those of the network that this was made of
 
+    def parameters(self) -> dict:
+        return self.norm.parameters()
+
     @property
     def title(self) -> str:
         return self.norm.title

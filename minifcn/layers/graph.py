@@ -123,10 +123,11 @@ class Graph(Layer):
         return {name: values[name] for name in outputs}
 
     @one_blas_thread
-    def backward(self, dy: Array, inputs: bool = True) -> Array:
+    def backward(self, dy: Array, inputs: bool = True, passed: Callable[[str], Any] | None = None) -> Array:
         """The gradient of the output (or a dict by name) -> that of the image, adding to every learned parameter's.
 
         inputs=False: nobody asks for the image's gradient (None); it and what leads to frozen parameters only is left out.
+        passed: called with the name of each step of `training` after its turn, when the gradients of `completed_by` are whole.
         """
         gradients = dict(dy) if len(self.outputs) > 1 else {self.outputs[0]: dy}
         if unknown := gradients.keys() - set(self.outputs):
@@ -146,7 +147,18 @@ class Graph(Layer):
             for name, dx in zip(step.inputs, found if isinstance(found, tuple) else (found,), strict=True):
                 if dx is not None and name in wanted:
                     gradients[name] = gradients[name] + dx if name in gradients else dx
+            if passed:
+                passed(step.name)
         return gradients.get(IMAGE)
+
+    def completed_by(self) -> dict[str, list[Parameter]]:
+        """{step of `training`: the learned parameters that nothing adds a gradient to after backward has passed it}, the last step first."""
+        found, seen = {}, set()
+        for step in self.training:  # of the readers of a shared parameter, the first is the last that backward comes to
+            own = {id(p): p for p in step.layer.parameters().values() if not p.frozen and id(p) not in seen}
+            found[step.name] = list(own.values())
+            seen |= own.keys()
+        return dict(reversed(found.items()))
 
     def _wanted(self, image):
         """The names of the values whose gradients lead to the image, if that is asked for, or to a learned parameter."""

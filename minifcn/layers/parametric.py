@@ -1,6 +1,7 @@
 """The layers that hold parameters: each binds one operation to its settings and to what it learns."""
 
 import logging
+from collections.abc import Callable
 from math import prod
 from typing import Self
 
@@ -236,11 +237,13 @@ class BatchNorm2d(Leaf):
     With `frozen` the running statistics, a pretrained network's, serve in training too and stay as they are; gamma and
     beta are learned all the same. Small batches are too small a sample to replace them. They serve, for this once, too where
     a batch has a single value per channel, which has no variance: a map of 1 × 1 and a batch of one.
+    sums: as for ops.batch_norm_forward, where several processes share a batch.
     """
 
     onnx_operator = "BatchNormalization"
     buffer_names = ("running_mean", "running_var")
     caches_input = owns_results = True
+    sums: Callable[[Array], Array] | None = None
 
     def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False):
         self.eps, self.momentum, self.frozen = eps, momentum, frozen
@@ -259,8 +262,9 @@ class BatchNorm2d(Leaf):
             self.running_var,
             eps=self.eps,
             momentum=self.momentum,
-            train=train and not self.frozen and x.size > x.shape[1],
+            train=train and not self.frozen and (x.size > x.shape[1] or self.sums is not None),
             activation=activation,
+            sums=self.sums,
         )
         self.running_mean, self.running_var = cache.running_mean, cache.running_var
         return y, cache

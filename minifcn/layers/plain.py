@@ -35,9 +35,13 @@ class ReLU6(ReLU):
 
 
 class Dropout(Leaf):
-    """Drops each value with probability p while training; rng, a numpy.random.Generator, is its own."""
+    """Drops each value with probability p while training; rng, a numpy.random.Generator, is its own.
+
+    part: as for ops.dropout_forward, where several processes share a batch.
+    """
 
     onnx_operator = "Dropout"
+    part: tuple[int, int] | None = None
 
     def __init__(self, p: float, rng: Generator):
         self.p = p
@@ -48,7 +52,7 @@ class Dropout(Leaf):
         return {"ratio": float(self.p)}
 
     def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
-        return ops.dropout_forward(x, self.p, self.rng, train)
+        return ops.dropout_forward(x, self.p, self.rng, train, self.part)
 
     def run_backward(self, dy: Array, cache: Cache) -> Array:
         return ops.dropout_backward(dy, cache)

@@ -1,5 +1,6 @@
 """Batch normalisation."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..backend import Array, Source, array_module, launch, run_tiles, runs, threads, tuning
@@ -23,6 +24,10 @@ class BatchNormCache(NamedTuple):
     running_var: Array
     y: Array | None = None  # where the results were clipped by this activation, which says what came through
     activation: str = "none"
+    pixels: float = (
+        0  # the values of a channel in the whole batch, where x is a part of it, and the sums over all parts
+    )
+    sums: Callable | None = None
 
 
 def batch_norm_forward(
@@ -36,26 +41,30 @@ def batch_norm_forward(
     momentum: float = 0.1,
     train: bool = False,
     activation: str = "none",
+    sums: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, BatchNormCache]:
     """y = γ · (x − mean) / √(var + eps) + β, by channel.   x, y (N, C, H, W); gamma, beta, running_mean, running_var (C,)
 
     With `train` mean and variance are the batch's, else the running ones ("frozen" when done while training). The cache's
     running_mean and running_var are (1 − momentum)·old + momentum·batch (the variance unbiased); the arguments are left
-    as they are. Raises InputError in training on a single value per channel. Ioffe, Szegedy, 2015.
+    as they are. sums: where x is a part of the batch, of which other processes have the rest, the sum of an array over all
+    of them; mean and variance are then the whole batch's, in both passes, and the gradients of gamma and beta the part's.
+    Raises InputError in training on a single value per channel. Ioffe, Szegedy, 2015.
     """
     op = "batch_norm"
     require_activation(op, activation)
     require_maps(op, x, gamma, beta, running_mean, running_var)
     for array in (gamma, beta, running_mean, running_var):
         require_shape(op, "one value per channel", array, x.shape[1:2])
-    xp = array_module(x)
+    xp, count = array_module(x), x.size // x.shape[1]
     if train:
-        count = x.size // x.shape[1]
+        mean, var = _statistics(x)
+        if sums:
+            count, mean, var = _of_all_parts(count, mean, var, running_mean, sums)
         if count == 1:
             raise InputError(
                 f"{op}: one value per channel cannot train, in {x.shape}; take a larger batch or crop, or frozen statistics"
             )
-        mean, var = _statistics(x)
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var = (1 - momentum) * running_var + momentum * (var * (count / (count - 1)))
     else:
@@ -64,14 +73,16 @@ def batch_norm_forward(
     scale = gamma * inverse_std
     y = _scale_and_shift(x, scale, beta - mean * scale, activation)
     clipped = None if activation == "none" else y
-    return y, BatchNormCache(x, gamma, mean, inverse_std, train, running_mean, running_var, clipped, activation)
+    running = running_mean, running_var
+    return y, BatchNormCache(x, gamma, mean, inverse_std, train, *running, clipped, activation, count, sums)
 
 
 def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None = None) -> tuple[Array, Array, Array]:
     """dy (N, C, H, W) -> (dx, dgamma, dbeta).
 
     With z the normalised x and g = γ·dy:  dx = (g − mean(g) − z · mean(g·z)) / std where the batch made its own
-    statistics, and g / std where the running ones were used as constants. out: an array that dx may be written over, such
+    statistics, and g / std where the running ones were used as constants; the means are the whole batch's, dgamma and
+    dbeta the sums over the part that x is of it. out: an array that dx may be written over, such
     as dy: that saves fetching the memory for dx. It is used if its channels lie together.
     """
     x = cache.x
@@ -101,9 +112,9 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None =
     dgamma *= cache.inverse_std
     if not cache.train:
         return dx, dgamma, dbeta
-    count = x.size // x.shape[1]
-    slope = -dgamma * cache.inverse_std / count
-    along, constant = _repeat(slope, x), _repeat(-slope * cache.mean - dbeta / count, x)
+    (of_gamma, of_beta), count = _of_whole_batch(dgamma, dbeta, cache), cache.pixels
+    slope = -of_gamma * cache.inverse_std / count
+    along, constant = _repeat(slope, x), _repeat(-slope * cache.mean - of_beta / count, x)
 
     def tile(x, dy, dx, *y):
         change = x * along
@@ -143,10 +154,11 @@ def _backward_by_kernels(dy, cache, out):
     sums, products = (xp.empty((n * height, channels), x.dtype) for _ in range(2))
     arrays = x, y, dy_last, channels_last(dx), mean, scale, sums, products
     launch(SOURCE, "gradients_of_rows", (n * height, 1, channels), *arrays, *clipping, not cache.train, width, channels)
-    dgamma, dbeta, count = products.sum(axis=0) * cache.inverse_std, sums.sum(axis=0), n * height * width
+    dgamma, dbeta = products.sum(axis=0) * cache.inverse_std, sums.sum(axis=0)
     if cache.train:
-        arrays = x, y, dy_last, channels_last(dx), mean, scale, dbeta / count, dgamma * cache.inverse_std / count
-        launch(SOURCE, "normalized_gradient", (count, 1, channels), *arrays, *clipping, channels)
+        (of_gamma, of_beta), count = _of_whole_batch(dgamma, dbeta, cache), cache.pixels
+        arrays = x, y, dy_last, channels_last(dx), mean, scale, of_beta / count, of_gamma * cache.inverse_std / count
+        launch(SOURCE, "normalized_gradient", (n * height * width, 1, channels), *arrays, *clipping, channels)
     return dx, dgamma, dbeta
 
 
@@ -175,6 +187,25 @@ def _statistics(x):
     mean = sum(mean * (pixels / count) for pixels, mean, _ in parts)
     var = sum(squares + pixels * (own - mean) ** 2 for pixels, own, squares in parts) / count
     return mean, var
+
+
+def _of_all_parts(count, mean, var, near, sums):
+    """(count, mean, var) of a whole batch from those of its parts, (C,) each; near (C,): about the mean, equal in all parts.
+
+    One sum of float64s: counts, distances from `near`, and squares of them, which there leave the digits that a variance needs.
+    """
+    xp, channels = array_module(mean), len(mean)
+    distance = (mean - near).astype("float64")
+    own = xp.concatenate([xp.full(1, count, "float64"), count * distance, count * (var + distance * distance)])
+    whole = sums(own)
+    count, distance, squares = float(whole[0]), whole[1 : channels + 1] / whole[0], whole[channels + 1 :] / whole[0]
+    var_of_all = xp.maximum(squares - distance * distance, 0)
+    return count, near + distance.astype(mean.dtype), var_of_all.astype(var.dtype)
+
+
+def _of_whole_batch(dgamma, dbeta, cache):
+    """The gradients of γ and β, (C,) each, added up over all parts of the batch."""
+    return cache.sums(array_module(dgamma).stack([dgamma, dbeta])) if cache.sums else (dgamma, dbeta)
 
 
 def _run_rows(task, *maps):

@@ -24,10 +24,13 @@ def linear_backward(dy: Array, cache: Cache, *, weights: bool = True) -> tuple[A
     return matmul(dy, w), matmul(dy.T, x) if weights else None, dy.sum(axis=0) if has_bias else None
 
 
-def dropout_forward(x: Array, p: float, rng: Generator, train: bool) -> tuple[Array, Cache]:
+def dropout_forward(
+    x: Array, p: float, rng: Generator, train: bool, part: tuple[int, int] | None = None
+) -> tuple[Array, Cache]:
     """y = x · mask / (1 − p): each value is dropped with probability p, and the rest grow so that the mean stays.
 
     rng: a numpy.random.Generator, drawn on the host. Without `train`, or at p = 0, y is x. Srivastava et al., 2014.
+    part: (first, whole) where x are the images from `first` on of a batch of `whole`: rng draws for all of them.
     Raises InputError unless 0 ≤ p < 1.
     """
     require_same_dtype("dropout", x)
@@ -35,7 +38,8 @@ def dropout_forward(x: Array, p: float, rng: Generator, train: bool) -> tuple[Ar
         raise InputError(f"dropout: expected 0 <= p < 1, got {p}")
     if not train or p == 0:
         return x, None
-    survives = rng.random(x.shape, dtype="float32") >= p
+    first, whole = part or (0, len(x))
+    survives = rng.random((whole, *x.shape[1:]), dtype="float32")[first : first + len(x)] >= p
     mask = to_device_of(x, survives.astype(x.dtype) / (1 - p))
     return x * mask, mask
 

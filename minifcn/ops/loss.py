@@ -1,5 +1,6 @@
 """Losses of pixels, with an ignored label: softmax cross-entropy, sigmoid cross-entropy, soft Dice."""
 
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -78,24 +79,29 @@ def hardest_cross_entropy_forward(
     ignore: int = 255,
     weight: Array | None = None,
     pixel_weight: Array | None = None,
+    join: Callable[[Array], tuple[Array, int]] | None = None,
 ) -> tuple[Array, Cache]:
     """The mean softmax cross-entropy of the hardest pixels: of the labelled ones, rounded up, the share with the greatest losses.
 
     hardest: the share, above 0 and up to 1; of equal losses, those of the first pixels count. The sum is divided by how many count, whatever they
-    weigh. The rest: as for `softmax_cross_entropy_forward`, whose gradient reaches the pixels that count. -> (loss of shape (), cache)
+    weigh. join: where logits are a part of the batch, the arrays of all parts one after the other, and where the own begins; the share is
+    then that of all, and the loss what the part's pixels add to it.
+    The rest: as for `softmax_cross_entropy_forward`, whose gradient reaches the pixels that count. -> (loss of shape (), cache)
     """
     if not 0 < hardest <= 1:
         raise InputError(f"hardest_cross_entropy: expected a share above 0 and up to 1, got {hardest}")
     xp, given = array_module(logits), {"ignore": ignore, "weight": weight, "pixel_weight": pixel_weight}
     losses, (probabilities, index, share) = softmax_cross_entropy_forward(logits, labels, reduction="none", **given)
-    order = xp.where(labels == ignore, -1, losses).reshape(-1)  # a loss is never below 0
+    order, first = xp.where(labels == ignore, -1, losses).reshape(-1), 0  # a loss is never below 0
+    if join:
+        order, first = join(order)
     count = int(np.ceil(hardest * int((order >= 0).sum())))
     kept = xp.zeros(order.shape, logits.dtype)
     if count:
         least = xp.partition(order, order.size - count)[order.size - count]
         above, equal = order > least, order == least
         kept[above | (equal & (xp.cumsum(equal) <= count - above.sum()))] = 1 / count
-    kept = kept.reshape(share.shape)
+    kept = kept[first : first + share.size].reshape(share.shape)
     return xp.asarray((losses * kept).sum()), (probabilities, index, share * kept)
 
 
@@ -164,13 +170,20 @@ def sigmoid_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
 
 @np.errstate(under="ignore")
 def dice_forward(
-    logits: Array, labels: Array, *, ignore: int = 255, smooth: float = 0.0, reduction: str = "mean"
+    logits: Array,
+    labels: Array,
+    *,
+    ignore: int = 255,
+    smooth: float = 0.0,
+    reduction: str = "mean",
+    sums: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Cache]:
     """The soft Dice loss of each class, 1 − (2 Σ p q + smooth) / (Σ p + Σ q + smooth), over the batch's pixels whose label is not `ignore`.
 
     p = softmax(logits) of the class, q = 1 where it is the label, else 0. logits (N, C, ...) float, labels (N, ...) integers
     in 0 … C−1 or `ignore`. reduction: "mean" and "sum" are over the classes in labels, shape () (0 if all are ignored);
-    "none" gives (C,). smooth ≥ 0 calms classes of few pixels.
+    "none" gives (C,). smooth ≥ 0 calms classes of few pixels. sums: where logits are a part of the batch, the sum of an array over all
+    parts; the loss is then the whole batch's.
     A class that no pixel has overlaps with nothing, whatever is predicted: its loss is 1, without a gradient, and "mean" and
     "sum" leave it out. What is wrongly predicted as that class costs the classes in labels their overlap.
     The denominator is without squares, as in Sudre et al. 2017, https://arxiv.org/abs/1707.03237; Milletari et al. 2016
@@ -190,8 +203,10 @@ def dice_forward(
     is_label = counted[:, None] & (index[:, None] == _classes(logits))
     pixels = (0, *range(2, logits.ndim))
     area = is_label.sum(axis=pixels).astype(logits.dtype)
-    both = (probabilities * is_label).sum(axis=pixels)
-    total = xp.maximum(probabilities.sum(axis=pixels) + area + smooth, xp.finfo(logits.dtype).tiny)
+    both, predicted = (probabilities * is_label).sum(axis=pixels), probabilities.sum(axis=pixels)
+    if sums:
+        area, both, predicted = sums(xp.stack([area, both, predicted]))
+    total = xp.maximum(predicted + area + smooth, xp.finfo(logits.dtype).tiny)
     present = (area > 0).astype(logits.dtype)
     overlap = present * (2 * both + smooth) / total
     share = present / xp.maximum(present.sum(), 1) if reduction == "mean" else present

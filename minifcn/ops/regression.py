@@ -1,5 +1,7 @@
 """Losses of numbers rather than classes, with a weight for each pixel: squared and absolute errors."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..backend import Array, array_module
@@ -7,13 +9,17 @@ from ..errors import InputError
 from .geometry import Cache, require_same_dtype, require_shape
 
 
-def squared_error_forward(x: Array, target: Array, weight: Array) -> tuple[Array, Cache]:
+def squared_error_forward(
+    x: Array, target: Array, weight: Array, sums: Callable[[Array], Array] | None = None
+) -> tuple[Array, Cache]:
     """loss = Σ w · (x − t)² / Σ w, the sums over pixels and, above, over channels; 0 where nothing has weight.
 
     x, target (N, C, ...), weight (N, ...), finite and ≥ 0, of one float dtype -> (loss of shape (), cache).
+    sums: where x is a part of the batch, the sum of an array over all parts; Σ w below the line is then the whole batch's, and the loss
+    the part's share of its.
     Raises InputError for shapes and weights that do not fit, DtypeError for other dtypes.
     """
-    share, difference = _shared("squared_error", x, target, weight)
+    share, difference = _shared("squared_error", x, target, weight, sums)
     return array_module(x).asarray((share * difference * difference).sum()), (share, difference)
 
 
@@ -23,12 +29,14 @@ def squared_error_backward(dloss: Array | float, cache: Cache) -> Array:
     return (2 * dloss * share * difference).astype(difference.dtype, copy=False)
 
 
-def absolute_error_forward(x: Array, target: Array, weight: Array) -> tuple[Array, Cache]:
+def absolute_error_forward(
+    x: Array, target: Array, weight: Array, sums: Callable[[Array], Array] | None = None
+) -> tuple[Array, Cache]:
     """loss = Σ w · |x − t| / Σ w, the sums over pixels and, above, over channels; 0 where nothing has weight.
 
     Arguments, result and errors: as for `squared_error_forward`.
     """
-    share, difference = _shared("absolute_error", x, target, weight)
+    share, difference = _shared("absolute_error", x, target, weight, sums)
     return array_module(x).asarray((share * abs(difference)).sum()), (share, difference)
 
 
@@ -38,7 +46,7 @@ def absolute_error_backward(dloss: Array | float, cache: Cache) -> Array:
     return (dloss * share * array_module(share).sign(difference)).astype(difference.dtype, copy=False)
 
 
-def _shared(op, x, target, weight):
+def _shared(op, x, target, weight, sums):
     """(each pixel's share of the weight (N, 1, ...), x − target, 0 where nothing has weight, whatever is there)"""
     require_same_dtype(op, x, target, weight)
     xp = array_module(x)
@@ -47,5 +55,6 @@ def _shared(op, x, target, weight):
     wrong = weight[~((weight >= 0) & (weight < np.inf))]
     if wrong.size:
         raise InputError(f"{op}: expected finite weights of at least 0, got {float(wrong[0])} at {wrong.size} pixels")
-    share = (weight / xp.maximum(weight.sum(), xp.finfo(x.dtype).tiny))[:, None]
+    total = xp.asarray(weight.sum())
+    share = (weight / xp.maximum(sums(total) if sums else total, xp.finfo(x.dtype).tiny))[:, None]
     return share, xp.where(share > 0, x - target, xp.zeros_like(x))

@@ -9,6 +9,7 @@ from .. import ops
 from ..backend import Array, to_device
 from ..data.centres import CentreTargets
 from ..data.labels import AMBIGUOUS, VOID
+from ..distributed import World
 from ..metrics import ConfusionMatrix, InstanceScores, PanopticQuality, RegionAveragePrecision
 from ..ops.geometry import Cache
 from .semantic import SemanticSegmentation
@@ -62,23 +63,25 @@ class PanopticSegmentation(SemanticSegmentation):
         *,
         offset_weight: float = OFFSET,
         frozen: bool = False,
+        world: World | None = None,
     ):
-        super().__init__(reduction, class_weights, dice, hardest)
+        super().__init__(reduction, class_weights, dice, hardest, world)
         self.offset_weight, self.frozen = offset_weight, frozen
 
     def loss(self, outputs: dict, targets: CentreTargets) -> tuple[Array, float, Cache]:
         """The loss of a batch, or of a part of it.   outputs: the network's, by name; targets on the host -> (total, weight, cache)
 
-        As SemanticSegmentation has it. Each part has losses of centres and offsets of its own, which count as the part's pixels do.
+        As SemanticSegmentation has it. Each part has losses of centres and offsets of its own, which count as the part's pixels do;
+        parts of processes have shares of the whole batch's.
         """
         logits = outputs["semantic"]
         pixels = float((targets.labels != VOID).sum())
         total, weight, cache = (0.0, pixels, None) if self.frozen else super().loss(logits, targets.labels)
-        pixels = weight or pixels
+        pixels = self.of_whole_batch(weight or pixels)
         given = [to_device(array.astype(logits.dtype, copy=False)) for array in targets[1:]]
         centre, offset, known, inside = given
-        squared, of_centre = ops.squared_error_forward(outputs["centre"], centre, known)
-        absolute, of_offset = ops.absolute_error_forward(outputs["offset"], offset, inside)
+        squared, of_centre = ops.squared_error_forward(outputs["centre"], centre, known, self.world.sum)
+        absolute, of_offset = ops.absolute_error_forward(outputs["offset"], offset, inside, self.world.sum)
         total = total + pixels * (CENTRE * squared.astype("float64") + self.offset_weight * absolute.astype("float64"))
         return total, weight, (cache, of_centre, of_offset, pixels)
 

@@ -7,6 +7,7 @@ import numpy as np
 from .. import ops
 from ..backend import Array, to_device
 from ..data.labels import VOID
+from ..distributed import World
 from ..errors import InputError
 from ..metrics import ConfusionMatrix
 from ..ops.geometry import Cache
@@ -19,6 +20,7 @@ class SemanticSegmentation:
     published solver, does not. class_weights: one number for each class, None for 1. dice: what the Dice loss, in which all
     labelled pixels count alike, is multiplied by; under "sum" also by the number that "mean" divides by. hardest: below 1, the mean of this share
     of the pixels, those with the greatest losses, in place of the mean of all; of each part its own.
+    world: the processes that share a batch, if several do; dice and the hardest are then those of the whole batch.
     """
 
     score_name = "mean_iou"  # which of the metric's scores says that a network is better
@@ -29,8 +31,10 @@ class SemanticSegmentation:
         class_weights: Sequence[float] | None = None,
         dice: float = 0.0,
         hardest: float = 1.0,
+        world: World | None = None,
     ):
         self.reduction, self.dice, self.hardest = reduction, dice, hardest
+        self.world = world or World()
         self.class_weights = None if class_weights is None else np.array(class_weights, np.float64)
 
     def loss(self, logits: Array, targets: np.ndarray | tuple) -> tuple[Array, float, Cache]:
@@ -40,7 +44,7 @@ class SemanticSegmentation:
         pixels, as without padding, they are those of the middle; the sizes then differ by an even number, else InputError.
         The batch's loss is Σ total / Σ weight over its parts, and Σ total where nothing has weight: reduction "sum", or
         no labelled pixel. Each part has a Dice loss of its own, which counts as the part's pixels do: parts give the mean of
-        theirs, not that of the whole batch. total is a float64 of shape () on the logits' device.
+        theirs, not that of the whole batch, unless they are those of processes. total is a float64 of shape () on the logits' device.
         """
         maps = targets if isinstance(targets, tuple) else (targets, None)
         labels, of_pixels = (None if array is None else _middle(array, logits) for array in maps)
@@ -50,6 +54,7 @@ class SemanticSegmentation:
             "pixel_weight": None if of_pixels is None else to_device(of_pixels.astype(logits.dtype)),
         }
         if self.hardest < 1:
+            given["join"] = self.world.join
             loss, cache = ops.hardest_cross_entropy_forward(logits, on_device, hardest=self.hardest, **given)
         else:
             loss, cache = ops.softmax_cross_entropy_forward(logits, on_device, **given, reduction=self.reduction)
@@ -59,13 +64,19 @@ class SemanticSegmentation:
             counts *= of_pixels[known]
         pixels = float(counts.sum())
         weight = pixels if self.reduction == "mean" else 0.0
+        of_all = self.of_whole_batch(pixels) if self.dice or self.hardest < 1 else pixels
+        counted = (of_all if self.hardest < 1 else weight) or 1  # what the loss of this part was divided by
         # In float64 the product is exact, and total / weight is the mean to the last bit.
-        total = loss.astype("float64") * (weight or 1)
+        total = loss.astype("float64") * counted
         overlap = None
         if self.dice:
-            loss, overlap = ops.dice_forward(logits, on_device)
+            loss, overlap = ops.dice_forward(logits, on_device, sums=self.world.sum)
             total = total + self.dice * pixels * loss.astype("float64")
-        return total, weight, (cache, weight or 1, overlap, self.dice * pixels)
+        return total, weight, (cache, counted, overlap, self.dice * of_all)
+
+    def of_whole_batch(self, amount: float) -> float:
+        """The sum of a number over the processes that share a batch."""
+        return float(self.world.sum(np.array(amount, np.float64)))
 
     def loss_backward(self, scale: float, cache: Cache) -> Array:
         """The gradient of scale · total; scale is 1 / Σ weight of the whole batch.   -> dlogits (N, C, h, w)"""

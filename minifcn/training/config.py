@@ -8,6 +8,7 @@ from typing import Self
 from ..card import settings_of
 from ..errors import InputError
 from ..models import DEEPLABS
+from .exchange import WIRES
 from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
 
@@ -97,6 +98,7 @@ class Config:
     frozen_semantic: bool = False  # a panoptic network keeps the semantic part that it starts with
     border_class: bool = False  # a class more, for the objects' rims and what lies between two that touch
     reduction: str = "mean"  # "sum" is the published solver's loss, with its tiny learning rates
+    wire: str = "float32"  # the type in which gradients travel between processes; float16 is half the bytes
     flip: bool = True
     scale: tuple = (1.0, 1.0)
     colour: float = 0.0
@@ -109,7 +111,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("reduction", ("mean", "sum"))):
+        choices: dict = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "reduction": ("mean", "sum"), "wire": WIRES}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
         values = {**vars(self), "width": self.options.get("width")}

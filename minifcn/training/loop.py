@@ -27,10 +27,10 @@ class Diverged(InputError):
     """The loss or a weight is no longer a finite number."""
 
 
-def train(model, stream, optimizer, rate, iterations, *, done=0, task=SEGMENTATION):
+def train(model, stream, optimizer, rate, iterations, *, done=0, task=SEGMENTATION, exchange=None):
     """Train from update `done` on, and yield a Step after each update.
 
-    stream: yields (images, labels). rate(i): the learning rate of the i-th update, counted from 0.
+    stream: yields (images, labels). rate(i): the learning rate of the i-th update, counted from 0. exchange: as for `update`.
     Raises Diverged at the first loss that is not finite.
     """
     for i in range(done, iterations):
@@ -38,20 +38,27 @@ def train(model, stream, optimizer, rate, iterations, *, done=0, task=SEGMENTATI
         lr = rate(i)
         images, labels = next(stream)
         waited = time.perf_counter() - start
-        loss = update(model, images, labels, optimizer, lr, task)
+        loss = update(model, images, labels, optimizer, lr, task, exchange)
         if not np.isfinite(loss):
             raise Diverged(f"iteration {i + 1}: the loss is {loss} at learning rate {lr:.3g}; try a smaller one")
         yield Step(i + 1, loss, lr, time.perf_counter() - start, waited)
 
 
-def update(model, images, labels, optimizer, lr, task=SEGMENTATION):
-    """One update of the weights on one batch of host arrays. -> the loss before it"""
+def update(model, images, labels, optimizer, lr, task=SEGMENTATION, exchange=None):
+    """One update of the weights on one batch of host arrays. -> the loss before it
+
+    exchange: an `Exchange` where images are a part of the batch, of which other processes have the rest.
+    """
     # A run that diverges overflows on its way; the check for a finite loss reports that once and clearly.
     with np.errstate(all="ignore"):
         outputs = model.forward(to_device(images), train=True)
         total, weight, cache = task.loss(outputs, labels)
+        if exchange:
+            total, weight = exchange.whole_loss(total, weight)
         divisor = weight or 1
         model.zero_grad()
-        model.backward(task.loss_backward(1 / divisor, cache), inputs=False)
+        model.backward(task.loss_backward(1 / divisor, cache), inputs=False, passed=exchange and exchange.passed)
+        if exchange:
+            exchange.finish()
         optimizer.step(lr)
     return float(total / divisor)

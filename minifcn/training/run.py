@@ -7,19 +7,24 @@ metrics.jsonl up to its iteration, and best.npz with its best score.
 
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
+from functools import partial
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from .. import data, inference, layers, models, weights
+from .. import __version__, data, distributed, inference, layers, models, weights
 from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
 from ..tasks import Classification, PanopticSegmentation, SemanticSegmentation
 from . import checkpoint, loop
 from .config import BALANCED, Config
+from .exchange import Exchange, part_of, share
 from .lock import locked
 from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
@@ -52,13 +57,17 @@ class Run:
 
     model: the network that is trained; network: the one that is evaluated and kept, the same or the average of its weights.
     done: updates so far. best: the highest validation score so far, None before the first. Both move with the events.
+    In a job of several processes (`distributed.world`) each makes a Run and does its part of every batch; all have the same events, and
+    process 0 alone writes to the folder.
     Raises InputError or FileNotFoundError for settings, data or start weights that do not fit, before anything is written.
     """
 
     def __init__(self, config, folder, *, resume=False):
         self.config, self.folder = config, Path(folder)
         self.checkpoint, self.metrics = self.folder / "checkpoint.npz", self.folder / "metrics.jsonl"
-        self._found = _stamp(self.checkpoint)  # to notice whether somebody else has gone on since
+        self.world = distributed.world()
+        self.writes = self.world.rank == 0
+        self._found = self.writes and _stamp(self.checkpoint)  # to notice whether somebody else has gone on since
         if self._found and not resume:
             with locked(self.folder):  # raises where another process is at work there, which is the better message
                 raise InputError(f"{self.folder}: holds a run already; use --resume, or choose another --out")
@@ -69,6 +78,9 @@ class Run:
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         train.check_for_training()
+        self.world.agree("versions", f"minifcn {__version__} with NumPy {np.__version__}")
+        self.world.agree("settings", config)
+        self.world.agree(f"data {config.data}", lambda: [train.fingerprint(), val.fingerprint()])
         if config.border_class:
             train, val = map(data.with_border_class, (train, val))
             train[0], val[0]  # raises where objects are not told apart
@@ -130,7 +142,11 @@ class Run:
             context=unpadded[0].context if unpadded else 0,
             border_weight=config.border_weight,
             sigma=config.sigma if panoptic else None,
+            part=part_of(config.batch_size, self.world),
         )
+        share(self.model, self.world, config.batch_size)
+        self._exchange = Exchange(self.model, self.world, config.wire) if self.world.size > 1 else None
+        self.world.agree("starting weights", partial(_fingerprint, self.model))
         self.weigh(None if resume else self._class_weights(train.classes))
         self.done, self.best = 0, None
         self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
@@ -138,12 +154,12 @@ class Run:
     @classmethod
     def resume(cls, folder):
         """The run in `folder`, where its checkpoint left it."""
-        path = Path(folder) / "checkpoint.npz"
+        path, world = Path(folder) / "checkpoint.npz", distributed.world()
         found = _stamp(path)
-        arrays, meta = checkpoint.read(path)
+        arrays, meta = world.share(checkpoint.read(path) if world.rank == 0 else None)
         run = cls(Config.from_dict(meta["config"], path), folder, resume=True)
         checkpoint.restore(run, arrays, meta)
-        run._found = found
+        run._found = run.writes and found
         return run
 
     def _check_crop(self, channels):
@@ -164,7 +180,9 @@ class Run:
         more = {}
         if self._task is PanopticSegmentation:
             more = {"offset_weight": self.config.offset_weight, "frozen": self.config.frozen_semantic}
-        self.task = self._task(self.config.reduction, of_loss, self.config.dice, self.config.hardest, **more)
+        self.task = self._task(
+            self.config.reduction, of_loss, self.config.dice, self.config.hardest, world=self.world, **more
+        )
 
     def _class_weights(self, classes):
         """The weight of each class in the loss, as the settings have it; None for ones."""
@@ -177,8 +195,13 @@ class Run:
         return weights
 
     def evaluate(self):
-        """The ConfusionMatrix on the validation split, as the network stands."""
-        self.matrix = self._evaluate(self.network, self.val_data, self.model.card.num_classes)
+        """The ConfusionMatrix on the validation split, as the network stands: of several processes, each looks at its images."""
+        # Of objects more is kept than counts that add up, so that there each process looks at all images.
+        split = self._task is not PanopticSegmentation
+        own = islice(self.val_data, self.world.rank, None, self.world.size) if split else self.val_data
+        self.matrix = self._evaluate(self.network, own, self.model.card.num_classes)
+        if split:
+            self.world.sum(self.matrix.counts)
         return self.matrix
 
     def events(self, should_stop=lambda: False):
@@ -187,21 +210,26 @@ class Run:
         Raises Diverged; OSError, naming the file, where one cannot be written; and InputError while another process is
         at work in the folder, or if one was since this Run was made. The last good checkpoint then stays as it was.
         """
-        with locked(self.folder):
-            if _stamp(self.checkpoint) != self._found:
-                raise InputError(f"{self.folder}: another process has gone on with this run; read it again")
-            clear_leftovers(self.folder)
-            write_text(self.folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
-            self._keep_metrics_up_to(self.done)
-            if not self._found:
-                self._save(self.stream)
+        with locked(self.folder) if self.writes else nullcontext():
+            if self.writes:
+                self._prepare_folder()
             if self.done < self.config.iterations:
                 with data.Prefetch(self.stream) as batches:
                     yield from self._train(batches, should_stop)
 
+    def _prepare_folder(self):
+        if _stamp(self.checkpoint) != self._found:
+            raise InputError(f"{self.folder}: another process has gone on with this run; read it again")
+        clear_leftovers(self.folder)
+        write_text(self.folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
+        self._keep_metrics_up_to(self.done)
+        if not self._found:
+            self._save(self.stream)
+
     def _train(self, batches, should_stop):
         config, solver = self.config, (self.model, batches, self.optimizer, self._rate)
-        for step in loop.train(*solver, config.iterations, done=self.done, task=self.task):
+        more = {"task": self.task, "exchange": self._exchange}
+        for step in loop.train(*solver, config.iterations, done=self.done, **more):
             self.done = step.iteration
             if config.average:
                 # The first updates count more, or else the average would long remember where it began.
@@ -211,7 +239,7 @@ class Run:
             last = self.done == config.iterations
             if last or self.done % config.eval_every == 0:
                 yield self._evaluated()
-            stop = should_stop()
+            stop = self.world.any(should_stop())
             if last or stop or self.done % config.save_every == 0:
                 if not all(np.isfinite(a).all() for a in self.model.state_dict().values()):
                     at = f"iteration {self.done}: weights are not finite at learning rate {step.rate:.3g}"
@@ -231,14 +259,18 @@ class Run:
         event = self._recorded(Evaluated(self.done, scores, self.best is None or score > self.best))
         if event.best:
             self.best = None if np.isnan(score) else score  # without a labelled pixel the last weights are the best
-            weights.save(self.folder / "best.npz", self.network)
+            if self.writes:
+                weights.save(self.folder / "best.npz", self.network)
         return event
 
     def _save(self, stream):
-        sync(self.metrics)
-        checkpoint.write(self, stream)
+        if self.writes:
+            sync(self.metrics)
+            checkpoint.write(self, stream)
 
     def _recorded(self, event):
+        if not self.writes:
+            return event
         line = json_text({"event": type(event).__name__.lower(), **event._asdict()}) + "\n"
         with writing(self.metrics), open(self.metrics, "a", encoding="utf-8") as file:
             file.write(line)
@@ -252,6 +284,15 @@ class Run:
         if iteration and saved not in kept:  # the process was killed before it could write so
             kept.append(saved)
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _fingerprint(model):
+    """What two networks have in common if their states have the same names and bits."""
+    found = sha256()
+    for name, array in model.state_dict().items():
+        found.update(name.encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def _stamp(path):

@@ -60,6 +60,9 @@ class _Joined(SegmentationDataset):
     def read(self, id):
         return self._home[id].read(id)
 
+    def fingerprint(self):
+        return " ".join(home.fingerprint() for home in dict.fromkeys(self._home.values()))
+
     def _kind_of_images(self):
         return self._home[self.ids[0]]._kind_of_images()
 

@@ -1,0 +1,75 @@
+"""--processes: a command that starts itself again, in several processes, through mpirun."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from .. import backend
+from ..distributed import INSTALL, world
+from ..errors import InputError
+from .networks import at_least
+from .progress import INTERRUPTED, STOP, notice
+
+
+def add_processes(parser, help):
+    """Add --processes to a command, which `start` then does in so many."""
+    parser.add_argument("--processes", type=at_least(1), metavar="N", help=help)
+
+
+def wanted(args):
+    """Whether the command still has to be started in several processes. Raises InputError where another number was started."""
+    asked, started = getattr(args, "processes", None) or 1, world().size
+    if started > 1 and asked not in (1, started):
+        raise InputError(f"processes: {started} were started by mpirun; leave out --processes {asked}")
+    return asked > started
+
+
+def start(args):
+    """Do the command in args.processes processes on this host. -> the exit code
+
+    They share the threads that this process would use. Ctrl-C asks them to stop as it asks one; once more ends them.
+    """
+    command = [_mpirun(), "-n", str(args.processes), sys.executable, "-m", "minifcn", *args.command_line]
+    threads = max(1, backend.threads() // args.processes)
+    # Settings rather than options, which every MPI has others of: more processes than cores; threads that choose their cores.
+    settings = {
+        "MINIFCN_THREADS": str(threads),
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "PRTE_MCA_hwloc_default_binding_policy": "none",
+    }
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in a container; Open MPI wants to be told twice
+        settings |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    # Of a session of its own: a terminal's Ctrl-C would reach mpirun, too, which ends all processes at once.
+    job = subprocess.Popen(command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL, start_new_session=True)
+    asked = []
+
+    def stop(number, frame):
+        job.send_signal(signal.SIGTERM if asked or number != signal.SIGINT else STOP)
+        asked.append(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = job.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        return INTERRUPTED
+    if code not in (0, 1, 2):
+        notice(f"minifcn: one of {args.processes} processes ended, and all with it; mpirun says above which")
+    return code
+
+
+def _mpirun():
+    """The mpirun of this Python's environment, or else that of the system. Raises InputError, saying what to install."""
+    beside = Path(sys.executable).parent
+    found = shutil.which("mpirun", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
+    if not found:
+        raise InputError(f"processes: expected mpirun, found none; {INSTALL} brings Open MPI's")
+    if not importlib.util.find_spec("mpi4py"):
+        raise InputError(f"processes: expected mpi4py beside {found}, found none: {INSTALL}")
+    return found
