@@ -44,7 +44,7 @@ def in_order(world: World, count: int, work: Callable[[int], Any]) -> Iterator[A
             results[number].set_result(work(number))
             while first < count and results[first].done():
                 yield results[first].result()
-                first, results[first] = first + 1, None
+                results[first], first = None, first + 1
         for result in results[first:]:
             yield result.result()
 
