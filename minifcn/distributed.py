@@ -50,10 +50,6 @@ class World:
         """Begin a sum of contiguous arrays on the host, which stay as they are, and may not be written to before its `wait()`."""
         return Request(array)
 
-    def join(self, array: Array) -> tuple[Array, int]:
-        """The arrays (N, ...) of all processes, one after the other, and where in it this process's begins."""
-        return array, 0
-
     def start_exchange(self, rows: np.ndarray) -> Request:
         """Begin to send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank, once there"""
         return Request(rows)
@@ -62,22 +58,44 @@ class World:
         """The value that process 0 gives, in all."""
         return value
 
+    def everyone(self, value: Any) -> list:
+        """The values of all processes by rank, in all."""
+        return [value]
+
     def gather(self, value: Any) -> list | None:
         """The values of all processes by rank, in process 0; None in the others."""
         return [value]
 
+    def abort(self, code: int) -> None:
+        """End all processes at once; where there is one, leave that to the caller."""
+
     def any(self, flag: bool) -> bool:
         """Whether one of the processes says so."""
-        return bool(flag)
+        return bool(self.sum(np.array(flag, np.float64)) > 0)
+
+    def join(self, array: Array) -> tuple[Array, int]:
+        """The arrays (N, ...) of all processes, one after the other, and where in it this process's begins."""
+        if self.size == 1:
+            return array, 0
+        parts = self.everyone(to_host(array))
+        return to_device(np.concatenate(parts)), sum(map(len, parts[: self.rank]))
 
     def agree(self, what: str, value: Any) -> None:
         """Raise InputError in all processes, naming the first that differs and its host, unless each gives an equal value.
 
         value: bytes, of which a hash is compared, or what has a `repr`; or a function that gives it, which one process alone never calls.
         """
-
-    def abort(self, code: int) -> None:
-        """End all processes at once; where there is one, leave that to the caller."""
+        if self.size == 1:
+            return
+        value = value() if callable(value) else value
+        own = hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).hexdigest()
+        shown = f", {value}" if isinstance(value, str) and len(value) < 60 else ""
+        (first, host, theirs), *others = self.everyone((own, self.host, shown))
+        for rank, (other, where, mine) in enumerate(others, 1):
+            if other != first:
+                raise InputError(
+                    f"{what}: not the same in process {rank} on {where}{mine} as in process 0 on {host}{theirs}; make them equal"
+                )
 
 
 class MPIWorld(World):
@@ -95,7 +113,7 @@ class MPIWorld(World):
         host = np.ascontiguousarray(to_host(array))
         self.everybody.Allreduce(self.mpi.IN_PLACE, host)
         if host is not array:
-            array[...] = to_device(host)
+            array[...] = to_device(host).reshape(array.shape)
         return array
 
     def start_sum(self, array: np.ndarray) -> Request:
@@ -104,29 +122,14 @@ class MPIWorld(World):
     def start_exchange(self, rows: np.ndarray) -> Request:
         return MPIRequest(self.everybody.Ialltoall, rows)
 
-    def join(self, array: Array) -> tuple[Array, int]:
-        parts = self.everybody.allgather(to_host(array))
-        return to_device(np.concatenate(parts)), sum(map(len, parts[: self.rank]))
-
     def share(self, value: Any) -> Any:
         return self.everybody.bcast(value)
 
+    def everyone(self, value: Any) -> list:
+        return self.everybody.allgather(value)
+
     def gather(self, value: Any) -> list | None:
         return self.everybody.gather(value)
-
-    def any(self, flag: bool) -> bool:
-        return bool(self.everybody.allreduce(bool(flag), op=self.mpi.LOR))
-
-    def agree(self, what: str, value: Any) -> None:
-        value = value() if callable(value) else value
-        own = hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).hexdigest()
-        shown = f", {value}" if isinstance(value, str) and len(value) < 60 else ""
-        (first, host, theirs), *others = self.everybody.allgather((own, self.host, shown))
-        for rank, (other, where, mine) in enumerate(others, 1):
-            if other != first:
-                raise InputError(
-                    f"{what}: not the same in process {rank} on {where}{mine} as in process 0 on {host}{theirs}; make them equal"
-                )
 
     def abort(self, code: int) -> None:
         self.everybody.Abort(code)
