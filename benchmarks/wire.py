@@ -78,7 +78,9 @@ def main():
     ends = lay(args.mtu)
     enter(NAMES[0])
     job = subprocess.Popen(args.command)
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # what is due is carried at once, however busy both hosts are
+    os.sched_setscheduler(
+        0, os.SCHED_FIFO, os.sched_param(1)
+    )  # what is due is carried at once, however busy both hosts are
     try:
         carry(ends, args.delay / 1e3, args.rate * 1e9 / 8, lambda: job.poll() is not None)
     finally:

@@ -13,7 +13,7 @@ from ..inference.shared_work import Kept, computed, fingerprint
 from ..metrics import BoundaryIoU
 from ..report import tables
 from ..tasks import PanopticScores
-from . import options
+from . import launch, options
 from .progress import notice, shared_out
 
 HELP = "score a trained network on labelled images"
@@ -24,6 +24,7 @@ def add_arguments(parser):
     options.add_segmenter(parser)
     options.add_labelled(parser)
     options.add_averages(parser)
+    launch.add_processes(parser, launch.IMAGES)
     add = parser.add_argument
     add("--boundary", action="store_true", help="also print the mean IU near outlines, within 1, 2, 4 and 8 pixels")
     connected = (

@@ -14,6 +14,8 @@ from ..errors import InputError
 from .networks import at_least
 from .progress import INTERRUPTED, STOP, notice
 
+IMAGES = "share the images out among so many processes of this host, through mpirun"
+
 
 def add_processes(parser, help):
     """Add --processes to a command, which `start` then does in so many."""

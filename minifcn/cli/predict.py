@@ -27,7 +27,7 @@ from ..files import atomic_write, make_folder
 from ..inference import sliding_window
 from ..inference.shared_work import fingerprint
 from ..report import figures
-from . import options
+from . import launch, options
 from .progress import notice, shared_out
 
 HELP = "segment any images"
@@ -48,6 +48,7 @@ def add_arguments(parser):
     parser.add_argument("--resume", action="store_true", help=resume)
     options.add_size(parser)
     options.add_averages(parser)
+    launch.add_processes(parser, launch.IMAGES)
     options.add_exif(parser)
     options.add_images(parser, "IMAGE")
 

@@ -93,7 +93,7 @@ class _Tiff:
 
     def __init__(self, file: BinaryIO, image: Any):
         tags, self._file = image.tag_v2, file
-        self.size = image.size[::-1]
+        self.size = tags[LENGTH], tags[WIDTH]  # as stored; the image's own is turned
         tiled = TILES in tags
         height, width = (tags[TILE_LENGTH], tags[TILE_WIDTH]) if tiled else (tags.get(STRIP_LENGTH, 0), self.size[1])
         height = height if tiled or 0 < height < self.size[0] else self.size[0]
@@ -170,19 +170,19 @@ class _Rows:
         return Image.frombytes(self._mode, size, rows, "raw", self._rawmode, self._stride, self._order)
 
 
-def open_large(source: File, exif: bool = True, more_than: int = images.MAX_PIXELS) -> LargeImage | None:
-    """A picture of more pixels than `more_than`, to be read by windows; None for a smaller one, and for a file that is no TIFF, PPM or BMP.
+def open_large(source: File, exif: bool = True, more_than: int | None = None) -> LargeImage | None:
+    """A picture of more pixels than `more_than`, MAX_PIXELS unless given, to be read by windows; None for a smaller one, and for a file that is no TIFF, PPM or BMP.
 
     source: as for `images.read_image`; the file stays open. exif: whether the picture is to be turned as its EXIF data say. Raises
     InputError, naming the file, for one that cannot be read by windows: its one strip is compressed, or it is stored turned.
     """
-    file = open_binary(source)
+    file, limit = open_binary(source), images.MAX_PIXELS if more_than is None else more_than
     start = file.read(4)
     plugin = next((plugin for magic, plugin in PLUGINS.items() if start.startswith(magic)), None)
     try:
         file.seek(0)
         image = plugin and plugin(file)
-        if image is None or math.prod(image.size) <= more_than:
+        if image is None or math.prod(image.size) <= limit:
             file.close()
             return None
         images.check_kind(image, file)

@@ -38,7 +38,8 @@ def in_order(world: World, count: int, work: Callable[[int], Any]) -> Iterator[A
     else:
         waiting: deque = deque(range(count))
         results: list = [Future() for _ in range(count)]
-        threading.Thread(target=_serve, args=(world, waiting, results), daemon=True).start()
+        server = threading.Thread(target=_serve, args=(world, waiting, results), daemon=True)
+        server.start()
         first = 0  # that was not given yet
         while (number := _next(waiting)) is not None:
             results[number].set_result(work(number))
@@ -47,6 +48,7 @@ def in_order(world: World, count: int, work: Callable[[int], Any]) -> Iterator[A
                 results[first], first = None, first + 1
         for result in results[first:]:
             yield result.result()
+        server.join()  # a process that comes late has to hear that nothing is left
 
 
 def _next(waiting):
