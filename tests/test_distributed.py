@@ -242,6 +242,39 @@ def test_parts_of_a_stream_are_the_batches_of_a_whole_one(toy, augment, crop):
         assert all(one.state()[1] == whole.state()[1] for one in streams)
 
 
+def test_a_host_reads_a_sample_once_for_all_its_processes_and_keeps_no_more_than_it_may(toy):
+    class Counted:
+        reads = []
+
+        def __init__(self):
+            self.dataset = data.open_dataset(toy, "train")
+
+        def __len__(self):
+            return len(self.dataset)
+
+        def __getitem__(self, index):
+            self.reads.append(index)
+            return self.dataset[index]
+
+    def work(job, limit):
+        samples = data.CachedDataset(Counted(), limit=limit, world=job)
+        for index in range(7):
+            job.everyone(None)
+            if job.rank == index % 2:
+                samples[index]
+            job.everyone(None)
+            found, want = samples[index], data.open_dataset(toy, "train")[index]
+            assert found.id == want.id
+            assert np.array_equal(found.image, want.image)
+            assert np.array_equal(found.label, want.label)
+
+    together(2, lambda job: work(job, 1 << 20))
+    assert sorted(Counted.reads) == list(range(7))
+    Counted.reads.clear()
+    together(2, lambda job: work(job, 20_000))
+    assert len(Counted.reads) > 7
+
+
 def test_panoptic_losses_in_parts_are_those_of_the_whole(tmp_path):
     write_nuclei(tmp_path)
     samples = data.CachedDataset(data.open_dataset(tmp_path, "train", instances=True))

@@ -20,7 +20,7 @@ from .progress import INTERRUPTED, alone, leads, notice
 COMMANDS = (
     "train", "reproduce", "evaluate", "predict", "crf-search", "classify", "explain", "convert", "export", "gradcheck", "info", "data",
 )  # fmt: skip
-PATIENCE = 0.2  # seconds between what two processes of a job would say of the same mistake
+PATIENCE = 0.5  # seconds between what two processes of a job would say of the same mistake
 
 
 class Parser(argparse.ArgumentParser):
@@ -110,9 +110,10 @@ def _ended(message, code):
         return code
     job = world()
     # What is wrong everywhere, as a file that is not there, is said once, by the process that is quickest; the first should be.
-    time.sleep(PATIENCE * min(job.rank, 10))
+    time.sleep(PATIENCE * min(job.rank, 6))
     if message:
         who = "" if leads() else f" process {job.rank} on {job.host}:"
         print(f"minifcn:{who} {message}", file=sys.stderr, flush=True)
+    time.sleep(PATIENCE / 5)  # for mpirun to hand that on
     job.abort(code)
     return code

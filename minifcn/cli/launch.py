@@ -46,7 +46,10 @@ def start(args):
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in a container; Open MPI wants to be told twice
         settings |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     # Of a session of its own: a terminal's Ctrl-C would reach mpirun, too, which ends all processes at once.
-    job = subprocess.Popen(command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL, start_new_session=True)
+    environment = {**os.environ, **settings}
+    job = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     asked = []
 
     def stop(number, frame):
@@ -55,15 +58,31 @@ def start(args):
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        explained, boxes = _hand_on(job.stderr)
         code = job.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if asked:
         return INTERRUPTED
-    if code not in (0, 1, 2):
-        notice(f"minifcn: one of {args.processes} processes ended, and all with it; mpirun says above which")
+    if code and not explained:
+        notice(f"minifcn: {' '.join(boxes.split()) or f'mpirun ended with {code}'} What is saved is good.")
     return code
+
+
+def _hand_on(lines):
+    """Print what the processes say. -> (whether one has said why it ends, what mpirun itself says, in boxes of dashes)"""
+    explained, boxed, boxes = False, False, []
+    for line in lines:
+        own = line.strip().startswith("minifcn:")
+        if set(line.strip()) == {"-"}:
+            boxed = not boxed
+        elif boxed and not own:
+            boxes.append(line)
+        else:
+            print(line.strip() if own else line.rstrip("\n"), file=sys.stderr, flush=True)
+        explained |= own
+    return explained, "".join(boxes)
 
 
 def _mpirun():

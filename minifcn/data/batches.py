@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..distributed import World
 from ..errors import InputError
 from ..preprocessing import Preprocessing
-from . import targets, transforms
+from . import shared, targets, transforms
 from .centres import CentreTargets
 from .sets.base import Sample
 from .targets import Targets
@@ -38,12 +39,16 @@ class Augment:
 
 
 class CachedDataset(Sequence):
-    """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given."""
+    """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given.
 
-    def __init__(self, dataset: Sequence, longest: int | None = None, limit: int = 1 << 30):
+    world: the processes of a job, of which those on one host keep them together.
+    """
+
+    def __init__(self, dataset: Sequence, longest: int | None = None, limit: int = 1 << 30, world: World | None = None):
         self.dataset: Any = dataset
-        self.longest, self._free_bytes = longest, limit
-        self._cached = {}
+        self.longest = longest
+        several = shared.POSSIBLE and world is not None and world.size > 1
+        self._kept: Any = shared.SharedSamples(world, len(dataset), limit) if several else _Kept(limit)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -53,8 +58,8 @@ class CachedDataset(Sequence):
         return targets.labels_of(self.dataset, label, instances)
 
     def __getitem__(self, index: int) -> Sample:
-        if index in self._cached:
-            return self._cached[index]
+        if (kept := self._kept.get(index)) is not None:
+            return kept
         sample = self.dataset[index]
         if self.longest:
             joined = targets.join(sample.label, sample.instances)
@@ -64,10 +69,21 @@ class CachedDataset(Sequence):
             sample = sample._replace(
                 image=image, label=label, **({} if instances is None else {"instances": instances})
             )
-        self._free_bytes -= sum(array.nbytes for array in sample if isinstance(array, np.ndarray))
-        if self._free_bytes >= 0:
-            self._cached[index] = sample
+        self._kept.keep(index, sample)
         return sample
+
+
+class _Kept(dict):
+    """Samples by index, up to so many bytes."""
+
+    def __init__(self, limit: int):
+        super().__init__()
+        self._free = limit
+
+    def keep(self, index, sample):
+        self._free -= sum(array.nbytes for array in sample if isinstance(array, np.ndarray))
+        if self._free >= 0:
+            self[index] = sample
 
 
 class BatchStream:

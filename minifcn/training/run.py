@@ -77,15 +77,15 @@ class Run:
         val = data.open_dataset(config.data, config.val_split, **where)
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
-        train.check_for_training()
         self.world.agree("versions", f"minifcn {__version__} with NumPy {np.__version__}")
         self.world.agree("settings", config)
         self.world.agree(f"data {config.data}", lambda: [train.fingerprint(), val.fingerprint()])
+        train.check_for_training()
         if config.border_class:
             train, val = map(data.with_border_class, (train, val))
             train[0], val[0]  # raises where objects are not told apart
-        self.train_data = data.CachedDataset(train, longest=config.resize)
-        self.val_data = data.CachedDataset(val, longest=config.resize)
+        self.train_data = data.CachedDataset(train, longest=config.resize, world=self.world)
+        self.val_data = data.CachedDataset(val, longest=config.resize, world=self.world)
         self._task, self._evaluate = SemanticSegmentation, inference.evaluate
         if builder in models.CLASSIFIERS:
             self._task, self._evaluate = Classification, inference.evaluate_windows

@@ -1,0 +1,77 @@
+"""Commands in several processes through mpirun, for the tests that need the real one."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+PROBLEM = "" if MPIRUN and importlib.util.find_spec("mpi4py") else 'needs MPI: pip install "minifcn[mpi]"'
+# More processes than cores; and as root, as in a container, which Open MPI wants to be told twice.
+SETTINGS = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_ALLOW_RUN_AS_ROOT": "1"}
+SETTINGS |= {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "MINIFCN_THREADS": "1", "PYTHONPATH": str(ROOT)}
+PATIENCE = 120  # seconds
+
+
+class Job:
+    """A program that runs beside the test, in a session of its own; what it says goes to a file."""
+
+    def __init__(self, command, said, **environment):
+        self.said = Path(said)
+        with open(said, "w") as file:
+            self.process = subprocess.Popen(
+                [str(a) for a in command],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **SETTINGS, **environment},
+                start_new_session=True,
+            )
+
+    def wait(self):
+        """-> (exit code, what it said)"""
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(PATIENCE)
+            raise
+        return code, self.said.read_text()
+
+
+def mpirun(size, *command):
+    """The command line that starts a Python program in so many processes."""
+    return MPIRUN, "-n", size, sys.executable, *command
+
+
+def train(said, *arguments):
+    """`minifcn train` as a Job."""
+    return Job([sys.executable, "-m", "minifcn", "train", *arguments], said)
+
+
+def ranks(mark):
+    """{rank: process id} of the processes that mpirun started and whose command line has this text."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (place / "cmdline").read_bytes():
+                environment = (place / "environ").read_bytes().split(b"\0")
+                found |= {int(v[21:]): int(place.name) for v in environment if v.startswith(b"OMPI_COMM_WORLD_RANK=")}
+        except (OSError, ValueError):  # it has ended meanwhile, or is somebody else's
+            continue
+    return found
+
+
+def until(condition, job):
+    """Wait until something is so, or the job has ended. -> whether it is"""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if job.process.poll() is not None or time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True

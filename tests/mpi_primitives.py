@@ -1,0 +1,35 @@
+"""What a process of a job sees of the others, as one line of JSON from process 0: run by test_mpirun through mpirun."""
+
+import json
+import sys
+
+import numpy as np
+
+from minifcn.distributed import world
+from minifcn.errors import InputError
+from minifcn.training.exchange import HalfSum
+
+job = world()
+found = {"size": job.size, "local": job.local_size}
+found["sum"] = job.sum(np.full((2, 3), job.rank + 1.0)[:, ::2]).tolist()  # not contiguous
+found["number"] = job.sum(np.array(0.5)).tolist()
+requests = [job.start_sum(np.full(n, job.rank + n, np.float32)) for n in (1, 1000, 300_000)]
+requests[-1].test()
+found["sums"] = [float(np.unique(request.wait()).item()) for request in requests]
+values = np.random.default_rng(job.rank).normal(size=1001).astype(np.float32)
+half = HalfSum(job, values).wait()
+found["half"] = float(abs(half - job.sum(values.copy())).max())
+found["equal"] = len({one.tobytes() for one in job.everyone(half)})
+joined, first = job.join(np.full((job.rank + 1, 2), job.rank))
+found["joined"], found["first"] = joined[:, 0].tolist(), job.everyone(first)
+found["any"] = [job.any(job.rank == 1), job.any(False)]
+found["shared"], gathered = job.share(f"of {job.rank}"), job.gather(job.rank)
+found["gathered"] = [gathered, job.everyone(gathered)[-1]]
+job.agree("the same", b"bytes")
+try:
+    job.agree("version", f"1.{job.rank // 2}")
+except InputError as error:
+    found["differs"] = str(error)
+if job.rank == 0:
+    print(json.dumps(found))
+sys.stdout.flush()

@@ -1,0 +1,145 @@
+"""Training in two processes that mpirun starts: the whole command, and how it ends where one of them comes to harm."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+
+import kill_ranks
+import kills
+import mpi
+import pytest
+
+from minifcn import cli, data
+from minifcn.training.config import Config
+from minifcn.training.run import Run, read_metrics
+
+pytestmark = [pytest.mark.skipif(bool(mpi.PROBLEM), reason=mpi.PROBLEM), pytest.mark.xdist_group("mpirun")]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    root = tmp_path_factory.mktemp("toy")
+    data.write_toyvoc(root, train=6, val=2, size=40, seed=3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(toy, tmp_path_factory):
+    """The folder of a run in two processes that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    job = kill_ranks.start(toy, folder, 2)
+    code, said = job.wait()
+    assert code == 0, said
+    assert said.count("report:") == 1, said
+    assert said.count("iteration 7:") == 1, said
+    return folder
+
+
+def losses(folder):
+    return [record["loss"] for record in read_metrics(folder) if record["event"] == "step"]
+
+
+def steps_done(folder, count):
+    return lambda: (folder / "metrics.jsonl").exists() and len(losses(folder)) >= count
+
+
+def own_lines(said):
+    return [line.strip() for line in said.splitlines() if line.strip().startswith("minifcn:")]
+
+
+def test_what_processes_see_of_each_other(tmp_path):
+    code, said = mpi.Job(mpi.mpirun(3, mpi.ROOT / "tests" / "mpi_primitives.py"), tmp_path / "said").wait()
+    assert code == 0, said
+    found = json.loads(said.splitlines()[-1])
+    assert found.pop("differs").startswith("version: not the same in process 2 on ")
+    assert 0 < found.pop("half") < 0.005
+    assert found == {
+        "size": 3,
+        "local": 3,
+        "sum": [[6.0, 6.0]] * 2,
+        "number": 1.5,
+        "sums": [6.0, 3003.0, 900_003.0],
+        "equal": 1,
+        "joined": [0, 1, 1, 2, 2, 2],
+        "first": [0, 1, 3],
+        "any": [True, False],
+        "shared": "of 0",
+        "gathered": [[0, 1, 2], None],
+    }
+
+
+def test_two_processes_learn_what_one_learns(whole, tmp_path):
+    config = Config.from_dict(json.loads((whole / "config.json").read_text()), "test")
+    alone = Run(config, tmp_path / "alone")
+    list(alone.events())
+    assert losses(whole)[:5] == pytest.approx(losses(alone.folder)[:5], abs=1e-3)  # in float32, which soon parts ways
+
+
+def test_a_killed_process_ends_the_job_which_goes_on_to_the_same_bits(toy, whole, tmp_path):
+    folder = tmp_path / "killed"
+    job = kill_ranks.start(toy, folder, 2)
+    assert mpi.until(steps_done(folder, 9), job)
+    os.kill(mpi.ranks(str(folder))[1], signal.SIGKILL)
+    began = time.monotonic()
+    code, said = job.wait()
+    assert code not in (0, 2)
+    assert time.monotonic() - began < kill_ranks.LIMIT
+    (line,) = own_lines(said)
+    assert "rank 1" in line
+    kills.require_sound(folder)
+    kill_ranks.finish(kill_ranks.start(toy, folder, 2))
+    kills.require_same(folder, whole)
+
+
+def test_ctrl_c_saves_and_one_process_goes_on(toy, whole, tmp_path):
+    folder = tmp_path / "stopped"
+    job = kill_ranks.start(toy, folder, 2)
+    assert mpi.until(steps_done(folder, 5), job)
+    job.process.send_signal(signal.SIGINT)
+    code, said = job.wait()
+    assert code == 130, said
+    assert f"stopped and saved; go on with: minifcn train --resume {folder} --processes 2" in said
+    assert read_metrics(folder)[-1]["event"] == "stopped"
+    done = len(losses(folder))
+    list(Run.resume(folder).events())
+    assert losses(folder)[:done] == losses(whole)[:done]
+    assert losses(folder)[done] == pytest.approx(losses(whole)[done], abs=1e-4)
+    assert len(losses(folder)) == kills.ITERATIONS
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("a broken image", r"minifcn: process 1 on \S+: toy/VOC2012/JPEGImages/\S+: not a readable image"),
+        ("another image", r"minifcn: data toy: not the same in process 1 on \S+ as in process 0 on"),
+    ],
+)
+def test_hosts_whose_disks_differ_end_in_a_line(what, expected, toy, tmp_path):
+    for host in ("here", "there"):
+        shutil.copytree(toy, tmp_path / host / "toy")
+    images = sorted((tmp_path / "there" / "toy" / "VOC2012" / "JPEGImages").iterdir())
+    content = images[1].read_bytes() if what == "another image" else bytes(images[3].stat().st_size)
+    images[3].write_bytes(content)
+    settings = [*kills.SETTINGS, "--data", "toy", "--out", tmp_path / "run"]
+    command = [mpi.MPIRUN]
+    for host in ("here", "there"):
+        command += ["-n", 1, "--wdir", tmp_path / host, sys.executable, "-m", "minifcn", "train", *settings, ":"]
+    code, said = mpi.Job(command[:-1], tmp_path / "said").wait()
+    assert code == 2, said
+    (line,) = own_lines(said)
+    assert re.match(expected, line), said
+
+
+def test_without_mpirun_a_line_says_what_to_install(toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *names, **more: None)
+    assert cli.main(["train", "--data", str(toy), "--out", str(tmp_path / "run"), "--processes", "2"]) == 2
+    assert 'expected mpirun, found none; pip install "minifcn[mpi]"' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_jobs_survive_kills_at_random_moments(tmp_path):
+    assert len(kill_ranks.kill_jobs(tmp_path, 5, seed=1)) == 5
