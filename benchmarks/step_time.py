@@ -8,31 +8,37 @@ import numpy as np
 from minifcn.training.exchange import BUCKET_BYTES
 
 JITTER = 0.02  # standard deviation of a host's time over its mean: assumed
+EAGER = 1 << 16  # bytes: Open MPI's btl_tcp_eager_limit, which counts a message's header, too
 BACKWARD = 2  # times the forward: by multiply-adds, of which a convolution's backward has twice as many
 
 
 class Link(NamedTuple):
-    """What carries messages: seconds of a message however short, and seconds of each of its bytes."""
+    """What carries messages. latency: seconds of a message however short; byte: of each of its bytes; handshake: of asking, before one of EAGER
+    bytes or more, whether it may come."""
 
     latency: float
     byte: float
+    handshake: float = 0.0
+
+    def message(self, size):
+        return self.latency + size * self.byte + (self.handshake if size >= EAGER else 0)
 
     def ring(self, n, size):
         """The seconds of an all-reduce in which each of n hosts sends 2 (n − 1) parts of 1/n to its neighbour."""
-        return 2 * (n - 1) * self.latency + 2 * (n - 1) / n * size * self.byte
+        return 2 * (n - 1) * self.message(size / n)
 
     def tree(self, n, size):
         """The seconds of one that goes up a binary tree and down again, whole."""
-        return 2 * math.ceil(math.log2(n)) * (self.latency + size * self.byte)
+        return 2 * math.ceil(math.log2(n)) * self.message(size)
 
     def best(self, n, size):
-        return min(self.ring(n, size), self.tree(n, size)) if n > 1 else 0.0
+        return min(self.ring(n, size), self.tree(n, size))
 
 
 def fit(points):
     """The Link whose ring between two hosts fits [(bytes, seconds)] best, by relative errors."""
     sizes, seconds = np.array(points, float).T
-    columns = np.stack([np.full(len(sizes), 2.0), sizes], axis=1)  # 2 · latency + size · byte
+    columns = 2 * np.stack([np.ones(len(sizes)), sizes / 2, sizes / 2 >= EAGER], axis=1)  # two messages of a half each
     return Link(*np.linalg.lstsq(columns / seconds[:, None], np.ones(len(sizes)), rcond=None)[0].tolist())
 
 

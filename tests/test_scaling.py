@@ -21,16 +21,19 @@ def test_a_ring_sends_each_byte_almost_twice_and_a_tree_as_often_as_it_has_level
     assert Link(0, 1e-9).tree(5, 1e6) == pytest.approx(6e-3)
     assert Link(1e-3, 0).tree(1024, 1e6) == pytest.approx(20e-3)
     link = Link(1e-3, 1e-9)
+    assert Link(0, 0, 1e-3).ring(2, 2 * step_time.EAGER - 2) == 0 and Link(0, 0, 1e-3).ring(2, 2e5) == pytest.approx(
+        2e-3
+    )
     assert link.best(64, 100) == link.tree(64, 100) and link.best(64, 1e9) == link.ring(64, 1e9)
 
 
 def test_a_fit_finds_what_made_the_points():
-    link, sizes = Link(2e-4, 3e-9), [1 << power for power in range(10, 27, 2)]
+    link, sizes = Link(2e-4, 3e-9, 1e-3), [1 << power for power in range(10, 27, 2)]
     found = fit([(size, link.ring(2, size)) for size in sizes])
     assert found == pytest.approx(link)
     rng = np.random.default_rng(0)
     found = fit([(size, link.ring(2, size) * (1 + 0.05 * rng.standard_normal())) for size in sizes])
-    assert found == pytest.approx(link, rel=0.1)
+    assert found == pytest.approx(link, rel=0.2)
 
 
 def test_communication_hides_behind_backward_but_for_the_last_bucket(monkeypatch):

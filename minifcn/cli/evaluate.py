@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import inference, models
 from ..data.labels import class_numbers
 from ..errors import InputError
+from ..files import clear_leftovers
 from ..inference.shared_work import Kept, computed, fingerprint
 from ..metrics import BoundaryIoU
 from ..report import tables
@@ -66,6 +67,8 @@ def run(args):
     start = time.perf_counter()
     found = total(shared_out(scored, len(samples)))
     if found:
+        if args.resume:
+            clear_leftovers(kept.folder)
         matrix, more = found
         if not matrix.counts.any():
             notice(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")

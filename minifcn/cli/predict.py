@@ -23,7 +23,7 @@ from ..data.large import open_large, write_mask_rows
 from ..data.transforms import shrink
 from ..distributed import world
 from ..errors import InputError
-from ..files import atomic_write, make_folder
+from ..files import atomic_write, clear_leftovers, make_folder
 from ..inference import sliding_window
 from ..inference.shared_work import fingerprint
 from ..report import figures
@@ -81,9 +81,7 @@ def run(args):
     segmenter = Segmenter(args, model, network, resize, files)
     skipped, seen, tables, start = [], Counter(), {}, time.perf_counter()
     bar = shared_out(lambda i: segmenter(*named[i], alone=len(named) == 1), len(named))
-    for (path, _), found in zip(
-        named, bar, strict=False
-    ):  # strict: the bar of a process that is not the first is empty
+    for found, (path, _) in zip(bar, named, strict=False):  # in a process that is not the first the bar is empty
         if isinstance(found, InputError):
             skipped.append(found)
             continue
@@ -92,6 +90,8 @@ def run(args):
         tqdm.write(f"{path}: {found['line']}")
     if world().rank:
         return 0
+    if args.resume:
+        clear_leftovers(out)
     if panoptic:
         data.write_table(table, tables)
         notice(f"the table of all objects: {table}")

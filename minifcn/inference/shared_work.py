@@ -24,7 +24,7 @@ PAUSE = 0.001  # seconds between two looks for a message
 def in_order(world: World, count: int, work: Callable[[int], Any]) -> Iterator[Any]:
     """work(0) … work(count − 1), in this order, in process 0; each is computed by the process that is free first. In the others: nothing.
 
-    All processes of the world have to come here. What `work` gives has to be picklable. What it raises is raised where it runs.
+    All processes of the world have to come here, and go on to the end. What `work` gives has to be picklable. What it raises is raised where it runs.
     """
     if not isinstance(world, MPIWorld):
         yield from map(work, range(count))
