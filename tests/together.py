@@ -6,7 +6,7 @@ import numpy as np
 
 from minifcn import distributed
 
-PATIENCE = 60  # seconds that one waits for the others
+PATIENCE = 30  # seconds that one waits for the others
 
 
 class Threads(distributed.World):

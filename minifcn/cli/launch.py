@@ -23,8 +23,11 @@ def add_processes(parser, help):
 
 
 def wanted(args):
-    """Whether the command still has to be started in several processes. Raises InputError where another number was started."""
+    """Whether the command still has to be started in several processes. Raises InputError where another number was started, or
+    several of a command that is one process's work."""
     asked, started = getattr(args, "processes", None) or 1, world().size
+    if started > 1 and not hasattr(args, "processes"):
+        raise InputError(f"{args.command}: not a command for several processes; start it without mpirun")
     if started > 1 and asked not in (1, started):
         raise InputError(f"processes: {started} were started by mpirun; leave out --processes {asked}")
     return asked > started
@@ -37,11 +40,13 @@ def start(args):
     """
     command = [_mpirun(), "-n", str(args.processes), sys.executable, "-m", "minifcn", *args.command_line]
     threads = max(1, backend.threads() // args.processes)
-    # Settings rather than options, which every MPI has others of: more processes than cores; threads that choose their cores.
+    # Settings rather than options, which every MPI has others of: more processes than cores, threads that choose their cores, and a
+    # process that waits gives its core to who has something to do.
     settings = {
         "MINIFCN_THREADS": str(threads),
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         "PRTE_MCA_hwloc_default_binding_policy": "none",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
     }
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in a container; Open MPI wants to be told twice
         settings |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

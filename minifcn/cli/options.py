@@ -282,7 +282,8 @@ def add_training(parser, single):
     offset = "of the offsets' error in pixels in a panoptic network's loss; more for objects of fewer pixels"
     option(solver, "offset_weight", offset, type=float, metavar="FACTOR")
     wire = "the type in which several processes send each other gradients: float16 is half the bytes, with some 0.0003 of error"
-    option(solver, "wire", wire, choices=WIRES)
+    if single:
+        option(solver, "wire", wire, choices=WIRES)
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)

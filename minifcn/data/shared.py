@@ -10,7 +10,6 @@ import numpy as np
 
 from ..distributed import World
 
-
 POSSIBLE = hasattr(os, "memfd_create")  # on Linux
 
 

@@ -245,7 +245,7 @@ BUGS = [
          "transforms::test_mirror_repeats_no_edge_pixel_and_leaves_void_around[4]"),
         ("a photograph turned without its labels", "random_turn", "np.rot90(label, quarters)", "label",
          "transforms::test_turn_gives_each_of_the_eight_ways_to_both"),
-        ("rows and columns bent alike", "warp", "rng.standard_normal((2, 3, 3))", "rng.standard_normal((1, 3, 3)).repeat(2, 0)",
+        ("rows and columns bent alike", "draw_warp", "rng.standard_normal((2, 3, 3))", "rng.standard_normal((1, 3, 3)).repeat(2, 0)",
          "transforms::test_warp_bends_smoothly_by_displacements_of_the_given_size"),
         ("numbers of objects cut to eight bits by the crop", "random_crop", "label.dtype", "np.uint8",
          "transforms::test_labels_of_large_numbers_keep_them[random_crop-options1]"),

@@ -56,7 +56,7 @@ BUGS = [
         ("a checkpoint that was killed before it was told is not told", "Run._keep_metrics_up_to",
          "iteration and saved not in kept", "False",
          "faults::test_metrics_that_end_in_rubbish_go_on_where_the_checkpoint_stands"),
-        ("a run goes on from what somebody else replaced", "Run.events", "_stamp(self.checkpoint) != self._found",
+        ("a run goes on from what somebody else replaced", "Run._prepare_folder", "_stamp(self.checkpoint) != self._found",
          "False", "faults::test_a_run_that_somebody_else_has_gone_on_with_meanwhile_is_refused"),
     ),
     *bugs("weights.adopt",
