@@ -76,6 +76,7 @@ FILES = {
     "deep.tif": lambda path: Image.fromarray(picture()[:, :, 0].astype(np.uint16) * 257).save(
         path, compression="tiff_lzw"
     ),
+    "big_endian_deep.tif": lambda path: Image.fromarray((picture()[:, :, 0] * np.uint16(85)).astype(">u2")).save(path),
     "colours.ppm": save,
     "grey.pgm": lambda path: save(path, "L"),
     "colours.bmp": save,
