@@ -31,6 +31,7 @@ RECORD = RECORDS / "scaling.json"
 SIZES = tuple(1 << power for power in range(10, 27))  # bytes, 1 kB … 64 MB
 HELD_OUT = SIZES[2::2]  # which the model is not fitted to
 SHORT = 8192  # bytes, up to which Open MPI exchanges all in one or two messages, as it likes: not fitted to either
+FEW = (1 << 15, 1 << 19, 1 << 21, 1 << 22)  # of which the last is held out
 WIRES = ((0.1, 1), (2, 1), (0.1, 10), (2, 10))  # milliseconds, Gbit/s
 HOSTS = tuple(1 << power for power in range(1, 11))
 BLOCK = 0.05  # seconds of all-reduces that are timed together
@@ -70,7 +71,7 @@ SCHEDULES = {  # name: (updates, images in each, seconds an image, where those a
 # What is measured.
 
 
-def measure_here(sizes):
+def measure_here(sizes, blocks):
     """The seconds of an all-reduce of float32 between the processes of this job, {bytes: [of each block, in the slowest process]}, in process 0."""
     from mpi4py import MPI
 
@@ -78,7 +79,7 @@ def measure_here(sizes):
     for size in sizes:
         sent = np.ones(size // 4, np.float32)
         summed, times, count = np.empty_like(sent), [], 1
-        while len(times) < BLOCKS + 2:  # the first two open connections, and say how many make a block
+        while len(times) < blocks + 2:  # the first two open connections, and say how many make a block
             everybody.Barrier()
             start = time.perf_counter()
             for _ in range(count):
@@ -124,8 +125,9 @@ def ask(host, amount, port=5001):
 def mpirun(count, *command, hosts=None):
     """The command line of a program in so many processes, of this host or of wire0 and wire1."""
     words = [shutil.which("mpirun") or "mpirun", "--allow-run-as-root", "--bind-to", "none", "-n", str(count)]
-    words += ["--mca", "mpi_yield_when_idle", "0", "--mca", "pml", "ob1"]
+    words += ["--mca", "pml", "ob1"]
     if hosts:
+        words += ["--mca", "mpi_yield_when_idle", "0"]  # each waits on a processor of its own, and keeps it
         words += ["--prtemca", "plm_ssh_agent", hosts, "--host", "10.77.0.1:1,10.77.0.2:1"]
         words += ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "wire"]
     else:
@@ -247,7 +249,7 @@ def main():
     parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.here:
-        found = measure_here(SIZES)
+        found = measure_here(FEW, 3) if args.smoke else measure_here(SIZES, BLOCKS)
         if found:
             Path(args.here).write_text(json.dumps(found))
     elif args.answer:
@@ -260,7 +262,7 @@ def main():
     elif args.smoke:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, "out.json")
-            subprocess.run(mpirun(2, "--here", str(out)), check=True)
+            subprocess.run(mpirun(2, "--smoke", "--here", str(out)), check=True)
             link = show_fit("two processes of this host", {"seconds": json.loads(out.read_text())})
         show_networks({"this host's memory": (link, False, HOSTS[-1])})
         show_schedules()

@@ -39,7 +39,8 @@ def fit(points):
     """The Link whose ring between two hosts fits [(bytes, seconds)] best, by relative errors."""
     sizes, seconds = np.array(points, float).T
     columns = 2 * np.stack([np.ones(len(sizes)), sizes / 2, sizes / 2 >= EAGER], axis=1)  # two messages of a half each
-    return Link(*np.linalg.lstsq(columns / seconds[:, None], np.ones(len(sizes)), rcond=None)[0].tolist())
+    found = np.linalg.lstsq(columns / seconds[:, None], np.ones(len(sizes)), rcond=None)[0]
+    return Link(*np.maximum(found, 1e-15).tolist())  # noise may make a time negative
 
 
 class Work(NamedTuple):
