@@ -1,7 +1,7 @@
 """How training scales over hosts: a model of a step's time, fitted to measured all-reduces, and what it predicts.
 
     python benchmarks/scaling.py            # fits the record, and prints what the model says of held-out points and of 2 to 1,024 hosts
-    python benchmarks/scaling.py --measure  # measures anew, over wires of wire.py: two hosts; needs root and /dev/net/tun
+    python benchmarks/scaling.py --measure  # measures once more, over wires of wire.py: two hosts; needs root and /dev/net/tun
     python benchmarks/scaling.py --smoke    # a few sizes between two processes of this host instead of the record
 
 A step takes what it computes, longest on the slowest host, and what of the communication backward does not hide. Gradients travel in
@@ -144,7 +144,7 @@ exec ip netns exec $name unshare -u sh -c "hostname $name; $*"
 
 def measure():
     """Measure all wires. -> the record"""
-    record = {**machine(2), "load": os.getloadavg()[0], "wires": []}
+    record = {**machine(2), "load": [os.getloadavg()[0]], "wires": []}
     with tempfile.TemporaryDirectory() as folder:
         agent, out = Path(folder, "agent"), Path(folder, "out.json")
         agent.write_text(AGENT)
@@ -160,23 +160,34 @@ def measure():
             ]
             wire += ["--mtu", "9000" if rate < 10 else "65000", "--", "nice", "-n", "-15"]  # others are at work here
             subprocess.run([*wire, sys.executable, __file__, "--ask", str(out)], check=True)
-            found = {"delay_ms": delay, "gbit": rate, "tcp": json.loads(out.read_text())}
+            found = {"delay_ms": delay, "gbit": rate, "tcp": [json.loads(out.read_text())]}
             job = " ".join(mpirun(2, "--here", str(out), hosts=str(agent)))
             subprocess.run([*wire, "unshare", "-u", "sh", "-c", f"hostname wire0; {job}"], check=True)
             record["wires"].append({**found, "seconds": json.loads(out.read_text())})
-    return {**record, "load_after": os.getloadavg()[0]}
+    record["load"].append(os.getloadavg()[0])
+    return record
+
+
+def added(record, run):
+    """The record with the times of one more run of the same wires."""
+    for wire, again in zip(record["wires"], run["wires"], strict=True):
+        wire["tcp"] += again["tcp"]
+        for size, times in wire["seconds"].items():
+            times += again["seconds"][size]
+    return {**record, "load": record["load"] + run["load"]}
 
 
 # What is printed.
 
 
-def medians(wire):
-    return {int(size): float(np.median(times)) for size, times in wire["seconds"].items()}
+def quickest(wire):
+    """The shortest time of each size: what else runs on the machine only adds to it."""
+    return {int(size): min(times) for size, times in wire["seconds"].items()}
 
 
 def show_fit(name, wire):
     """Print how well the model fits what it has seen, and what it has not. -> the Link"""
-    points = medians(wire)
+    points = quickest(wire)
     link = fit([(size, seconds) for size, seconds in points.items() if size not in HELD_OUT and size > SHORT])
     print(
         f"{name}: {1e3 * link.latency:.3f} ms a message, {1e3 * link.handshake:.3f} ms a handshake, {8e-9 / link.byte:.2f} Gbit/s"
@@ -184,9 +195,9 @@ def show_fit(name, wire):
     for size, seconds in points.items():
         predicted, seen = link.ring(2, size), "held out" if size in HELD_OUT else "short" if size <= SHORT else ""
         error = 100 * (predicted / seconds - 1)
-        low, high = (1e3 * t for t in (min(wire["seconds"][str(size)]), max(wire["seconds"][str(size)])))
+        median = 1e3 * np.median(wire["seconds"][str(size)])
         print(
-            f"  {size:>9} bytes: measured {1e3 * seconds:9.3f} ms ({low:.3f} … {high:.3f}), predicted {1e3 * predicted:9.3f}, {error:+5.0f} % {seen}"
+            f"  {size:>9} bytes: measured {1e3 * seconds:9.3f} ms (in the median {median:.3f}), predicted {1e3 * predicted:9.3f}, {error:+5.0f} % {seen}"
         )
     return link
 
@@ -242,7 +253,7 @@ def show_schedules():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help=f"measure, and write {RECORD.name}")
+    parser.add_argument("--measure", action="store_true", help=f"measure once more, and add that to {RECORD.name}")
     parser.add_argument("--smoke", action="store_true", help="measure a few sizes on this host only, for a quick check")
     for name in ("--here", "--ask"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -268,15 +279,17 @@ def main():
         show_schedules()
     else:
         if args.measure:
-            RECORD.write_text(json.dumps(measure(), indent=1) + "\n")
+            run = measure()
+            record = added(json.loads(RECORD.read_text()), run) if RECORD.is_file() else run
+            RECORD.write_text(json.dumps(record, indent=1) + "\n")
         record, links = json.loads(RECORD.read_text()), {}
         print(
-            f"{record['cpu']}, {record['cores']} cores, {record['date']}; load {record['load']:.1f} … {record['load_after']:.1f}"
+            f"{record['cpu']}, {record['cores']} cores, {record['date']}; load {min(record['load']):.1f} … {max(record['load']):.1f}"
         )
         for wire in record["wires"]:
             name = f"{wire['delay_ms']} ms and {wire['gbit']} Gbit/s"
-            tcp = wire["tcp"]
-            print(f"wire of {name}; plain TCP: {1e3 * tcp['latency']:.2f} ms, {8e-9 * tcp['rate']:.2f} Gbit/s")
+            latency, rate = min(run["latency"] for run in wire["tcp"]), max(run["rate"] for run in wire["tcp"])
+            print(f"wire of {name}; plain TCP: {1e3 * latency:.2f} ms, {8e-9 * rate:.2f} Gbit/s")
             links[f"CPUs, measured wire of {name}"] = (show_fit("  all-reduce", wire), False, HOSTS[-1])
         for name, most in (("nvlink", 8), ("fabric", HOSTS[-1])):
             latency, rate = ASSUMED[name]
