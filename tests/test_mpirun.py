@@ -17,7 +17,7 @@ from minifcn import cli, data
 from minifcn.training.config import Config
 from minifcn.training.run import Run, read_metrics
 
-pytestmark = [pytest.mark.skipif(bool(mpi.PROBLEM), reason=mpi.PROBLEM), pytest.mark.xdist_group("mpirun")]
+pytestmark = pytest.mark.skipif(bool(mpi.PROBLEM), reason=mpi.PROBLEM)
 
 
 @pytest.fixture(scope="module")

@@ -40,13 +40,11 @@ def start(args):
     """
     command = [_mpirun(), "-n", str(args.processes), sys.executable, "-m", "minifcn", *args.command_line]
     threads = max(1, backend.threads() // args.processes)
-    # Settings rather than options, which every MPI has others of: more processes than cores, threads that choose their cores, and a
-    # process that waits gives its core to who has something to do.
+    # Settings rather than options, which every MPI has others of: more processes than cores; threads that choose their cores.
     settings = {
         "MINIFCN_THREADS": str(threads),
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         "PRTE_MCA_hwloc_default_binding_policy": "none",
-        "OMPI_MCA_mpi_yield_when_idle": "1",
     }
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in a container; Open MPI wants to be told twice
         settings |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

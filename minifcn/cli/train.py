@@ -34,7 +34,10 @@ class Result(NamedTuple):
     objects: list = []  # the Objects in each, of a panoptic network
 
 
-PROCESSES = "train in so many processes on this host, each with its part of every batch, through mpirun"
+PROCESSES = (
+    "train in so many processes on this host, each with its part of every batch, through mpirun; 2 on two cores took 0.8 of the time of two "
+    "threads for EfficientNet-Lite0 with --frozen-statistics, as long for mini"
+)
 
 
 def add_arguments(parser):

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..layers import BatchNorm2d, Dropout
 from ..models import Graph
 
-BUCKET_BYTES = 1 << 20  # of gradients that travel together: benchmarks/README.md, "Several processes"
+BUCKET_BYTES = 1 << 20  # of gradients that travel together: docs/processes.md, "Gradients on their way"
 WIRES = "float32", "float16"
 
 
