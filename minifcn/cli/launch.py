@@ -77,7 +77,7 @@ def _hand_on(lines):
     """Print what the processes say. -> (whether one has said why it ends, what mpirun itself says, in boxes of dashes)"""
     explained, boxed, boxes = False, False, []
     for line in lines:
-        own = line.strip().startswith("minifcn:")
+        own = line.strip().startswith(("minifcn:", "skipped:"))
         if set(line.strip()) == {"-"}:
             boxed = not boxed
         elif boxed and not own:
