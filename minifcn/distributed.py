@@ -13,6 +13,7 @@ from .errors import InputError
 
 # What mpirun and srun tell a process that they start: Open MPI, PMIx, MPICH and Intel MPI.
 LAUNCHED = "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"
+SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"  # of how many, where they tell
 INSTALL = 'pip install "minifcn[mpi]"'
 
 
@@ -154,7 +155,8 @@ class MPIRequest(Request):
 @cache
 def world() -> World:
     """The job of this process. Raises InputError where a launcher of MPI started it and mpi4py is missing or belongs to another MPI."""
-    if not any(name in os.environ for name in LAUNCHED):
+    asked = next((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), None)
+    if asked == 1 or not any(name in os.environ for name in LAUNCHED):
         return World()
     try:
         from mpi4py import MPI
@@ -163,8 +165,7 @@ def world() -> World:
             f"started by a launcher of MPI, which mpi4py has to speak to: {INSTALL}; it says: {error}"
         ) from error
     found = MPIWorld(MPI)
-    asked = int(os.environ.get("OMPI_COMM_WORLD_SIZE", os.environ.get("PMI_SIZE", found.size)))
-    if found.size != asked:
+    if asked not in (None, found.size):
         raise InputError(
             f"the launcher started {asked} processes, mpi4py sees {found.size}: they belong to two installations of MPI; "
             f"start with the mpirun beside this Python, or build mpi4py for that MPI"

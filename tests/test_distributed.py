@@ -1,5 +1,6 @@
 """One batch in several processes gives what it gives in one: tried with processes that are threads, without MPI."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -375,14 +376,28 @@ def test_a_process_without_a_sample_is_refused(toy, tmp_path):
         together(3, lambda job: Run(settings(toy, batch_size=2), tmp_path / "run"))
 
 
-def test_alone_mpi_is_not_asked_for(monkeypatch):
+@pytest.mark.parametrize("environment", [{}, {"PMI_RANK": "0", "PMI_SIZE": "1"}])
+def test_alone_mpi_is_not_asked_for(environment, monkeypatch):
     monkeypatch.undo()
-    for name in distributed.LAUNCHED:
+    for name in (*distributed.LAUNCHED, *distributed.SIZES):
         monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)  # its import fails
     distributed.world.cache_clear()
     job = distributed.world()
     assert (job.rank, job.size) == (0, 1)
     assert job.gather(3) == [3]
     assert not job.any(False)
     assert job.any(True)
+    distributed.world.cache_clear()
+
+
+def test_without_mpi4py_a_line_says_what_to_install(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    distributed.world.cache_clear()
+    with pytest.raises(InputError, match="started by a launcher of MPI, which mpi4py has to speak to: pip install"):
+        distributed.world()
     distributed.world.cache_clear()
