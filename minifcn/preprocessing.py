@@ -70,8 +70,8 @@ class Preprocessing:
         return made
 
 
-def require_image(image: Any) -> None:
-    """Raise InputError for anything but an array (H, W, 3) of uint8 with a pixel in it."""
+def require_image(image: Any) -> np.ndarray:
+    """The image. Raises InputError for anything but an array (H, W, 3) of uint8 with a pixel in it."""
     array = isinstance(image, np.ndarray)
     if not array or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         found = f"{image.dtype} {image.shape}" if array else type(image).__name__
@@ -79,14 +79,20 @@ def require_image(image: Any) -> None:
             f"image: expected an array (H, W, 3) of uint8, RGB from 0 to 255; got {found}. From a file, "
             "data.images.read_image makes one; from a Pillow image, np.asarray(image.convert('RGB'))"
         )
+    return image
 
 
 def spread(image: np.ndarray) -> np.ndarray:
     """An image (H, W, 3) uint8, the darkest 1 % of its values at 0 and the brightest 0.2 % at 255, all channels alike. -> the same shape"""
-    shares = np.cumsum(np.bincount(image.reshape(-1), minlength=256)) / image.size
+    return spread_table(np.bincount(image.reshape(-1), minlength=256))[image]
+
+
+def spread_table(counts: np.ndarray) -> np.ndarray:
+    """What `spread` makes of each value, (256,) uint8, in an image that has the values 0 … 255 so often.   counts (256,)"""
+    shares = np.cumsum(counts) / counts.sum()
     low, high = np.searchsorted(shares, (0.01, 0.998))
     table = (np.arange(256) - low) * (255 / max(high - low, 1))
-    return table.clip(0, 255).astype(np.uint8)[image]
+    return table.clip(0, 255).astype(np.uint8)
 
 
 GREY = Preprocessing("grey", (127.5,), (1 / 64,))

@@ -157,7 +157,7 @@ def test_predict_writes_masks_and_overlays_of_the_images_own_sizes(trained, tmp_
 
 def test_shares_of_classes_are_those_of_the_mask():
     labels = np.uint8([[2, 2, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
-    found = cli.predict.shares_of(labels, ("ground", "leaf", "root", "stem"))
+    found = cli.predict.shares_of(np.bincount(labels.reshape(-1)), ("ground", "leaf", "root", "stem"))
     assert list(found.items()) == [("ground", 8 / 12), ("root", 3 / 12), ("leaf", 1 / 12)]
 
 

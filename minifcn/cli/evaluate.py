@@ -1,19 +1,21 @@
 """Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class. Where the
 data set has objects, also how well each is found: TP / (TP + FP + FN) where an IoU above 0.5 is a hit, the mean of that over
-the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5. That takes scipy."""
+the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5. That takes scipy. Started by
+mpirun, the processes share the images out, and the scores are those of one process."""
 
 import time
-
-from tqdm import tqdm
+from pathlib import Path
 
 from .. import inference, models
 from ..data.labels import class_numbers
 from ..errors import InputError
+from ..files import clear_leftovers
+from ..inference.shared_work import Kept, computed, fingerprint
 from ..metrics import BoundaryIoU
 from ..report import tables
 from ..tasks import PanopticScores
-from . import options
-from .progress import notice
+from . import launch, options
+from .progress import notice, shared_out
 
 HELP = "score a trained network on labelled images"
 
@@ -23,12 +25,15 @@ def add_arguments(parser):
     options.add_segmenter(parser)
     options.add_labelled(parser)
     options.add_averages(parser)
+    launch.add_processes(parser, launch.IMAGES)
     add = parser.add_argument
     add("--boundary", action="store_true", help="also print the mean IU near outlines, within 1, 2, 4 and 8 pixels")
     connected = (
         "of a panoptic network: also score the connected parts of each class as objects, to compare; takes scipy"
     )
     add("--connected", action="store_true", help=connected)
+    resume = "keep every image's prediction here, and after a stop take those of the same weights and settings that are"
+    add("--resume", metavar="FOLDER", help=resume)
     add("--classes", metavar="LIST", help="also print the mean IU over these classes, by number or name: 0,8,person")
 
 
@@ -40,32 +45,59 @@ def run(args):
         raise InputError(f"connected: expected a panoptic network, got {args.weights}; leave --connected out")
     samples, classes = options.labelled(args, model.card)
     chosen = class_numbers(args.classes, classes) if args.classes is not None else []
+    network, averages, kept = model.prepare(), options.averages_of(args), computed
+    if args.resume:
+        names = ("data", "split", "year", "resize", "tile", "exif", "connected")
+        settings = {name: getattr(args, name) for name in names}
+        kept = Kept(Path(args.resume) / fingerprint(model, **settings, **averages))
+
+    def scored(i):
+        """The scores of one image: of the classes, of what else is judged, or None."""
+        if panoptic:
+            connected = PanopticScores(len(classes), inference.things_of(model)) if args.connected else None
+            more = {"connected": connected, "kept": kept}
+            return inference.evaluate_panoptic(network, [samples[i]], len(classes), args.tile, **more), connected
+        boundary = BoundaryIoU(len(classes)) if args.boundary else None
+        more = {"boundary": boundary, "kept": kept, **averages}
+        return inference.evaluate(network, [samples[i]], len(classes), args.tile, **more), boundary
+
+    def objects_scored(i):
+        return inference.evaluate_objects(network, [samples[i]], args.tile, kept=kept, **averages)
+
     start = time.perf_counter()
-    boundary = BoundaryIoU(len(classes)) if args.boundary else None
-    averages, bar = options.averages_of(args), tqdm(samples, unit="image", disable=None)
-    if panoptic:
-        connected = PanopticScores(len(classes), inference.things_of(model)) if args.connected else None
-        matrix = inference.evaluate_panoptic(model, bar, len(classes), args.tile, connected=connected)
-    else:
-        matrix = inference.evaluate(model, bar, len(classes), args.tile, boundary=boundary, **averages)
-    if not matrix.counts.any():
-        notice(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
-    print(tables.scores_table({model.card.title: (matrix, time.perf_counter() - start)}))
-    if chosen:
-        names = ", ".join(classes[i] for i in chosen)
-        print(f"mean IU over {len(chosen)} classes ({names}): {100 * matrix.mean_iou(chosen):.1f}")
-    if boundary:
-        print(tables.boundary_row(boundary))
-    print()
-    print(tables.class_table(matrix, classes))
-    if panoptic:
+    found = total(shared_out(scored, len(samples)))
+    if found:
+        if args.resume:
+            clear_leftovers(kept.folder)
+        matrix, more = found
+        if not matrix.counts.any():
+            notice(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
+        print(tables.scores_table({model.card.title: (matrix, time.perf_counter() - start)}))
+        if chosen:
+            names = ", ".join(classes[i] for i in chosen)
+            print(f"mean IU over {len(chosen)} classes ({names}): {100 * matrix.mean_iou(chosen):.1f}")
+        if args.boundary:
+            print(tables.boundary_row(more))
         print()
-        judged = {"centres": matrix, **({"connected": connected} if connected else {})}
-        print(tables.panoptic_table(judged))
-        print()
-        print(tables.panoptic_classes(matrix, classes))
-    elif samples[0].instances is not None:
-        bar = tqdm(samples, unit="image", desc="objects", disable=None)
-        print()
-        print(tables.objects_table(*inference.evaluate_objects(model, bar, args.tile, **averages)))
+        print(tables.class_table(matrix, classes))
+        if panoptic:
+            print()
+            print(tables.panoptic_table({"centres": matrix, **({"connected": more} if more else {})}))
+            print()
+            print(tables.panoptic_classes(matrix, classes))
+    if not panoptic and samples[0].instances is not None:
+        found = total(shared_out(objects_scored, len(samples), desc="objects"))
+        if found:
+            print()
+            print(tables.objects_table(*found))
     return 0
+
+
+def total(results):
+    """The scores of all images, from those of each: tuples of metrics, or None. -> such a tuple; None in a process other than 0"""
+    together = next(results, None)
+    for scores in results:
+        for own, other in zip(together, scores, strict=True):
+            if own:
+                own.merge(other)
+    return together

@@ -14,6 +14,8 @@ from ..errors import InputError
 from .networks import at_least
 from .progress import INTERRUPTED, STOP, notice
 
+IMAGES = "share the images out among so many processes of this host, through mpirun"
+
 
 def add_processes(parser, help):
     """Add --processes to a command, which `start` then does in so many."""
@@ -75,7 +77,7 @@ def _hand_on(lines):
     """Print what the processes say. -> (whether one has said why it ends, what mpirun itself says, in boxes of dashes)"""
     explained, boxed, boxes = False, False, []
     for line in lines:
-        own = line.strip().startswith("minifcn:")
+        own = line.strip().startswith(("minifcn:", "skipped:"))
         if set(line.strip()) == {"-"}:
             boxed = not boxed
         elif boxed and not own:

@@ -3,8 +3,11 @@ of the pixels, and write NAME.png, a palette mask, and NAME_overlay.jpg. Without
 minifcn looks for cats, cows, dogs, horses, people and sheep. With --objects also number what does not touch, such as the cells
 of a microscope's picture: NAME_objects.png has the number of each object as 16-bit grey, and the overlay their outlines. A panoptic
 network always tells objects apart, also those of one class that touch; the overlay then has their numbers, and objects.csv a row for each: class,
-score, box and area. What cannot be read is skipped and named; no image is ever written over."""
+score, box and area. What cannot be read is skipped and named; no image is ever written over. With --tile a TIFF, PPM or BMP may be
+larger than memory; its overlay is then small. Started by mpirun, the processes share the images out. After a stop, --resume
+leaves out what is finished."""
 
+import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,18 +17,22 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import data, inference, models
-from ..data.images import write_mask
+from ..data.images import note_of, read_image, write_mask
 from ..data.labels import colourise
+from ..data.large import open_large, write_mask_rows
 from ..data.transforms import shrink
+from ..distributed import world
 from ..errors import InputError
-from ..files import make_folder
+from ..files import atomic_write, clear_leftovers, make_folder
 from ..inference import sliding_window
+from ..inference.shared_work import fingerprint
 from ..report import figures
-from . import options
-from .progress import notice
+from . import launch, options
+from .progress import notice, shared_out
 
 HELP = "segment any images"
 PRETRAINED, LONGEST = "animals", 500  # and the longer side of the photographs that it was trained on
+PREVIEW = 2048  # pixels of the longer side of the overlay of an image larger than memory, at most
 
 
 def add_arguments(parser):
@@ -37,8 +44,11 @@ def add_arguments(parser):
         "of a panoptic network: where to write the table of all objects, .csv or .json (default: objects.csv in --out)"
     )
     parser.add_argument("--table", metavar="FILE", help=table)
+    resume = "leave out the images whose files this network has written to --out already, with the same settings"
+    parser.add_argument("--resume", action="store_true", help=resume)
     options.add_size(parser)
     options.add_averages(parser)
+    launch.add_processes(parser, launch.IMAGES)
     options.add_exif(parser)
     options.add_images(parser, "IMAGE")
 
@@ -68,29 +78,20 @@ def run(args):
     table = Path(args.table or out / "objects.csv")
     if panoptic and (table.suffix not in (".csv", ".json") or table.resolve() in images):
         raise InputError(f"{table}: expected a table's name, ending in .csv or .json")
+    segmenter = Segmenter(args, model, network, resize, files)
     skipped, seen, tables, start = [], Counter(), {}, time.perf_counter()
-    bar = tqdm(named, unit="image", disable=None)
-    for path, name, image in options.readable(bar, skipped, args.exif):
-        if panoptic:
-            labels, instances, *_ = objects = panoptic_objects(network, image, resize, args.tile)
-            tables[str(path)] = data.object_table(objects, model.card.classes)
-        elif args.objects:
-            labels, instances = predicted_objects(network, image, resize, args.tile, **options.averages_of(args))
-        else:
-            labels = predicted(network, image, resize, args.tile, **options.averages_of(args))
-        shares = shares_of(labels, model.card.classes)
-        found = [f"{name} {100 * share:.1f} %" for name, share in shares.items()]
-        seen.update(shares.keys())
-        mask, overlaid, *numbered = files[name]
-        write_mask(mask, labels, model.card.palette)
-        picture = overlay(image, colourise(labels, model.card.palette))
-        if args.objects:
-            count = int(instances.max())
-            found.insert(0, f"{count} object{'s' * (count != 1)}")
-            Image.fromarray(instances).save(numbered[0])
-            picture = (figures.numbered if panoptic else figures.outlined)(picture, instances)
-        Image.fromarray(picture).save(overlaid, quality=92)
-        bar.write(f"{path}: " + ", ".join(found))
+    bar = shared_out(lambda i: segmenter(*named[i], alone=len(named) == 1), len(named))
+    for found, (path, _) in zip(bar, named, strict=False):  # in a process that is not the first the bar is empty
+        if isinstance(found, InputError):
+            skipped.append(found)
+            continue
+        seen.update(found["classes"])
+        tables[str(path)] = found["objects"]
+        tqdm.write(f"{path}: {found['line']}")
+    if world().rank:
+        return 0
+    if args.resume:
+        clear_leftovers(out)
     if panoptic:
         data.write_table(table, tables)
         notice(f"the table of all objects: {table}")
@@ -100,6 +101,103 @@ def run(args):
     written = f"mask{'s' * (done != 1)} and overlay{'s' * (done != 1)}"
     notice(f"{done} {written} written to {out}, {done / seconds:.1f} images a second")
     return options.tell_skipped(skipped)
+
+
+class Segmenter:
+    """What is done with each image, by whichever process.
+
+    files: the paths to write, by an image's name: of the mask, the overlay, and where objects are told apart their numbers. The mask
+    comes last and whole; in it is a note of what was found and by what, so that an image with such a mask is finished.
+    """
+
+    def __init__(self, args, model, network, resize, files):
+        self.args, self.network, self.resize, self.files = args, network, resize, files
+        self.panoptic, self.averages = model.card.builder == "panoptic", options.averages_of(args)
+        settings = {"resize": resize, "tile": args.tile, "exif": args.exif, "objects": args.objects}
+        self.made_by = fingerprint(model, **settings, **self.averages)
+
+    def __call__(self, path, name, alone):
+        """What was found in an image: {"line": to print, "classes": names, "objects": rows of the table}, once its files are written.
+
+        What cannot be read is given back as its InputError; raised where it is the only image.
+        """
+        made_of = [self.made_by, path.stat().st_size if path.is_file() else None]
+        if self.args.resume and (found := self.finished(name, made_of)):
+            return found
+        try:
+            image = self.args.tile and open_large(path, self.args.exif)
+            if image:
+                return self.large(image, made_of, *self.files[name])
+            image = read_image(path, self.args.exif)
+        except InputError as error:
+            if alone:
+                raise
+            return error
+        return self.segmented(image, made_of, *self.files[name])
+
+    def finished(self, name, made_of):
+        """What was found in an image of which all files are there, made by these weights and settings; None for any other."""
+        note = note_of(self.files[name][0]) if all(file.is_file() for file in self.files[name]) else None
+        found = json.loads(note) if note else {}
+        return found if found.pop("made_of", None) == made_of else None
+
+    def segmented(self, image, made_of, mask, overlaid, numbered=None):
+        card, where = self.network.card, (self.resize, self.args.tile)
+        found, instances = {"objects": []}, None
+        if self.panoptic:
+            labels, instances, *_ = objects = panoptic_objects(self.network, image, *where)
+            found["objects"] = data.object_table(objects, card.classes)
+        elif numbered:
+            labels, instances = predicted_objects(self.network, image, *where, **self.averages)
+        else:
+            labels = predicted(self.network, image, *where, **self.averages)
+        found |= described(np.bincount(labels.reshape(-1)), card.classes, instances)
+        picture = overlay(image, colourise(labels, card.palette))
+        if numbered:
+            Image.fromarray(instances).save(numbered)
+            picture = (figures.numbered if self.panoptic else figures.outlined)(picture, instances)
+        Image.fromarray(picture).save(overlaid, quality=92)
+        with atomic_write(mask) as file:
+            write_mask(file, labels, card.palette, json.dumps(found | {"made_of": made_of}))
+        return found
+
+    def large(self, image, made_of, mask, overlaid, numbered=None):
+        """The same of a LargeImage: a row of tiles is in memory at a time, and the overlay shows every so manieth pixel."""
+        if numbered or self.averages or self.resize:
+            raise InputError(f"{image.name}: larger than is read at once; with --tile alone it is read by parts")
+        (height, width, _), card = image.shape, self.network.card
+        step = -(-max(height, width) // PREVIEW)
+        counts, found = np.zeros(card.num_classes, np.int64), {"objects": []}
+
+        def bands():
+            seen = np.empty((-(-height // step), -(-width // step), 3), np.uint8)
+            marks = np.empty(seen.shape[:2], np.uint8)
+            for labels, (rows, columns) in inference.parts(self.network, image, self.args.tile):
+                if not columns.start:
+                    band = np.empty((len(labels), width), np.uint8)
+                band[:, columns] = labels
+                counts[:] += np.bincount(labels.reshape(-1), minlength=len(counts))
+                shown = tuple(slice(-part.start % step, None, step) for part in (rows, columns))
+                place = tuple(slice(-(-part.start // step), -(-part.stop // step)) for part in (rows, columns))
+                seen[place], marks[place] = image[rows, columns][shown], labels[shown]
+                if columns.stop == width:
+                    yield band
+            Image.fromarray(overlay(seen, colourise(marks, card.palette))).save(overlaid, quality=92)
+            found.update(described(counts, card.classes))
+
+        note = lambda: json.dumps(found | {"made_of": made_of})  # noqa: E731
+        write_mask_rows(mask, (height, width), bands(), card.palette, note)
+        return found
+
+
+def described(counts, classes, instances=None):
+    """{"line": what an image shows, "classes": the names in it}, from its pixels of each class and the numbers of its objects."""
+    shares = shares_of(counts, classes)
+    line = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
+    if instances is not None:
+        count = int(instances.max())
+        line = f"{count} object{'s' * (count != 1)}, {line}"
+    return {"line": line, "classes": list(shares)}
 
 
 def predicted(network, image, resize, tile, **averages):
@@ -130,10 +228,9 @@ def as_large(numbers, image):
     return np.asarray(Image.fromarray(numbers).resize(image.shape[1::-1], Image.Resampling.NEAREST))
 
 
-def shares_of(labels, classes):
-    """{class: its share of the pixels} of the classes that labels (H, W) have, the largest first."""
-    counts = np.bincount(labels.reshape(-1), minlength=len(classes))
-    return {classes[i]: counts[i] / labels.size for i in np.argsort(-counts, kind="stable") if counts[i]}
+def shares_of(counts, classes):
+    """{class: its share of the pixels} of the classes that have pixels, the largest first.   counts: of each class"""
+    return {classes[i]: counts[i] / counts.sum() for i in np.argsort(-counts, kind="stable") if counts[i]}
 
 
 def overlay(image, colours):

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from .. import backend
 from ..distributed import world
 from ..errors import InputError
+from ..inference.shared_work import in_order
 from ..report import tables
 from ..training import checkpoint, loop
 from ..training.run import Evaluated
@@ -35,6 +36,12 @@ def leads():
 def notice(text):
     if leads():
         print(text, file=sys.stderr)
+
+
+def shared_out(work, count, **bar):
+    """A bar over work(0) … work(count − 1), images that the processes of the job share out (`in_order`): empty in others than process 0."""
+    found, disable = in_order(world(), count, work), True if world().rank else None
+    return iter(tqdm(found, total=count, unit="image", disable=disable, **bar))
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """Image files in and out. Everything inside the library is RGB uint8 (H, W, 3) and labels uint8 (H, W)."""
 
 import logging
+import os
+import struct
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from ..errors import InputError, one_line
 from ..files import START, stand_in
@@ -15,6 +18,7 @@ from .labels import voc_palette
 
 log = logging.getLogger("minifcn.data")
 MAX_PIXELS = 1 << 26  # 8192 × 8192
+PNG, NOTE = b"\x89PNG\r\n\x1a\n", b"minifcn\0"  # what such a file begins with, and the text of ours in it
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"),
 )
@@ -123,11 +127,31 @@ def numbers_of(image: Image.Image, exif: bool = True, highest: int = 255) -> np.
     )
 
 
-def write_mask(path: str | Path, labels: np.ndarray, palette: np.ndarray | None = None) -> None:
-    """Write labels (H, W) uint8 as a palette PNG in the colours palette (256, 3) uint8, VOC's unless given."""
-    image = Image.fromarray(labels)
+def write_mask(
+    path: str | Path | BinaryIO, labels: np.ndarray, palette: np.ndarray | None = None, note: str | None = None
+) -> None:
+    """Write labels (H, W) uint8 as a palette PNG in the colours palette (256, 3) uint8, VOC's unless given.
+
+    path: or an open binary file. note: a text in Latin-1 to go with it, for `note_of`.
+    """
+    image, texts = Image.fromarray(labels), PngInfo()
     image.putpalette((voc_palette() if palette is None else palette).tobytes())
-    image.save(path)
+    if note is not None:
+        texts.add_text(NOTE[:-1].decode(), note)
+    image.save(path, "PNG", pnginfo=texts)
+
+
+def note_of(path: str | Path) -> str | None:
+    """The note that was written with a mask; None for one without, and for any other file."""
+    with open(path, "rb") as file:
+        if file.read(len(PNG)) != PNG:
+            return None
+        while len(start := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", start)
+            if kind == b"tEXt" and (text := file.read(length)).startswith(NOTE):
+                return text.removeprefix(NOTE).decode("latin-1")
+            file.seek(4 if kind == b"tEXt" else length + 4, os.SEEK_CUR)  # a checksum is behind each
+    return None
 
 
 def image_files(path: str | Path) -> list[Path]:
@@ -151,7 +175,7 @@ def check_size(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise Image.DecompressionBombError(
-            f"{width}x{height} is {width * height} pixels; at most {MAX_PIXELS} are read"
+            f"{width}x{height} is {width * height} pixels; at most {MAX_PIXELS} are read at once"
         )
 
 

@@ -4,7 +4,7 @@ from .classify import evaluate_windows
 from .dense_crf import dense_crf
 from .objects import evaluate_objects, objects, objects_of
 from .panoptic import Objects, components, evaluate_panoptic, panoptic, things_of
-from .segment import evaluate, predict, probabilities
+from .segment import evaluate, parts, predict, probabilities
 
 __all__ = [
     "Objects",
@@ -17,6 +17,7 @@ __all__ = [
     "objects",
     "objects_of",
     "panoptic",
+    "parts",
     "predict",
     "probabilities",
     "things_of",

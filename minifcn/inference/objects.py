@@ -5,7 +5,7 @@ between them. Both leave cores that do not touch. An object is a core, connected
 pixels around it that the rim took.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..metrics import AveragePrecision, InstanceScores
 from ..models import Graph, numbered
 from . import segment
+from .shared_work import computed
 
 # Chosen on the validation images of the 2018 Data Science Bowl, by the probabilities of the network "nuclei".
 LEAST = 16  # pixels of an object; the smallest nucleus has 21
@@ -78,9 +79,12 @@ def evaluate_objects(
     tile: int | None = None,
     turns: bool = False,
     least: int = LEAST,
+    *,
+    kept: Callable = computed,
     **more: Any,
 ) -> tuple[InstanceScores, AveragePrecision]:
-    """The scores of a network's objects on samples with instances, each at its own size. tile, turns, more: as for `predict`.
+    """The scores of a network's objects on samples with instances, each at its own size. tile, turns, more: as for `predict`;
+    kept: as for `evaluate`.
 
     Raises InputError, beside what `objects_of` raises, for a sample without instances.
     """
@@ -88,7 +92,8 @@ def evaluate_objects(
     for sample in samples:
         if sample.instances is None:
             raise InputError(f"{sample.id}: has no numbers of objects to compare with, only classes")
-        found, scores = objects(network, sample.image, tile=tile, turns=turns, least=least, **more)
+        given = {"tile": tile, "turns": turns, "least": least, **more}
+        found, scores = kept(f"{sample.id}.objects", objects, network, sample.image, **given)
         bowl.update(sample.instances, found)
         precision.update(sample.instances, found, scores)
     return bowl, precision

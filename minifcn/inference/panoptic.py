@@ -4,7 +4,7 @@ Nothing is chosen among overlapping masks, since there are none: a pixel votes f
 Cheng et al., Panoptic-DeepLab, CVPR 2020, section 3.3, https://arxiv.org/abs/1911.10194
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..models import Graph
 from ..preprocessing import require_image
 from ..tasks import PanopticScores
 from . import segment
+from .shared_work import computed
 
 LEAST_CENTRE = 0.1  # what is lower is no peak
 MOST = 200  # objects in an image
@@ -62,19 +63,26 @@ def evaluate_panoptic(
     tile: int | None = None,
     *,
     connected: PanopticScores | None = None,
+    kept: Callable = computed,
 ) -> PanopticScores:
     """The PanopticScores of a network on ObjectSamples, each at its own size. tile: as for `predict`.
 
-    connected: also counts what connected parts of the same classes would be worth as objects (`components`).
+    connected: also counts what connected parts of the same classes would be worth as objects (`components`). kept: as for `evaluate`.
     """
     network, things = network.prepare(), things_of(network)
     scores = PanopticScores(num_classes, things)
     for sample in samples:
-        maps = maps_of(network, sample.image, tile)
-        scores.update_objects(sample.label, sample.instances, objects_in(network, maps))
+        found = kept(sample.id, _found, network, sample.image, tile, connected is not None)
+        scores.update_objects(sample.label, sample.instances, found[:4])
         if connected:
-            connected.update_objects(sample.label, sample.instances, components(maps["semantic"], things))
+            connected.update_objects(sample.label, sample.instances, found[4:])
     return scores
+
+
+def _found(network, image, tile, connected):
+    """The four arrays of the Objects in an image, and where asked for those of its connected parts behind them."""
+    maps = maps_of(network, image, tile)
+    return objects_in(network, maps) + (components(maps["semantic"], things_of(network)) if connected else ())
 
 
 def components(logits: np.ndarray, things: Sequence[int]) -> Objects:

@@ -1,6 +1,6 @@
 """A trained network on images: the class of every pixel, and how often that is right."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -8,34 +8,54 @@ import numpy as np
 
 from ..backend import Array, to_device, to_host
 from ..data import Sample
+from ..data.large import LargeImage
 from ..data.transforms import resize
 from ..errors import InputError
 from ..layers import ExactSize
 from ..metrics import BoundaryIoU, ConfusionMatrix
 from ..models import Graph
 from ..ops import resize_bilinear_forward
-from ..preprocessing import require_image
+from ..preprocessing import require_image, spread_table
 from ..tasks import SEGMENTATION
 from .dense_crf import dense_crf
+from .shared_work import computed
 from .sliding_window import check_tile, unpadded_windows, windows
 
 
-def predict(network: Graph, image: np.ndarray, tile: int | None = None, turns: bool = False, **more: Any) -> np.ndarray:
+def predict(
+    network: Graph, image: np.ndarray | LargeImage, tile: int | None = None, turns: bool = False, **more: Any
+) -> np.ndarray:
     """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8
 
     tile: work in overlapping windows of at most so many pixels a side (`sliding_window`), which needs less memory;
-    None: all at once. turns, more: what `probabilities` takes, of which the likeliest class is taken.
+    None: all at once. turns, more: what `probabilities` takes, of which the likeliest class is taken. Of a LargeImage, and of a memory
+    map with a tile, no more than a window is read at a time; with turns or more it takes an array.
     For many images, give `network.prepare()`.
     """
+    _check(network, image)
+    if turns or more:
+        return probabilities(network, require_image(image), tile, turns, **more).argmax(axis=0).astype(np.uint8)
+    labels = np.empty(image.shape[:2], np.uint8)
+    for part, place in parts(network, image, tile):
+        labels[place] = part
+    return labels
+
+
+def parts(
+    network: Graph, image: np.ndarray | LargeImage, tile: int | None
+) -> Iterator[tuple[np.ndarray, tuple[slice, slice]]]:
+    """The classes (h, w) uint8 of the parts of an image, row after row, and where in it each lies. Arguments and errors: as for `predict`."""
+    _check(network, image)
+    for outputs, place in pieces(network, image, tile):
+        yield to_host(SEGMENTATION.predict(semantic(outputs))[0]).astype(np.uint8), place
+
+
+def _check(network, image):
+    """Raise InputError for what has no labels (H, W) uint8: more classes, or no image."""
     if (count := network.card.num_classes) > 256:
         raise InputError(f"predict: expected at most 256 classes, as many as uint8 labels hold, got {count}")
-    require_image(image)
-    if turns or more:
-        return probabilities(network, image, tile, turns, **more).argmax(axis=0).astype(np.uint8)
-    labels = np.empty(image.shape[:2], np.uint8)
-    for outputs, place in pieces(network, image, tile):
-        labels[place] = to_host(SEGMENTATION.predict(semantic(outputs))[0])
-    return labels
+    if not isinstance(image, LargeImage):
+        require_image(image)
 
 
 def probabilities(
@@ -75,16 +95,20 @@ def _seen(network, image, tile, scale, quarters, step):
     return found if scale == 1 else resize_bilinear_forward(found[None], size)[0][0]
 
 
-def pieces(network: Graph, image: np.ndarray, tile: int | None) -> Iterator[tuple[Array | dict, tuple]]:
+def pieces(network: Graph, image: np.ndarray | LargeImage, tile: int | None) -> Iterator[tuple[Array | dict, tuple]]:
     """The logits (1, K, h, w) of the parts of an image, or a dict of outputs by name, and the slices where in the image each lies."""
-    image = network.card.preprocessing.stretched(image)
+    preprocessing = network.card.preprocessing
+    if not isinstance(image, LargeImage):
+        image = preprocessing.stretched(image)
+    elif preprocessing.stretch:
+        image = image.through(spread_table(image.counts()))
     if unpadded := network.layers_of(ExactSize):
         image, pieces = unpadded_windows(image, tile, unpadded[0])
     else:
         check_tile(tile)
         pieces = windows(image.shape[:2], tile or max(image.shape[:2]))
     for window, inside, place in pieces:
-        found = network.forward(to_device(network.card.preprocessing.apply(image[window])[None]))
+        found = network.forward(to_device(preprocessing.apply(image[window])[None]))
         if isinstance(found, dict):
             yield {name: maps[:, :, *inside] for name, maps in found.items()}, place
         else:
@@ -98,15 +122,16 @@ def semantic(outputs: Array | dict) -> Array:
 
 def evaluate(
     network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None, turns: bool = False, *,
-    boundary: BoundaryIoU | None = None, **more: Any,
+    boundary: BoundaryIoU | None = None, kept: Callable = computed, **more: Any,
 ) -> ConfusionMatrix:  # fmt: skip
     """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size.
 
-    tile, turns, more: as for `predict`. boundary: also counts the predictions, near outlines.
+    tile, turns, more: as for `predict`. boundary: also counts the predictions, near outlines. kept: a `Kept`, where what was
+    predicted before is not predicted again.
     """
     network, matrix = network.prepare(), SEGMENTATION.metric(num_classes)
     for sample in samples:
-        labels = predict(network, sample.image, tile, turns, **more)
+        labels = kept(sample.id, predict, network, sample.image, tile, turns, **more)
         for metric in (matrix, boundary) if boundary else (matrix,):
             metric.update(sample.label, labels)
     return matrix

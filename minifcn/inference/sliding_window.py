@@ -10,6 +10,8 @@ A network of unpadded convolutions predicts the middle of a window only, so that
 mirrored at its borders, and windows overlap by the context that they lose. Ronneberger et al., 2015, figure 2.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import InputError
@@ -50,12 +52,14 @@ def _spans(length, tile):
         start += tile - 2 * margin
 
 
-def unpadded_windows(image: np.ndarray, tile: int | None, sizes: ExactSize) -> tuple[np.ndarray, list[tuple]]:
+def unpadded_windows(image: Any, tile: int | None, sizes: ExactSize) -> tuple[np.ndarray, list[tuple]]:
     """The image (H, W, C) with its mirrored surroundings, and the windows of that for a network that takes these sizes.
 
     -> (mirrored, [(window, inside, place)]) as `windows` gives them; `inside` counts in the network's output, which is
     smaller than the window. tile: the largest side, None for one window. Raises InputError for a tile that is too small.
     """
+    if not isinstance(image, np.ndarray):
+        raise InputError("tile: a network of unpadded convolutions takes no image larger than memory; make it smaller")
     least = sizes.fitting(2 * sizes.context + sizes.step)
     if tile is not None and tile < least:
         raise InputError(f"tile: expected at least {least} pixels for this network, got {tile}")

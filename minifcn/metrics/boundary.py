@@ -1,6 +1,7 @@
 """How good predictions are near outlines, where the scores over all pixels hardly differ. Kohli et al., IJCV 2009."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -29,6 +30,11 @@ class BoundaryIoU:
             if width in self.matrices:
                 near = np.where(lowest != highest, labels, ignore)
                 self.matrices[width].update(near, predictions, ignore)
+
+    def merge(self, other: Self) -> None:
+        """Count what another one, of the same bands, has counted."""
+        for band, matrix in self.matrices.items():
+            matrix.merge(other.matrices[band])
 
     def scores(self) -> dict[int, float]:
         """The mean IoU in each band, by its width in pixels."""

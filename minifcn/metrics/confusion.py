@@ -5,6 +5,7 @@ has no IoU (NaN), and means are taken over the classes that have one.
 """
 
 from collections.abc import Iterable
+from typing import Self
 
 import numpy as np
 
@@ -46,6 +47,10 @@ class ConfusionMatrix:
                 raise InputError(f"confusion matrix: expected a {what} of 0..{self.num_classes - 1}, got {wrong[0]}")
         pairs = true * self.num_classes + predicted
         self.counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(self.counts.shape)
+
+    def merge(self, other: Self) -> None:
+        """Count what another one has counted."""
+        self.counts += other.counts
 
     def pixel_accuracy(self) -> float:
         """Σ_i n_ii / Σ_i t_i"""

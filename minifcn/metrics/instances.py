@@ -6,6 +6,7 @@ overlap, and of a true object two of them would each hold more than half.
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -31,6 +32,10 @@ class InstanceScores:
         """
         _, ious, count = best_overlaps(true, predicted)
         self._images.append((ious, count))
+
+    def merge(self, other: Self) -> None:
+        """Count the images that another one has counted, behind these."""
+        self._images += other._images
 
     def at(self, threshold: float) -> float:
         """The mean over images where an IoU above `threshold` matches. An image without any object, found or true, counts 1.
@@ -83,6 +88,12 @@ class AveragePrecision:
         self._ious.append(ious)
         self._scores.append(scores[numbers - 1])
         self._true += count
+
+    def merge(self, other: Self) -> None:
+        """Count the images that another one, of the same thresholds, has counted, behind these."""
+        self._ious += other._ious
+        self._scores += other._scores
+        self._true += other._true
 
     def ap(self, threshold: float = 0.5) -> float:
         """The average precision where an IoU above `threshold` matches; NaN where no image has a true object.

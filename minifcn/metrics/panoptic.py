@@ -1,6 +1,7 @@
 """Panoptic quality: how well an image falls into objects and stuff. Kirillov et al., CVPR 2019, https://arxiv.org/abs/1801.00868"""
 
 from collections.abc import Iterable
+from typing import Self
 
 import numpy as np
 
@@ -28,7 +29,8 @@ class PanopticQuality:
             raise InputError(
                 f"panoptic quality: expected things and stuff of 0..{num_classes - 1}, apart; got {self.things} and {self.stuff}"
             )
-        self._iou, self._tp, self._fp, self._fn = np.zeros((4, num_classes))
+        self._tp, self._fp, self._fn = np.zeros((3, num_classes))
+        self._matches = []  # (classes (m,), IoUs (m,)) of each image: summed in one order, however they were shared out
 
     def update(self, label: Array, instances: Array, prediction: tuple) -> None:
         """Count one image. Arguments and errors: as for `overlaps.overlaps`; InputError also for objects of a class of no things."""
@@ -44,25 +46,38 @@ class PanopticQuality:
         missed = np.setdiff1d(np.arange(len(ious)), rows)
         uncounted = table.void + table.crowds[table.classes, np.arange(len(table.classes))]
         additional = np.setdiff1d(np.flatnonzero(2 * uncounted <= table.areas), columns)
-        for sums, classes, amount in (
-            (self._iou, table.true_classes[rows], ious[rows, columns]),
-            (self._tp, table.true_classes[rows], 1),
-            (self._fn, table.true_classes[missed], 1),
-            (self._fp, table.classes[additional], 1),
+        self._matches.append((table.true_classes[rows], ious[rows, columns]))
+        for sums, classes in (
+            (self._tp, table.true_classes[rows]),
+            (self._fn, table.true_classes[missed]),
+            (self._fp, table.classes[additional]),
         ):
-            np.add.at(sums, classes, amount)
+            np.add.at(sums, classes, 1)
+
+    def merge(self, other: Self) -> None:
+        """Count the images that another one, of the same classes, has counted, behind these."""
+        self._matches += other._matches
+        for own, found in ((self._tp, other._tp), (self._fp, other._fp), (self._fn, other._fn)):
+            own += found
 
     def pq(self) -> np.ndarray:
         """Panoptic quality of each class, (num_classes,) float64; NaN for a class that is neither there nor found."""
-        return ratio(self._iou, self._halved())
+        return ratio(self._iou(), self._halved())
 
     def sq(self) -> np.ndarray:
         """Segmentation quality of each class: the mean IoU of its matches, 0 where there is none, NaN as for `pq`."""
-        return np.where(self._halved() > 0, self._iou / np.maximum(self._tp, 1), np.nan)
+        return np.where(self._halved() > 0, self._iou() / np.maximum(self._tp, 1), np.nan)
 
     def rq(self) -> np.ndarray:
         """Recognition quality of each class: TP / (TP + FP/2 + FN/2), NaN as for `pq`."""
         return ratio(self._tp, self._halved())
+
+    def _iou(self):
+        """The sum of the matches' IoUs of each class."""
+        sums = np.zeros(self.num_classes)
+        for classes, ious in self._matches:
+            np.add.at(sums, classes, ious)
+        return sums
 
     def _halved(self):
         return self._tp + self._fp / 2 + self._fn / 2

@@ -2,6 +2,7 @@
 Segmentation, ECCV 2014, https://arxiv.org/abs/1407.1808, and `generalized_det_eval.m` of its code."""
 
 from collections.abc import Iterable
+from typing import Self
 
 import numpy as np
 
@@ -39,6 +40,12 @@ class RegionAveragePrecision:
             none = np.zeros(len(rows), bool)
             hits = match(ious[np.ix_(rows, own)], least, none, none) >= 0
             self._found[number].append((table.scores[own], hits, hits | (2 * uncounted <= table.areas)[own]))
+
+    def merge(self, other: Self) -> None:
+        """Count the images that another one has counted, behind these."""
+        self._true += other._true
+        for own, found in zip(self._found, other._found, strict=True):
+            own += found
 
     def ap(self, threshold: float = 0.5) -> np.ndarray:
         """AP^r of each class, (num_classes,) float64; NaN for a class without a true object. threshold: 0.1, 0.2, … 0.9."""

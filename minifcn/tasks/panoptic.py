@@ -1,6 +1,7 @@
 """Panoptic segmentation: a class for every pixel, and which object it is of."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
@@ -31,6 +32,13 @@ class PanopticScores(ConfusionMatrix):
         self.quality.update(label, instances, found)
         self.regions.update(label, instances, found)
         self.bowl.update(np.where(instances == AMBIGUOUS, 0, instances), found[1])
+
+    def merge(self, other: Self) -> None:
+        """Count the images that another one has counted, behind these."""
+        super().merge(other)
+        self.quality.merge(other.quality)
+        self.regions.merge(other.regions)
+        self.bowl.merge(other.bowl)
 
     def scores(self) -> dict[str, float]:
         """All figures by name, as plain numbers."""

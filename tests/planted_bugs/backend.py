@@ -151,7 +151,7 @@ BUGS = [
          "objects::test_objects_with_a_border_class_get_their_rims_and_those_without_a_core_are_found"),
     ),
     *bugs("inference.segment",
-        ("predictions left on the device", "predict", "to_host(SEGMENTATION.predict(semantic(outputs))[0])",
+        ("predictions left on the device", "parts", "to_host(SEGMENTATION.predict(semantic(outputs))[0])",
          "SEGMENTATION.predict(semantic(outputs))[0]",
          "gpu::test_predictions_and_scores_are_the_hosts[strict]"),
         ("a mirrored view not mirrored back", "_seen", "found[:, :, ::step]", "found", "dense_crf::test_views_are_averaged"),

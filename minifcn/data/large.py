@@ -1,0 +1,226 @@
+"""Images larger than memory: read by windows from the parts that a file is stored in, and masks written a few rows at a time.
+
+A TIFF is stored in tiles, or in strips of rows, each compressed by itself. Those that a window touches make a small TIFF of their own,
+which Pillow decodes like any other: every kind of pixel and compression that it knows is read, and no file whole. PPM and BMP
+store plain rows.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import BmpImagePlugin, Image, PpmImagePlugin, TiffImagePlugin
+
+from ..errors import InputError, one_line
+from ..files import atomic_write
+from . import images
+from .files import File, open_binary
+from .labels import voc_palette
+
+# TIFF 6.0 (Adobe, 1992): the numbers of the tags. Pixels are decoded by the bits, the photometric kind, fill order, predictor, colour
+# map, extra samples, sample format, JPEG tables and three of YCbCr.
+WIDTH, LENGTH, COMPRESSION, SAMPLES, PLANES = 256, 257, 259, 277, 284
+STRIPS, STRIP_LENGTH, STRIP_BYTES = 273, 278, 279
+TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 322, 323, 324, 325
+DECODING = (258, COMPRESSION, 262, 266, SAMPLES, PLANES, 317, 320, 338, 339, 347, 529, 530, 532)
+RAW, OLD_JPEG, SEPARATE = 1, 6, 2
+PLUGINS: dict[bytes, Any] = {
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0"), TiffImagePlugin.TiffImageFile),
+    **dict.fromkeys((b"P6", b"P5"), PpmImagePlugin.PpmImageFile),
+    b"BM": BmpImagePlugin.BmpImageFile,
+}
+BYTES = {"L": 1, "RGB": 3, "BGR": 3}  # of a pixel in plain rows
+
+
+class LargeImage:
+    """A picture in a file, of which image[rows, columns], two slices, is read as (h, w, 3) uint8 RGB; shape as an array has it.
+
+    What was last read stays, so that windows side by side read a strip once. It is a multiple of the file's tiles, or of its
+    strips and as wide as the picture.
+    """
+
+    def __init__(self, parts: Any, name: object, table: np.ndarray | None = None):
+        self.shape, self.name = (*parts.size, 3), name
+        self._parts, self._table = parts, table
+        self._place: tuple = (0, 0, 0, 0)
+        self._pixels = np.empty((0, 0, 3), np.uint8)
+
+    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+        (top, bottom, _), (left, right, _) = (
+            part.indices(length) for part, length in zip(window, self.shape[:2], strict=True)
+        )
+        first, last, start, end = self._place
+        if not (first <= top and bottom <= last and start <= left and right <= end):
+            self._pixels = np.empty((0, 0, 3), np.uint8)  # not two at a time
+            self._pixels, (first, start) = self._read(top, bottom, left, right)
+            self._place = (first, first + len(self._pixels), start, start + self._pixels.shape[1])
+        found = self._pixels[top - first : bottom - first, left - start : right - start]
+        return found if self._table is None else self._table[found]
+
+    def _read(self, top, bottom, left, right):
+        """The pixels of all parts that a window touches, and the row and column where they begin."""
+        height, width = self._parts.grid
+        down, across = (top // height, -(-bottom // height)), (left // width, -(-right // width))
+        try:
+            pixels = images.upright(self._parts.picture(*down, *across), exif=False)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from error
+        except Exception as error:  # a broken file can make Pillow raise anything
+            place = f"rows {top}..{bottom}, columns {left}..{right}"
+            raise InputError(f"{self.name}: not readable at {place}: {one_line(error)}") from error
+        first, start = down[0] * height, across[0] * width
+        return pixels[: self.shape[0] - first, : self.shape[1] - start], (first, start)
+
+    def counts(self) -> np.ndarray:
+        """How often each value occurs in all channels, (256,) integers: read once through, a row of parts at a time."""
+        height, counts = self._parts.grid[0], np.zeros(256, np.int64)
+        for top in range(0, self.shape[0], height):
+            counts += np.bincount(self[top : top + height, :].reshape(-1), minlength=256)
+        return counts
+
+    def through(self, table: np.ndarray) -> "LargeImage":
+        """The same picture with its values replaced by a table (256,) uint8."""
+        return LargeImage(self._parts, self.name, table)
+
+
+class _Tiff:
+    """The tiles or strips of an opened TIFF."""
+
+    def __init__(self, file: BinaryIO, image: Any):
+        tags, self._file = image.tag_v2, file
+        self.size = tags[LENGTH], tags[WIDTH]  # as stored; the image's own is turned
+        tiled = TILES in tags
+        height, width = (tags[TILE_LENGTH], tags[TILE_WIDTH]) if tiled else (tags.get(STRIP_LENGTH, 0), self.size[1])
+        height = height if tiled or 0 < height < self.size[0] else self.size[0]
+        starts, lengths = (
+            np.atleast_1d(tags[tag]).astype(np.int64)
+            for tag in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES))
+        )
+        planes = tags.get(SAMPLES, 1) if tags.get(PLANES) == SEPARATE else 1
+        if tags.get(COMPRESSION, RAW) == RAW and not tiled and height > 1:  # rows lie one behind the other
+            rows = np.minimum(height, self.size[0] - height * np.arange(len(starts) // planes))
+            row = int(lengths[0] // rows[0])
+            starts = np.concatenate(
+                [s + row * np.arange(n) for s, n in zip(starts, np.tile(rows, planes), strict=True)]
+            )
+            lengths, height = np.full(len(starts), row), 1
+        self.grid = height, width
+        grid = (planes, -(-self.size[0] // height), -(-self.size[1] // width))
+        if tags.get(COMPRESSION) == OLD_JPEG or len(starts) != math.prod(grid) or len(lengths) != len(starts):
+            raise InputError("a TIFF whose parts are not where its size says; save it again, in tiles")
+        self._starts, self._lengths, self._tiled = starts.reshape(grid), lengths.reshape(grid), tiled
+        self._tags = {tag: tags[tag] for tag in DECODING if tag in tags}, tags.tagtype, tags.prefix
+
+    def picture(self, top, bottom, left, right):
+        """The parts of these rows and columns of the grid, as an opened Pillow image."""
+        here = np.s_[:, top:bottom, left:right]
+        starts, lengths = self._starts[here].reshape(-1), self._lengths[here].reshape(-1)
+        parts = []
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            self._file.seek(start)
+            parts.append(self._file.read(length))
+        given, types, prefix = self._tags
+        table = TiffImagePlugin.ImageFileDirectory_v2(prefix=prefix)
+        height, width = self.grid
+        rows = (bottom - top) * height  # the last tile is whole, the last strip ends with the picture
+        own = {WIDTH: (right - left) * width, LENGTH: rows if self._tiled else min(rows, self.size[0] - top * height)}
+        sizes = {TILE_WIDTH: width, TILE_LENGTH: height} if self._tiled else {STRIP_LENGTH: height}
+        offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        for tag, value in {**given, **own, **sizes}.items():
+            table.tagtype[tag] = types.get(tag, 4)
+            table[tag] = value
+        for tag, values in zip(
+            (TILES, TILE_BYTES) if self._tiled else (STRIPS, STRIP_BYTES), (offsets, lengths), strict=True
+        ):
+            table.tagtype[tag] = 4
+            table[tag] = tuple(values.tolist())
+        file = BytesIO()
+        table.save(file)
+        if self._tiled:  # Pillow moves the offsets of strips behind the table, those of tiles not
+            table[TILES] = tuple((offsets + file.tell()).tolist())
+            file = BytesIO()
+            table.save(file)
+        file.write(b"".join(parts))
+        file.seek(0)
+        return TiffImagePlugin.TiffImageFile(file)
+
+
+class _Rows:
+    """The rows of an opened picture that is stored as plain rows."""
+
+    def __init__(self, file: BinaryIO, image: Any):
+        self.size, self._file, self._mode = image.size[::-1], file, image.mode
+        (codec, _, self._start, arguments), *others = image.tile
+        rawmode, stride, order = (arguments, 0, 1) if isinstance(arguments, str) else arguments
+        if others or codec != "raw" or rawmode not in BYTES:
+            raise InputError("larger than is read at once, and not in plain rows of 8 bits a channel")
+        self._rawmode, self._order, self.grid = rawmode, order, (1, self.size[1])
+        self._stride = stride or self.size[1] * BYTES[rawmode]
+
+    def picture(self, top, bottom, *_):
+        first = top if self._order == 1 else self.size[0] - bottom
+        self._file.seek(self._start + first * self._stride)
+        rows = self._file.read((bottom - top) * self._stride)
+        size = self.size[1], bottom - top
+        return Image.frombytes(self._mode, size, rows, "raw", self._rawmode, self._stride, self._order)
+
+
+def open_large(source: File, exif: bool = True, more_than: int | None = None) -> LargeImage | None:
+    """A picture of more pixels than `more_than`, MAX_PIXELS unless given, to be read by windows; None for a smaller one, and for a file that is no TIFF, PPM or BMP.
+
+    source: as for `images.read_image`; the file stays open. exif: whether the picture is to be turned as its EXIF data say. Raises
+    InputError, naming the file, for one that cannot be read by windows: its one strip is compressed, or it is stored turned.
+    """
+    file, limit = open_binary(source), images.MAX_PIXELS if more_than is None else more_than
+    start = file.read(4)
+    plugin = next((plugin for magic, plugin in PLUGINS.items() if start.startswith(magic)), None)
+    try:
+        file.seek(0)
+        image = plugin and plugin(file)
+        if image is None or math.prod(image.size) <= limit:
+            file.close()
+            return None
+        images.check_kind(image, file)
+        if exif and images.orientation(image):
+            raise InputError(
+                "larger than is read at once, and stored turned; save it upright, or predict with --no-exif"
+            )
+        parts = (_Tiff if plugin is TiffImagePlugin.TiffImageFile else _Rows)(file, image)
+        if math.prod(parts.grid) > images.MAX_PIXELS:
+            raise InputError("larger than is read at once, and compressed in one piece; save it as a TIFF of tiles")
+        return LargeImage(parts, file.name)
+    except InputError as error:
+        raise InputError(f"{file.name}: {error}") from error
+    except Exception as error:
+        raise InputError(f"{file.name}: not a readable image: {images.reason_of(error, file)}") from error
+
+
+def write_mask_rows(
+    path: str | Path, size: tuple[int, int], bands: Iterable[np.ndarray], palette: np.ndarray | None = None,
+    note: Callable[[], str] | None = None,
+) -> None:  # fmt: skip
+    """Write labels as `images.write_mask` does, given as bands (h, W) uint8 of rows, of which no more than one is in memory.
+
+    size: (height, width) of the whole. note: asked for behind the last band. Source of the format: https://www.w3.org/TR/png-3/
+    """
+
+    def chunk(kind, content):
+        file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))
+
+    with atomic_write(path) as file:
+        file.write(images.PNG)
+        chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], 8, 3, 0, 0, 0))  # 8 bits, of a palette
+        chunk(b"PLTE", (voc_palette() if palette is None else palette).tobytes())
+        packer = zlib.compressobj()
+        for band in bands:
+            rows = np.pad(band, ((0, 0), (1, 0)))  # before each row a 0: it is stored as it is
+            chunk(b"IDAT", packer.compress(rows.tobytes()))
+        chunk(b"IDAT", packer.flush())
+        if note:
+            chunk(b"tEXt", images.NOTE + note().encode("latin-1"))
+        chunk(b"IEND", b"")
