@@ -16,7 +16,7 @@ from . import options
 from .progress import INTERRUPTED, notice
 
 COMMANDS = (
-    "train", "reproduce", "evaluate", "predict", "crf-search", "classify", "explain", "convert", "export", "gradcheck", "info", "data",
+    "train", "reproduce", "evaluate", "predict", "crf-search", "classify", "explain", "explore", "convert", "export", "gradcheck", "info", "data",
 )  # fmt: skip
 
 
