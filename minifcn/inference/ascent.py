@@ -46,21 +46,22 @@ def excitement_gradient(part: Graph, pixels: np.ndarray, channels: Sequence[int]
     """The mean of channel channels[n] over image n's map, and its gradient by the pixels.   pixels (N, H, W, 3), 0 … 255
     -> (N,) and (N, H, W, 3)"""
     scale = part.card.preprocessing
-    maps = part.forward(to_device(seen(pixels, scale)), train=True)
+    dtype = next((p.value.dtype for p in part.parameters().values()), np.float32)
+    maps = part.forward(to_device(seen(pixels, scale).astype(dtype)), train=True)
     ones, means = np.arange(len(channels)), to_host(maps).mean(axis=(2, 3))
-    dy = np.zeros(maps.shape, np.float32)
+    dy = np.zeros(maps.shape, dtype)
     dy[ones, list(channels)] = 1 / (maps.shape[2] * maps.shape[3])
     dx = to_host(part.backward(to_device(dy)))
     return means[ones, list(channels)], seen_backward(dx, scale)
 
 
 def seen(pixels: np.ndarray, scale: Preprocessing) -> np.ndarray:
-    """Pixels (N, H, W, 3) that need not be whole numbers as the network sees them, (N, C, H, W) float32. As `Preprocessing.apply`."""
+    """Pixels (N, H, W, 3) that need not be whole numbers as the network sees them, (N, C, H, W). As `Preprocessing.apply`."""
     if scale.order == "grey":
         ordered = (pixels @ LUMA)[..., None]
     else:
         ordered = pixels[..., ::-1] if scale.order == "BGR" else pixels
-    return ((ordered - np.array(scale.mean)) * np.array(scale.scale)).transpose(0, 3, 1, 2).astype(np.float32)
+    return ((ordered - np.array(scale.mean)) * np.array(scale.scale)).transpose(0, 3, 1, 2)
 
 
 def seen_backward(dx: np.ndarray, scale: Preprocessing) -> np.ndarray:

@@ -82,7 +82,7 @@ def branches(network: Graph, output: str, values: dict, shapes: dict) -> tuple[l
         layer, (source, *_) = network.nodes[name]
         scores = to_host(values[name])[0]
         bias = np.zeros(len(scores), scores.dtype) if layer.bias is None else to_host(layer.bias.value)
-        rows, columns = _matrices(network, name, path, shapes)
+        rows, columns = _matrices(network, name, path, shapes, scores.dtype)
         found.append(Branch(name, source, scores - bias[:, None, None], bias, rows, columns))
     return found, why
 
@@ -98,26 +98,23 @@ def check_sum(found: list[Branch], logits: np.ndarray) -> float:
     return difference
 
 
-def _matrices(network, name, path, shapes):
-    """The matrices (H, h) and (W, w) by which a path enlarges maps (h, w): R[:, i] ⊗ C[:, j] is what becomes of cell (i, j)."""
-    h, w = shapes[name][2:]
-    i, j = h // 2, w // 2
+def _matrices(network, name, path, shapes, dtype):
+    """The matrices R (H, h) and C (W, w) by which a path enlarges maps (h, w): R · maps · Cᵀ."""
+    sides = shapes[name][2:]
 
-    def enlarged(cells):
-        """Cells [(row, column)], each in a channel of its own, through the path.   -> (channels, H, W)"""
-        maps = np.zeros((1, len(cells), h, w), np.float32)
-        for channel, (row, column) in enumerate(cells):
-            maps[0, channel, row, column] = 1
+    def enlarged(axis, cells):
+        """Maps of zeros with ones in a row or column of cells, each in a channel of its own, enlarged.   -> (channels, H, W)"""
+        maps = np.zeros((1, len(cells), *sides), dtype)
+        for channel, cell in enumerate(cells):
+            maps[0, channel].swapaxes(0, axis)[cell] = 1
         return to_host(_follow(network, name, path, shapes, to_device(maps)))[0]
 
-    middle = enlarged([(i, j)])[0]
-    y, x = np.unravel_index(np.abs(middle).argmax(), middle.shape)
-    rows, columns = [], []
-    for start in range(0, h, CHANNELS):
-        rows.append(enlarged([(row, j) for row in range(start, min(start + CHANNELS, h))])[:, :, x])
-    for start in range(0, w, CHANNELS):
-        columns.append(enlarged([(i, column) for column in range(start, min(start + CHANNELS, w))])[:, y])
-    return np.concatenate(rows).T, np.concatenate(columns).T / middle[y, x]
+    (whole,) = enlarged(0, [slice(None)])  # of ones: the sums of R's lines ⊗ those of C's
+    y, x = np.unravel_index(np.abs(whole).argmax(), whole.shape)
+    groups = [[range(n)[start : start + CHANNELS] for start in range(0, n, CHANNELS)] for n in sides]
+    rows = np.concatenate([enlarged(0, group)[:, :, x] for group in groups[0]])
+    columns = np.concatenate([enlarged(1, group)[:, y] for group in groups[1]])
+    return rows.T, columns.T / whole[y, x]
 
 
 def _follow(network, name, path, shapes, maps):
@@ -131,14 +128,18 @@ def _follow(network, name, path, shapes, maps):
     return maps
 
 
-def channels_of(network: Graph, branch: Branch, maps: np.ndarray, most: int) -> tuple[int, np.ndarray]:
-    """What each channel of the map that a 1×1 score layer reads contributes, at every `step`-th row and column of the output.
+def channels_of(branch: Branch, maps: np.ndarray, inside: tuple, most: int) -> tuple[int, np.ndarray]:
+    """The channels of the map (C, h, w) that a 1×1 score layer reads, enlarged to the output: what channel c contributes to class k
+    is weight[k, c] times that.
 
-    maps (C, h, w): those channels. most: how many numbers there may be.   -> (step, the enlarged channels (C, H', W')); the
-    contribution of channel c to class k is weight[k, c] times these.
+    inside: the slices of the output that count. most: how many numbers there may be.
+    -> (step, (C + 1, H', W')), the last one what the bias is to be multiplied by, of every `step`-th row and column from the middle of the first `step` on
     """
     step = 1
-    while len(maps) * prod(-(-n // step) for n in (len(branch.rows), len(branch.columns))) > most:
+    while (len(maps) + 1) * prod(-(-(part.stop - part.start) // step) for part in inside) > most:
         step += 1
-    first = (step - 1) // 2
-    return step, branch.rows[first::step] @ maps @ branch.columns[first::step].T
+    rows, columns = (
+        matrix[part.start + (step - 1) // 2 : part.stop : step]
+        for matrix, part in zip((branch.rows, branch.columns), inside, strict=True)
+    )
+    return step, rows @ np.concatenate([maps, np.ones_like(maps[:1])]) @ columns.T

@@ -33,7 +33,7 @@ class Node(NamedTuple):
 class Exploration(NamedTuple):
     """seen: what the network was given. nodes: {name: Node}, the maps at most `side` cells a side. output: the name of the logits'
     node; logits (K, h, w), of the photograph alone. branches: what they are the sum of, and by how much that is off at most; or
-    none, and why not."""
+    none, and why not. read: the map (C, h, w) that a single 1×1 score layer reads, and its weights (K, C); None for several."""
 
     seen: Seen
     nodes: dict
@@ -43,6 +43,7 @@ class Exploration(NamedTuple):
     branches: list[Branch]
     difference: float
     why: str | None
+    read: tuple[np.ndarray, np.ndarray] | None
 
     @property
     def labels(self) -> np.ndarray:
@@ -78,7 +79,10 @@ def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
         read = tuple(dict.fromkeys(source for i in inputs for source in shown(i)))
         nodes[name] = Node(name, layer, read, shapes[name], of_node[name], made[name], packed[name])
     parts = [part._replace(source=(*shown(part.source), part.name)[0]) for part in parts]
-    return Exploration(given, nodes, side, output, logits, parts, difference, why)
+    read = None
+    if len(parts) == 1 and network[parts[0].name].kernel == (1, 1):
+        read = values[parts[0].source], to_host(network[parts[0].name].weight.value)[:, :, 0, 0]
+    return Exploration(given, nodes, side, output, logits, parts, difference, why, read)
 
 
 def chosen(found: Exploration, most: int = CHOSEN) -> list[tuple[str, int]]:

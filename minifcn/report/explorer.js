@@ -163,7 +163,8 @@ function drawBars() {
     return { k, name, values: isSum ? [...values, bias] : values, total: score(k, gy, gx) };
   }).sort((one, other) => other.total - one.total).slice(0, 5);
   const largest = Math.max(...rows.map((row) => Math.max(...[1, -1].map((sign) => row.values.reduce((sum, v) => sum + Math.max(sign * v, 0), 0))))) || 1;
-  const head = isSum ? [...branches.map((branch) => branch.name), "biases"] : [];
+  const scalesOf = branches.map((branch) => scaleOf(nodes[branch.node])), distinct = new Set(scalesOf).size === branches.length;
+  const head = isSum ? [...branches.map((branch, b) => distinct ? scalesOf[b] : branch.name), "biases"] : [];
   const dot = (fill) => element("span", { class: "dot", style: `background:${fill}` });
   const paint = (i) => isSum && i === branches.length ? BIAS : PARTS[i % PARTS.length];
   const table = element("table", {}, element("thead", {}, element("tr", {}, element("th", {}, "class"), element("th", {}, "score"),
@@ -193,7 +194,7 @@ function drawSeen() {
   list.forEach((i, n) => {
     const node = nodes[i], field = fieldOf(node), paint = i === state.node ? "#ffffff" : PARTS[n % PARTS.length];
     const cell = `${cellAt(node, state.y, 0)}, ${cellAt(node, state.x, 1)}`;
-    const text = field ? [`${field[0]} – ${field[1]}`, `${field[2]} – ${field[3]}`, `${field[1] - field[0] + 1} × ${field[3] - field[2] + 1}`] : ["padding only", "", ""];
+    const text = field ? [`${field[0]}–${field[1]}`, `${field[2]}–${field[3]}`, `${field[1] - field[0] + 1} × ${field[3] - field[2] + 1}`] : ["padding only", "", ""];
     table.lastChild.append(element("tr", { "data-node": i, "data-field": JSON.stringify(field) },
       element("td", {}, element("span", { class: "dot", style: `background:${paint}` }), (i === state.node ? "◇ " : "") + node.name),
       element("td", {}, scaleOf(node)), element("td", {}, cell), ...text.map((t) => element("td", {}, t))));
@@ -216,4 +217,28 @@ function choosePixel(y, x) {
   drawBars();
   drawSeen();
   describeChannel();
+  drawChannels();
+}
+
+async function drawChannels() {  // of a network with one score layer: what each channel that it reads contributes
+  if (!page.channels) return;
+  const { step: wide, size: [h, w], values } = page.channels, [branch] = branches, buffer = new Float32Array(await bytes(values));
+  const count = nodes[branch.source].shape[0], from = classes.length * count, offset = (wide - 1) >> 1;
+  const at = (pixel, start, n) => Math.min(Math.max(Math.round((pixel - start - offset) / wide), 0), n - 1);
+  const gy = at(state.y, inside.top, h), gx = at(state.x, inside.left, w), rows = [];
+  const k = Number($("bars").querySelector("tbody tr").dataset.class);
+  for (let c = 0; c < count; c++) rows.push({ c, value: buffer[k * count + c] * buffer[from + (c * h + gy) * w + gx] });
+  rows.sort((one, other) => Math.abs(other.value) - Math.abs(one.value));
+  const bias = branch.bias[k] * buffer[from + (count * h + gy) * w + gx];
+  const rest = rows.slice(6).reduce((sum, row) => sum + row.value, 0), total = rows.reduce((sum, row) => sum + row.value, 0) + bias;
+  const line = (name, value) => element("tr", { "data-channel": name }, element("td", {}, name), element("td", { "data-value": value }, short(value)));
+  const table = element("table", {}, element("tbody", {}, ...rows.slice(0, 6).map(({ c, value }) => {
+    const row = line("", value), button = element("button", { type: "button" }, `channel ${c}`);
+    button.addEventListener("click", () => { setView("channel"); chooseNode(branch.source, c); });
+    row.firstChild.replaceChildren(button);
+    return row;
+  }), ...(rows.length > 6 ? [line(`the other ${rows.length - 6}`, rest)] : []), line("bias", bias), line("score", total)));
+  const where = `row ${offset + gy * wide}, column ${offset + gx * wide}`;
+  $("by-channel").replaceChildren(element("p", { class: "small" },
+    `The network has one score layer, so its score is a sum over the channels of ${nodes[branch.source].name}. For ${classes[k]}, at ${where}:`), table);
 }

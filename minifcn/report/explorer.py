@@ -20,10 +20,10 @@ from PIL import Image
 from ..backend import to_host
 from ..data.labels import voc_palette
 from ..files import write_text
-from ..inference.contributions import Branch
+from ..inference.contributions import Branch, channels_of
 from ..inference.explore import Exploration, Node
 
-MAPS, SCORES, CHANNELS = 4_300_000, 1_000_000, 400_000  # bytes of the maps, the scores' and the last map's numbers
+MAPS, SCORES, CHANNELS = 4_000_000, 1_000_000, 500_000  # bytes of the maps, the scores' and the last map's numbers
 WINDOW = 96  # pixels, the longer side of a window that is shown
 
 
@@ -124,7 +124,12 @@ def _sum(found: Exploration, order, blob):
         step += 1
     first = (step - 1) // 2
     inside = [slice(part.start + first, part.stop, step) for part in found.seen.inside]
-    page: dict[str, Any] = {"step": step, "first": first, "why": found.why, "branches": []}
+    page: dict[str, Any] = {"step": step, "first": first, "why": found.why, "branches": [], "channels": None}
+    if found.read:
+        maps, weights = found.read
+        wide, enlarged = channels_of(branches[0], maps, found.seen.inside, CHANNELS // 4)
+        size = list(enlarged.shape[1:])
+        page["channels"] = {"step": wide, "size": size, "values": blob("channels", np.float32(weights), np.float32(enlarged))}
     if not branches:
         whole = np.eye(grid[1], dtype=np.float32), np.eye(grid[2], dtype=np.float32)
         logits = Branch(found.output, found.output, found.logits, np.zeros(grid[0], np.float32), *whole)

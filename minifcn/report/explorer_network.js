@@ -105,7 +105,7 @@ async function chooseNode(i, channel = null) {
 let grid = null;
 async function drawMaps(maps) {
   const node = nodes[state.node], [h, w] = node.cells, count = node.shape[0], room = $("maps").clientWidth - 4;
-  const scale = Math.max(1, Math.floor(44 / w)), wide = w * scale + 3, tall = h * scale + 3, columns = Math.max(1, Math.min(count, Math.floor(room / wide)));
+  const scale = Math.max(1, Math.round(56 / w)), wide = w * scale + 3, tall = h * scale + 3, columns = Math.max(1, Math.min(count, Math.floor(room / wide)));
   grid = { wide, tall, columns };
   const canvas = $("grid"), rows = Math.ceil(count / columns);
   canvas.width = columns * wide; canvas.height = rows * tall;
