@@ -19,7 +19,10 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 const until = async (there) => { while (!there()) await sleep(5); };
 addEventListener("error", (event) => report({ error: event.message }));
 addEventListener("unhandledrejection", (event) => report({ error: String(event.reason.stack) }));
+let reported = false;
 function report(found) {
+  if (reported) return;  // what comes later is the emptied page's
+  reported = true;
   const text = document.createElement("pre");
   text.id = "result";
   text.textContent = JSON.stringify(found);

@@ -1,13 +1,16 @@
 """`minifcn explore`: what each branch contributes, what each cell sees, what a channel looks for, and the page that shows it."""
 
+import re
 
 import numpy as np
 import pytest
+from browser import in_page, needs_browser
 from networks import ALIGNMENTS, VARIANTS, narrow_fcn, picture, stirred, tiny
 from PIL import Image
 
-from minifcn import models
+from minifcn import cli, models, weights
 from minifcn.inference import ascent, contributions, maps
+from minifcn.inference.explore import chosen, explore
 from minifcn.models.fields import fields
 from minifcn.preprocessing import CAFFE, GREY, TORCHVISION
 
@@ -41,7 +44,9 @@ def found_branches(network, x):
 def test_what_the_branches_contribute_adds_up_to_the_scores(variant, alignment, size):
     network, x = stirred(tiny(variant, alignment, 3, width=2)), picture(*size)
     found, logits = found_branches(network, x)
-    assert [branch.name for branch in found] == ["score_fr", "score_pool4", "score_pool3"][: VARIANTS.index(variant) + 1]
+    assert [branch.name for branch in found] == ["score_fr", "score_pool4", "score_pool3"][
+        : VARIANTS.index(variant) + 1
+    ]
     assert contributions.check_sum(found, logits) < 1e-5 * np.abs(logits).max()
     found, logits = found_branches(network.astype(np.float64), x.astype(np.float64))
     assert contributions.check_sum(found, logits) < 1e-12 * np.abs(logits).max()
@@ -57,7 +62,9 @@ def test_a_branch_contributes_what_the_network_gives_with_the_others_at_zero(ali
         network.load_state_dict({k: 0 * v if k.rpartition(".")[0] in others else v for k, v in state.items()})
         alone = network.forward(x)[0]
         np.testing.assert_allclose(branch.part() + branch.bias_part(), alone, rtol=0, atol=1e-12 * np.abs(alone).max())
-        network.load_state_dict({k: 0 * v if k == f"{branch.name}.bias" else v for k, v in network.state_dict().items()})
+        network.load_state_dict(
+            {k: 0 * v if k == f"{branch.name}.bias" else v for k, v in network.state_dict().items()}
+        )
         np.testing.assert_allclose(branch.part(), network.forward(x)[0], rtol=0, atol=1e-12 * np.abs(alone).max())
 
 
@@ -84,6 +91,7 @@ def test_which_networks_scores_are_such_sums():
 
 # --- Receptive fields --------------------------------------------------------------------------------------------------
 
+
 def alive(network):
     """The network with weights that are all positive, so that no ReLU and no cancellation hides what a cell sees."""
     network.load_state_dict({name: np.abs(value) for name, value in network.state_dict().items()})
@@ -91,7 +99,10 @@ def alive(network):
 
 
 SEEING = {
-    **{f"FCN-8s, {alignment}": (lambda a=alignment: alive(stirred(narrow_fcn("8s", a))), (37, 50)) for alignment in ALIGNMENTS},
+    **{
+        f"FCN-8s, {alignment}": (lambda a=alignment: alive(stirred(narrow_fcn("8s", a))), (37, 50))
+        for alignment in ALIGNMENTS
+    },
     "EfficientNet-Lite0": (lambda: stirred(models.fcn("8s", "efficientnet_lite0", 2, "same")), (37, 52)),
     "U-Net, unpadded": (lambda: alive(models.unet(2, width=1, depth=2)), (60, 64)),
     "U-Net, padded": (lambda: alive(models.unet(2, width=1, depth=2, padding="same", upsampling="bilinear")), (21, 30)),
@@ -147,7 +158,9 @@ def test_a_cell_lies_in_the_middle_of_what_it_sees():
 @pytest.mark.parametrize("node", ["vgg.pool4", "score_fr"])
 @pytest.mark.parametrize("order", ["RGB", "BGR", "grey"])
 def test_the_ascents_gradient_is_that_of_the_excitement(node, order):
-    network = stirred(models.panoptic(None, decoder="unet", num_classes=2, channels=1) if order == "grey" else tiny("8s", width=2))
+    network = stirred(
+        models.panoptic(None, decoder="unet", num_classes=2, channels=1) if order == "grey" else tiny("8s", width=2)
+    )
     network.card.preprocessing = {"RGB": TORCHVISION, "BGR": CAFFE, "grey": GREY}[order]
     node = [name for name in network.nodes if "relu" in name][5] if order == "grey" else node
     part, rng = ascent.until(network.astype(np.float64), node), np.random.default_rng(0)
@@ -171,18 +184,20 @@ def test_the_ascent_computes_what_inference_does_and_leaves_the_network_alone():
     assert not any(p.frozen for p in network.parameters().values() if p.value.ndim == 4)
 
 
-def test_ascent_excites_the_channel_that_was_asked_for(monkeypatch):
+def test_ascent_excites_the_channel_that_was_asked_for(monkeypatch, rng):
     monkeypatch.setattr(ascent, "SIDES", (24, 32))
     network = stirred(tiny("8s", width=4))
-    part, count = ascent.until(network, "vgg.pool2"), network["vgg.conv2_1"].weight.value.shape[0]
+    part, count = ascent.until(network, "vgg.pool3"), network["vgg.conv3_1"].weight.value.shape[0]
     noise = np.random.default_rng(1).normal(ascent.GREY, ascent.NOISE, (count, 32, 32, 3))
     at_rest, _ = ascent.excitement_gradient(part, noise, range(count))
     channels = np.argsort(-at_rest)[:2].tolist()
-    images = ascent.ascend(network, "vgg.pool2", channels, seed=0, steps=8)
+    images = ascent.ascend(network, "vgg.pool3", channels, seed=0, steps=16)
     assert images.shape == (2, 32, 32, 3) and images.dtype == np.uint8
-    np.testing.assert_array_equal(images, ascent.ascend(network, "vgg.pool2", channels, seed=0, steps=8))
+    np.testing.assert_array_equal(images, ascent.ascend(network, "vgg.pool3", channels, seed=0, steps=16))
     excited, _ = ascent.excitement_gradient(part, images.astype(float), channels)
-    assert (excited > 1.5 * at_rest[channels]).all() and (at_rest[channels] > 0).all()
+    pixels = images.reshape(2, -1, 3).astype(float)
+    shuffled, _ = ascent.excitement_gradient(part, rng.permuted(pixels, axis=1).reshape(images.shape), channels)
+    assert (excited > 1.1 * at_rest[channels]).all() and (excited > 1.05 * shuffled).all() and (shuffled > 0).all()
 
 
 def test_windows_are_the_parts_of_images_that_excite_a_channel_most():
@@ -214,7 +229,14 @@ def written(folder, network, image, *more):
     """The page of an image in a network, by the command. -> (its path, what `explore` found)"""
     weights.save(folder / "network.npz", named(network))
     Image.fromarray(image).save(folder / "photo.png")
-    command = ["explore", str(folder / "photo.png"), "--weights", str(folder / "network.npz"), "--out", str(folder / "page.html")]
+    command = [
+        "explore",
+        str(folder / "photo.png"),
+        "--weights",
+        str(folder / "network.npz"),
+        "--out",
+        str(folder / "page.html"),
+    ]
     assert cli.main([*command, *(more or ["--channels"])]) == 0
     return folder / "page.html", explore(weights_loaded(folder / "network.npz"), image, 1 << 22)
 
@@ -231,7 +253,9 @@ def eight(tmp_path_factory):
 
 def test_the_page_is_one_file_that_loads_nothing(eight):
     text = eight[0].read_text(encoding="utf-8")
-    assert set(re.findall(r"https?://[^\"'\s)]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, which is not loaded
+    assert set(re.findall(r"https?://[^\"'\s)]+", text)) == {
+        "http://www.w3.org/2000/svg"
+    }  # a name, which is not loaded
     assert not re.findall(r"(?:src|href)=(?![\"']data:)|@import|url\(|fetch\(|XMLHttpRequest|<link", text)
     assert "default-src 'none'" in text
     assert not re.findall(r"<!--\w+-->", text)
@@ -284,7 +308,9 @@ def test_a_click_shows_what_the_pixels_score_is_made_of(width, eight, tmp_path):
 @WIDTHS
 def test_the_mask_follows_the_sliders(width, eight, tmp_path):
     page, found = eight
-    script = 'await shown("mask 1 1 1"); const before = mask(); slide(1, 0.35); slide(2, 0); await shown("mask 1 0.35 0");'
+    script = (
+        'await shown("mask 1 1 1"); const before = mask(); slide(1, 0.35); slide(2, 0); await shown("mask 1 0.35 0");'
+    )
     script += "return [before, mask(), bars(), document.getElementById('changed').textContent];"
     before, after, shown, said = in_page(page, tmp_path, CLICK + script, width)
     agree = before == found.labels.reshape(-1)
@@ -385,7 +411,9 @@ def test_other_networks_show_what_applies(name, tmp_path):
     bars, text, pixel, mask, channels, said = in_page(page, tmp_path, CLICK + script)
     assert pixel == "row 13, column 22"
     for k, total, *parts in bars:
-        np.testing.assert_allclose(total, found.logits[k, 13, 22], rtol=0, atol=1e-4 * max(1, np.abs(found.logits).max()))
+        np.testing.assert_allclose(
+            total, found.logits[k, 13, 22], rtol=0, atol=1e-4 * max(1, np.abs(found.logits).max())
+        )
         assert len(parts) == (0 if no_sum else len(found.branches) + 1)
     assert ("no sum of branches" in text) == no_sum
     assert np.mean(mask == found.labels.reshape(-1)) >= 0.999
@@ -404,7 +432,9 @@ def test_what_channels_look_for_is_on_the_page(tmp_path, monkeypatch):
     for i in range(11):
         Image.fromarray(photograph(40, 50, seed=i)).save(tmp_path / "images" / f"{i}.png")
     network = stirred(tiny("8s", "same", 3, width=2))
-    page, found = written(tmp_path, network, photograph(), "--channels", "vgg.pool3:5", "score_fr:1", "--data", str(tmp_path / "images"))
+    page, found = written(
+        tmp_path, network, photograph(), "--channels", "vgg.pool3:5", "score_fr:1", "--data", str(tmp_path / "images")
+    )
     script = """document.querySelector("#looks button").click(); await until(() => document.querySelectorAll("#looks img").length > 5);
     await Promise.all([...document.querySelectorAll("#looks img")].map((image) => image.decode()));
     return [document.getElementById("node-title").textContent, document.getElementById("channel").value, document.querySelectorAll("#looks .windows img").length,
@@ -420,7 +450,9 @@ def test_what_channels_look_for_is_on_the_page(tmp_path, monkeypatch):
 def test_channels_that_are_chosen_are_those_of_the_branches(eight):
     found = eight[1]
     channels = chosen(found)
-    assert {name for name, _ in channels} == {"score_fr", *(branch.source for branch in found.branches)} - ({"score_fr"} if found.labels.max() == 0 else set())
+    assert {name for name, _ in channels} == {"score_fr", *(branch.source for branch in found.branches)} - (
+        {"score_fr"} if found.labels.max() == 0 else set()
+    )
     assert all(0 <= channel < found.nodes[name].shape[1] for name, channel in channels)
 
 
@@ -440,7 +472,12 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_input_ends_in_one_line(name, tmp_path, capsys):
     arguments, told = WRONG[name]
-    places = {"folder": tmp_path, "photo": tmp_path / "photo.png", "text": tmp_path / "text.txt", "classifier": tmp_path / "c.npz"}
+    places = {
+        "folder": tmp_path,
+        "photo": tmp_path / "photo.png",
+        "text": tmp_path / "text.txt",
+        "classifier": tmp_path / "c.npz",
+    }
     Image.fromarray(photograph(20, 30)).save(places["photo"])
     places["text"].write_text("no image")
     weights.save(places["classifier"], models.mini(3))

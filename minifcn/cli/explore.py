@@ -31,7 +31,13 @@ def add_arguments(parser):
     add = parser.add_argument
     add("photo", metavar="PHOTO", help="an image file")
     add("--out", default="explore.html", metavar="FILE", help="the page to write")
-    add("--resize", type=at_least(1), default=LONGEST, metavar="PIXELS", help="shrink the photograph to this longer side first")
+    add(
+        "--resize",
+        type=at_least(1),
+        default=LONGEST,
+        metavar="PIXELS",
+        help="shrink the photograph to this longer side first",
+    )
     given = "channels of which to show what they look for; none after it: of none (default: some, chosen for the photograph)"
     add("--channels", nargs="*", metavar="NODE:CHANNEL", help=given)
     where = "also show the windows that excite these channels most, of the images of a folder or a data set"
@@ -47,14 +53,15 @@ def run(args):
         raise InputError(f"{out}: expected the name of a page to write, such as explore.html")
     make_folder(out.parent)
     network, image = models.load_segmenter(args.weights), read_image(args.photo, args.exif)
+    searched = _images(args) if args.data else []
     found = explore(network, shrunk(image, args.resize), explorer.MAPS)
     notes = _notes(found, image, args, time.perf_counter() - start)
     channels = chosen(found) if args.channels is None else channels_of_text(args.channels, found)
     looks = {channel: {"ascent": None, "windows": []} for channel in channels}
     if channels:
         notes += _ascend(network, looks)
-    if channels and args.data:
-        notes += _search(network, looks, args)
+    if channels and searched:
+        notes += _search(network, looks, searched, args)
     size = explorer.write_explorer(out, Path(args.photo).name, found, network, looks, notes)
     notice(f"{out}: {size / 1e6:.1f} MB, {time.perf_counter() - start:.0f} seconds")
     return 0
@@ -87,14 +94,17 @@ def _ascend(network, looks):
     return [f"The images by gradient ascent: {len(looks)} of {steps} steps each, from noise; {seconds:.0f} seconds."]
 
 
-def _search(network, looks, args):
+def _search(network, looks, images, args):
     """Add the windows of --data that excite each channel most. -> a note"""
     start = time.perf_counter()
-    images = list(_images(args))
     bar = tqdm(images, desc="windows", unit="image", disable=None, leave=False)
-    for channel, windows in maps.windows(network.prepare(), (shrunk(read(), args.resize) for read in bar), list(looks)).items():
+    for channel, windows in maps.windows(
+        network.prepare(), (shrunk(read(), args.resize) for read in bar), list(looks)
+    ).items():
         looks[channel]["windows"] = windows
-    return [f"The windows: out of {len(images)} images of {Path(args.data).name}; {time.perf_counter() - start:.0f} seconds."]
+    return [
+        f"The windows: out of {len(images)} images of {Path(args.data).name}; {time.perf_counter() - start:.0f} seconds."
+    ]
 
 
 def _images(args):

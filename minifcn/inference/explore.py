@@ -109,7 +109,9 @@ def channels_of_text(texts: Sequence[str], found: Exploration) -> list[tuple[str
 def _channel(text: str, nodes: Iterable) -> tuple[str, int]:
     name, _, number = text.rpartition(":")
     if name not in nodes:
-        raise InputError(f"channels: expected NODE:CHANNEL with a node of the network, such as {[*nodes][-1]}:0; got {text!r}")
+        raise InputError(
+            f"channels: expected NODE:CHANNEL with a node of the network, such as {[*nodes][-1]}:0; got {text!r}"
+        )
     count = nodes[name].shape[1]
     if not number.isdecimal() or int(number) >= count:
         raise InputError(f"channels: {name} has channels 0 to {count - 1}, got {number!r}")

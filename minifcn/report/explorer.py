@@ -65,7 +65,9 @@ def write_explorer(path, title, found: Exploration, network, looks, notes):
     }
     here = files(__package__)
     parts = {name: (here / f"explorer.{name}").read_text(encoding="utf-8") for name in ("html", "css")}
-    parts["js"] = "\n".join((here / f"explorer{part}.js").read_text(encoding="utf-8") for part in ("", "_network", "_main"))
+    parts["js"] = "\n".join(
+        (here / f"explorer{part}.js").read_text(encoding="utf-8") for part in ("", "_network", "_main")
+    )
     scripts = "\n".join(f'<script type="text/plain" id="{name}">{text}</script>' for name, text in blobs.items())
     values = {
         "title": html.escape(f"{title} in {card.title}"),
@@ -106,8 +108,19 @@ def _node(node: Node, order, name, blobs):
 def _kind(layer):
     """What a layer does, in the field's terms."""
     parts = getattr(layer, "parts", [layer])  # of a convolution with what follows it
-    names = {"Conv2d": "convolution", "BatchNorm2d": "batch norm", "MaxPool2d": "max pooling", "Add": "sum", "Concat": "concatenation"}
-    names |= {"CropLike": "crop", "Upsample": "bilinear upsampling", "LearnedUpsample": "learned upsampling", "ResizeLike": "bilinear resize"}
+    names = {
+        "Conv2d": "convolution",
+        "BatchNorm2d": "batch norm",
+        "MaxPool2d": "max pooling",
+        "Add": "sum",
+        "Concat": "concatenation",
+    }
+    names |= {
+        "CropLike": "crop",
+        "Upsample": "bilinear upsampling",
+        "LearnedUpsample": "learned upsampling",
+        "ResizeLike": "bilinear resize",
+    }
     names |= {"ConvTranspose2d": "transposed convolution", "AdaptiveAvgPool2d": "mean of the whole map"}
     conv = parts[0]
     kernel = f"{' × '.join(map(str, conv.kernel))} " if type(conv).__name__ == "Conv2d" else ""
@@ -129,7 +142,11 @@ def _sum(found: Exploration, order, blob):
         maps, weights = found.read
         wide, enlarged = channels_of(branches[0], maps, found.seen.inside, CHANNELS // 4)
         size = list(enlarged.shape[1:])
-        page["channels"] = {"step": wide, "size": size, "values": blob("channels", np.float32(weights), np.float32(enlarged))}
+        page["channels"] = {
+            "step": wide,
+            "size": size,
+            "values": blob("channels", np.float32(weights), np.float32(enlarged)),
+        }
     if not branches:
         whole = np.eye(grid[1], dtype=np.float32), np.eye(grid[2], dtype=np.float32)
         logits = Branch(found.output, found.output, found.logits, np.zeros(grid[0], np.float32), *whole)
