@@ -73,7 +73,7 @@ def _notes(found, image, args, seconds):
     notes = [
         f"The network: {args.weights}. The photograph: {image.shape[1]} × {image.shape[0]} pixels, seen as {width} × {height}.",
         f"The maps: {sum(node.shape[1] for node in found.nodes.values()):,} channels of {len(found.nodes)} layers, in 8 bits from each "
-        f"channel's lowest to its highest value; larger ones averaged to at most {found.side} cells a side.",
+        f"channel's lowest to its highest value; large ones are averaged over some cells, as is said beside them.",
     ]
     if found.branches:
         notes.append(

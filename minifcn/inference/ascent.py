@@ -11,7 +11,7 @@ from copy import copy
 import numpy as np
 
 from .. import layers
-from ..backend import Array, to_device, to_host
+from ..backend import to_device, to_host
 from ..layers.graph import Graph, schedule
 from ..ops import resize_bilinear_forward
 from ..preprocessing import Preprocessing

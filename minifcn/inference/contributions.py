@@ -52,7 +52,8 @@ def tail(network: Graph, output: str) -> tuple[list[tuple[str, tuple]], str | No
 
     -> (them, None), or ([], why the output is no such sum, a part of a sentence).
     """
-    found, open_ends = [], [(output, ())]
+    found: list[tuple[str, tuple]] = []
+    open_ends: list[tuple[str, tuple]] = [(output, ())]
     while open_ends:
         name, path = open_ends.pop()
         if name not in network.nodes:
@@ -63,9 +64,8 @@ def tail(network: Graph, output: str) -> tuple[list[tuple[str, tuple]], str | No
         elif isinstance(layer, layers.LearnedUpsample):
             return [], LEARNED
         elif isinstance(layer, SEPARABLE):
-            for position in reversed(range(len(inputs))):
-                if position not in layer.size_only:
-                    open_ends.append((inputs[position], (name, *path)))
+            read = [source for position, source in enumerate(inputs) if position not in layer.size_only]
+            open_ends += [(source, (name, *path)) for source in reversed(read)]
         else:
             return [], f"{name} ({type(layer).__name__}) is not linear"
     return found, None

@@ -1,6 +1,6 @@
 """One photograph in one network, looked at from everywhere: its maps, what each cell sees, and what each score is made of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,13 +31,12 @@ class Node(NamedTuple):
 
 
 class Exploration(NamedTuple):
-    """seen: what the network was given. nodes: {name: Node}, the maps at most `side` cells a side. output: the name of the logits'
+    """seen: what the network was given. nodes: {name: Node}. output: the name of the logits'
     node; logits (K, h, w), of the photograph alone. branches: what they are the sum of, and by how much that is off at most; or
     none, and why not. read: the map (C, h, w) that a single 1×1 score layer reads, and its weights (K, C); None for several."""
 
     seen: Seen
     nodes: dict
-    side: int
     output: str
     logits: np.ndarray
     branches: list[Branch]
@@ -66,7 +65,7 @@ def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
     parts, why = branches(network, output, found, shapes)
     values = {name: to_host(maps)[0] for name, maps in found.items()}
     logits, difference = values[output][:, *given.inside], check_sum(parts, values[output]) if parts else 0.0
-    side, made, packed = that_fit(values, most)
+    made = that_fit(values, most)
 
     def shown(name):
         """The drawn node, or none, whose maps another reads under this name."""
@@ -77,12 +76,12 @@ def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
     nodes = {}
     for name, (layer, inputs) in drawn.items():
         read = tuple(dict.fromkeys(source for i in inputs for source in shown(i)))
-        nodes[name] = Node(name, layer, read, shapes[name], of_node[name], made[name], packed[name])
+        nodes[name] = Node(name, layer, read, shapes[name], of_node[name], *made[name])
     parts = [part._replace(source=(*shown(part.source), part.name)[0]) for part in parts]
     read = None
     if len(parts) == 1 and network[parts[0].name].kernel == (1, 1):
         read = values[parts[0].source], to_host(network[parts[0].name].weight.value)[:, :, 0, 0]
-    return Exploration(given, nodes, side, output, logits, parts, difference, why, read)
+    return Exploration(given, nodes, output, logits, parts, difference, why, read)
 
 
 def chosen(found: Exploration, most: int = CHOSEN) -> list[tuple[str, int]]:
@@ -106,7 +105,7 @@ def channels_of_text(texts: Sequence[str], found: Exploration) -> list[tuple[str
     return [_channel(text, found.nodes) for text in texts]
 
 
-def _channel(text: str, nodes: Iterable) -> tuple[str, int]:
+def _channel(text, nodes):
     name, _, number = text.rpartition(":")
     if name not in nodes:
         raise InputError(

@@ -13,7 +13,7 @@ from ..models import Graph
 from ..models.fields import Field, fields
 from .sliding_window import unpadded_windows
 
-SIDES = (64, 48, 32, 24, 16, 12, 8)  # of the small pictures, the first with which all fit
+SIDE = 64  # cells, of the largest small pictures
 
 
 class Seen(NamedTuple):
@@ -45,30 +45,37 @@ def seen(network: Graph, image: np.ndarray) -> Seen:
     return Seen(image, network.card.preprocessing.apply(image)[None], inside)
 
 
-def pictures(maps: np.ndarray, side: int) -> Pictures:
-    """Maps (C, h, w) as Pictures of at most `side` cells a side."""
+def pictures(maps: np.ndarray, factor: int) -> Pictures:
+    """Maps (C, h, w) as Pictures, `factor` × `factor` cells averaged."""
     c, h, w = maps.shape
-    factor = -(-max(h, w) // side)
     rows, columns = -(-h // factor), -(-w // factor)
     if factor > 1:
         padded = np.pad(maps, ((0, 0), (0, rows * factor - h), (0, columns * factor - w)), mode="edge")
         maps = padded.reshape(c, rows, factor, columns, factor).mean(axis=(2, 4))
-    low, high = (np.float32(f(maps, axis=(1, 2))) for f in (np.min, np.max))
+    low, high = (extreme(axis=(1, 2)).astype(np.float32) for extreme in (maps.min, maps.max))
     span = np.where(high > low, high - low, 1)[:, None, None]
     return Pictures(factor, low, high, np.rint((maps - low[:, None, None]) / span * 255).astype(np.uint8))
 
 
-def that_fit(values: dict[str, np.ndarray], most: int) -> tuple[int, dict[str, Pictures], dict[str, bytes]]:
-    """Pictures of the maps {name: (C, h, w)} that are as large as fits into so many bytes, compressed.   -> (side, Pictures, bytes by name)
+def that_fit(values: dict[str, np.ndarray], most: int) -> dict[str, tuple[Pictures, bytes]]:
+    """Pictures of the maps {name: (C, h, w)} that fit into so many bytes, and these, compressed: of at most SIDE cells a side, and those
+    that take most averaged further until all fit.
 
-    Raises InputError where the smallest are too large.
+    Raises InputError where they cannot.
     """
-    for side in SIDES:
-        made = {name: pictures(maps, side) for name, maps in values.items()}
-        packed = {name: zlib.compress(p.cells.tobytes(), 6) for name, p in made.items()}
-        if sum(map(len, packed.values())) <= most:
-            return side, made, packed
-    raise InputError(f"maps of {len(values)} layers do not fit into {most} bytes, not even in {side} cells a side")
+
+    def packed(name, factor):
+        made = pictures(values[name], factor)
+        return made, zlib.compress(made.cells.tobytes(), 6)
+
+    found = {name: packed(name, -(-max(maps.shape[1:]) // SIDE)) for name, maps in values.items()}
+    while sum(len(bytes_) for _, bytes_ in found.values()) > most:
+        name = max(found, key=lambda name: len(found[name][1]))
+        made = found[name][0]
+        if made.cells[0].size == 1:
+            raise InputError(f"maps of {len(values)} layers do not fit into {most:,} bytes")
+        found[name] = packed(name, made.factor + 1)
+    return found
 
 
 class Window(NamedTuple):

@@ -38,7 +38,8 @@ def fields(network: Graph, shape: tuple) -> dict[str, Field]:
     Raises InputError, naming the layer, where the size does not fit.
     """
     shapes = network.shapes(shape)
-    found = {IMAGE: Field(*(np.repeat(np.arange(n)[:, None], 2, axis=1) for n in shape[2:]), IDENTITY)}
+    rows, columns = (np.repeat(np.arange(n)[:, None], 2, axis=1) for n in shape[2:])
+    found = {IMAGE: Field(rows, columns, IDENTITY)}
     for name, (layer, inputs) in network.nodes.items():
         layer = layer.conv if isinstance(layer, layers.FusedConv2d) else layer
         given = [shapes[i] for i in inputs]
@@ -54,7 +55,8 @@ def fields(network: Graph, shape: tuple) -> dict[str, Field]:
                 read = reads(layer, given, position, shapes[name], axis)
                 seen.append(_through(read, spans_in))
             spans.append(_union(seen) if seen else _nothing(shapes[name][axis]))
-        found[name] = Field(*spans, _place(layer, inputs, found))
+        rows, columns = spans
+        found[name] = Field(rows, columns, _place(layer, inputs, found))
     return found
 
 

@@ -143,6 +143,7 @@ async function drawLayer() {
 
 const short = (value) => value.toFixed(Math.abs(value) < 10 ? 2 : 1).replace("-", "−");
 const isScore = (i) => nodes[i].shape[0] === classes.length && i >= Math.min(...branches.map((branch) => branch.node));
+const brief = (node) => node.name.startsWith(page.prefix) ? node.name.slice(page.prefix.length) : node.name;
 const channelName = (i, channel) => isScore(i) ? `channel ${channel}, ${classes[channel]}` : `channel ${channel}`;
 const cellAt = (node, pixel, axis) => node.at ? Math.min(Math.max(Math.floor(node.at[0] * pixel + node.at[1] + 0.5), 0), node.shape[1 + axis] - 1) : 0;
 const gridAt = (pixel, start, count) => Math.min(Math.max(Math.round((pixel - start - first) / step), 0), count - 1);
@@ -196,7 +197,7 @@ function drawSeen() {
     const cell = `${cellAt(node, state.y, 0)}, ${cellAt(node, state.x, 1)}`;
     const text = field ? [`${field[0]}–${field[1]}`, `${field[2]}–${field[3]}`, `${field[1] - field[0] + 1} × ${field[3] - field[2] + 1}`] : ["padding only", "", ""];
     table.lastChild.append(element("tr", { "data-node": i, "data-field": JSON.stringify(field) },
-      element("td", {}, element("span", { class: "dot", style: `background:${paint}` }), (i === state.node ? "◇ " : "") + node.name),
+      element("td", {}, element("span", { class: "dot", style: `background:${paint}` }), (i === state.node ? "◇ " : "") + brief(node)),
       element("td", {}, scaleOf(node)), element("td", {}, cell), ...text.map((t) => element("td", {}, t))));
     if (!field) return;
     const box = { x: field[2], y: field[0], width: field[3] - field[2] + 1, height: field[1] - field[0] + 1, fill: "none" };

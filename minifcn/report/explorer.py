@@ -12,23 +12,22 @@ import re
 import zlib
 from fractions import Fraction
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..backend import to_host
 from ..data.labels import voc_palette
+from ..errors import InputError
 from ..files import write_text
 from ..inference.contributions import Branch, channels_of
-from ..inference.explore import Exploration, Node
 
-MAPS, SCORES, CHANNELS = 4_000_000, 1_000_000, 500_000  # bytes of the maps, the scores' and the last map's numbers
+MAPS, SCORES, CHANNELS = 3_900_000, 1_000_000, 500_000  # bytes of the maps, the scores' and the last map's numbers
+MOST = 8_000_000  # of the page
 WINDOW = 96  # pixels, the longer side of a window that is shown
 
 
-def write_explorer(path, title, found: Exploration, network, looks, notes):
-    """Write the page. title: the photograph's name. looks: {(node, channel): {"windows": [Window], "ascent": image or None}}.
+def write_explorer(path, title, found, network, looks, notes):
+    """Write the page. found: an Exploration. title: the photograph's name. looks: {(node, channel): {"windows": [Window], "ascent": image or None}}.
     notes: sentences on how the page was made.   -> its size in bytes"""
     card, blobs = network.card, {}
 
@@ -51,7 +50,7 @@ def write_explorer(path, title, found: Exploration, network, looks, notes):
         "colours": palette[: len(card.classes)].tolist(),
         "nodes": nodes,
         "output": order[found.output],
-        "side": found.side,
+        "prefix": f"{network.backbone_prefix}." if network.backbone_prefix else "",
         **_sum(found, order, blob),
         "looks": [
             {
@@ -80,11 +79,14 @@ def write_explorer(path, title, found: Exploration, network, looks, notes):
         "blobs": scripts,
     }
     text = re.sub(r"<!--(\w+)-->", lambda match: values[match[1]], parts["html"])
+    size = len(text.encode("utf-8"))
+    if size > MOST:
+        raise InputError(f"{path}: {size:,} bytes, more than {MOST:,}; name fewer --channels, or a smaller --resize")
     write_text(path, text)
-    return len(text.encode("utf-8"))
+    return size
 
 
-def _node(node: Node, order, name, blobs):
+def _node(node, order, name, blobs):
     """A node as JSON; its maps become a blob: the lows and highs of its channels, then their cells."""
     field, pictures = node.field, node.pictures
     blobs[name] = _packed(pictures.low, pictures.high, pictures.cells)
@@ -128,7 +130,7 @@ def _kind(layer):
     return kernel + depthwise + ", ".join(names.get(type(part).__name__, type(part).__name__) for part in parts)
 
 
-def _sum(found: Exploration, order, blob):
+def _sum(found, order, blob):
     """What the logits are the sum of, on every `step`-th row and column of the output: branches, or the logits themselves."""
     branches, grid = found.branches, found.logits.shape
     step = 1
@@ -137,7 +139,7 @@ def _sum(found: Exploration, order, blob):
         step += 1
     first = (step - 1) // 2
     inside = [slice(part.start + first, part.stop, step) for part in found.seen.inside]
-    page: dict[str, Any] = {"step": step, "first": first, "why": found.why, "branches": [], "channels": None}
+    page = {"step": step, "first": first, "why": found.why, "branches": [], "channels": None}
     if found.read:
         maps, weights = found.read
         wide, enlarged = channels_of(branches[0], maps, found.seen.inside, CHANNELS // 4)

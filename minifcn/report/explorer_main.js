@@ -51,7 +51,7 @@ function drawControls() {
     };
     input.addEventListener("input", () => set(Number(input.value)));
     mute.addEventListener("click", () => set(state.factors[b] ? 0 : 1));
-    const label = element("label", { for: `factor${b}` }, `${branch.name}, of ${nodes[branch.source].name} (${scaleOf(nodes[branch.node])})`);
+    const label = element("label", { for: `factor${b}` }, `${branch.name}, of ${brief(nodes[branch.source])} (${scaleOf(nodes[branch.node])})`);
     $("sliders").append(element("div", { class: "slider" }, element("span", { class: "dot", style: `background:${PARTS[b % PARTS.length]}` }), label,
       element("span", {}, input, " ", value), mute));
   });
@@ -64,14 +64,26 @@ function requestLayer() {  // at most once a frame, however fast a slider moves
   requestAnimationFrame(() => { asked = false; drawLayer(); });
 }
 
+function firstPixel() {  // where the score of the most frequent class but the first is highest; the middle if there is none
+  const { label } = labels(), counts = classes.map(() => 0);
+  for (const k of label) counts[k]++;
+  const k = counts.indexOf(Math.max(...counts.slice(1)), 1);
+  let best = [inside.top + inside.height / 2, inside.left + inside.width / 2], highest = -Infinity;
+  for (let i = 0; k > 0 && counts[k] && i < cells; i++) {
+    const gy = Math.floor(i / gridWidth), gx = i % gridWidth, value = score(k, gy, gx);
+    if (label[i] === k && value > highest) { highest = value; best = [inside.top + first + gy * step, inside.left + first + gx * step]; }
+  }
+  return best;
+}
+
 async function start() {
   $("layer").width = photo.width;
   $("layer").height = photo.height;
   for (const branch of branches) parts.push(enlarged(branch, new Float32Array(await bytes(branch.scores))));
   drawControls();
   drawNetwork();
-  choosePixel(inside.top + inside.height / 2, inside.left + inside.width / 2);
-  await chooseNode(branches.at(-1).source);
+  choosePixel(...firstPixel());
+  await (page.looks.length ? chooseNode(page.looks[0].node, page.looks[0].channel) : chooseNode(branches.at(-1).source));
   document.body.dataset.ready = "controls";
   let width = $("maps").clientWidth;
   window.addEventListener("resize", async () => {
