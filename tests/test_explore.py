@@ -1,6 +1,7 @@
 """`minifcn explore`: what each branch contributes, what each cell sees, what a channel looks for, and the page that shows it."""
 
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -140,6 +141,14 @@ def test_a_fields_size_far_from_borders_is_that_of_explain():
     for row in rows[: [row.name for row in rows].index("vgg.pool5") + 1]:
         spans = of_node[row.name].rows
         assert np.diff(spans[len(spans) // 2]) + 1 == row.field, row.name
+
+
+def test_a_resized_map_lies_on_the_one_that_lends_its_size():
+    network = models.deeplab("v3plus", num_classes=2)
+    of_node = fields(network, (1, 3, 60, 70))
+    assert of_node["decoder.up"].at == of_node["low.relu"].at == (Fraction(1, 4), Fraction(-3, 8))
+    assert of_node["crop"].at == (1, 0)
+    assert of_node["image.average"].at is None
 
 
 def test_a_cell_lies_in_the_middle_of_what_it_sees():
@@ -308,9 +317,7 @@ def test_a_click_shows_what_the_pixels_score_is_made_of(width, eight, tmp_path):
 @WIDTHS
 def test_the_mask_follows_the_sliders(width, eight, tmp_path):
     page, found = eight
-    script = (
-        'click(40, 12); await shown("mask 1 1 1"); const before = mask(); slide(1, 0.35); slide(2, 0); await shown("mask 1 0.35 0");'
-    )
+    script = 'click(40, 12); await shown("mask 1 1 1"); const before = mask(); slide(1, 0.35); slide(2, 0); await shown("mask 1 0.35 0");'
     script += "return [before, mask(), bars(), document.getElementById('changed').textContent];"
     before, after, shown, said = in_page(page, tmp_path, CLICK + script, width)
     agree = before == found.labels.reshape(-1)

@@ -20,6 +20,7 @@ SIDES, STEPS = (64, 96, 128), 20  # of the image, one after the other, and the s
 RATE = 4.0  # grey levels a step, on average
 JITTER = 8  # pixels
 TAPS = np.array([1, 4, 6, 4, 1]) / 16  # of the smoothing
+LUMA = np.array([0.299, 0.587, 0.114])  # of red, green and blue in grey
 NOISE, GREY = 8.0, 127.5  # of the first image: standard deviation and mean, in grey levels
 
 
@@ -45,34 +46,31 @@ def ascend(network: Graph, node: str, channels: Sequence[int], seed: int = 0, st
 def excitement_gradient(part: Graph, pixels: np.ndarray, channels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The mean of channel channels[n] over image n's map, and its gradient by the pixels.   pixels (N, H, W, 3), 0 … 255
     -> (N,) and (N, H, W, 3)"""
-    scale = part.card.preprocessing
+    preprocessing = part.card.preprocessing
+    at = np.arange(len(channels)), list(channels)
     dtype = next((p.value.dtype for p in part.parameters().values()), np.float32)
-    maps = part.forward(to_device(seen(pixels, scale).astype(dtype)), train=True)
-    ones, means = np.arange(len(channels)), to_host(maps).mean(axis=(2, 3))
+    maps = part.forward(to_device(seen(pixels, preprocessing).astype(dtype)), train=True)
     dy = np.zeros(maps.shape, dtype)
-    dy[ones, list(channels)] = 1 / (maps.shape[2] * maps.shape[3])
-    dx = to_host(part.backward(to_device(dy)))
-    return means[ones, list(channels)], seen_backward(dx, scale)
+    dy[at] = 1 / (maps.shape[2] * maps.shape[3])
+    dx = part.backward(to_device(dy))
+    return to_host(maps).mean(axis=(2, 3))[at], seen_backward(to_host(dx), preprocessing)
 
 
-def seen(pixels: np.ndarray, scale: Preprocessing) -> np.ndarray:
+def seen(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Pixels (N, H, W, 3) that need not be whole numbers as the network sees them, (N, C, H, W). As `Preprocessing.apply`."""
-    if scale.order == "grey":
+    if preprocessing.order == "grey":
         ordered = (pixels @ LUMA)[..., None]
     else:
-        ordered = pixels[..., ::-1] if scale.order == "BGR" else pixels
-    return ((ordered - np.array(scale.mean)) * np.array(scale.scale)).transpose(0, 3, 1, 2)
+        ordered = pixels[..., ::-1] if preprocessing.order == "BGR" else pixels
+    return ((ordered - np.array(preprocessing.mean)) * np.array(preprocessing.scale)).transpose(0, 3, 1, 2)
 
 
-def seen_backward(dx: np.ndarray, scale: Preprocessing) -> np.ndarray:
+def seen_backward(dx: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """The gradient of what the network sees (N, C, H, W) -> that of the pixels (N, H, W, 3)."""
-    d = dx.transpose(0, 2, 3, 1) * np.array(scale.scale)
-    if scale.order == "grey":
+    d = dx.transpose(0, 2, 3, 1) * np.array(preprocessing.scale)
+    if preprocessing.order == "grey":
         return d * LUMA
-    return d[..., ::-1] if scale.order == "BGR" else d
-
-
-LUMA = np.array([0.299, 0.587, 0.114])
+    return d[..., ::-1] if preprocessing.order == "BGR" else d
 
 
 def until(network: Graph, node: str) -> Graph:

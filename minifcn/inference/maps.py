@@ -64,17 +64,17 @@ def that_fit(values: dict[str, np.ndarray], most: int) -> dict[str, tuple[Pictur
     Raises InputError where they cannot.
     """
 
-    def packed(name, factor):
+    def averaged(name, factor):
         made = pictures(values[name], factor)
         return made, zlib.compress(made.cells.tobytes(), 6)
 
-    found = {name: packed(name, -(-max(maps.shape[1:]) // SIDE)) for name, maps in values.items()}
-    while sum(len(bytes_) for _, bytes_ in found.values()) > most:
+    found = {name: averaged(name, -(-max(maps.shape[1:]) // SIDE)) for name, maps in values.items()}
+    while sum(len(packed) for _, packed in found.values()) > most:
         name = max(found, key=lambda name: len(found[name][1]))
         made = found[name][0]
         if made.cells[0].size == 1:
             raise InputError(f"maps of {len(values)} layers do not fit into {most:,} bytes")
-        found[name] = packed(name, made.factor + 1)
+        found[name] = averaged(name, made.factor + 1)
     return found
 
 

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import planting  # noqa: E402
 
-from planted_bugs import backend, data, kernels, networks, ops, panoptic, training  # noqa: E402
+from planted_bugs import backend, data, explore, kernels, networks, ops, panoptic, training  # noqa: E402
 
-BUGS = [bug for room in (ops, kernels, networks, panoptic, training, data, backend) for bug in room.BUGS]
+BUGS = [bug for room in (ops, kernels, networks, panoptic, training, data, backend, explore) for bug in room.BUGS]
 LIMIT = 120  # seconds for a bug; one that takes longer gets a second chance
 
 
