@@ -9,7 +9,7 @@ from browser import in_page, needs_browser
 from networks import ALIGNMENTS, VARIANTS, narrow_fcn, picture, stirred, tiny
 from PIL import Image
 
-from minifcn import cli, models, weights
+from minifcn import cli, layers, models, weights
 from minifcn.inference import ascent, contributions, maps
 from minifcn.inference.explore import chosen, explore
 from minifcn.models.fields import fields
@@ -99,7 +99,18 @@ def alive(network):
     return network
 
 
+def enlarging():
+    """Nothing but upsampling and a crop."""
+    rng, image = np.random.default_rng(0), "image"
+    nodes = {
+        "up": (layers.Upsample(3, kernel=6), [image]),
+        "learned": (layers.ConvTranspose2d(3, 2, 3, rng, stride=2, pad=1), ["up"]),
+    }
+    return models.Graph(nodes | {"crop": (layers.CropLike(5), ["learned", image])})
+
+
 SEEING = {
+    "transposed convolutions": (lambda: alive(enlarging()), (16, 19)),
     **{
         f"FCN-8s, {alignment}": (lambda a=alignment: alive(stirred(narrow_fcn("8s", a))), (37, 50))
         for alignment in ALIGNMENTS
@@ -118,7 +129,7 @@ def test_receptive_fields_are_what_changes_with_a_row_or_column_of_the_image(nam
     network, rng, x = make().astype(np.float64), np.random.default_rng(5), np.abs(picture(*size, np.float64))
     of_node, lines = fields(network, x.shape), x.shape[axis]
     drawn = [node for node in network.prepare().nodes if node in of_node]
-    names = list(dict.fromkeys([*drawn[:: len(drawn) // 12], network.outputs[0]]))
+    names = list(dict.fromkeys([*drawn[:: -(-len(drawn) // 12)], network.outputs[0]]))
     before, seen = network.features(x, names), dict.fromkeys(names, False)
     for _ in range(3):
         others = np.repeat(x, lines, axis=0)  # in each of which another line is brighter
@@ -175,7 +186,14 @@ def test_the_ascents_gradient_is_that_of_the_excitement(node, order):
     part, rng = ascent.until(network.astype(np.float64), node), np.random.default_rng(0)
     pixels, direction = rng.uniform(0, 255, (2, 40, 40, 3)), rng.normal(size=(2, 40, 40, 3))
     channels = [0, 1]
-    _, gradient = ascent.excitement_gradient(part, pixels, channels)
+    means, gradient = ascent.excitement_gradient(part, pixels, channels)
+    whole = np.rint(pixels).astype(np.uint8)
+    x = np.stack([network.card.preprocessing.apply(image) for image in whole]).astype(np.float64)
+    values = network.features(x, [node])[node]
+    expected = [values[n, channel].mean() for n, channel in enumerate(channels)]
+    found = ascent.excitement_gradient(part, whole.astype(float), channels)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)  # `apply` works in float32, and in whole numbers for grey
+    assert not np.allclose(means, means[::-1], rtol=1e-2)
     up, down = (ascent.excitement_gradient(part, pixels + step * direction, channels)[0] for step in (1e-5, -1e-5))
     expected = (up - down) / 2e-5
     np.testing.assert_allclose((gradient * direction).sum(axis=(1, 2, 3)), expected, rtol=1e-5, atol=1e-9)
@@ -207,6 +225,11 @@ def test_ascent_excites_the_channel_that_was_asked_for(monkeypatch, rng):
     pixels = images.reshape(2, -1, 3).astype(float)
     shuffled, _ = ascent.excitement_gradient(part, rng.permuted(pixels, axis=1).reshape(images.shape), channels)
     assert (excited > 1.1 * at_rest[channels]).all() and (excited > 1.05 * shuffled).all() and (shuffled > 0).all()
+
+
+def test_ascent_takes_sizes_that_an_unpadded_network_takes():
+    network = models.unet(2, width=1, depth=1)
+    assert ascent.ascend(network, "score", [1], steps=1).shape[1] == network["size"].fitting(ascent.SIDES[-1])
 
 
 def test_windows_are_the_parts_of_images_that_excite_a_channel_most():

@@ -31,7 +31,9 @@ def ascend(network: Graph, node: str, channels: Sequence[int], seed: int = 0, st
     """
     part, rng = until(network, node), np.random.default_rng(seed)
     pixels = GREY + NOISE * rng.normal(size=(len(channels), SIDES[0], SIDES[0], 3))
+    exact = part.layers_of(layers.ExactSize)
     for side in SIDES:
+        side = exact[0].fitting(side) if exact else side
         pixels = resize_bilinear_forward(pixels.transpose(0, 3, 1, 2), (side, side))[0].transpose(0, 2, 3, 1)
         for _ in range(steps):
             shift = tuple(rng.integers(-JITTER, JITTER + 1, size=2))

@@ -85,9 +85,11 @@ def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
 
 
 def chosen(found: Exploration, most: int = CHOSEN) -> list[tuple[str, int]]:
-    """The channels (node, channel) of which it is worth to know what they look for: of every branch the classes that were found, the
-    most frequent first, and the channel of the map it reads with the widest range; of a network without branches, that of the last
-    map of each size."""
+    """The channels (node, channel) of which it is shown what they look for, at most so many.
+
+    The scores, by the coarsest score layer, of the two most frequent classes but the first; then of every map that a score layer
+    reads, without branches of the last map of each size, the two channels whose values differ most.
+    """
     counts = np.bincount(found.labels.reshape(-1))
     classes = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k] and k > 0][:2]
     if found.branches:
@@ -95,7 +97,7 @@ def chosen(found: Exploration, most: int = CHOSEN) -> list[tuple[str, int]]:
         sources = [branch.source for branch in found.branches]
     else:
         channels, sources = [], [*{node.shape[2:]: name for name, node in found.nodes.items()}.values()]
-    ranked = {name: np.argsort(found.nodes[name].pictures.low - found.nodes[name].pictures.high) for name in sources}
+    ranked = {name: np.argsort(-found.nodes[name].pictures.spread()) for name in sources}
     channels += [(name, int(order[i])) for i in range(2) for name, order in ranked.items() if i < len(order)]
     return list(dict.fromkeys(channels))[:most]
 

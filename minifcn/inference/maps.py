@@ -34,6 +34,10 @@ class Pictures(NamedTuple):
     high: np.ndarray
     cells: np.ndarray
 
+    def spread(self) -> np.ndarray:
+        """The standard deviation of each channel's values.   -> (C,)"""
+        return (self.high - self.low) / 255 * self.cells.std(axis=(1, 2))
+
 
 def seen(network: Graph, image: np.ndarray) -> Seen:
     """image (H, W, 3) uint8 RGB -> Seen"""
