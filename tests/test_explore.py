@@ -192,7 +192,9 @@ def test_the_ascents_gradient_is_that_of_the_excitement(node, order):
     values = network.features(x, [node])[node]
     expected = [values[n, channel].mean() for n, channel in enumerate(channels)]
     found = ascent.excitement_gradient(part, whole.astype(float), channels)[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)  # `apply` works in float32, and in whole numbers for grey
+    np.testing.assert_allclose(
+        found, expected, rtol=1e-3, atol=1e-4
+    )  # `apply` works in float32, and in whole numbers for grey
     assert not np.allclose(means, means[::-1], rtol=1e-2)
     up, down = (ascent.excitement_gradient(part, pixels + step * direction, channels)[0] for step in (1e-5, -1e-5))
     expected = (up - down) / 2e-5
@@ -304,8 +306,8 @@ def test_a_page_of_the_network_that_comes_along_is_small_enough(tmp_path, capsys
 
 CLICK = """
 const stage = document.getElementById("stage").getBoundingClientRect();
-const click = (y, x) => document.getElementById("stage").dispatchEvent(new MouseEvent("click", { bubbles: true,
-  clientX: stage.left + (x + 0.5) / page.photo.width * stage.width, clientY: stage.top + (y + 0.5) / page.photo.height * stage.height }));
+const click = (y, x, within = 0.5) => document.getElementById("stage").dispatchEvent(new MouseEvent("click", { bubbles: true,
+  clientX: stage.left + (x + within) / page.photo.width * stage.width, clientY: stage.top + (y + within) / page.photo.height * stage.height }));
 const numbers = (rows) => [...document.querySelectorAll(rows)].map((row) => [Number(row.dataset.class), ...[...row.querySelectorAll("[data-value]")].map((cell) => Number(cell.dataset.value))]);
 const bars = () => numbers("#bars tbody tr");
 const shown = (view) => until(() => document.getElementById("layer").dataset.view?.startsWith(view));
@@ -326,7 +328,7 @@ WIDTHS = pytest.mark.parametrize("width", [1280, 420])
 @WIDTHS
 def test_a_click_shows_what_the_pixels_score_is_made_of(width, eight, tmp_path):
     page, found = eight
-    shown = in_page(page, tmp_path, CLICK + "click(20, 71); return bars();", width)
+    shown = in_page(page, tmp_path, CLICK + "click(20, 71, 0.85); return bars();", width)
     assert sorted(row[0] for row in shown) == [0, 1, 2]
     assert [row[1] for row in shown] == sorted((row[1] for row in shown), reverse=True)
     for k, total, *parts in shown:
@@ -438,10 +440,11 @@ def test_other_networks_show_what_applies(name, tmp_path):
     return [bars(), document.getElementById("bars").textContent, document.getElementById("pixel").textContent, mask(),
       [...document.querySelectorAll("#by-channel [data-value]")].map((cell) => Number(cell.dataset.value)), document.getElementById("by-channel").textContent];"""
     bars, text, pixel, mask, channels, said = in_page(page, tmp_path, CLICK + script)
-    assert pixel == "row 13, column 22"
+    row, column = map(int, re.findall(r"\d+", pixel))
+    assert max(abs(row - 13), abs(column - 22)) <= (6 if found.read is not None else 0)
     for k, total, *parts in bars:
         np.testing.assert_allclose(
-            total, found.logits[k, 13, 22], rtol=0, atol=1e-4 * max(1, np.abs(found.logits).max())
+            total, found.logits[k, row, column], rtol=0, atol=1e-4 * max(1, np.abs(found.logits).max())
         )
         assert len(parts) == (0 if no_sum else len(found.branches) + 1)
     assert ("no sum of branches" in text) == no_sum
@@ -449,9 +452,8 @@ def test_other_networks_show_what_applies(name, tmp_path):
     assert bool(channels) == (found.read is not None)
     if channels:
         *parts, total = channels
-        row, column = map(int, re.findall(r"row (\d+), column (\d+)", said)[0])
-        assert np.isclose(sum(parts), total, atol=1e-4)
-        assert np.isclose(total, found.logits[bars[0][0], row, column], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose([sum(parts), total], found.logits[bars[0][0], row, column], rtol=1e-4, atol=1e-4)
+        assert "For class" in said
 
 
 @needs_browser

@@ -10,7 +10,6 @@ weights in each of their rows. What the layers do is what these matrices say: th
 row and each column of cells a channel of its own.
 """
 
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -128,18 +127,17 @@ def _follow(network, name, path, shapes, maps):
     return maps
 
 
-def channels_of(branch: Branch, maps: np.ndarray, inside: tuple, most: int) -> tuple[int, np.ndarray]:
-    """The channels of the map (C, h, w) that a 1×1 score layer reads, enlarged to the output: what channel c contributes to class k
-    is weight[k, c] times that.
+def channels_of(
+    rows: np.ndarray, columns: np.ndarray, maps: np.ndarray, most: int
+) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
+    """The channels of the map (C, h, w) that a 1×1 score layer reads, enlarged by a Branch's matrices as its scores are: what channel
+    c contributes to class k is weight[k, c] times that.
 
-    inside: the slices of the output that count. most: how many numbers there may be.
-    -> (step, (C + 1, H', W')), the last one what the bias is to be multiplied by, of every `step`-th row and column from the middle of the first `step` on
+    most: how many numbers there may be. -> (step, (channels (C, H', W'), what the bias is to be multiplied by (H', W'))), of every
+    `step`-th row of both matrices
     """
     step = 1
-    while (len(maps) + 1) * prod(-(-(part.stop - part.start) // step) for part in inside) > most:
+    while (len(maps) + 1) * -(-len(rows) // step) * -(-len(columns) // step) > most:
         step += 1
-    rows, columns = (
-        matrix[part.start + (step - 1) // 2 : part.stop : step]
-        for matrix, part in zip((branch.rows, branch.columns), inside, strict=True)
-    )
-    return step, rows @ np.concatenate([maps, np.ones_like(maps[:1])]) @ columns.T
+    rows, columns = (matrix[::step] for matrix in (rows, columns))
+    return step, (rows @ maps @ columns.T, np.outer(rows.sum(axis=1), columns.sum(axis=1)))

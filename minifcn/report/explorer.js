@@ -2,7 +2,7 @@
 // The page of one photograph in one network. `page` is what explorer.py wrote; arrays are decoded when they are first needed.
 const page = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const { nodes, branches, classes, colours, photo, inside, step, first } = page;
+const { nodes, branches, classes, colours, photo, inside, step } = page;
 const gridHeight = branches[0].rows.start.length, gridWidth = branches[0].columns.start.length, cells = gridHeight * gridWidth;
 const PARTS = ["#3b82d6", "#e08a1e", "#3aa76d", "#b25fc4", "#c9504a", "#7f8c99"], BIAS = "#8a8f98";
 const state = { y: 0, x: 0, node: 0, channel: 0, view: "mask", factors: branches.map(() => 1) };
@@ -146,7 +146,6 @@ const isScore = (i) => nodes[i].shape[0] === classes.length && i >= Math.min(...
 const brief = (node) => node.name.startsWith(page.prefix) ? node.name.slice(page.prefix.length) : node.name;
 const channelName = (i, channel) => isScore(i) ? `channel ${channel}, ${classes[channel]}` : `channel ${channel}`;
 const cellAt = (node, pixel, axis) => node.at ? Math.min(Math.max(Math.floor(node.at[0] * pixel + node.at[1] + 0.5), 0), node.shape[1 + axis] - 1) : 0;
-const gridAt = (pixel, start, count) => Math.min(Math.max(Math.round((pixel - start - first) / step), 0), count - 1);
 
 function fieldOf(node) {  // [top, bottom, left, right] in the photograph of the cell at the pixel; null where it sees padding only
   const row = cellAt(node, state.y, 0), column = cellAt(node, state.x, 1);
@@ -156,15 +155,14 @@ function fieldOf(node) {  // [top, bottom, left, right] in the photograph of the
 
 function drawBars() {
   const gy = gridAt(state.y, inside.top, gridHeight), gx = gridAt(state.x, inside.left, gridWidth), at = gy * gridWidth + gx;
-  const py = inside.top + first + gy * step, px = inside.left + first + gx * step;
-  $("pixel").textContent = `row ${py - inside.top}, column ${px - inside.left}`;
+  $("pixel").textContent = `row ${state.y - inside.top}, column ${state.x - inside.left}`;
   const rows = classes.map((name, k) => {
     const values = branches.map((_, b) => state.factors[b] * parts[b][k * cells + at]);
     const bias = branches.reduce((sum, _, b) => sum + state.factors[b] * biasAt(b, k, gy, gx), 0);
     return { k, name, values: isSum ? [...values, bias] : values, total: score(k, gy, gx) };
   }).sort((one, other) => other.total - one.total).slice(0, 5);
   const largest = Math.max(...rows.map((row) => Math.max(...[1, -1].map((sign) => row.values.reduce((sum, v) => sum + Math.max(sign * v, 0), 0))))) || 1;
-  const scalesOf = branches.map((branch) => scaleOf(nodes[branch.node])), distinct = new Set(scalesOf).size === branches.length;
+  const scalesOf = branches.map((branch) => scaleOf(nodes[branch.node])), distinct = branches.length > 1 && new Set(scalesOf).size === branches.length;
   const head = isSum ? [...branches.map((branch, b) => distinct ? scalesOf[b] : branch.name), "biases"] : [];
   const dot = (fill) => element("span", { class: "dot", style: `background:${fill}` });
   const paint = (i) => isSum && i === branches.length ? BIAS : PARTS[i % PARTS.length];
@@ -212,9 +210,13 @@ function drawSeen() {
   $("seen").replaceChildren(table);
 }
 
+// The page's grid: the row or column of it that a pixel lies on, of those of which all numbers are kept.
+const kept = page.channels?.step ?? 1;
+const gridAt = (pixel, start, count) => kept * Math.min(Math.max(Math.floor((pixel - start) / step / kept), 0), Math.floor((count - 1) / kept));
+
 function choosePixel(y, x) {
-  state.y = Math.min(Math.max(Math.floor(y), inside.top), inside.top + inside.height - 1);
-  state.x = Math.min(Math.max(Math.floor(x), inside.left), inside.left + inside.width - 1);
+  state.y = inside.top + step * gridAt(y, inside.top, gridHeight);
+  state.x = inside.left + step * gridAt(x, inside.left, gridWidth);
   drawBars();
   drawSeen();
   describeChannel();
@@ -223,10 +225,9 @@ function choosePixel(y, x) {
 
 async function drawChannels() {  // of a network with one score layer: what each channel that it reads contributes
   if (!page.channels) return;
-  const { step: wide, size: [h, w], values } = page.channels, [branch] = branches, buffer = new Float32Array(await bytes(values));
+  const { size: [h, w], values } = page.channels, [branch] = branches, buffer = new Float32Array(await bytes(values));
   const count = nodes[branch.source].shape[0], from = classes.length * count, offset = (wide - 1) >> 1;
-  const at = (pixel, start, n) => Math.min(Math.max(Math.round((pixel - start - offset) / wide), 0), n - 1);
-  const gy = at(state.y, inside.top, h), gx = at(state.x, inside.left, w), rows = [];
+  const gy = gridAt(state.y, inside.top, gridHeight) / kept, gx = gridAt(state.x, inside.left, gridWidth) / kept, rows = [];
   const k = Number($("bars").querySelector("tbody tr").dataset.class);
   for (let c = 0; c < count; c++) rows.push({ c, value: buffer[k * count + c] * buffer[from + (c * h + gy) * w + gx] });
   rows.sort((one, other) => Math.abs(other.value) - Math.abs(one.value));
@@ -239,7 +240,7 @@ async function drawChannels() {  // of a network with one score layer: what each
     row.firstChild.replaceChildren(button);
     return row;
   }), ...(rows.length > 6 ? [line(`the other ${rows.length - 6}`, rest)] : []), line("bias", bias), line("score", total)));
-  const where = `row ${offset + gy * wide}, column ${offset + gx * wide}`;
+  const where = step * kept > 1 ? `, of which every ${step * kept}th row and column is kept` : "";
   $("by-channel").replaceChildren(element("p", { class: "small" },
-    `The network has one score layer, so its score is a sum over the channels of ${nodes[branch.source].name}. For ${classes[k]}, at ${where}:`), table);
+    `The network has one score layer, so its score is a sum over the channels of ${nodes[branch.source].name}. For ${classes[k]}, at this pixel${where}:`), table);
 }

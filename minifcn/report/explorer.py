@@ -137,24 +137,16 @@ def _sum(found, order, blob):
     sizes = [branch.scores.shape for branch in branches] or [grid]
     while 4 * sum(min(h * w, -(-grid[1] // step) * -(-grid[2] // step)) * k for k, h, w in sizes) > SCORES:
         step += 1
-    first = (step - 1) // 2
-    inside = [slice(part.start + first, part.stop, step) for part in found.seen.inside]
-    page = {"step": step, "first": first, "why": found.why, "branches": [], "channels": None}
-    if found.read:
-        maps, weights = found.read
-        wide, enlarged = channels_of(branches[0], maps, found.seen.inside, CHANNELS // 4)
-        size = list(enlarged.shape[1:])
-        page["channels"] = {
-            "step": wide,
-            "size": size,
-            "values": blob("channels", np.float32(weights), np.float32(enlarged)),
-        }
+    inside = [slice(part.start, part.stop, step) for part in found.seen.inside]
+    page = {"step": step, "why": found.why, "branches": [], "channels": None}
     if not branches:
         whole = np.eye(grid[1], dtype=np.float32), np.eye(grid[2], dtype=np.float32)
         logits = Branch(found.output, found.output, found.logits, np.zeros(grid[0], np.float32), *whole)
-        branches, inside = [logits], [slice(first, None, step)] * 2
+        branches, inside = [logits], [slice(None, None, step)] * 2
     for i, branch in enumerate(branches):
         rows, columns, scores = branch.rows[inside[0]], branch.columns[inside[1]], branch.scores
+        if found.read:
+            page["channels"] = _channels(*found.read, rows, columns, blob)
         fading = [matrix.sum(axis=1) for matrix in (rows, columns)]
         if rows.shape[0] * columns.shape[0] < scores.shape[1] * scores.shape[2]:
             scores = rows @ scores @ columns.T
@@ -173,6 +165,13 @@ def _sum(found, order, blob):
             }
         )
     return page
+
+
+def _channels(maps, weights, rows, columns, blob):
+    """What the channels of a single score layer contribute, on every `step`-th row and column of the page's."""
+    step, (enlarged, fading) = channels_of(rows, columns, maps, CHANNELS // 4)
+    values = blob("channels", np.float32(weights), np.float32(enlarged), np.float32(fading))
+    return {"step": step, "size": list(fading.shape), "values": values}
 
 
 def _taps(matrix):

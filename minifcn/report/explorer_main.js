@@ -34,7 +34,7 @@ function drawControls() {
     const way = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
     if (!way) return;
     event.preventDefault();
-    const far = (event.shiftKey ? 10 : 1) * step;
+    const far = (event.shiftKey ? 10 : 1) * step * kept;
     choosePixel(state.y + far * way[0], state.x + far * way[1]);
   });
   if (branches.length < 2) return;
@@ -71,7 +71,7 @@ function firstPixel() {  // where the score of the most frequent class but the f
   let best = [inside.top + inside.height / 2, inside.left + inside.width / 2], highest = -Infinity;
   for (let i = 0; k > 0 && counts[k] && i < cells; i++) {
     const gy = Math.floor(i / gridWidth), gx = i % gridWidth, value = score(k, gy, gx);
-    if (label[i] === k && value > highest) { highest = value; best = [inside.top + first + gy * step, inside.left + first + gx * step]; }
+    if (label[i] === k && value > highest) { highest = value; best = [inside.top + gy * step, inside.left + gx * step]; }
   }
   return best;
 }
