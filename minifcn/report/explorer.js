@@ -226,7 +226,7 @@ function choosePixel(y, x) {
 async function drawChannels() {  // of a network with one score layer: what each channel that it reads contributes
   if (!page.channels) return;
   const { size: [h, w], values } = page.channels, [branch] = branches, buffer = new Float32Array(await bytes(values));
-  const count = nodes[branch.source].shape[0], from = classes.length * count, offset = (wide - 1) >> 1;
+  const count = nodes[branch.source].shape[0], from = classes.length * count;
   const gy = gridAt(state.y, inside.top, gridHeight) / kept, gx = gridAt(state.x, inside.left, gridWidth) / kept, rows = [];
   const k = Number($("bars").querySelector("tbody tr").dataset.class);
   for (let c = 0; c < count; c++) rows.push({ c, value: buffer[k * count + c] * buffer[from + (c * h + gy) * w + gx] });
