@@ -440,8 +440,10 @@ def test_other_networks_show_what_applies(name, tmp_path):
     page, found = written(tmp_path, stirred(make()), photograph(50, 60))
     script = """click(page.inside.top + 13, page.inside.left + 22); await sleep(200);
     return [bars(), document.getElementById("bars").textContent, document.getElementById("pixel").textContent, mask(),
-      [...document.querySelectorAll("#by-channel [data-value]")].map((cell) => Number(cell.dataset.value)), document.getElementById("by-channel").textContent];"""
-    bars, text, pixel, mask, channels, said = in_page(page, tmp_path, CLICK + script)
+      [...document.querySelectorAll("#by-channel [data-value]")].map((cell) => Number(cell.dataset.value)), document.getElementById("by-channel").textContent, page.inside];"""
+    bars, text, pixel, mask, channels, said, at = in_page(page, tmp_path, CLICK + script)
+    part = found.seen.picture[at["top"] : at["top"] + at["height"], at["left"] : at["left"] + at["width"]]
+    np.testing.assert_array_equal(part, photograph(50, 60))
     row, column = map(int, re.findall(r"\d+", pixel))
     assert max(abs(row - 13), abs(column - 22)) <= (6 if found.read is not None else 0)
     for k, total, *parts in bars:
