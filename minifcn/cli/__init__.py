@@ -18,7 +18,7 @@ from . import launch, options
 from .progress import INTERRUPTED, alone, leads, notice
 
 COMMANDS = (
-    "train", "reproduce", "evaluate", "predict", "crf-search", "classify", "explain", "convert", "export", "gradcheck", "info", "data",
+    "train", "reproduce", "evaluate", "predict", "crf-search", "classify", "explain", "explore", "convert", "export", "gradcheck", "info", "data",
 )  # fmt: skip
 PATIENCE = 0.5  # seconds between what two processes of a job would say of the same mistake
 
