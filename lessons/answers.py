@@ -251,17 +251,17 @@ def _(answer):
     return None
 
 
-# ---- 07 build FCN-32s
+# ---- 09 build FCN-32s
 
 
-@exercise("07.1")
+@exercise("09.1")
 def _(answer):
     if tuple(int(n) for n in answer) != (10, 13):
         return "each side plus the frame, halved five times with rounding up, less what fc6's seven cells need; rows first."
     return None
 
 
-@exercise("07.2")
+@exercise("09.2")
 def _(answer):
     return _near(
         answer,
@@ -271,7 +271,7 @@ def _(answer):
     )
 
 
-@exercise("07.3")
+@exercise("09.3")
 def _(answer):
     rng = np.random.default_rng(0)
     dscores, x = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 6, 4, 5))
@@ -285,10 +285,10 @@ def _(answer):
     return None
 
 
-# ---- 08 add the skips
+# ---- 10 add the skips
 
 
-@exercise("08.1")
+@exercise("10.1")
 def _(answer):
     dz, a, b = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
     da, db = (np.asarray(array) for array in answer(dz, a, b))
@@ -297,7 +297,7 @@ def _(answer):
     return "if a moves by a little, by how much does a · b move? And which of the two gradients comes first?"
 
 
-@exercise("08.2")
+@exercise("10.2")
 def _(answer):
     return _near(
         answer,
@@ -306,7 +306,7 @@ def _(answer):
     )
 
 
-@exercise("08.3")
+@exercise("10.3")
 def _(answer):
     return _near(
         answer,
@@ -315,10 +315,10 @@ def _(answer):
     )
 
 
-# ---- 09 check the gradients
+# ---- 07 check the gradients
 
 
-@exercise("09.1")
+@exercise("07.1")
 def _(answer):
     return _near(
         answer,
@@ -328,7 +328,7 @@ def _(answer):
     )
 
 
-@exercise("09.2")
+@exercise("07.2")
 def _(answer):
     x, dy = np.linspace(-3, 3, 13), np.cos(np.arange(13.0))
     e = 1e-5
@@ -339,7 +339,7 @@ def _(answer):
     return None
 
 
-@exercise("09.3")
+@exercise("07.3")
 def _(answer):
     for n in (5, 6):
         dy = np.asarray(answer(n), float)
@@ -350,10 +350,10 @@ def _(answer):
     return None
 
 
-# ---- 10 train on a tiny VOC
+# ---- 11 train on a tiny VOC
 
 
-@exercise("10.1")
+@exercise("11.1")
 def _(answer):
     return _near(
         answer,
@@ -363,7 +363,7 @@ def _(answer):
     )
 
 
-@exercise("10.2")
+@exercise("11.2")
 def _(answer):
     return _near(
         answer,
@@ -373,7 +373,7 @@ def _(answer):
     )
 
 
-@exercise("10.3")
+@exercise("11.3")
 def _(answer):
     losses = [4.0, 2.0, 3.0, 1.0, 5.0]
     for n, means in ((1, losses), (2, [4, 3, 2.5, 2, 3]), (9, [4, 3, 3, 2.5, 3])):
@@ -385,7 +385,7 @@ def _(answer):
     return None
 
 
-# ---- 11 swap NumPy for CuPy
+# ---- 17 swap NumPy for CuPy
 
 
 def _on_both(function, *hosts):
@@ -394,7 +394,7 @@ def _on_both(function, *hosts):
     return [function(*hosts), to_host(function(*map(strict.xp.asarray, hosts)))]
 
 
-@exercise("11.1")
+@exercise("17.1")
 def _(answer):
     x = np.random.default_rng(0).normal(2, 3, (7, 4))
     for given in _on_both(answer, x):
@@ -406,7 +406,7 @@ def _(answer):
     return None
 
 
-@exercise("11.2")
+@exercise("17.2")
 def _(answer):
     return _near(
         answer,
@@ -415,7 +415,7 @@ def _(answer):
     )
 
 
-@exercise("11.3")
+@exercise("17.3")
 def _(answer):
     log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 4))
     labels = np.array([3, 255, 0, 255], np.uint8)
@@ -425,10 +425,10 @@ def _(answer):
     return None
 
 
-# ---- 12 make it fast
+# ---- 18 make it fast
 
 
-@exercise("12.1")
+@exercise("18.1")
 def _(answer):
     return _near(
         answer,
@@ -438,7 +438,7 @@ def _(answer):
     )
 
 
-@exercise("12.2")
+@exercise("18.2")
 def _(answer):
     return _near(
         answer,
@@ -448,7 +448,7 @@ def _(answer):
     )
 
 
-@exercise("12.3")
+@exercise("18.3")
 def _(answer):
     one = [9.0, 2, 2.2, 50, 2.1, 2], [1.0, 1, 1.1, 1, 0.9, 30]
     for ours, theirs in (one, ([1.0, 6, 4, 5], [80.0, 2, 2, 9])):

@@ -21,8 +21,8 @@ import cells  # noqa: E402
 import page  # noqa: E402
 
 LESSONS = [path.stem for path in cells.find()]
-TRAINING = ("02", "04", "07", "08", "10", "12")  # half a minute and more on the stand-in
-SLOW = (*TRAINING, "05", "06", "09")
+TRAINING = ("02", "04", "09", "10", "11", "18")  # half a minute and more on the stand-in
+SLOW = (*TRAINING, "05", "06", "07")
 WHOLE = [pytest.param(name, marks=pytest.mark.slow if name[:2] in SLOW else ()) for name in LESSONS]
 
 
@@ -69,9 +69,10 @@ def pictures(html):
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")) for data in found]
 
 
-def test_there_are_twelve_in_order_and_every_exercise_has_a_right_and_a_wrong_answer():
-    assert [name[:2] for name in LESSONS] == [f"{number:02d}" for number in range(1, 13)]
-    assert sorted(SOLUTIONS) == sorted(answers.CHECKERS) == [f"{n:02d}.{i}" for n in range(1, 13) for i in (1, 2, 3)]
+def test_no_number_is_given_twice_and_every_exercise_has_a_right_and_a_wrong_answer():
+    numbers = [name[:2] for name in LESSONS]
+    assert len(set(numbers)) == len(numbers) >= 12
+    assert sorted(SOLUTIONS) == sorted(answers.CHECKERS) == [f"{n}.{i}" for n in numbers for i in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("name", SOLUTIONS)
@@ -110,7 +111,7 @@ def test_page_shows_markup_as_text(tmp_path, monkeypatch):
     assert html.count("&lt;script&gt;") >= 4
 
 
-@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["13"], 2), (["nothing"], 2), (["1", "--device", "tpu"], 2)])
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["99"], 2), (["nothing"], 2), (["1", "--device", "tpu"], 2)])
 def test_the_command_lists_every_lesson_and_refuses_wrong_words(monkeypatch, capsys, arguments, code):
     monkeypatch.setattr(sys, "argv", ["lessons", *arguments])
     with pytest.raises(SystemExit) as stop:

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 8. Add the skips
+# # 10. Add the skips
 #
 # **You will** turn FCN-32s into FCN-16s and FCN-8s: tap the trunk on its way down, join
 # what you find to the coarse scores, write the backward pass of fork and join, train
@@ -21,7 +21,7 @@ lesson.begin()
 # %% [markdown]
 # ## The detail is still there
 #
-# Lesson 7 ended with a bound: with one score for 32 × 32 pixels, even a perfect network
+# Lesson 9 ended with a bound: with one score for 32 × 32 pixels, even a perfect network
 # draws clouds. But the trunk does not jump to 1/32. It halves its maps five times, and
 # after the third and the fourth pooling there are maps with cells of 8 and of 16
 # pixels: `pool3` and `pool4`. They know less about *what* there is, having seen less of
@@ -72,7 +72,7 @@ assert np.allclose(dx, quotients)
 # %% [markdown]
 # ## FCN-8s, wired by hand
 #
-# We take the parts from the library, as lesson 7 built them already, and do the wiring
+# We take the parts from the library, as lesson 9 built them already, and do the wiring
 # ourselves. `net["score_fr"]` is the layer of that name. The trunk, a row of layers, is
 # cut behind `pool3` and behind `pool4`.
 
@@ -287,7 +287,7 @@ print("the two loops give what the library gives, bit by bit")
 # takes over all its weights and adds a skip; FCN-8s takes over that one and adds
 # another. The new score layers start at **zero**, so that a new skip adds exactly
 # nothing: training goes on from where it stood, and the skip grows as far as it is
-# useful. Let us do that with the task of lesson 7 (shape or background?), and the
+# useful. Let us do that with the task of lesson 9 (shape or background?), and the
 # alignment without frame. The library's `loop.update` does the four things of lesson
 # 7's loop; a `BatchStream` feeds it, every scene once in a random order, then all
 # again. `initialise_from` takes over the weights of a coarser network.
@@ -412,7 +412,7 @@ for sample in val[:3]:
         row[f"FCN-{name}"] = colourise(inference.predict(nets[name], sample.image))
     rows.append(row)
 seen = {0: "background", 1: "a shape"}
-lesson.pictures("08_three", rows, legend=list(seen), classes=seen.values())
+lesson.pictures("10_three", rows, legend=list(seen), classes=seen.values())
 
 # %% [markdown]
 # ## Every map inside
@@ -452,7 +452,7 @@ for axes, names in zip(
         drawn = panel.imshow(score[name], cmap="RdBu", vmin=-top, vmax=top)
         panel.set_title(name)
 figure.colorbar(drawn, ax=grid, orientation="horizontal", aspect=50, extend="both")
-lesson.show(figure, "08_inside")
+lesson.show(figure, "10_inside")
 
 # %% [markdown]
 # Read the second row as a sum. Its second map is the first, enlarged. Add the third,
@@ -557,7 +557,7 @@ for panel, (tap, seen) in zip(axes, seen_by.items(), strict=True):
     box = plt.Rectangle((corner, corner), field, field, fill=False, edgecolor="w")
     panel.add_patch(box)
     panel.set(title=f"{tap}: {field} pixels", xticks=(0, 383), yticks=(0, 383))
-lesson.show(figure, "08_fields")
+lesson.show(figure, "10_fields")
 
 # %% [markdown]
 # The box is the arithmetic, the glow is the gradient. It is brightest in the middle: a
@@ -586,9 +586,9 @@ lesson.show(figure, "08_fields")
 # %%
 import answers
 
-answers.check("08.1", ...)
-answers.check("08.2", ...)
-answers.check("08.3", ...)
+answers.check("10.1", ...)
+answers.check("10.2", ...)
+answers.check("10.3", ...)
 
 # %% [markdown]
 # ## In practice

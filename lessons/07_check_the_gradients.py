@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 9. Check the gradients
+# # 7. Check the gradients
 #
 # **You will** check backward passes against nothing but their forward passes, find
 # out how small a step may be, plant eight bugs and catch each.
@@ -9,7 +9,7 @@
 # seems to.
 #
 # **You need** lesson 3 (a forward and its backward). The other layers that are checked
-# here come from lessons 2, 5 and 7, the network from lesson 8.
+# here come from lessons 2, 5 and 9, the network from lesson 10.
 #
 # **It takes** 25 minutes to read and about ten seconds to run.
 
@@ -173,7 +173,7 @@ axes.set(xlabel="step e", ylabel="relative error", ylim=(1e-12, 3))
 axes.text(1e-8, 6e-6, "float64", fontsize=12, color="#1f618d")
 axes.text(1e-8, 0.15, "float32", fontsize=12, color="#c0392b")
 axes.grid(alpha=0.3)
-lesson.show(figure, "09_valley")
+lesson.show(figure, "07_valley")
 
 # %% [markdown]
 # So: **check in float64**, even if you train in float32, with e around 1e-5. In float32
@@ -469,7 +469,7 @@ axes.text(1e-9, 4, "passes", color="#117864", fontsize=13, ha="center")
 axes.set(xscale="log", xlim=(1e-12, 10), xlabel="relative error found")
 axes.grid(axis="y", alpha=0.3)
 axes.invert_yaxis()
-lesson.show(figure, "09_bugs")
+lesson.show(figure, "07_bugs")
 
 # %% [markdown]
 # None comes near to passing. That gap, from mere rounding for what is right to a tenth
@@ -493,9 +493,9 @@ lesson.show(figure, "09_bugs")
 # %%
 import answers
 
-answers.check("09.1", ...)
-answers.check("09.2", ...)
-answers.check("09.3", ...)
+answers.check("07.1", ...)
+answers.check("07.2", ...)
+answers.check("07.3", ...)
 
 # %% [markdown]
 # ## In practice

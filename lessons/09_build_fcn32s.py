@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 7. Build FCN-32s
+# # 9. Build FCN-32s
 #
 # **You will** put a whole fully convolutional network together, layer by layer, write
 # its forward and its backward pass, compare it with the library's to the last digit,
@@ -240,7 +240,7 @@ assert ours.keys() == theirs.keys() and max(errors.values()) < 1e-12
 # can share a mistake. The judge who knows neither is the definition of a derivative:
 # move all parameters a little along a random direction, and see whether the result
 # changes as much as the gradients say. (Not to the last digit, since "a little" is not
-# nothing. Lesson 9 says how near is near enough.)
+# nothing. Lesson 7 says how near is near enough.)
 
 # %%
 learned = [p for p in mine.parameters().values() if not p.frozen]
@@ -273,7 +273,7 @@ assert abs(predicted - measured) < 1e-5 * abs(measured)
 # whichever, or background?
 #
 # Training is a loop of four things: forward, loss, backward, a small step of each
-# weight against its gradient. (Lesson 10 is about the step. Adam is a rule that chooses
+# weight against its gradient. (Lesson 11 is about the step. Adam is a rule that chooses
 # its length for each weight by itself, and *weight decay* pulls the weights a little
 # towards 0.)
 
@@ -341,7 +341,7 @@ for image, label in val[:3]:
     rows.append({"image": image, "truth": colourise(label)})
     rows[-1] |= {"probability": p, "prediction": prediction}
 seen = {0: "background", 1: "a shape"}
-lesson.pictures("07_predictions", rows, legend=list(seen), classes=seen.values())
+lesson.pictures("09_predictions", rows, legend=list(seen), classes=seen.values())
 
 # %% [markdown]
 # It has found the shapes, and it has drawn them as clouds. It knows *what* better than
@@ -398,13 +398,13 @@ image, label = whole[shown]
 row = {"truth": colourise(label)}
 row |= {f"cells of {cell}": colourise(drawn[cell, shown]) for cell in (32, 16, 8)}
 seen = np.unique(label)
-lesson.pictures("07_bounds", [row], legend=seen[seen < 255], classes=CLASSES)
+lesson.pictures("09_bounds", [row], legend=seen[seen < 255], classes=CLASSES)
 
 # %% [markdown]
 # The second picture from the left is what a perfect network would draw if it had to say
 # everything in cells of 32 pixels. More training does not cure that. Finer scores do,
 # say the numbers above. And the trunk has had finer maps all along, on its way down:
-# `pool4` with cells of 16 pixels, and `pool3` with cells of 8. Lesson 8 taps them.
+# `pool4` with cells of 16 pixels, and `pool3` with cells of 8. Lesson 10 taps them.
 #
 # ## Exercises
 #
@@ -426,9 +426,9 @@ lesson.pictures("07_bounds", [row], legend=seen[seen < 255], classes=CLASSES)
 # %%
 import answers
 
-answers.check("07.1", ...)
-answers.check("07.2", ...)
-answers.check("07.3", ...)
+answers.check("09.1", ...)
+answers.check("09.2", ...)
+answers.check("09.3", ...)
 
 # %% [markdown]
 # ## In practice

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 11. Swap NumPy for CuPy
+# # 17. Swap NumPy for CuPy
 #
 # **You will** write an operation that runs on the CPU and on a GPU without asking where
 # it is, run a whole network on another kind of array, count what crosses the bus in a
@@ -9,7 +9,7 @@
 # other, which mistakes a GPU keeps to itself, what a kernel is, and why the first timing
 # of anything is wrong.
 #
-# **You need** lesson 10 (a training step). A GPU with CuPy is welcome. Without one, a
+# **You need** lesson 11 (a training step). A GPU with CuPy is welcome. Without one, a
 # stand-in shows the same rules on any machine.
 #
 # **It takes** 20 minutes to read and a few seconds to run.
@@ -258,7 +258,7 @@ colours = ("#c0392b", "#c0392b", "#c0392b", "#117864")
 axes.barh(list(bars), [size / 1024 for size in bars.values()], color=colours)
 axes.invert_yaxis()
 axes.set(xlabel="kilobytes in one step (of the maps: forward alone)", xscale="log")
-lesson.show(figure, "11_bus")
+lesson.show(figure, "17_bus")
 
 # %% [markdown]
 # ## Where no function of the array module will do
@@ -268,7 +268,7 @@ lesson.show(figure, "11_bus")
 # calls. So there the library runs programs of its own, *kernels*, written in CUDA's C++.
 # A kernel is what stands inside a loop over the results; thousands of threads run it at
 # once, each with a pixel and a channel of its own. This one ends a batch normalisation
-# (lesson 7), and the ReLU behind it:
+# (lesson 9), and the ReLU behind it:
 
 # %%
 from minifcn.ops import batch_norm
@@ -385,7 +385,7 @@ axes.set(xlabel="side of two square matrices", ylabel="product, milliseconds")
 axes.set_title(f"measured here, with {xp.__name__}")
 axes.legend(frameon=False)
 axes.grid(alpha=0.3)
-lesson.show(figure, "11_timing")
+lesson.show(figure, "17_timing")
 
 # %% [markdown]
 # ## Exercises
@@ -406,9 +406,9 @@ lesson.show(figure, "11_timing")
 # %%
 import answers
 
-answers.check("11.1", ...)
-answers.check("11.2", ...)
-answers.check("11.3", ...)
+answers.check("17.1", ...)
+answers.check("17.2", ...)
+answers.check("17.3", ...)
 
 # %% [markdown]
 # ## In practice

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 12. Make it fast
+# # 18. Make it fast
 #
 # **You will** find out where a training step spends its time, measure three remedies
 # one by one, and put the result beside PyTorch.
@@ -8,7 +8,7 @@
 # why memory is the enemy of im2col, what tiles, threads and Winograd's trick bring, and
 # where none of them helps.
 #
-# **You need** lessons 3 (im2col, Winograd) and 10 (a training step).
+# **You need** lessons 3 (im2col, Winograd) and 11 (a training step).
 #
 # **It takes** 25 minutes to read and twenty seconds to run. Close other programs: this
 # lesson is about time. Your numbers will differ from anybody else's, so look at what it
@@ -83,7 +83,7 @@ print(
 # ## Where the time goes
 #
 # Before making anything faster, ask what is slow. Here is a training step of the small
-# FCN of lesson 10: 8 images of 128×128, forward, loss, backward, update. Put a
+# FCN of lesson 11: 8 images of 128×128, forward, loss, backward, update. Put a
 # stopwatch around both passes of every layer. (On a GPU a call returns before the work
 # is done; fetching one number waits for it.)
 
@@ -153,7 +153,7 @@ panel.barh(list(kinds), backward, left=forward, label="backward")
 panel.barh("loss, update", step_ms - sum(spent.values()), color="0.6", label="the rest")
 panel.set(xlabel="ms of a step", title=f"FCN-8s-mini, a step of {step_ms:.0f} ms")
 panel.legend(frameon=False)
-lesson.show(figure, "12_profile")
+lesson.show(figure, "18_profile")
 
 share = sum(kinds["Conv2d"]) / step_ms
 print(f"convolutions: {100 * share:.0f} % of a step")
@@ -357,7 +357,7 @@ panel.set_xscale("log", base=2)
 panel.set_xticks(sides, sides)
 panel.set(xlabel="side of the map, pixels", ylabel="GFLOP/s")
 panel.legend(frameon=False)
-lesson.show(figure, "12_small_and_large")
+lesson.show(figure, "18_small_and_large")
 
 # %% [markdown]
 # (The rate counts the products of the definition. Winograd does fewer, so its line may
@@ -552,9 +552,9 @@ print(f", ratio {mine / other:.2f}")
 # %%
 import answers
 
-answers.check("12.1", ...)
-answers.check("12.2", ...)
-answers.check("12.3", ...)
+answers.check("18.1", ...)
+answers.check("18.2", ...)
+answers.check("18.3", ...)
 
 # %% [markdown]
 # ## In practice

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 10. Train on a tiny VOC
+# # 11. Train on a tiny VOC
 #
 # **You will** train FCN-32s, 16s and 8s on a data set in VOC's layout that is drawn on
 # the spot, after having made sure, in this order, that the loss starts where it must,
@@ -9,7 +9,7 @@
 # rate is 0.0000000001, what zero score layers do, why the article trains in stages, and
 # how to read a curve.
 #
-# **You need** lessons 1 (labels, IoU) and 8 (the network). Optional: the real VOC, in
+# **You need** lessons 1 (labels, IoU) and 10 (the network). Optional: the real VOC, in
 # the folder that the environment variable `MINIFCN_VOC` names, and the weights of `pip
 # install -e ".[pretrained]"`.
 #
@@ -249,7 +249,7 @@ import matplotlib.pyplot as plt
 from minifcn.data.labels import colourise
 
 lesson.pictures(
-    "10_one_image",
+    "11_one_image",
     [
         {
             "image": image,
@@ -266,7 +266,7 @@ lesson.pictures(
 #
 # The article trains FCN-32s first, starts FCN-16s from it, and FCN-8s from that. Each
 # new skip has a zero score layer, so that at the start the finer network says what the
-# coarser one said, nearly (lesson 8), and training only has to improve it. 120 steps
+# coarser one said, nearly (lesson 10), and training only has to improve it. 120 steps
 # for each stage here; Adam, and a rate that falls to zero nearly in a straight line
 # (`poly`):
 
@@ -357,7 +357,7 @@ axes.axhline(np.log(6), color="k", linestyle=":", linewidth=1)
 axes.text(3 * STEPS, np.log(6) + 0.03, "ln 6", ha="right")
 axes.set(xlabel="step", ylabel="loss a pixel", ylim=(0, 2.6))
 axes.legend(frameon=False, ncols=2, loc="upper right")
-lesson.show(figure, "10_curves")
+lesson.show(figure, "11_curves")
 
 # %% [markdown]
 # A stage begins near where the one before it ended. Its running mean begins anew, from
@@ -381,7 +381,7 @@ for rate, colour in zip(rates, ("#1f618d", "#117864", "#c0392b"), strict=True):
     print(f"rate {rate:g}: mean of the last 20 losses {ends[rate]:.2f}")
 axes.set(xlabel="step", ylabel="loss a pixel (cut at 3)", ylim=(0, 3.1))
 axes.legend(title="learning rate", frameon=False)
-lesson.show(figure, "10_rates")
+lesson.show(figure, "11_rates")
 assert ends[4e-3] < min(ends[4e-5], ends[4e-1])
 
 # %% [markdown]
@@ -408,7 +408,7 @@ for i in (3, 8, 12):
     for name, model in staged.items():
         row[f"FCN-{name}"] = colourise(inference.predict(model, sample.image))
     pictures.append(row)
-lesson.pictures("10_staged", pictures, legend=range(6), classes=classes)
+lesson.pictures("11_staged", pictures, legend=range(6), classes=classes)
 assert rows[0][1] < rows[1][1] < rows[2][1]
 assert all(
     np.all(inference.predict(staged["32s"], val[i].image) == 0) for i in (3, 8, 12)
@@ -486,7 +486,7 @@ else:
                 )
             )
         )
-    lesson.pictures("10_voc", rows, legend=sorted(seen), classes=VOC_CLASSES)
+    lesson.pictures("11_voc", rows, legend=sorted(seen), classes=VOC_CLASSES)
 
 # %% [markdown]
 # ## Exercises
@@ -508,9 +508,9 @@ else:
 # %%
 import answers
 
-answers.check("10.1", ...)
-answers.check("10.2", ...)
-answers.check("10.3", ...)
+answers.check("11.1", ...)
+answers.check("11.2", ...)
+answers.check("11.3", ...)
 
 # %% [markdown]
 # ## In practice
