@@ -1,8 +1,25 @@
 """For each exercise of the lessons a right answer, and a wrong one of the kind that people give."""
 
+import inspect
+import re
+import sys
+from pathlib import Path
+
 import numpy as np
 
 from minifcn.backend import array_module
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "lessons"))
+
+import answers  # noqa: E402
+
+
+def worked(name):
+    """The answer that the worked solution of an exercise arrives at: its indented code is run."""
+    text = inspect.cleandoc(answers.CHECKERS[name].__doc__)
+    names = {"np": np}
+    exec("\n".join(re.findall(r"^    (.*)$", text, re.MULTILINE)), names)
+    return names["answer"]
 
 
 def iou(labels, predictions, k, void=255):

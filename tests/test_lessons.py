@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lesson_solutions import SOLUTIONS
+from lesson_solutions import SOLUTIONS, worked
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +75,12 @@ def test_no_number_is_given_twice_and_every_exercise_has_a_right_and_a_wrong_ans
     assert sorted(SOLUTIONS) == sorted(answers.CHECKERS) == [f"{n}.{i}" for n in numbers for i in (1, 2, 3)]
 
 
+@pytest.fixture(autouse=True)
+def tries(tmp_path, monkeypatch):
+    """The tests' tries are not the reader's."""
+    monkeypatch.setattr(answers, "TRIES", tmp_path / "output" / "tries.txt")
+
+
 @pytest.mark.parametrize("name", SOLUTIONS)
 def test_checker_accepts_a_right_answer_and_rejects_a_wrong_one_and_nonsense(name, capsys):
     right, wrong = SOLUTIONS[name]
@@ -85,6 +91,24 @@ def test_checker_accepts_a_right_answer_and_rejects_a_wrong_one_and_nonsense(nam
     for answer in (wrong, None, "a cat", lambda *_: None, -1e9):
         assert answers.check(name, answer) is False
         assert capsys.readouterr().out.startswith(f"Exercise {name}: not yet: ")
+
+
+@pytest.mark.parametrize("name", [name for name, checker in answers.CHECKERS.items() if checker.__doc__])
+def test_worked_solution_is_right_and_opens_after_two_tries(name, capsys):
+    for tries in range(2):
+        answers.reveal(name)
+        assert f"so far {tries}" in capsys.readouterr().out
+        answers.check(name, None)
+    capsys.readouterr()
+    answers.reveal(name)
+    assert "    answer = " in capsys.readouterr().out or "    def answer(" in answers.CHECKERS[name].__doc__
+    assert answers.check(name, worked(name)) is True
+
+
+def test_a_right_answer_opens_the_solution(capsys):
+    answers.check("01.2", worked("01.2"))
+    answers.reveal("01.2")
+    assert "so far" not in capsys.readouterr().out
 
 
 def test_cells_know_their_lines_and_lose_nothing(tmp_path, monkeypatch):
