@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minifcn import backend
+from minifcn import backend, gradcheck, ops
 from minifcn.backend import to_host
 from minifcn.testing import strict
 
@@ -339,16 +339,12 @@ def _(answer):
 
 @exercise("07.1")
 def _(answer):
-    return _near(
-        answer,
-        2 * 700_000 * 0.02 / 3600,
-        "each entry needs F at two points, and each F is one forward pass. An hour has 3600 seconds.",
-        relative=3e-2,
-    )
+    """Both factors depend on x. The product rule gives s + x · s · (1 − s), and dy multiplies it.
 
-
-@exercise("07.2")
-def _(answer):
+    def answer(dy, x):
+        s = 1 / (1 + np.exp(-x))
+        return dy * (s + x * s * (1 - s))
+    """
     x, dy = np.linspace(-3, 3, 13), np.cos(np.arange(13.0))
     e = 1e-5
     ahead, behind = ((x + s) / (1 + np.exp(-(x + s))) for s in (e, -e))
@@ -358,14 +354,96 @@ def _(answer):
     return None
 
 
-@exercise("07.3")
+@exercise("07.2")
 def _(answer):
+    """The bug reads dy from behind, so any dy that is the same from both ends hides it, such as 1, 2, 3, 2, 1.
+
+    def answer(n):
+        return np.abs(np.arange(n) - (n - 1) / 2)
+    """
     for n in (5, 6):
         dy = np.asarray(answer(n), float)
         if dy.shape != (n,) or np.ptp(dy) == 0:
             return "return an array of shape (n,) that is not all the same number."
         if np.abs(dy - dy[::-1]).max() > 1e-9 * np.ptp(dy):  # rounding is allowed
             return "with this dy the two gradients differ. Which arrays are the same from both ends?"
+    return None
+
+
+@exercise("07.3")
+def _(answer):
+    """For one: a slip that reads the first image's mask for all images of the batch. With one image it is right.
+
+    def answer(dy, y):
+        return dy * (y[:1] > 0)
+
+    Others: a loop over range(6), or channels written out as 0 and 1.
+    """
+    rng = np.random.default_rng(0)
+
+    def error(shape):
+        """The relative error that the check finds on maps of a shape, infinite where the backward breaks down."""
+        try:
+            return gradcheck.check_op(ops.relu_forward, answer, [rng.normal(size=shape)], rng).max_relative_error
+        except Exception:
+            return np.inf
+
+    if error((1, 2, 6, 6)) > 1e-6:
+        return "the check finds it, on one image of 2 channels and 6 × 6 pixels."
+    if max(error(shape) for shape in ((2, 2, 6, 6), (1, 2, 5, 7), (1, 3, 6, 6))) < 1e-3:
+        return "it is right for two images, for 5 × 7 pixels and for three channels. Where is the bug?"
+    return None
+
+
+# ---- 08 normalise and optimise
+
+
+@exercise("08.1")
+def _(answer):
+    """After n batches 0.9ⁿ of the start is left. It is below 0.01 where n > ln 0.01 / ln 0.9 = 43.7.
+
+    answer = int(np.ceil(np.log(0.01) / np.log(0.9)))
+    """
+    return _near(answer, 44, "each batch multiplies what is left of the start by 0.9. How many times until it is below 0.01?")
+
+
+@exercise("08.2")
+def _(answer):
+    """The normalisation divides the tenfold values by a tenfold σ, so the loss does not change. A tenfold weight must then
+    move ten times as far for the same change of the loss: the gradient is a tenth.
+
+    answer = 1 / 10
+    """
+    return _near(answer, 0.1, "the loss is the same as before. By how much does it change if a weight moves by 1 now?", relative=1e-2)
+
+
+@exercise("08.3")
+def _(answer):
+    """The same three ways, with the means over H and W of each map alone.
+
+    def forward(x):
+        deviation = np.sqrt(x.var(axis=(2, 3), keepdims=True) + 1e-5)
+        z = (x - x.mean(axis=(2, 3), keepdims=True)) / deviation
+        return z, (z, deviation)
+
+    def backward(dy, cache):
+        z, deviation = cache
+        along = z * (dy * z).mean(axis=(2, 3), keepdims=True)
+        return (dy - dy.mean(axis=(2, 3), keepdims=True) - along) / deviation
+
+    answer = forward, backward
+    """
+    forward, backward = answer
+    rng = np.random.default_rng(0)
+    for shape in ((2, 3, 4, 5), (1, 2, 3, 3)):
+        x = rng.normal(1, 3, shape)
+        mean, var = x.mean(axis=(2, 3), keepdims=True), x.var(axis=(2, 3), keepdims=True)
+        y, _ = forward(x)
+        if y.shape != shape or np.abs(y - (x - mean) / np.sqrt(var + 1e-5)).max() > 1e-9:
+            return "forward: each map of each image gets a mean and a variance of its own, over its pixels."
+        report = gradcheck.check_op(forward, backward, [x], rng)
+        if report.max_relative_error > 1e-6:
+            return f"the check finds an error of {report.max_relative_error:.0e} for x {shape}. There are three ways from x to z."
     return None
 
 
