@@ -2,7 +2,7 @@
 
 A checker is `@exercise("lesson.number")` over a function of the answer that returns None for a right one, or what to
 think about. Answers are numbers, short strings, arrays or functions, as the exercise says. The checker's docstring is the
-worked solution in Markdown. Its code is indented by four spaces and leaves the answer in `answer`; the tests run it.
+worked solution in Markdown. Its code, fenced as ```py, leaves the answer in `answer`; the tests run it.
 """
 
 import inspect
@@ -69,28 +69,72 @@ def _near(answer, value, hint, relative=1e-6):
 
 @exercise("01.1")
 def _(answer):
+    """Leave out the void pixels first. Then count what is in both, and what is in either.
+
+    ```py
+    def answer(labels, predictions, c):
+        counted = labels != 255
+        true, predicted = (labels == c) & counted, (predictions == c) & counted
+        union = np.sum(true | predicted)
+        return np.sum(true & predicted) / union if union else float("nan")
+    ```
+    """
     labels = np.array([[1, 1, 255], [0, 1, 0]], np.uint8)
     predictions = np.array([[1, 0, 1], [1, 1, 0]], np.uint8)
     if abs(answer(labels, predictions, 1) - 2 / 4) > 1e-9:
         return "of the pixels that are not void, count those that are the class in both, then those that are it in either."
-    if not np.isnan(answer(labels, predictions, 7)):
-        return "for a class that is in neither of the two there is no IoU; return float('nan')."
+    predictions[0, 2] = 5  # on a void pixel only
+    if not all(np.isnan(answer(labels, predictions, c)) for c in (5, 7)):
+        return "for a class that no pixel that counts has, there is no IoU; return float('nan')."
     return None
 
 
 @exercise("01.2")
 def _(answer):
+    """It rises by less than a point. A mean colour of the surroundings is still one colour: two coats of like mean colour
+    look alike, whatever their patterns. And near an outline the mean mixes two classes.
+
+    ```py
+    from minifcn import ops
+    from minifcn.data.toyvoc import draw_scene
+    from minifcn.metrics import ConfusionMatrix
+
+    def smooth(image):  # (H, W, 3) -> (H, W, 3)
+        x = image.transpose(2, 0, 1)[None].astype(np.float32)
+        y, _ = ops.avg_pool2d_forward(x, 9, stride=1, pad=4, count_include_pad=False)
+        return y[0].transpose(1, 2, 0)
+
+    def scenes(seed, count):
+        return [draw_scene(np.random.default_rng([seed, i]), 128) for i in range(count)]
+
+    known = [(smooth(image).reshape(-1, 3), t.reshape(-1)) for image, t in scenes(1, 40)]
+    pixels, truths = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
+    means = np.stack([pixels[truths == c].mean(axis=0) for c in range(6)])
+    matrix = ConfusionMatrix(6)
+    for image, t in scenes(2, 50):
+        distance = ((smooth(image)[:, :, None] - means) ** 2).sum(axis=3)  # (H, W, C)
+        matrix.update(t, distance.argmin(axis=2).astype(np.uint8))
+    answer = matrix.mean_iou()
+    ```
+    """
     share = float(answer)
     return _near(
         share / 100 if share > 1 else share,  # in percent, as the lesson prints it
-        (80 / 85 + 5 / 15 + 5 / 10) / 3,
-        "for each class, divide its number on the diagonal by (row + column - diagonal); then take the mean of the three.",
+        0.2293,
+        "smooth the 40 scenes, take the classes' mean colours anew, then smooth the 50 and predict. Count over all 50.",
         relative=5e-3,
     )
 
 
 @exercise("01.3")
 def _(answer):
+    """`colour_of` put bit number `bit` into channel `bit % 3`, at place `7 - bit // 3`. Take it out from there.
+
+    ```py
+    def answer(colour):
+        return sum((colour[bit % 3] >> (7 - bit // 3) & 1) << bit for bit in range(8))
+    ```
+    """
     colours = {
         (0, 0, 0): 0,
         (128, 0, 0): 1,

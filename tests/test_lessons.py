@@ -101,12 +101,12 @@ def test_worked_solution_is_right_and_opens_after_two_tries(name, capsys):
         answers.check(name, None)
     capsys.readouterr()
     answers.reveal(name)
-    assert "    answer = " in capsys.readouterr().out or "    def answer(" in answers.CHECKERS[name].__doc__
+    assert "```py" in capsys.readouterr().out
     assert answers.check(name, worked(name)) is True
 
 
 def test_a_right_answer_opens_the_solution(capsys):
-    answers.check("01.2", worked("01.2"))
+    answers.check("01.2", 22.93)
     answers.reveal("01.2")
     assert "so far" not in capsys.readouterr().out
 
