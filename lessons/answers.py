@@ -153,6 +153,12 @@ def _(answer):
 
 @exercise("02.1")
 def _(answer):
+    """Flattened, 512 · 7 · 7 numbers go in; averaged, 512. Each has a weight for each of the 1000 classes.
+
+    ```py
+    answer = 512 * 7 * 7 * 1000 - 512 * 1000
+    ```
+    """
     return _near(
         answer,
         512 * 7 * 7 * 1000 - 512 * 1000,
@@ -162,6 +168,13 @@ def _(answer):
 
 @exercise("02.2")
 def _(answer):
+    """The last window may begin `height - side` pixels from the first. Count its steps, and the first one.
+
+    ```py
+    def answer(height, width, side, step):
+        return ((height - side) // step + 1) * ((width - side) // step + 1)
+    ```
+    """
     for case in ((128, 100, 32, 8), (50, 33, 32, 5), (32, 32, 32, 16)):
         height, width, side, step = case
         tops, lefts = (range(0, n - side + 1, step) for n in (height, width))
@@ -172,15 +185,26 @@ def _(answer):
 
 @exercise("02.3")
 def _(answer):
-    maps = np.random.default_rng(0).standard_normal((3, 4, 5))
-    flat = np.asarray(answer(maps.copy()))
-    if flat.shape != maps.shape:
-        return f"for maps {maps.shape} it returned {flat.shape}."
-    if np.ptp(flat, axis=(1, 2)).max() > 1e-6:  # float32 will do
-        return "there is a map in which one place differs from another."
-    if np.abs(flat - maps.mean(axis=(1, 2), keepdims=True)).max() > 1e-6:
-        return "the head would answer something else. What is the only thing that it gets to know of each map?"
-    return None
+    """The middle, a quarter of the pixels, leaves more answers right than the other three quarters: the flat head has
+    learned which places lie in the middle. The average head cannot know. Ask it, and the rim wins.
+
+    ```py
+    middle = np.zeros((32, 32), np.float32)
+    middle[8:24, 8:24] = 1
+    answer = tuple(
+        np.mean(flat.forward(features.forward(x_test * mask)).argmax(axis=1) == t_test)
+        for mask in (middle, 1 - middle)
+    )
+    ```
+    """
+    middle, rim = (float(share) / (100 if float(share) > 1 else 1) for share in answer)
+    if abs(middle - 0.597) > 0.05:
+        return "the first is the share of right answers where only x_test[:, :, 8:24, 8:24] is left."
+    return (
+        None
+        if abs(rim - 0.514) < 0.05
+        else "the second is what is left where x_test[:, :, 8:24, 8:24] is set to 0."
+    )
 
 
 # ---- 03 convolve forward and back

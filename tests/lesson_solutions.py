@@ -14,10 +14,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "lessons"))
 import answers  # noqa: E402
 
 
-def worked(name):
-    """The answer that the worked solution of an exercise arrives at: its code is run."""
+def worked(name, **names):
+    """The answer that the worked solution of an exercise arrives at: its code is run, among these names."""
     text = inspect.cleandoc(answers.CHECKERS[name].__doc__)
-    names = {"np": np}
+    names["np"] = np
     exec("\n".join(re.findall(r"```py\n(.*?)```", text, re.DOTALL)), names)
     return names["answer"]
 
@@ -62,15 +62,9 @@ SOLUTIONS = {  # exercise: (right, wrong)
     ),
     "01.2": (22.9, 0.2259),
     "01.3": (worked("01.3"), lambda colour: colour[0] >> 7),
-    "02.1": (24_576_000, 25_088_000),
-    "02.2": (
-        lambda height, width, side, step: ((height - side) // step + 1) * ((width - side) // step + 1),
-        lambda height, width, side, step: (height // step) * (width // step),
-    ),
-    "02.3": (
-        lambda maps: np.broadcast_to(maps.mean(axis=(1, 2), keepdims=True), maps.shape),
-        lambda maps: np.full(maps.shape, maps.mean()),
-    ),
+    "02.1": (worked("02.1"), 25_088_000),
+    "02.2": (worked("02.2"), lambda height, width, side, step: (height // step) * (width // step)),
+    "02.3": ((0.6, 0.51), (0.4, 0.69)),
     "03.1": (173, 174),
     "03.2": (image_gradient, lambda *given: image_gradient(*given, add=False)),
     "03.3": (5.0625, 4.0),
