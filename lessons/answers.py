@@ -212,6 +212,12 @@ def _(answer):
 
 @exercise("03.1")
 def _(answer):
+    """Ho = ⌊(H + 2p − k) / s⌋ + 1.
+
+    ```py
+    answer = (500 + 2 * 100 - 11) // 4 + 1
+    ```
+    """
     return _near(
         answer,
         (500 + 2 * 100 - 11) // 4 + 1,
@@ -221,6 +227,17 @@ def _(answer):
 
 @exercise("03.2")
 def _(answer):
+    """The forward's loops, with the roles exchanged: each x collects dy times the w that it met.
+
+    ```py
+    def answer(dy, w, s, size):
+        dx = np.zeros(size)
+        for i in range(len(dy)):
+            for u in range(len(w)):
+                dx[i * s + u] += w[u] * dy[i]
+        return dx
+    ```
+    """
     dy, w = np.array([1.0, -2, 3]), np.array([5.0, 7, 11, 2])
     for s, size in ((2, 9), (3, 10), (1, 6)):
         dx = np.asarray(answer(dy, w, s, size), float)
@@ -236,12 +253,29 @@ def _(answer):
 
 @exercise("03.3")
 def _(answer):
-    return _near(
-        answer,
-        (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2,
-        "by the definition, each of the 36 results takes 9 products. In one dimension Winograd needs m + r - 1; square it.",
-        relative=1e-2,
-    )
+    """No. All rows of this picture are alike, so all rows of the kernel meet the same pixels and collect the same shares. The
+    three rows stay equal, and each gets a third of Sobel's −4, 0, 4. The data do not tell such kernels apart, and a
+    gradient cannot know what the data do not tell.
+
+    ```py
+    from minifcn import ops
+    sobel = np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    picture = np.tile(np.sin(np.arange(60.0)), (60, 1))[None, None]
+    wanted, _ = ops.conv2d_forward(picture, sobel[None, None])
+    learned = np.zeros((1, 1, 3, 3))
+    for step in range(500):
+        y, cache = ops.conv2d_forward(picture, learned)
+        _, dw, _ = ops.conv2d_backward((y - wanted) / y.size, cache)
+        learned -= 0.2 * dw
+    answer = learned[0, 0, 1]
+    ```
+    """
+    row = np.asarray(answer, float)
+    if row.shape != (3,):
+        return f"three numbers, learned[0, 0, 1]; got shape {row.shape}."
+    if np.abs(row - [-4 / 3, 0, 4 / 3]).max() > 0.02:
+        return "begin with zeros, and make `wanted` anew from the new picture."
+    return None
 
 
 # ---- 04 turn fc into conv

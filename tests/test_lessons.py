@@ -111,7 +111,7 @@ def test_worked_solution_is_right_and_opens_after_two_tries(name, capsys):
     answers.reveal(name)
     assert "```py" in capsys.readouterr().out
     names = runpy.run_path(next((ROOT / "lessons").glob(f"{name[:2]}_*.py"))) if name in IN_LESSON else {}
-    assert answers.check(name, worked(name, **names)) is True
+    assert answers.check(name, worked(name, names)) is True
 
 
 def test_a_right_answer_opens_the_solution(capsys):
