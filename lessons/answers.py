@@ -283,32 +283,67 @@ def _(answer):
 
 @exercise("04.1")
 def _(answer):
-    maps = np.random.default_rng(0).standard_normal((3, 2, 4))  # (C, h, w)
-    W = np.arange(5 * maps.size, dtype=float).reshape(5, -1)
-    kernel = np.asarray(answer(W, 2, 4))
-    if kernel.shape != (5, 3, 2, 4):
-        return f"for W {W.shape}, h = 2 and w = 4 the kernel is (5, 3, 2, 4); it returned {kernel.shape}."
-    if not np.allclose((kernel * maps).sum(axis=(1, 2, 3)), W @ maps.reshape(-1)):
-        return "the shape is right, the order is not: flattening goes map by map, then row by row."
-    return None
+    """Five poolings make a stride of 2⁵ = 32. The shifts are 0 to 31 pixels, down and to the right.
+
+    ```py
+    answer = (2**5) ** 2
+    ```
+    """
+    return _near(
+        answer,
+        (2**5) ** 2,
+        "each pooling doubles the distance between places. The shifts go down and to the right, independently.",
+    )
 
 
 @exercise("04.2")
 def _(answer):
-    for case in ((128, 38, 8), (38, 38, 8), (141, 38, 8), (500, 404, 32)):
-        height, side, stride = case
-        rows = len(range(0, height - side + 1, stride))
-        if float(answer(*case)) != rows:
-            return f"for {case} it is {rows}. Where may the last window begin, and which one is the first?"
+    """Undo the flattening in its own order, then move the channels.
+
+    ```py
+    def answer(W, h, w):
+        return W.reshape(len(W), h, w, -1).transpose(0, 3, 1, 2)
+    ```
+    """
+    maps = np.random.default_rng(0).standard_normal((2, 4, 3))  # (h, w, C)
+    W = np.arange(5 * maps.size, dtype=float).reshape(5, -1)
+    kernel = np.asarray(answer(W, 2, 4))
+    if kernel.shape != (5, 3, 2, 4):
+        return f"for W {W.shape}, h = 2 and w = 4 the kernel is (5, 3, 2, 4); it returned {kernel.shape}."
+    if not np.allclose(
+        (kernel * maps.transpose(2, 0, 1)).sum(axis=(1, 2, 3)), W @ maps.reshape(-1)
+    ):
+        return "the shape is right, the order is not. In which order do the numbers lie in a row of W?"
     return None
 
 
 @exercise("04.3")
 def _(answer):
-    return _near(
-        answer,
-        (2**5) ** 2,
-        "each pooling doubles the distance between columns. The shifts go down and to the right, independently.",
+    """It finds them nearly as well. The shapes of the training scenes, and with them the coats, come in sizes that differ by
+    a factor of two, so most coats twice as large were seen before. A convolution knows nothing of size; the examples did.
+
+    ```py
+    counts = np.zeros((2, 2))
+    for i in range(20):
+        image, label = draw_scene(np.random.default_rng([5, i]), 128)
+        scene = as_input(image).astype(np.float64)
+        for row, x in enumerate((scene, scene.repeat(2, axis=2).repeat(2, axis=3))):
+            best = heat.forward(x)[0].argmax(axis=0)
+            r, c = ((8 * np.arange(n) + 19) // (row + 1) for n in best.shape)
+            t = label[np.ix_(r, c)]
+            counts[row] += np.sum((best == t) & (t != 255)), np.sum(t != 255)
+    answer = tuple(counts[:, 0] / counts[:, 1])
+    ```
+    """
+    usual, twice = (float(share) / (100 if float(share) > 1 else 1) for share in answer)
+    if abs(usual - 0.859) > 0.025:
+        return (
+            "for the usual size, compare the place (i, j) with label[8i + 19, 8j + 19]."
+        )
+    return (
+        None
+        if abs(twice - 0.819) < 0.025
+        else "the pixel (8i + 19, 8j + 19) of the enlarged scene is half that in the label."
     )
 
 
