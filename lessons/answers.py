@@ -2,7 +2,7 @@
 
 A checker is `@exercise("lesson.number")` over a function of the answer that returns None for a right one, or what to
 think about. Answers are numbers, short strings, arrays or functions, as the exercise says. The checker's docstring is the
-worked solution in Markdown. Its code is indented by four spaces and leaves the answer in `answer`; the tests run it.
+worked solution in Markdown. Its code, fenced as ```py, leaves the answer in `answer`; the tests run it.
 """
 
 import inspect
@@ -69,28 +69,72 @@ def _near(answer, value, hint, relative=1e-6):
 
 @exercise("01.1")
 def _(answer):
+    """Leave out the void pixels first. Then count what is in both, and what is in either.
+
+    ```py
+    def answer(labels, predictions, c):
+        counted = labels != 255
+        true, predicted = (labels == c) & counted, (predictions == c) & counted
+        union = np.sum(true | predicted)
+        return np.sum(true & predicted) / union if union else float("nan")
+    ```
+    """
     labels = np.array([[1, 1, 255], [0, 1, 0]], np.uint8)
     predictions = np.array([[1, 0, 1], [1, 1, 0]], np.uint8)
     if abs(answer(labels, predictions, 1) - 2 / 4) > 1e-9:
         return "of the pixels that are not void, count those that are the class in both, then those that are it in either."
-    if not np.isnan(answer(labels, predictions, 7)):
-        return "for a class that is in neither of the two there is no IoU; return float('nan')."
+    predictions[0, 2] = 5  # on a void pixel only
+    if not all(np.isnan(answer(labels, predictions, c)) for c in (5, 7)):
+        return "for a class that no pixel that counts has, there is no IoU; return float('nan')."
     return None
 
 
 @exercise("01.2")
 def _(answer):
+    """It rises by less than a point. A mean colour of the surroundings is still one colour: two coats of like mean colour
+    look alike, whatever their patterns. And near an outline the mean mixes two classes.
+
+    ```py
+    from minifcn import ops
+    from minifcn.data.toyvoc import draw_scene
+    from minifcn.metrics import ConfusionMatrix
+
+    def smooth(image):  # (H, W, 3) -> (H, W, 3)
+        x = image.transpose(2, 0, 1)[None].astype(np.float32)
+        y, _ = ops.avg_pool2d_forward(x, 9, stride=1, pad=4, count_include_pad=False)
+        return y[0].transpose(1, 2, 0)
+
+    def scenes(seed, count):
+        return [draw_scene(np.random.default_rng([seed, i]), 128) for i in range(count)]
+
+    known = [(smooth(image).reshape(-1, 3), t.reshape(-1)) for image, t in scenes(1, 40)]
+    pixels, truths = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
+    means = np.stack([pixels[truths == c].mean(axis=0) for c in range(6)])
+    matrix = ConfusionMatrix(6)
+    for image, t in scenes(2, 50):
+        distance = ((smooth(image)[:, :, None] - means) ** 2).sum(axis=3)  # (H, W, C)
+        matrix.update(t, distance.argmin(axis=2).astype(np.uint8))
+    answer = matrix.mean_iou()
+    ```
+    """
     share = float(answer)
     return _near(
         share / 100 if share > 1 else share,  # in percent, as the lesson prints it
-        (80 / 85 + 5 / 15 + 5 / 10) / 3,
-        "for each class, divide its number on the diagonal by (row + column - diagonal); then take the mean of the three.",
+        0.2293,
+        "smooth the 40 scenes, take the classes' mean colours anew, then smooth the 50 and predict. Count over all 50.",
         relative=5e-3,
     )
 
 
 @exercise("01.3")
 def _(answer):
+    """`colour_of` put bit number `bit` into channel `bit % 3`, at place `7 - bit // 3`. Take it out from there.
+
+    ```py
+    def answer(colour):
+        return sum((colour[bit % 3] >> (7 - bit // 3) & 1) << bit for bit in range(8))
+    ```
+    """
     colours = {
         (0, 0, 0): 0,
         (128, 0, 0): 1,
@@ -109,6 +153,12 @@ def _(answer):
 
 @exercise("02.1")
 def _(answer):
+    """Flattened, 512 · 7 · 7 numbers go in; averaged, 512. Each has a weight for each of the 1000 classes.
+
+    ```py
+    answer = 512 * 7 * 7 * 1000 - 512 * 1000
+    ```
+    """
     return _near(
         answer,
         512 * 7 * 7 * 1000 - 512 * 1000,
@@ -118,6 +168,13 @@ def _(answer):
 
 @exercise("02.2")
 def _(answer):
+    """The last window may begin `height - side` pixels from the first. Count its steps, and the first one.
+
+    ```py
+    def answer(height, width, side, step):
+        return ((height - side) // step + 1) * ((width - side) // step + 1)
+    ```
+    """
     for case in ((128, 100, 32, 8), (50, 33, 32, 5), (32, 32, 32, 16)):
         height, width, side, step = case
         tops, lefts = (range(0, n - side + 1, step) for n in (height, width))
@@ -128,15 +185,26 @@ def _(answer):
 
 @exercise("02.3")
 def _(answer):
-    maps = np.random.default_rng(0).standard_normal((3, 4, 5))
-    flat = np.asarray(answer(maps.copy()))
-    if flat.shape != maps.shape:
-        return f"for maps {maps.shape} it returned {flat.shape}."
-    if np.ptp(flat, axis=(1, 2)).max() > 1e-6:  # float32 will do
-        return "there is a map in which one place differs from another."
-    if np.abs(flat - maps.mean(axis=(1, 2), keepdims=True)).max() > 1e-6:
-        return "the head would answer something else. What is the only thing that it gets to know of each map?"
-    return None
+    """The middle, a quarter of the pixels, leaves more answers right than the other three quarters: the flat head has
+    learned which places lie in the middle. The average head cannot know. Ask it, and the rim wins.
+
+    ```py
+    middle = np.zeros((32, 32), np.float32)
+    middle[8:24, 8:24] = 1
+    answer = tuple(
+        np.mean(flat.forward(features.forward(x_test * mask)).argmax(axis=1) == t_test)
+        for mask in (middle, 1 - middle)
+    )
+    ```
+    """
+    middle, rim = (float(share) / (100 if float(share) > 1 else 1) for share in answer)
+    if abs(middle - 0.597) > 0.05:
+        return "the first is the share of right answers where only x_test[:, :, 8:24, 8:24] is left."
+    return (
+        None
+        if abs(rim - 0.514) < 0.05
+        else "the second is what is left where x_test[:, :, 8:24, 8:24] is set to 0."
+    )
 
 
 # ---- 03 convolve forward and back
@@ -144,6 +212,12 @@ def _(answer):
 
 @exercise("03.1")
 def _(answer):
+    """Ho = ⌊(H + 2p − k) / s⌋ + 1.
+
+    ```py
+    answer = (500 + 2 * 100 - 11) // 4 + 1
+    ```
+    """
     return _near(
         answer,
         (500 + 2 * 100 - 11) // 4 + 1,
@@ -153,6 +227,17 @@ def _(answer):
 
 @exercise("03.2")
 def _(answer):
+    """The forward's loops, with the roles exchanged: each x collects dy times the w that it met.
+
+    ```py
+    def answer(dy, w, s, size):
+        dx = np.zeros(size)
+        for i in range(len(dy)):
+            for u in range(len(w)):
+                dx[i * s + u] += w[u] * dy[i]
+        return dx
+    ```
+    """
     dy, w = np.array([1.0, -2, 3]), np.array([5.0, 7, 11, 2])
     for s, size in ((2, 9), (3, 10), (1, 6)):
         dx = np.asarray(answer(dy, w, s, size), float)
@@ -168,12 +253,29 @@ def _(answer):
 
 @exercise("03.3")
 def _(answer):
-    return _near(
-        answer,
-        (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2,
-        "by the definition, each of the 36 results takes 9 products. In one dimension Winograd needs m + r - 1; square it.",
-        relative=1e-2,
-    )
+    """No. All rows of this picture are alike, so all rows of the kernel meet the same pixels and collect the same shares. The
+    three rows stay equal, and each gets a third of Sobel's −4, 0, 4. The data do not tell such kernels apart, and a
+    gradient cannot know what the data do not tell.
+
+    ```py
+    from minifcn import ops
+    sobel = np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    picture = np.tile(np.sin(np.arange(60.0)), (60, 1))[None, None]
+    wanted, _ = ops.conv2d_forward(picture, sobel[None, None])
+    learned = np.zeros((1, 1, 3, 3))
+    for step in range(500):
+        y, cache = ops.conv2d_forward(picture, learned)
+        _, dw, _ = ops.conv2d_backward((y - wanted) / y.size, cache)
+        learned -= 0.2 * dw
+    answer = learned[0, 0, 1]
+    ```
+    """
+    row = np.asarray(answer, float)
+    if row.shape != (3,):
+        return f"three numbers, learned[0, 0, 1]; got shape {row.shape}."
+    if np.abs(row - [-4 / 3, 0, 4 / 3]).max() > 0.02:
+        return "begin with zeros, and make `wanted` anew from the new picture."
+    return None
 
 
 # ---- 04 turn fc into conv
@@ -181,32 +283,67 @@ def _(answer):
 
 @exercise("04.1")
 def _(answer):
-    maps = np.random.default_rng(0).standard_normal((3, 2, 4))  # (C, h, w)
-    W = np.arange(5 * maps.size, dtype=float).reshape(5, -1)
-    kernel = np.asarray(answer(W, 2, 4))
-    if kernel.shape != (5, 3, 2, 4):
-        return f"for W {W.shape}, h = 2 and w = 4 the kernel is (5, 3, 2, 4); it returned {kernel.shape}."
-    if not np.allclose((kernel * maps).sum(axis=(1, 2, 3)), W @ maps.reshape(-1)):
-        return "the shape is right, the order is not: flattening goes map by map, then row by row."
-    return None
+    """Five poolings make a stride of 2⁵ = 32. The shifts are 0 to 31 pixels, down and to the right.
+
+    ```py
+    answer = (2**5) ** 2
+    ```
+    """
+    return _near(
+        answer,
+        (2**5) ** 2,
+        "each pooling doubles the distance between places. The shifts go down and to the right, independently.",
+    )
 
 
 @exercise("04.2")
 def _(answer):
-    for case in ((128, 38, 8), (38, 38, 8), (141, 38, 8), (500, 404, 32)):
-        height, side, stride = case
-        rows = len(range(0, height - side + 1, stride))
-        if float(answer(*case)) != rows:
-            return f"for {case} it is {rows}. Where may the last window begin, and which one is the first?"
+    """Undo the flattening in its own order, then move the channels.
+
+    ```py
+    def answer(W, h, w):
+        return W.reshape(len(W), h, w, -1).transpose(0, 3, 1, 2)
+    ```
+    """
+    maps = np.random.default_rng(0).standard_normal((2, 4, 3))  # (h, w, C)
+    W = np.arange(5 * maps.size, dtype=float).reshape(5, -1)
+    kernel = np.asarray(answer(W, 2, 4))
+    if kernel.shape != (5, 3, 2, 4):
+        return f"for W {W.shape}, h = 2 and w = 4 the kernel is (5, 3, 2, 4); it returned {kernel.shape}."
+    if not np.allclose(
+        (kernel * maps.transpose(2, 0, 1)).sum(axis=(1, 2, 3)), W @ maps.reshape(-1)
+    ):
+        return "the shape is right, the order is not. In which order do the numbers lie in a row of W?"
     return None
 
 
 @exercise("04.3")
 def _(answer):
-    return _near(
-        answer,
-        (2**5) ** 2,
-        "each pooling doubles the distance between columns. The shifts go down and to the right, independently.",
+    """It finds them nearly as well. The shapes of the training scenes, and with them the coats, come in sizes that differ by
+    a factor of two, so most coats twice as large were seen before. A convolution knows nothing of size; the examples did.
+
+    ```py
+    counts = np.zeros((2, 2))
+    for i in range(20):
+        image, label = draw_scene(np.random.default_rng([5, i]), 128)
+        scene = as_input(image).astype(np.float64)
+        for row, x in enumerate((scene, scene.repeat(2, axis=2).repeat(2, axis=3))):
+            best = heat.forward(x)[0].argmax(axis=0)
+            r, c = ((8 * np.arange(n) + 19) // (row + 1) for n in best.shape)
+            t = label[np.ix_(r, c)]
+            counts[row] += np.sum((best == t) & (t != 255)), np.sum(t != 255)
+    answer = tuple(counts[:, 0] / counts[:, 1])
+    ```
+    """
+    usual, twice = (float(share) / (100 if float(share) > 1 else 1) for share in answer)
+    if abs(usual - 0.859) > 0.025:
+        return (
+            "for the usual size, compare the place (i, j) with label[8i + 19, 8j + 19]."
+        )
+    return (
+        None
+        if abs(twice - 0.819) < 0.025
+        else "the pixel (8i + 19, 8j + 19) of the enlarged scene is half that in the label."
     )
 
 
