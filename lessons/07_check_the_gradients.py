@@ -22,7 +22,7 @@ lesson.begin()
 # ## A bug that trains
 #
 # A wrong forward pass gives wrong answers, and you see them. A wrong backward pass
-# gives a slightly wrong direction. The loss still falls, only not as far as it could.
+# gives a wrong direction. The loss still falls, only not as far as it could.
 #
 # Here a network learns to tell shapes from background, four times: with two seeds, each
 # once as it should be and once with a bug. The network uses some maps twice, and the
@@ -93,8 +93,8 @@ for (seed, bug), (_, losses) in runs.items():
     mean = [np.mean(losses[max(0, i - 14) : i + 1]) for i in range(len(losses))]
     name = None if seed else ("with the bug" if bug else "right")
     panel.plot(mean, color=WRONG if bug else RIGHT, ls="-:"[seed], label=name)
-panel.set(xlabel="step", ylabel="loss a pixel", ylim=(0, 0.75))
-panel.legend(frameon=False, loc="lower left")
+panel.set(xlabel="step", ylabel="loss a pixel", ylim=(0, 1.5))
+panel.legend(frameon=False, loc="upper right")
 sample = val[3]
 shown = {"truth": sample.label}
 for bug, name in ((False, "right"), (True, "with the bug")):
@@ -108,15 +108,15 @@ for panel, (title, label) in zip(others, shown.items(), strict=True):
 for panel in (first, *others):
     panel.set_axis_off()
 caption = (
-    "Both fall. Above: the loss (mean of 15 steps) of two seeds, full and dotted. "
+    "Above: the loss (mean of 15 steps) of two seeds, full and dotted. "
     "Below: what the two networks of seed 0 find in a scene they have not seen."
 )
 lesson.show(figure, "07_trains", caption)
 
 # %% [markdown]
-# Nothing stops, nothing complains, and the loss falls from the start. Who sees the red
-# curve alone will blame the learning rate. What finds the bug is the *definition of a
-# derivative*.
+# With the bug nothing stops, nothing complains, and in the end the loss has fallen. Who
+# sees the red curves alone will blame the learning rate. What finds the bug is the
+# *definition of a derivative*.
 #
 # ## Two evaluations give a derivative
 #

@@ -156,10 +156,10 @@ for row, normed in zip(axes, (False, True), strict=True):
         network = trained[normed, gain, 0]
         scores, *_ = run(network, grid, np.zeros(len(grid), int))
         p = 1 / (1 + np.exp(np.clip(scores[:, 0] - scores[:, 1], -30, 30)))
-        extent = (-1.1, 1.1, 1.1, -1.1)
-        panel.imshow(p.reshape(120, 120), cmap="RdBu", vmin=0, vmax=1, extent=extent)
+        extent, pale = (-1.1, 1.1, 1.1, -1.1), {"vmin": -0.7, "vmax": 1.7}
+        panel.imshow(p.reshape(120, 120), cmap="RdBu", extent=extent, **pale)
         colours = np.array(["#8e2a1e", "#153e5c"])[which]
-        panel.scatter(*points.T, s=3, c=colours)
+        panel.scatter(*points.T, s=4, c=colours)
         panel.set_title(f"{'normalised' if normed else 'plain'}, gain {gain}")
         panel.set_axis_off()
 caption = (

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minifcn import backend, gradcheck, ops
-from minifcn.backend import to_host
+from minifcn import backend, gradcheck, layers, models, ops
+from minifcn.backend import to_device, to_host
 from minifcn.testing import strict
+from minifcn.training import loop
+from minifcn.training.optimizers import SGD
 
 CHECKERS = {}
 TRIES = Path(__file__).parent / "output" / "tries.txt"  # a line for each try
@@ -407,70 +409,6 @@ def _(answer):
     return None
 
 
-# ---- 09 build FCN-32s
-
-
-@exercise("09.1")
-def _(answer):
-    if tuple(int(n) for n in answer) != (10, 13):
-        return "each side plus the frame, halved five times with rounding up, less what fc6's seven cells need; rows first."
-    return None
-
-
-@exercise("09.2")
-def _(answer):
-    return _near(
-        answer,
-        50 * np.log(1000),
-        "what is −log of the probability of one class out of 1000? That for each pixel.",
-        relative=1e-3,
-    )
-
-
-@exercise("09.3")
-def _(answer):
-    rng = np.random.default_rng(0)
-    dscores, x = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 6, 4, 5))
-    dw, db = (np.asarray(array) for array in answer(dscores, x))
-    if dw.shape != (3, 6) or db.shape != (3,):
-        return f"expected shapes (C, D) and (C,), got {dw.shape} and {db.shape}."
-    if not np.allclose(db, dscores.sum(axis=(0, 2, 3))):
-        return "db: the bias is added at every place of every image."
-    if not np.allclose(dw, np.tensordot(dscores, x, axes=((0, 2, 3), (0, 2, 3)))):
-        return "dw: each weight multiplies x[d] at every place of every image; what comes back from all of them adds up."
-    return None
-
-
-# ---- 10 add the skips
-
-
-@exercise("10.1")
-def _(answer):
-    dz, a, b = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
-    da, db = (np.asarray(array) for array in answer(dz, a, b))
-    if np.allclose(da, dz * b) and np.allclose(db, dz * a):
-        return None
-    return "if a moves by a little, by how much does a · b move? And which of the two gradients comes first?"
-
-
-@exercise("10.2")
-def _(answer):
-    return _near(
-        answer,
-        12,
-        "begin with field 1 and step 1. A pooling by 2 has a kernel too, and doubles the step only after it has counted.",
-    )
-
-
-@exercise("10.3")
-def _(answer):
-    return _near(
-        answer,
-        128 * 21 + 21,
-        "only a score layer is new: enlargements are frozen. One weight for each channel and class, and the biases.",
-    )
-
-
 # ---- 07 check the gradients
 
 
@@ -478,9 +416,11 @@ def _(answer):
 def _(answer):
     """Both factors depend on x. The product rule gives s + x · s · (1 − s), and dy multiplies it.
 
+    ```py
     def answer(dy, x):
         s = 1 / (1 + np.exp(-x))
         return dy * (s + x * s * (1 - s))
+    ```
     """
     x, dy = np.linspace(-3, 3, 13), np.cos(np.arange(13.0))
     e = 1e-5
@@ -495,8 +435,10 @@ def _(answer):
 def _(answer):
     """The bug reads dy from behind, so any dy that is the same from both ends hides it, such as 1, 2, 3, 2, 1.
 
+    ```py
     def answer(n):
         return np.abs(np.arange(n) - (n - 1) / 2)
+    ```
     """
     for n in (5, 6):
         dy = np.asarray(answer(n), float)
@@ -511,8 +453,10 @@ def _(answer):
 def _(answer):
     """For one: a slip that reads the first image's mask for all images of the batch. With one image it is right.
 
+    ```py
     def answer(dy, y):
         return dy * (y[:1] > 0)
+    ```
 
     Others: a loop over range(6), or channels written out as 0 and 1.
     """
@@ -521,7 +465,9 @@ def _(answer):
     def error(shape):
         """The relative error that the check finds on maps of a shape, infinite where the backward breaks down."""
         try:
-            return gradcheck.check_op(ops.relu_forward, answer, [rng.normal(size=shape)], rng).max_relative_error
+            return gradcheck.check_op(
+                ops.relu_forward, answer, [rng.normal(size=shape)], rng
+            ).max_relative_error
         except Exception:
             return np.inf
 
@@ -539,9 +485,15 @@ def _(answer):
 def _(answer):
     """After n batches 0.9ⁿ of the start is left. It is below 0.01 where n > ln 0.01 / ln 0.9 = 43.7.
 
+    ```py
     answer = int(np.ceil(np.log(0.01) / np.log(0.9)))
+    ```
     """
-    return _near(answer, 44, "each batch multiplies what is left of the start by 0.9. How many times until it is below 0.01?")
+    return _near(
+        answer,
+        44,
+        "each batch multiplies what is left of the start by 0.9. How many times until it is below 0.01?",
+    )
 
 
 @exercise("08.2")
@@ -549,15 +501,23 @@ def _(answer):
     """The normalisation divides the tenfold values by a tenfold σ, so the loss does not change. A tenfold weight must then
     move ten times as far for the same change of the loss: the gradient is a tenth.
 
+    ```py
     answer = 1 / 10
+    ```
     """
-    return _near(answer, 0.1, "the loss is the same as before. By how much does it change if a weight moves by 1 now?", relative=1e-2)
+    return _near(
+        answer,
+        0.1,
+        "the loss is the same as before. By how much does it change if a weight moves by 1 now?",
+        relative=1e-2,
+    )
 
 
 @exercise("08.3")
 def _(answer):
     """The same three ways, with the means over H and W of each map alone.
 
+    ```py
     def forward(x):
         deviation = np.sqrt(x.var(axis=(2, 3), keepdims=True) + 1e-5)
         z = (x - x.mean(axis=(2, 3), keepdims=True)) / deviation
@@ -569,18 +529,163 @@ def _(answer):
         return (dy - dy.mean(axis=(2, 3), keepdims=True) - along) / deviation
 
     answer = forward, backward
+    ```
     """
     forward, backward = answer
     rng = np.random.default_rng(0)
     for shape in ((2, 3, 4, 5), (1, 2, 3, 3)):
         x = rng.normal(1, 3, shape)
-        mean, var = x.mean(axis=(2, 3), keepdims=True), x.var(axis=(2, 3), keepdims=True)
+        mean, var = (
+            x.mean(axis=(2, 3), keepdims=True),
+            x.var(axis=(2, 3), keepdims=True),
+        )
         y, _ = forward(x)
-        if y.shape != shape or np.abs(y - (x - mean) / np.sqrt(var + 1e-5)).max() > 1e-9:
+        if (
+            y.shape != shape
+            or np.abs(y - (x - mean) / np.sqrt(var + 1e-5)).max() > 1e-9
+        ):
             return "forward: each map of each image gets a mean and a variance of its own, over its pixels."
         report = gradcheck.check_op(forward, backward, [x], rng)
         if report.max_relative_error > 1e-6:
             return f"the check finds an error of {report.max_relative_error:.0e} for x {shape}. There are three ways from x to z."
+    return None
+
+
+# ---- 09 build FCN-32s
+
+
+@exercise("09.1")
+def _(answer):
+    """300 + 2 · 100 − 2 = 498 rows after the first 3×3, which takes one from each side of the frame. Halved five times with
+    rounding up, that is 498 / 32 = 15.6, so 16. fc6 leaves 16 − 6 = 10. For 400: 598, 19, 13.
+
+    ```py
+    answer = tuple(-(-(n + 200 - 2) // 32) - 6 for n in (300, 400))
+    ```
+    """
+    if tuple(int(n) for n in answer) != (10, 13):
+        return "each side plus the frame, halved five times with rounding up, less what fc6's seven cells need; rows first."
+    return None
+
+
+@exercise("09.2")
+def _(answer):
+    """fc6 needs 7 cells. Five halvings with rounding up make 7 of anything from 6 · 32 + 1 = 193 on. The first 3×3 leaves
+    1 + 2p − 2 = 2p − 1 of a single pixel, so p = 97. (The released 100 is that, rounded up.)
+
+    ```py
+    answer = (6 * 32 + 1 + 1) // 2
+    ```
+    """
+    return _near(
+        answer,
+        97,
+        "how large must the map be, before the poolings, so that fc6 finds 7 cells after them?",
+    )
+
+
+@exercise("09.3")
+def _(answer):
+    """Each weight meets x[d] at every place of every image. What comes back from all of them adds up.
+
+    ```py
+    def answer(dscores, x):
+        return np.einsum("nchw,ndhw->cd", dscores, x), dscores.sum(axis=(0, 2, 3))
+    ```
+    """
+    rng = np.random.default_rng(0)
+    dscores, x = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 6, 4, 5))
+    dw, db = (np.asarray(array) for array in answer(dscores, x))
+    if dw.shape != (3, 6) or db.shape != (3,):
+        return f"expected shapes (C, D) and (C,), got {dw.shape} and {db.shape}."
+    if not np.allclose(db, dscores.sum(axis=(0, 2, 3))):
+        return "db: the bias is added at every place of every image."
+    if not np.allclose(dw, np.tensordot(dscores, x, axes=((0, 2, 3), (0, 2, 3)))):
+        return "dw: each weight multiplies x[d] at every place of every image; what comes back from all of them adds up."
+    return None
+
+
+# ---- 10 add the skips
+
+
+@exercise("10.1")
+def _(answer):
+    """Field and step: 1, 1; convolution 3, 1; convolution 5, 1; pooling 6, 2; convolution 6 + 2 · 2 = 10, 2; pooling 12, 4.
+
+    ```py
+    answer = 1 + 2 + 2 + 1 + 2 * 2 + 1 * 2
+    ```
+    """
+    return _near(
+        answer,
+        12,
+        "begin with field 1 and step 1. A pooling by 2 has a kernel too, and doubles the step only after it has counted.",
+    )
+
+
+@exercise("10.2")
+def _(answer):
+    """Each class takes its own score from both stacks, and nothing else: two unit matrices side by side.
+
+    ```py
+    def answer(C):
+        return np.concatenate([np.eye(C), np.eye(C)], axis=1)[:, :, None, None]
+    ```
+    """
+    for count in (2, 5):
+        coarse, skip = np.random.default_rng(0).normal(size=(2, 1, count, 3, 4))
+        w = np.asarray(answer(count), float)
+        if w.shape != (count, 2 * count, 1, 1):
+            return f"for {count} classes the weights have the shape {(count, 2 * count, 1, 1)}; got {w.shape}."
+        joined, _ = ops.conv2d_forward(np.concatenate([coarse, skip], axis=1), w)
+        if np.abs(joined - coarse - skip).max() > 1e-9:
+            return "class c of the sum is the coarse score of c plus the skip's score of c. Which two weights are 1?"
+    return None
+
+
+@exercise("10.3")
+def _(answer):
+    """The last two rows of the table go; in their place come an enlargement, a score, a sum, an enlargement, the crop.
+
+    ```py
+    from minifcn import layers, models
+
+    def answer(C):
+        net = models.fcn("8s", "mini", C, alignment="same", width=8)
+        table = dict(net.nodes)
+        del table["upscore8"]
+        crop, _ = table.pop("crop")
+        rng = np.random.default_rng(0)
+        table["upscore_pool3"] = layers.Upsample(2, kernel=4, pad=1), ["fuse_pool3"]
+        table["score_pool2"] = layers.Conv2d(16, C, 1, rng, zero=True), ["vgg.pool2"]
+        table["fuse_pool2"] = layers.Add(), ["upscore_pool3", "score_pool2"]
+        table["upscore4"] = layers.Upsample(4, kernel=8, pad=2), ["fuse_pool2"]
+        table["crop"] = crop, ["upscore4", "image"]
+        return models.Graph(table)
+    ```
+    """
+    network, eight = answer(3), models.fcn("8s", "mini", 3, alignment="same", width=8)
+    x = to_device(
+        np.random.default_rng(0).normal(size=(1, 3, 40, 56)).astype(np.float32)
+    )
+    logits = network.forward(x)
+    if logits.shape != (1, 3, 40, 56):
+        return f"for an image of 40 × 56 and 3 classes it returned {logits.shape}."
+    if float(abs(logits).max()) > 0:
+        return "its score layers should start at zero, the new one too."
+    new = {
+        n: p
+        for n, p in network.parameters().items()
+        if n not in eight.parameters() and not p.frozen
+    }
+    if sum(p.value.size for p in new.values()) != 16 * 3 + 3:
+        return "only a score layer is new: one weight for each of 16 channels and each class, and the biases."
+    for p in new.values():
+        p.value = p.value + 1
+    # Only the new skip speaks: its stamps are 4 pixels apart.
+    heard = to_host(network.forward(x))
+    if not heard.any() or heard.shape != logits.shape:
+        return "the new score layer says something now, and nothing of it arrives at the end."
     return None
 
 
@@ -589,33 +694,73 @@ def _(answer):
 
 @exercise("11.1")
 def _(answer):
+    """The mean's gradient is the sum's divided by 320 · 320, so the rate is larger by that. Momentum 0.9 lets each gradient act
+    1 / (1 − 0.9) = 10 times, so the rate is smaller by that.
+
+    ```py
+    answer = 2e-8 * 320 * 320 * (1 - 0.9)
+    ```
+    """
     return _near(
         answer,
-        np.log(19),
-        "with all scores equal, each of the 19 classes has probability 1/19.",
-        relative=5e-3,
+        2e-8 * 320 * 320 / 10,
+        "the mean's gradient is the sum's divided by the number of pixels. And how often does momentum let a gradient act?",
+        relative=3e-2,
     )
 
 
 @exercise("11.2")
 def _(answer):
+    """The gradient is 30 times as large, and what a step of the weights does to the score is, too: 900 in all.
+
+    ```py
+    answer = 0.03 / 30**2
+    ```
+    """
     return _near(
         answer,
-        2e-8 * 320 * 320,
-        "the mean's gradient is the sum's divided by the number of pixels. So its rate is larger by that number.",
+        0.03 / 900,
+        "the size counts twice: in the gradient, and in what a step does.",
         relative=3e-2,
     )
 
 
 @exercise("11.3")
 def _(answer):
-    losses = [4.0, 2.0, 3.0, 1.0, 5.0]
-    for n, means in ((1, losses), (2, [4, 3, 2.5, 2, 3]), (9, [4, 3, 3, 2.5, 3])):
-        given = np.asarray(answer(losses, n), float)
-        if given.shape != (5,):
-            return f"for five losses return five means; got shape {given.shape}."
-        if np.abs(given - means).max() > 1e-9:
-            return f"for {losses} and n = {n} it should end in {means[-2]}, {means[-1]} and begin with {means[0]}."
+    """s² each: 10² for pool4, 100² for pool3. The biases are not multiplied by the maps and stay. But for weight decay the
+    loud network then does, step for step, what the quiet one does: s · w of one is w of the other.
+
+    ```py
+    def answer(network):
+        parameters = network.parameters()
+        parameters["score_pool4.weight"].lr_mult = 1 / 10**2
+        parameters["score_pool3.weight"].lr_mult = 1 / 100**2
+    ```
+    """
+    rng = np.random.default_rng(0)
+    images, labels = (
+        rng.normal(size=(2, 3, 32, 32)).astype(np.float32),
+        rng.integers(0, 3, (2, 32, 32)).astype(np.uint8),
+    )
+    said = []
+    for factors in ((10, 100), (1, 1)):
+        network = models.fcn(
+            "8s", "mini", 3, alignment="same", at_once=True, width=2
+        ).astype(np.float64)
+        for name, factor in zip(("scale_pool4", "scale_pool3"), factors, strict=True):
+            network[name].factor = factor
+        for layer in network.layers_of(layers.Dropout):
+            layer.p = 0.0
+        if factors[0] > 1:
+            answer(network)
+        sgd = SGD(network.parameters(), momentum=0.9)
+        for _ in range(3):
+            loop.update(network, images.astype(np.float64), labels, sgd, 0.05)
+        said.append(
+            to_host(network.forward(to_device(images.astype(np.float64)), train=True))
+        )
+    if not np.allclose(*said, rtol=1e-4, atol=1e-6):
+        return "after three steps the loud network says something else than the quiet one. By how much is a loud skip too fast?"
     return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minifcn import models
 from minifcn.backend import array_module
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lessons"))
@@ -25,19 +26,6 @@ def worked(name, names=()):
 def even_phases(kernel, s):
     sums = [np.sum(kernel[phase::s]) for phase in range(s)]
     return bool(np.allclose(sums, sums[0]))
-
-
-def score_gradients(dscores, x, total=np.sum):
-    return np.einsum("nchw,ndhw->cd", dscores, x), total(dscores, axis=(0, 2, 3))
-
-
-def silu_backward(dy, x):
-    s = 1 / (1 + np.exp(-x))
-    return dy * (s + x * s * (1 - s))
-
-
-def running_mean(losses, n):
-    return np.array([np.mean(losses[max(0, i - n + 1) : i + 1]) for i in range(len(losses))])
 
 
 def masked_sum(log_p, labels):
@@ -69,18 +57,21 @@ SOLUTIONS = {  # exercise: (right, wrong)
     "06.1": ((0.25, -0.25), (0.25, 0.25)),
     "06.2": (59, 19),
     "06.3": (lambda k, s: (k - s) / 2, lambda k, s: (k - 1) / 2),
-    "09.1": ((10, 13), (16, 16)),
-    "09.2": (345.4, 6.9),
-    "09.3": (score_gradients, lambda dscores, x: score_gradients(dscores, x, total=np.mean)),
-    "10.1": (lambda dz, a, b: (dz * b, dz * a), lambda dz, a, b: (dz, dz)),
-    "10.2": (12, 10),
-    "10.3": (2709, 2688),
-    "07.1": (2 * 700_000 * 0.02 / 3600, 3.9),
-    "07.2": (silu_backward, lambda dy, x: dy / (1 + np.exp(-x))),
-    "07.3": (lambda n: np.abs(np.arange(n) - (n - 1) / 2) + 1, lambda n: np.arange(n) + 1.0),
-    "11.1": (np.log(19), 3.53),
-    "11.2": (2e-8 * 320 * 320, 2e-8),
-    "11.3": (running_mean, lambda losses, n: np.convolve(losses, np.ones(n) / n, mode="same")),
+    "07.1": (worked("07.1"), lambda dy, x: dy / (1 + np.exp(-x))),
+    "07.2": (worked("07.2"), lambda n: np.arange(n) + 1.0),
+    "07.3": (worked("07.3"), lambda dy, y: dy * (y > 0)),
+    "08.1": (worked("08.1"), 10),
+    "08.2": (worked("08.2"), 10),
+    "08.3": (worked("08.3"), (worked("08.3")[0], lambda dy, cache: dy / cache[1])),
+    "09.1": (worked("09.1"), (16, 16)),
+    "09.2": (worked("09.2"), 96),
+    "09.3": (worked("09.3"), lambda dscores, x: (worked("09.3")(dscores, x)[0], dscores.mean(axis=(0, 2, 3)))),
+    "10.1": (worked("10.1"), 10),
+    "10.2": (worked("10.2"), lambda C: np.ones((C, 2 * C, 1, 1))),
+    "10.3": (worked("10.3"), lambda C: models.fcn("8s", "mini", C, alignment="same", width=8)),
+    "11.1": (worked("11.1"), 2e-8 * 320 * 320),
+    "11.2": (worked("11.2"), 0.001),
+    "11.3": (worked("11.3"), lambda network: None),
     "17.1": (
         lambda x: (x - x.mean(axis=0)) / x.std(axis=0),
         lambda x: (x - np.mean(np.asarray(x), axis=0)) / x.std(axis=0),
