@@ -5,6 +5,7 @@ think about. Answers are numbers, short strings, arrays or functions, as the exe
 worked solution in Markdown. Its code, fenced as ```py, leaves the answer in `answer`; the tests run it.
 """
 
+import contextlib
 import inspect
 from fractions import Fraction
 from pathlib import Path
@@ -766,6 +767,8 @@ def _(answer):
 
 # ---- 17 swap NumPy for CuPy
 
+NUMBERS = ("__float__", "__int__", "__bool__", "__complex__", "item", "tolist", "get")
+
 
 def _on_both(function, *hosts):
     """The answers of a function on NumPy's arrays and on the stand-in's, as NumPy arrays."""
@@ -773,8 +776,33 @@ def _on_both(function, *hosts):
     return [function(*hosts), to_host(function(*map(strict.xp.asarray, hosts)))]
 
 
+@contextlib.contextmanager
+def _counted(names):
+    """-> a list that grows by one whenever one of these methods of the stand-in's arrays is called"""
+    calls, kept = [], {name: getattr(strict.StrictArray, name) for name in names}
+    for name, method in kept.items():
+
+        def noted(self, *arguments, method=method):
+            calls.append(method)
+            return method(self, *arguments)
+
+        setattr(strict.StrictArray, name, noted)
+    try:
+        yield calls
+    finally:
+        for name, method in kept.items():
+            setattr(strict.StrictArray, name, method)
+
+
 @exercise("17.1")
 def _(answer):
+    """Methods of the array work wherever it lies. (So do np.mean and np.std, which hand over to it.)
+
+    ```py
+    def answer(x):
+        return (x - x.mean(axis=0)) / x.std(axis=0)
+    ```
+    """
     x = np.random.default_rng(0).normal(2, 3, (7, 4))
     for given in _on_both(answer, x):
         if (
@@ -787,20 +815,52 @@ def _(answer):
 
 @exercise("17.2")
 def _(answer):
-    return _near(
-        answer,
-        24,
-        "how many numbers are that? Each has four bytes, and a megabyte is a million of them, here.",
-    )
+    """Add up on the device, and let the last sum out. The root of one number is the host's business.
+
+    ```py
+    def answer(gradients):
+        return float(sum((g * g).sum() for g in gradients)) ** 0.5
+    ```
+    """
+    backend.register(strict.DEVICE)
+    rng = np.random.default_rng(0)
+    hosts = [rng.normal(size=shape) for shape in ((4, 3, 3, 3), (4,), (2, 4), (2,))]
+    expected = np.sqrt(sum((g**2).sum() for g in hosts))
+    there = [strict.xp.asarray(g) for g in hosts]
+    with _counted(NUMBERS) as asked:
+        norms = answer(hosts), answer(there)
+    if not all(isinstance(norm, float) for norm in norms):
+        return "it should return a Python float."
+    if not np.allclose(norms, expected, rtol=1e-9):
+        return f"for four arrays it is {expected:.4f}. The norm of all is the root of the sum of all squares."
+    if len(asked) > 1:
+        return f"{len(asked)} numbers came to the host. Add up first."
+    return None
 
 
 @exercise("17.3")
 def _(answer):
-    log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 4))
-    labels = np.array([3, 255, 0, 255], np.uint8)
-    for given in _on_both(answer, log_p, labels):
-        if abs(float(given) - (log_p[0, 3] + log_p[2, 0])) > 1e-9:
-            return "where the label is 255, read any class that exists, and multiply what was read by 0."
+    """Read class 0 where the label is void, and multiply what was read by 0.
+
+    ```py
+    from minifcn.backend import array_module
+
+    def answer(log_p, labels):
+        xp = array_module(log_p)
+        known = labels != 255
+        safe = xp.where(known, labels, 0)[:, None].astype("int64")
+        return (xp.take_along_axis(log_p, safe, axis=1)[:, 0] * known).sum()
+    ```
+    """
+    log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 40))
+    labels = np.array([3, 255, 0, 255] * 10, np.uint8)
+    expected = log_p[np.arange(40), np.where(labels < 5, labels, 0)][labels < 5].sum()
+    with _counted((*NUMBERS, "__getitem__")) as asked:
+        results = _on_both(answer, log_p, labels)
+    if max(abs(float(given) - expected) for given in results) > 1e-9:
+        return "where the label is 255, read any class that exists, and multiply what was read by 0."
+    if len(asked) > 12:
+        return f"right, but for 40 pixels it indexed or asked {len(asked)} times: no loop over pixels."
     return None
 
 
@@ -809,26 +869,44 @@ def _(answer):
 
 @exercise("18.1")
 def _(answer):
+    """The definition takes 36 · 9 products for the 36 results. Winograd takes (6 + 3 − 1)² = 64.
+
+    ```py
+    answer = (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2
+    ```
+    """
     return _near(
         answer,
-        9 * 128 * 250 * 250 * 4 / 1e6,
-        "a row for each pixel, a column for each value that the kernel sees in all channels, four bytes a value.",
-        relative=2e-3,
+        (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2,
+        "by the definition, each of the 36 results takes 9 products. In one dimension Winograd needs m + r - 1; square it.",
+        relative=1e-2,
     )
 
 
 @exercise("18.2")
 def _(answer):
+    """32 of the 80 ms are no convolutions, and stay. Of the other 48 only 40 − 32 = 8 may be left.
+
+    ```py
+    answer = 48 / (40 - 32)
+    ```
+    """
     return _near(
         answer,
-        1 / (0.4 + 0.6 / 3),
-        "how many milliseconds are left of each part? Then divide the old time by the new one.",
-        relative=2.5e-2,
+        6,
+        "how many milliseconds are no convolutions, and stay? What may be left of the others?",
     )
 
 
 @exercise("18.3")
 def _(answer):
+    """Without the warm-up, the median of each: one slow run does not move it. Then the ratio.
+
+    ```py
+    def answer(ours, theirs):
+        return np.median(ours[1:]) / np.median(theirs[1:])
+    ```
+    """
     one = [9.0, 2, 2.2, 50, 2.1, 2], [1.0, 1, 1.1, 1, 0.9, 30]
     for ours, theirs in (one, ([1.0, 6, 4, 5], [80.0, 2, 2, 9])):
         expected = np.median(ours[1:]) / np.median(theirs[1:])
