@@ -571,18 +571,19 @@ def _(answer):
 
 @exercise("09.2")
 def _(answer):
-    """fc6 needs 7 cells. Five halvings with rounding up make 7 of anything from 6 · 32 + 1 = 193 on. The first 3×3 leaves
-    1 + 2p − 2 = 2p − 1 of a single pixel, so p = 97. (The released 100 is that, rounded up.)
+    """A 7×7 kernel looks 6 cells further than a 1×1, and a cell is 32 pixels: 192. It has 49 numbers for each of 64 · 64
+    pairs of channels in place of one.
 
     ```py
-    answer = (6 * 32 + 1 + 1) // 2
+    answer = 6 * 32, 48 * 64 * 64
     ```
     """
-    return _near(
-        answer,
-        97,
-        "how large must the map be, before the poolings, so that fc6 finds 7 cells after them?",
-    )
+    pixels, numbers = map(float, answer)
+    if pixels != 192:
+        return "pixels: how many cells further does a 7×7 kernel look than a 1×1, and how far apart are cells?"
+    if numbers != 48 * 64 * 64:
+        return "numbers: a kernel has a number for each of its taps, from each of 64 channels to each of 64."
+    return None
 
 
 @exercise("09.3")
@@ -762,6 +763,83 @@ def _(answer):
         )
     if not np.allclose(*said, rtol=1e-4, atol=1e-6):
         return "after three steps the loud network says something else than the quiet one. By how much is a loud skip too fast?"
+    return None
+
+
+# ---- 13 see further without pooling
+
+
+@exercise("13.1")
+def _(answer):
+    """Two steps of the kernel, each over 12 cells of 8 pixels.
+
+    ```py
+    answer = 2 * 12 * 8
+    ```
+    """
+    return _near(
+        answer,
+        192,
+        "how many cells apart are neighbouring taps, and how many pixels is a cell?",
+    )
+
+
+@exercise("13.2")
+def _(answer):
+    """1, 3 and 9. Each kernel says −1, 0 or 1 times its rate, and the sums of −1, 0, 1 times 1, 3, 9 are all whole numbers
+    from −13 to 13, each exactly once: a number system with base 3. So there is one path from each of 27 · 27 pixels.
+
+    ```py
+    answer = 1, 3, 9
+    ```
+    """
+    rates = sorted(int(rate) for rate in answer)
+    if len(rates) != 3 or min(rates) < 1:
+        return "three rates, each at least 1."
+    sums = {
+        a * rates[0] + b * rates[1] + c * rates[2]
+        for a in (-1, 0, 1)
+        for b in (-1, 0, 1)
+        for c in (-1, 0, 1)
+    }
+    if len(sums) < 1 + 2 * sum(rates):
+        return f"with rates {rates} there are holes in the field."
+    if rates != [1, 3, 9]:
+        return f"rates {rates} leave no hole, but their field, {1 + 2 * sum(rates)}, is not the largest. How few paths are enough?"
+    return None
+
+
+@exercise("13.3")
+def _(answer):
+    """The forward's loops once more: each product w_u · x gives dy times the one to the other.
+
+    ```py
+    def answer(dy, x, w, rate):
+        dx, dw = np.zeros_like(x), np.zeros_like(w)
+        for i in range(len(dy)):
+            for u in range(len(w)):
+                dx[i + rate * u] += dy[i] * w[u]
+                dw[u] += dy[i] * x[i + rate * u]
+        return dx, dw
+    ```
+    """
+    rng = np.random.default_rng(0)
+    for size, taps, rate in ((12, 3, 2), (9, 2, 5), (7, 3, 1)):
+
+        def forward(x, w, taps=taps, rate=rate):
+            count = len(x) - rate * (taps - 1)
+            return sum(w[u] * x[rate * u : rate * u + count] for u in range(taps)), (
+                x,
+                w,
+            )
+
+        def backward(dy, cache, rate=rate):
+            return tuple(answer(dy, *cache, rate))
+
+        arrays = [rng.normal(size=size), rng.normal(size=taps)]
+        report = gradcheck.check_op(forward, backward, arrays, rng)
+        if report.max_relative_error > 1e-6:
+            return f"for {size} pixels, {taps} taps and rate {rate} the check finds an error in {report.worst}: 0 is dx, 1 is dw."
     return None
 
 

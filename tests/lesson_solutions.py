@@ -56,7 +56,7 @@ SOLUTIONS = {  # exercise: (right, wrong)
     "08.2": (worked("08.2"), 10),
     "08.3": (worked("08.3"), (worked("08.3")[0], lambda dy, cache: dy / cache[1])),
     "09.1": (worked("09.1"), (16, 16)),
-    "09.2": (worked("09.2"), 96),
+    "09.2": (worked("09.2"), (224, 48 * 64 * 64)),
     "09.3": (worked("09.3"), lambda dscores, x: (worked("09.3")(dscores, x)[0], dscores.mean(axis=(0, 2, 3)))),
     "10.1": (worked("10.1"), 10),
     "10.2": (worked("10.2"), lambda C: np.ones((C, 2 * C, 1, 1))),
@@ -64,6 +64,9 @@ SOLUTIONS = {  # exercise: (right, wrong)
     "11.1": (worked("11.1"), 2e-8 * 320 * 320),
     "11.2": (worked("11.2"), 0.001),
     "11.3": (worked("11.3"), lambda network: None),
+    "13.1": (worked("13.1"), 24),
+    "13.2": (worked("13.2"), (2, 2, 2)),
+    "13.3": (worked("13.3"), lambda dy, x, w, rate: worked("13.3")(dy, x, w, 1)),
     "17.1": (worked("17.1"), lambda x: (x - np.mean(np.asarray(x), axis=0)) / x.std(axis=0)),
     "17.2": (worked("17.2"), lambda gradients: float(sum(float((g * g).sum()) for g in gradients)) ** 0.5),
     "17.3": (
