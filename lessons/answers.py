@@ -352,23 +352,66 @@ def _(answer):
 
 @exercise("05.1")
 def _(answer):
-    return _near(
-        answer,
-        (1 - 0.5 / 8) ** 2,
-        "what are f and c for k = 16, and how far from c is the nearest pixel? The kernel is a tent times a tent.",
-        relative=2e-3,
+    """The stamps are two columns wide and lie two apart, so across they do not overlap. Down they are three, and do: in the
+    middle row, where each column hears from two of them.
+
+    ```py
+    x, stamp = np.array([[1, 0], [0, 2]]), np.ones((3, 2))
+    answer = np.zeros((5, 4))
+    for i, j in np.ndindex(2, 2):
+        answer[2 * i : 2 * i + 3, 2 * j : 2 * j + 2] += x[i, j] * stamp
+    ```
+    """
+    y = np.asarray(answer, float)
+    if y.shape != (5, 4):
+        return f"the last stamp begins at row 2 and column 2, so the result is 5 × 4; got shape {y.shape}."
+    wanted = np.zeros((5, 4))
+    wanted[:3, :2], wanted[2:, 2:] = 1, 2
+    return (
+        None
+        if np.allclose(y, wanted)
+        else "press each stamp down at (2i, 2j), times its value, and add up."
     )
 
 
 @exercise("05.2")
 def _(answer):
-    if sorted(map(float, answer)) != [2, 3]:
-        return "sort the taps 0 to 4 by phase: those that reach the even fine pixels, and those that reach the odd ones."
-    return None
+    """It is not. ×2 puts 0.75 on both sides of the peak, and what was between them does not come back: the peak stays at 0.75,
+    where ×32 reaches 0.98.
+
+    ```py
+    def tent(k):
+        return 1 - np.abs(np.arange(k) - (k / 2 - 0.5)) / (k / 2)
+
+    def enlarge(x, s):
+        y = np.zeros((len(x) + 1) * s)
+        for i, value in enumerate(x):
+            y[i * s : (i + 2) * s] += value * tent(2 * s)
+        return y[s // 2 : -s // 2]
+
+    x = np.eye(9)[4]
+    once, thrice = enlarge(x, 32), enlarge(enlarge(enlarge(x, 2), 2), 8)
+    answer = np.abs(once - thrice).max()
+    ```
+    """
+    return _near(
+        answer,
+        0.234375,
+        "each enlargement has k = 2s and cuts s/2 off both ends, so that the results have 9 · 32 values each.",
+        relative=1e-3,
+    )
 
 
 @exercise("05.3")
 def _(answer):
+    """A fine pixel is reached by the taps of one phase. A flat map stays flat if all phases have the same sum.
+
+    ```py
+    def answer(kernel, s):
+        sums = [np.sum(kernel[phase::s]) for phase in range(s)]
+        return bool(np.allclose(sums, sums[0]))
+    ```
+    """
     cases = "1331/2 111/2 121/2 3111/2 12321/3 1111/3 123321/2 1302/4 2310/2"
     for case in cases.split():
         kernel, s = [int(tap) for tap in case[:-2]], int(case[-1])
