@@ -426,15 +426,29 @@ def _(answer):
 
 @exercise("06.1")
 def _(answer):
+    """The convolution: a = 1/2, b = (2 − 2)/2 = 0. The pooling: a = 1/2, b = (0 − 1/2)/2 = −1/4. One into the other.
+
+    ```py
+    (a1, b1), (a2, b2) = (1 / 2, 0), (1 / 2, -1 / 4)
+    answer = a2 * a1, a2 * b1 + b2
+    ```
+    """
     # Fractions may come as text, "1/4", as the lesson prints them.
     a, b = (float(Fraction(n) if isinstance(n, str) else n) for n in answer)
     if abs(a - 1 / 4) > 1e-9:
         return "a is what the scales of the two layers make together."
-    return _near(b, -1 / 4, "work out (a, b) of each layer, then a2·(a1·u + b1) + b2.")
+    return _near(b, -1 / 4, "work out (a, b) of each layer, then a2·(a1·r + b1) + b2.")
 
 
 @exercise("06.2")
 def _(answer):
+    """Four poolings take half of 1 + 2 + 4 + 8 = 15. Three cells of fc6 are only 48 pixels, and the stamp's middle is at 15½.
+    Less is taken off, so the image begins further down.
+
+    ```py
+    answer = 99 - 15 / 2 - 3 * 16 + 15.5
+    ```
+    """
     return _near(
         answer,
         59,
@@ -444,10 +458,20 @@ def _(answer):
 
 @exercise("06.3")
 def _(answer):
-    for k, s in ((64, 32), (16, 8), (4, 2), (9, 3)):
-        if float(answer(k, s)) != (k - s) / 2:
-            return "cell 0 lands at (k − 1)/2 − p. Where is the middle of the outputs 0 … s − 1?"
-    return None
+    """With 64 the image would begin at 18½, and half a pixel cannot be cropped. An odd kernel has its middle on a pixel.
+
+    ```py
+    alexnet = [(11, 4, 100), (3, 2, 0), (5, 1, 2), (3, 2, 0), *[(3, 1, 1)] * 3, (3, 2, 0), (6, 1, 0)]
+    a, b = 1, 0
+    for k, s, p in alexnet:
+        a, b = a / s, (b + p - (k - 1) / 2) / s
+    answer = tuple(32 * b + (k - 1) / 2 for k in (64, 63))
+    ```
+    """
+    even, odd = (float(Fraction(n) if isinstance(n, str) else n) for n in answer)
+    return _near(
+        even, 18.5, "go through the nine layers with `where`, then add the enlargement."
+    ) or _near(odd, 18, "a kernel of 63 has its middle half a pixel before that of 64.")
 
 
 # ---- 09 build FCN-32s
