@@ -156,7 +156,7 @@ box(5.1, 2, "+", "w")
 box(5.1, 3, "logits")
 for x, y, text in ((3.15, 0.3, "×2"), (4.75, 1.35, "×2"), (5.35, 2.5, "×8")):
     panel.text(x, y, text, fontsize=12, color="#8e2a1e", ha="center")
-panel.text(-0.12, 2.5, "trunk", fontsize=10, ha="right", color="0.3", rotation=90)
+panel.text(0.12, 2.5, "trunk", fontsize=10, va="center", color="0.3")
 caption = "FCN-8s. The trunk runs down on the left; scores are enlarged and added."
 lesson.show(figure, "10_network", caption)
 
