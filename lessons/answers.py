@@ -833,6 +833,69 @@ def _(answer):
     return None
 
 
+# ---- 12 build U-Net
+
+
+@exercise("12.1")
+def _(answer):
+    """128 maps go in, 64 come out, and each pair has 3 · 3 weights.
+
+    ```py
+    answer = 3 * 3 * (64 + 64) * 64
+    ```
+    """
+    return _near(
+        answer,
+        3 * 3 * 128 * 64,
+        "how many maps does it read, and how many weights has it for each of them?",
+    )
+
+
+@exercise("12.2")
+def _(answer):
+    """Take the slices of the channels. What was cropped away met nothing: zeros.
+
+    ```py
+    def answer(dy, shape, r):
+        da = np.zeros(shape)
+        h, w = dy.shape[2:]
+        da[:, :, r : r + h, r : r + w] = dy[:, : shape[1]]
+        return da, dy[:, shape[1] :]
+    ```
+    """
+    rng = np.random.default_rng(0)
+    a, dy = rng.normal(size=(2, 3, 9, 8)), rng.normal(size=(2, 5, 5, 4))
+    da, db = (np.asarray(array) for array in answer(dy, a.shape, 2))
+    if da.shape != a.shape or db.shape != (2, 2, 5, 4):
+        return f"da has the shape of a, {a.shape}, and db (2, 2, 5, 4); got {da.shape} and {db.shape}."
+    if not np.array_equal(db, dy[:, 3:]):
+        return "db: b lies behind a's channels."
+    inside = da[:, :, 2:7, 2:6]
+    if np.array_equal(inside, dy[:, :3]) and np.isclose(
+        np.abs(da).sum(), np.abs(inside).sum()
+    ):
+        return None
+    return "da: dy in the place of the crop, and zero where nothing was read."
+
+
+@exercise("12.3")
+def _(answer):
+    """As many as with it, but fewer pixels are right. The stamps of `up0` are learned, and 12 maps of half the size can hold all
+    that two pixels side by side need to know. In a network with five halvings the way down would have lost it.
+
+    ```py
+    rng = np.random.default_rng(9)
+    table = {name: (node.layer, node.inputs) for name, node in unet(0).nodes.items() if name != "concat0"}
+    table["after0.conv1"] = layers.Conv2d(6, 6, 3, rng, pad=1), ["up0"]
+    cut = train(0, True, models.Graph(table))
+    answer = cells_found(cut.forward(x_new).argmax(axis=1), numbers_new)
+    ```
+    """
+    share = float(answer)
+    hint = "build the table of `unet(0)` anew without concat0, and give `train` the network; it takes its steps as before."
+    return None if abs((share / 100 if share > 1 else share) - 0.98) < 0.03 else hint
+
+
 # ---- 13 see further without pooling
 
 
@@ -908,6 +971,70 @@ def _(answer):
         if report.max_relative_error > 1e-6:
             return f"for {size} pixels, {taps} taps and rate {rate} the check finds an error in {report.worst}: 0 is dx, 1 is dw."
     return None
+
+
+# ---- 14 dense CRF
+
+
+@exercise("14.1")
+def _(answer):
+    """A million pixels have 10¹² pairs.
+
+    ```py
+    answer = (1000 * 1000) ** 2 * 4 / 1e12
+    ```
+    """
+    return _near(answer, 4, "every pixel with every pixel, four bytes for each pair.")
+
+
+@exercise("14.2")
+def _(answer):
+    """It is the same. What a label pays is what all labels together would pay, less its own. The first is one number for all
+    labels of a pixel, and the softmax does not see what is added to all.
+
+    ```py
+    def answer(log_p, q, K):
+        voices = q @ K
+        scores = log_p - (voices.sum(axis=0) - voices)
+        exponentials = np.exp(scores - scores.max(axis=0))
+        return exponentials / exponentials.sum(axis=0)
+    ```
+    """
+    rng = np.random.default_rng(0)
+    log_p, q, K = (
+        rng.normal(size=(3, 7)),
+        rng.dirichlet(np.ones(3), 7).T,
+        rng.uniform(size=(7, 7)),
+    )
+    given = np.asarray(answer(log_p, q, K))
+    if given.shape != (3, 7):
+        return f"q is (C, N), here (3, 7); it returned {given.shape}."
+    wanted = np.exp(log_p + q @ K)
+    if np.abs(given - wanted / wanted.sum(axis=0)).max() < 1e-9:
+        return None
+    return "K is not symmetric in this test: q @ K sums over the first index. Then the sum over the other labels, and softmax."
+
+
+@exercise("14.3")
+def _(answer):
+    """Fewer: 3.4 % instead of 4.0 %. Scores twice as large have twice the say against the same kernels.
+
+    ```py
+    sure = before**2 / (before**2).sum(axis=0)
+    answer = tuple(
+        np.mean(inference.dense_crf(p, image, **settings).argmax(axis=0) != p.argmax(axis=0)) for p in (before, sure)
+    )
+    ```
+    """
+    usual, sure = (float(share) for share in answer)
+    usual, sure = (share / 100 if usual > 1 else share for share in (usual, sure))
+    if abs(usual - 0.0403) > 0.003:
+        return "the first compares the labels, the argmax over the classes, of `before` and `after`."
+    return (
+        None
+        if abs(sure - 0.0335) < 0.003
+        else "the second: before**2, divided by its sum over the classes."
+    )
 
 
 # ---- 17 swap NumPy for CuPy
@@ -1058,130 +1185,3 @@ def _(answer):
         if abs(float(answer(ours, theirs)) - expected) > 1e-9:
             return f"for {ours} and {theirs} the ratio is {expected:.3f}. Which runs count, and what does one slow run not move?"
     return None
-
-
-# ---- 12 build U-Net
-
-
-@exercise("12.1")
-def _(answer):
-    """128 maps go in, 64 come out, and each pair has 3 · 3 weights.
-
-    ```py
-    answer = 3 * 3 * (64 + 64) * 64
-    ```
-    """
-    return _near(
-        answer,
-        3 * 3 * 128 * 64,
-        "how many maps does it read, and how many weights has it for each of them?",
-    )
-
-
-@exercise("12.2")
-def _(answer):
-    """Take the slices of the channels. What was cropped away met nothing: zeros.
-
-    ```py
-    def answer(dy, shape, r):
-        da = np.zeros(shape)
-        h, w = dy.shape[2:]
-        da[:, :, r : r + h, r : r + w] = dy[:, : shape[1]]
-        return da, dy[:, shape[1] :]
-    ```
-    """
-    rng = np.random.default_rng(0)
-    a, dy = rng.normal(size=(2, 3, 9, 8)), rng.normal(size=(2, 5, 5, 4))
-    da, db = (np.asarray(array) for array in answer(dy, a.shape, 2))
-    if da.shape != a.shape or db.shape != (2, 2, 5, 4):
-        return f"da has the shape of a, {a.shape}, and db (2, 2, 5, 4); got {da.shape} and {db.shape}."
-    if not np.array_equal(db, dy[:, 3:]):
-        return "db: b lies behind a's channels."
-    inside = da[:, :, 2:7, 2:6]
-    if np.array_equal(inside, dy[:, :3]) and np.isclose(
-        np.abs(da).sum(), np.abs(inside).sum()
-    ):
-        return None
-    return "da: dy in the place of the crop, and zero where nothing was read."
-
-
-@exercise("12.3")
-def _(answer):
-    """As many as with it, but fewer pixels are right. The stamps of `up0` are learned, and 12 maps of half the size can hold all
-    that two pixels side by side need to know. In a network with five halvings the way down would have lost it.
-
-    ```py
-    rng = np.random.default_rng(9)
-    table = {name: (node.layer, node.inputs) for name, node in unet(0).nodes.items() if name != "concat0"}
-    table["after0.conv1"] = layers.Conv2d(6, 6, 3, rng, pad=1), ["up0"]
-    cut = train(0, True, models.Graph(table))
-    answer = cells_found(cut.forward(x_new).argmax(axis=1), numbers_new)
-    ```
-    """
-    share = float(answer)
-    hint = "build the table of `unet(0)` anew without concat0, and give `train` the network; it takes its steps as before."
-    return None if abs((share / 100 if share > 1 else share) - 0.98) < 0.03 else hint
-
-
-# ---- 14 dense CRF
-
-
-@exercise("14.1")
-def _(answer):
-    """A million pixels have 10¹² pairs.
-
-    ```py
-    answer = (1000 * 1000) ** 2 * 4 / 1e12
-    ```
-    """
-    return _near(answer, 4, "every pixel with every pixel, four bytes for each pair.")
-
-
-@exercise("14.2")
-def _(answer):
-    """It is the same. What a label pays is what all labels together would pay, less its own. The first is one number for all
-    labels of a pixel, and the softmax does not see what is added to all.
-
-    ```py
-    def answer(log_p, q, K):
-        voices = q @ K
-        scores = log_p - (voices.sum(axis=0) - voices)
-        exponentials = np.exp(scores - scores.max(axis=0))
-        return exponentials / exponentials.sum(axis=0)
-    ```
-    """
-    rng = np.random.default_rng(0)
-    log_p, q, K = (
-        rng.normal(size=(3, 7)),
-        rng.dirichlet(np.ones(3), 7).T,
-        rng.uniform(size=(7, 7)),
-    )
-    given = np.asarray(answer(log_p, q, K))
-    if given.shape != (3, 7):
-        return f"q is (C, N), here (3, 7); it returned {given.shape}."
-    wanted = np.exp(log_p + q @ K)
-    if np.abs(given - wanted / wanted.sum(axis=0)).max() < 1e-9:
-        return None
-    return "K is not symmetric in this test: q @ K sums over the first index. Then the sum over the other labels, and softmax."
-
-
-@exercise("14.3")
-def _(answer):
-    """Fewer: 3.4 % instead of 4.0 %. Scores twice as large have twice the say against the same kernels.
-
-    ```py
-    sure = before**2 / (before**2).sum(axis=0)
-    answer = tuple(
-        np.mean(inference.dense_crf(p, image, **settings).argmax(axis=0) != p.argmax(axis=0)) for p in (before, sure)
-    )
-    ```
-    """
-    usual, sure = (float(share) for share in answer)
-    usual, sure = (share / 100 if usual > 1 else share for share in (usual, sure))
-    if abs(usual - 0.0403) > 0.003:
-        return "the first compares the labels, the argmax over the classes, of `before` and `after`."
-    return (
-        None
-        if abs(sure - 0.0335) < 0.003
-        else "the second: before**2, divided by its sum over the classes."
-    )
