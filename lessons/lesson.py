@@ -38,7 +38,7 @@ def begin():
     """Choose where arrays live, by --device where the lesson is run as a script, and print it.
 
     --device auto (a GPU if one works), cpu, cuda, cuda:1 (the GPU of that number), or strict: a stand-in for a GPU that
-    runs anywhere, slowly (lesson 11).
+    runs anywhere, slowly (lesson 17).
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--device", default="auto")
@@ -52,10 +52,10 @@ def begin():
         sys.exit(f"{Path(sys.argv[0]).name}: --device {args.device}: {error}")
 
 
-def show(figure, name):
+def show(figure, name, caption=""):
     """Save a figure as output/NAME.png, and show it where there is a notebook or a screen.
 
-    Raises ValueError if a text runs over its edge.
+    caption: says what is to be seen; kept in the file, as its description. Raises ValueError if a text runs over its edge.
     """
     figure.canvas.draw()
     used, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
@@ -65,12 +65,12 @@ def show(figure, name):
         )
     OUTPUT.mkdir(exist_ok=True)
     path = OUTPUT / f"{name}.png"
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Description": caption})
     shown.append(path)
     if "ipykernel" in sys.modules:
-        from IPython.display import display
+        from IPython.display import Markdown, display
 
-        display(figure)
+        display(figure, Markdown(f"*{caption}*"))
         plt.close(figure)
     elif plt.get_backend().lower() == "agg":  # no screen
         plt.close(figure)
@@ -82,7 +82,7 @@ def show(figure, name):
             )  # keeps the windows open at the end, until they are closed
 
 
-def pictures(name, rows, *, legend=(), classes=()):
+def pictures(name, rows, *, caption="", legend=(), classes=()):
     """Show pictures beside each other.   rows: [{title: image (H, W) or (H, W, 3)}], one dict a row
 
     Rows with the first one's titles do not repeat them. legend: the labels whose colours are explained below, by their
@@ -106,4 +106,4 @@ def pictures(name, rows, *, legend=(), classes=()):
                 panel.set_title(title)
     if len(legend):
         add_legend(figure, legend, classes)
-    show(figure, name)
+    show(figure, name, caption)

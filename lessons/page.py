@@ -4,6 +4,7 @@ from html import escape
 from string import Template
 
 from markdown_it import MarkdownIt
+from PIL import Image
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -64,8 +65,14 @@ def _cell(cell):
     parts = [highlight(cell.source, PythonLexer(), FORMAT)]
     if cell.printed.strip():
         parts.append(f'<pre class="printed">{escape(cell.printed.rstrip())}</pre>')
-    parts += [f"<figure>{embedded(path, path.stem)}</figure>" for path in cell.figures]
-    return "".join(parts)
+    return "".join([*parts, *map(_figure, cell.figures)])
+
+
+def _figure(path):
+    with Image.open(path) as picture:
+        caption = picture.text.get("Description")
+    said = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f"<figure>{embedded(path, caption or path.stem)}{said}</figure>"
 
 
 def _failure(record):
