@@ -199,22 +199,24 @@ def panoptic_quality(pairs):
 from minifcn.inference.panoptic import Objects
 from minifcn.metrics import PanopticQuality
 
-library = PanopticQuality(2, things=(1,), stuff=())
-given = np.unique(found, return_inverse=True)[1].reshape(found.shape)
-objects = given.max()
-prediction = Objects(
-    (given > 0).astype(np.uint8),
-    given.astype(np.uint16),
-    np.ones(objects, np.uint8),
-    np.ones(objects),
-)
 truth = np.where(label == 255, 255, label > 0).astype(np.uint8)
-library.update(
-    truth, np.where(numbers == 255, 0, numbers).astype(np.uint16), prediction
-)
-mine = panoptic_quality([(found, numbers)])
-print(f"PQ of this scene: {mine:.3f}, by the library: {library.pq()[1]:.3f}")
-assert abs(mine - library.pq()[1]) < 1e-9
+truth_numbers = np.where(numbers == 255, 0, numbers).astype(np.uint16)
+one_missed = np.where(found == 1, 0, found)
+for name, given in (
+    ("connected parts", connected),
+    ("grouped", found),
+    ("grouped, one missed", one_missed),
+):
+    given = np.unique(given, return_inverse=True)[1].reshape(given.shape)
+    ones = np.ones(given.max(), np.uint8)  # classes and scores
+    prediction = Objects(
+        (given > 0).astype(np.uint8), given.astype(np.uint16), ones, ones.astype(float)
+    )
+    library = PanopticQuality(2, things=(1,), stuff=())
+    library.update(truth, truth_numbers, prediction)
+    mine = panoptic_quality([(given, numbers)])
+    print(f"PQ of {name}: {mine:.3f}, by the library: {library.pq()[1]:.3f}")
+    assert abs(mine - library.pq()[1]) < 1e-9
 
 # %% [markdown]
 # ## How good must the maps be?
