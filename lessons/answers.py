@@ -1113,6 +1113,74 @@ def _(answer):
     )
 
 
+# ---- 16 share a batch
+
+
+@exercise("16.1")
+def _(answer):
+    """A ring sends 2 (n − 1) / n of the array, here 2 · 7 / 8 of 536 MB, that is 938 MB. A byte has eight bits.
+
+    ```py
+    answer = 2 * 7 / 8 * 134e6 * 4 * 8 / 10e9  # 0.75 s
+    ```
+    """
+    hint = "4 bytes a number, of which each machine sends 2 (n − 1) / n; 10 Gbit are 1.25e9 bytes."
+    return _near(answer, 0.7504, hint, 0.02)
+
+
+@exercise("16.2")
+def _(answer):
+    """Move both variances to the common mean, and weight them by the counts.
+
+    ```py
+    def answer(one, two):
+        (n1, m1, v1), (n2, m2, v2) = one, two
+        n = n1 + n2
+        m = (n1 * m1 + n2 * m2) / n
+        v = (n1 * (v1 + (m1 - m) ** 2) + n2 * (v2 + (m2 - m) ** 2)) / n
+        return n, m, v
+    ```
+    """
+    rng = np.random.default_rng(16)
+    for n1, n2 in ((3, 5), (1, 9)):
+        one, two = rng.normal(0, 1, n1), rng.normal(4, 2, n2)
+        both = np.concatenate([one, two])
+        n, mean, var = answer((n1, one.mean(), one.var()), (n2, two.mean(), two.var()))
+        if n != n1 + n2 or abs(mean - both.mean()) > 1e-9:
+            return (
+                "the count is the sum of both; the mean weights each mean by its count."
+            )
+        if abs(var - both.var()) > 1e-9:
+            return "values are spread about their own mean, and their mean lies off the common one: add the square of that."
+    return None
+
+
+@exercise("16.3")
+def _(answer):
+    """After round i each result is the sum over a block of 2^(i + 1) processes. k rounds send k whole arrays, a ring's 2 (n − 1)
+    rounds less than two. So doubling is faster where arrays are small, and the time to announce a message is what counts.
+
+    ```py
+    def answer(arrays):
+        held, sent, reach = [a.copy() for a in arrays], 0, 1
+        while reach < len(held):
+            held = [a + held[r ^ reach] for r, a in enumerate(held)]
+            sent += arrays[0].nbytes
+            reach *= 2
+        return held, sent
+    ```
+    """
+    rng = np.random.default_rng(16)
+    for n, rounds in ((2, 1), (8, 3)):
+        arrays = [rng.normal(size=50) for _ in range(n)]
+        results, sent = answer([a.copy() for a in arrays])
+        if len(results) != n or not all(np.allclose(r, sum(arrays)) for r in results):
+            return f"with {n} processes, every one should end with the sum of all."
+        if sent != rounds * arrays[0].nbytes:
+            return f"with {n} processes there are {rounds} rounds, and in each a process sends its whole array once."
+    return None
+
+
 # ---- 17 swap NumPy for CuPy
 
 NUMBERS = ("__float__", "__int__", "__bool__", "__complex__", "item", "tolist", "get")

@@ -71,6 +71,9 @@ SOLUTIONS = {  # exercise: (right, wrong)
     "15.1": (worked("15.1"), 2.3 / 4),
     "15.2": (worked("15.2"), lambda numbers: worked("15.2")((numbers > 0).astype(int))),
     "15.3": (0.978, 0.502),
+    "16.1": (worked("16.1"), 0.43),
+    "16.2": (worked("16.2"), lambda one, two: (one[0] + two[0], *np.average([one[1:], two[1:]], 0, [one[0], two[0]]))),
+    "16.3": (worked("16.3"), lambda arrays: (worked("16.3")(arrays)[0], 2 * arrays[0].nbytes)),
     "17.1": (worked("17.1"), lambda x: (x - np.mean(np.asarray(x), axis=0)) / x.std(axis=0)),
     "17.2": (worked("17.2"), lambda gradients: float(sum(float((g * g).sum()) for g in gradients)) ** 0.5),
     "17.3": (
