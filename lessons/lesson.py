@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import html
 import logging
 import sys
 from pathlib import Path
@@ -10,12 +11,11 @@ import matplotlib.pyplot as plt
 
 from minifcn import backend
 from minifcn.report.figures import add_legend
+from minifcn.report.page import embedded
 from minifcn.testing import strict
 
 OUTPUT = Path(__file__).parent / "output"
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone
-
-shown = []  # the files of the figures shown so far, for whoever puts the lessons on a page
 
 plt.rcParams.update(
     {
@@ -47,14 +47,16 @@ def begin():
     # The line about the device is printed here; once is enough.
     backend.log.addHandler(logging.NullHandler())
     try:
-        print(backend.use(args.device))
+        line = backend.use(args.device)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: --device {args.device}: {error}")
+    print(line.partition(" (")[0] if "ipykernel" in sys.modules else line)
 
 
-def show(figure, name):
+def show(figure, name, caption=""):
     """Save a figure as output/NAME.png, and show it where there is a notebook or a screen.
 
+    caption: what is to be seen on it; stands below the figure, and in its place for those who cannot see it.
     Raises ValueError if a text runs over its edge.
     """
     figure.canvas.draw()
@@ -65,28 +67,41 @@ def show(figure, name):
         )
     OUTPUT.mkdir(exist_ok=True)
     path = OUTPUT / f"{name}.png"
-    figure.savefig(path)
-    shown.append(path)
+    figure.savefig(path, metadata={"Description": caption})
     if "ipykernel" in sys.modules:
-        from IPython.display import display
-
-        display(figure)
+        said = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+        _display(f"<figure>{embedded(path, caption or _words(figure))}{said}</figure>")
         plt.close(figure)
-    elif plt.get_backend().lower() == "agg":  # no screen
+        return
+    print(f"[figure: {path}]")
+    if plt.get_backend().lower() == "agg":  # no screen
         plt.close(figure)
     else:
         figure.show()
-        if len(shown) == 1:
-            atexit.register(
-                plt.show
-            )  # keeps the windows open at the end, until they are closed
+        atexit.register(plt.show)  # keeps the windows open at the end, until closed
 
 
-def pictures(name, rows, *, legend=(), classes=()):
+def _words(figure):
+    """What stands written on a figure, for those who cannot see it."""
+    labels = [
+        text
+        for axes in figure.axes
+        for text in (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())
+    ]
+    return "Figure: " + ", ".join(dict.fromkeys(filter(None, labels)))
+
+
+def _display(markup):
+    from IPython.display import HTML, display
+
+    display(HTML(markup))
+
+
+def pictures(name, rows, *, caption="", legend=(), classes=()):
     """Show pictures beside each other.   rows: [{title: image (H, W) or (H, W, 3)}], one dict a row
 
     Rows with the first one's titles do not repeat them. legend: the labels whose colours are explained below, by their
-    names in `classes`.
+    names in `classes`. caption as in `show`.
     """
     columns = max(map(len, rows))
     sizes = [
@@ -106,4 +121,4 @@ def pictures(name, rows, *, legend=(), classes=()):
                 panel.set_title(title)
     if len(legend):
         add_legend(figure, legend, classes)
-    show(figure, name)
+    show(figure, name, caption)
