@@ -1,18 +1,26 @@
-"""Checks the answers to the lessons' exercises. It knows how to tell a right one from a wrong one, and gives nothing away.
+"""Checks the answers to the lessons' exercises, and shows a worked solution to those who have tried.
 
 A checker is `@exercise("lesson.number")` over a function of the answer that returns None for a right one, or what to
-think about. Answers are numbers, short strings, arrays or functions, as the exercise says.
+think about. Answers are numbers, short strings, arrays or functions, as the exercise says. The checker's docstring is the
+worked solution in Markdown. Its code, fenced as ```py, leaves the answer in `answer`; the tests run it.
 """
 
+import contextlib
+import inspect
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
-from minifcn import backend
-from minifcn.backend import to_host
+from minifcn import backend, gradcheck, layers, models, ops
+from minifcn.backend import to_device, to_host
 from minifcn.testing import strict
+from minifcn.training import loop
+from minifcn.training.optimizers import SGD
 
 CHECKERS = {}
+TRIES = Path(__file__).parent / "output" / "tries.txt"  # a line for each try
+ENOUGH = 2
 
 
 def exercise(name):
@@ -35,7 +43,21 @@ def check(name, answer):
     except Exception as error:  # whatever the reader's own code may raise
         hint = f"it stopped with {type(error).__name__}: {error}"
     print(f"Exercise {name}: {'right.' if hint is None else f'not yet: {hint}'}")
+    TRIES.parent.mkdir(exist_ok=True)
+    with TRIES.open("a") as file:  # a right answer opens the solution at once
+        file.write(f"{name}\n" * (ENOUGH if hint is None else 1))
     return hint is None
+
+
+def reveal(name):
+    """Print the worked solution of an exercise, after two tries."""
+    tries = TRIES.read_text().split().count(name) if TRIES.exists() else 0
+    if tries < ENOUGH:
+        print(
+            f"Exercise {name}: the solution opens after {ENOUGH} tries; so far {tries}."
+        )
+    else:
+        print(inspect.cleandoc(CHECKERS[name].__doc__))
 
 
 def _near(answer, value, hint, relative=1e-6):
@@ -50,28 +72,72 @@ def _near(answer, value, hint, relative=1e-6):
 
 @exercise("01.1")
 def _(answer):
+    """Leave out the void pixels first. Then count what is in both, and what is in either.
+
+    ```py
+    def answer(labels, predictions, c):
+        counted = labels != 255
+        true, predicted = (labels == c) & counted, (predictions == c) & counted
+        union = np.sum(true | predicted)
+        return np.sum(true & predicted) / union if union else float("nan")
+    ```
+    """
     labels = np.array([[1, 1, 255], [0, 1, 0]], np.uint8)
     predictions = np.array([[1, 0, 1], [1, 1, 0]], np.uint8)
     if abs(answer(labels, predictions, 1) - 2 / 4) > 1e-9:
         return "of the pixels that are not void, count those that are the class in both, then those that are it in either."
-    if not np.isnan(answer(labels, predictions, 7)):
-        return "for a class that is in neither of the two there is no IoU; return float('nan')."
+    predictions[0, 2] = 5  # on a void pixel only
+    if not all(np.isnan(answer(labels, predictions, c)) for c in (5, 7)):
+        return "for a class that no pixel that counts has, there is no IoU; return float('nan')."
     return None
 
 
 @exercise("01.2")
 def _(answer):
+    """It rises by less than a point. A mean colour of the surroundings is still one colour: two coats of like mean colour
+    look alike, whatever their patterns. And near an outline the mean mixes two classes.
+
+    ```py
+    from minifcn import ops
+    from minifcn.data.toyvoc import draw_scene
+    from minifcn.metrics import ConfusionMatrix
+
+    def smooth(image):  # (H, W, 3) -> (H, W, 3)
+        x = image.transpose(2, 0, 1)[None].astype(np.float32)
+        y, _ = ops.avg_pool2d_forward(x, 9, stride=1, pad=4, count_include_pad=False)
+        return y[0].transpose(1, 2, 0)
+
+    def scenes(seed, count):
+        return [draw_scene(np.random.default_rng([seed, i]), 128) for i in range(count)]
+
+    known = [(smooth(image).reshape(-1, 3), t.reshape(-1)) for image, t in scenes(1, 40)]
+    pixels, truths = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
+    means = np.stack([pixels[truths == c].mean(axis=0) for c in range(6)])
+    matrix = ConfusionMatrix(6)
+    for image, t in scenes(2, 50):
+        distance = ((smooth(image)[:, :, None] - means) ** 2).sum(axis=3)  # (H, W, C)
+        matrix.update(t, distance.argmin(axis=2).astype(np.uint8))
+    answer = matrix.mean_iou()
+    ```
+    """
     share = float(answer)
     return _near(
         share / 100 if share > 1 else share,  # in percent, as the lesson prints it
-        (80 / 85 + 5 / 15 + 5 / 10) / 3,
-        "for each class, divide its number on the diagonal by (row + column - diagonal); then take the mean of the three.",
+        0.2293,
+        "smooth the 40 scenes, take the classes' mean colours anew, then smooth the 50 and predict. Count over all 50.",
         relative=5e-3,
     )
 
 
 @exercise("01.3")
 def _(answer):
+    """`colour_of` put bit number `bit` into channel `bit % 3`, at place `7 - bit // 3`. Take it out from there.
+
+    ```py
+    def answer(colour):
+        return sum((colour[bit % 3] >> (7 - bit // 3) & 1) << bit for bit in range(8))
+    ```
+    """
     colours = {
         (0, 0, 0): 0,
         (128, 0, 0): 1,
@@ -90,6 +156,12 @@ def _(answer):
 
 @exercise("02.1")
 def _(answer):
+    """Flattened, 512 · 7 · 7 numbers go in; averaged, 512. Each has a weight for each of the 1000 classes.
+
+    ```py
+    answer = 512 * 7 * 7 * 1000 - 512 * 1000
+    ```
+    """
     return _near(
         answer,
         512 * 7 * 7 * 1000 - 512 * 1000,
@@ -99,6 +171,13 @@ def _(answer):
 
 @exercise("02.2")
 def _(answer):
+    """The last window may begin `height - side` pixels from the first. Count its steps, and the first one.
+
+    ```py
+    def answer(height, width, side, step):
+        return ((height - side) // step + 1) * ((width - side) // step + 1)
+    ```
+    """
     for case in ((128, 100, 32, 8), (50, 33, 32, 5), (32, 32, 32, 16)):
         height, width, side, step = case
         tops, lefts = (range(0, n - side + 1, step) for n in (height, width))
@@ -109,15 +188,26 @@ def _(answer):
 
 @exercise("02.3")
 def _(answer):
-    maps = np.random.default_rng(0).standard_normal((3, 4, 5))
-    flat = np.asarray(answer(maps.copy()))
-    if flat.shape != maps.shape:
-        return f"for maps {maps.shape} it returned {flat.shape}."
-    if np.ptp(flat, axis=(1, 2)).max() > 1e-6:  # float32 will do
-        return "there is a map in which one place differs from another."
-    if np.abs(flat - maps.mean(axis=(1, 2), keepdims=True)).max() > 1e-6:
-        return "the head would answer something else. What is the only thing that it gets to know of each map?"
-    return None
+    """The middle, a quarter of the pixels, leaves more answers right than the other three quarters: the flat head has
+    learned which places lie in the middle. The average head cannot know. Ask it, and the rim wins.
+
+    ```py
+    middle = np.zeros((32, 32), np.float32)
+    middle[8:24, 8:24] = 1
+    answer = tuple(
+        np.mean(flat.forward(features.forward(x_test * mask)).argmax(axis=1) == t_test)
+        for mask in (middle, 1 - middle)
+    )
+    ```
+    """
+    middle, rim = (float(share) / (100 if float(share) > 1 else 1) for share in answer)
+    if abs(middle - 0.597) > 0.05:
+        return "the first is the share of right answers where only x_test[:, :, 8:24, 8:24] is left."
+    return (
+        None
+        if abs(rim - 0.514) < 0.05
+        else "the second is what is left where x_test[:, :, 8:24, 8:24] is set to 0."
+    )
 
 
 # ---- 03 convolve forward and back
@@ -125,6 +215,12 @@ def _(answer):
 
 @exercise("03.1")
 def _(answer):
+    """Ho = ⌊(H + 2p − k) / s⌋ + 1.
+
+    ```py
+    answer = (500 + 2 * 100 - 11) // 4 + 1
+    ```
+    """
     return _near(
         answer,
         (500 + 2 * 100 - 11) // 4 + 1,
@@ -134,6 +230,17 @@ def _(answer):
 
 @exercise("03.2")
 def _(answer):
+    """The forward's loops, with the roles exchanged: each x collects dy times the w that it met.
+
+    ```py
+    def answer(dy, w, s, size):
+        dx = np.zeros(size)
+        for i in range(len(dy)):
+            for u in range(len(w)):
+                dx[i * s + u] += w[u] * dy[i]
+        return dx
+    ```
+    """
     dy, w = np.array([1.0, -2, 3]), np.array([5.0, 7, 11, 2])
     for s, size in ((2, 9), (3, 10), (1, 6)):
         dx = np.asarray(answer(dy, w, s, size), float)
@@ -149,12 +256,29 @@ def _(answer):
 
 @exercise("03.3")
 def _(answer):
-    return _near(
-        answer,
-        (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2,
-        "by the definition, each of the 36 results takes 9 products. In one dimension Winograd needs m + r - 1; square it.",
-        relative=1e-2,
-    )
+    """No. All rows of this picture are alike, so all rows of the kernel meet the same pixels and collect the same shares. The
+    three rows stay equal, and each gets a third of Sobel's −4, 0, 4. The data do not tell such kernels apart, and a
+    gradient cannot know what the data do not tell.
+
+    ```py
+    from minifcn import ops
+    sobel = np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    picture = np.tile(np.sin(np.arange(60.0)), (60, 1))[None, None]
+    wanted, _ = ops.conv2d_forward(picture, sobel[None, None])
+    learned = np.zeros((1, 1, 3, 3))
+    for step in range(500):
+        y, cache = ops.conv2d_forward(picture, learned)
+        _, dw, _ = ops.conv2d_backward((y - wanted) / y.size, cache)
+        learned -= 0.2 * dw
+    answer = learned[0, 0, 1]
+    ```
+    """
+    row = np.asarray(answer, float)
+    if row.shape != (3,):
+        return f"three numbers, learned[0, 0, 1]; got shape {row.shape}."
+    if np.abs(row - [-4 / 3, 0, 4 / 3]).max() > 0.02:
+        return "begin with zeros, and make `wanted` anew from the new picture."
+    return None
 
 
 # ---- 04 turn fc into conv
@@ -162,32 +286,67 @@ def _(answer):
 
 @exercise("04.1")
 def _(answer):
-    maps = np.random.default_rng(0).standard_normal((3, 2, 4))  # (C, h, w)
-    W = np.arange(5 * maps.size, dtype=float).reshape(5, -1)
-    kernel = np.asarray(answer(W, 2, 4))
-    if kernel.shape != (5, 3, 2, 4):
-        return f"for W {W.shape}, h = 2 and w = 4 the kernel is (5, 3, 2, 4); it returned {kernel.shape}."
-    if not np.allclose((kernel * maps).sum(axis=(1, 2, 3)), W @ maps.reshape(-1)):
-        return "the shape is right, the order is not: flattening goes map by map, then row by row."
-    return None
+    """Five poolings make a stride of 2⁵ = 32. The shifts are 0 to 31 pixels, down and to the right.
+
+    ```py
+    answer = (2**5) ** 2
+    ```
+    """
+    return _near(
+        answer,
+        (2**5) ** 2,
+        "each pooling doubles the distance between places. The shifts go down and to the right, independently.",
+    )
 
 
 @exercise("04.2")
 def _(answer):
-    for case in ((128, 38, 8), (38, 38, 8), (141, 38, 8), (500, 404, 32)):
-        height, side, stride = case
-        rows = len(range(0, height - side + 1, stride))
-        if float(answer(*case)) != rows:
-            return f"for {case} it is {rows}. Where may the last window begin, and which one is the first?"
+    """Undo the flattening in its own order, then move the channels.
+
+    ```py
+    def answer(W, h, w):
+        return W.reshape(len(W), h, w, -1).transpose(0, 3, 1, 2)
+    ```
+    """
+    maps = np.random.default_rng(0).standard_normal((2, 4, 3))  # (h, w, C)
+    W = np.arange(5 * maps.size, dtype=float).reshape(5, -1)
+    kernel = np.asarray(answer(W, 2, 4))
+    if kernel.shape != (5, 3, 2, 4):
+        return f"for W {W.shape}, h = 2 and w = 4 the kernel is (5, 3, 2, 4); it returned {kernel.shape}."
+    if not np.allclose(
+        (kernel * maps.transpose(2, 0, 1)).sum(axis=(1, 2, 3)), W @ maps.reshape(-1)
+    ):
+        return "the shape is right, the order is not. In which order do the numbers lie in a row of W?"
     return None
 
 
 @exercise("04.3")
 def _(answer):
-    return _near(
-        answer,
-        (2**5) ** 2,
-        "each pooling doubles the distance between columns. The shifts go down and to the right, independently.",
+    """It finds them nearly as well. The shapes of the training scenes, and with them the coats, come in sizes that differ by
+    a factor of two, so most coats twice as large were seen before. A convolution knows nothing of size; the examples did.
+
+    ```py
+    counts = np.zeros((2, 2))
+    for i in range(20):
+        image, label = draw_scene(np.random.default_rng([5, i]), 128)
+        scene = as_input(image).astype(np.float64)
+        for row, x in enumerate((scene, scene.repeat(2, axis=2).repeat(2, axis=3))):
+            best = heat.forward(x)[0].argmax(axis=0)
+            r, c = ((8 * np.arange(n) + 19) // (row + 1) for n in best.shape)
+            t = label[np.ix_(r, c)]
+            counts[row] += np.sum((best == t) & (t != 255)), np.sum(t != 255)
+    answer = tuple(counts[:, 0] / counts[:, 1])
+    ```
+    """
+    usual, twice = (float(share) / (100 if float(share) > 1 else 1) for share in answer)
+    if abs(usual - 0.859) > 0.025:
+        return (
+            "for the usual size, compare the place (i, j) with label[8i + 19, 8j + 19]."
+        )
+    return (
+        None
+        if abs(twice - 0.819) < 0.025
+        else "the pixel (8i + 19, 8j + 19) of the enlarged scene is half that in the label."
     )
 
 
@@ -251,28 +410,190 @@ def _(answer):
     return None
 
 
-# ---- 07 build FCN-32s
+# ---- 07 check the gradients
 
 
 @exercise("07.1")
 def _(answer):
-    if tuple(int(n) for n in answer) != (10, 13):
-        return "each side plus the frame, halved five times with rounding up, less what fc6's seven cells need; rows first."
+    """Both factors depend on x. The product rule gives s + x · s · (1 − s), and dy multiplies it.
+
+    ```py
+    def answer(dy, x):
+        s = 1 / (1 + np.exp(-x))
+        return dy * (s + x * s * (1 - s))
+    ```
+    """
+    x, dy = np.linspace(-3, 3, 13), np.cos(np.arange(13.0))
+    e = 1e-5
+    ahead, behind = ((x + s) / (1 + np.exp(-(x + s))) for s in (e, -e))
+    dx = np.asarray(answer(dy, x))
+    if dx.shape != x.shape or np.abs(dx - dy * (ahead - behind) / (2 * e)).max() > 1e-6:
+        return "finite differences disagree. It is a product of x and sigmoid(x): both factors depend on x."
     return None
 
 
 @exercise("07.2")
 def _(answer):
-    return _near(
-        answer,
-        50 * np.log(1000),
-        "what is −log of the probability of one class out of 1000? That for each pixel.",
-        relative=1e-3,
-    )
+    """The bug reads dy from behind, so any dy that is the same from both ends hides it, such as 1, 2, 3, 2, 1.
+
+    ```py
+    def answer(n):
+        return np.abs(np.arange(n) - (n - 1) / 2)
+    ```
+    """
+    for n in (5, 6):
+        dy = np.asarray(answer(n), float)
+        if dy.shape != (n,) or np.ptp(dy) == 0:
+            return "return an array of shape (n,) that is not all the same number."
+        if np.abs(dy - dy[::-1]).max() > 1e-9 * np.ptp(dy):  # rounding is allowed
+            return "with this dy the two gradients differ. Which arrays are the same from both ends?"
+    return None
 
 
 @exercise("07.3")
 def _(answer):
+    """For one: a slip that reads the first image's mask for all images of the batch. With one image it is right.
+
+    ```py
+    def answer(dy, y):
+        return dy * (y[:1] > 0)
+    ```
+
+    Others: a loop over range(6), or channels written out as 0 and 1.
+    """
+    rng = np.random.default_rng(0)
+
+    def error(shape):
+        """The relative error that the check finds on maps of a shape, infinite where the backward breaks down."""
+        try:
+            return gradcheck.check_op(
+                ops.relu_forward, answer, [rng.normal(size=shape)], rng
+            ).max_relative_error
+        except Exception:
+            return np.inf
+
+    if error((1, 2, 6, 6)) > 1e-6:
+        return "the check finds it, on one image of 2 channels and 6 × 6 pixels."
+    if max(error(shape) for shape in ((2, 2, 6, 6), (1, 2, 5, 7), (1, 3, 6, 6))) < 1e-3:
+        return "it is right for two images, for 5 × 7 pixels and for three channels. Where is the bug?"
+    return None
+
+
+# ---- 08 normalise and optimise
+
+
+@exercise("08.1")
+def _(answer):
+    """After n batches 0.9ⁿ of the start is left. It is below 0.01 where n > ln 0.01 / ln 0.9 = 43.7.
+
+    ```py
+    answer = int(np.ceil(np.log(0.01) / np.log(0.9)))
+    ```
+    """
+    return _near(
+        answer,
+        44,
+        "each batch multiplies what is left of the start by 0.9. How many times until it is below 0.01?",
+    )
+
+
+@exercise("08.2")
+def _(answer):
+    """The normalisation divides the tenfold values by a tenfold σ, so the loss does not change. A tenfold weight must then
+    move ten times as far for the same change of the loss: the gradient is a tenth.
+
+    ```py
+    answer = 1 / 10
+    ```
+    """
+    return _near(
+        answer,
+        0.1,
+        "the loss is the same as before. By how much does it change if a weight moves by 1 now?",
+        relative=1e-2,
+    )
+
+
+@exercise("08.3")
+def _(answer):
+    """The same three ways, with the means over H and W of each map alone.
+
+    ```py
+    def forward(x):
+        deviation = np.sqrt(x.var(axis=(2, 3), keepdims=True) + 1e-5)
+        z = (x - x.mean(axis=(2, 3), keepdims=True)) / deviation
+        return z, (z, deviation)
+
+    def backward(dy, cache):
+        z, deviation = cache
+        along = z * (dy * z).mean(axis=(2, 3), keepdims=True)
+        return (dy - dy.mean(axis=(2, 3), keepdims=True) - along) / deviation
+
+    answer = forward, backward
+    ```
+    """
+    forward, backward = answer
+    rng = np.random.default_rng(0)
+    for shape in ((2, 3, 4, 5), (1, 2, 3, 3)):
+        x = rng.normal(1, 3, shape)
+        mean, var = (
+            x.mean(axis=(2, 3), keepdims=True),
+            x.var(axis=(2, 3), keepdims=True),
+        )
+        y, _ = forward(x)
+        if (
+            y.shape != shape
+            or np.abs(y - (x - mean) / np.sqrt(var + 1e-5)).max() > 1e-9
+        ):
+            return "forward: each map of each image gets a mean and a variance of its own, over its pixels."
+        report = gradcheck.check_op(forward, backward, [x], rng)
+        if report.max_relative_error > 1e-6:
+            return f"the check finds an error of {report.max_relative_error:.0e} for x {shape}. There are three ways from x to z."
+    return None
+
+
+# ---- 09 build FCN-32s
+
+
+@exercise("09.1")
+def _(answer):
+    """300 + 2 · 100 − 2 = 498 rows after the first 3×3, which takes one from each side of the frame. Halved five times with
+    rounding up, that is 498 / 32 = 15.6, so 16. fc6 leaves 16 − 6 = 10. For 400: 598, 19, 13.
+
+    ```py
+    answer = tuple(-(-(n + 200 - 2) // 32) - 6 for n in (300, 400))
+    ```
+    """
+    if tuple(int(n) for n in answer) != (10, 13):
+        return "each side plus the frame, halved five times with rounding up, less what fc6's seven cells need; rows first."
+    return None
+
+
+@exercise("09.2")
+def _(answer):
+    """fc6 needs 7 cells. Five halvings with rounding up make 7 of anything from 6 · 32 + 1 = 193 on. The first 3×3 leaves
+    1 + 2p − 2 = 2p − 1 of a single pixel, so p = 97. (The released 100 is that, rounded up.)
+
+    ```py
+    answer = (6 * 32 + 1 + 1) // 2
+    ```
+    """
+    return _near(
+        answer,
+        97,
+        "how large must the map be, before the poolings, so that fc6 finds 7 cells after them?",
+    )
+
+
+@exercise("09.3")
+def _(answer):
+    """Each weight meets x[d] at every place of every image. What comes back from all of them adds up.
+
+    ```py
+    def answer(dscores, x):
+        return np.einsum("nchw,ndhw->cd", dscores, x), dscores.sum(axis=(0, 2, 3))
+    ```
+    """
     rng = np.random.default_rng(0)
     dscores, x = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 6, 4, 5))
     dw, db = (np.asarray(array) for array in answer(dscores, x))
@@ -285,20 +606,17 @@ def _(answer):
     return None
 
 
-# ---- 08 add the skips
+# ---- 10 add the skips
 
 
-@exercise("08.1")
+@exercise("10.1")
 def _(answer):
-    dz, a, b = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
-    da, db = (np.asarray(array) for array in answer(dz, a, b))
-    if np.allclose(da, dz * b) and np.allclose(db, dz * a):
-        return None
-    return "if a moves by a little, by how much does a · b move? And which of the two gradients comes first?"
+    """Field and step: 1, 1; convolution 3, 1; convolution 5, 1; pooling 6, 2; convolution 6 + 2 · 2 = 10, 2; pooling 12, 4.
 
-
-@exercise("08.2")
-def _(answer):
+    ```py
+    answer = 1 + 2 + 2 + 1 + 2 * 2 + 1 * 2
+    ```
+    """
     return _near(
         answer,
         12,
@@ -306,86 +624,150 @@ def _(answer):
     )
 
 
-@exercise("08.3")
-def _(answer):
-    return _near(
-        answer,
-        128 * 21 + 21,
-        "only a score layer is new: enlargements are frozen. One weight for each channel and class, and the biases.",
-    )
-
-
-# ---- 09 check the gradients
-
-
-@exercise("09.1")
-def _(answer):
-    return _near(
-        answer,
-        2 * 700_000 * 0.02 / 3600,
-        "each entry needs F at two points, and each F is one forward pass. An hour has 3600 seconds.",
-        relative=3e-2,
-    )
-
-
-@exercise("09.2")
-def _(answer):
-    x, dy = np.linspace(-3, 3, 13), np.cos(np.arange(13.0))
-    e = 1e-5
-    ahead, behind = ((x + s) / (1 + np.exp(-(x + s))) for s in (e, -e))
-    dx = np.asarray(answer(dy, x))
-    if dx.shape != x.shape or np.abs(dx - dy * (ahead - behind) / (2 * e)).max() > 1e-6:
-        return "finite differences disagree. It is a product of x and sigmoid(x): both factors depend on x."
-    return None
-
-
-@exercise("09.3")
-def _(answer):
-    for n in (5, 6):
-        dy = np.asarray(answer(n), float)
-        if dy.shape != (n,) or np.ptp(dy) == 0:
-            return "return an array of shape (n,) that is not all the same number."
-        if np.abs(dy - dy[::-1]).max() > 1e-9 * np.ptp(dy):  # rounding is allowed
-            return "with this dy the two gradients differ. Which arrays are the same from both ends?"
-    return None
-
-
-# ---- 10 train on a tiny VOC
-
-
-@exercise("10.1")
-def _(answer):
-    return _near(
-        answer,
-        np.log(19),
-        "with all scores equal, each of the 19 classes has probability 1/19.",
-        relative=5e-3,
-    )
-
-
 @exercise("10.2")
 def _(answer):
-    return _near(
-        answer,
-        2e-8 * 320 * 320,
-        "the mean's gradient is the sum's divided by the number of pixels. So its rate is larger by that number.",
-        relative=3e-2,
-    )
+    """Each class takes its own score from both stacks, and nothing else: two unit matrices side by side.
+
+    ```py
+    def answer(C):
+        return np.concatenate([np.eye(C), np.eye(C)], axis=1)[:, :, None, None]
+    ```
+    """
+    for count in (2, 5):
+        coarse, skip = np.random.default_rng(0).normal(size=(2, 1, count, 3, 4))
+        w = np.asarray(answer(count), float)
+        if w.shape != (count, 2 * count, 1, 1):
+            return f"for {count} classes the weights have the shape {(count, 2 * count, 1, 1)}; got {w.shape}."
+        joined, _ = ops.conv2d_forward(np.concatenate([coarse, skip], axis=1), w)
+        if np.abs(joined - coarse - skip).max() > 1e-9:
+            return "class c of the sum is the coarse score of c plus the skip's score of c. Which two weights are 1?"
+    return None
 
 
 @exercise("10.3")
 def _(answer):
-    losses = [4.0, 2.0, 3.0, 1.0, 5.0]
-    for n, means in ((1, losses), (2, [4, 3, 2.5, 2, 3]), (9, [4, 3, 3, 2.5, 3])):
-        given = np.asarray(answer(losses, n), float)
-        if given.shape != (5,):
-            return f"for five losses return five means; got shape {given.shape}."
-        if np.abs(given - means).max() > 1e-9:
-            return f"for {losses} and n = {n} it should end in {means[-2]}, {means[-1]} and begin with {means[0]}."
+    """The last two rows of the table go; in their place come an enlargement, a score, a sum, an enlargement, the crop.
+
+    ```py
+    from minifcn import layers, models
+
+    def answer(C):
+        net = models.fcn("8s", "mini", C, alignment="same", width=8)
+        table = dict(net.nodes)
+        del table["upscore8"]
+        crop, _ = table.pop("crop")
+        rng = np.random.default_rng(0)
+        table["upscore_pool3"] = layers.Upsample(2, kernel=4, pad=1), ["fuse_pool3"]
+        table["score_pool2"] = layers.Conv2d(16, C, 1, rng, zero=True), ["vgg.pool2"]
+        table["fuse_pool2"] = layers.Add(), ["upscore_pool3", "score_pool2"]
+        table["upscore4"] = layers.Upsample(4, kernel=8, pad=2), ["fuse_pool2"]
+        table["crop"] = crop, ["upscore4", "image"]
+        return models.Graph(table)
+    ```
+    """
+    network, eight = answer(3), models.fcn("8s", "mini", 3, alignment="same", width=8)
+    x = to_device(
+        np.random.default_rng(0).normal(size=(1, 3, 40, 56)).astype(np.float32)
+    )
+    logits = network.forward(x)
+    if logits.shape != (1, 3, 40, 56):
+        return f"for an image of 40 × 56 and 3 classes it returned {logits.shape}."
+    if float(abs(logits).max()) > 0:
+        return "its score layers should start at zero, the new one too."
+    new = {
+        n: p
+        for n, p in network.parameters().items()
+        if n not in eight.parameters() and not p.frozen
+    }
+    if sum(p.value.size for p in new.values()) != 16 * 3 + 3:
+        return "only a score layer is new: one weight for each of 16 channels and each class, and the biases."
+    for p in new.values():
+        p.value = p.value + 1
+    # Only the new skip speaks: its stamps are 4 pixels apart.
+    heard = to_host(network.forward(x))
+    if not heard.any() or heard.shape != logits.shape:
+        return "the new score layer says something now, and nothing of it arrives at the end."
     return None
 
 
-# ---- 11 swap NumPy for CuPy
+# ---- 11 train on a tiny VOC
+
+
+@exercise("11.1")
+def _(answer):
+    """The mean's gradient is the sum's divided by 320 · 320, so the rate is larger by that. Momentum 0.9 lets each gradient act
+    1 / (1 − 0.9) = 10 times, so the rate is smaller by that.
+
+    ```py
+    answer = 2e-8 * 320 * 320 * (1 - 0.9)
+    ```
+    """
+    return _near(
+        answer,
+        2e-8 * 320 * 320 / 10,
+        "the mean's gradient is the sum's divided by the number of pixels. And how often does momentum let a gradient act?",
+        relative=3e-2,
+    )
+
+
+@exercise("11.2")
+def _(answer):
+    """The gradient is 30 times as large, and what a step of the weights does to the score is, too: 900 in all.
+
+    ```py
+    answer = 0.03 / 30**2
+    ```
+    """
+    return _near(
+        answer,
+        0.03 / 900,
+        "the size counts twice: in the gradient, and in what a step does.",
+        relative=3e-2,
+    )
+
+
+@exercise("11.3")
+def _(answer):
+    """s² each: 10² for pool4, 100² for pool3. The biases are not multiplied by the maps and stay. But for weight decay the
+    loud network then does, step for step, what the quiet one does: s · w of one is w of the other.
+
+    ```py
+    def answer(network):
+        parameters = network.parameters()
+        parameters["score_pool4.weight"].lr_mult = 1 / 10**2
+        parameters["score_pool3.weight"].lr_mult = 1 / 100**2
+    ```
+    """
+    rng = np.random.default_rng(0)
+    images, labels = (
+        rng.normal(size=(2, 3, 32, 32)).astype(np.float32),
+        rng.integers(0, 3, (2, 32, 32)).astype(np.uint8),
+    )
+    said = []
+    for factors in ((10, 100), (1, 1)):
+        network = models.fcn(
+            "8s", "mini", 3, alignment="same", at_once=True, width=2
+        ).astype(np.float64)
+        for name, factor in zip(("scale_pool4", "scale_pool3"), factors, strict=True):
+            network[name].factor = factor
+        for layer in network.layers_of(layers.Dropout):
+            layer.p = 0.0
+        if factors[0] > 1:
+            answer(network)
+        sgd = SGD(network.parameters(), momentum=0.9)
+        for _ in range(3):
+            loop.update(network, images.astype(np.float64), labels, sgd, 0.05)
+        said.append(
+            to_host(network.forward(to_device(images.astype(np.float64)), train=True))
+        )
+    if not np.allclose(*said, rtol=1e-4, atol=1e-6):
+        return "after three steps the loud network says something else than the quiet one. By how much is a loud skip too fast?"
+    return None
+
+
+# ---- 17 swap NumPy for CuPy
+
+NUMBERS = ("__float__", "__int__", "__bool__", "__complex__", "item", "tolist", "get")
 
 
 def _on_both(function, *hosts):
@@ -394,8 +776,33 @@ def _on_both(function, *hosts):
     return [function(*hosts), to_host(function(*map(strict.xp.asarray, hosts)))]
 
 
-@exercise("11.1")
+@contextlib.contextmanager
+def _counted(names):
+    """-> a list that grows by one whenever one of these methods of the stand-in's arrays is called"""
+    calls, kept = [], {name: getattr(strict.StrictArray, name) for name in names}
+    for name, method in kept.items():
+
+        def noted(self, *arguments, method=method):
+            calls.append(method)
+            return method(self, *arguments)
+
+        setattr(strict.StrictArray, name, noted)
+    try:
+        yield calls
+    finally:
+        for name, method in kept.items():
+            setattr(strict.StrictArray, name, method)
+
+
+@exercise("17.1")
 def _(answer):
+    """Methods of the array work wherever it lies. (So do np.mean and np.std, which hand over to it.)
+
+    ```py
+    def answer(x):
+        return (x - x.mean(axis=0)) / x.std(axis=0)
+    ```
+    """
     x = np.random.default_rng(0).normal(2, 3, (7, 4))
     for given in _on_both(answer, x):
         if (
@@ -406,50 +813,100 @@ def _(answer):
     return None
 
 
-@exercise("11.2")
+@exercise("17.2")
 def _(answer):
-    return _near(
-        answer,
-        24,
-        "how many numbers are that? Each has four bytes, and a megabyte is a million of them, here.",
-    )
+    """Add up on the device, and let the last sum out. The root of one number is the host's business.
 
-
-@exercise("11.3")
-def _(answer):
-    log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 4))
-    labels = np.array([3, 255, 0, 255], np.uint8)
-    for given in _on_both(answer, log_p, labels):
-        if abs(float(given) - (log_p[0, 3] + log_p[2, 0])) > 1e-9:
-            return "where the label is 255, read any class that exists, and multiply what was read by 0."
+    ```py
+    def answer(gradients):
+        return float(sum((g * g).sum() for g in gradients)) ** 0.5
+    ```
+    """
+    backend.register(strict.DEVICE)
+    rng = np.random.default_rng(0)
+    hosts = [rng.normal(size=shape) for shape in ((4, 3, 3, 3), (4,), (2, 4), (2,))]
+    expected = np.sqrt(sum((g**2).sum() for g in hosts))
+    there = [strict.xp.asarray(g) for g in hosts]
+    with _counted(NUMBERS) as asked:
+        norms = answer(hosts), answer(there)
+    if not all(isinstance(norm, float) for norm in norms):
+        return "it should return a Python float."
+    if not np.allclose(norms, expected, rtol=1e-9):
+        return f"for four arrays it is {expected:.4f}. The norm of all is the root of the sum of all squares."
+    if len(asked) > 1:
+        return f"{len(asked)} numbers came to the host. Add up first."
     return None
 
 
-# ---- 12 make it fast
-
-
-@exercise("12.1")
+@exercise("17.3")
 def _(answer):
+    """Read class 0 where the label is void, and multiply what was read by 0.
+
+    ```py
+    from minifcn.backend import array_module
+
+    def answer(log_p, labels):
+        xp = array_module(log_p)
+        known = labels != 255
+        safe = xp.where(known, labels, 0)[:, None].astype("int64")
+        return (xp.take_along_axis(log_p, safe, axis=1)[:, 0] * known).sum()
+    ```
+    """
+    log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 40))
+    labels = np.array([3, 255, 0, 255] * 10, np.uint8)
+    expected = log_p[np.arange(40), np.where(labels < 5, labels, 0)][labels < 5].sum()
+    with _counted((*NUMBERS, "__getitem__")) as asked:
+        results = _on_both(answer, log_p, labels)
+    if max(abs(float(given) - expected) for given in results) > 1e-9:
+        return "where the label is 255, read any class that exists, and multiply what was read by 0."
+    if len(asked) > 12:
+        return f"right, but for 40 pixels it indexed or asked {len(asked)} times: no loop over pixels."
+    return None
+
+
+# ---- 18 make it fast
+
+
+@exercise("18.1")
+def _(answer):
+    """The definition takes 36 · 9 products for the 36 results. Winograd takes (6 + 3 − 1)² = 64.
+
+    ```py
+    answer = (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2
+    ```
+    """
     return _near(
         answer,
-        9 * 128 * 250 * 250 * 4 / 1e6,
-        "a row for each pixel, a column for each value that the kernel sees in all channels, four bytes a value.",
-        relative=2e-3,
+        (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2,
+        "by the definition, each of the 36 results takes 9 products. In one dimension Winograd needs m + r - 1; square it.",
+        relative=1e-2,
     )
 
 
-@exercise("12.2")
+@exercise("18.2")
 def _(answer):
+    """32 of the 80 ms are no convolutions, and stay. Of the other 48 only 40 − 32 = 8 may be left.
+
+    ```py
+    answer = 48 / (40 - 32)
+    ```
+    """
     return _near(
         answer,
-        1 / (0.4 + 0.6 / 3),
-        "how many milliseconds are left of each part? Then divide the old time by the new one.",
-        relative=2.5e-2,
+        6,
+        "how many milliseconds are no convolutions, and stay? What may be left of the others?",
     )
 
 
-@exercise("12.3")
+@exercise("18.3")
 def _(answer):
+    """Without the warm-up, the median of each: one slow run does not move it. Then the ratio.
+
+    ```py
+    def answer(ours, theirs):
+        return np.median(ours[1:]) / np.median(theirs[1:])
+    ```
+    """
     one = [9.0, 2, 2.2, 50, 2.1, 2], [1.0, 1, 1.1, 1, 0.9, 30]
     for ours, theirs in (one, ([1.0, 6, 4, 5], [80.0, 2, 2, 9])):
         expected = np.median(ours[1:]) / np.median(theirs[1:])

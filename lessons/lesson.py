@@ -38,7 +38,7 @@ def begin():
     """Choose where arrays live, by --device where the lesson is run as a script, and print it.
 
     --device auto (a GPU if one works), cpu, cuda, cuda:1 (the GPU of that number), or strict: a stand-in for a GPU that
-    runs anywhere, slowly (lesson 11).
+    runs anywhere, slowly (lesson 17).
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--device", default="auto")

@@ -1,29 +1,54 @@
 # %% [markdown]
-# # 11. Swap NumPy for CuPy
+# # 17. Swap NumPy for CuPy
+#
+# *For builders: nothing about networks is new here.*
 #
 # **You will** write an operation that runs on the CPU and on a GPU without asking where
-# it is, run a whole network on another kind of array, count what crosses the bus in a
-# training step, and time things fairly.
+# it is, run a whole network on another kind of array, and count what crosses the bus in
+# a training step.
 #
 # **You will learn** what an array module is, what may not leak from one device to the
-# other, which mistakes a GPU keeps to itself, what a kernel is, and why the first timing
-# of anything is wrong.
+# other, which mistakes a GPU keeps to itself, and what a kernel is.
 #
-# **You need** lesson 10 (a training step). A GPU with CuPy is welcome. Without one, a
+# **You need** lesson 11 (a training step). A GPU with CuPy is welcome. Without one, a
 # stand-in shows the same rules on any machine.
 #
-# **It takes** 20 minutes to read and a few seconds to run.
+# **It takes** 15 minutes to read and a few seconds to run.
 
 # %%
 import lesson
 
 lesson.begin()
 
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
+figure, panel = plt.subplots(figsize=(7, 2.9))
+panel.set(xlim=(0, 7), ylim=(0, 3))
+panel.set_axis_off()
+for left, name, held in (
+    (0.1, "host: the CPU's memory", "images, labels,\nrandom draws, files"),
+    (4.4, "device: the GPU's memory", "weights, maps,\ngradients, velocities"),
+):
+    panel.add_patch(plt.Rectangle((left, 0.3), 2.5, 2.2, fc="#eef3f7", ec="0.4"))
+    panel.text(left + 1.25, 2.7, name, ha="center", fontsize=11)
+    panel.text(left + 1.25, 1.4, held, ha="center", va="center", fontsize=11)
+for start, end, y, text in (
+    (2.7, 4.3, 1.9, "to_device\na batch a step"),
+    (4.3, 2.7, 0.7, "float(loss)\na number a step"),
+):
+    how = {"arrowstyle": "-|>", "color": "#8e2a1e", "linewidth": 2}
+    panel.annotate("", (end, y), (start, y), arrowprops=how)
+    panel.text(3.5, y + 0.12, text, ha="center", va="bottom", fontsize=10)
+caption = "What crosses the bus in a training step, and what does not."
+lesson.show(figure, "17_places", caption)
+
 # %% [markdown]
 # ## One program, two array modules
 #
-# CuPy is NumPy's twin: `cupy.exp`, `cupy.matmul`, `a[2:5]`, `a.sum(axis=1)` mean the
-# same and run on a GPU, on arrays that lie in the GPU's memory. A function that calls
+# The CPU and its memory are called the *host*, the GPU with its own is a *device*. CuPy
+# is NumPy's twin: `cupy.exp`, `cupy.matmul`, `a[2:5]`, `a.sum(axis=1)` mean the same
+# and run on a GPU, on arrays that lie in the GPU's memory. A function that calls
 # `xp.exp` and the like, where the variable `xp` is NumPy or CuPy, runs on both. And it
 # need not be told which: *the arrays it is given* say so.
 
@@ -47,7 +72,6 @@ print(type(softmax(scores)).__module__, softmax(scores).shape)
 assert array_module(scores) is np
 
 # %% [markdown]
-# The CPU and its memory are called the *host*, the GPU with its own is a *device*.
 # `backend.use("cupy")` only decides where *new* things go: parameters when a network is
 # made, batches when they enter the loop. `to_device` is the door in, `to_host` the door
 # out. No operation ever asks for "the current device". That would be a second opinion
@@ -68,9 +92,8 @@ except RuntimeError as error:
 # %% [markdown]
 # For machines without one, and for the tests, there is a **stand-in**: an array that is
 # NumPy's inside and behaves as strictly as CuPy's outside. It is a different type, it
-# does not turn into a NumPy array by itself, and it refuses to be mixed with one. What
-# runs on it has no such leaks as the next section shows. It is not fast, and does not
-# claim to be.
+# does not turn into a NumPy array by itself, and it refuses to be mixed with one. It is
+# not fast, and does not claim to be.
 
 # %%
 backend.register(strict.DEVICE)
@@ -86,41 +109,46 @@ assert np.array_equal(to_host(same), softmax(scores))
 # %% [markdown]
 # ## What may not leak
 #
-# Now the same softmax as one writes it by habit, with `np.` in it. On the CPU nobody
-# notices. On a GPU it fails, or worse, on some array libraries it silently copies
-# everything to the host and back.
-
+# Often a `np.` does no harm: NumPy's functions hand over to the arrays they are given,
+# and `np.exp` of a GPU's array runs on the GPU. But three habits fail there, and on a
+# CPU nobody notices them:
 
 # %%
-def habit(scores):
-    e = np.exp(np.asarray(scores) - np.asarray(scores).max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+assert type(np.exp(there)) is type(there)  # handed over
+
+
+def converted(scores):
+    return np.asarray(scores) * 2  # asks for a NumPy array
 
 
 def mixed(scores):
-    weight = np.linspace(
-        0.5, 1.5, scores.shape[1]
-    )  # made on the host, used on the device
+    weight = np.linspace(0.5, 1.5, scores.shape[1])  # made on the host
     return scores * weight[:, None, None]
 
 
-for leak in (habit, mixed):
+def filled(scores):
+    total = np.zeros(scores.shape)  # made on the host
+    total += scores
+    return total
+
+
+for leak in (converted, mixed, filled):
     assert leak(scores).shape == scores.shape  # fine on the CPU
     try:
         leak(there)
         raise AssertionError("a leak went unnoticed")
     except TypeError as error:
-        print(f"{leak.__name__}: {error}")
+        print(f"{leak.__name__:9s} {error}")
 
 # %% [markdown]
-# The other leaks are quieter:
+# What *makes* an array must ask `xp`. Two more leaks are quieter:
 #
-# - `float(x)`, `if x.any():`, `x.item()`: a number comes to the host, and to get it the
-#   host waits until the GPU has done everything it was given. Once a step (the loss) is
-#   cheap. Once a layer is not.
+# - `float(x)`, `if x.any():`, `x.item()`: a number comes to the host, and the host
+#   waits until the GPU has done everything it was given. Once a step is cheap. Once a
+#   layer is not.
 # - Random numbers. The two libraries draw differently from the same seed. Here they are
-#   drawn on the host, always, and carried over: a seed then means the same network
-#   everywhere.
+#   drawn on the host, always, and carried over. A seed then means the same network
+#   everywhere:
 
 # %%
 from minifcn import models
@@ -142,19 +170,20 @@ for name, state in weights.items():
 # %% [markdown]
 # ## A mistake that a GPU keeps to itself
 #
-# To read off the score of the true class one indexes with the label. A label of 255
+# To read off the scores of the true classes one indexes with the labels. A label of 255
 # (void) has no such score. NumPy raises an IndexError. A GPU has no good way to raise
-# in the middle of thousands of threads; CuPy wraps the index around, and goes on:
+# in the middle of thousands of threads: CuPy wraps an array of indices around, and goes
+# on.
 
 # %%
 log_p = np.log(softmax(scores))[0, :, 0, 0]  # one pixel, six classes
+labels = np.array([3, 255])
 try:
-    log_p[255]
+    log_p[labels]
 except IndexError as error:
     print("NumPy:", error)
-wrapped = np.take(log_p, 255, mode="wrap")  # what CuPy would do
-print(f"wrapped: 255 % 6 = {255 % 6}, and the score of class 3 is taken: {wrapped:.3f}")
-assert wrapped == log_p[3]
+wrapped = np.take(log_p, labels, mode="wrap")  # what CuPy would do
+print(f"wrapped: 255 % 6 = {255 % 6}, and void gets class 3's {wrapped[1]:.3f}")
 
 # %% [markdown]
 # A whole training could go by, with every border pixel counted as class 3. So the loss
@@ -182,7 +211,8 @@ for name in ["numpy", "strict"] + ["cupy"] * has_gpu:
 #
 # Between host and GPU lies a bus that is dozens of times slower than the GPU's own
 # memory. So a batch goes in once, everything happens over there, and a number comes
-# back. The doors `to_device` and `to_host` are functions, so we can count who passes.
+# back. Let us count: what passes the two doors, and how often a single number is asked
+# for by `float`, `int`, `bool` or `item`, which need no door.
 
 # %%
 import dataclasses
@@ -203,14 +233,20 @@ def counted(door, title):
     return passing
 
 
-device = strict.DEVICE
-backend.register(
-    dataclasses.replace(
-        device,
-        to_device=counted(device.to_device, "in"),
-        to_host=counted(device.to_host, "out"),
-    )
-)
+def noted(method):
+    """The same method of the stand-in's arrays, counted."""
+
+    def asking(self):
+        passed["asked"] += 1
+        return method(self)
+
+    return asking
+
+
+device, asking = strict.DEVICE, ("__float__", "__int__", "__bool__", "item")
+doors = {"to_device": counted(device.to_device, "in")}
+doors["to_host"] = counted(device.to_host, "out")
+backend.register(dataclasses.replace(device, **doors))
 backend.use("strict")
 
 rng = np.random.default_rng(0)
@@ -220,55 +256,53 @@ model = fresh()
 optimizer = SGD(model.parameters())
 loop.update(model, images, labels, optimizer, 0.01)
 passed.clear()
+methods = {name: getattr(strict.StrictArray, name) for name in asking}
+for name, method in methods.items():
+    setattr(strict.StrictArray, name, noted(method))
 loss = loop.update(model, images, labels, optimizer, 0.01)
-in_step = dict(passed)
+for name, method in methods.items():
+    setattr(strict.StrictArray, name, method)
 backend.register(device)
-print(f"in: {in_step['in']} arrays, {in_step['in bytes']:,} bytes")
-print(f"out: {in_step.get('out', 0)} arrays, and the loss, {loss:.3f}")
-assert "out" not in in_step
+print(f"in: {passed['in']} arrays, {passed['in bytes']:,} bytes")
+print(f"out: {passed['out']} arrays; numbers asked for: {passed['asked']}")
+assert passed["out"] == 0 and 1 <= passed["asked"] <= 3
 
-# %%
 maps, made = to_device(images), 0
 for name, layer in model.children().items():
     if name.startswith("vgg."):
         maps = layer.forward(maps)
         made += maps.nbytes
 batch = images.nbytes + labels.nbytes
-rest = in_step["in bytes"] - batch
-print(f"of the bytes that went in, the batch: {batch:,}; dropout masks: {rest:,}")
+print(f"of the bytes that went in, the batch: {batch:,}")
 print(f"bytes of the trunk's maps, made on the device, forward alone: {made:,}")
-assert rest < batch < made
+assert passed["in bytes"] - batch < batch < made / 5
+
+# %% tags=["hide-input"]
+masks = passed["in bytes"] - batch
+bars = {"batch, in": batch, "dropout masks, in": masks}
+bars |= {"numbers, out": 4 * passed["asked"], "maps, stay": made}
+figure, axes = plt.subplots(figsize=(7, 2.5))
+colours = ("#c0392b", "#c0392b", "#c0392b", "#117864")
+drawn = axes.barh(list(bars), [size / 1024 for size in bars.values()], color=colours)
+axes.bar_label(drawn, [f" {size / 1024:,.1f}" for size in bars.values()])
+axes.invert_yaxis()
+axes.set(xlabel="kilobytes in one step (of the maps: forward alone)")
+axes.margins(x=0.15)
+caption = "What crosses the bus (red), and what stays (green)."
+lesson.show(figure, "17_bus", caption)
 
 # %% [markdown]
 # The batch is most of what goes in. The rest are the masks of dropout, drawn on the
-# host as said. Nothing comes out but the loss, by a `float(…)` and not by the door.
-# Everything large is made over there and stays there.
-
-# %%
-import matplotlib.pyplot as plt
-
-bars = {
-    "batch, in": batch,
-    "dropout masks, in": rest,
-    "the loss, out": 4,
-    "maps of the trunk, stay": made,
-}
-figure, axes = plt.subplots(figsize=(7, 2.8))
-colours = ("#c0392b", "#c0392b", "#c0392b", "#117864")
-axes.barh(list(bars), [size / 1024 for size in bars.values()], color=colours)
-axes.invert_yaxis()
-axes.set(xlabel="kilobytes in one step (of the maps: forward alone)", xscale="log")
-lesson.show(figure, "11_bus")
-
-# %% [markdown]
+# host as said. Everything large is made over there and stays there.
+#
 # ## Where no function of the array module will do
 #
-# Every call on a GPU is a *launch*: some microseconds until it begins, however little
-# there is to do. The patches of a convolution or the winners of a pool take dozens of
-# calls. So there the library runs programs of its own, *kernels*, written in CUDA's C++.
-# A kernel is what stands inside a loop over the results; thousands of threads run it at
-# once, each with a pixel and a channel of its own. This one ends a batch normalisation
-# (lesson 7), and the ReLU behind it:
+# Every call on a GPU is a *launch*: it costs some microseconds, however little there is
+# to do. The patches of a convolution, or the winners of a pool, take dozens of calls.
+# There the library runs programs of its own, *kernels*, written in CUDA's C++. A kernel
+# is what stands inside a loop over the results. Thousands of threads run it at once,
+# each with a pixel and a channel of its own. This one ends a batch normalisation
+# (lesson 8) and the ReLU behind it:
 
 # %%
 from minifcn.ops import batch_norm
@@ -279,11 +313,10 @@ print(text[begin : text.index("\n}", begin) + 2])
 
 # %% [markdown]
 # `EACH_LANES` is the loop, and `AT(x, i)` is the value `x[i]`. No thread writes where
-# another reads, so nothing has to wait, and the result is the same in every run. And as
-# the threads need nothing of each other, a CPU can do them in turn. Where there is a C++
-# compiler, the library compiles the same text for the CPU: there `AT(x, i)` stands for
-# 16 channels at once, the width of a vector register. And the stand-in compiles it a
-# second time, slowly, and looks at every index while it runs.
+# another reads. So nothing has to wait, and the result is the same in every run. And a
+# CPU can do the threads in turn: where there is a C++ compiler, the library compiles
+# the same text for the CPU, and there `AT(x, i)` stands for 16 channels at once, the
+# width of a vector register. The stand-in compiles it, too, and checks every index.
 
 # %%
 backend.use("strict")
@@ -316,99 +349,32 @@ for name in ["numpy", "strict"] + ["cupy"] * has_gpu:
     assert off < 1e-3
 
 # %% [markdown]
-# ## Time fairly
+# Nothing is said here about how fast a GPU is: that needs one. Lesson 18 is about time.
 #
-# Three ways to fool oneself, two of them on every machine:
-#
-# 1. **The first call** pays for what happens once: memory fetched from the system,
-#    threads started, on a GPU its programs compiled. Warm up, then measure.
-# 2. **One measurement** is a draw. Take several and the median, and when comparing,
-#    take turns, so that both meet the same noise.
-# 3. **A GPU answers before it is done.** The call returns as soon as the work is
-#    queued. Wait for the device before the clock is read, or you time the queue.
-
-# %%
-import time
-
-
-def seconds(work, times=9, wait=lambda: None):
-    """The first call's seconds, and the median of those after it."""
-    found = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        wait()
-        found.append(time.perf_counter() - start)
-    return found[0], float(np.median(found[1:]))
-
-
-backend.use("cupy" if has_gpu else "numpy")
-x = rng.normal(size=(4, 32, 96, 96)).astype(np.float32)
-w = rng.normal(size=(32, 32, 3, 3)).astype(np.float32)
-x, w = to_device(x), to_device(w)
-xp = array_module(x)
-wait = xp.cuda.Device().synchronize if has_gpu else (lambda: None)
-
-first, median = seconds(lambda: ops.conv2d_forward(x, w, pad=1), wait=wait)
-print(
-    f"{xp.__name__}: first call {1e3 * first:.1f} ms, later ones {1e3 * median:.1f} ms"
-)
-if has_gpu:
-    _, unfair = seconds(lambda: ops.conv2d_forward(x, w, pad=1))
-    print(f"without waiting it would seem to take {1e3 * unfair:.2f} ms")
-else:
-    print("No GPU here, so nothing about its speed is shown, or claimed.")
-
-# %% [markdown]
-# And compare like with like: the same numbers in the same precision. Two devices, one
-# in float32 and one in float64, say nothing about devices:
-
-# %%
-sides = (64, 128, 256, 512, 1024)
-host = np.random.default_rng(1)
-medians = {}
-for dtype in (np.float32, np.float64):
-    for side in sides:
-        a = to_device(host.normal(size=(side, side)).astype(dtype))
-        _, medians[dtype, side] = seconds(lambda a=a: a @ a, times=7, wait=wait)
-
-ratio = medians[np.float64, 1024] / medians[np.float32, 1024]
-print(f"float64 takes {ratio:.1f} times as long as float32 at 1024 × 1024")
-
-figure, axes = plt.subplots(figsize=(7, 3.4))
-for dtype, colour in ((np.float32, "#1f618d"), (np.float64, "#c0392b")):
-    times = [1e3 * medians[dtype, side] for side in sides]
-    axes.loglog(sides, times, "o-", color=colour, label=dtype.__name__)
-axes.set_xticks(sides, [str(side) for side in sides])
-axes.minorticks_off()
-axes.set(xlabel="side of two square matrices", ylabel="product, milliseconds")
-axes.set_title(f"measured here, with {xp.__name__}")
-axes.legend(frameon=False)
-axes.grid(alpha=0.3)
-lesson.show(figure, "11_timing")
-
-# %% [markdown]
 # ## Exercises
 #
-# Replace the dots and run the cell again.
+# Replace the dots and run the cell again. More stars, more work.
 #
-# **1.** Write a function of `x`, an array (N, C) on any device, that returns x with
+# **1.** ★ Write a function of `x`, an array (N, C) on any device, that returns x with
 # each column's mean taken off and divided by its standard deviation (`std`). It will be
 # tried on NumPy's arrays and on the stand-in's.
 #
-# **2.** A batch of 8 images of 3 × 500 × 500 in float32 goes over the bus. How many
-# megabytes (millions of bytes) is that?
+# **2.** ★★ To keep a training from exploding, people *clip*: they need the norm of all
+# gradients together, the root of the sum of all squares. Write a function of a list of
+# arrays, of any shapes, on one device, that returns it as a Python float. Only once may
+# a number come to the host.
 #
-# **3.** Write a function `(log_p, labels)`, arrays (N, C) and (N,) on any device, that
-# returns the sum of the true classes' log_p. Pixels labelled 255 add nothing, and
-# nothing may be indexed with 255.
+# **3.** ★★ Write a function `(log_p, labels)`, arrays (N, C) and (N,) on any device,
+# that returns the sum of the true classes' log_p. Pixels labelled 255 add nothing,
+# nothing may be indexed with 255, and there may be no loop over pixels.
 
 # %%
 import answers
 
-answers.check("11.1", ...)
-answers.check("11.2", ...)
-answers.check("11.3", ...)
+answers.check("17.1", ...)
+answers.check("17.2", ...)
+answers.check("17.3", ...)
+# After two tries: answers.reveal("17.1")
 
 # %% [markdown]
 # ## In practice
@@ -423,7 +389,7 @@ answers.check("11.3", ...)
 # ## Further reading
 #
 # - CuPy's user guide, *Differences between CuPy and NumPy*, and *Performance best
-#   practices*.
+#   practices*: https://docs.cupy.dev/en/stable/user_guide/
 # - In the code: `minifcn/backend/registry.py` (the switch), `minifcn/testing/strict.py`
 #   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes),
 #   `minifcn/backend/source.py` (how a kernel is written), and the `.cu` files in

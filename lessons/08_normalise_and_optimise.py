@@ -1,0 +1,449 @@
+# %% [markdown]
+# # 8. Normalise and optimise
+#
+# **You will** write batch normalisation, forward and backward, and the three usual
+# optimisers, and train a network of nine layers with and without them.
+#
+# **You will learn** why a deep network needs numbers of a reasonable size, how a
+# gradient flows through a mean and a variance, what is remembered for prediction, and
+# what momentum and Adam do to a step.
+#
+# **You need** lesson 3 (a forward and its backward) and lesson 7 (the check).
+#
+# **It takes** 25 minutes to read and about ten seconds to run.
+
+# %%
+import lesson
+
+lesson.begin()
+
+# %% [markdown]
+# ## Nine layers, six times
+#
+# Two spirals of points, blue and red. A network gets the two coordinates of a point and
+# says which spiral it lies on. It has nine layers, each a matrix product (a 1×1
+# convolution on one pixel), with ReLU between them. It is trained six times by the same
+# rule. Only two things differ: how large the random weights are at the start (the
+# *gain*), and whether the eight hidden layers are normalised. We will write all of it.
+# The picture shows what the six have learned.
+
+# %%
+import numpy as np
+
+DEPTH, WIDTH, STEPS = 8, 32, 600  # hidden layers, numbers in each; updates
+
+
+def spirals(rng, n=300):
+    """Points (n, 2) between −1 and 1, and the spiral each lies on, 0 or 1."""
+    turn = np.sqrt(rng.uniform(0, 1, n))  # 0 in the middle, 1 outside
+    which = rng.integers(0, 2, n)
+    angle = 3.5 * np.pi * turn + np.pi * which
+    points = turn[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return points + rng.normal(0, 0.01, points.shape), which
+
+
+def norm_forward(x, gamma, beta, eps=1e-5):
+    """Batch normalisation, explained below.   x, y (m, D); gamma, beta (D,)"""
+    deviation = np.sqrt(x.var(axis=0) + eps)
+    z = (x - x.mean(axis=0)) / deviation
+    return gamma * z + beta, (z, deviation, gamma)
+
+
+def norm_backward(dy, cache):
+    """dy (m, D) -> dx (m, D), dgamma (D,), dbeta (D,)"""
+    z, deviation, gamma = cache
+    g = gamma * dy
+    dx = (g - g.mean(axis=0) - z * (g * z).mean(axis=0)) / deviation
+    return dx, (dy * z).sum(axis=0), dy.sum(axis=0)
+
+
+# %% [markdown]
+# Here is the network: a list of layers, each a dict of its parameters. `run` is one
+# forward and one backward pass. Nothing in it is new but the two functions above.
+
+
+# %%
+def draw_layers(rng, gain, normed):
+    """The parameters of each layer. A gain of 1 keeps the size through ReLU."""
+    sizes, found = [2] + [WIDTH] * DEPTH + [2], []
+    for rows, columns in zip(sizes, sizes[1:], strict=False):
+        w = rng.normal(0, gain * np.sqrt(2 / rows), (rows, columns))
+        found.append({"w": w, "b": np.zeros(columns)})
+        if normed and len(found) <= DEPTH:  # beta does what b would do
+            found[-1] = {"w": w, "gamma": np.ones(columns), "beta": np.zeros(columns)}
+    return found
+
+
+def run(network, x, which):
+    """-> scores (m, 2), the loss, the gradients as a list of dicts, the hidden maps"""
+    caches, maps = [], []
+    for number, layer in enumerate(network):
+        y, cache = x @ layer["w"] + layer.get("b", 0), None
+        if "gamma" in layer:
+            y, cache = norm_forward(y, layer["gamma"], layer["beta"])
+        if number < DEPTH:
+            y = np.maximum(y, 0)
+            maps.append(y)
+        caches.append((x, cache, y))
+        x = y
+    p = np.exp(x - x.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    true = np.arange(len(which)), which
+    loss = -np.log(p[true] + 1e-300).mean()
+    d = p.copy()
+    d[true] -= 1  # the gradient of softmax and cross-entropy: p minus the truth
+    d /= len(which)
+    gradients = []
+    for number in reversed(range(len(network))):
+        layer, (x_in, cache, y) = network[number], caches[number]
+        found = {}
+        if number < DEPTH:
+            d = d * (y > 0)
+        if cache is not None:
+            d, found["gamma"], found["beta"] = norm_backward(d, cache)
+        else:
+            found["b"] = d.sum(axis=0)
+        found["w"] = x_in.T @ d
+        d = d @ layer["w"].T
+        gradients.insert(0, found)
+    return x, loss, gradients, maps
+
+
+def train(seed, gain, normed, rule, rate):
+    """STEPS updates with 100 points each; the rate falls to 0. -> network, points right"""
+    rng = np.random.default_rng(seed)
+    points, which = spirals(rng)
+    network, memory = draw_layers(rng, gain, normed), {}
+    for t in range(1, STEPS + 1):
+        some = rng.integers(0, len(points), 100)
+        _, _, gradients, _ = run(network, points[some], which[some])
+        for i, layer in enumerate(network):
+            for name, g in gradients[i].items():
+                step = rule(g, memory.setdefault((i, name), {}), t)
+                layer[name] = layer[name] - rate * (1 - t / STEPS) * step
+    scores, *_ = run(network, points, which)
+    return network, np.mean(scores.argmax(axis=1) == which)
+
+
+def sgd(g, memory, t):
+    """The plainest rule: the step is the gradient."""
+    return g
+
+
+np.seterr(over="ignore", invalid="ignore")  # some of these runs overflow: see below
+trained, right = {}, {}
+for normed in (False, True):
+    for gain in (0.5, 1, 2):
+        for seed in (0, 1):
+            trained[normed, gain, seed], right[normed, gain, seed] = train(
+                seed, gain, normed, sgd, 0.1
+            )
+        shares = " and ".join(f"{right[normed, gain, s]:.0%}" for s in (0, 1))
+        print(f"gain {gain}, {'normalised' if normed else 'plain':10s}: {shares} right")
+assert all(right[True, gain, s] > 0.97 for gain in (0.5, 1, 2) for s in (0, 1))
+assert all(right[False, 1, s] > 0.97 for s in (0, 1))
+assert all(right[False, gain, s] < 0.7 for gain in (0.5, 2) for s in (0, 1))
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
+points, which = spirals(np.random.default_rng(0))
+line = np.linspace(-1.1, 1.1, 120)
+grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+figure, axes = plt.subplots(2, 3, figsize=(7, 5.1))
+for row, normed in zip(axes, (False, True), strict=True):
+    for panel, gain in zip(row, (0.5, 1, 2), strict=True):
+        network = trained[normed, gain, 0]
+        scores, *_ = run(network, grid, np.zeros(len(grid), int))
+        p = 1 / (1 + np.exp(np.clip(scores[:, 0] - scores[:, 1], -30, 30)))
+        extent, pale = (-1.1, 1.1, 1.1, -1.1), {"vmin": -0.7, "vmax": 1.7}
+        panel.imshow(p.reshape(120, 120), cmap="RdBu", extent=extent, **pale)
+        colours = np.array(["#8e2a1e", "#153e5c"])[which]
+        panel.scatter(*points.T, s=4, c=colours)
+        panel.set_title(f"{'normalised' if normed else 'plain'}, gain {gain}")
+        panel.set_axis_off()
+caption = (
+    "The plane as six networks of nine layers see it, after the same 600 updates. "
+    "White: undecided; an empty panel: the numbers overflowed."
+)
+lesson.show(figure, "08_spirals", caption)
+
+# %% [markdown]
+# Without normalisation the network learns at a gain of 1, and at no other. With it, it
+# learns at all three.
+#
+# ## Why size matters
+#
+# Each plain layer multiplies the size of the numbers by about its gain. Eight layers at
+# a gain of 0.5 leave 0.5⁸ = 1/256 of it, and the gradient shrinks by as much on its way
+# back. At a gain of 2 both grow 256 times, and the first step is far too large. Here is
+# how much of the numbers arrives at the last hidden layer, before any training:
+
+# %%
+for normed in (False, True):
+    for gain in (0.5, 1, 2):
+        network = draw_layers(np.random.default_rng(0), gain, normed)
+        _, _, gradients, maps = run(network, points, which)
+        first, last = (np.sqrt(np.mean(m**2)) for m in (maps[0], maps[-1]))
+        back = np.linalg.norm(gradients[0]["w"])
+        name = "normalised" if normed else "plain"
+        print(f"{name:10s} gain {gain:3}: size {first:5.2f} -> {last:7.3f}", end="")
+        print(f", gradient of the first layer {back:.1e}")
+        if normed:
+            assert 0.5 < last / first < 2
+        if gain == 0.5 and not normed:
+            assert last / first < 0.05
+
+# %% [markdown]
+# ## Forward
+#
+# Batch normalisation takes each channel by itself. Its m values in a *batch*, the
+# images of one step, are shifted to mean 0 and divided by their standard deviation:
+#
+#     μ = mean(x)     σ = √(mean((x − μ)²) + ε)     z = (x − μ) / σ     y = γ·z + β
+#
+# Take four values: 1, 3, 5, 7. Their mean is 4, their variance 5, and √5 = 2.236. So z
+# = −1.34, −0.45, 0.45, 1.34. The ε, 0.00001, keeps a channel that is constant from
+# being divided by 0. γ and β are learned numbers, two a channel: the network may choose
+# another size and mean where that serves it. In a network of maps, m is N·H·W: all
+# pixels of all images.
+
+# %%
+z, _ = norm_forward(np.array([[1.0], [3], [5], [7]]), np.ones(1), np.zeros(1))
+print(z[:, 0].round(2))
+assert np.allclose(z[:, 0], [-1.34, -0.45, 0.45, 1.34], atol=5e-3)
+
+# %% [markdown]
+# ## Backward: three ways from x to z
+#
+# We know dy. The steps from y to z are easy: the gradient by z is g = γ·dy, that by γ
+# is Σ dy·z, that by β is Σ dy.
+#
+# Now move one x_i. It reaches every z_j of its channel, in three ways:
+#
+# 1. **Directly.** z_i has x_i in it, divided by σ. Share: g_i / σ.
+# 2. **By the mean.** μ rises by 1/m of the move, and every z_j falls by 1/(m·σ).
+#    Share: −Σ g_j / (m·σ), which is −mean(g) / σ.
+# 3. **By the deviation.** From σ² = mean((x − μ)²) + ε follows that σ rises by
+#    (x_i − μ) / (m·σ) = z_i / m. Every z_j is a quotient by σ, and falls by z_j / σ for
+#    each unit of that. Share: −z_i · Σ g_j·z_j / (m·σ), which is −z_i · mean(g·z) / σ.
+#
+# (By the deviation, μ moves too. But Σ (x − μ) is 0, so that changes nothing.)
+# Together:
+#
+#     dx = (g − mean(g) − z · mean(g·z)) / σ
+#
+# That is the line in `norm_backward`. Finite differences agree, and so does the
+# library, for maps (N, C, H, W):
+
+# %%
+from minifcn import gradcheck, ops
+
+rng = np.random.default_rng(0)
+x, gamma, beta = rng.normal(2, 3, (20, 4)), rng.normal(1, 1, 4), rng.normal(size=4)
+report = gradcheck.check_op(norm_forward, norm_backward, [x, gamma, beta], rng)
+print(report)
+assert report.max_relative_error < 1e-6
+
+maps = x.reshape(5, 2, 2, 4).transpose(0, 3, 1, 2)  # five images, 2×2, four channels
+dmaps = rng.normal(size=maps.shape)
+remembered = np.zeros(4), np.ones(4)
+y, cache = ops.batch_norm_forward(maps, gamma, beta, *remembered, train=True)
+theirs, _, _ = ops.batch_norm_backward(dmaps, cache)
+_, mine = norm_forward(x, gamma, beta)
+dy = dmaps.transpose(0, 2, 3, 1).reshape(20, 4)
+dx, _, _ = norm_backward(dy, mine)
+assert np.allclose(dx, theirs.transpose(0, 2, 3, 1).reshape(20, 4), atol=1e-12)
+print(f"mean of dx {abs(dx.mean(axis=0)).max():.0e}", end="")
+print(f", mean of dx·z {abs((dx * mine[0]).mean(axis=0)).max():.0e}")
+assert abs(dx.mean(axis=0)).max() < 1e-12
+
+# %% [markdown]
+# The last line shows what the two subtracted terms do. Adding a constant to the channel
+# changes no z, so no gradient may ask for it: the mean of dx is 0. Multiplying the
+# channel changes no z either (but for ε): the mean of dx·z is nearly 0. It follows that
+# a bias before a normalisation would be useless, and the networks here have none.
+#
+# ## What is remembered
+#
+# In training, what the network says of an image depends on the other images of the
+# batch. A prediction must not. So during training the layer keeps *running statistics*:
+# after each batch, 0.9 of the old mean and 0.1 of the batch's, and likewise for the
+# variance. Predictions use those as constants, and then normalisation is a
+# multiplication and an addition.
+
+# %%
+from minifcn import layers
+from minifcn.backend import to_device, to_host
+
+norm = layers.BatchNorm2d(3)
+means = []
+for _ in range(60):
+    batch = to_device(rng.normal(5, 2, (4, 3, 8, 8)).astype(np.float32))
+    norm.forward(batch, train=True)
+    means.append(float(to_host(norm.state_dict()["running_mean"])[0]))
+print("running mean after 1, 10, 60 batches:", *(f"{means[i]:.2f}" for i in (0, 9, 59)))
+assert abs(means[0] - 0.5) < 0.1 and abs(means[59] - 5) < 0.2
+
+alone = to_host(norm.forward(batch[:1]))
+together = to_host(norm.forward(batch))
+assert np.allclose(alone, together[:1], atol=1e-5)  # prediction: no neighbour has a say
+alone = to_host(norm.forward(batch[:1], train=True))
+together = to_host(norm.forward(batch, train=True))
+print(f"in training the neighbours matter: {abs(alone - together[:1]).max():.2f}")
+assert abs(alone - together[:1]).max() > 0.01
+
+# %% [markdown]
+# Two things go wrong here in practice. After a few steps the running statistics still
+# remember their start (0 and 1), and predictions are bad while the training loss is
+# good. And with batches of one or two small images the batch's statistics are noise:
+# then they are *frozen*, that is, the running ones are used in training, too.
+#
+# ## Three rules for a step
+#
+# The gradient says in which direction to go, and an *optimiser* says how far. *SGD*
+# (stochastic gradient descent: the gradient is that of a random batch) goes rate · g.
+# *Momentum* repeats 0.9 of the step before: what points the same way each time adds up,
+# to 1 + 0.9 + 0.81 + … = 10 times as much, and what goes back and forth cancels. *Adam*
+# keeps two running means for each weight, of g and of g², and divides one by the root
+# of the other. Steps then have about the same length for every weight, however large
+# its gradients are.
+#
+# Both running means start at 0, so the first ones are too small. After t steps they
+# hold 1 − 0.9ᵗ and 1 − 0.999ᵗ of what they should. Adam divides by that.
+
+
+# %%
+def momentum(g, memory, t):
+    memory["v"] = 0.9 * memory.get("v", 0) + g
+    return memory["v"]
+
+
+def adam(g, memory, t):
+    memory["first"] = 0.9 * memory.get("first", 0) + 0.1 * g
+    memory["second"] = 0.999 * memory.get("second", 0) + 0.001 * g**2
+    first = memory["first"] / (1 - 0.9**t)
+    return first / (np.sqrt(memory["second"] / (1 - 0.999**t)) + 1e-8)
+
+
+# %% [markdown]
+# Are they the library's? Twenty steps with random gradients of very unequal sizes:
+
+# %%
+from minifcn.training import optimizers
+
+sizes = 10.0 ** np.arange(-3, 3)
+for rule, name, rate in ((momentum, "SGD", 0.1), (adam, "Adam", 0.1)):
+    p = layers.Parameter(np.zeros(6))
+    theirs, mine, memory = getattr(optimizers, name)({"p": p}), np.zeros(6), {}
+    for t in range(1, 21):
+        g = rng.normal(1, 1, 6) * sizes
+        p.zero_grad()
+        p.add_gradient(to_device(g))
+        theirs.step(rate)
+        mine -= rate * rule(g, memory, t)
+        if t == 1:
+            print(f"{name:5s} first step:", " ".join(f"{-step:8.2g}" for step in mine))
+    assert np.allclose(mine, to_host(p.value), rtol=1e-9)
+
+# %% [markdown]
+# (The library's SGD multiplies by the rate before it adds to the velocity, as Caffe
+# does. At a constant rate that is the same.) Look at the first steps: the gradients
+# differ more than ten thousand times, and Adam's steps are ±0.1, all of them.
+#
+# A valley shows the difference. It is a hundred times as steep across as along:
+
+# %% tags=["hide-input"]
+figure, panel = plt.subplots(figsize=(7, 3))
+u, v = np.meshgrid(np.linspace(-1.15, 0.3, 200), np.linspace(-0.32, 0.32, 100))
+panel.contour(u, v, u**2 + 100 * v**2, levels=[0.05, 0.3, 1, 3, 9], colors="0.8")
+for (name, rule, rate), colour in zip(
+    (("SGD", sgd, 0.0085), ("momentum", momentum, 0.002), ("Adam", adam, 0.08)),
+    ("#c0392b", "#d68910", "#1f618d"),
+    strict=True,
+):
+    at, memory, path = np.array([-1.0, 0.25]), {}, []
+    for t in range(1, 41):
+        path.append(at.copy())
+        at = at - rate * rule(np.array([2, 200]) * at, memory, t)
+    panel.plot(*np.array(path).T, ".-", color=colour, label=name, linewidth=1)
+panel.set(xlabel="along", ylabel="across", xlim=(-1.15, 0.3), ylim=(-0.32, 0.32))
+panel.legend(frameon=False, loc="lower right")
+caption = (
+    "Forty steps from the same point towards the lowest, (0, 0). SGD may not go faster: "
+    "at a slightly larger rate it would leap out of the valley."
+)
+lesson.show(figure, "08_valley", caption)
+
+# %% [markdown]
+# A plain network with a small gain is such a case. Its biases stand near the loss and
+# get gradients of an ordinary size; what reaches a weight has been made small by all
+# the layers around it. Each rule gets two rates, and the better one counts.
+
+# %%
+network = draw_layers(np.random.default_rng(0), 0.4, False)
+_, _, gradients, _ = run(network, points, which)
+sizes = {name: np.linalg.norm(gradients[i][name]) for i, name in ((-1, "b"), (0, "w"))}
+print(f"gradient of the last b {sizes['b']:.0e}, of the first w {sizes['w']:.0e}")
+
+rates = {sgd: (0.3, 1), momentum: (0.03, 0.1), adam: (5e-3, 1e-2)}
+best = {}
+for rule, tried in rates.items():
+    shares = [[train(seed, 0.4, False, rule, r)[1] for r in tried] for seed in (0, 1)]
+    best[rule] = np.max(shares, axis=1)
+    print(f"{rule.__name__:9s}", " and ".join(f"{share:.0%}" for share in best[rule]))
+assert min(best[adam]) > 0.9 and max(*best[sgd], *best[momentum]) < 0.7
+
+# %% [markdown]
+# Adam does a part of what normalisation does: it makes up for sizes. That is why one
+# rate suits it in most networks, and why it is liked for a first try. Its price is two
+# more numbers for each weight in memory. (With normalisation, as above, SGD gets there
+# as well.)
+#
+# *Weight decay*, the last of the usual terms, pulls every weight a little towards 0 in
+# each step: g + λ·w in place of g. Under Adam that is divided along with the gradient;
+# *AdamW* takes λ·w off apart from it.
+#
+# ## Exercises
+#
+# Replace the dots and run the cell again. More stars, more work.
+#
+# **1.** ★ Running statistics keep 0.9 of the old at each batch. After how many batches
+# is less than 1 % of the start left in them?
+#
+# **2.** ★★ A layer without bias is followed by a batch normalisation (forget ε). All its
+# weights become ten times as large. Predict: by what number is the gradient of the loss
+# by these weights multiplied? Then try it with `run`.
+#
+# **3.** ★★★ *Instance normalisation* takes the mean and the variance of each channel of
+# each image by itself: over H and W only. Write both passes, without γ and β, for x (N,
+# C, H, W) and ε = 1e-5: a pair `(forward, backward)`, where forward(x) returns (y,
+# cache) and backward(dy, cache) returns dx. Go on until `gradcheck.check_op` is
+# content.
+
+# %%
+import answers
+
+answers.check("08.1", ...)
+answers.check("08.2", ...)
+answers.check("08.3", ...)
+# After two tries: answers.reveal("08.1")
+
+# %% [markdown]
+# ## In practice
+#
+# - `minifcn train --optimizer sgd`, `adam` or `adamw`; `--frozen-statistics` leaves a
+#   pretrained network's running statistics as they are.
+# - For prediction a normalisation is folded into the convolution before it
+#   (`network.prepare()`): w·γ/σ, and a bias of β − μ·γ/σ.
+# - When a fresh deep network learns nothing, print the size of its maps, layer by
+#   layer, before you touch the rate.
+#
+# ## Further reading
+#
+# - S. Ioffe, C. Szegedy, *Batch Normalization*, ICML 2015,
+#   https://arxiv.org/abs/1502.03167
+# - D. Kingma, J. Ba, *Adam*, ICLR 2015, https://arxiv.org/abs/1412.6980; I. Loshchilov,
+#   F. Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019.
+# - K. He and others, *Delving Deep into Rectifiers*, ICCV 2015: why a gain of 1.
+# - In the code: `minifcn/ops/batch_norm.py`, `minifcn/training/optimizers.py`.

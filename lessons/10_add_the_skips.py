@@ -1,0 +1,613 @@
+# %% [markdown]
+# # 10. Add the skips
+#
+# **You will** turn FCN-32s into FCN-16s and FCN-8s: tap the trunk on its way down, join
+# what you find to the coarse scores, write the backward pass of fork and join, look at
+# every map inside, and take a branch away.
+#
+# **You will learn** why a fork adds gradients and a join copies them, why a new skip
+# starts as nothing, what each branch contributes, and how much of the image a cell
+# sees.
+#
+# **You need** lessons 6, 7 and 9.
+#
+# **It takes** 30 minutes to read and about a minute to run.
+
+# %%
+import lesson
+
+lesson.begin()
+
+# %% [markdown]
+# ## The same training, three networks
+#
+# The picture below is what this lesson explains. FCN-32s, 16s and 8s learned from the
+# same scenes, each from fresh weights and for as many steps. The scenes are simple, and
+# made so that no detail gives the class away. Discs, rings and crosses wear the same
+# checked coat, in colours drawn anew for each. To tell them apart a network must see
+# them whole.
+
+# %%
+import numpy as np
+
+from minifcn import data, inference, models
+from minifcn.data.toyvoc import SHAPES
+from minifcn.training import loop
+from minifcn.training.optimizers import Adam
+
+KINDS = ("disc", "ring", "cross")
+CLASSES = ("background", *KINDS)
+SIDE = 96
+
+
+def scene(seed):
+    """One shape in front of noise: image (96, 96, 3), label (96, 96)."""
+    rng = np.random.default_rng([11, seed])
+    kind, radius = rng.integers(len(KINDS)), rng.uniform(20, 40)
+    middle, angle = rng.uniform(0.3 * SIDE, 0.7 * SIDE, 2), rng.uniform(0, 2 * np.pi)
+    rows, columns = np.mgrid[:SIDE, :SIDE] - middle[:, None, None]
+    u = np.cos(angle) * columns - np.sin(angle) * rows  # turned, in pixels
+    v = np.sin(angle) * columns + np.cos(angle) * rows
+    outside, _ = SHAPES[KINDS[kind]]  # the distance to the outline, below 0 inside
+    distance = outside(u / radius, v / radius) * radius
+    checks = ((u / 6) % 1 < 0.5) ^ ((v / 6) % 1 < 0.5)
+    one, other = rng.uniform(20, 235, (2, 3))
+    coat = np.where(checks[:, :, None], one, other)
+    image = np.where(distance[:, :, None] < 0, coat, rng.uniform(60, 200))
+    image = image + rng.normal(0, 15, image.shape)
+    label = np.where(distance < 0, kind + 1, 0)
+    label[abs(distance) < 1] = 255
+    pixels = image.clip(0, 255).astype(np.uint8)
+    return data.Sample(pixels, label.astype(np.uint8), str(seed))
+
+
+train, val = [scene(i) for i in range(400)], [scene(1000 + i) for i in range(40)]
+STEPS, RATE = 240, 4e-3
+
+
+def fit(variant, seed, without=()):
+    """Train a network; the scores of the branches in `without` stay at zero."""
+    net = models.fcn(variant, "mini", 4, alignment="same", width=8, seed=seed)
+    for name, parameter in net.parameters().items():
+        if name.split(".")[0] in without:
+            parameter.frozen = True
+    adam = Adam(net.parameters(), weight_decay=5e-4)
+    order, flip = np.random.default_rng(seed), data.Augment(flip=True)
+    card = net.card.preprocessing
+    stream = data.BatchStream(train, 4, card, order, crop=(SIDE, SIDE), augment=flip)
+    for step in range(STEPS):
+        loop.update(net, *next(stream), adam, RATE * (1 - step / STEPS))
+    return net
+
+
+def mean_iou(net):
+    """On the 40 validation scenes, in percent."""
+    return 100 * inference.evaluate(net, val, 4).mean_iou()
+
+
+nets = {(v, seed): fit(v, seed) for v in ("32s", "16s", "8s") for seed in (0, 1)}
+ious = {key: mean_iou(net) for key, net in nets.items()}
+for variant in ("32s", "16s", "8s"):
+    print(f"FCN-{variant}: mean IoU", *(f"{ious[variant, s]:.1f}" for s in (0, 1)))
+for seed in (0, 1):
+    assert ious["32s", seed] + 10 < ious["16s", seed] < ious["8s", seed] - 10
+
+# %% tags=["hide-input"]
+from minifcn.cli.predict import overlay
+from minifcn.data.labels import colourise
+
+chosen = [next(s for s in val if k + 1 in s.label) for k in range(3)]  # one a class
+rows = []
+for sample in chosen:
+    row = {"truth": overlay(sample.image, colourise(sample.label))}
+    for name in ("32s", "16s", "8s"):
+        found = inference.predict(nets[name, 0], sample.image)
+        row[f"FCN-{name}"] = overlay(sample.image, colourise(found))
+    rows.append(row)
+caption = (
+    f"Three validation scenes. Each network had {STEPS} steps from fresh weights; the "
+    "colour says the class."
+)
+shown = {"legend": range(4), "classes": CLASSES}
+lesson.pictures("10_three", rows, caption=caption, **shown)
+
+# %% [markdown]
+# (FCN-32s is not finished: with more steps it would go on, to its clouds. Lesson 9 has
+# the limit.)
+#
+# ## The detail is still there
+#
+# The trunk does not jump to 1/32. It halves its maps five times, and after the third
+# and the fourth pooling there are maps with cells of 8 and of 16 pixels: `pool3` and
+# `pool4`. They know less about *what* there is, as they have seen less of the image.
+# They know more about *where*. So give them a say:
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
+TAPS = ("image", "pool3\n1/8", "pool4\n1/16", "fc7\n1/32")
+figure, panel = plt.subplots(figsize=(7, 3.7))
+panel.set(xlim=(-0.3, 6.4), ylim=(-0.5, 3.6))
+panel.set_axis_off()
+
+
+def box(x, y, text, colour="#d6e4ee"):
+    style = {"boxstyle": "round,pad=0.35", "facecolor": colour, "edgecolor": "0.4"}
+    panel.text(x, y, text, ha="center", va="center", fontsize=11, bbox=style)
+
+
+def arrow(start, end):
+    how = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 13, "shrinkB": 13}
+    panel.annotate("", end, start, arrowprops=how)
+
+
+lines = ((0, 3), (0, 2)), ((0, 2), (0, 1)), ((0, 1), (0, 0)), ((0, 0), (2, 0))
+lines += ((0, 2), (2, 2)), ((0, 1), (2, 1)), ((2, 0), (3.9, 1)), ((2, 1), (3.9, 1))
+lines += ((2, 2), (5.1, 2)), ((3.9, 1), (5.1, 2)), ((5.1, 2), (5.1, 3))
+for start, end in lines:
+    arrow(start, end)
+for y, text in zip((3, 2, 1, 0), TAPS, strict=True):
+    box(0, y, text)
+for y, text in zip((2, 1, 0), ("score_pool3", "score_pool4", "score_fr"), strict=True):
+    box(2, y, text, "#f6e3c5")
+box(3.9, 1, "+", "w")
+box(5.1, 2, "+", "w")
+box(5.1, 3, "logits")
+for x, y, text in ((3.15, 0.3, "×2"), (4.75, 1.35, "×2"), (5.35, 2.5, "×8")):
+    panel.text(x, y, text, fontsize=12, color="#8e2a1e", ha="center")
+panel.text(-0.15, 2.5, "trunk", fontsize=10, ha="right", color="0.3", rotation=90)
+caption = "FCN-8s. The trunk runs down on the left; scores are enlarged and added."
+lesson.show(figure, "10_network", caption)
+
+# %% [markdown]
+# `score_pool3` and `score_pool4` are 1×1 convolutions from a map's channels to the
+# classes, as `score_fr` is. FCN-16s stops after the first sum and enlarges by 16;
+# FCN-32s has no sum. The branches are called *skips*, as they skip the rest of the
+# trunk. Two things are new: a map is used twice (a *fork*), and two maps become one (a
+# *join*). Forward, they are trivial. What are they backward?
+#
+# ## The fork adds, the join copies
+#
+# Let x go two ways and come together again: z = f(x) + g(x). Move x a little: z moves
+# by what f makes of it *and* by what g makes of it. So:
+#
+# - at the join, both branches get the same gradient, dz, unchanged;
+# - at the fork, what comes back from the two is **added**.
+#
+# A check on the smallest example, f(x) = A·x and g(x) = max(x, 0):
+
+# %%
+rng = np.random.default_rng(0)
+x, dz, A = rng.normal(size=5), rng.normal(size=5), rng.normal(size=(5, 5))
+
+
+def z_of(x):
+    return A @ x + np.maximum(x, 0)
+
+
+from_f = A.T @ dz  # the join: both get dz
+from_g = dz * (x > 0)
+dx = from_f + from_g  # the fork: both come back
+
+e, eye = 1e-6, np.eye(5)
+quotients = [dz @ (z_of(x + e * v) - z_of(x - e * v)) / (2 * e) for v in eye]
+print("by hand:  ", dx.round(4))
+print("quotients:", np.round(quotients, 4))
+assert np.allclose(dx, quotients)
+
+# %% [markdown]
+# ## FCN-8s, wired by hand
+#
+# We take the parts from the library, as lesson 9 did, and do the wiring ourselves. `net["score_fr"]` is the layer of that name. The trunk, a row of layers, is
+# cut behind `pool3` and behind `pool4`.
+
+# %%
+from minifcn import layers
+from minifcn.backend import to_device, to_host
+
+
+def cut(net):
+    """The trunk in three pieces: {"pool3": [layers up to it], "pool4": …, "fc7": …}."""
+    pieces = {"pool3": [], "pool4": [], "fc7": []}
+    waiting = list(pieces)
+    for name, layer in net.children().items():
+        if name.startswith("vgg."):
+            pieces[waiting[0]].append(layer)
+            if name in ("vgg.pool3", "vgg.pool4"):
+                waiting.pop(0)
+    return pieces
+
+
+def forward(net, x, train=False, say=lambda name, maps: None):
+    """x (N, 3, H, W) -> logits (N, classes, H, W). say(name, maps) is told each map."""
+    image, taps = x, {}
+    for tap, chain in cut(net).items():
+        for layer in chain:
+            x = layer.forward(x, train=train)
+        taps[tap] = x  # used twice: here is the fork
+        say(tap, x)
+
+    s = net["score_fr"].forward(taps["fc7"], train=train)  # 1/32
+    say("score_fr", s)
+    s = net["upscore2"].forward(s, train=train)  # 1/16
+    say("score_fr × 2", s)
+    skip = net["score_pool4"].forward(taps["pool4"], train=train)
+    say("score_pool4", skip)
+    skip = net["crop_pool4"].forward(skip, s, train=train)  # a part of s's size
+    s = s + skip  # the join
+    say("sum at 1/16", s)
+
+    s = net["upscore_pool4"].forward(s, train=train)  # 1/8
+    say("sum × 2", s)
+    skip = net["score_pool3"].forward(taps["pool3"], train=train)
+    say("score_pool3", skip)
+    skip = net["crop_pool3"].forward(skip, s, train=train)
+    s = s + skip
+    say("sum at 1/8", s)
+
+    s = net["upscore8"].forward(s, train=train)
+    say("sum × 8", s)
+    return net["crop"].forward(s, image, train=train)
+
+
+# %% [markdown]
+# Watch the sizes at the joins. The skip's map is larger than the coarse one, since
+# `fc6` without padding takes three cells off each side (lesson 6). The crop takes the
+# part that lies cell on cell: from 5 at 1/16, from 9 at 1/8, from 31 at the end.
+
+# %%
+net = models.fcn("8s", "mini", 21, alignment="paper", width=4)
+images = to_device(rng.normal(size=(1, 3, 96, 128)).astype(np.float32))
+logits = forward(net, images, say=lambda name, m: print(f"{name:13s}", m.shape[1:]))
+print(f"{'logits':13s}", logits.shape[1:])
+offsets = [net[name].offset for name in ("crop_pool4", "crop_pool3", "crop")]
+print("crops begin at", offsets)
+assert offsets == [5, 9, 31] and logits.shape == (1, 21, 96, 128)
+
+# %% [markdown]
+# ## Backward
+#
+# The same drawing from right to left. Every join sends its gradient both ways; every
+# fork waits until both have come back.
+
+
+# %%
+def backward(net, d):
+    """d (N, classes, H, W) -> the image's gradient; fills the parameters' on the way."""
+    d, _ = net["crop"].backward(d)  # the image only lent its size
+    d = net["upscore8"].backward(d)
+    # The join at 1/8: d goes to both.
+    d_pool3, _ = net["crop_pool3"].backward(d)
+    d_pool3 = net["score_pool3"].backward(d_pool3)
+    d = net["upscore_pool4"].backward(d)
+    # The join at 1/16.
+    d_pool4, _ = net["crop_pool4"].backward(d)
+    d_pool4 = net["score_pool4"].backward(d_pool4)
+    d = net["upscore2"].backward(d)
+    d = net["score_fr"].backward(d)
+
+    pieces = cut(net)
+    for layer in reversed(pieces["fc7"]):
+        d = layer.backward(d)
+    d = d + d_pool4  # the fork at pool4
+    for layer in reversed(pieces["pool4"]):
+        d = layer.backward(d)
+    d = d + d_pool3  # the fork at pool3
+    for layer in reversed(pieces["pool3"]):
+        d = layer.backward(d)
+    return d
+
+
+# %% [markdown]
+# Compare with the library's network, in float64, without dropout, and with random score
+# layers, since those that start at zero send nothing back. (The library's backward
+# stands under lesson 7's check.) To forget one of the two additions is lesson 7's bug
+# that trains.
+
+# %%
+net = models.fcn("8s", "mini", 5, alignment="paper", width=4)
+state = net.state_dict()
+for name in state:
+    if name.startswith("score") and name.endswith("weight"):
+        state[name] = rng.normal(size=state[name].shape)
+net.load_state_dict(state)
+net.astype(np.float64)
+for layer in net.layers_of(layers.Dropout):
+    layer.p = 0.0
+
+x = to_device(rng.normal(size=(2, 3, 21, 34)))
+dlogits = to_device(rng.normal(size=(2, 5, 21, 34)))
+learned = {name: p for name, p in net.parameters().items() if not p.frozen}
+
+
+def gradients(forward, backward):
+    """What one pass of each gives: logits, the image's gradient, all parameters'."""
+    net.zero_grad()
+    found = {"logits": to_host(forward(x, train=True)), "image": to_host(backward())}
+    return found | {name: to_host(p.grad).copy() for name, p in learned.items()}
+
+
+ours = gradients(
+    lambda x, train: forward(net, x, train), lambda: backward(net, dlogits)
+)
+theirs = gradients(net.forward, lambda: net.backward(dlogits))
+worst = max(np.abs(ours[n] - theirs[n]).max() / np.abs(theirs[n]).max() for n in theirs)
+print(f"{len(theirs)} arrays, largest difference to the library's {worst:.1e}")
+assert worst < 1e-12
+
+# %% [markdown]
+# ## The same as a loop
+#
+# We have written the drawing down twice, once from the left and once from the right. The
+# library writes it down once, as a **table**: every node has a name, a layer, and the
+# names of the nodes that it reads. These are the last lines of our network's:
+
+# %%
+for name, (layer, inputs) in list(net.nodes.items())[-11:]:
+    print(f"{name:14s} {type(layer).__name__:9s} {', '.join(inputs)}")
+
+# %% [markdown]
+# Then forward is a loop over the table, and backward is the same loop from behind. A join
+# is a layer with two inputs, whose backward hands out two gradients. A fork needs no
+# layer: where a second gradient arrives for the same name, it is added to the first.
+
+
+# %%
+def forward_by_table(x, train):
+    values = {"image": x}
+    for name, (layer, inputs) in net.nodes.items():
+        values[name] = layer.forward(*(values[i] for i in inputs), train=train)
+    return values["crop"]
+
+
+def backward_by_table(d):
+    gradients = {"crop": d}
+    for name, (layer, inputs) in reversed(net.nodes.items()):
+        found = layer.backward(gradients.pop(name))
+        found = found if isinstance(found, tuple) else (found,)
+        for i, g in zip(inputs, found, strict=True):
+            if g is not None:  # None: this input only lent its size
+                gradients[i] = gradients[i] + g if i in gradients else g  # the fork
+    return gradients["image"]
+
+
+looped = gradients(forward_by_table, lambda: backward_by_table(dlogits))
+assert all(np.array_equal(looped[name], theirs[name]) for name in theirs)
+print("the two loops give what the library gives, bit by bit")
+
+# %% [markdown]
+# Nothing is recorded while the image runs through: the table is there before, and every
+# layer in it has a backward that somebody wrote. The library's loop (`Graph` in
+# `minifcn/layers/graph.py`) adds only thrift: it lets go of a value once its last reader
+# has had it, and leaves out gradients that nobody asks for.
+#
+# ## A new skip is nothing, at first
+#
+# FCN-8s is not trained from scratch in the article. FCN-32s is trained first; FCN-16s
+# takes over all its weights and adds a skip; FCN-8s takes over that one and adds
+# another. The new score layers start at **zero**, so that a new skip adds exactly
+# nothing. Training goes on from where it stood, and the skip grows as far as it is
+# useful. (Lesson 11 shows when that is needed. Here it is not.)
+
+# %%
+fcn32 = nets["32s", 0]
+fcn16 = models.fcn("16s", "mini", 4, alignment="same", width=8)
+models.surgery.initialise_from(fcn16, fcn32)
+image = chosen[0].image
+prepared = to_device(fcn16.card.preprocessing.apply(image)[None])  # (1, 3, 96, 96)
+skip = fcn16.features(prepared, ["score_pool4"])["score_pool4"]
+coarse = fcn32.features(prepared, ["score_fr"])["score_fr"]
+twice = fcn16["upscore16"].forward(fcn16["upscore2"].forward(coarse))
+print("largest score of the new skip:", float(abs(skip).max()))
+assert float(abs(skip).max()) == 0
+assert np.array_equal(to_host(fcn16.forward(prepared)), to_host(twice))
+
+# %% [markdown]
+# FCN-16s starts with FCN-32s' scores, enlarged by 2 and then by 16. (That is not quite
+# the same as by 32 at once.)
+#
+# ## Every map inside
+#
+# Here is a scene with everything that FCN-8s makes of it. Upper row: the image, and the
+# mean over the channels of each tap. Below, the score maps in the order of our
+# `forward`: the score of the true class minus the best of the others. Red says the true
+# class, blue says another, white says nothing.
+
+# %% tags=["hide-input"]
+sample, fcn8, maps = chosen[1], nets["8s", 0], {}
+true = int(np.min(sample.label[sample.label > 0]))
+prepared = to_device(fcn8.card.preprocessing.apply(sample.image)[None])
+# Without the frame, the library pads to multiples of 32, which 96 is: nothing to do.
+forward(fcn8, prepared, say=lambda name, m: maps.update({name: to_host(m)[0]}))
+
+
+def lead(m):
+    """Of the true class over the best of the others.   (4, h, w) -> (h, w)"""
+    return m[true] - np.delete(m, true, axis=0).max(axis=0)
+
+
+top = np.percentile(np.abs(lead(maps["sum × 8"])), 90)  # beyond it, the darkest
+figure, grid = plt.subplots(3, 4, figsize=(7, 6))
+for panel in grid.flat:
+    panel.set_axis_off()
+grid[0, 0].imshow(sample.image)
+grid[0, 0].set_title("image")
+for panel, tap in zip(grid[0, 1:], ("pool3", "pool4", "fc7"), strict=True):
+    panel.imshow(maps[tap].mean(axis=0), cmap="viridis")
+    panel.set_title(f"{tap}, {maps[tap].shape[1]}×{maps[tap].shape[2]}")
+names = ("score_fr", "score_fr × 2", "score_pool4", "sum at 1/16")
+names += ("sum × 2", "score_pool3", "sum at 1/8", "sum × 8")
+for panel, name in zip(grid[1:].flat, names, strict=True):
+    drawn = panel.imshow(lead(maps[name]), cmap="RdBu_r", vmin=-top, vmax=top)
+    panel.set_title(name)
+figure.colorbar(drawn, ax=grid, orientation="horizontal", aspect=50, extend="both")
+caption = f"All maps of FCN-8s for a {KINDS[true - 1]}. Red: the true class leads."
+lesson.show(figure, "10_inside", caption)
+
+# %% [markdown]
+# In the second row, the second map is the first, enlarged. Add the third, and you have
+# the fourth. (Add them class by class; the maps here show differences.) The third row
+# begins with that sum, enlarged. Add its second map, and you have its third; the last
+# is the third, enlarged by 8.
+#
+# ## What does each branch know?
+#
+# Take the coarse branch away and train again: `score_fr` stays at zero. `pool3` and
+# `pool4` can still say all that they know. Predict: does it matter?
+
+# %%
+whole, without = [], []
+for seed in (0, 1):
+    mute = fit("8s", seed, without=("score_fr",))
+    whole.append(ious["8s", seed])
+    without.append(mean_iou(mute))
+    print(f"seed {seed}: all {whole[-1]:.1f}, without score_fr {without[-1]:.1f}")
+assert all(np.array(without) < np.array(whole) - 10)
+
+matrix = inference.evaluate(mute, val, 4)
+found = matrix.counts[1:, 1:].sum() / matrix.counts[1:].sum()
+print(f"without it, {found:.0%} of the shapes' pixels are called a shape", end="")
+print(
+    f", {np.trace(matrix.counts[1:, 1:]) / matrix.counts[1:].sum():.0%} the right one"
+)
+
+# %% [markdown]
+# Without the coarse branch the network still finds the coat. What it does not know is
+# whose coat it is: for that, a cell of `pool4` sees too little. And the coarse branch
+# alone, FCN-32s, is far behind in the same time. The sum is more than either.
+#
+# What a branch is worth depends on the data. If each class had a coat of its own, a
+# cell of `pool4` would see enough, and `score_fr` would hardly matter. With photographs
+# the coarse branch carries: in the article's table, FCN-32s reaches a mean IoU of 59.4,
+# and the two skips bring it to 62.7.
+#
+# ## How much does a cell see?
+#
+# The *receptive field* of a cell is the part of the image it depends on (lesson 4). It
+# follows from kernels and strides. A layer of kernel k adds k − 1 cells of its input,
+# and these lie `step` pixels apart, where `step` is the product of all strides before
+# it. Begin with a pixel, field 1 and step 1. Then for each layer, poolings included:
+#
+#     field ← field + (k − 1) · step          step ← step · stride
+
+
+# %%
+def fields(depths):
+    """Of a VGG with so many 3×3 convolutions in each group: {tap: (field, step)}."""
+    field, step, found = 1, 1, {}
+    for group, depth in enumerate(depths, start=1):
+        field += depth * 2 * step  # 3×3: k − 1 = 2
+        field, step = field + step, step * 2  # a pooling by 2
+        found[f"pool{group}"] = field, step
+    return found | {"fc7": (field + 6 * step, step)}  # fc6 is 7×7
+
+
+mini, vgg = fields((1, 1, 2, 2, 1)), fields((2, 2, 3, 3, 3))
+for tap in ("pool3", "pool4", "fc7"):
+    print(f"{tap}: mini {mini[tap][0]:4d} pixels   VGG16 {vgg[tap][0]:4d}")
+assert vgg["fc7"] == (404, 32)  # as the article says
+
+# %% [markdown]
+# Is that so? Take one cell in the middle of each tap, and send back a 1 from each of
+# its channels. The image's gradient must be different from zero within the field, up to
+# its rim, and nowhere else. The network is a fresh one. (In a trained one the rim of
+# `fc7`'s field has so little weight left that it drowns in rounding. And batch
+# normalisation uses its running statistics here: with those of the batch, every cell
+# would depend a little on all pixels.)
+
+# %%
+from minifcn import ops
+
+fresh = models.fcn("8s", "mini", 4, alignment="same", width=8, seed=0)
+for layer in fresh.layers_of(layers.BatchNorm2d):
+    layer.frozen = True
+wide = to_device(rng.normal(size=(1, 3, 384, 384)).astype(np.float32))
+seen_by, before = {}, []
+for tap, chain in cut(fresh).items():
+    before += chain
+    maps = wide
+    with ops.conv_algorithm("im2col"):  # Winograd's rounding would leave traces outside
+        for layer in before:
+            maps = layer.forward(maps, train=True)
+        d = np.zeros(maps.shape, np.float32)
+        d[:, :, maps.shape[2] // 2, maps.shape[3] // 2] = 1
+        d = to_device(d)
+        for layer in reversed(before):
+            d = layer.backward(d)
+    seen_by[tap] = np.abs(to_host(d)[0]).max(axis=0)  # (384, 384)
+    sides = [int(np.ptp(hit)) + 1 for hit in np.nonzero(seen_by[tap])]
+    print(f"{tap}: gradient within {sides[0]} × {sides[1]} pixels")
+    assert sides == [mini[tap][0]] * 2
+
+# %% tags=["hide-input"]
+middle, half = 192, 155
+figure, axes = plt.subplots(1, 3, figsize=(7, 2.8))
+tiles = np.tile(
+    chosen[2].image, (4, 4, 1)
+)  # (384, 384, 3), to have something to look at
+for panel, (tap, seen) in zip(axes, seen_by.items(), strict=True):
+    panel.imshow(tiles, alpha=0.45)
+    glow = np.sqrt(seen / seen.max())
+    panel.imshow(glow, cmap="Reds", vmin=0, vmax=1, alpha=np.minimum(2 * glow, 1))
+    rows, columns = np.nonzero(seen)
+    corner, field = (columns.min() - 0.5, rows.min() - 0.5), mini[tap][0]
+    panel.add_patch(plt.Rectangle(corner, field, field, fill=False, edgecolor="k"))
+    panel.set_title(f"{tap}: {field} pixels")
+    panel.set_axis_off()
+caption = (
+    "One cell's field (box) and how much each pixel matters to it (red, the square root "
+    "of the gradient), over sixteen scenes of 96 pixels."
+)
+lesson.show(figure, "10_fields", caption)
+
+# %% [markdown]
+# The box is the arithmetic, the glow is the gradient. It is brightest in the middle: a
+# cell sees the rim of its field only through few of the many paths. `fc7` sees all
+# around a shape and can know *what* it is; `pool3` sees a patch, and knows *where* its
+# pattern ends; `pool4` stands between them. FCN-8s adds up the three.
+#
+# ## Exercises
+#
+# Replace the dots and run the cell again. More stars, more work.
+#
+# **1.** ★★ A chain of layers: 3×3 convolution, 3×3 convolution, pooling by 2, 3×3
+# convolution, pooling by 2. How many pixels wide is the receptive field of one cell at
+# its end?
+#
+# **2.** ★★ U-Net joins by *concatenation*: the channels of both maps are stacked, and a
+# convolution mixes them. Let coarse scores and a skip's scores, C channels each, be
+# stacked in this order. With which weights (C, 2·C, 1, 1) does a 1×1 convolution of
+# them give exactly their sum? Write a function of C that returns them.
+#
+# **3.** ★★★ Build FCN-4s. Write a function of C, the number of classes, that returns a
+# network: `models.fcn("8s", "mini", C, alignment="same", width=8)` with one more skip,
+# from `vgg.pool2` (1/4, 16 channels), that starts at zero. `dict(net.nodes)` is its
+# table; change it and make a `models.Graph(table)` of it. Enlarge by
+# `layers.Upsample(2, kernel=4, pad=1)` and, at the end, `layers.Upsample(4, kernel=8,
+# pad=2)`. Then train it: what does it gain?
+
+# %%
+import answers
+
+answers.check("10.1", ...)
+answers.check("10.2", ...)
+answers.check("10.3", ...)
+# After two tries: answers.reveal("10.1")
+
+# %% [markdown]
+# ## In practice
+#
+# - `minifcn train --variant 8s` trains this network; `--start` with another run's
+#   `best.npz` takes over a coarser one; `minifcn reproduce` does the three in turn.
+# - Where thin things matter to you (poles, bicycles), look at their own IoU, not at the
+#   mean alone: they are made of outlines.
+# - Want to know what a branch does on your data? Freeze its scores at zero and train.
+#
+# ## Further reading
+#
+# - J. Long, E. Shelhamer, T. Darrell, *Fully Convolutional Networks for Semantic
+#   Segmentation*, CVPR 2015, section 4.2 and figures 3 and 4,
+#   https://arxiv.org/abs/1411.4038
+# - W. Luo and others, *Understanding the Effective Receptive Field*, NeurIPS 2016: why
+#   the glow is narrower than the box, https://arxiv.org/abs/1701.04128
+# - In the code: `minifcn/models/fcn.py`; `minifcn/layers/graph.py`, the loop.
