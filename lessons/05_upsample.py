@@ -10,196 +10,227 @@
 #
 # **You need** lesson 3 (a convolution and its backward).
 #
-# **It takes** 30 minutes to read and ten seconds to run.
-
-# %%
-import lesson
-
-lesson.begin()
-
-# %% [markdown]
-# ## Seven by seven
-#
-# A network for images makes its maps smaller and smaller, so the scores at its end are
-# coarse: one number per class for every 8 pixels in lesson 4, for every 32 in VGG16. To
-# label every pixel we must get back up. How?
-#
-# Let us make the best coarse scores there can be, from the truth itself: for every cell
-# of 16×16 pixels, the share of each class. A label of 112×112 has seven by seven such
-# cells.
+# **It takes** 30 minutes to read and twenty seconds to run.
 
 # %%
 import numpy as np
 
+import lesson
 from minifcn.data.toyvoc import CLASSES, draw_scene
 
 C = len(CLASSES)
 
 
-def shares(label, s):
-    """How much of each cell of s×s pixels is which class.   (H, W) -> (C, H/s, W/s)"""
-    height, width = label.shape
-    one_hot = label == np.arange(C)[:, None, None]  # (C, H, W); void is in no class
-    return one_hot.reshape(C, height // s, s, width // s, s).mean(axis=(2, 4))
-
-
-_, label = draw_scene(np.random.default_rng(16), 128)
-label = label[:112, :112]
-coarse = shares(label, 16)
-print("label", label.shape, "  coarse scores", coarse.shape)
-
-# %% [markdown]
-# The simplest way up repeats each number. Say it like this: every coarse pixel has a
-# *stamp*, a square of 16×16 ones. It presses the stamp down at its place, multiplied by
-# its value. Written so, one can take other stamps, larger ones too. Where stamps
-# overlap, they add up.
-
-
-# %%
 def stamp(x, kernel, s):
     """Every x[i, j] adds its kernel at (i·s, j·s).   (H, W), (k, k) -> (Ho, Wo)"""
-    (height, width), k = x.shape, len(kernel)
-    y = np.zeros(((height - 1) * s + k, (width - 1) * s + k))
-    for i in range(height):
-        for j in range(width):
+    (H, W), k = x.shape, len(kernel)
+    y = np.zeros(((H - 1) * s + k, (W - 1) * s + k))
+    for i in range(H):
+        for j in range(W):
             y[i * s : i * s + k, j * s : j * s + k] += x[i, j] * kernel
     return y
 
 
-nearest = np.stack([stamp(scores, np.ones((16, 16)), 16) for scores in coarse])
-assert np.array_equal(nearest, coarse.repeat(16, axis=1).repeat(16, axis=2))
+def tent(k):
+    """The interpolating kernel of k pixels, along one axis, derived below.   -> (k,)"""
+    f = (k + 1) // 2
+    middle = f - 1 if k % 2 else f - 0.5
+    return 1 - np.abs(np.arange(k) - middle) / f
+
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
+rows, columns = np.mgrid[-1:1:12j, -1:1:12j]
+bump = np.exp(-3 * (rows**2 + columns**2))  # (12, 12), a coarse map
+drawn = np.random.default_rng(1)
+views = {
+    "coarse": bump,
+    "stamps of 2 × 2": stamp(bump, np.ones((2, 2)), 2),
+    "random, 3 × 3": stamp(bump, drawn.uniform(size=(3, 3)), 2),
+    "tents, 4 × 4": stamp(bump, np.outer(tent(4), tent(4)), 2)[1:-1, 1:-1],
+}
+figure, axes = plt.subplots(1, 4, figsize=(7, 2.2))
+for panel, (title, y) in zip(axes, views.items(), strict=True):
+    panel.imshow(y, cmap="gray")
+    panel.set_title(title)
+    panel.set_axis_off()
+lesson.show(
+    figure,
+    "05_three_ways",
+    "A coarse map, and three enlargements of it: by repeating, with blocks; by a random "
+    "kernel, with a checkerboard over it; and by tents, smooth.",
+)
 
 # %% [markdown]
-# This operation, stamps s apart, added up, is the *transposed convolution*. Nearest
-# neighbour is one, with a stamp of ones as large as the stride. Its steps are hard;
-# what would a soft stamp look like?
+# A network for images makes its maps smaller and smaller. So the scores at its end are
+# coarse: one for every 8 pixels in lesson 4, for every 32 in VGG16. To label every
+# pixel we must get back up. Above is one coarse map, enlarged by one and the same
+# operation with three kernels. The middle two pictures show what goes wrong.
+#
+# ## Stamps
+#
+# The simplest way up repeats each number. Say it like this: every coarse value has a
+# *stamp*, a square of ones. It presses the stamp down at its place, multiplied by
+# itself. Written so, one can take other stamps, larger ones too. Where stamps overlap,
+# they add up. That is `stamp` above. With numbers, at stride s = 2 with a stamp of
+# 3 × 3:
+
+# %%
+print(stamp(np.array([[1, 2], [3, 4]]), np.ones((3, 3)), 2).astype(int))
+print(stamp(np.array([[1, 2], [3, 4]]), np.ones((2, 2)), 2).astype(int))
+
+# %% [markdown]
+# In the first, neighbours overlap in one row and one column, and add: 1 + 2 = 3, and 10
+# where all four meet. This operation, stamps that lie s apart, added up, is the
+# *transposed convolution*. The second is nearest neighbour: a stamp of ones as large as
+# the stride. Its steps are hard. What would a soft stamp look like?
 #
 # ## The tent
 #
 # Between two coarse values, a straight line should lead from one to the other. So a
 # value's influence is 1 at its own place, falls evenly, and is 0 where its neighbour
-# stands, at distance s. That is a tent. At any point two tents overlap; when one is at
+# stands, at distance s. That is a tent. At any point two tents overlap. When one is at
 # 1 − t, the other is at t, and that is linear interpolation.
 #
-# Where are the fine pixels? Let the tent cover k of them, symmetrically. Let c be its
+# Where are the fine pixels? Let the tent cover k of them, symmetrically. Let m be its
 # middle, counted in pixels from the first, and f the distance from the middle to where
 # the tent is 0:
 #
-# - k odd: the middle is a pixel. The tent falls to 0 within f steps of one pixel, and
-#   f − 1 pixels on each side are above zero: k = 2f − 1, c = f − 1.
+# - k odd: the middle is a pixel. On each side f − 1 pixels are above zero: k = 2f − 1,
+#   m = f − 1.
 # - k even: the middle lies between two pixels, half a step from each. There are f
-#   pixels on each side: k = 2f, c = f − ½.
+#   pixels on each side: k = 2f, m = f − ½.
 #
-# Either way f = ⌊(k + 1)/2⌋, and
+# Either way f = ⌊(k + 1)/2⌋, and tent[i] = 1 − |i − m| / f.
 #
-#     tent[i] = 1 − |i − c| / f
-
+# To enlarge s times, neighbours stand s fine pixels apart. So f = s, and k = 2s, or k =
+# 2s − 1. The article's networks take 2s: 4 for ×2, 16 for ×8, 64 for ×32. Here are the
+# tents of four values at ×8, and their sum.
 
 # %%
-def tent(k):
-    """The interpolating kernel of k pixels, along one axis.   -> (k,)"""
-    f = (k + 1) // 2
-    c = f - 1 if k % 2 else f - 0.5
-    return 1 - np.abs(np.arange(k) - c) / f
-
-
 from minifcn.layers.init import bilinear_1d
 
 for k in (3, 4, 5, 6, 16):
-    assert np.allclose(tent(k), bilinear_1d(k))
+    assert np.allclose(tent(k), bilinear_1d(k))  # the library's
 print("×2:", tent(4), "  ×3:", tent(5).round(2))
 
-# %% [markdown]
-# To enlarge s times, neighbours stand s fine pixels apart. So f = s, and k = 2s, or
-# k = 2s − 1. The article's networks take 2s: 4 for ×2, 16 for ×8, 64 for ×32. Here are
-# the tents of four values at ×8, and their sum.
-
-# %%
-import matplotlib.pyplot as plt
-
 values, s = np.array([1.0, 3.0, 2.0, 2.5]), 8
-single = [np.zeros(3 * s + 2 * s) for _ in values]
+total = np.zeros(5 * s)
 for i, value in enumerate(values):
-    single[i][i * s : i * s + 2 * s] += value * tent(2 * s)
-total = np.sum(single, axis=0)  # (5·s,)
-places = np.arange(len(values)) * s + s - 0.5  # the middles of the tents
-
-figure, panel = plt.subplots(figsize=(7, 2.9))
-for line, colour in zip(single, ("C0", "C1", "C2", "C4"), strict=True):
-    panel.fill_between(range(5 * s), line, color=colour, alpha=0.25, lw=0)
-panel.plot(total, "k.-", ms=5, lw=1, label="sum of the tents")
-panel.plot(places, values, "rs", ms=7, label="coarse values")
-panel.set(xlabel="fine pixel", ylabel="value", ylim=(0, 4))
-panel.legend(loc="upper right", frameon=False)
-lesson.show(figure, "05_tents")
-
+    total[i * s : i * s + 2 * s] += value * tent(2 * s)
+middles = np.arange(len(values)) * s + s - 0.5
 inside = slice(s, -s)
-straight = np.interp(np.arange(5 * s), places, values)
+straight = np.interp(np.arange(5 * s), middles, values)
 assert np.allclose(total[inside], straight[inside])  # linear interpolation
 for s in (2, 3, 4, 8, 16, 32):  # tents s apart add up to 1 everywhere inside
     assert np.allclose(tent(2 * s).reshape(2, s).sum(axis=0), 1)
+
+# %% tags=["hide-input"]
+figure, panel = plt.subplots(figsize=(7, 2.9))
+line = np.linspace(-1, 40, 2000)
+for value, middle, colour in zip(
+    values, middles, ("C0", "C1", "C2", "C4"), strict=True
+):
+    height = value * np.maximum(0, 1 - np.abs(line - middle) / 8)
+    panel.fill_between(line, height, color=colour, alpha=0.25, lw=0)
+panel.plot(range(40), total, "k.-", ms=5, lw=1, label="sum of the tents, at the pixels")
+panel.plot(middles, values, "rs", ms=7, label="coarse values")
+panel.set(xlabel="fine pixel", ylabel="value", ylim=(0, 4.3))
+panel.legend(loc="upper right", frameon=False, ncols=2)
+lesson.show(
+    figure,
+    "05_tents",
+    "Four coarse values, each with its tent, and the sum of the tents at the fine "
+    "pixels: straight lines from value to value, falling to nothing at both ends.",
+)
 
 # %% [markdown]
 # Inside, the sum *is* linear interpolation, because the tents add up to 1 at every
 # pixel. (The red squares stand between two pixels, as k is even. So no pixel shows
 # quite the value of a peak.) Towards the ends it falls to nothing: the neighbours that
-# should share the work are missing. FCN cuts such margins off or never gets to see them
-# (lesson 6).
+# should share the work are missing. FCN cuts such margins off (lesson 6).
 #
 # In two dimensions, a tent down times a tent across is the *bilinear* kernel. Here it
 # is at work, stamp by stamp.
 
-# %%
+# %% tags=["hide-input"]
 bilinear = np.outer(tent(8), tent(8))  # (8, 8), for ×4
 x = np.array([[1.0, 0.3, 0.8], [0.5, 0.1, 0.9], [0.2, 1.0, 0.4]])
 order = np.arange(9).reshape(3, 3)
-
-steps = {"coarse": x}
-for count, title in ((1, "one stamp"), (2, "two"), (9, "all nine")):
-    steps[title] = stamp(np.where(order < count, x, 0), bilinear, 4)
 figure, axes = plt.subplots(1, 4, figsize=(7, 2.1))
-for panel, (title, y) in zip(axes, steps.items(), strict=True):
+axes[0].imshow(x, cmap="viridis", vmin=0, vmax=1, extent=(1.5, 13.5, 13.5, 1.5))
+axes[0].set(title="coarse", xlim=(-0.5, 15.5), ylim=(15.5, -0.5))
+steps = ((1, "one stamp"), (2, "two"), (9, "all nine"))
+for panel, (count, title) in zip(axes[1:], steps, strict=True):
+    y = stamp(np.where(order < count, x, 0), bilinear, 4)  # (16, 16)
     panel.imshow(y, cmap="viridis", vmin=0, vmax=1)
     panel.set_title(title)
+for panel in axes:
     panel.set_axis_off()
-lesson.show(figure, "05_stamps")
+lesson.show(
+    figure,
+    "05_stamps",
+    "A map of 3 × 3, drawn where its cells lie, and its bilinear stamps of 8 × 8, 4 "
+    "pixels apart, landing one by one on 16 × 16 pixels.",
+)
 
 # %% [markdown]
 # The library's transposed convolution does this for all channels at once, with a `pad`
 # that cuts so many pixels off each side. With k = 2s and pad s/2, the output is exactly
-# s times as large. Now the labels. By truth, by nearest, by bilinear:
+# s times as large.
+#
+# Now labels. Take the best coarse scores there can be, from the truth itself: for every
+# cell of 16 × 16 pixels, the share of each class. By truth, by nearest, by bilinear:
 
 # %%
 from minifcn import ops
 from minifcn.data.labels import colourise
 
-kernel = np.outer(tent(32), tent(32))[None, None]  # (1, 1, 32, 32)
-maps = coarse[:, None]  # (C, 1, 7, 7): every class as an image of its own
-smooth, _ = ops.conv_transpose2d_forward(maps, kernel, stride=16, pad=8)
-smooth = smooth[:, 0]  # (C, 112, 112)
-assert np.allclose(smooth[2], stamp(coarse[2], kernel[0, 0], 16)[8:-8, 8:-8])
 
-guesses = {"nearest": nearest, "bilinear": smooth}
-guesses = {name: maps.argmax(axis=0).astype(np.uint8) for name, maps in guesses.items()}
-for name, guess in guesses.items():
-    right = np.mean((guess == label)[label != 255])
-    print(f"{name:9s} ×16: {100 * right:.1f} % of the pixels right")
+def shares(label, s):
+    """How much of each cell of s×s pixels is which class.   (H, W) -> (C, H/s, W/s)"""
+    H, W = label.shape
+    one_hot = label == np.arange(C)[:, None, None]  # (C, H, W); void is in no class
+    return one_hot.reshape(C, H // s, s, W // s, s).mean(axis=(2, 4))
+
+
+right = {"nearest": [], "bilinear": []}
+for seed in range(30):
+    _, label = draw_scene(np.random.default_rng(seed), 144)
+    label = label[:96, :96]
+    coarse = shares(label, 16)  # (C, 6, 6)
+    nearest = coarse.repeat(16, axis=1).repeat(16, axis=2)
+    kernel = np.outer(tent(32), tent(32))[None, None]  # (1, 1, 32, 32)
+    # every class as an image of its own
+    y, _ = ops.conv_transpose2d_forward(coarse[:, None], kernel, stride=16, pad=8)
+    if seed == 0:
+        assert np.allclose(y[2, 0], stamp(coarse[2], kernel[0, 0], 16)[8:-8, 8:-8])
+    guesses = {}
+    for name, scores in (("nearest", nearest), ("bilinear", y[:, 0])):
+        guesses[name] = scores.argmax(axis=0).astype(np.uint8)
+        right[name].append(np.mean((guesses[name] == label)[label != 255]))
+    if seed == 16:
+        shown = {"truth": label} | guesses
+for name, share in right.items():
+    print(f"{name:9s}×16, 30 scenes: {100 * np.mean(share):.1f} % of the pixels right")
+better = np.mean(np.array(right["bilinear"]) >= right["nearest"])
+print(f"bilinear is at least as good in {100 * better:.0f} % of the scenes")
+assert np.mean(right["bilinear"]) > np.mean(right["nearest"]) + 0.005 and better > 0.8
+
+# %% tags=["hide-input"]
 lesson.pictures(
     "05_labels",
-    [{"truth": colourise(label), **{n: colourise(g) for n, g in guesses.items()}}],
-    legend=np.unique(
-        [*np.unique(label), *(k for g in guesses.values() for k in np.unique(g))]
-    ),
+    [{name: colourise(labels) for name, labels in shown.items()}],
+    legend=np.unique(list(shown.values())),
     classes=CLASSES,
+    caption="The truth, and what cells of 16 pixels give by nearest neighbour, with "
+    "steps for outlines, and by bilinear interpolation, with bends.",
 )
 
 # %% [markdown]
-# The first outline is made of cells, the second bends. Bilinear is better and costs
-# little. It cannot find what the coarse map has lost; for that, the article adds skips
-# (lesson 8).
-#
-# (The outer half cell is scaled down, like the ends of the tents above. But all classes
-# are scaled alike, so the winner is the same.)
+# Bilinear is better and costs little. It cannot find what the coarse map has lost. For
+# that, the article adds skips (lesson 10).
 #
 # ## Why "transposed"
 #
@@ -226,43 +257,34 @@ assert np.allclose(up, ops.conv2d_backward(small[None, None, None], cache)[0])
 # as its columns. So Mᵀ takes each coarse value, multiplies its row of M by it, and lays
 # it down at its place. That is the stamp. And it is an old friend: the transpose of the
 # forward is what carries dy back to dx. **A transposed convolution is a convolution's
-# backward pass, used as a forward.** The last line says so.
-#
-# (The name "deconvolution", which the article uses too, promises more: it does not undo
-# a convolution.)
+# backward pass, used as a forward.** The last line says so. (The name "deconvolution",
+# which the article uses too, promises more: it does not undo a convolution.)
 #
 # The transpose of a matrix has a signature: (M a)·b = a·(Mᵀ b), for any a and b. It can
-# be tested without ever building M, to the last digit of float64. (For arrays of any
-# shape ⟨a, b⟩ is the same: multiply entry by entry, add up.)
+# be tested without ever building M. (For arrays of any shape ⟨a, b⟩ is the same:
+# multiply entry by entry, add up.)
 
 # %%
 rng = np.random.default_rng(0)
-off = []
-for _ in range(20):
-    x = rng.normal(size=(2, 3, 8, 10))  # (N, C, H, W)
-    w = rng.normal(size=(5, 3, 4, 4))  # (K, C, kh, kw)
-    y, _ = ops.conv2d_forward(x, w, stride=2, pad=1)  # (2, 5, 4, 5)
-    g = rng.normal(size=y.shape)
-    back, cache = ops.conv_transpose2d_forward(g, w, stride=2, pad=1)  # (2, 3, 8, 10)
-    one, other = np.sum(y * g), np.sum(x * back)
-    off.append(abs(one - other) / (np.linalg.norm(y) * np.linalg.norm(g)))
-
-print(f"⟨conv x, g⟩  = {one:.13f}\n⟨x, convᵀ g⟩ = {other:.13f}")
-print(f"greatest relative difference of 20: {max(off):.0e}")
-assert max(off) < 1e-15
+x = rng.normal(size=(2, 3, 8, 10))  # (N, C, H, W)
+w = rng.normal(size=(5, 3, 4, 4))  # (K, C, k, k)
+y, _ = ops.conv2d_forward(x, w, stride=2, pad=1)  # (2, 5, 4, 5)
+g = rng.normal(size=y.shape)
+back, cache = ops.conv_transpose2d_forward(g, w, stride=2, pad=1)  # (2, 3, 8, 10)
+print(f"⟨conv x, g⟩  = {np.sum(y * g):.12f}\n⟨x, convᵀ g⟩ = {np.sum(x * back):.12f}")
+assert abs(np.sum(y * g) - np.sum(x * back)) < 1e-11
 
 # %% [markdown]
 # Its own backward comes for free. The transpose of a transpose is the matrix itself: dx
-# is a plain convolution of dy. And for dw, the rule of lesson 3 holds: w[u, v] collects
-# its share from everything that it multiplied. The meetings are the same, but the two
-# maps have exchanged their roles: the coarse one, g here, is now the input.
+# is a plain convolution of dy. And for dw, the rule of lesson 3 holds: each weight
+# collects its share from everything that it multiplied. The meetings are the same, but
+# the two maps have exchanged their roles: the coarse one, g here, is now the input.
 
 # %%
 dy = rng.normal(size=back.shape)
 dx, dw, _ = ops.conv_transpose2d_backward(dy, cache)
-assert np.allclose(dx, ops.conv2d_forward(dy, w, stride=2, pad=1)[0])
-
-_, exchanged = ops.conv2d_forward(dy, w, stride=2, pad=1)  # dy in x's place …
+plain, exchanged = ops.conv2d_forward(dy, w, stride=2, pad=1)  # dy in x's place …
+assert np.allclose(dx, plain)
 assert np.allclose(dw, ops.conv2d_backward(g, exchanged)[1])  # … g in dy's
 
 # %% [markdown]
@@ -275,64 +297,61 @@ assert np.allclose(dw, ops.conv2d_backward(g, exchanged)[1])  # … g in dy's
 # %%
 flat = np.ones((5, 5))  # a coarse map without any pattern
 views = {
-    "k=3, s=2": stamp(flat, np.ones((3, 3)), 2)[2:8, 2:8],
-    "k=4, s=2": stamp(flat, np.ones((4, 4)), 2)[2:8, 2:8],
-    "k=4, random": stamp(flat, rng.uniform(size=(4, 4)), 2)[2:8, 2:8],
-    "k=4, bilinear": stamp(flat, np.outer(tent(4), tent(4)), 2)[2:8, 2:8],
+    "3 × 3": stamp(flat, np.ones((3, 3)), 2)[2:8, 2:8],
+    "4 × 4": stamp(flat, np.ones((4, 4)), 2)[2:8, 2:8],
+    "4 × 4, random": stamp(flat, rng.uniform(size=(4, 4)), 2)[2:8, 2:8],
+    "4 × 4, tents": stamp(flat, np.outer(tent(4), tent(4)), 2)[2:8, 2:8],
 }
+assert set(views["3 × 3"].ravel()) == {1, 2, 4} and set(views["4 × 4"].ravel()) == {4}
+assert np.allclose(views["4 × 4, tents"], 1) and np.ptp(views["4 × 4, random"]) > 0.3
+
+# %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 4, figsize=(7, 2.2))
 for panel, (title, y) in zip(axes, views.items(), strict=True):
     panel.imshow(y / y.mean(), cmap="gray", vmin=0, vmax=2)
     panel.set_title(title)
     panel.set_axis_off()
     for (i, j), stamps in np.ndenumerate(y):
-        if "s=2" in title:
+        if title in ("3 × 3", "4 × 4"):
             ink = "k" if stamps >= y.mean() else "w"
             panel.text(j, i, int(stamps), ha="center", va="center", color=ink)
-lesson.show(figure, "05_checkerboards")
-
-assert set(views["k=3, s=2"].ravel()) == {1, 2, 4}
-assert set(views["k=4, s=2"].ravel()) == {4} and np.allclose(views["k=4, bilinear"], 1)
+lesson.show(
+    figure,
+    "05_checkerboards",
+    "A flat map enlarged twice. Stamps of 3 × 3 ones: each pixel gets 1, 2 or 4 of them, "
+    "a checkerboard. Of 4 × 4 ones: always 4. A random 4 × 4: a checkerboard again. "
+    "Tents: flat.",
+)
 
 # %% [markdown]
 # With three taps and stride 2, every second row and column gets two stamps, the others
 # one: 4, 2 or 1 in the plane. Four taps divide evenly, and every pixel gets four.
 #
-# But evenly many is not yet evenly *much*: the third picture, a random kernel, is
-# chequered too. In one dimension, with stride s, fine pixel i is reached by the taps
-# i mod s, i mod s + s, … , one *phase* of the kernel. A flat map stays flat if the taps
-# of every phase have the same sum. The tents have: each phase sums to 1.
+# But evenly many is not yet evenly *much*: the random kernel of 4 × 4 is chequered too.
+# In one dimension, with stride s, fine pixel i is reached by the taps i mod s, i mod s
+# + s, … , one *phase* of the kernel. A flat map stays flat if the taps of every phase
+# have the same sum. The tents have: each phase sums to 1.
 #
-# So there are two ways out:
-#
-# 1. choose k divisible by s, and start from the bilinear kernel (or stay there);
-# 2. enlarge by a fixed kernel first, then convolve with a learned one at stride 1,
-#    which treats all pixels alike.
-#
-# The second holds for any kernel whatever:
-
-# %%
-fixed_first = stamp(flat, np.ones((2, 2)), 2)[None, None]  # (1, 1, 10, 10)
-any_kernel = rng.normal(size=(1, 1, 3, 3))
-y, _ = ops.conv2d_forward(fixed_first, any_kernel)
-assert np.allclose(y, any_kernel.sum())  # flat, whatever the kernel
-
-# %% [markdown]
-# Turn this round for the gradient: the dx of a convolution with three taps and stride 2
-# has the same checkerboard. You saw it in lesson 3, as counts.
+# So there are two ways out. Choose k divisible by s, and start from the bilinear kernel
+# (or stay there). Or enlarge by a fixed kernel first, then convolve with a learned one
+# at stride 1, which treats all pixels alike. (Turn it round for the gradient: the dx of
+# a convolution with three taps and stride 2 has the same checkerboard. You saw it in
+# lesson 3, as counts.)
 #
 # ## Learned against fixed
 #
 # Should one learn the stamps? The authors of FCN did so at first, and fixed them in the
-# code that they published: no significant difference, they report. Let us try: enlarge
-# coarse scores ×4, by a kernel for each class (8×8). The scores are logarithms of the
-# shares, with noise on top, since a network is never sure. The loss is *cross-entropy*:
-# turn a pixel's scores into probabilities (exp, then divide by their sum: *softmax*),
-# and take −log of the true class's. Its gradient by the scores is strikingly simple:
-# the probabilities, minus 1 at the true class. (Lesson 10 says more.)
+# code that they published: no significant difference, they report. Let us try. Enlarge
+# coarse scores ×4, by a kernel of 8 × 8 for each class (`groups=C`). The scores are
+# logarithms of the shares, with noise on top, since a network is never sure. The loss
+# is cross-entropy: −log of the probability that the scores give to the true class
+# (lesson 11).
 
 
 # %%
+from minifcn.metrics import ConfusionMatrix
+
+
 def scenes(count, seed, noise):
     """-> coarse scores (count, C, 16, 16), labels (count, 64, 64)"""
     maps, labels = [], []
@@ -345,18 +364,8 @@ def scenes(count, seed, noise):
     return np.stack(maps).astype(np.float32), np.stack(labels)
 
 
-def cross_entropy(scores, labels):
-    """Mean loss over pixels that are not void, and its gradient by the scores."""
-    chances = np.exp(scores - scores.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)  # (N, C, H, W)
-    truth = labels[:, None] == np.arange(C)[:, None, None]  # (N, C, H, W)
-    counts = labels[:, None] != 255
-    loss = -np.log(chances[truth]).sum() / counts.sum()
-    return loss, (chances - truth) * counts / np.float32(counts.sum())
-
-
 def enlarge(maps, w):
-    """×4, every class by itself (groups=C).   w (C, 1, 8, 8)"""
+    """×4, every class by itself.   w (C, 1, 8, 8)"""
     return ops.conv_transpose2d_forward(maps, w, stride=4, pad=2, groups=C)
 
 
@@ -365,124 +374,103 @@ def learn(w, maps, labels, steps=70, rate=0.5):
     velocity = 0
     for _ in range(steps):
         y, cache = enlarge(maps, w)
-        _, dy = cross_entropy(y, labels)
-        _, dw, _ = ops.conv_transpose2d_backward(dy, cache)
-        velocity = 0.9 * velocity + rate * dw
+        _, of_loss = ops.softmax_cross_entropy_forward(y, labels)
+        dy = ops.softmax_cross_entropy_backward(1.0, of_loss)
+        velocity = 0.9 * velocity + rate * ops.conv_transpose2d_backward(dy, cache)[1]
         w = w - velocity
     return w
 
 
-# %%
-from minifcn.metrics import ConfusionMatrix
-
 frozen = np.tile(np.outer(tent(8), tent(8)).astype(np.float32), (C, 1, 1, 1))
-random = 0.1 * np.random.default_rng(3).standard_normal((C, 1, 8, 8), np.float32)
-kernels, judged = {}, {}
+kernels = {"frozen": frozen}
 for noise in (1, 2):
-    maps, labels = scenes(20, 1, noise)
-    new_maps, new_labels = scenes(50, 2, noise)  # never seen in training
-    for name, w in {
-        "frozen": frozen,
-        "from bilinear": learn(frozen, maps, labels),
-        "from random": learn(random, maps, labels),
-    }.items():
-        y, _ = enlarge(new_maps, w)
-        matrix = ConfusionMatrix(C)
-        matrix.update(new_labels, y.argmax(axis=1).astype(np.uint8))
-        kernels[name, noise], judged[name, noise] = w, matrix.mean_iou()
-        loss, _ = cross_entropy(y, new_labels)
-        iou = f"mean IoU {100 * matrix.mean_iou():5.1f} %"
-        print(f"noise {noise}  {name:14s} loss {loss:.3f}  {iou}")
+    for seed in (1, 2):
+        learned = learn(frozen, *scenes(20, seed, noise))
+        maps, labels = scenes(50, 10 + seed, noise)  # never seen in training
+        judged = {}
+        for name, w in (
+            ("frozen", frozen),
+            ("frozen × 2.2", 2.2 * frozen),
+            ("learned", learned),
+        ):
+            y, _ = enlarge(maps, w)
+            matrix = ConfusionMatrix(C)
+            matrix.update(labels, y.argmax(axis=1).astype(np.uint8))
+            loss = float(ops.softmax_cross_entropy_forward(y, labels)[0])
+            judged[name] = loss, matrix.mean_iou()
+            print(f"noise {noise}, seed {seed}  {name:13s} loss {loss:.3f}", end="  ")
+            print(f"mean IoU {100 * judged[name][1]:.1f} %")
+        kernels[f"noise {noise}"] = learned
+        (fixed, fixed_iou), (louder, _), (loss, iou) = judged.values()
+        if noise == 1:  # the louder fixed kernel has all of the gain in loss
+            assert louder < 0.2 * fixed and loss > 0.8 * louder
+            assert abs(iou - fixed_iou) < 0.01
+        else:
+            assert iou > fixed_iou + 0.08 and loss < 0.6 * louder
 
-assert abs(judged["from bilinear", 1] - judged["frozen", 1]) < 0.03
-assert judged["from bilinear", 2] > judged["frozen", 2] + 0.03
-
-# %%
-figure, axes = plt.subplots(1, 4, figsize=(7, 2.2))
-ranges = []
-choice = [("frozen", 1), ("from bilinear", 1), ("from random", 1), ("from bilinear", 2)]
-for panel, (name, noise) in zip(axes, choice, strict=True):
-    mean = kernels[name, noise].mean(axis=0)[0]  # (8, 8), over the classes
-    panel.imshow(mean / mean.max(), cmap="gray", vmin=0, vmax=1)
-    panel.set_title("frozen" if name == "frozen" else f"{name},\nnoise {noise}")
+# %% tags=["hide-input"]
+figure, axes = plt.subplots(1, 3, figsize=(7, 2.5))
+for panel, (name, w) in zip(axes, kernels.items(), strict=True):
+    mean = w.mean(axis=0)[0]  # (8, 8), over the classes
+    drawn = panel.imshow(
+        mean, cmap="gray", vmin=0, vmax=max(map(np.max, kernels.values()))
+    )
+    panel.set_title("frozen" if name == "frozen" else f"learned, {name}")
     panel.set_axis_off()
-    phases = mean.reshape(2, 4, 2, 4).sum(axis=(0, 2))  # (4, 4)
-    print(f"{name:14s} noise {noise}: a flat map of ones becomes", end=" ")
-    print(f"{phases.min():.2f} to {phases.max():.2f}")
-    ranges.append(np.ptp(phases))
-lesson.show(figure, "05_kernels")
-assert ranges[0] < 1e-6 < min(ranges[1:]) and max(ranges) == ranges[2]
+figure.colorbar(drawn, ax=axes, shrink=0.8)
+lesson.show(
+    figure,
+    "05_kernels",
+    "The bilinear kernel and the two that were learned, on one scale: with little noise "
+    "it grows stronger, with much noise also wider.",
+)
 
 # %% [markdown]
 # With little noise, the authors are right. Learning lowers the loss a lot, and leaves
-# the mean IoU where it was, to about a point. The kernels *grew*: a flat map comes out
-# two or three times as high. (The pictures do not show it: each is scaled to its own
-# brightest weight.) That makes every score more decided and changes few winners. From a
-# random start one arrives at about the same loss, with the same kind of stamp, bright
-# in the middle. And look at the ranges: no learned kernel is quite free of a pattern,
-# the one from a random start least of all.
+# the mean IoU where it was. The frozen kernel, made 2.2 times as strong, does the same:
+# all that was learned is to speak louder. Every score becomes more decided, and no
+# winner changes. With more noise the learned kernels win clearly, and louder is not
+# enough: they are wider, and blur the noise away.
 #
-# With more noise the learned kernels win clearly: they are wider, and blur the noise
-# away. But here nothing else could do that. In a real FCN everything below is trained
+# But here nothing else could do that. In a real FCN everything below is trained
 # *through* the frozen kernel, and can learn to give it what it needs. So little is lost
 # by freezing, and a frozen kernel cannot paint checkerboards.
 #
 # ## Diagonal is enough
 #
 # The article's deconvolutions lead from 21 maps to 21 maps: a kernel for each *pair* of
-# classes, 21 × 21 × k × k weights. Only the diagonal holds the bilinear kernel; the
-# rest is zero and frozen. Multiplying by all those zeros is work all the same. With one
-# kernel for each class, *depthwise* (`groups=C`), it is C times less, and the result is
-# the same.
+# classes. Only the diagonal holds the bilinear kernel; the rest is zero and frozen. One
+# kernel for each class (*depthwise*) has 21 times fewer products and the same result.
+# And a bilinear kernel is a tent times a tent, so `ops.upsample_forward` enlarges first
+# along the columns, then along the rows. That is what this library's FCN runs.
 
 # %%
-import time
+from minifcn.layers.init import bilinear as full_kernel
 
-from minifcn.layers.init import bilinear
-
-full = bilinear(21, 16)  # (21, 21, 16, 16): zero off the diagonal
+full = full_kernel(21, 16)  # (21, 21, 16, 16): zero off the diagonal
+maps = rng.standard_normal((1, 21, 12, 12)).astype(np.float32)
+one, _ = ops.conv_transpose2d_forward(maps, full, stride=8, pad=4)
 diagonal = full[range(21), range(21)][:, None]  # (21, 1, 16, 16)
-maps = rng.standard_normal((1, 21, 30, 30)).astype(np.float32)
-
-
-def timed(**how):
-    """-> the enlarged maps and the median of five runs, in milliseconds"""
-    seconds = []
-    for _ in range(6):
-        start = time.perf_counter()
-        y, _ = ops.conv_transpose2d_forward(maps, stride=8, pad=4, **how)
-        seconds.append(time.perf_counter() - start)
-    return y, 1e3 * np.median(seconds[1:])
-
-
-one, slow = timed(w=full)
-other, fast = timed(w=diagonal, groups=21)
-assert np.allclose(one, other, atol=1e-6)
-for name, w, ms in (("full", full, slow), ("diagonal", diagonal, fast)):
-    print(f"{name:9s} {w.size * 30 * 30 / 1e6:6.1f} million products {ms:8.1f} ms")
-assert full.size == 21 * diagonal.size
-
-# %% [markdown]
-# A bilinear kernel is even the product of two tents, so a map can be enlarged first
-# along its columns, then along its rows. `ops.upsample_forward` does that, as two
-# matrix products. It is what this library's FCN runs.
-
-# %%
-y, _ = ops.upsample_forward(maps, tent(16).astype(np.float32), stride=8, pad=4)
-assert np.allclose(y, one, atol=1e-6)
+other, _ = ops.conv_transpose2d_forward(maps, diagonal, stride=8, pad=4, groups=21)
+third, _ = ops.upsample_forward(maps, tent(16).astype(np.float32), stride=8, pad=4)
+assert np.allclose(one, other, atol=1e-5) and np.allclose(one, third, atol=1e-5)
 
 # %% [markdown]
 # ## Exercises
 #
 # Replace the dots and run the cell again.
 #
-# **1.** FCN-8s ends with a bilinear kernel of size 16. What is the largest of its
-# 16 × 16 weights?
+# **1.** ★ By hand, then with `stamp`: the map [[1, 0], [0, 2]], the stamp [[1, 1], [1,
+# 1], [1, 1]] of three rows and two columns, stride 2. What is the result, an array of
+# 5 × 4?
 #
-# **2.** A kernel of 5 taps, stride 2, one dimension: how many stamps do the fine pixels
-# get, away from the ends? Give the two counts as a tuple, the smaller first.
+# **2.** ★★ Predict, then run. FCN-32s enlarges once, by 32. FCN-8s enlarges by 2, by 2
+# again and by 8, each with its tent. Is that the same, if nothing is added in between?
+# Take one dimension and a map of nine values, all 0 but the middle one, which is 1.
+# Answer with the largest difference between the two results. (`np.insert` or a loop
+# makes the stamps; cut s/2 off both ends each time.)
 #
-# **3.** Write a function `(kernel, s)` of a one-dimensional kernel and a stride that
+# **3.** ★★★ Write a function `(kernel, s)` of a one-dimensional kernel and a stride that
 # returns True if a constant map stays constant away from the ends, and False if there
 # will be a pattern. The kernel's size need not be divisible by s.
 
@@ -497,20 +485,18 @@ answers.check("05.3", ...)
 # ## In practice
 #
 # - `models.fcn(...)` enlarges by frozen bilinear kernels, as the published networks do.
-#   `minifcn explain` shows what that costs.
-# - Loading weights of another code: a frozen deconvolution may be stored as the full
-#   array, mostly zeros. It is no error that it has as many numbers as classes squared.
+#   `--upsampling learned` lets `minifcn train` learn them, from the bilinear ones.
 # - Chequered predictions? Look first at kernel and stride of whatever enlarges.
-# - `--upsampling learned` lets `minifcn train` learn the kernels, from the bilinear
-#   ones.
+# - A frozen deconvolution of another code may be stored as the full array, mostly
+#   zeros. It is no error that it has as many numbers as classes squared.
 # - Enlarge *scores* smoothly, and take the argmax afterwards. Labels cannot be
 #   interpolated (lesson 1).
 #
 # ## Further reading
 #
-# - J. Long, E. Shelhamer, T. Darrell, *Fully Convolutional Networks for Semantic
-#   Segmentation*, CVPR 2015, sections 3.3 and 4.3.
-# - A. Odena, V. Dumoulin, C. Olah, *Deconvolution and Checkerboard Artifacts*, Distill,
-#   2016.
+# - J. Long, E. Shelhamer, T. Darrell, [*Fully Convolutional Networks for Semantic
+#   Segmentation*](https://arxiv.org/abs/1411.4038), CVPR 2015, sections 3.3 and 4.3.
+# - A. Odena, V. Dumoulin, C. Olah, [*Deconvolution and Checkerboard
+#   Artifacts*](https://distill.pub/2016/deconv-checkerboard/), Distill, 2016.
 # - In the code: `minifcn/ops/conv/conv2d.py`, `minifcn/ops/upsample.py`,
 #   `minifcn/layers/init.py`.

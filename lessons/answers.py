@@ -355,23 +355,66 @@ def _(answer):
 
 @exercise("05.1")
 def _(answer):
-    return _near(
-        answer,
-        (1 - 0.5 / 8) ** 2,
-        "what are f and c for k = 16, and how far from c is the nearest pixel? The kernel is a tent times a tent.",
-        relative=2e-3,
+    """The stamps are two columns wide and lie two apart, so across they do not overlap. Down they are three, and do: in the
+    middle row, where each column hears from two of them.
+
+    ```py
+    x, stamp = np.array([[1, 0], [0, 2]]), np.ones((3, 2))
+    answer = np.zeros((5, 4))
+    for i, j in np.ndindex(2, 2):
+        answer[2 * i : 2 * i + 3, 2 * j : 2 * j + 2] += x[i, j] * stamp
+    ```
+    """
+    y = np.asarray(answer, float)
+    if y.shape != (5, 4):
+        return f"the last stamp begins at row 2 and column 2, so the result is 5 × 4; got shape {y.shape}."
+    wanted = np.zeros((5, 4))
+    wanted[:3, :2], wanted[2:, 2:] = 1, 2
+    return (
+        None
+        if np.allclose(y, wanted)
+        else "press each stamp down at (2i, 2j), times its value, and add up."
     )
 
 
 @exercise("05.2")
 def _(answer):
-    if sorted(map(float, answer)) != [2, 3]:
-        return "sort the taps 0 to 4 by phase: those that reach the even fine pixels, and those that reach the odd ones."
-    return None
+    """It is not. ×2 puts 0.75 on both sides of the peak, and what was between them does not come back: the peak stays at 0.75,
+    where ×32 reaches 0.98.
+
+    ```py
+    def tent(k):
+        return 1 - np.abs(np.arange(k) - (k / 2 - 0.5)) / (k / 2)
+
+    def enlarge(x, s):
+        y = np.zeros((len(x) + 1) * s)
+        for i, value in enumerate(x):
+            y[i * s : (i + 2) * s] += value * tent(2 * s)
+        return y[s // 2 : -s // 2]
+
+    x = np.eye(9)[4]
+    once, thrice = enlarge(x, 32), enlarge(enlarge(enlarge(x, 2), 2), 8)
+    answer = np.abs(once - thrice).max()
+    ```
+    """
+    return _near(
+        answer,
+        0.234375,
+        "each enlargement has k = 2s and cuts s/2 off both ends, so that the results have 9 · 32 values each.",
+        relative=1e-3,
+    )
 
 
 @exercise("05.3")
 def _(answer):
+    """A fine pixel is reached by the taps of one phase. A flat map stays flat if all phases have the same sum.
+
+    ```py
+    def answer(kernel, s):
+        sums = [np.sum(kernel[phase::s]) for phase in range(s)]
+        return bool(np.allclose(sums, sums[0]))
+    ```
+    """
     cases = "1331/2 111/2 121/2 3111/2 12321/3 1111/3 123321/2 1302/4 2310/2"
     for case in cases.split():
         kernel, s = [int(tap) for tap in case[:-2]], int(case[-1])
@@ -386,15 +429,29 @@ def _(answer):
 
 @exercise("06.1")
 def _(answer):
+    """The convolution: a = 1/2, b = (2 − 2)/2 = 0. The pooling: a = 1/2, b = (0 − 1/2)/2 = −1/4. One into the other.
+
+    ```py
+    (a1, b1), (a2, b2) = (1 / 2, 0), (1 / 2, -1 / 4)
+    answer = a2 * a1, a2 * b1 + b2
+    ```
+    """
     # Fractions may come as text, "1/4", as the lesson prints them.
     a, b = (float(Fraction(n) if isinstance(n, str) else n) for n in answer)
     if abs(a - 1 / 4) > 1e-9:
         return "a is what the scales of the two layers make together."
-    return _near(b, -1 / 4, "work out (a, b) of each layer, then a2·(a1·u + b1) + b2.")
+    return _near(b, -1 / 4, "work out (a, b) of each layer, then a2·(a1·r + b1) + b2.")
 
 
 @exercise("06.2")
 def _(answer):
+    """Four poolings take half of 1 + 2 + 4 + 8 = 15. Three cells of fc6 are only 48 pixels, and the stamp's middle is at 15½.
+    Less is taken off, so the image begins further down.
+
+    ```py
+    answer = 99 - 15 / 2 - 3 * 16 + 15.5
+    ```
+    """
     return _near(
         answer,
         59,
@@ -404,10 +461,20 @@ def _(answer):
 
 @exercise("06.3")
 def _(answer):
-    for k, s in ((64, 32), (16, 8), (4, 2), (9, 3)):
-        if float(answer(k, s)) != (k - s) / 2:
-            return "cell 0 lands at (k − 1)/2 − p. Where is the middle of the outputs 0 … s − 1?"
-    return None
+    """With 64 the image would begin at 18½, and half a pixel cannot be cropped. An odd kernel has its middle on a pixel.
+
+    ```py
+    alexnet = [(11, 4, 100), (3, 2, 0), (5, 1, 2), (3, 2, 0), *[(3, 1, 1)] * 3, (3, 2, 0), (6, 1, 0)]
+    a, b = 1, 0
+    for k, s, p in alexnet:
+        a, b = a / s, (b + p - (k - 1) / 2) / s
+    answer = tuple(32 * b + (k - 1) / 2 for k in (64, 63))
+    ```
+    """
+    even, odd = (float(Fraction(n) if isinstance(n, str) else n) for n in answer)
+    return _near(
+        even, 18.5, "go through the nine layers with `where`, then add the enlargement."
+    ) or _near(odd, 18, "a kernel of 63 has its middle half a pixel before that of 64.")
 
 
 # ---- 07 check the gradients

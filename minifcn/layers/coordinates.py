@@ -10,7 +10,7 @@ pixels, pixel centres at whole numbers) belong to position a·u + b in its outpu
 
 with k the extent of the (dilated) kernel. Layers in a row compose. Two branches that are to be added must have equal
 maps; the crop that makes them equal is the difference of their b. Fractions keep it exact. (Caffe's coord_map.py has the
-same arithmetic.)
+same arithmetic. Why the released FCNs pad by 100: the README of shelhamer/fcn.berkeleyvision.org, "Why pad the input?".)
 
 Upsampling by s with a kernel of 2s (even) puts its values between those of a kernel of 2s − 1 (odd). Only one of the two
 lies on the other branch's grid with a whole crop; that is why the published FCN-AlexNet has a kernel of 63 where the VGG
