@@ -2,12 +2,16 @@
 
 import argparse
 import atexit
+import base64
 import html
+import itertools
+import json
 import logging
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from minifcn import backend
 from minifcn.report.figures import add_legend
@@ -15,6 +19,7 @@ from minifcn.report.page import embedded
 from minifcn.testing import strict
 
 OUTPUT = Path(__file__).parent / "output"
+_places = itertools.count(1)  # each widget of a notebook has its own
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone
 
 plt.rcParams.update(
@@ -79,6 +84,37 @@ def show(figure, name, caption=""):
     else:
         figure.show()
         atexit.register(plt.show)  # keeps the windows open at the end, until closed
+
+
+def widget(name, numbers, instead):
+    """Show something to touch: widgets/NAME.js with its numbers, where there is a notebook; elsewhere say `instead`.
+
+    numbers: what JSON can hold, and arrays of uint8, which the script gets as {shape, bytes in base64}.
+    """
+    if "ipykernel" not in sys.modules:
+        print(f"[to touch, in the book or a notebook: {instead}]")
+        return
+    _display(widget_html(name, numbers))
+
+
+def widget_html(name, numbers):
+    """The markup of a widget, with its script, style and numbers inside."""
+
+    def packed(array):
+        data = base64.b64encode(np.ascontiguousarray(array, np.uint8)).decode("ascii")
+        return {"shape": array.shape, "bytes": data}
+
+    folder = Path(__file__).parent / "widgets"
+    script, style = (
+        (folder / file).read_text(encoding="utf-8")
+        for file in (f"{name}.js", "widget.css")
+    )
+    given = json.dumps(numbers, default=packed).replace("</", "<\\/")
+    place = f"{name}-{next(_places)}"
+    return (
+        f'<div class="widget {name}" id="{place}"></div><style>{style}</style><script>{{{script}\n'
+        f"widget(document.getElementById('{place}'), {given});}}</script>"
+    )
 
 
 def _words(figure):
