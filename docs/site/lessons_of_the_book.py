@@ -20,6 +20,8 @@ def setup(app):
 
 def execute(app):
     """Run those that the cache does not have. Raises ExtensionError with the traceback of one that fails."""
+    if app.config.nb_execution_mode != "cache":
+        return
     cache = get_cache(app.config.nb_execution_cache_path)
     for path in sorted(Path(app.srcdir).glob("lessons/[0-9][0-9]_*.py")):
         cache.add_nb_to_project(str(path), read_data={"name": "jupytext", "type": "plugin"})
