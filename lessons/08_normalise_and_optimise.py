@@ -154,6 +154,7 @@ figure, axes = plt.subplots(2, 3, figsize=(7, 5.1))
 for row, normed in zip(axes, (False, True), strict=True):
     for panel, gain in zip(row, (0.5, 1, 2), strict=True):
         network = trained[normed, gain, 0]
+        # The plane's own mean and variance serve here; see "What is remembered".
         scores, *_ = run(network, grid, np.zeros(len(grid), int))
         p = 1 / (1 + np.exp(np.clip(scores[:, 0] - scores[:, 1], -30, 30)))
         extent, pale = (-1.1, 1.1, 1.1, -1.1), {"vmin": -0.7, "vmax": 1.7}
@@ -169,8 +170,8 @@ caption = (
 lesson.show(figure, "08_spirals", caption)
 
 # %% [markdown]
-# Without normalisation the network learns at a gain of 1, and at no other. With it, it
-# learns at all three.
+# Without normalisation the network learns at a gain of 1 and at neither of the others.
+# With it, it learns at all three.
 #
 # ## Why size matters
 #

@@ -321,14 +321,24 @@ assert names == ["score_fr.weight", "score_fr.bias"]
 
 
 # %%
+def speak(network):
+    weight = network.parameters()["score_fr.weight"]
+    weight.value = to_device(np.random.default_rng(2).normal(size=weight.value.shape))
+    network.astype(np.float32)
+
+
 def silence(network):
-    network.score_fr.weight.value = network.score_fr.weight.value + 0.1
-    network.vgg.conv3_1.weight.value = 0 * network.vgg.conv3_1.weight.value
+    speak(network)
+    weight = network.parameters()["vgg.conv3_1.weight"]
+    weight.value = 0 * weight.value
 
 
+_, names = moved(speak)
+print(f"with score weights: {len(names)} arrays with a gradient")
+assert "vgg.conv1_1.weight" in names
 _, names = moved(silence)
-print("with a gradient:", *names)
-assert not any(name.startswith("vgg") for name in names)
+print("with conv3_1 at zero as well:", *names)
+assert names == ["score_fr.bias"]
 
 # %% [markdown]
 # Behind the silent layer all maps are 0, so no layer of the trunk has a gradient, now
@@ -406,10 +416,9 @@ lesson.pictures("09_bounds", rows, caption=caption)
 # 100 pixels, as in the article. How many rows and columns has the map that `score_fr`
 # puts out? (A pair, rows first.)
 #
-# **2.** ★★ Change the model: with a smaller frame, an image of a single pixel would leave
-# `fc6` no place to stand. Which is the smallest `first_pad` for which a 1 × 1 image
-# still gives `score_fr` one cell? Predict, then run the `vgg` of `FCN32s(2, 2, rng,
-# first_pad=…)`.
+# **2.** ★★ Change the model: make `fc6` a 1×1 convolution (width 8). Predict: by how many
+# pixels does the receptive field of a score become narrower, and how many learned
+# numbers fewer has the network? (A pair: pixels, numbers.) Then change `trunk` and count.
 #
 # **3.** ★★ Write the backward pass of the weights of `score_fr`: a function `(dscores,
 # x)` of the gradient of the scores (N, C, h, w) and of the layer's input (N, D, h, w),

@@ -43,7 +43,7 @@ SIDE = 96
 def scene(seed):
     """One shape in front of noise: image (96, 96, 3), label (96, 96)."""
     rng = np.random.default_rng([11, seed])
-    kind, radius = rng.integers(len(KINDS)), rng.uniform(20, 40)
+    kind, radius = rng.integers(len(KINDS)), rng.uniform(26, 44)
     middle, angle = rng.uniform(0.3 * SIDE, 0.7 * SIDE, 2), rng.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[:SIDE, :SIDE] - middle[:, None, None]
     u = np.cos(angle) * columns - np.sin(angle) * rows  # turned, in pixels
@@ -90,7 +90,7 @@ ious = {key: mean_iou(net) for key, net in nets.items()}
 for variant in ("32s", "16s", "8s"):
     print(f"FCN-{variant}: mean IoU", *(f"{ious[variant, s]:.1f}" for s in (0, 1)))
 for seed in (0, 1):
-    assert ious["32s", seed] + 10 < ious["16s", seed] < ious["8s", seed] - 10
+    assert ious["32s", seed] + 20 < ious["16s", seed] < ious["8s", seed] - 3
 
 # %% tags=["hide-input"]
 from minifcn.cli.predict import overlay
@@ -112,8 +112,9 @@ shown = {"legend": range(4), "classes": CLASSES}
 lesson.pictures("10_three", rows, caption=caption, **shown)
 
 # %% [markdown]
-# (FCN-32s is not finished: with more steps it would go on, to its clouds. Lesson 9 has
-# the limit.)
+# (FCN-32s has learned next to nothing in that time. That is not its limit, which lesson
+# 9 measured. Cells of 32 pixels, each of which holds a bit of everything, teach slowly:
+# with 600 steps it reached 69.)
 #
 # ## The detail is still there
 #
@@ -127,7 +128,7 @@ import matplotlib.pyplot as plt
 
 TAPS = ("image", "pool3\n1/8", "pool4\n1/16", "fc7\n1/32")
 figure, panel = plt.subplots(figsize=(7, 3.7))
-panel.set(xlim=(-0.3, 6.4), ylim=(-0.5, 3.6))
+panel.set(xlim=(-0.5, 5.8), ylim=(-0.5, 3.5))
 panel.set_axis_off()
 
 
@@ -155,7 +156,7 @@ box(5.1, 2, "+", "w")
 box(5.1, 3, "logits")
 for x, y, text in ((3.15, 0.3, "×2"), (4.75, 1.35, "×2"), (5.35, 2.5, "×8")):
     panel.text(x, y, text, fontsize=12, color="#8e2a1e", ha="center")
-panel.text(-0.15, 2.5, "trunk", fontsize=10, ha="right", color="0.3", rotation=90)
+panel.text(0.12, 2.5, "trunk", fontsize=10, va="center", color="0.3")
 caption = "FCN-8s. The trunk runs down on the left; scores are enlarged and added."
 lesson.show(figure, "10_network", caption)
 
@@ -198,8 +199,9 @@ assert np.allclose(dx, quotients)
 # %% [markdown]
 # ## FCN-8s, wired by hand
 #
-# We take the parts from the library, as lesson 9 did, and do the wiring ourselves. `net["score_fr"]` is the layer of that name. The trunk, a row of layers, is
-# cut behind `pool3` and behind `pool4`.
+# We take the parts from the library, as lesson 9 did, and do the wiring ourselves.
+# `net["score_fr"]` is the layer of that name. The trunk, a row of layers, is cut behind
+# `pool3` and behind `pool4`.
 
 # %%
 from minifcn import layers
@@ -462,7 +464,7 @@ for seed in (0, 1):
     whole.append(ious["8s", seed])
     without.append(mean_iou(mute))
     print(f"seed {seed}: all {whole[-1]:.1f}, without score_fr {without[-1]:.1f}")
-assert all(np.array(without) < np.array(whole) - 10)
+assert all(np.array(without) < np.array(whole) - 15)
 
 matrix = inference.evaluate(mute, val, 4)
 found = matrix.counts[1:, 1:].sum() / matrix.counts[1:].sum()

@@ -415,51 +415,32 @@ print(f"passes of layers in a step: {len(spent)}")
 # VGG16's, for an image of 500×500.
 
 # %%
-VGG16 = {
-    "conv1_2": (64, 64, 500),
-    "conv2_2": (128, 128, 250),
-    "conv3_2": (256, 256, 125),
-    "conv4_2": (512, 512, 63),
-    "conv5_2": (512, 512, 32),
-}
-
-
-def show_table(times, ceiling):
-    print("layer      minifcn   PyTorch   ratio    GFLOP/s: minifcn  PyTorch    sgemm")
-    for name, (mine, other) in times.items():
-        rate, their_rate = (gflops(*VGG16[name], ms) for ms in (mine, other))
-        print(f"{name:8s}{mine:7.1f} ms{other:7.1f} ms{mine / other:8.2f}", end="")
-        print(f"{rate:19.0f}{their_rate:9.0f}{ceiling:9.0f}")
-
-
-# %%
 import json
 from pathlib import Path
 
-record = json.loads(
-    (Path(lesson.__file__).parents[1] / "benchmarks/records/cpu.json").read_text(
-        "utf-8"
-    )
-)
-versions = record["versions"]
-print(f"{record['cpu']}, {record['threads']} threads, {record['date']};", end=" ")
-print(f"NumPy {versions['numpy']}, PyTorch {versions['torch']}")
-
+VGG16 = {"conv1_2": (64, 64, 500), "conv2_2": (128, 128, 250)}
+VGG16 |= {"conv3_2": (256, 256, 125), "conv5_2": (512, 512, 32)}
+RECORD = Path(lesson.__file__).parents[1] / "benchmarks/records/cpu.json"
+record = json.loads(RECORD.read_text("utf-8"))
+print(f"{record['cpu']}, {record['threads']} threads, {record['date']}")
 recorded = {}
 for comparison in record["comparisons"]:
     sides = {side["label"]: 1e3 * side["median"] for side in comparison["sides"]}
-    if "minifcn" in sides and any("PyTorch" in label for label in sides):
-        best = min(ms for label, ms in sides.items() if "PyTorch" in label)
-        recorded[comparison["name"]] = sides["minifcn"], best
+    others = [ms for label, ms in sides.items() if "PyTorch" in label]
+    if "minifcn" in sides and others:
+        recorded[comparison["name"]] = sides["minifcn"], min(others)
 
-recorded_ceiling = record["sgemm"]["sides"][0]["gflops"]
-show_table({name: recorded[f"{name} forward"] for name in VGG16}, recorded_ceiling)
+print("layer      minifcn   PyTorch   ratio    GFLOP/s: minifcn  PyTorch")
+for name, shape in VGG16.items():
+    mine, other = recorded[f"{name} forward"]
+    print(f"{name:8s}{mine:7.1f} ms{other:7.1f} ms{mine / other:8.2f}", end="")
+    print(f"{gflops(*shape, mine):19.0f}{gflops(*shape, other):9.0f}")
+print(f"sgemm: {record['sgemm']['sides'][0]['gflops']:.0f} GFLOP/s")
 mine, other = recorded["FCN-8s-mini training step"]
-print(f"step of FCN-8s-mini: minifcn {mine:.1f} ms, PyTorch {other:.1f} ms", end="")
-print(f", ratio {mine / other:.2f}")
+print(f"step of FCN-8s-mini: {mine:.1f} ms, PyTorch {other:.1f}: {mine / other:.2f}")
 
 # %% [markdown]
-# Read the rates, not only the ratios. A rate far above the sgemm column cannot come
+# Read the rates, not only the ratios. A rate far above sgemm's cannot come
 # from doing all products: that is Winograd. A rate about as high as sgemm's comes from
 # a library that does all of them and wastes next to nothing. To be much faster one has
 # to do fewer. The last line has many short passes: what it costs to call and to wait

@@ -638,18 +638,19 @@ def _(answer):
 
 @exercise("09.2")
 def _(answer):
-    """fc6 needs 7 cells. Five halvings with rounding up make 7 of anything from 6 · 32 + 1 = 193 on. The first 3×3 leaves
-    1 + 2p − 2 = 2p − 1 of a single pixel, so p = 97. (The released 100 is that, rounded up.)
+    """A 7×7 kernel looks 6 cells further than a 1×1, and a cell is 32 pixels: 192. It has 49 numbers for each of 64 · 64
+    pairs of channels in place of one.
 
     ```py
-    answer = (6 * 32 + 1 + 1) // 2
+    answer = 6 * 32, 48 * 64 * 64
     ```
     """
-    return _near(
-        answer,
-        97,
-        "how large must the map be, before the poolings, so that fc6 finds 7 cells after them?",
-    )
+    pixels, numbers = map(float, answer)
+    if pixels != 192:
+        return "pixels: how many cells further does a 7×7 kernel look than a 1×1, and how far apart are cells?"
+    if numbers != 48 * 64 * 64:
+        return "numbers: a kernel has a number for each of its taps, from each of 64 channels to each of 64."
+    return None
 
 
 @exercise("09.3")
@@ -830,6 +831,210 @@ def _(answer):
     if not np.allclose(*said, rtol=1e-4, atol=1e-6):
         return "after three steps the loud network says something else than the quiet one. By how much is a loud skip too fast?"
     return None
+
+
+# ---- 12 build U-Net
+
+
+@exercise("12.1")
+def _(answer):
+    """128 maps go in, 64 come out, and each pair has 3 · 3 weights.
+
+    ```py
+    answer = 3 * 3 * (64 + 64) * 64
+    ```
+    """
+    return _near(
+        answer,
+        3 * 3 * 128 * 64,
+        "how many maps does it read, and how many weights has it for each of them?",
+    )
+
+
+@exercise("12.2")
+def _(answer):
+    """Take the slices of the channels. What was cropped away met nothing: zeros.
+
+    ```py
+    def answer(dy, shape, r):
+        da = np.zeros(shape)
+        h, w = dy.shape[2:]
+        da[:, :, r : r + h, r : r + w] = dy[:, : shape[1]]
+        return da, dy[:, shape[1] :]
+    ```
+    """
+    rng = np.random.default_rng(0)
+    a, dy = rng.normal(size=(2, 3, 9, 8)), rng.normal(size=(2, 5, 5, 4))
+    da, db = (np.asarray(array) for array in answer(dy, a.shape, 2))
+    if da.shape != a.shape or db.shape != (2, 2, 5, 4):
+        return f"da has the shape of a, {a.shape}, and db (2, 2, 5, 4); got {da.shape} and {db.shape}."
+    if not np.array_equal(db, dy[:, 3:]):
+        return "db: b lies behind a's channels."
+    inside = da[:, :, 2:7, 2:6]
+    if np.array_equal(inside, dy[:, :3]) and np.isclose(
+        np.abs(da).sum(), np.abs(inside).sum()
+    ):
+        return None
+    return "da: dy in the place of the crop, and zero where nothing was read."
+
+
+@exercise("12.3")
+def _(answer):
+    """As many as with it, but fewer pixels are right. The stamps of `up0` are learned, and 12 maps of half the size can hold all
+    that two pixels side by side need to know. In a network with five halvings the way down would have lost it.
+
+    ```py
+    rng = np.random.default_rng(9)
+    table = {name: (node.layer, node.inputs) for name, node in unet(0).nodes.items() if name != "concat0"}
+    table["after0.conv1"] = layers.Conv2d(6, 6, 3, rng, pad=1), ["up0"]
+    cut = train(0, True, models.Graph(table))
+    answer = cells_found(cut.forward(x_new).argmax(axis=1), numbers_new)
+    ```
+    """
+    share = float(answer)
+    hint = "build the table of `unet(0)` anew without concat0, and give `train` the network; it takes its steps as before."
+    return None if abs((share / 100 if share > 1 else share) - 0.98) < 0.03 else hint
+
+
+# ---- 13 see further without pooling
+
+
+@exercise("13.1")
+def _(answer):
+    """Two steps of the kernel, each over 12 cells of 8 pixels.
+
+    ```py
+    answer = 2 * 12 * 8
+    ```
+    """
+    return _near(
+        answer,
+        192,
+        "how many cells apart are neighbouring taps, and how many pixels is a cell?",
+    )
+
+
+@exercise("13.2")
+def _(answer):
+    """1, 3 and 9. Each kernel says −1, 0 or 1 times its rate, and the sums of −1, 0, 1 times 1, 3, 9 are all whole numbers
+    from −13 to 13, each exactly once: a number system with base 3. So there is one path from each of 27 · 27 pixels.
+
+    ```py
+    answer = 1, 3, 9
+    ```
+    """
+    rates = sorted(int(rate) for rate in answer)
+    if len(rates) != 3 or min(rates) < 1:
+        return "three rates, each at least 1."
+    sums = {
+        a * rates[0] + b * rates[1] + c * rates[2]
+        for a in (-1, 0, 1)
+        for b in (-1, 0, 1)
+        for c in (-1, 0, 1)
+    }
+    if len(sums) < 1 + 2 * sum(rates):
+        return f"with rates {rates} there are holes in the field."
+    if rates != [1, 3, 9]:
+        return f"rates {rates} leave no hole, but their field, {1 + 2 * sum(rates)}, is not the largest. How few paths are enough?"
+    return None
+
+
+@exercise("13.3")
+def _(answer):
+    """The forward's loops once more: each product w_u · x gives dy times the one to the other.
+
+    ```py
+    def answer(dy, x, w, rate):
+        dx, dw = np.zeros_like(x), np.zeros_like(w)
+        for i in range(len(dy)):
+            for u in range(len(w)):
+                dx[i + rate * u] += dy[i] * w[u]
+                dw[u] += dy[i] * x[i + rate * u]
+        return dx, dw
+    ```
+    """
+    rng = np.random.default_rng(0)
+    for size, taps, rate in ((12, 3, 2), (9, 2, 5), (7, 3, 1)):
+
+        def forward(x, w, taps=taps, rate=rate):
+            count = len(x) - rate * (taps - 1)
+            return sum(w[u] * x[rate * u : rate * u + count] for u in range(taps)), (
+                x,
+                w,
+            )
+
+        def backward(dy, cache, rate=rate):
+            return tuple(answer(dy, *cache, rate))
+
+        arrays = [rng.normal(size=size), rng.normal(size=taps)]
+        report = gradcheck.check_op(forward, backward, arrays, rng)
+        if report.max_relative_error > 1e-6:
+            return f"for {size} pixels, {taps} taps and rate {rate} the check finds an error in {report.worst}: 0 is dx, 1 is dw."
+    return None
+
+
+# ---- 14 dense CRF
+
+
+@exercise("14.1")
+def _(answer):
+    """A million pixels have 10¹² pairs.
+
+    ```py
+    answer = (1000 * 1000) ** 2 * 4 / 1e12
+    ```
+    """
+    return _near(answer, 4, "every pixel with every pixel, four bytes for each pair.")
+
+
+@exercise("14.2")
+def _(answer):
+    """It is the same. What a label pays is what all labels together would pay, less its own. The first is one number for all
+    labels of a pixel, and the softmax does not see what is added to all.
+
+    ```py
+    def answer(log_p, q, K):
+        voices = q @ K
+        scores = log_p - (voices.sum(axis=0) - voices)
+        exponentials = np.exp(scores - scores.max(axis=0))
+        return exponentials / exponentials.sum(axis=0)
+    ```
+    """
+    rng = np.random.default_rng(0)
+    log_p, q, K = (
+        rng.normal(size=(3, 7)),
+        rng.dirichlet(np.ones(3), 7).T,
+        rng.uniform(size=(7, 7)),
+    )
+    given = np.asarray(answer(log_p, q, K))
+    if given.shape != (3, 7):
+        return f"q is (C, N), here (3, 7); it returned {given.shape}."
+    wanted = np.exp(log_p + q @ K)
+    if np.abs(given - wanted / wanted.sum(axis=0)).max() < 1e-9:
+        return None
+    return "K is not symmetric in this test: q @ K sums over the first index. Then the sum over the other labels, and softmax."
+
+
+@exercise("14.3")
+def _(answer):
+    """Fewer: 3.4 % instead of 4.0 %. Scores twice as large have twice the say against the same kernels.
+
+    ```py
+    sure = before**2 / (before**2).sum(axis=0)
+    answer = tuple(
+        np.mean(inference.dense_crf(p, image, **settings).argmax(axis=0) != p.argmax(axis=0)) for p in (before, sure)
+    )
+    ```
+    """
+    usual, sure = (float(share) for share in answer)
+    usual, sure = (share / 100 if usual > 1 else share for share in (usual, sure))
+    if abs(usual - 0.0403) > 0.003:
+        return "the first compares the labels, the argmax over the classes, of `before` and `after`."
+    return (
+        None
+        if abs(sure - 0.0335) < 0.003
+        else "the second: before**2, divided by its sum over the classes."
+    )
 
 
 # ---- 17 swap NumPy for CuPy

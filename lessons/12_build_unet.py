@@ -1,0 +1,450 @@
+# %% [markdown]
+# # 12. Build U-Net
+#
+# **You will** join maps by concatenation, forward and back by hand, build a small U-Net
+# from it, weigh the pixels between touching cells, and count how many cells it then
+# tells apart.
+#
+# **You will learn** what U-Net does otherwise than FCN, why what is concatenated gets
+# its gradient back in slices, and how a loss can be told where to look.
+#
+# **You need** lesson 10 (skips, fork and join) and lesson 5 (the transposed
+# convolution).
+#
+# **It takes** 25 minutes to read and half a minute to run.
+
+# %%
+import numpy as np
+
+import lesson
+
+SIDE = 40
+
+
+def around(numbers, pick):
+    """pick, np.max or np.min, over the 3×3 pixels around each.   (H, W) -> (H, W)"""
+    wide = np.pad(numbers, 1, mode="edge")
+    views = [wide[u : u + SIDE, v : v + SIDE] for u, v in np.ndindex(3, 3)]
+    return pick(views, axis=0)
+
+
+def touching(numbers):
+    """Where the 3×3 pixels around hold two cells or more.   (H, W) -> (H, W) bool"""
+    lowest = around(np.where(numbers > 0, numbers, 999), np.min)
+    return lowest < around(numbers, np.max)
+
+
+def draw_cells(rng):
+    """Discs that touch.   -> image (H, W) float32, numbers (H, W): of the cell, from 1"""
+    numbers, places = np.zeros((SIDE, SIDE), int), np.zeros((0, 3))
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    for _ in range(300):
+        r, c, radius = *rng.uniform(0, SIDE, 2), rng.uniform(5, 8)
+        gaps = np.hypot(*(places[:, :2] - (r, c)).T) - places[:, 2] - radius
+        if not len(gaps) or -1 < gaps.min() < 1:
+            places = np.vstack([places, (r, c, radius)])
+            inside = np.hypot(rows - r, columns - c) < radius
+            numbers[inside & (numbers == 0)] = len(places)
+    image = np.where(numbers > 0, np.where(touching(numbers), 0.54, 0.6), 0.25)
+    blurred = around(image, np.mean)
+    return (blurred + rng.normal(0, 0.08, image.shape)).astype(np.float32), numbers
+
+
+def weight_map(numbers, label, w0=10, sigma=3):
+    """High between two cells; explained below.   (H, W) twice -> (H, W) float32"""
+    grid = np.stack(np.mgrid[:SIDE, :SIDE], axis=-1)[:, :, None]  # (H, W, 1, 2)
+    distances = np.sort(
+        [
+            np.sqrt(((grid - np.argwhere(numbers == n)) ** 2).sum(axis=3)).min(axis=2)
+            for n in np.unique(numbers[numbers > 0])
+        ],
+        axis=0,
+    )
+    between = np.exp(-((distances[0] + distances[1]) ** 2) / (2 * sigma**2))
+    return (1 + w0 * between * (label == 0)).astype(np.float32)
+
+
+def scenes(seed, count):
+    """-> images (N, 1, H, W), labels (N, H, W), weights (N, H, W), numbers (N, H, W)"""
+    drawn = [draw_cells(np.random.default_rng([seed, i])) for i in range(count)]
+    images, numbers = map(np.stack, zip(*drawn, strict=True))
+    labels = np.stack([(n > 0) & ~touching(n) for n in numbers]).astype(np.uint8)
+    weights = np.stack(list(map(weight_map, numbers, labels)))
+    return images[:, None] - np.float32(0.45), labels, weights, numbers
+
+
+x, t, weights, numbers = scenes(seed=1, count=60)
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(1, 4, figsize=(7, 2.3))
+colours = np.random.default_rng(4).permutation(numbers[0].max()) + 1
+panels = {
+    "image": (x[0, 0], "gray"),
+    "cells": (np.append(0, colours)[numbers[0]], "nipy_spectral"),
+    "label": (t[0], "gray"),
+    "weights": (weights[0], "inferno"),
+}
+for panel, (title, (drawn, colour_map)) in zip(axes, panels.items(), strict=True):
+    shown = panel.imshow(drawn, cmap=colour_map)
+    panel.set_title(title)
+    panel.set_axis_off()
+figure.colorbar(shown, ax=axes[3], shrink=0.6)
+lesson.show(
+    figure,
+    "12_cells",
+    "Cells that touch: the image, the cells by colour, the label with a gap wherever "
+    "two cells touch, and the weight of each pixel in the loss, up to 11 in the gaps.",
+)
+
+# %% [markdown]
+# ## Cells that touch
+#
+# Semantic segmentation says "cell" or "background" for every pixel. Where two cells
+# touch, they become one blob, and nobody can count them any more. Ronneberger, Fischer
+# and Brox needed to count. Their U-Net of 2015 does two things about it. The label gets
+# a thin gap of background between touching cells: the third picture. And the few pixels
+# of these gaps weigh more in the loss than all others: the fourth. This lesson builds
+# both, and the network.
+#
+# ## Concatenate
+#
+# Lesson 10's FCN *adds* fine scores to coarse ones. U-Net puts whole *maps* beside each
+# other: 8 maps from the way down and 8 from the way up are 16 maps, and the next
+# convolution weighs them all. Forward that is `np.concatenate` along the channels. And
+# backward? Each map was copied into its place and met nothing. So its gradient is the
+# slice of dy at that place. The rule of shares could not be simpler.
+
+
+# %%
+def concat_forward(a, b):
+    """(N, A, H, W), (N, B, H, W) -> (N, A + B, H, W)"""
+    return np.concatenate([a, b], axis=1), a.shape[1]
+
+
+def concat_backward(dy, cache):
+    return dy[:, :cache], dy[:, cache:]
+
+
+from minifcn import ops
+
+rng = np.random.default_rng(0)
+a, b = rng.normal(size=(2, 3, 6, 6)), rng.normal(size=(2, 5, 6, 6))
+y, cache = concat_forward(a, b)
+dy = rng.normal(size=y.shape)
+da, db = concat_backward(dy, cache)
+theirs, their_cache = ops.concat_forward((a, b))
+assert np.array_equal(y, theirs)
+for mine, yours in zip((da, db), ops.concat_backward(dy, their_cache), strict=True):
+    assert np.array_equal(mine, yours)
+
+# %% [markdown]
+# Is concatenation more than addition? A 1 × 1 convolution over a and b side by side has
+# a weight for each of their channels. Split these weights in two, and it is a
+# convolution of a plus a convolution of b: the sum of two score layers, which is what
+# FCN does. So addition is what is left when the very next layer is a 1 × 1 convolution
+# into scores. U-Net lets a 3 × 3 convolution and a ReLU see both first.
+
+# %%
+w = rng.normal(size=(4, 8, 1, 1))
+together, _ = ops.conv2d_forward(y, w)
+apart = ops.conv2d_forward(a, w[:, :3])[0] + ops.conv2d_forward(b, w[:, 3:])[0]
+assert np.allclose(together, apart, rtol=0, atol=1e-12)
+
+# %% [markdown]
+# ## A U-Net of one step, by hand
+#
+# One step down, one up. `down` is read twice: by the pooling and by the concatenation.
+# So in backward two gradients come back to it, and they add up (lesson 10). The way up
+# is a transposed convolution of 2 × 2 at stride 2: each value stamps its own 2 × 2
+# pixels, and no stamps overlap.
+
+
+# %%
+def forward(x, w):
+    """x (N, 1, H, W) -> scores (N, 2, H, W).   w: the weights of four layers"""
+    down, of_down = ops.conv2d_forward(x, w["down"], pad=1)
+    down, of_relu = ops.relu_forward(down)
+    low, of_pool = ops.max_pool2d_forward(down, 2)
+    low, of_bottom = ops.conv2d_forward(low, w["bottom"], pad=1)
+    low, of_relu2 = ops.relu_forward(low)
+    up, of_up = ops.conv_transpose2d_forward(low, w["up"], stride=2)
+    both, of_concat = concat_forward(down, up)
+    y, of_score = ops.conv2d_forward(both, w["score"])
+    return y, (
+        of_down,
+        of_relu,
+        of_pool,
+        of_bottom,
+        of_relu2,
+        of_up,
+        of_concat,
+        of_score,
+    )
+
+
+def backward(dy, cache):
+    """dy (N, 2, H, W) -> the gradients of the weights"""
+    of_down, of_relu, of_pool, of_bottom, of_relu2, of_up, of_concat, of_score = cache
+    dw = {}
+    dboth, dw["score"], _ = ops.conv2d_backward(dy, of_score)
+    ddown, dup = concat_backward(dboth, of_concat)  # the first gradient of `down`
+    dlow, dw["up"], _ = ops.conv_transpose2d_backward(dup, of_up)
+    dlow = ops.relu_backward(dlow, of_relu2)
+    dlow, dw["bottom"], _ = ops.conv2d_backward(dlow, of_bottom)
+    ddown = ddown + ops.max_pool2d_backward(dlow, of_pool)  # and the second
+    ddown = ops.relu_backward(ddown, of_relu)
+    _, dw["down"], _ = ops.conv2d_backward(ddown, of_down)
+    return dw
+
+
+shapes = {"down": (4, 1, 3, 3), "bottom": (8, 4, 3, 3), "up": (8, 4, 2, 2)}
+shapes["score"] = (2, 4 + 4, 1, 1)
+w = {name: rng.normal(size=shape) / 3 for name, shape in shapes.items()}
+images = x[:2].astype(np.float64)
+y, cache = forward(images, w)
+dy = rng.normal(size=y.shape)
+dw = backward(dy, cache)
+for name, of_w in dw.items():  # against finite differences along a random direction
+    direction, e, values = rng.normal(size=of_w.shape), 1e-6, []
+    for sign in (1, -1):
+        moved = w | {name: w[name] + sign * e * direction}
+        values.append(np.sum(dy * forward(images, moved)[0]))
+    measured = (values[0] - values[1]) / (2 * e)
+    error = abs(measured - np.sum(of_w * direction)) / abs(measured)
+    print(f"{name:7s}{str(of_w.shape):14s} relative error {error:.0e}")
+    assert error < 1e-5
+
+# %% [markdown]
+# ## Two steps, as a table
+#
+# The library's networks are tables: a row for each layer, with the names of what it
+# reads. Written so, a U-Net of two steps takes a dozen lines. Each `convolve` is two
+# 3 × 3 convolutions, each with its batch norm (lesson 8) and ReLU.
+
+# %%
+from minifcn import layers, models
+
+
+def unet(seed, width=6, steps=2):
+    rng, table, last = np.random.default_rng(seed), {}, ("image", 1)
+
+    def add(name, layer, K, *reads):
+        nonlocal last
+        table[name] = layer, list(reads) or [last[0]]
+        last = name, K
+
+    def convolve(name, K):
+        for i in (1, 2):
+            add(f"{name}.conv{i}", layers.Conv2d(last[1], K, 3, rng, pad=1), K)
+            add(f"{name}.norm{i}", layers.BatchNorm2d(K), K)
+            add(f"{name}.relu{i}", layers.ReLU(), K)
+
+    for level in range(steps):
+        convolve(f"down{level}", width << level)
+        add(f"pool{level}", layers.MaxPool2d(2), last[1])
+    convolve("bottom", width << steps)
+    for level in reversed(range(steps)):
+        K, beside = width << level, f"down{level}.relu2"
+        add(f"up{level}", layers.ConvTranspose2d(last[1], K, 2, rng, stride=2), K)
+        add(f"concat{level}", layers.Concat(), 2 * K, beside, f"up{level}")
+        convolve(f"after{level}", K)
+    add("score", layers.Conv2d(width, 2, 1, rng), 2)
+    return models.Graph(table)
+
+
+network = unet(seed=0)
+assert network.forward(x[:1]).shape == (1, 2, SIDE, SIDE)
+print(f"{sum(p.value.size for p in network.parameters().values()):,} weights,", end=" ")
+print(f"{sum(name.startswith('concat') for name in network.nodes)} concatenations")
+
+# %% [markdown]
+# `models.unet` is this with the article's four steps and 64 channels. The article does
+# not pad its convolutions. So each loses a pixel on every side, the maps of the way
+# down are larger than those of the way up, and they are cropped before they are
+# concatenated. (The gradient of what was cropped away is zero.) An image of 572 × 572
+# gives a mask of its middle 388 × 388, and large images are done in tiles that overlap.
+
+# %%
+article = models.explain(models.unet(width=4), 572)  # the width changes no size
+print("572 × 572 ->", article.output_shape)
+assert article.output_shape[2:] == (388, 388)
+
+# %% [markdown]
+# ## Weigh the gaps
+#
+# Gaps are thin. A network that overlooks all of them loses few pixels, so the loss has
+# to be told. For each pixel let d1 be the distance to the nearest cell, and d2 that to
+# the second nearest. The article's weight is
+#
+#     weight = 1 + w0 · exp(−(d1 + d2)² / 2σ²)     in the background, with w0 = 10
+#
+# In a gap both distances are small, and the weight is near 11. Beside one cell only, d2
+# is large, and it is 1. (The article takes σ = 5 pixels. Our cells are small: 3.) That
+# is `weight_map` above; the library has it, too.
+
+# %%
+from minifcn.data.targets import border_weights
+
+try:
+    theirs = border_weights(numbers[0], sigma=3.0, label=t[0])
+    print(
+        f"greatest difference from the library's: {np.abs(theirs - weights[0]).max():.0e}"
+    )
+    assert np.allclose(theirs, weights[0], atol=1e-4)
+except FileNotFoundError as error:  # the library measures distances by SciPy
+    print(error)
+gaps = (t == 0) & (weights > 4)
+print(f"gaps: {gaps.mean():.1%} of the pixels; of the loss's weight", end=" ")
+print(f"{weights[gaps].sum() / weights.sum():.0%}")
+
+# %% [markdown]
+# ## With and without
+#
+# Now train the same network from the same start with and without these weights, twice
+# each. A cell counts as found if a connected part of the prediction fits it, with an
+# IoU of more than one half. Two cells in one blob are both lost.
+
+# %%
+from minifcn.training.optimizers import Adam
+
+
+def train(seed, weigh, network=None, steps=120):
+    network = network or unet(seed)
+    optimiser, draw = Adam(network.parameters()), np.random.default_rng(seed)
+    for step in range(steps):
+        some = draw.integers(0, len(x), 6)
+        network.zero_grad()
+        scores = network.forward(x[some], train=True)
+        pixel_weight = weights[some] if weigh else np.ones_like(weights[some])
+        loss, cache = ops.softmax_cross_entropy_forward(
+            scores, t[some], pixel_weight=pixel_weight
+        )
+        network.backward(ops.softmax_cross_entropy_backward(1.0, cache))
+        optimiser.step(5e-3 * min(1, 2 - 2 * step / steps))
+    return network
+
+
+def parts(masks):
+    """Number the connected parts of masks (N, H, W): neighbours take the higher number."""
+    found = np.where(masks, np.arange(1, masks.size + 1).reshape(masks.shape), 0)
+    while True:
+        wide = np.pad(found, ((0, 0), (1, 1), (1, 1)))
+        views = (
+            wide[:, 2:, 1:-1],
+            wide[:, :-2, 1:-1],
+            wide[:, 1:-1, 2:],
+            wide[:, 1:-1, :-2],
+        )
+        grown = np.where(masks, np.max([found, *views], axis=0), 0)
+        if np.array_equal(grown, found):
+            return found
+        found = grown
+
+
+def cells_found(predictions, numbers):
+    """The share of cells (those of 20 pixels and more) that a part fits."""
+    fits = []
+    for found, truth in zip(parts(predictions == 1), numbers, strict=True):
+        for n in np.unique(truth[truth > 0]):
+            cell = truth == n
+            if cell.sum() >= 20:
+                part = found == np.bincount(found[cell]).argmax()
+                overlap = np.sum(part & cell) / np.sum(part | cell)
+                fits.append(overlap > 0.5 and found[cell].any() and part[cell].any())
+    return np.mean(fits)
+
+
+x_new, t_new, weights_new, numbers_new = scenes(seed=2, count=30)
+gaps = (t_new == 0) & (weights_new > 4)
+predictions, found = {}, {}
+for seed in (0, 1):
+    for weigh in (False, True):
+        predicted = train(seed, weigh).forward(x_new).argmax(axis=1)
+        predictions[seed, weigh] = predicted
+        found[seed, weigh] = cells_found(predicted, numbers_new)
+        print(
+            f"start {seed}, {'with   ' if weigh else 'without'} the weights:", end=" "
+        )
+        print(f"pixels right {np.mean(predicted == t_new):.1%},", end=" ")
+        print(f"gaps {np.mean(predicted[gaps] == 0):.1%},", end=" ")
+        print(f"cells found {found[seed, weigh]:.1%}")
+    assert found[seed, True] > found[seed, False] + 0.04
+
+# %% tags=["hide-input"]
+figure, axes = plt.subplots(2, 4, figsize=(7, 4))
+for row in range(2):
+    # the scenes in which the two networks differ most
+    differ = [
+        cells_found(predictions[1, True][[i]], numbers_new[[i]])
+        - cells_found(predictions[1, False][[i]], numbers_new[[i]])
+        for i in range(len(x_new))
+    ]
+    i = np.argsort(differ)[-1 - row]
+    for panel, title, drawn in zip(
+        axes[row],
+        ("image", "label", "without the weights", "with the weights"),
+        (x_new[i, 0], t_new[i], predictions[1, False][i], predictions[1, True][i]),
+        strict=True,
+    ):
+        panel.imshow(drawn, cmap="gray")
+        panel.set_axis_off()
+        if row == 0:
+            panel.set_title(title)
+lesson.show(
+    figure,
+    "12_gaps",
+    "The two new scenes in which the weights help most: image, label, and what the "
+    "network finds without and with the weights. Without them, cells run together; with "
+    "them every gap is there, and all are wider than they should be.",
+)
+
+# %% [markdown]
+# With the weights more cells are found, from both starts. It has a price: fewer pixels
+# are right. The network would rather draw a gap too wide than miss it, and the cells
+# come out thinner. Which of the two is better depends on what one wants to know. Who
+# counts cells takes the weights. Who measures their area should be careful with them.
+#
+# ## Exercises
+#
+# Replace the dots and run the cell again.
+#
+# **1.** ★ In the article's U-Net, 64 maps from the way down meet 64 from the way up at
+# the image's own scale. How many weights (no biases) has the 3 × 3 convolution behind
+# this concatenation, which gives 64 maps?
+#
+# **2.** ★★ Write the backward pass of "crop, then concatenate". Forward, a (N, A, H, W)
+# is cropped to `a[:, :, r : r + h, r : r + w]`, and b (N, B, h, w) is put behind it.
+# Your function `(dy, shape, r)` gets dy (N, A + B, h, w), the shape of a, and r. It
+# returns da, of this shape, and db.
+#
+# **3.** ★★★ Predict, then run. Cut the finest skip: let `after0.conv1` read `up0` alone,
+# which is a convolution from 6 maps instead of 12. Train it from start 0 with the
+# weights, `train(0, True, network)`, as above. What share of the cells does it find on
+# `x_new`, more or less than with the skip? Answer with the share.
+
+# %%
+import answers
+
+answers.check("12.1", ...)
+answers.check("12.2", ...)
+answers.check("12.3", ...)
+
+# %% [markdown]
+# ## In practice
+#
+# - `minifcn predict --weights nuclei --objects slide.png` runs a U-Net that comes with
+#   the library on a microscope's picture, and numbers each nucleus.
+# - `minifcn train --help` lists the border weights and the border as a class of its
+#   own, two ways to the same end.
+# - Concatenation doubles the channels that the next convolution reads. That is where
+#   U-Net spends its memory; addition is cheaper.
+#
+# ## Further reading
+#
+# - O. Ronneberger, P. Fischer, T. Brox, [*U-Net: Convolutional Networks for Biomedical
+#   Image Segmentation*](https://arxiv.org/abs/1505.04597), MICCAI 2015: figure 1, and
+#   equations 1 and 2.
+# - In the code: `minifcn/models/unet.py`, `minifcn/data/targets.py`,
+#   `minifcn/ops/shapes.py`.
