@@ -186,9 +186,9 @@ for seed in (1, 0):
 print(f"always the commonest class:          {100 * lazy:.0f} %")
 
 # %% [markdown]
-# Three windows out of four and more are right, where always guessing the commonest
-# class gives 38 %. Most shapes do not even fit into a window. What the classifier has
-# learned are the coats.
+# Nearly four windows in five are right, where always guessing the commonest class gives
+# 38 %. Most shapes do not even fit into a window. What the classifier has learned are
+# the coats.
 #
 # Here are the eight kernels that conv1 has learned in the last training, and what they
 # answer to a scene. Nobody has drawn them.
@@ -345,7 +345,7 @@ lesson.pictures(
 
 # %% [markdown]
 # This *is* a segmentation. Is it better than that of lesson 1, by colour alone? Here
-# are both, on two dozen of new scenes each.
+# are both, on two sets of twelve new scenes.
 
 # %%
 from minifcn.metrics import ConfusionMatrix

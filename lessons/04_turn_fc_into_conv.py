@@ -106,7 +106,6 @@ assert np.abs(y[:, :, 0, 0] - scores).max() < 1e-12
 # %%
 large = rng.standard_normal((1, 5, 6, 7))
 y, _ = ops.conv2d_forward(large, W.reshape(4, 5, 3, 3), b)
-print("on maps of 6 x 7:", y.shape)
 for i, j in np.ndindex(4, 5):
     piece = large[:, :, i : i + 3, j : j + 3].reshape(1, -1)
     assert np.abs(y[:, :, i, j] - ops.linear_forward(piece, W, b)[0]).max() < 1e-12
@@ -297,9 +296,9 @@ print(f"heat-map:  {once:,}, that is {count * window / once:.1f} times less")
 assert count * window > 8 * once
 
 # %% [markdown]
-# All of them agree, up to the last digits. The heat-map *is* the sliding classifier at
-# a step of 8. A step of 1 cannot be had in one run. But feed the network the scene
-# without its first pixels, and the windows begin somewhere else.
+# All agree, up to the last digits. The heat-map *is* the sliding classifier at a step of
+# 8. A step of 1 cannot be had in one run. But feed the network the scene without its
+# first pixels, and the windows begin somewhere else.
 
 # %%
 between = heat.forward(scene[:, :, 3:, 5:])  # windows begin at (8i + 3, 8j + 5)
@@ -431,9 +430,6 @@ assert large.receptive_field == 224 + 2 * (2 * 1 + 2 * 2 + 3 * 4 + 3 * 8 + 3 * 1
 del vgg, vgg_heat  # half a gigabyte
 
 # %% [markdown]
-# (The article reports for AlexNet 1.2 ms a window and 22 ms for the 100 places at once:
-# 5.5 times less.)
-#
 # ## The cat again
 #
 # The classifier of the first picture is EfficientNet-Lite0. It ends in global average

@@ -88,6 +88,7 @@ for seed in (6, 8):
         print(f"seed {seed}, cells of {cell:2d}: mean IoU", end=" ")
         print("  ".join(f"{iou:.1f}" for iou in curve))
 print("by so many pixels off:        " + "   ".join(f"{w:3d}" for w in wrongs))
+assert curves[6, 32][0] < curves[6, 32][1] and curves[8, 32][0] > curves[8, 32][1]
 for seed in (6, 8):
     fine, coarse = curves[seed, 8], curves[seed, 32]
     assert fine[0] - fine[3] > 10 and max(np.diff(fine)) < 0
@@ -276,14 +277,8 @@ assert at == (1, 19) and n == 544
 #
 #     99 − 15½ − 96 + 31½ = 19
 #
-# and with another padding P in place of 100, the crop is P − 81:
-
-# %%
-for pad in (81, 90, 100, 110):
-    print(f"pad {pad}: crop {where([*vgg16(pad), upscore])[1]}")
-    assert where([*vgg16(pad), upscore]) == (1, pad - 81)
-
-# %% [markdown]
+# and with another padding P in place of 100, the crop is P − 81.
+#
 # Here it can be moved. Each bar is a map, laid over the image's 500 rows and some of the
 # padding around them, and the orange part is what one output row depends on. Choose the
 # row by its slider, or with mouse or finger on the bars. Then crop wrongly: the row
@@ -400,9 +395,8 @@ lesson.show(
 )
 
 # %% [markdown]
-# The light of one pixel is spread over hundreds of rows. That is coarseness, and no crop
-# cures it. What the crop can do is to put the *middle* of the light onto the dot, and
-# it does, to a tenth of a pixel.
+# The light is spread over hundreds of rows. That is coarseness, and no crop cures it.
+# The crop puts the *middle* of the light onto the dot, to a tenth of a pixel.
 #
 # ## Why pad by 100?
 #
@@ -425,6 +419,7 @@ print([sizes(n, 1)[1] for n in (192, 193, 500)])
 assert sizes(192, 1)[0] == 0 and sizes(193, 1)[0] == 1
 fails = {}
 for pad in range(81, 101):
+    assert where([*vgg16(pad), upscore]) == (1, pad - 81)
     fails[pad] = [n for n in range(1, 1100) if sizes(n, pad)[1] < n + pad - 81]
 for pad in (81, 95, 96, 97, 100):
     print(f"pad {pad}: too small for {len(fails[pad])} of 1,099 sizes")
@@ -433,12 +428,11 @@ assert fails[96] and not any(fails[pad] for pad in range(97, 101))
 # %% [markdown]
 # So 100 is no magic number, only a round one above 97.
 #
-# And the rounding: a pooling by 2 of 349 rows has one row left over. Caffe, in which FCN
-# was written, keeps it (175 outputs). Most other programs drop it unless told otherwise
-# (174). Five poolings can lose up to 1 + 2 + 4 + 8 + 16 = 31 pixels at the bottom like
-# that, and then the output may be too small to cut the image out of it. This is nasty,
-# because it depends on the image: training on crops of one good size works, and then
-# some photograph stops the program.
+# And the rounding: a pooling by 2 of 349 rows has one row left over. Caffe keeps it (175
+# outputs), most other programs drop it (174). Five poolings can lose up to 31 pixels at
+# the bottom like that, and then the output may be too small to cut the image out of it.
+# This is nasty, because it depends on the image: training on crops of one good size
+# works, and then some photograph stops the program.
 
 # %%
 short = {
@@ -471,11 +465,6 @@ for n in range(1, 1100):
     for _, *layer in same:
         after = size_after(after, *layer)
     assert after == padded >= n
-
-for alignment in ("paper", "same"):
-    small = models.fcn("32s", "mini", alignment=alignment)
-    cost = models.explain(small, 500).multiply_adds
-    print(f"mini, {alignment}: {cost / 1e9:.2f} billion multiply-adds for 500 × 500")
 
 # %% [markdown]
 # Why did the authors not do that? Their `fc6` came from a classifier, where it saw 7 ×
