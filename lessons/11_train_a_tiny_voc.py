@@ -257,9 +257,9 @@ lesson.pictures("11_one_image", [row], caption=caption, **named)
 # - **Does it leave that height?** One that stays there has scores that stay at zero: no
 #   gradient reaches them, or the rate is far too small. One that rises far above it has
 #   a rate that is too large for something in the network.
-# - **What does a change of stage do?** The blue curve has two corners, at 120 and 240.
-#   Each stage begins where the one before it ended, since the new skip is nothing at
-#   first.
+# - **What does a change of stage do?** The blue curve flattens towards 120 and 240, where
+#   its rate nears 0, and falls again behind them. It does not jump: each stage begins
+#   where the one before it ended, since the new skip is nothing at first.
 #
 # The loss says how the *training* images go. What counts are images that the network
 # has not seen. Both scores low: train longer, or take a larger network. Far apart: get

@@ -1037,6 +1037,82 @@ def _(answer):
     )
 
 
+# ---- 15 tell objects apart
+
+
+@exercise("15.1")
+def _(answer):
+    """The halves match nothing: 0.5 is not above one half. So TP = 3, FP = 2, FN = 1.
+
+    ```py
+    answer = (0.9 + 0.8 + 0.6) / (3 + 2 / 2 + 1 / 2)
+    ```
+    """
+    return _near(
+        answer,
+        2.3 / 4.5,
+        "an IoU of exactly one half is no match. What are the two halves then?",
+        relative=5e-3,
+    )
+
+
+@exercise("15.2")
+def _(answer):
+    """Sums of rows and columns by number, divided by the pixels of each number, give all middles at once.
+
+    ```py
+    def answer(numbers):
+        at = np.indices(numbers.shape)
+        pixels = np.maximum(np.bincount(numbers.ravel()), 1)
+        middles = [np.bincount(numbers.ravel(), side.ravel()) / pixels for side in at]
+        return np.stack([m[numbers] - side for m, side in zip(middles, at)]) * (numbers > 0)
+    ```
+    """
+    numbers = np.zeros((7, 9), int)
+    numbers[1:4, 2:5], numbers[2:7, 6:8], numbers[3, 3] = 1, 4, 0
+    offset = np.asarray(answer(numbers.copy()))
+    if offset.shape != (2, 7, 9):
+        return (
+            f"for numbers of shape (7, 9) it is (2, 7, 9); it returned {offset.shape}."
+        )
+    for n in (1, 4):
+        for side, way in zip(np.indices(numbers.shape), offset, strict=True):
+            if (
+                np.abs(
+                    side[numbers == n].mean() - side[numbers == n] - way[numbers == n]
+                ).max()
+                > 1e-5
+            ):
+                return "the offset is the middle, the mean of the object's rows and columns, less the pixel's own place."
+    return (
+        None
+        if not offset[:, numbers == 0].any()
+        else "where no object is, the offset is 0."
+    )
+
+
+@exercise("15.3")
+def _(answer):
+    """Nearly as before. A pixel joins the *nearest* peak, and all peaks moved together: most are still nearest to their own
+    pixels' middles. Only where two middles are closer than twice the shift can a pixel change sides.
+
+    ```py
+    pairs = []
+    for _, label, numbers in scenes(3):
+        centre, offset = targets(filled(numbers))
+        pairs.append((group(filled(label), np.roll(centre, 10, axis=1), offset), numbers))
+    answer = panoptic_quality(pairs)
+    ```
+    """
+    quality = float(answer)
+    hint = "`np.roll` of each scene's centre, then `group`, and `panoptic_quality` of the twelve pairs."
+    return (
+        None
+        if abs((quality / 100 if quality > 1.5 else quality) - 0.978) < 0.015
+        else hint
+    )
+
+
 # ---- 17 swap NumPy for CuPy
 
 NUMBERS = ("__float__", "__int__", "__bool__", "__complex__", "item", "tolist", "get")

@@ -68,6 +68,9 @@ SOLUTIONS = {  # exercise: (right, wrong)
     "14.1": (worked("14.1"), 4e-6),
     "14.2": (worked("14.2"), lambda log_p, q, K: q),
     "14.3": ((4.0, 3.4), (4.0, 8.0)),
+    "15.1": (worked("15.1"), 2.3 / 4),
+    "15.2": (worked("15.2"), lambda numbers: worked("15.2")((numbers > 0).astype(int))),
+    "15.3": (0.978, 0.502),
     "17.1": (worked("17.1"), lambda x: (x - np.mean(np.asarray(x), axis=0)) / x.std(axis=0)),
     "17.2": (worked("17.2"), lambda gradients: float(sum(float((g * g).sum()) for g in gradients)) ** 0.5),
     "17.3": (
