@@ -7,18 +7,18 @@ OUT ?= runs/demo-seed$(SEED)
 BIN := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo demo-instances lessons test slow bugs lint clean
+.PHONY: help setup demo demo-instances book test slow bugs lint clean
 
 help:
 	@echo "make demo    draw the toy data, train a classifier, FCN-32s, 16s and 8s, compare them; then segment three photographs"
 	@echo "             (SEED=0, OUT=$(OUT))"
 	@echo "make demo-instances  the same on scenes of shapes that touch, and a network that tells them apart"
-	@echo "make lessons run all lessons and write lessons/output/lessons.html"
+	@echo "make book    run all lessons and build the site of lessons, pages and reference: build/book/index.html"
 	@echo "make test    run the tests, on all cores; make slow runs those that take minutes"
 	@echo "make bugs    plant a bug at a time and see that the tests catch it"
 	@echo "make setup   only prepare the virtual environment in $(VENV)"
 	@echo "make lint    style, import rules and types"
-	@echo "make clean   remove the environment, the toy data and the demo runs"
+	@echo "make clean   remove the environment, the book, the toy data and the demo runs"
 
 setup: $(READY)
 
@@ -44,8 +44,10 @@ demo-instances: $(READY) toyobjects/VOC2012/ImageSets/Segmentation/trainval.txt
 	$(BIN)/python -m pip install --quiet --editable ".[objects]"
 	$(BIN)/python -m minifcn reproduce --instances --iterations 400 --sigma 5 --offset-weight 0.1 --data toyobjects --out runs/instances-seed$(SEED) --seed $(SEED)
 
-lessons: $(READY)
-	$(BIN)/python -m lessons --all
+book: $(READY)
+	$(BIN)/python -m pip install --quiet --editable ".[book]"
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --jobs auto --conf-dir docs/site . build/book
+	$(BIN)/python docs/site/check.py build/book
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal
@@ -64,4 +66,4 @@ lint: $(READY)
 	$(BIN)/mypy minifcn
 
 clean:
-	rm -rf $(VENV) toydata toyobjects runs/demo-seed* runs/instances-seed*
+	rm -rf $(VENV) build/book build/lessons toydata toyobjects runs/demo-seed* runs/instances-seed*

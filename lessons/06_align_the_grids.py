@@ -279,6 +279,36 @@ assert at == (1, 19) and n == 544
 #
 # and with another padding P in place of 100, the crop is P − 81.
 #
+# Here it can be moved. Each bar is a map, laid over the image's 500 rows and some of the
+# padding around them, and the orange part is what one output row depends on. Choose the
+# row by its slider, or with mouse or finger on the bars. Then crop wrongly: the row
+# stands for another pixel, and the mask below leaves its object.
+
+# %% tags=["hide-input"]
+layers, n = [], 500
+for name, *layer in [*vgg16(), upscore]:
+    n = size_after(n, *layer)
+    layers.append([name, *layer, n])
+image, label = draw_scene(np.random.default_rng([6, 15]), 128)
+H, W = label.shape
+mask = oracle(np.pad(label, 24, constant_values=255), 8)[5 : H + 45, 5 : W + 45]
+assert np.array_equal(mask[19 : 19 + H, 19 : 19 + W], oracle(label, 8))
+colours = colourise(np.arange(len(CLASSES), dtype=np.uint8)[None])[0].tolist()
+lesson.widget(
+    "ruler",
+    {
+        "layers": layers,
+        "size": 500,
+        "crop": 19,
+        "image": image,
+        "label": label,
+        "mask": mask,
+        "colours": colours,
+    },
+    "what an output row sees in each map, and the mask at crops of 0 to 40",
+)
+
+# %% [markdown]
 # FCN-16s and FCN-8s (lesson 10) add finer scores, taken behind pool4 and pool3, to the
 # enlarged coarse ones. Two maps may be added only if the same cell means the same place
 # in both, that is, if their (a, b) are equal. The a are. The finer map has the larger

@@ -1,28 +1,23 @@
-"""python -m lessons: list the lessons, run some or all of them, and put what they say, print and draw on one page."""
+"""python -m lessons: list the lessons, or run some or all of them. `make book` makes the pages to read of them."""
 
 import argparse
-import multiprocessing
 import os
 import re
+import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import time
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-sys.path.insert(
-    0, str(FOLDER)
-)  # as where a lesson itself is run: its neighbours are plain modules
-
-import cells  # noqa: E402
-import page  # noqa: E402
 
 
 def main():
     """Read the arguments. -> exit code: 1 if a lesson failed, 2 for wrong arguments"""
     parser = argparse.ArgumentParser(
         prog="python -m lessons",
-        description="Lists the lessons; runs those named, or all, and writes them with all they print and draw to one "
-        "HTML page. To step through one, open its file in VS Code, Spyder or JupyterLab (with jupytext).",
+        description="Lists the lessons; runs those named, or all, and prints what they print; their figures go to "
+        "lessons/output. To step through one, open its file in VS Code, Spyder or JupyterLab (with jupytext). "
+        "To read them all with their figures: make book.",
     )
     add = parser.add_argument
     add(
@@ -38,32 +33,56 @@ def main():
         type=_device,
         help="where arrays live: auto, cpu, cuda, cuda:1, or strict, a stand-in for a GPU",
     )
-    add(
-        "--out",
-        type=Path,
-        default=FOLDER / "output" / "lessons.html",
-        metavar="FILE",
-        help="the page to write",
-    )
     args = parser.parse_args()
     try:
-        paths = cells.find(args.names)
+        paths = find(args.names)
     except ValueError as error:
         parser.error(str(error))
     if not (args.names or args.all):
         for path in paths:
-            print(f"{path.stem:32s} {cells.title(path)}")
+            print(f"{path.stem:32s} {title(path)}")
         print("\nRun one: python -m lessons 1      Run all: python -m lessons --all")
         return 0
-    records = [_apart(path, args.device) for path in paths]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(page.html(records), encoding="utf-8")
-    for record in records:
-        print(
-            f"{record.path.stem:32s} {record.seconds:6.1f} s   {'FAILED' if record.error else 'passed'}"
+    lines, failed = [], False
+    for path in paths:
+        print(f"\n== {title(path)}", flush=True)
+        start = time.perf_counter()
+        code = subprocess.run(
+            [sys.executable, path, "--device", args.device]
+        ).returncode
+        seconds = time.perf_counter() - start
+        lines.append(
+            f"{path.stem:32s} {seconds:6.1f} s   {'FAILED' if code else 'passed'}"
         )
-    print(f"{sum(record.seconds for record in records):39.1f} s   in all\n{args.out}")
-    return 1 if any(record.error for record in records) else 0
+        failed = failed or code != 0
+    print("", *lines, sep="\n")
+    return int(failed)
+
+
+def find(names=()):
+    """The lessons' files in order; of those, the ones that `names` say: 3, 03 or 03_convolve_forward_and_back.
+
+    Raises ValueError for a name that is none.
+    """
+    lessons = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+    found = []
+    for name in names:
+        stem = Path(name).stem
+        number = f"{int(stem):02d}" if stem.isdecimal() else stem
+        fitting = [path for path in lessons if number in (path.stem, path.stem[:2])]
+        if not fitting:
+            numbers = ", ".join(str(int(path.stem[:2])) for path in lessons)
+            raise ValueError(
+                f"lessons: expected a lesson's number ({numbers}) or name, got {name!r}"
+            )
+        found += fitting
+    return found if names else lessons
+
+
+def title(path):
+    """The heading that opens a lesson."""
+    text = path.read_text(encoding="utf-8")
+    return re.search(r"^# # (.+)", text, re.MULTILINE).group(1)
 
 
 def _device(name):
@@ -74,18 +93,6 @@ def _device(name):
     return name
 
 
-def _apart(path, device):
-    """Run a lesson in a process of its own, so that none finds what another has changed."""
-    print(f"\n== {cells.title(path)}", flush=True)
-    with ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn")
-    ) as process:
-        record = process.submit(cells.run, path, device).result()
-    if record.error:
-        print(record.error, file=sys.stderr)
-    return record
-
-
 if __name__ == "__main__":
-    os.environ.setdefault("MPLBACKEND", "agg")  # the page has the figures; no windows
+    os.environ.setdefault("MPLBACKEND", "agg")  # figures go to files; no windows
     sys.exit(main())

@@ -2,20 +2,25 @@
 
 import argparse
 import atexit
+import base64
+import html
+import itertools
+import json
 import logging
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from minifcn import backend
 from minifcn.report.figures import add_legend
+from minifcn.report.page import embedded
 from minifcn.testing import strict
 
 OUTPUT = Path(__file__).parent / "output"
+_places = itertools.count(1)  # each widget of a notebook has its own
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone
-
-shown = []  # the files of the figures shown so far, for whoever puts the lessons on a page
 
 plt.rcParams.update(
     {
@@ -47,15 +52,17 @@ def begin():
     # The line about the device is printed here; once is enough.
     backend.log.addHandler(logging.NullHandler())
     try:
-        print(backend.use(args.device))
+        line = backend.use(args.device)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: --device {args.device}: {error}")
+    print(line.partition(" (")[0] if "ipykernel" in sys.modules else line)
 
 
 def show(figure, name, caption=""):
     """Save a figure as output/NAME.png, and show it where there is a notebook or a screen.
 
-    caption: says what is to be seen; kept in the file, as its description. Raises ValueError if a text runs over its edge.
+    caption: what is to be seen on it; stands below the figure, and in its place for those who cannot see it.
+    Raises ValueError if a text runs over its edge.
     """
     figure.canvas.draw()
     used, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
@@ -66,27 +73,71 @@ def show(figure, name, caption=""):
     OUTPUT.mkdir(exist_ok=True)
     path = OUTPUT / f"{name}.png"
     figure.savefig(path, metadata={"Description": caption})
-    shown.append(path)
     if "ipykernel" in sys.modules:
-        from IPython.display import Markdown, display
-
-        display(figure, Markdown(f"*{caption}*"))
+        said = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+        _display(f"<figure>{embedded(path, caption or _words(figure))}{said}</figure>")
         plt.close(figure)
-    elif plt.get_backend().lower() == "agg":  # no screen
+        return
+    print(f"[figure: {path}]")
+    if plt.get_backend().lower() == "agg":  # no screen
         plt.close(figure)
     else:
         figure.show()
-        if len(shown) == 1:
-            atexit.register(
-                plt.show
-            )  # keeps the windows open at the end, until they are closed
+        atexit.register(plt.show)  # keeps the windows open at the end, until closed
+
+
+def widget(name, numbers, instead):
+    """Show something to touch: widgets/NAME.js with its numbers, where there is a notebook; elsewhere say `instead`.
+
+    numbers: what JSON can hold, and arrays of uint8, which the script gets as {shape, bytes in base64}.
+    """
+    if "ipykernel" not in sys.modules:
+        print(f"[to touch, in the book or a notebook: {instead}]")
+        return
+    _display(widget_html(name, numbers))
+
+
+def widget_html(name, numbers):
+    """The markup of a widget, with its script, style and numbers inside."""
+
+    def packed(array):
+        data = base64.b64encode(np.ascontiguousarray(array, np.uint8)).decode("ascii")
+        return {"shape": array.shape, "bytes": data}
+
+    folder = Path(__file__).parent / "widgets"
+    script, style = (
+        (folder / file).read_text(encoding="utf-8")
+        for file in (f"{name}.js", "widget.css")
+    )
+    given = json.dumps(numbers, default=packed).replace("</", "<\\/")
+    place = f"{name}-{next(_places)}"
+    return (
+        f'<div class="widget {name}" id="{place}"></div><style>{style}</style><script>{{{script}\n'
+        f"widget(document.getElementById('{place}'), {given});}}</script>"
+    )
+
+
+def _words(figure):
+    """What stands written on a figure, for those who cannot see it."""
+    labels = [
+        text
+        for axes in figure.axes
+        for text in (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())
+    ]
+    return "Figure: " + ", ".join(dict.fromkeys(filter(None, labels)))
+
+
+def _display(markup):
+    from IPython.display import HTML, display
+
+    display(HTML(markup))
 
 
 def pictures(name, rows, *, caption="", legend=(), classes=()):
     """Show pictures beside each other.   rows: [{title: image (H, W) or (H, W, 3)}], one dict a row
 
     Rows with the first one's titles do not repeat them. legend: the labels whose colours are explained below, by their
-    names in `classes`.
+    names in `classes`. caption as in `show`.
     """
     columns = max(map(len, rows))
     sizes = [

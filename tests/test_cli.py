@@ -53,7 +53,8 @@ def train(root, out, *more):
 def test_reproduce_leaves_a_complete_folder_and_a_page_that_needs_nothing_else(trained):
     for stage in ("classifier", "32s", "16s", "8s"):
         names = {path.name for path in (trained / stage).iterdir()}
-        assert names == {"config.json", "metrics.jsonl", "checkpoint.npz", "best.npz", ".lock"}
+        steps = {"figures"} if stage != "classifier" else set()  # what was predicted at each evaluation
+        assert names == {"config.json", "metrics.jsonl", "checkpoint.npz", "best.npz", ".lock"} | steps
     for figure in ("curves", "side_by_side", "confusion", "heat_maps"):
         assert Image.open(trained / "figures" / f"{figure}.png").size[0] > 300
     scores = json.loads((trained / "scores.json").read_text())
@@ -61,8 +62,10 @@ def test_reproduce_leaves_a_complete_folder_and_a_page_that_needs_nothing_else(t
     for stage, start in (("32s", "classifier"), ("16s", "32s"), ("8s", "16s")):
         assert json.loads((trained / stage / "config.json").read_text())["start"].endswith(f"{start}/checkpoint.npz")
     page = (trained / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
-    assert "http" not in page and "<script" not in page and 'src="/' not in page
+    kept = list(trained.glob("*/figures/steps/*.png"))
+    assert len(kept) >= 6
+    assert page.count("data:image/png;base64,") == 4 + len(kept)
+    assert "http" not in page and "<script " not in page and 'src="/' not in page
     for text in ("FCN-32s", "FCN-8s", "mean IU", "pixel acc.", "background", "weight_decay"):
         assert text in page
 

@@ -12,7 +12,7 @@ from .. import backend
 from ..distributed import world
 from ..errors import InputError
 from ..inference.shared_work import in_order
-from ..report import tables
+from ..report import steps, tables
 from ..training import checkpoint, loop
 from ..training.run import Evaluated
 
@@ -90,6 +90,7 @@ def do(run, title, go_on):
                     shown = {**tables.SCORES, "pq": tables.OBJECT_SCORES["pq"]}
                     named = ((name, event.scores[key]) for key, name in shown.items() if key in event.scores)
                     scores = ", ".join(f"{name} {100 * score:.1f}" for name, score in named)
+                    steps.keep(run, event.iteration)
                     bar.write(f"{title} iteration {event.iteration}: {scores}", file=sys.stderr)
             stopped = asked()  # also during the last update, after which nothing is left to stop
         except loop.Diverged as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_text
+from . import steps
 from .tables import OBJECT_SCORES, SCORES, panoptic_rows, score_rows
 
 _PAGE = """<!DOCTYPE html>
@@ -18,6 +19,7 @@ h1, h2 {{ font-weight: 600; line-height: 1.2; }} h2 {{ margin-top: 2.2rem; }}
 .wide {{ overflow-x: auto; }} table {{ border-collapse: collapse; }} th, td {{ padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd; }}
 th:first-child, td:first-child {{ text-align: left; }} thead th {{ border-bottom: 2px solid #888; }}
 figure {{ margin: 1rem 0; overflow-x: auto; }} img {{ max-width: 100%; height: auto; }} figcaption {{ color: #555; }}
+.steps img {{ width: 40rem; max-width: none; image-rendering: pixelated; }} .steps input {{ width: 16rem; max-width: 60vw; vertical-align: middle; }}
 .settings {{ columns: 3 14rem; font-size: .9rem; padding: 0; list-style: none; }} .settings b {{ font-weight: 600; }}
 @media (max-width: 32rem) {{ th, td {{ padding: .3rem; font-size: .8rem; }} }}
 </style></head><body>
@@ -30,7 +32,8 @@ figure {{ margin: 1rem 0; overflow-x: auto; }} img {{ max-width: 100%; height: a
 def write_page(path, title, results, classes, figures, settings):
     """One HTML page with everything inside it.
 
-    results: {name: (ConfusionMatrix, seconds)}. figures: {PNG path: caption}. settings: {name: value}.
+    results: {name: (ConfusionMatrix, seconds)}. figures: {PNG path: caption}. settings: {name: value}. What runs inside the
+    page's folder have kept of their training is on it, too.
     """
     body = [
         "<h2>Scores on the validation images</h2>",
@@ -40,6 +43,7 @@ def write_page(path, title, results, classes, figures, settings):
         body.append(_table(["objects by", *OBJECT_SCORES.values()], panoptic_rows(judged)))
     for picture, caption in figures.items():
         body.append(f"<figure>{embedded(picture, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>")
+    body += steps.shown(Path(path).parent)
     body += ["<h2>IU by class</h2>", _table(["class", *results], _iou_rows(results, classes))]
     items = "".join(f"<li><b>{html.escape(k)}</b> {html.escape(str(v))}</li>" for k, v in settings.items())
     body += ["<h2>Settings</h2>", f'<ul class="settings">{items}</ul>']

@@ -84,5 +84,12 @@ BUGS = [
         ("a pickle may ask for any name", "_admitted", "name not in ADMITTED", "False",
          "hostile_weight_files::test_hostile_files_are_refused_in_a_line[torch-pickle: torch.load]"),
     ),
+    *bugs("report.steps",
+        ("a step's pictures in another order", "keep", "_beside(labels)", "_beside(labels[::-1])",
+         "steps::test_a_run_keeps_its_predictions_at_every_evaluation"),
+        ("a step's pictures touch", "_beside", "(0, 4)", "(0, 0)", "steps::test_a_run_keeps_its_predictions_at_every_evaluation"),
+        ("a step that was undone is shown", "_scrubber", "int(path.stem) in score", "score.setdefault(int(path.stem), list(score.values())[-1])",
+         "steps::test_a_step_that_was_undone_is_not_shown"),
+    ),
 ]
 # fmt: on

@@ -1,0 +1,73 @@
+"""A run's page shows its training step by step: what was predicted at every evaluation."""
+
+import re
+
+import numpy as np
+import pytest
+from browser import in_page, needs_browser
+from PIL import Image
+
+from minifcn import cli, data, inference, models
+from minifcn.training.run import read_metrics
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a short run with three evaluations."""
+    folder = tmp_path_factory.mktemp("steps")
+    data.write_toyvoc(folder / "toy", train=4, val=2, size=40, seed=3)
+    words = f"train --data {folder / 'toy'} --out {folder / 'run'} --iterations 6 --eval-every 2 --width 2 --crop 32"
+    assert cli.main(words.split()) == 0
+    return folder / "run"
+
+
+def scores(run):
+    found = [record for record in read_metrics(run) if record["event"] == "evaluated"]
+    return {record["iteration"]: 100 * record["scores"]["mean_iou"] for record in found}
+
+
+def test_a_run_keeps_its_predictions_at_every_evaluation(run):
+    kept = sorted((run / "figures" / "steps").glob("[0-9]*.png"))
+    assert [int(path.stem) for path in kept] == list(scores(run)) == [2, 4, 6]
+    best = max(scores(run), key=scores(run).get)  # whose weights are best.npz
+    network = models.load(run / "best.npz")
+    strip = np.asarray(Image.open(run / "figures" / "steps" / f"{best:07d}.png"))
+    left = 0
+    for sample in data.VOC(run.parent / "toy", "val"):
+        labels = inference.predict(network, sample.image)
+        height, width = labels.shape
+        np.testing.assert_array_equal(strip[:height, left : left + width], labels)
+        left += width + 4
+
+
+@needs_browser
+def test_the_slider_shows_each_evaluation(run, tmp_path):
+    script = """
+        const slider = document.querySelector(".steps input"), found = [];
+        for (let i = 0; i <= slider.max; i++) {
+          slider.value = i; slider.dispatchEvent(new Event("input"));
+          const picture = document.querySelector(".steps .predicted"), canvas = document.createElement("canvas");
+          await picture.decode();
+          [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+          canvas.getContext("2d").drawImage(picture, 0, 0);
+          const shown = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          found.push([document.querySelector(".steps output").textContent, shown.reduce((a, b) => a + b, 0)]);
+        }
+        return found;
+    """
+    found = in_page(run / "report.html", tmp_path, script)
+    assert len(found) == 3
+    for (said, total), (iteration, score) in zip(found, scores(run).items(), strict=True):
+        assert said == f"iteration {iteration}: mean IU {score:.1f}"
+        kept = Image.open(run / "figures" / "steps" / f"{iteration:07d}.png").convert("RGBA")
+        assert total == np.asarray(kept).sum(dtype=np.int64)
+
+
+def test_a_step_that_was_undone_is_not_shown(run, tmp_path):
+    from minifcn.report import steps
+
+    extra = run / "figures" / "steps" / "0000099.png"
+    extra.write_bytes((run / "figures" / "steps" / "0000006.png").read_bytes())
+    (text,) = steps.shown(run)
+    extra.unlink()
+    assert re.findall(r'"iteration": (\d+)', text) == ["2", "4", "6"]
