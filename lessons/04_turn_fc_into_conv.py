@@ -383,9 +383,9 @@ lesson.show(
     figure,
     "04_padding",
     "Above: a crop of 24 × 24 with the zeros, grey, that the padded classifier sees "
-    "around it, and the same crop with the neighbours that the heat-map sees. Below: how far "
-    "the padded heat-map is from two classifiers that slide, place by place; black is "
-    "zero up to rounding.",
+    "around it, and the same crop with the neighbours that the heat-map sees. Below: "
+    "how far the padded heat-map is from two classifiers that slide, place by place; "
+    "black is zero up to rounding.",
 )
 
 # %% [markdown]
