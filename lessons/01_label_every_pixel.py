@@ -20,7 +20,7 @@ from minifcn import inference, models
 from minifcn.data.images import read_image
 
 PHOTOS = Path(lesson.__file__).parents[1] / "docs" / "photos"
-network = models.pretrained("animals").prepare()  # comes with the library
+network = models.pretrained("animals").prepare()  # comes with the library, trained
 cat, astronaut = (
     read_image(PHOTOS / f"{name}.jpg") for name in ("chelsea", "astronaut")
 )
@@ -66,6 +66,7 @@ lesson.pictures(
 
 # %%
 print("image: ", cat.shape, cat.dtype, "   labels:", cat_labels.shape, cat_labels.dtype)
+# The card of a network says in words what its numbers mean.
 print("classes:", dict(enumerate(network.card.classes)))
 print("one pixel:", cat[150, 200], "is", network.card.classes[cat_labels[150, 200]])
 print(f"cat: {100 * np.mean(cat_labels == 1):.0f} % of the photograph")
@@ -79,7 +80,8 @@ assert cat_labels.shape == cat.shape[:2]  # one label for each pixel
 # draws them from a random seed: shapes in patterned coats, in front of a dull
 # background with clutter. There are five kinds of shapes. Each kind has its pattern
 # (discs have spots, triangles have checks), in colours that vary. `background` is a
-# class like the others. The clutter belongs to it.
+# class like the others. The clutter belongs to it. We ask for a size of 128; height and
+# width then vary by up to a quarter.
 
 # %%
 from minifcn.data.toyvoc import CLASSES, draw_scene
@@ -96,7 +98,7 @@ print("labels that occur:", np.unique(label), f"  void: {100 * void.mean():.1f} 
 # a border, too. People drew its masks, and nobody can say to which side a pixel on the
 # edge belongs. So a band of a few pixels along every outline does not count: no network
 # learns from it, and scores leave it out.
-
+#
 # ## A classifier for pixels, in five lines
 #
 # A network for segmentation ends in an array `scores` of shape (C, H, W): for each
@@ -134,7 +136,8 @@ lesson.pictures(
     legend=np.unique([*np.unique(label), *np.unique(prediction)]),
     classes=CLASSES,
     caption="A scene, its true labels with the pale void border, and the prediction by "
-    "colour alone: the shapes are there, in the wrong classes and full of holes.",
+    "colour alone: the discs are there, full of holes, the triangle is half a square, "
+    "and the background has patches of four classes.",
 )
 
 # %% [markdown]
@@ -394,7 +397,9 @@ answers.check("01.3", ...)
 # %% [markdown]
 # ## The letters of all lessons
 #
-# They mean the same everywhere. Come back to this table when one is new.
+# In the code and the formulas of layers they mean the same everywhere. Come back to this
+# table when one is new. (In passing a letter can be something else, as n and t were in
+# the article's four numbers above. Then its meaning stands beside it.)
 #
 # | letter | what it is |
 # |---|---|

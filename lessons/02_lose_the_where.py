@@ -167,6 +167,7 @@ def train(seed, steps=250):
             losses.append(float(loss))
         features.backward(dmaps)
         for optimiser in optimisers:
+            # the full rate for half of the steps, then falling to 0
             optimiser.step(5e-3 * min(1, 2 - 2 * step / steps))
         if step % 125 == 0 or step == steps - 1:
             print(
@@ -187,8 +188,8 @@ print(f"always the commonest class:          {100 * lazy:.0f} %")
 
 # %% [markdown]
 # Nearly four windows in five are right, where always guessing the commonest class gives
-# 38 %. Most shapes do not even fit into a window. What the classifier has learned are
-# the coats.
+# 38 %. Hardly a shape fits into a window. So what the classifier has learned must be the
+# coats.
 #
 # Here are the eight kernels that conv1 has learned in the last training, and what they
 # answer to a scene. Nobody has drawn them.
@@ -415,7 +416,7 @@ grid = np.pad(whole, ((0, 0), (0, 0), (0, 8), (0, 8)), mode="reflect")
 for shift in (8, 4, 2, 1):
     a = features.forward(grid[:, :, 40 : 40 + SIDE, 40 : 40 + SIDE])
     b = features.forward(grid[:, :, 40 : 40 + SIDE, 40 + shift : 40 + shift + SIDE])
-    inner = b[..., 1:3, 1]  # its pixels: those of a's column 2, less 8 - shift
+    inner = b[..., 1:3, 1]  # from a's pixel 8 + shift on; a's columns: from 8, 16 on
     off = min(np.abs(a[..., 1:3, c] - inner).max() for c in (1, 2))
     print(f"{shift} pixels apart: an inner column differs by {off:.2f}", end=" ")
     print(f"from the nearest (mean value {a.mean():.2f})")

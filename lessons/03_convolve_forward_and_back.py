@@ -305,8 +305,8 @@ lesson.show(
 )
 
 # %% [markdown]
-# Sobel's kernel is back, and nobody wrote it down. That is all that training is: many kernels,
-# many layers, another loss.
+# Sobel's kernel is back, and nobody wrote it down. That is all that training is: many
+# kernels, many layers, another loss.
 #
 # ## The same as one matrix product
 #

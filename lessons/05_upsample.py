@@ -341,11 +341,11 @@ lesson.show(
 # ## Learned against fixed
 #
 # Should one learn the stamps? The authors of FCN did so at first, and fixed them in the
-# code that they published: no significant difference, they report. Let us try. Enlarge
+# code that they published: no significant difference, says its README. Let us try. Enlarge
 # coarse scores ×4, by a kernel of 8 × 8 for each class (`groups=C`). The scores are
 # logarithms of the shares, with noise on top, since a network is never sure. The loss
 # is cross-entropy: −log of the probability that the scores give to the true class
-# (lesson 11).
+# (lesson 8 writes it out).
 
 
 # %%

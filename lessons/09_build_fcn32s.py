@@ -15,7 +15,7 @@
 # %%
 import lesson
 
-lesson.begin()
+lesson.begin()  # says where arrays live: in main memory, or on a GPU (lesson 17)
 
 # %% [markdown]
 # ## Clouds
@@ -224,11 +224,11 @@ for name, layer in mine.vgg.children().items():
         print(f"{name:9s}", x.shape)
 x = mine.score_fr.forward(x)
 print(f"{'score_fr':9s}", x.shape)
+assert x.shape == (2, 21, 4, 4)
 x = mine.upscore.forward(x)
 print(f"{'upscore':9s}", x.shape)
 x = mine.crop.forward(x, images)
 print(f"{'crop':9s}", x.shape)
-assert x.shape == (2, 21, 96, 96)
 
 # %% [markdown]
 # The image may have any size from 1×1 up, as no layer asks for a particular one. And
@@ -365,7 +365,7 @@ def best_prediction(cell, steps=150):
     """Labels (40, 96, 96) from the best scores in cells of `cell` pixels."""
     scores = np.zeros((len(truth), 2, 96 // cell, 96 // cell), np.float32)
     line = bilinear_1d(2 * cell)
-    first, second = 0.0, 0.0  # Adam, as in lesson 8
+    first, second = 0.0, 0.0  # Adam, as in lesson 8, but 0.99 in place of 0.999
     for step in range(1, steps + 1):
         logits, up = ops.upsample_forward(scores, line, stride=cell, pad=cell // 2)
         _, cache = ops.softmax_cross_entropy_forward(logits, truth)
