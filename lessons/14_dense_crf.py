@@ -8,7 +8,7 @@
 # **You will learn** what a fully connected conditional random field is, what one step
 # of mean field does, and how sums over N² pairs can be had in a time that grows with N.
 #
-# **You need** lesson 1 (scores and probabilities of pixels) and lesson 11 (softmax).
+# **You need** lesson 1 (scores and probabilities of pixels) and lesson 8 (softmax).
 #
 # **It takes** 25 minutes to read and a few seconds to run.
 
