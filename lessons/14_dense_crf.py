@@ -312,8 +312,8 @@ for side in (32, 64, 128):
     print(f"by the lattice in {seconds:.2f} s")
 
 # %% [markdown]
-# With the first. And the approximation costs little. It tells where the network itself was
-# undecided: there ten turns can make a small error into the opposite certainty.
+# With the first. And the approximation costs little. Where it changes much, the network
+# itself was undecided: there ten turns can make a small error into the opposite certainty.
 #
 # ## Does it help?
 #
