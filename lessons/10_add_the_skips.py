@@ -137,23 +137,21 @@ def box(x, y, text, colour="#d6e4ee"):
     panel.text(x, y, text, ha="center", va="center", fontsize=11, bbox=style)
 
 
-def arrow(start, end):
+def arrow(*ends):
     how = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 13, "shrinkB": 13}
-    panel.annotate("", end, start, arrowprops=how)
+    for start, end in zip(ends[:-1], ends[1:], strict=True):
+        panel.annotate("", end, start, arrowprops=how)
 
 
-lines = ((0, 3), (0, 2)), ((0, 2), (0, 1)), ((0, 1), (0, 0)), ((0, 0), (2, 0))
-lines += ((0, 2), (2, 2)), ((0, 1), (2, 1)), ((2, 0), (3.9, 1)), ((2, 1), (3.9, 1))
-lines += ((2, 2), (5.1, 2)), ((3.9, 1), (5.1, 2)), ((5.1, 2), (5.1, 3))
-for start, end in lines:
-    arrow(start, end)
+arrow((0, 3), (0, 2), (0, 1), (0, 0), (2, 0), (3.9, 1), (5.1, 2), (5.1, 3))
+arrow((0, 2), (2, 2), (5.1, 2))
+arrow((0, 1), (2, 1), (3.9, 1))
 for y, text in zip((3, 2, 1, 0), TAPS, strict=True):
     box(0, y, text)
 for y, text in zip((2, 1, 0), ("score_pool3", "score_pool4", "score_fr"), strict=True):
     box(2, y, text, "#f6e3c5")
-box(3.9, 1, "+", "w")
-box(5.1, 2, "+", "w")
-box(5.1, 3, "logits")
+for x, y, text in ((3.9, 1, "+"), (5.1, 2, "+"), (5.1, 3, "logits")):
+    box(x, y, text, "w" if text == "+" else "#d6e4ee")
 for x, y, text in ((3.15, 0.3, "×2"), (4.75, 1.35, "×2"), (5.35, 2.5, "×8")):
     panel.text(x, y, text, fontsize=12, color="#8e2a1e", ha="center")
 panel.text(0.12, 2.5, "trunk", fontsize=10, va="center", color="0.3")
@@ -220,53 +218,34 @@ def cut(net):
     return pieces
 
 
-def forward(net, x, train=False, say=lambda name, maps: None):
-    """x (N, 3, H, W) -> logits (N, classes, H, W). say(name, maps) is told each map."""
+def forward(net, x, train=False):
+    """x (N, 3, H, W) -> logits (N, classes, H, W)"""
     image, taps = x, {}
     for tap, chain in cut(net).items():
         for layer in chain:
             x = layer.forward(x, train=train)
         taps[tap] = x  # used twice: here is the fork
-        say(tap, x)
 
     s = net["score_fr"].forward(taps["fc7"], train=train)  # 1/32
-    say("score_fr", s)
     s = net["upscore2"].forward(s, train=train)  # 1/16
-    say("score_fr × 2", s)
     skip = net["score_pool4"].forward(taps["pool4"], train=train)
-    say("score_pool4", skip)
     skip = net["crop_pool4"].forward(skip, s, train=train)  # a part of s's size
     s = s + skip  # the join
-    say("sum at 1/16", s)
 
     s = net["upscore_pool4"].forward(s, train=train)  # 1/8
-    say("sum × 2", s)
     skip = net["score_pool3"].forward(taps["pool3"], train=train)
-    say("score_pool3", skip)
     skip = net["crop_pool3"].forward(skip, s, train=train)
     s = s + skip
-    say("sum at 1/8", s)
 
     s = net["upscore8"].forward(s, train=train)
-    say("sum × 8", s)
     return net["crop"].forward(s, image, train=train)
 
 
 # %% [markdown]
-# Watch the sizes at the joins. The skip's map is larger than the coarse one, since
-# `fc6` without padding takes three cells off each side (lesson 6). The crop takes the
-# part that lies cell on cell: from 5 at 1/16, from 9 at 1/8, from 31 at the end.
-
-# %%
-net = models.fcn("8s", "mini", 21, alignment="paper", width=4)
-images = to_device(rng.normal(size=(1, 3, 96, 128)).astype(np.float32))
-logits = forward(net, images, say=lambda name, m: print(f"{name:13s}", m.shape[1:]))
-print(f"{'logits':13s}", logits.shape[1:])
-offsets = [net[name].offset for name in ("crop_pool4", "crop_pool3", "crop")]
-print("crops begin at", offsets)
-assert offsets == [5, 9, 31] and logits.shape == (1, 21, 96, 128)
-
-# %% [markdown]
+# Why the crops? `fc6` without padding takes three cells off each side, so a skip's map is
+# larger than the coarse one. The crop takes the part that lies cell on cell. (Lesson 6
+# computes where it begins: 5 at 1/16, 9 at 1/8, 31 at the end.)
+#
 # ## Backward
 #
 # The same drawing from right to left. Every join sends its gradient both ways; every
@@ -301,10 +280,9 @@ def backward(net, d):
 
 
 # %% [markdown]
-# Compare with the library's network, in float64, without dropout, and with random score
-# layers, since those that start at zero send nothing back. (The library's backward
-# stands under lesson 7's check.) To forget one of the two additions is lesson 7's bug
-# that trains.
+# Compare with the library's network, whose backward lesson 7's check has tested. We take
+# float64, no dropout, and random score layers, since those that start at zero send
+# nothing back. (Whoever forgets one of the two additions has lesson 7's bug that trains.)
 
 # %%
 net = models.fcn("8s", "mini", 5, alignment="paper", width=4)
@@ -389,7 +367,8 @@ print("the two loops give what the library gives, bit by bit")
 # takes over all its weights and adds a skip; FCN-8s takes over that one and adds
 # another. The new score layers start at **zero**, so that a new skip adds exactly
 # nothing. Training goes on from where it stood, and the skip grows as far as it is
-# useful. (Lesson 11 shows when that is needed. Here it is not.)
+# useful. (Here stages are not needed: the three networks above began with fresh weights.
+# Lesson 11 shows when they are.)
 
 # %%
 fcn32 = nets["32s", 0]
@@ -405,22 +384,26 @@ assert float(abs(skip).max()) == 0
 assert np.array_equal(to_host(fcn16.forward(prepared)), to_host(twice))
 
 # %% [markdown]
-# FCN-16s starts with FCN-32s' scores, enlarged by 2 and then by 16. (That is not quite
-# the same as by 32 at once.)
+# FCN-16s starts with FCN-32s' scores, enlarged by 2 and then by 16.
 #
 # ## Every map inside
 #
 # Here is a scene with everything that FCN-8s makes of it. Upper row: the image, and the
-# mean over the channels of each tap. Below, the score maps in the order of our
-# `forward`: the score of the true class minus the best of the others. Red says the true
-# class, blue says another, white says nothing.
+# mean over the channels of each tap. Below, the score maps in the order of `forward`: for
+# each cell the score of the scene's shape minus the best of the other classes. Red says
+# that shape, blue says another class, white says nothing.
 
 # %% tags=["hide-input"]
-sample, fcn8, maps = chosen[1], nets["8s", 0], {}
+sample, fcn8 = chosen[1], nets["8s", 0]
 true = int(np.min(sample.label[sample.label > 0]))
 prepared = to_device(fcn8.card.preprocessing.apply(sample.image)[None])
-# Without the frame, the library pads to multiples of 32, which 96 is: nothing to do.
-forward(fcn8, prepared, say=lambda name, m: maps.update({name: to_host(m)[0]}))
+titles = {"score_fr": "score_fr", "upscore2": "score_fr × 2"}
+titles |= {"score_pool4": "score_pool4", "fuse_pool4": "sum at 1/16"}
+titles |= {"upscore_pool4": "sum × 2", "score_pool3": "score_pool3"}
+titles |= {"fuse_pool3": "sum at 1/8", "upscore8": "sum × 8"}
+taps = {"vgg.pool3": "pool3", "vgg.pool4": "pool4", "vgg.drop7": "fc7"}
+maps = fcn8.features(prepared, [*taps, *titles])  # by the names in the table
+maps = {name: to_host(m)[0] for name, m in maps.items()}
 
 
 def lead(m):
@@ -428,20 +411,18 @@ def lead(m):
     return m[true] - np.delete(m, true, axis=0).max(axis=0)
 
 
-top = np.percentile(np.abs(lead(maps["sum × 8"])), 90)  # beyond it, the darkest
+top = np.percentile(np.abs(lead(maps["upscore8"])), 90)  # beyond it, the darkest
 figure, grid = plt.subplots(3, 4, figsize=(7, 6))
 for panel in grid.flat:
     panel.set_axis_off()
 grid[0, 0].imshow(sample.image)
 grid[0, 0].set_title("image")
-for panel, tap in zip(grid[0, 1:], ("pool3", "pool4", "fc7"), strict=True):
-    panel.imshow(maps[tap].mean(axis=0), cmap="viridis")
-    panel.set_title(f"{tap}, {maps[tap].shape[1]}×{maps[tap].shape[2]}")
-names = ("score_fr", "score_fr × 2", "score_pool4", "sum at 1/16")
-names += ("sum × 2", "score_pool3", "sum at 1/8", "sum × 8")
-for panel, name in zip(grid[1:].flat, names, strict=True):
+for panel, (name, tap) in zip(grid[0, 1:], taps.items(), strict=True):
+    panel.imshow(maps[name].mean(axis=0), cmap="viridis")
+    panel.set_title(f"{tap}, {maps[name].shape[1]}×{maps[name].shape[2]}")
+for panel, (name, title) in zip(grid[1:].flat, titles.items(), strict=True):
     drawn = panel.imshow(lead(maps[name]), cmap="RdBu_r", vmin=-top, vmax=top)
-    panel.set_title(name)
+    panel.set_title(title)
 figure.colorbar(drawn, ax=grid, orientation="horizontal", aspect=50, extend="both")
 caption = f"All maps of FCN-8s for a {KINDS[true - 1]}. Red: the true class leads."
 lesson.show(figure, "10_inside", caption)
@@ -466,12 +447,11 @@ for seed in (0, 1):
     print(f"seed {seed}: all {whole[-1]:.1f}, without score_fr {without[-1]:.1f}")
 assert all(np.array(without) < np.array(whole) - 15)
 
-matrix = inference.evaluate(mute, val, 4)
-found = matrix.counts[1:, 1:].sum() / matrix.counts[1:].sum()
-print(f"without it, {found:.0%} of the shapes' pixels are called a shape", end="")
-print(
-    f", {np.trace(matrix.counts[1:, 1:]) / matrix.counts[1:].sum():.0%} the right one"
-)
+counts = inference.evaluate(mute, val, 4).counts[1:]  # of the shapes' pixels, seed 1
+found = counts[:, 1:].sum() / counts.sum()
+right = np.trace(counts[:, 1:]) / counts.sum()
+print(f"without it, {found:.0%} of the shapes' pixels are called a shape,", end=" ")
+print(f"{right:.0%} the right one")
 
 # %% [markdown]
 # Without the coarse branch the network still finds the coat. What it does not know is
@@ -508,65 +488,29 @@ mini, vgg = fields((1, 1, 2, 2, 1)), fields((2, 2, 3, 3, 3))
 for tap in ("pool3", "pool4", "fc7"):
     print(f"{tap}: mini {mini[tap][0]:4d} pixels   VGG16 {vgg[tap][0]:4d}")
 assert vgg["fc7"] == (404, 32)  # as the article says
-
-# %% [markdown]
-# Is that so? Take one cell in the middle of each tap, and send back a 1 from each of
-# its channels. The image's gradient must be different from zero within the field, up to
-# its rim, and nowhere else. The network is a fresh one. (In a trained one the rim of
-# `fc7`'s field has so little weight left that it drowns in rounding. And batch
-# normalisation uses its running statistics here: with those of the batch, every cell
-# would depend a little on all pixels.)
-
-# %%
-from minifcn import ops
-
-fresh = models.fcn("8s", "mini", 4, alignment="same", width=8, seed=0)
-for layer in fresh.layers_of(layers.BatchNorm2d):
-    layer.frozen = True
-wide = to_device(rng.normal(size=(1, 3, 384, 384)).astype(np.float32))
-seen_by, before = {}, []
-for tap, chain in cut(fresh).items():
-    before += chain
-    maps = wide
-    with ops.conv_algorithm("im2col"):  # Winograd's rounding would leave traces outside
-        for layer in before:
-            maps = layer.forward(maps, train=True)
-        d = np.zeros(maps.shape, np.float32)
-        d[:, :, maps.shape[2] // 2, maps.shape[3] // 2] = 1
-        d = to_device(d)
-        for layer in reversed(before):
-            d = layer.backward(d)
-    seen_by[tap] = np.abs(to_host(d)[0]).max(axis=0)  # (384, 384)
-    sides = [int(np.ptp(hit)) + 1 for hit in np.nonzero(seen_by[tap])]
-    print(f"{tap}: gradient within {sides[0]} × {sides[1]} pixels")
-    assert sides == [mini[tap][0]] * 2
+counted = {row.name: row.field for row in models.explain(fcn8, SIDE).rows}
+assert all(counted[name] == mini[tap][0] for name, tap in taps.items())
 
 # %% tags=["hide-input"]
-middle, half = 192, 155
-figure, axes = plt.subplots(1, 3, figsize=(7, 2.8))
-tiles = np.tile(
-    chosen[2].image, (4, 4, 1)
-)  # (384, 384, 3), to have something to look at
-for panel, (tap, seen) in zip(axes, seen_by.items(), strict=True):
-    panel.imshow(tiles, alpha=0.45)
-    glow = np.sqrt(seen / seen.max())
-    panel.imshow(glow, cmap="Reds", vmin=0, vmax=1, alpha=np.minimum(2 * glow, 1))
-    rows, columns = np.nonzero(seen)
-    corner, field = (columns.min() - 0.5, rows.min() - 0.5), mini[tap][0]
-    panel.add_patch(plt.Rectangle(corner, field, field, fill=False, edgecolor="k"))
-    panel.set_title(f"{tap}: {field} pixels")
-    panel.set_axis_off()
-caption = (
-    "One cell's field (box) and how much each pixel matters to it (red, the square root "
-    "of the gradient), over sixteen scenes of 96 pixels."
-)
+figure, panel = plt.subplots(figsize=(7, 4.6))
+panel.imshow(chosen[2].image)
+for tap, y in (("pool3", 47), ("pool4", 25), ("fc7", -60)):  # y of the name
+    field, red = mini[tap][0], "#c0392b"
+    corner = (SIDE - field) / 2 - 0.5
+    box_of = plt.Rectangle((corner, corner), field, field, fill=False, ec=red, lw=2)
+    panel.add_patch(box_of)
+    to = {"arrowprops": {"arrowstyle": "-", "color": red}, "va": "center"}
+    panel.annotate(f"{tap}: {field} pixels", (corner + field, y), (230, y), **to)
+panel.set(xlim=(-115, 350), ylim=(210, -115))
+panel.set_axis_off()
+caption = "What a cell in the middle of each tap sees, over a scene of 96 × 96 pixels."
 lesson.show(figure, "10_fields", caption)
 
 # %% [markdown]
-# The box is the arithmetic, the glow is the gradient. It is brightest in the middle: a
-# cell sees the rim of its field only through few of the many paths. `fc7` sees all
-# around a shape and can know *what* it is; `pool3` sees a patch, and knows *where* its
-# pattern ends; `pool4` stands between them. FCN-8s adds up the three.
+# `fc7` sees all around a shape and can know *what* it is. `pool3` sees a patch, and knows
+# *where* its pattern ends. `pool4` stands between them: most shapes here are about as
+# large as its field. FCN-8s adds up the three. (A cell hardly hears the rim of its field,
+# since few of the many paths lead there.)
 #
 # ## Exercises
 #
@@ -610,6 +554,6 @@ answers.check("10.3", ...)
 # - J. Long, E. Shelhamer, T. Darrell, *Fully Convolutional Networks for Semantic
 #   Segmentation*, CVPR 2015, section 4.2 and figures 3 and 4,
 #   https://arxiv.org/abs/1411.4038
-# - W. Luo and others, *Understanding the Effective Receptive Field*, NeurIPS 2016: why
-#   the glow is narrower than the box, https://arxiv.org/abs/1701.04128
+# - W. Luo and others, *Understanding the Effective Receptive Field*, NeurIPS 2016: how
+#   little a cell hears of the rim of its field, https://arxiv.org/abs/1701.04128
 # - In the code: `minifcn/models/fcn.py`; `minifcn/layers/graph.py`, the loop.

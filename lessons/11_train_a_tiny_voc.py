@@ -130,6 +130,8 @@ for seed in (0, 1):
     assert max(curves[WAYS[0], seed]) > 50 * np.log(6)  # it blew up
     assert max(curves[WAYS[1], seed]) < 3 * np.log(6)
     assert second > first + 5 and third > once[0] + 10 and quiet[0] > third
+found = inference.evaluate(trained[WAYS[0]], val, len(classes)).counts
+assert found[:, 1:].sum() < 0.01 * found.sum()  # it says background, and nothing else
 
 # %% [markdown]
 # The same network, the same images, as many steps. With loud skips, training at once
@@ -139,7 +141,7 @@ for seed in (0, 1):
 # ## Why the rate falls by a hundred
 #
 # Let a skip's maps be s times as large as others. Its score is w · (s·x). The gradient
-# by w is then s times as large, so the step of w is, and that step counts s times in
+# of w is then s times as large, and so is each step of w. And each step counts s times in
 # the score: **s²** in all. A rate that suits `fc7` is 100 times too large for `pool4` at
 # s = 10, and 10,000 times for `pool3` at s = 100.
 #
@@ -257,9 +259,12 @@ lesson.pictures("11_one_image", [row], caption=caption, **named)
 # - **Does it leave that height?** One that stays there has scores that stay at zero: no
 #   gradient reaches them, or the rate is far too small. One that rises far above it has
 #   a rate that is too large for something in the network.
-# - **What does a change of stage do?** The blue curve flattens towards 120 and 240, where
-#   its rate nears 0, and falls again behind them. It does not jump: each stage begins
+# - **What does a change of stage do?** The blue curve is flat about 120 and 240, where its
+#   rate nears 0, and falls again some steps later. It does not jump: each stage begins
 #   where the one before it ended, since the new skip is nothing at first.
+#
+# And do not trust a loss alone. The red curve comes back below ln 6. So does a network that
+# says "background" everywhere, and that is what it is.
 #
 # The loss says how the *training* images go. What counts are images that the network
 # has not seen. Both scores low: train longer, or take a larger network. Far apart: get

@@ -54,9 +54,10 @@ lesson.show(figure, "13_taps", caption)
 # twice as far. But it throws away three cells of four, and the place with them.
 #
 # The other way is in the picture. Leave the cells where they are, and set the kernel's
-# *taps* apart: r − 1 cells between neighbours are left out. r is the **rate**, and the
-# holes give the name, from French *à trous*, with holes. (*Dilated* means the same.)
-# The field grows by (k − 1) · r · step, and the step stays.
+# *taps*, its weights, apart: r cells from one to the next, so that r − 1 between them are
+# left out. r is the **rate**. The holes give the name, from French *à trous*, with holes.
+# (*Dilated* means the same.) A layer adds (k − 1) · r · step to the field, where lesson 10
+# had (k − 1) · step. The step stays.
 #
 # In one dimension, with the kernel 1, 10, 100 at rate 2, the first result for x = 1, 2,
 # 3, 4, 5, 6 is 1·1 + 3·10 + 5·100 = 531:
@@ -92,8 +93,9 @@ print("a kernel with holes is a larger kernel with zeros; the zeros cost nothing
 # Here is what made it famous. Take a trained network. Let a pooling by 2 move by 1
 # rather than by 2: its map has four times as many cells. The kernels behind it would
 # now see neighbours that they were not trained on. Give them holes, rate 2, and they
-# see the old ones again. After a second pooling treated so, rate 4. **No weight
-# changes**, and where the old network had a cell, the new one has the same numbers.
+# see the old ones again. So must the next pooling, whose window gets holes as well. Behind
+# it the rate is 4. **No weight changes**, and where the old network had a cell, the new
+# one has the same numbers.
 #
 # `features` is a chain of three convolutions and two poolings, both ways:
 
@@ -158,8 +160,7 @@ def paths(rates):
     side = 1 + 2 * sum(rates)
     d, ones = np.ones((1, 1, 1, 1)), np.ones((1, 1, 3, 3))
     for rate in rates:
-        grown, cache = ops.conv_transpose2d_forward(d, ones, dilation=rate)
-        d = grown
+        d, _ = ops.conv_transpose2d_forward(d, ones, dilation=rate)
     assert d.shape[2:] == (side, side)
     return d[0, 0]
 
@@ -168,6 +169,7 @@ seen = {rates: paths(rates) for rates in ((2, 2, 2), (1, 2, 3))}
 for rates, count in seen.items():
     print(f"rates {rates}: {np.count_nonzero(count)} of {count.size} pixels")
 assert np.count_nonzero(seen[2, 2, 2]) == 49 and np.all(seen[1, 2, 3] > 0)
+assert not np.all(paths((2, 3, 7)) > 0)  # unequal, and holes all the same
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.2))
@@ -180,9 +182,9 @@ caption = "Two chains with a field of 13 × 13. Grey pixels are never looked at.
 lesson.show(figure, "13_paths", caption)
 
 # %% [markdown]
-# With equal rates two neighbours live in different worlds: one result sees the pixels
-# with even distance only. This is called *gridding*. Unequal rates without a common
-# factor fill the field.
+# With equal rates two neighbours live in different worlds: a result sees only the pixels
+# at an even distance. This is called *gridding*. Rates 1, 2, 3 leave no hole. But unequal
+# rates alone are no guarantee (2, 3, 7 leave holes), so count.
 #
 # ## Large rates on small maps
 #
@@ -317,8 +319,9 @@ lesson.pictures("13_classes", rows, caption=caption, **named)
 # %% [markdown]
 # Without holes the network sees 9 × 9 pixels. That is an outline here and there, and in
 # the middle of a shape nothing at all. With as many weights and rates 1, 2, 4 it sees 17
-# × 17, and tells the three apart. The pyramid sees as far by its widest branch alone, in
-# one step rather than three.
+# × 17, and tells the three apart. The pyramid sees a little further, by its widest branch
+# alone, in one step rather than three. It does not look between its taps, and it is not
+# better here.
 #
 # ## Exercises
 #
@@ -349,7 +352,7 @@ answers.check("13.3", ...)
 # - `models.deeplab("largefov")`, `"aspp"`, `"v3"` and `"v3plus"` are the family;
 #   `--rates` chooses the pyramid. docs/networks.md has what they reached.
 # - Train on crops large enough for your rates: count how many taps fall inside.
-# - Most convolutions with holes cost as many products as without, cell for cell. What
+# - A convolution with holes takes as many products as one without, cell for cell. What
 #   costs is that there are more cells.
 #
 # ## Further reading

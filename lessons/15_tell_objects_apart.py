@@ -21,9 +21,11 @@ from minifcn.data.toyvoc import draw_objects
 
 def filled(a):
     """The void outlines taken over by a neighbour.   (H, W) -> (H, W)"""
+    H, W = a.shape
     for _ in range(4):
-        for shift, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
-            a = np.where(a == 255, np.roll(a, shift, axis), a)
+        wide = np.pad(a, 1, constant_values=255)
+        for u, v in ((0, 1), (2, 1), (1, 0), (1, 2)):
+            a = np.where(a == 255, wide[u : u + H, v : v + W], a)
     return np.where(a == 255, 0, a)
 
 
@@ -84,10 +86,11 @@ lesson.pictures(
 # %% [markdown]
 # ## Why classes cannot count
 #
-# Above are the classes as a perfect network would give them. Where two shapes of a class
-# touch, they are one region, and connected parts of it are one object too few. Where
-# something lies across a shape, they are one too many. Lesson 12 cut a gap between
-# cells. That fails where objects overlap, and it costs their rim.
+# Above are the classes as a perfect network would give them. (Shapes of one plain colour
+# are clutter, and count as background.) Where two shapes of a class touch, they are one
+# region: six crosses make two connected parts. And where something lies across a shape,
+# its parts can be more than one. Lesson 12 cut a gap between cells. That fails where
+# objects overlap, and it costs their rim.
 #
 # Panoptic-DeepLab (Cheng and others, 2020) asks each pixel a second question: *where is
 # the middle of your object?* The answer is an **offset**, two numbers. And a third map
@@ -219,6 +222,8 @@ for name, given in (
     assert abs(mine - library.pq()[1]) < 1e-9
 
 # %% [markdown]
+# The connected parts get 0: neither of the two matches a cross.
+#
 # ## How good must the maps be?
 #
 # No network gives perfect maps. So spoil them: add noise to the offsets, from pixel to
@@ -263,7 +268,7 @@ lesson.pictures(
 
 # %% [markdown]
 # The grouping forgives a lot: an offset may be wrong by several pixels, as long as it
-# leads nearer to its own peak than to another. That is why a coarse network can do it.
+# leads nearer to its own peak than to another. So a network's offsets need not be exact.
 # What it does not forgive is a missing peak, or two objects with one middle, such as a
 # disc in the hole of a ring.
 #

@@ -53,7 +53,8 @@ lesson.show(figure, "16_step", caption)
 # %% [markdown]
 # ## Whose mean?
 #
-# Two processes hold the same network, and each has half of the batch. Each computes its
+# A *process* is a running program with a memory of its own; two of them may run on two
+# machines. Let two hold the same network, and each half of the batch. Each computes its
 # loss and its gradients. How do two halves make a whole?
 #
 # The loss is a mean over the pixels that have a label. With void pixels the halves are
@@ -174,7 +175,7 @@ single = x.astype(np.float32)
 squares = (single**2).mean(axis=(0, 2, 3)) - single.mean(axis=(0, 2, 3)) ** 2
 print("variance of the whole", right)
 print("out of two parts     ", var)
-print("E[x²] − E[x]² float32", squares)
+print("Σx²/n − mean² float32", squares)
 assert np.allclose(var, right, rtol=1e-9) and np.abs(squares / right - 1).max() > 10
 
 # %% [markdown]
@@ -246,8 +247,9 @@ lesson.show(figure, "16_ring", caption)
 #
 # Backward walks from the last layer to the first. The last layer's gradients are finished
 # when most of the work is still to come, so they can set out at once. Below, a model of
-# one step on two machines: backward takes as long as its multiply-adds say, and a layer's
-# gradients are sent as soon as they are there, one after the other.
+# one step on two machines, by arithmetic. A layer's backward takes twice its forward's
+# multiply-adds (for dx and for dw). Its gradients are sent as soon as they are there, one
+# layer's after the other's.
 
 # %%
 from minifcn import models
@@ -282,14 +284,17 @@ assert waited[32] < waited[8] < waited[1] and waited[32] < 0.2 * wire
 # The wire takes as long for one image as for thirty-two, and only the work grows. So large
 # parts hide the exchange, and with one image on each machine most of it is waited for.
 #
-# Small messages are slow for another reason: each has to be announced, which takes as long
-# as some thousand bytes. So libraries collect layers into *buckets*, about a megabyte each.
+# Small messages are slow for another reason: each has to be announced, and in that time
+# thousands of bytes could travel. So libraries collect the gradients of several layers in
+# a *bucket* of some megabytes, and send that.
 #
 # ## Two places, one network
 #
 # Now all of it at once. One process trains a small network with batch normalisation on
-# batches of 5 crops. Then two do it together, with 2 and 3 crops each. Then three
-# mistakes, one at a time.
+# batches of 5 crops. Then two do it together, one with 2 of the crops, one with 3. Then
+# three mistakes, one at a time: each divides by its own count of pixels (the mean of
+# means), each normalises by its own mean and variance, or each starts from weights of
+# its own.
 
 # %%
 from minifcn.data.toyvoc import CLASSES, draw_scene

@@ -299,9 +299,10 @@ lesson.show(figure, "17_bus", caption)
 #
 # Every call on a GPU is a *launch*: it costs some microseconds, however little there is
 # to do. The patches of a convolution, or the winners of a pool, take dozens of calls.
-# There the library runs programs of its own, *kernels*, written in CUDA's C++. A kernel
-# is what stands inside a loop over the results. Thousands of threads run it at once,
-# each with a pixel and a channel of its own. This one ends a batch normalisation
+# There the library runs programs of its own, *kernels*, written in CUDA's C++. (The word
+# is the convolution's; the thing is another.) Such a kernel is what stands inside a loop
+# over the results. Thousands of threads run it at once, each with a pixel and a channel
+# of its own. This one ends a batch normalisation
 # (lesson 8) and the ReLU behind it:
 
 # %%

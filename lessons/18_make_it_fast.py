@@ -34,7 +34,7 @@ import time
 
 import numpy as np
 
-from minifcn import backend, layers, models, ops
+from minifcn import backend, models, ops
 from minifcn.training.optimizers import SGD
 
 rng = np.random.default_rng(0)
@@ -78,10 +78,10 @@ def watched(key, function):
     return run
 
 
-for layer in model.layers_of(layers.Leaf):
+for one in model.training:  # what is run; a batch norm and its ReLU are one, "fused"
     for name in ("forward", "backward"):
-        key = (layer.name, type(layer).__name__, name)
-        setattr(layer, name, watched(key, getattr(layer, name)))
+        key = (one.name, type(one.layer).__name__, name)
+        setattr(one.layer, name, watched(key, getattr(one.layer, name)))
 
 whole = [milliseconds(step) for _ in range(6)]
 step_ms = np.median(whole[1:])
@@ -177,16 +177,21 @@ print(
 
 
 # %%
-def gflops(C, K, side, ms, N=1, kernel=3):
-    """The rate of a convolution at stride 1 whose maps keep their size."""
-    return 2 * N * K * C * kernel**2 * side**2 / (ms * 1e6)
+def gflops(C, K, side, ms):
+    """The rate of a 3×3 convolution at stride 1 of one image whose maps keep their size."""
+    return 2 * K * C * 9 * side**2 / (ms * 1e6)
 
 
 a, b = (rng.standard_normal((2048, 2048), np.float32) for _ in range(2))
 ceiling = 2 * 2048**3 / (1e6 * race({"sgemm": lambda: backend.matmul(a, b)})["sgemm"])
 print(f"sgemm: {ceiling:.0f} GFLOP/s; threads: {backend.threads()}")
+print(f"the convolution above: {gflops(64, 64, 128, medians['A']):.0f} GFLOP/s")
 
 # %% [markdown]
+# A rate far below the ceiling says that there is something to gain. One above it cannot
+# come from doing all the products that we have counted. It comes from doing fewer, and
+# the second half of this lesson shows how.
+#
 # ## The memory of im2col
 #
 # Lesson 3 turned a convolution into one matrix product, over a matrix of patches. How
@@ -347,8 +352,8 @@ print(f"products by the definition: {4 * 4 * 3 * 3}, by Winograd: {(4 + 3 - 1) *
 
 # %% [markdown]
 # And going back? The three matrices only add and scale, so their backward is their
-# transpose, and the ⊙ in the middle follows the rule of shares. The library's
-# `winograd.py` does all three passes this way.
+# transpose. Through the ⊙ in the middle each factor gets dy times the other, as in lesson
+# 3. The library's `winograd.py` does all three passes this way.
 #
 # The price: the matrices hold numbers such as 8 and 1/24, and subtract what they made
 # large. In float32 that costs about a digit. Here are both ways on layers of several
@@ -407,45 +412,6 @@ print(f"passes of layers in a step: {len(spent)}")
 # The remedies are of another kind: do not wake a thread for less than it costs, join
 # several operations into one, take larger batches.
 #
-# ## Beside PyTorch
-#
-# PyTorch, the best-known library for networks, does the same arithmetic in C++. How far
-# off are we? Here is the repository's record, made by `benchmarks/cpu.py` with the
-# rules of "Measure fairly", on the machine that the first line names. The layers are
-# VGG16's, for an image of 500×500.
-
-# %%
-import json
-from pathlib import Path
-
-VGG16 = {"conv1_2": (64, 64, 500), "conv2_2": (128, 128, 250)}
-VGG16 |= {"conv3_2": (256, 256, 125), "conv5_2": (512, 512, 32)}
-RECORD = Path(lesson.__file__).parents[1] / "benchmarks/records/cpu.json"
-record = json.loads(RECORD.read_text("utf-8"))
-print(f"{record['cpu']}, {record['threads']} threads, {record['date']}")
-recorded = {}
-for comparison in record["comparisons"]:
-    sides = {side["label"]: 1e3 * side["median"] for side in comparison["sides"]}
-    others = [ms for label, ms in sides.items() if "PyTorch" in label]
-    if "minifcn" in sides and others:
-        recorded[comparison["name"]] = sides["minifcn"], min(others)
-
-print("layer      minifcn   PyTorch   ratio    GFLOP/s: minifcn  PyTorch")
-for name, shape in VGG16.items():
-    mine, other = recorded[f"{name} forward"]
-    print(f"{name:8s}{mine:7.1f} ms{other:7.1f} ms{mine / other:8.2f}", end="")
-    print(f"{gflops(*shape, mine):19.0f}{gflops(*shape, other):9.0f}")
-print(f"sgemm: {record['sgemm']['sides'][0]['gflops']:.0f} GFLOP/s")
-mine, other = recorded["FCN-8s-mini training step"]
-print(f"step of FCN-8s-mini: {mine:.1f} ms, PyTorch {other:.1f}: {mine / other:.2f}")
-
-# %% [markdown]
-# Read the rates, not only the ratios. A rate far above sgemm's cannot come
-# from doing all products: that is Winograd. A rate about as high as sgemm's comes from
-# a library that does all of them and wastes next to nothing. To be much faster one has
-# to do fewer. The last line has many short passes: what it costs to call and to wait
-# counts there, beside the arithmetic.
-#
 # ## Exercises
 #
 # Replace the dots and run the cell again. More stars, more work.
@@ -479,6 +445,8 @@ answers.check("18.3", ...)
 # - `python benchmarks/profile_layers.py mini` is the profile above for three networks;
 #   for Python's own part of the time, `python -m cProfile -s tottime` before a script.
 # - Small maps: take a larger batch before you tune anything.
+# - `python benchmarks/cpu.py` times this library beside PyTorch by the rules above. The
+#   README has what came out.
 #
 # ## Further reading
 #
