@@ -1,5 +1,6 @@
 """One batch in several processes gives what it gives in one: tried with processes that are threads, without MPI."""
 
+import pickle
 import sys
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from small_datasets import write_nuclei
 from together import together, world
 
 from minifcn import backend, data, distributed, layers, models, ops
+from minifcn.data.shared import SharedSamples
 from minifcn.errors import InputError
 from minifcn.tasks import PanopticSegmentation, SemanticSegmentation
 from minifcn.training import checkpoint, exchange, loop
@@ -322,6 +324,29 @@ def step_losses(events):
     return [event.loss for event in events if isinstance(event, loop.Step)]
 
 
+def test_what_another_process_has_kept_takes_no_room_again():
+    def work(job):
+        room = len(pickle.dumps(bytes(100), protocol=5))
+        samples = SharedSamples(job, 2, 2 * room)  # a piece holds one
+        for rank in range(2):
+            if job.rank == rank:
+                samples.keep(0, bytes(100))
+            job.everyone(None)
+        if job.rank == 1:
+            samples.keep(1, bytes(100))
+        job.everyone(None)
+        return samples.get(0), samples.get(1)
+
+    assert together(2, work) == [(bytes(100), bytes(100))] * 2
+
+
+def test_the_sum_of_the_hardest_pixels_is_not_multiplied():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((2, 3, 4, 4)), rng.integers(0, 3, (2, 4, 4)).astype(np.uint8)
+    total, weight, _ = SemanticSegmentation("sum", hardest=0.5).loss(logits, labels)
+    assert (total, weight) == (ops.hardest_cross_entropy_forward(logits, labels, hardest=0.5)[0], 0)
+
+
 @pytest.mark.parametrize("average", [0, 0.9])
 def test_a_run_in_processes_is_the_run_of_one(toy, tmp_path, average):
     config = settings(toy, average=average)
@@ -336,7 +361,7 @@ def test_a_run_in_processes_is_the_run_of_one(toy, tmp_path, average):
     assert told == [record["event"] for record in read_metrics(tmp_path / "alone")]
 
 
-def test_a_run_that_one_process_is_asked_to_stop_stops_in_all_and_goes_on_in_any_number(toy, tmp_path):
+def test_a_run_that_one_process_is_asked_to_stop_stops_in_all_and_goes_on_in_any_number(toy, tmp_path, caplog):
     config = settings(toy)
     want, _ = finished(config, tmp_path / "whole")
 
@@ -347,8 +372,27 @@ def test_a_run_that_one_process_is_asked_to_stop_stops_in_all_and_goes_on_in_any
         assert isinstance(events[-1], Stopped)
     (events,) = together(1, lambda job: list(Run.resume(tmp_path / "run").events(lambda: True)))
     assert events[-1].iteration == 3
+    assert "in 2 processes, goes on with" in caplog.text  # other bits
     for events in together(3, lambda job: list(Run.resume(tmp_path / "run").events())):
         assert step_losses(events) == pytest.approx(step_losses(want)[3:], abs=1e-4)
+
+
+def test_a_process_reads_no_validation_image_but_its_own(toy, tmp_path):
+    class Noted(list):
+        def __getitem__(self, index):
+            self.read = [*getattr(self, "read", []), index]
+            return super().__getitem__(index)
+
+        def __iter__(self):
+            return (self[i] for i in range(len(self)))
+
+    def work(job):
+        run = Run(settings(toy), tmp_path / "run")
+        run.val_data = Noted(run.val_data)
+        run.evaluate()
+        return run.val_data.read
+
+    assert together(2, work) == [[0, 2], [1]]
 
 
 def test_one_process_writes_and_the_others_touch_nothing(toy, tmp_path):

@@ -445,6 +445,7 @@ def test_a_prepared_network_gives_the_same_and_again(name, monkeypatch):
     assert expected.std() > 0
     close(expected, network.forward(x, train=True), 2e-4)
     prepared, calls = network.prepare(), note_calls(monkeypatch, "conv2d_forward")
+    assert prepared.prepare() is prepared
     for _ in range(2):
         np.testing.assert_array_equal(prepared.forward(x), expected)
     count = len(network.layers_of(layers.Conv2d))

@@ -129,6 +129,25 @@ def test_files_that_cannot_be_read_by_parts_are_refused_in_a_line(tmp_path, monk
     assert large.open_large(tmp_path / "turned.tif") is None  # small
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [
+        pytest.param({256: 1, 257: 1 << 20, 278: 1 << 20, 273: 0, 279: 100}, id="rows that are not there"),
+        pytest.param({256: 8, 257: 8, 278: 4, 273: (0, 1 << 20), 279: (32, 32)}, id="a part behind the end"),
+        pytest.param({256: 64, 257: 64, 322: 32, 323: 32, 324: (8,) * 4, 325: (1 << 20,) * 4}, id="the whole file in each part"),
+        pytest.param({256: 64, 257: 64, 322: 0, 323: 32, 324: 8, 325: 100}, id="tiles without a pixel"),
+    ],
+)  # fmt: skip
+def test_a_tiff_that_claims_what_it_does_not_hold_is_refused_before_it_takes_memory(claims, tmp_path):
+    table, size = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II"), 1 << (20 if 324 in claims else 10)
+    for tag, value in {258: 8, 259: 1, 262: 1, 277: 1, **claims}.items():
+        table.tagtype[tag] = 4 if tag in claims else 3
+        table[tag] = value
+    (tmp_path / "odd.tif").write_bytes(b"II" + struct.pack("<HI", 42, 8) + table.tobytes(8) + bytes(size))
+    with pytest.raises(InputError, match="odd.tif: a TIFF .*its size says; save it again, in tiles"):
+        large.open_large(tmp_path / "odd.tif", more_than=0)
+
+
 def test_a_mask_in_bands_is_the_mask(tmp_path):
     labels = np.random.default_rng(2).integers(0, 21, (50, 33), np.uint8)
     images.write_mask(tmp_path / "a.png", labels, note="found")
@@ -450,9 +469,10 @@ def test_finished_images_are_left_out(network, toy, tmp_path, monkeypatch, capsy
     masks[1].unlink()
     (tmp_path / "out" / f"{masks[3].stem}_overlay.jpg").unlink()
     images.write_mask(masks[5], np.zeros((48, 48), np.uint8))  # by whom is not known
+    images.write_mask(masks[6], np.zeros((48, 48), np.uint8), note='{"line": ')  # damaged
     words = command("predict", toy, tmp_path / "out", "--resume", network=network)
     assert printed(capsys, words) == plain and contents(tmp_path / "out") == before
-    assert segmented == [masks[i].name for i in (1, 3, 5)]
+    assert segmented == [masks[i].name for i in (1, 3, 5, 6)]
     segmented.clear()
     assert cli.main([*words[:-1], "--tile", "128", words[-1]]) == 0
     assert len(segmented) == 9  # by other settings
@@ -462,6 +482,25 @@ def test_finished_images_are_left_out(network, toy, tmp_path, monkeypatch, capsy
     segmented.clear()
     Image.new("RGB", (48, 48)).save(tmp_path / "photos" / f"{masks[2].stem}.jpg")
     assert cli.main(again) == 0 and segmented == [masks[2].name]  # another image
+
+
+def test_an_image_whose_files_were_half_written_is_not_finished(toy, tmp_path, monkeypatch, capsys):
+    words, save = command("predict", toy, tmp_path / "out"), Image.Image.save
+    plain = printed(capsys, words)
+    before = contents(tmp_path / "out")
+
+    def killed(image, path, *given, **more):
+        if not str(path).endswith("_overlay.jpg"):
+            return save(image, path, *given, **more)
+        Path(path).write_bytes(b"half")
+        raise SystemExit
+
+    monkeypatch.setattr(Image.Image, "save", killed)
+    with pytest.raises(SystemExit):
+        cli.main(words)
+    monkeypatch.setattr(Image.Image, "save", save)
+    capsys.readouterr()
+    assert printed(capsys, [*words[:-1], "--resume", words[-1]]) == plain and contents(tmp_path / "out") == before
 
 
 @mpi

@@ -138,7 +138,10 @@ class Segmenter:
     def finished(self, name, made_of):
         """What was found in an image of which all files are there, made by these weights and settings; None for any other."""
         note = note_of(self.files[name][0]) if all(file.is_file() for file in self.files[name]) else None
-        found = json.loads(note) if note else {}
+        try:
+            found = json.loads(note) if note else {}
+        except ValueError:  # a damaged file
+            return None
         return found if found.pop("made_of", None) == made_of else None
 
     def segmented(self, image, made_of, mask, overlaid, numbered=None):
@@ -153,6 +156,7 @@ class Segmenter:
             labels = predicted(self.network, image, *where, **self.averages)
         found |= described(np.bincount(labels.reshape(-1)), card.classes, instances)
         picture = overlay(image, colourise(labels, card.palette))
+        mask.unlink(missing_ok=True)  # one from before would call files finished that are half written
         if numbered:
             Image.fromarray(instances).save(numbered)
             picture = (figures.numbered if self.panoptic else figures.outlined)(picture, instances)
@@ -185,6 +189,7 @@ class Segmenter:
             Image.fromarray(overlay(seen, colourise(marks, card.palette))).save(overlaid, quality=92)
             found.update(described(counts, card.classes))
 
+        mask.unlink(missing_ok=True)  # as above
         note = lambda: json.dumps(found | {"made_of": made_of})  # noqa: E731
         write_mask_rows(mask, (height, width), bands(), card.palette, note)
         return found

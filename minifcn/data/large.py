@@ -6,6 +6,7 @@ store plain rows.
 """
 
 import math
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable
@@ -24,11 +25,12 @@ from .labels import voc_palette
 
 # TIFF 6.0 (Adobe, 1992): the numbers of the tags. Pixels are decoded by the bits, the photometric kind, fill order, predictor, colour
 # map, extra samples, sample format, JPEG tables and three of YCbCr.
-WIDTH, LENGTH, COMPRESSION, SAMPLES, PLANES = 256, 257, 259, 277, 284
+WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES, PLANES = 256, 257, 258, 259, 277, 284
 STRIPS, STRIP_LENGTH, STRIP_BYTES = 273, 278, 279
 TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 322, 323, 324, 325
-DECODING = (258, COMPRESSION, 262, 266, SAMPLES, PLANES, 317, 320, 338, 339, 347, 529, 530, 532)
+DECODING = (BITS, COMPRESSION, 262, 266, SAMPLES, PLANES, 317, 320, 338, 339, 347, 529, 530, 532)
 RAW, OLD_JPEG, SEPARATE = 1, 6, 2
+SLACK = 1 << 16  # bytes that a compressed part may take beyond twice its pixels'
 PLUGINS: dict[bytes, Any] = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0"), TiffImagePlugin.TiffImageFile),
     **dict.fromkeys((b"P6", b"P5"), PpmImagePlugin.PpmImageFile),
@@ -102,17 +104,28 @@ class _Tiff:
             for tag in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES))
         )
         planes = tags.get(SAMPLES, 1) if tags.get(PLANES) == SEPARATE else 1
+        self.grid = height, width
+        grid = planes, *(-(-length // max(side, 1)) for length, side in zip(self.size, self.grid, strict=True))
+        row = width * int(np.sum(tags.get(BITS, 1))) / planes / 8  # bytes of a part's row, if it is not compressed
+        most, end = 2 * height * row + SLACK, file.seek(0, os.SEEK_END)
+        # Before anything is fetched by what the file says of itself, which may be any number.
+        if (
+            tags.get(COMPRESSION) == OLD_JPEG
+            or not len(starts) == len(lengths) == math.prod(grid)
+            or min(height - 1, width - 1, starts.min(), lengths.min()) < 0
+            or (starts > end - lengths).any()
+            or lengths.max() > most
+        ):
+            raise InputError("a TIFF whose parts are not where its size says; save it again, in tiles")
         if tags.get(COMPRESSION, RAW) == RAW and not tiled and height > 1:  # rows lie one behind the other
             rows = np.minimum(height, self.size[0] - height * np.arange(len(starts) // planes))
+            if lengths[0] < rows[0] * row:
+                raise InputError("a TIFF that holds less than its size says; save it again, in tiles")
             row = int(lengths[0] // rows[0])
             starts = np.concatenate(
                 [s + row * np.arange(n) for s, n in zip(starts, np.tile(rows, planes), strict=True)]
             )
-            lengths, height = np.full(len(starts), row), 1
-        self.grid = height, width
-        grid = (planes, -(-self.size[0] // height), -(-self.size[1] // width))
-        if tags.get(COMPRESSION) == OLD_JPEG or len(starts) != math.prod(grid) or len(lengths) != len(starts):
-            raise InputError("a TIFF whose parts are not where its size says; save it again, in tiles")
+            lengths, self.grid, grid = np.full(len(starts), row), (1, width), (planes, self.size[0], 1)
         self._starts, self._lengths, self._tiled = starts.reshape(grid), lengths.reshape(grid), tiled
         self._tags = {tag: tags[tag] for tag in DECODING if tag in tags}, tags.tagtype, tags.prefix
 

@@ -16,8 +16,8 @@ POSSIBLE = hasattr(os, "memfd_create")  # on Linux
 class SharedSamples:
     """A dict {index: sample} in memory that all processes of a job on one host see; at most `limit` bytes.
 
-    There are no locks. Each process adds to a piece of its own, and writes where a sample lies when it is all there; if two read the same
-    one at once, one copy stays unused. The memory is the kernel's (memfd), under no name, and goes with the last process, however
+    There are no locks. Each process adds to a piece of its own, and writes where a sample lies when it is all there; if two put the same
+    one there at once, one copy stays unused. The memory is the kernel's (memfd), under no name, and goes with the last process, however
     that ends.
     """
 
@@ -45,7 +45,9 @@ class SharedSamples:
         return pickle.loads(memoryview(self._memory)[where : where + length]) if where else None
 
     def keep(self, index: int, sample: Any) -> None:
-        """Put a sample there, if there is room."""
+        """Put a sample there, if there is room and no other process was quicker."""
+        if self._places[index, 0]:
+            return
         content = pickle.dumps(sample, protocol=5)
         if self._free + len(content) <= self._end:
             self._memory[self._free : self._free + len(content)] = content

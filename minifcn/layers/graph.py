@@ -57,6 +57,7 @@ class Graph(Layer):
     """
 
     card: Any  # a `minifcn.card.Card`, which stands above this file; None where it was made without
+    prepared = False  # whether `prepare` made it
     image_shape: tuple | None = None  # of what forward is given, None for a size that is free, where a file declared it
 
     def __init__(
@@ -176,15 +177,19 @@ class Graph(Layer):
         return schedule(fused(self.nodes, self.outputs), self.outputs)
 
     def prepare(self) -> "Graph":
-        """The same network for inference only, with everything done that depends on weights alone. -> a new Graph
+        """The same network for inference only, with everything done that depends on weights alone. -> a new Graph, or this one if it is such
 
         Normalisations are folded, and the kernels that Winograd's algorithm transforms are cached. Weights that need no
         change are shared with this network: prepare again after training it further.
         """
+        if self.prepared:
+            return self
         nodes = {}
         for name, (layer, inputs) in fused(self.nodes, self.outputs, prepared=True).items():
             nodes[name] = (layer if isinstance(layer, FusedConv2d) else copy(layer), inputs)
-        return Graph(nodes, self.outputs, card=self.card, backbone_prefix=self.backbone_prefix)
+        network = Graph(nodes, self.outputs, card=self.card, backbone_prefix=self.backbone_prefix)
+        network.prepared = True
+        return network
 
     def folded(self) -> "Graph":
         """The same network with its normalisations made part of the convolutions before them. -> a new Graph

@@ -29,12 +29,18 @@ def write(run, stream):
         "iteration": run.done,
         "best": run.best,
         "class_weights": None if run.class_weights is None else [float(weight) for weight in run.class_weights],
-        "sums": backend.order_of_sums(),
+        "sums": _order_of_sums(run),
         "optimizer": optimizer_rest,
         "stream": stream_rest,
         "generators": {name: g.bit_generator.state for name, g in run.model.generators().items()},
     }
     npz.write_archive(run.checkpoint, arrays, meta)
+
+
+def _order_of_sums(run):
+    """In words, what the bits of a run depend on beside its settings."""
+    size = run.world.size
+    return backend.order_of_sums() + (f" in {size} processes" if size > 1 else "")
 
 
 def read(path):
@@ -50,7 +56,7 @@ def restore(run, arrays, meta):
     model, stream = run.model, run.stream
     model.card.take_over(meta, run.checkpoint)
     stream.preprocessing = model.card.preprocessing
-    order = backend.order_of_sums()
+    order = _order_of_sums(run)
     if (before := meta.get("sums", order)) != order:  # which older files do not tell
         log.warning(
             "%s: trained with %s, goes on with %s: not the same bits as never stopped, for sums are added up in another order",

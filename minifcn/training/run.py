@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from functools import partial
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -198,8 +197,8 @@ class Run:
         """The ConfusionMatrix on the validation split, as the network stands: of several processes, each looks at its images."""
         # Of objects more is kept than counts that add up, so that there each process looks at all images.
         split = self._task is not PanopticSegmentation
-        own = islice(self.val_data, self.world.rank, None, self.world.size) if split else self.val_data
-        self.matrix = self._evaluate(self.network, own, self.model.card.num_classes)
+        own = range(self.world.rank, len(self.val_data), self.world.size) if split else range(len(self.val_data))
+        self.matrix = self._evaluate(self.network, map(self.val_data.__getitem__, own), self.model.card.num_classes)
         if split:
             self.world.sum(self.matrix.counts)
         return self.matrix

@@ -4,6 +4,7 @@ from . import bugs
 
 # fmt: off
 WINDOWS, KEPT = "scoring::test_windows_are_those_of_the_whole_picture", "scoring::test_predictions_that_were_kept_are_not_made_again[fcn]"
+HOSTILE = "scoring::test_a_tiff_that_claims_what_it_does_not_hold_is_refused_before_it_takes_memory"
 LEFT_OUT = "scoring::test_finished_images_are_left_out[fcn]"
 BUGS = [
     *bugs("data.large",
@@ -13,6 +14,12 @@ BUGS = [
          f"{WINDOWS}[lzw.tif]"),
         ("the last strip taken for a whole one", "_Tiff.picture", "min(rows, self.size[0] - top * height)", "rows",
          f"{WINDOWS}[deflated.tif]"),
+        ("as many rows as a TIFF says, whatever it holds", "_Tiff.__init__", "lengths[0] < rows[0] * row", "False",
+         f"{HOSTILE}[rows that are not there]"),
+        ("parts of a TIFF fetched from behind its end", "_Tiff.__init__", "(starts > end - lengths).any()", "False",
+         f"{HOSTILE}[a part behind the end]"),
+        ("parts of a TIFF as long as it says", "_Tiff.__init__", "lengths.max() > most", "False",
+         f"{HOSTILE}[the whole file in each part]"),
         ("planes of a TIFF read as one", "_Tiff.__init__", "tags.get(PLANES) == SEPARATE", "False",
          f"{WINDOWS}[tiles_of_planes.tif]"),
         ("the tags of a TIFF in the other byte order", "_Tiff.picture", "TiffImagePlugin.ImageFileDirectory_v2(prefix=prefix)",
@@ -35,6 +42,8 @@ BUGS = [
         ("a mask of large images without the last row of tiles", "Segmenter.large", "yield band", "yield band[:-1]",
          "scoring::test_a_picture_larger_than_memory_is_predicted_by_parts"),
         ("finished, whatever made it", "Segmenter.finished", "found.pop('made_of', None) == made_of", "found", LEFT_OUT),
+        ("the mask from before stands while the overlay is written", "Segmenter.segmented", "mask.unlink(missing_ok=True)", "",
+         "scoring::test_an_image_whose_files_were_half_written_is_not_finished"),
         ("finished without its overlay", "Segmenter.finished", "all(file.is_file() for file in self.files[name])",
          "self.files[name][0].is_file()", LEFT_OUT),
         ("finished, though its file has changed", "Segmenter.__call__", "path.stat().st_size if path.is_file() else None", "0",
