@@ -13,8 +13,6 @@ from dataclasses import replace
 import in_minifcn
 import works
 
-from minifcn import layers
-
 NETWORKS = {
     "vgg": replace(works.VGG, task="step"),
     "mini": works.MINI,
@@ -46,18 +44,18 @@ class Stopwatch:
         return taken
 
 
-def watch(network, stopwatch):
-    """Time the passes of every layer that is one operation. The instances get functions of their own; the classes stay."""
-    for layer in network.layers_of(layers.Leaf):
-        kind = type(layer).__name__
-        layer.forward = stopwatch.around((layer.name, kind, "forward"), layer.forward)
-        layer.backward = stopwatch.around((layer.name, kind, "backward"), layer.backward)
+def watch(stopwatch, steps):
+    """Time the passes of every step of forward and backward. The instances get functions of their own; the classes stay."""
+    for step in steps:
+        layer, kind = step.layer, type(step.layer).__name__
+        layer.forward = stopwatch.around((step.name, kind, "forward"), layer.forward)
+        layer.backward = stopwatch.around((step.name, kind, "backward"), layer.backward)
 
 
 def prepared(work, stopwatch):
     """A function that does the work once, with its layers, its loss and its update watched."""
     network = in_minifcn.build(work)
-    watch(network, stopwatch)
+    watch(stopwatch, network.inference if work.task == "forward" else network.training)
     if work.task == "forward":
         images, _ = in_minifcn.batch(work)
         return lambda: network.forward(images)
