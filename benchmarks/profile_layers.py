@@ -78,13 +78,13 @@ def table(medians, whole):
     """Lines of text: seconds and shares, the longest first, and what is left for everything between the layers."""
     rows = sorted(medians.items(), key=lambda item: -item[1])
     rows.append((("joins, loss, update", "", ""), whole - sum(medians.values())))
-    lines, so_far = [f"{'layer':32}{'kind':14}{'pass':10}{'ms':>10}{'share':>9}{'so far':>9}"], 0.0
+    lines, so_far = [f"{'layer':32}{'kind':18}{'pass':10}{'ms':>10}{'share':>9}{'so far':>9}"], 0.0
     for (name, kind, which), seconds in rows:
         so_far += seconds
         lines.append(
-            f"{name:32}{kind:14}{which:10}{1e3 * seconds:10.2f}{100 * seconds / whole:8.1f}%{100 * so_far / whole:8.1f}%"
+            f"{name:32}{kind:18}{which:10}{1e3 * seconds:10.2f}{100 * seconds / whole:8.1f}%{100 * so_far / whole:8.1f}%"
         )
-    lines += ["", f"{'the whole':56}{1e3 * whole:10.2f}"]
+    lines += ["", f"{'the whole':60}{1e3 * whole:10.2f}"]
     return lines + _by(medians, whole, 2) + _by(medians, whole, 1)
 
 
@@ -94,7 +94,7 @@ def _by(medians, whole, part):
     for name, seconds in medians.items():
         sums[name[part]] += seconds
     ordered = sorted(sums.items(), key=lambda item: -item[1])
-    return [f"{'all of ' + name:56}{1e3 * seconds:10.2f}{100 * seconds / whole:8.1f}%" for name, seconds in ordered]
+    return [f"{'all of ' + name:60}{1e3 * seconds:10.2f}{100 * seconds / whole:8.1f}%" for name, seconds in ordered]
 
 
 def main():

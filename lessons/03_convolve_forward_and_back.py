@@ -370,7 +370,7 @@ lesson.show(
 #
 # Going back, nothing is new. P is the matrix of patches, M that of kernels. A weight
 # M[q, o] met P[r, q] on the way to Y[r, o], for every row r. So
-# each collects its share, as above: the sum of what it met times what came back,
+# each collects its share, as above: the sum of what it met times what came back:
 #
 #     dM[q, o] = Σ_r P[r, q] · dY[r, o]       as matrices: dM = Pᵀ · dY
 #     dP[r, q] = Σ_o dY[r, o] · M[q, o]       as matrices: dP = dY · Mᵀ
