@@ -1,6 +1,7 @@
 """`minifcn explore`: what each branch contributes, what each cell sees, what a channel looks for, and the page that shows it."""
 
 import re
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -10,10 +11,12 @@ from networks import ALIGNMENTS, VARIANTS, narrow_fcn, picture, stirred, tiny
 from PIL import Image
 
 from minifcn import cli, layers, models, weights
+from minifcn.errors import InputError
 from minifcn.inference import ascent, contributions, maps
 from minifcn.inference.explore import chosen, explore
 from minifcn.models.fields import fields
 from minifcn.preprocessing import CAFFE, GREY, TORCHVISION
+from minifcn.report import explorer
 
 
 def photograph(height=70, width=90, seed=3):
@@ -414,6 +417,84 @@ def test_keys_do_what_a_mouse_does(eight, tmp_path):
     names = list(eight[1].nodes)
     assert names.index(other) == names.index(title) - 1
     assert (channel, view) == ("1", "channel")
+
+
+@needs_browser
+def test_a_channel_that_is_no_whole_number_is_the_nearest(eight, tmp_path):
+    script = """const channel = document.getElementById("channel"); channel.value = "1.6"; channel.dispatchEvent(new Event("change"));
+    await shown("channel"); return [channel.value, document.getElementById("scale").textContent];"""
+    value, said = in_page(eight[0], tmp_path, CLICK + script)
+    assert value == "2" and "channel 2" in said
+
+
+@needs_browser
+@pytest.mark.parametrize("unpacks", [True, False])
+def test_a_browser_that_cannot_unpack_arrays_is_told(unpacks, eight, tmp_path):
+    text, gone = eight[0].read_text(encoding="utf-8"), "" if unpacks else "delete window.DecompressionStream;"
+    (tmp_path / "page.html").write_text(text.replace("<head>", f"<head><script>{gone}</script>", 1), encoding="utf-8")
+    script = 'await sleep(300); return [document.getElementById("old").checkVisibility(), document.body.dataset.ready ?? ""];'
+    told, ready = in_page(tmp_path / "page.html", tmp_path, script)
+    assert told == (not unpacks) and bool(ready) == unpacks
+
+
+HOSTILE = ("</script><script>document.title = 1</script>", "<b>\"'&", "<!--<script>")
+NAMES = ["\"'><img src=x onerror='document.title = 1'><!--css-->&.png", "\udcff.png"]
+
+
+@needs_browser
+@pytest.mark.skipif(sys.platform != "linux", reason="names that other systems do not allow")
+@pytest.mark.parametrize("name", NAMES, ids=["markup", "no UTF-8"])
+def test_names_are_text_whatever_stands_in_them(name, tmp_path):
+    network = stirred(tiny("8s", "paper", 3, width=2))
+    network.card.classes = HOSTILE
+    weights.save(tmp_path / "network.npz", network)
+    Image.fromarray(photograph(20, 30)).save(tmp_path / name)
+    page = tmp_path / "page.html"
+    command = [
+        "explore",
+        str(tmp_path / name),
+        "--weights",
+        str(tmp_path / "network.npz"),
+        "--out",
+        str(page),
+        "--channels",
+    ]
+    assert cli.main(command) == 0
+    script = """return [document.title, document.querySelector("h1").textContent, document.images.length,
+      [...document.querySelectorAll("#bars tbody td:first-child")].map((cell) => cell.textContent)];"""
+    title, heading, images, classes = in_page(page, tmp_path, CLICK + script)
+    assert title == heading == f"{name} in FCN-8s".replace("\udcff", "?")
+    assert images == 1 and sorted(classes) == sorted(HOSTILE)
+
+
+@needs_browser
+def test_a_page_says_that_scores_of_some_rows_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(explorer, "SCORES", 4000)
+    page, found = written(tmp_path, stirred(tiny("8s", "paper", 3, width=2)), photograph())
+    script = 'click(25, 37); return [page.step, document.getElementById("scale").textContent, document.getElementById("pixel").textContent, bars()];'
+    step, said, pixel, shown = in_page(page, tmp_path, CLICK + script)
+    row, column = map(int, re.findall(r"\d+", pixel))
+    assert step > 1 and f"every {step}th row and column" in said
+    assert (row, column) == (25 // step * step, 37 // step * step)
+    for k, total, *_ in shown:
+        np.testing.assert_allclose(total, found.logits[k, row, column], rtol=0, atol=1e-5)
+
+
+@needs_browser
+@pytest.mark.parametrize("size", [(1, 1), (2, 300)])
+def test_a_photograph_may_have_any_shape(size, tmp_path):
+    image = photograph(*size)
+    page, found = written(tmp_path, stirred(tiny("8s", "paper", 3, width=2)), image)
+    shown = in_page(page, tmp_path, CLICK + "click(0, page.photo.width - 1); return bars();")
+    for k, total, *_ in shown:
+        np.testing.assert_allclose(total, found.logits[k, 0, -1], rtol=0, atol=1e-5)
+
+
+def test_maps_that_are_not_finite_are_named():
+    network = stirred(tiny("8s", "paper", 3, width=2))
+    network["score_pool4"].weight.value[:] = np.nan
+    with pytest.raises(InputError, match="^score_pool4: expected finite numbers in its maps, got NaN"):
+        explore(network, photograph(20, 30), 1 << 20)
 
 
 @needs_browser

@@ -1,6 +1,8 @@
 """A run's page shows its training step by step: what was predicted at every evaluation."""
 
+import json
 import re
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from browser import in_page, needs_browser
 from PIL import Image
 
 from minifcn import cli, data, inference, models
+from minifcn.report import steps
 from minifcn.training.run import read_metrics
 
 
@@ -64,10 +67,40 @@ def test_the_slider_shows_each_evaluation(run, tmp_path):
 
 
 def test_a_step_that_was_undone_is_not_shown(run, tmp_path):
-    from minifcn.report import steps
-
     extra = run / "figures" / "steps" / "0000099.png"
     extra.write_bytes((run / "figures" / "steps" / "0000006.png").read_bytes())
     (text,) = steps.shown(run)
     extra.unlink()
     assert re.findall(r'"iteration": (\d+)', text) == ["2", "4", "6"]
+
+
+def with_scores(run, folder, of_iteration):
+    """A copy of a run with evaluations that score {iteration: mean IU}, each with a picture."""
+    copytree(run, folder)
+    place = folder / "figures" / "steps"
+    for iteration in of_iteration:
+        (place / f"{iteration:07d}.png").write_bytes((place / "0000006.png").read_bytes())
+    lines = [{"event": "evaluated", "iteration": i, "scores": {"mean_iou": s}} for i, s in of_iteration.items()]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return folder
+
+
+def test_a_score_of_no_labelled_pixel_is_said(run, tmp_path):
+    (text,) = steps.shown(with_scores(run, tmp_path / "run", {2: None, 4: 0.0}))
+    assert '"iteration": 2, "score": "no labelled pixel to judge by"' in text
+    assert '"iteration": 4, "score": "mean IU 0.0"' in text
+
+
+@pytest.mark.parametrize(("count", "first"), [(200, 1), (201, 1), (1000, 5)])
+def test_of_many_evaluations_one_of_every_few_is_shown(run, tmp_path, count, first):
+    (text,) = steps.shown(with_scores(run, tmp_path / "run", dict.fromkeys(range(1, count + 1), 0.5)))
+    shown = [int(found) for found in re.findall(r'"iteration": (\d+)', text)]
+    assert shown == list(range(first, count + 1, -(-count // steps.MOST))) and f'max="{len(shown) - 1}"' in text
+
+
+@pytest.mark.parametrize("name", ["images.jpg", "truth.png", "[0-9]*.png"])
+def test_a_page_is_written_without_pictures_that_were_deleted(run, tmp_path, name):
+    copytree(run, tmp_path / "run")
+    for path in (tmp_path / "run" / "figures" / "steps").glob(name):
+        path.unlink()
+    assert steps.shown(tmp_path / "run") == []

@@ -103,7 +103,7 @@ def _search(network, looks, images, args):
     ).items():
         looks[channel]["windows"] = windows
     return [
-        f"The windows: out of {len(images)} images of {Path(args.data).name}; {time.perf_counter() - start:.0f} seconds."
+        f"The windows: out of {len(images)} images of {Path(args.data).resolve().name}; {time.perf_counter() - start:.0f} seconds."
     ]
 
 

@@ -19,7 +19,7 @@ CHOSEN = 8  # channels of which it is shown what they look for, unless others ar
 
 
 class Node(NamedTuple):
-    """A node as it is drawn. inputs: the drawn nodes that it reads, through others. packed: its Pictures' cells, compressed."""
+    """A node as it is drawn. inputs: the drawn nodes that it reads, through others."""
 
     name: str
     layer: Any
@@ -27,7 +27,6 @@ class Node(NamedTuple):
     shape: tuple
     field: Field
     pictures: Pictures
-    packed: bytes
 
 
 class Exploration(NamedTuple):
@@ -51,7 +50,8 @@ class Exploration(NamedTuple):
 
 
 def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
-    """All about an image (H, W, 3) uint8 in a network, the maps' pictures in at most so many bytes. Raises InputError where they do not fit.
+    """All about an image (H, W, 3) uint8 in a network, the maps' pictures in at most so many bytes. Raises InputError where they do not fit,
+    and for maps that are not finite, naming their layer.
 
     The sum of the branches is compared with the logits (`contributions.check_sum`).
     """
@@ -62,8 +62,13 @@ def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
         name: node for name, node in prepared.nodes.items() if name in of_node and not isinstance(node.layer, UNSEEN)
     }
     found = prepared.features(to_device(given.x), [*drawn])
-    parts, why = branches(network, output, found, shapes)
     values = {name: to_host(maps)[0] for name, maps in found.items()}
+    for name, maps in values.items():
+        if not np.isfinite(maps).all():
+            raise InputError(
+                f"{name}: expected finite numbers in its maps, got NaN or infinite ones; use weights of a run that did not diverge"
+            )
+    parts, why = branches(network, output, found, shapes)
     logits, difference = values[output][:, *given.inside], check_sum(parts, values[output]) if parts else 0.0
     made = that_fit(values, most)
 
@@ -76,7 +81,7 @@ def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
     nodes = {}
     for name, (layer, inputs) in drawn.items():
         read = tuple(dict.fromkeys(source for i in inputs for source in shown(i)))
-        nodes[name] = Node(name, layer, read, shapes[name], of_node[name], *made[name])
+        nodes[name] = Node(name, layer, read, shapes[name], of_node[name], made[name])
     parts = [part._replace(source=(*shown(part.source), part.name)[0]) for part in parts]
     read = None
     if len(parts) == 1 and network[parts[0].name].kernel == (1, 1):

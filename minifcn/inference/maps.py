@@ -61,8 +61,8 @@ def pictures(maps: np.ndarray, factor: int) -> Pictures:
     return Pictures(factor, low, high, np.rint((maps - low[:, None, None]) / span * 255).astype(np.uint8))
 
 
-def that_fit(values: dict[str, np.ndarray], most: int) -> dict[str, tuple[Pictures, bytes]]:
-    """Pictures of the maps {name: (C, h, w)} that fit into so many bytes, and these, compressed: of at most SIDE cells a side, and those
+def that_fit(values: dict[str, np.ndarray], most: int) -> dict[str, Pictures]:
+    """Pictures of the maps {name: (C, h, w)} whose cells, compressed, fit into so many bytes: of at most SIDE cells a side, and those
     that take most averaged further until all fit.
 
     Raises InputError where they cannot.
@@ -70,16 +70,16 @@ def that_fit(values: dict[str, np.ndarray], most: int) -> dict[str, tuple[Pictur
 
     def averaged(name, factor):
         made = pictures(values[name], factor)
-        return made, zlib.compress(made.cells.tobytes(), 6)
+        return made, len(zlib.compress(made.cells.tobytes(), 6))
 
     found = {name: averaged(name, -(-max(maps.shape[1:]) // SIDE)) for name, maps in values.items()}
-    while sum(len(packed) for _, packed in found.values()) > most:
-        name = max(found, key=lambda name: len(found[name][1]))
+    while sum(size for _, size in found.values()) > most:
+        name = max(found, key=lambda name: found[name][1])
         made = found[name][0]
         if made.cells[0].size == 1:
             raise InputError(f"maps of {len(values)} layers do not fit into {most:,} bytes")
         found[name] = averaged(name, made.factor + 1)
-    return found
+    return {name: made for name, (made, _) in found.items()}
 
 
 class Window(NamedTuple):

@@ -137,6 +137,7 @@ async function drawLayer() {
     }
     context.putImageData(image, inside.left, inside.top);
     if (state.view !== "mask") $("scale").textContent = "Probability (softmax of the scores): black 0, bright 1.";
+    if (step > 1) $("scale").textContent += ` Scores are kept for every ${step}th row and column only.`;
   }
   canvas.dataset.view = `${state.view} ${state.factors.join(" ")} ${state.node} ${state.channel}`;  // when it is drawn
 }

@@ -43,9 +43,8 @@ def write_explorer(path, title, found, network, looks, notes):
     top, left = (int(part.start - (at.b if at else 0)) for part in (rows, columns))
     height, width = found.logits.shape[1:]
     page = {
-        "photo": {"name": title, "height": found.seen.picture.shape[0], "width": found.seen.picture.shape[1]},
+        "photo": {"height": found.seen.picture.shape[0], "width": found.seen.picture.shape[1]},
         "inside": {"top": top, "left": left, "height": height, "width": width},
-        "title": card.title,
         "classes": list(card.classes),
         "colours": palette[: len(card.classes)].tolist(),
         "nodes": nodes,
@@ -79,6 +78,7 @@ def write_explorer(path, title, found, network, looks, notes):
         "blobs": scripts,
     }
     text = re.sub(r"<!--(\w+)-->", lambda match: values[match[1]], parts["html"])
+    text = text.encode("utf-8", "replace").decode("utf-8")  # a file's name may be no UTF-8
     size = len(text.encode("utf-8"))
     if size > MOST:
         raise InputError(f"{path}: {size:,} bytes, more than {MOST:,}; name fewer --channels, or a smaller --resize")

@@ -94,4 +94,5 @@ async function start() {
   });
   await drawThumbnails();
 }
-start();
+if (window.DecompressionStream) start();
+else $("old").hidden = false;

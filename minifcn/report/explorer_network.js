@@ -126,7 +126,7 @@ async function drawMaps(maps) {
 
 function chooseChannel(channel) {
   const count = nodes[state.node].shape[0], { wide, tall, columns } = grid;
-  state.channel = Math.min(Math.max(channel, 0), count - 1);
+  state.channel = Math.min(Math.max(Math.round(channel), 0), count - 1);
   $("channel").value = state.channel;
   const left = (state.channel % columns) * wide, top = Math.floor(state.channel / columns) * tall, box = $("maps");
   Object.assign($("frame").style, { left: `${left}px`, top: `${top}px`, width: `${wide}px`, height: `${tall}px` });

@@ -14,6 +14,8 @@ from ..files import make_folder
 from ..training.run import read_metrics
 
 SHOWN = 3  # images of the validation split
+GIVEN = ("images.jpg", "truth.png")  # what is compared with
+MOST = 200  # evaluations on a page: of more, one of every few, the last among them
 
 _PAGE = """<h2>Training, step by step{of}</h2>
 <figure class="steps" id="{place}"><div class="wide"><img alt="Validation images" src="{images}"><br><img alt="Their labels" src="{truth}"><br>
@@ -42,9 +44,10 @@ def keep(run, iteration):
         return
     place = make_folder(run.folder / "figures" / "steps")
     samples = [run.val_data[i] for i in range(min(SHOWN, len(run.val_data)))]
-    if not (place / "truth.png").exists():
-        Image.fromarray(_beside([sample.image for sample in samples])).save(place / "images.jpg", quality=90)
-        write_mask(place / "truth.png", _beside([sample.label for sample in samples]), card.palette)
+    images, truth = (place / name for name in GIVEN)
+    if not (images.exists() and truth.exists()):
+        Image.fromarray(_beside([sample.image for sample in samples])).save(images, quality=90)
+        write_mask(truth, _beside([sample.label for sample in samples]), card.palette)
     if card.builder == "panoptic":
         labels = [inference.panoptic(run.network, sample.image).labels for sample in samples]
     else:
@@ -55,28 +58,35 @@ def keep(run, iteration):
 def shown(folder):
     """The sliders for what was kept in the folder of a run, or of several, as HTML."""
     places = [place for pattern in ("figures/steps", "*/figures/steps") for place in sorted(folder.glob(pattern))]
-    return [_scrubber(place, place.parents[1], number) for number, place in enumerate(places)]
+    found = [(place, _evaluations(place)) for place in places if all((place / name).exists() for name in GIVEN)]
+    return [_scrubber(place, kept, number) for number, (place, kept) in enumerate(found) if kept]
 
 
-def _scrubber(place, run, number):
-    score = {record["iteration"]: record for record in read_metrics(run) if record["event"] == "evaluated"}
+def _evaluations(place):
+    """[(picture, the record of its evaluation)] of those that are shown; none of an evaluation that was undone."""
+    score = {record["iteration"]: record for record in read_metrics(place.parents[1]) if record["event"] == "evaluated"}
+    kept = [(path, score[int(path.stem)]) for path in sorted(place.glob("[0-9]*.png")) if int(path.stem) in score]
+    return kept[:: -max(1, -(-len(kept) // MOST))][::-1]
+
+
+def _scrubber(place, kept, number):
     steps = [
-        {"iteration": int(path.stem), "score": _words(score[int(path.stem)]), "picture": _inside(path)}
-        for path in sorted(place.glob("[0-9]*.png"))
-        if int(path.stem) in score
+        {"iteration": record["iteration"], "score": _words(record), "picture": _inside(path)} for path, record in kept
     ]
+    images, truth = (_inside(place / name) for name in GIVEN)
     return _PAGE.format(
-        of=html.escape(f": {run.name}"),
+        of=html.escape(f": {place.parents[1].name}"),
         place=f"steps-{number}",
-        images=_inside(place / "images.jpg"),
-        truth=_inside(place / "truth.png"),
+        images=images,
+        truth=truth,
         last=len(steps) - 1,
         steps=json.dumps(steps),
     )
 
 
 def _words(record):
-    return f"mean IU {100 * record['scores']['mean_iou']:.1f}"
+    score = record["scores"]["mean_iou"]
+    return "no labelled pixel to judge by" if score is None else f"mean IU {100 * score:.1f}"
 
 
 def _inside(path):

@@ -88,8 +88,10 @@ BUGS = [
         ("a step's pictures in another order", "keep", "_beside(labels)", "_beside(labels[::-1])",
          "steps::test_a_run_keeps_its_predictions_at_every_evaluation"),
         ("a step's pictures touch", "_beside", "(0, 4)", "(0, 0)", "steps::test_a_run_keeps_its_predictions_at_every_evaluation"),
-        ("a step that was undone is shown", "_scrubber", "int(path.stem) in score", "score.setdefault(int(path.stem), list(score.values())[-1])",
+        ("a step that was undone is shown", "_evaluations", "int(path.stem) in score", "score.setdefault(int(path.stem), list(score.values())[-1])",
          "steps::test_a_step_that_was_undone_is_not_shown"),
+        ("the last evaluation left out", "_evaluations", "kept[:: -max(1, -(-len(kept) // MOST))][::-1]", "kept[:: max(1, -(-len(kept) // MOST))]",
+         "steps::test_of_many_evaluations_one_of_every_few_is_shown"),
     ),
 ]
 # fmt: on
