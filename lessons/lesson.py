@@ -109,7 +109,7 @@ def widget_html(name, numbers):
         (folder / file).read_text(encoding="utf-8")
         for file in (f"{name}.js", "widget.css")
     )
-    given = json.dumps(numbers, default=packed).replace("</", "<\\/")
+    given = json.dumps(numbers, default=packed).replace("<", "\\u003c")
     place = f"{name}-{next(_places)}"
     return (
         f'<div class="widget {name}" id="{place}"></div><style>{style}</style><script>{{{script}\n'
