@@ -207,6 +207,13 @@ def test_weights_are_those_of_the_augmented_objects(scipy):
         assert any(np.array_equal(targets.border_weights(wide[1][place], label=labels), weights) for place in places)
 
 
+class Copies(list):
+    """Samples that are read anew each time."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)._replace()
+
+
 def test_a_cached_sample_keeps_its_objects_shrunk_too():
     scenes = nuclei(2)
     for longest, factor in ((None, 1), (28, 2)):
@@ -220,7 +227,9 @@ def test_a_cached_sample_keeps_its_objects_shrunk_too():
                 sample.instances, scenes[1].instances[factor // 2 :: factor, factor // 2 :: factor]
             )
     sizes = sum(array.nbytes for array in scenes[0][:2]) + scenes[0].instances.nbytes
-    assert CachedDataset(scenes, limit=sizes)[0] and not CachedDataset(scenes, limit=sizes - 1)._cached
+    for limit, kept in ((sizes, True), (sizes - 1, False)):
+        cached = CachedDataset(Copies(scenes), limit=limit)
+        assert (cached[0] is cached[0]) == kept
 
 
 def test_labels_of_objects_are_drawn_after_augmentation(tmp_path):
