@@ -12,7 +12,6 @@ here in ASSUMED, with its source.
 import argparse
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from distributed import mpirun as launcher
 from record import machine
 from step_time import BACKWARD, Link, fit, hiding_batch, work_of
 
@@ -124,7 +124,7 @@ def ask(host, amount, port=5001):
 
 def mpirun(count, *command, hosts=None):
     """The command line of a program in so many processes, of this host or of wire0 and wire1."""
-    words = [shutil.which("mpirun") or "mpirun", "--allow-run-as-root", "--bind-to", "none", "-n", str(count)]
+    words = [launcher(), "--allow-run-as-root", "--bind-to", "none", "-n", str(count)]
     words += ["--mca", "pml", "ob1"]
     if hosts:
         words += ["--mca", "mpi_yield_when_idle", "0"]  # each waits on a processor of its own, and keeps it
