@@ -26,12 +26,6 @@ HERE = Path(__file__)
 NETWORKS = {"mini": works.MINI, "lite0": works.LITE0_STEP}
 SIDES = ("two processes", "one process, two threads", "PyTorch DDP")
 STEPS = {"mini": 8, "lite0": 2}  # of a turn
-OPEN_MPI = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-    "PRTE_MCA_hwloc_default_binding_policy": "none",
-}
 # All through TCP over the loopback device, which counts it.
 COUNTED = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_btl_tcp_if_include": "lo"}
 
@@ -134,6 +128,8 @@ class Side:
         if label == "PyTorch DDP":
             self.commands = [[*command, "--rank", str(rank)] for rank in range(2)]
         elif not alone:
+            from minifcn.cli.launch import OPEN_MPI
+
             self.commands = [[mpirun(), "-n", str(processes), *command]]
             settings |= OPEN_MPI | (COUNTED if "traffic" in more else {})
         environment = {**os.environ, **settings}
@@ -157,8 +153,9 @@ class Side:
 
 
 def mpirun():
-    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return shutil.which("mpirun", path=beside) or sys.exit('mpirun is missing: pip install "minifcn[mpi]"')
+    from minifcn.cli.launch import find_mpirun  # not above: PyTorch's processes are without minifcn
+
+    return find_mpirun() or sys.exit('mpirun is missing: pip install "minifcn[mpi]"')
 
 
 def compare(network, rounds, smoke):

@@ -2,19 +2,18 @@
 
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from minifcn.cli.launch import OPEN_MPI, find_mpirun
+
 ROOT = Path(__file__).parents[1]
-MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+MPIRUN = find_mpirun()
 PROBLEM = "" if MPIRUN and importlib.util.find_spec("mpi4py") else 'needs MPI: pip install "minifcn[mpi]"'
-# More processes than cores; and as root, as in a container, which Open MPI wants to be told twice.
-SETTINGS = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_ALLOW_RUN_AS_ROOT": "1"}
-SETTINGS |= {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "MINIFCN_THREADS": "1", "PYTHONPATH": str(ROOT)}
+SETTINGS = OPEN_MPI | {"MINIFCN_THREADS": "1", "PYTHONPATH": str(ROOT)}
 PATIENCE = 120  # seconds
 
 

@@ -1,6 +1,5 @@
 """Images larger than memory, and images shared out among processes: what comes out is what one process makes of each at once."""
 
-import importlib.util
 import os
 import queue
 import shutil
@@ -15,6 +14,7 @@ import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
+import mpi
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
@@ -27,8 +27,7 @@ from minifcn.inference import segment, shared_work
 from minifcn.metrics import AveragePrecision, BoundaryIoU, ConfusionMatrix, InstanceScores
 from minifcn.tasks import PanopticScores
 
-MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-mpi = pytest.mark.skipif(not MPIRUN or not importlib.util.find_spec("mpi4py"), reason="mpirun or mpi4py is missing")
+needs_mpi = pytest.mark.skipif(bool(mpi.PROBLEM), reason=mpi.PROBLEM)
 SIZE = (150, 230)
 
 
@@ -198,29 +197,12 @@ def command(kind, toy, out, *more, network="fcn"):
 
 
 def environment():
-    more = {
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "MINIFCN_THREADS": "1",
-        "MINIFCN_NATIVE": "0",
-    }
-    return {**os.environ, **more, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    return {**os.environ, **mpi.SETTINGS, "MINIFCN_NATIVE": "0"}
 
 
 def mpirun(count, words, **more):
     """Start minifcn in so many processes."""
-    start = [
-        MPIRUN,
-        "--map-by",
-        ":oversubscribe",
-        "--bind-to",
-        "none",
-        "-n",
-        str(count),
-        sys.executable,
-        "-m",
-        "minifcn",
-    ]
+    start = map(str, mpi.mpirun(count, "-m", "minifcn"))
     return subprocess.Popen(
         [*start, *words], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
     )
@@ -503,7 +485,7 @@ def test_an_image_whose_files_were_half_written_is_not_finished(toy, tmp_path, m
     assert printed(capsys, [*words[:-1], "--resume", words[-1]]) == plain and contents(tmp_path / "out") == before
 
 
-@mpi
+@needs_mpi
 @pytest.mark.parametrize(("network", "count"), [("fcn", 2), ("panoptic", 3)])
 def test_processes_give_what_one_gives(network, count, toy, tmp_path, capsys):
     pytest.importorskip("scipy")
@@ -516,7 +498,7 @@ def test_processes_give_what_one_gives(network, count, toy, tmp_path, capsys):
     assert contents(tmp_path / "several") == contents(tmp_path / "one")
 
 
-@mpi
+@needs_mpi
 def test_a_file_that_cannot_be_read_is_named_once(toy, tmp_path):
     folder = tmp_path / "photos"
     shutil.copytree(photos(toy), folder)
@@ -534,7 +516,7 @@ def test_a_file_that_cannot_be_read_is_named_once(toy, tmp_path):
     assert job.returncode == 1 and said[-1].startswith(f"skipped: {folder / 'a.png'}"), said
 
 
-@mpi
+@needs_mpi
 @pytest.mark.parametrize("kind", ["predict", "evaluate"])
 def test_a_job_that_was_killed_goes_on(kind, toy, tmp_path, capsys):
     """kill -9 of a process when some images are done: the job ends, and with --resume it does the rest."""

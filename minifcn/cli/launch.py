@@ -14,6 +14,14 @@ from ..errors import InputError
 from .networks import at_least
 from .progress import INTERRUPTED, STOP, notice
 
+# Settings rather than options, which every MPI has others of: more processes than cores; threads that choose their cores; and to be
+# root, as in a container, which Open MPI wants to be told twice.
+OPEN_MPI = {
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
 IMAGES = "share the images out among so many processes of this host, through mpirun"
 
 
@@ -40,16 +48,8 @@ def start(args):
     """
     command = [_mpirun(), "-n", str(args.processes), sys.executable, "-m", "minifcn", *args.command_line]
     threads = max(1, backend.threads() // args.processes)
-    # Settings rather than options, which every MPI has others of: more processes than cores; threads that choose their cores.
-    settings = {
-        "MINIFCN_THREADS": str(threads),
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "PRTE_MCA_hwloc_default_binding_policy": "none",
-    }
-    if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in a container; Open MPI wants to be told twice
-        settings |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    environment = {**os.environ, **OPEN_MPI, "MINIFCN_THREADS": str(threads)}
     # Of a session of its own: a terminal's Ctrl-C would reach mpirun, too, which ends all processes at once.
-    environment = {**os.environ, **settings}
     job = subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -88,11 +88,14 @@ def _hand_on(lines):
     return explained, "".join(boxes)
 
 
+def find_mpirun():
+    """The mpirun of this Python's environment, or else that of the system; None if there is none."""
+    return shutil.which("mpirun", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
 def _mpirun():
-    """The mpirun of this Python's environment, or else that of the system. Raises InputError, saying what to install."""
-    beside = Path(sys.executable).parent
-    found = shutil.which("mpirun", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
-    if not found:
+    """The mpirun to start with. Raises InputError, saying what to install."""
+    if not (found := find_mpirun()):
         raise InputError(f"processes: expected mpirun, found none; {INSTALL} brings Open MPI's")
     if not importlib.util.find_spec("mpi4py"):
         raise InputError(f"processes: expected mpi4py beside {found}, found none: {INSTALL}")

@@ -190,8 +190,7 @@ class Segmenter:
             found.update(described(counts, card.classes))
 
         mask.unlink(missing_ok=True)  # as above
-        note = lambda: json.dumps(found | {"made_of": made_of})  # noqa: E731
-        write_mask_rows(mask, (height, width), bands(), card.palette, note)
+        write_mask_rows(mask, (height, width), bands(), card.palette, lambda: json.dumps(found | {"made_of": made_of}))
         return found
 
 

@@ -32,9 +32,8 @@ class SharedSamples:
             self._memory = mmap.mmap(file.fileno(), 16 * count + limit)
         world.everyone(None)  # all have opened it
         os.close(home)
-        self._places = np.frombuffer(self._memory, np.int64, 2 * count).reshape(
-            count, 2
-        )  # where, 0 for nowhere; how long
+        # Of each sample: where, 0 for nowhere; how long.
+        self._places = np.frombuffer(self._memory, np.int64, 2 * count).reshape(count, 2)
         share = limit // len(mine)
         self._free = 16 * count + share * mine.index(world.rank)
         self._end = self._free + share

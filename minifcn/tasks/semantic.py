@@ -65,9 +65,8 @@ class SemanticSegmentation:
         pixels = float(counts.sum())
         weight = pixels if self.reduction == "mean" else 0.0
         of_all = self.of_whole_batch(pixels) if self.dice or self.hardest < 1 else pixels
-        counted = (
-            of_all if self.hardest < 1 and self.reduction == "mean" else weight
-        ) or 1  # what the loss of this part was divided by
+        share_of_all = self.hardest < 1 and self.reduction == "mean"
+        counted = (of_all if share_of_all else weight) or 1  # what the loss of this part was divided by
         # In float64 the product is exact, and total / weight is the mean to the last bit.
         total = loss.astype("float64") * counted
         overlap = None
