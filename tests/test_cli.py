@@ -16,6 +16,7 @@ from PIL import Image
 from small_datasets import SMALL
 
 from minifcn import backend, cli, data, gradcheck, layers, models, ops, weights
+from minifcn.cli import explain, predict
 from minifcn.cli.options import named_images
 
 
@@ -160,7 +161,7 @@ def test_predict_writes_masks_and_overlays_of_the_images_own_sizes(trained, tmp_
 
 def test_shares_of_classes_are_those_of_the_mask():
     labels = np.uint8([[2, 2, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
-    found = cli.predict.shares_of(np.bincount(labels.reshape(-1)), ("ground", "leaf", "root", "stem"))
+    found = predict.shares_of(np.bincount(labels.reshape(-1)), ("ground", "leaf", "root", "stem"))
     assert list(found.items()) == [("ground", 8 / 12), ("root", 3 / 12), ("leaf", 1 / 12)]
 
 
@@ -182,7 +183,7 @@ def test_predict_skips_what_it_cannot_read_and_writes_over_no_image(trained, tmp
 def test_a_console_that_lacks_a_character_gets_a_question_mark(encoding, monkeypatch):
     console = io.TextIOWrapper(io.BytesIO(), encoding)
     monkeypatch.setattr("sys.stdout", console)
-    monkeypatch.setattr(cli.explain, "HELP", "背景")
+    monkeypatch.setattr(explain, "HELP", "背景")
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
     console.flush()

@@ -10,6 +10,7 @@ from PIL import Image
 
 from minifcn import cli, data, inference, layers, models
 from minifcn.card import Card
+from minifcn.cli import predict
 from minifcn.errors import InputError, MissingFileError
 from minifcn.inference import objects_of
 from minifcn.metrics import InstanceScores
@@ -281,7 +282,7 @@ def test_predict_numbers_objects_and_outlines_them(by_brightness, tmp_path, caps
     assert cli.main([*command, "--objects"]) == 0
     assert "cells.png: 3 objects, background " in capsys.readouterr().out
     numbers = Image.open(tmp_path / "out/cells_objects.png")
-    expected = inference.objects(by_brightness, cli.predict.shrunk(photo, 30))[0]
+    expected = inference.objects(by_brightness, predict.shrunk(photo, 30))[0]
     assert numbers.mode == "I;16"
     np.testing.assert_array_equal(np.asarray(numbers), expected.repeat(2, axis=0).repeat(2, axis=1))
     np.testing.assert_array_equal(Image.open(tmp_path / "out/cells.png"), mask)

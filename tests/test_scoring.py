@@ -20,6 +20,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from minifcn import cli, data, inference, models, weights
+from minifcn.cli import predict
 from minifcn.data import images, large
 from minifcn.distributed import MPIWorld
 from minifcn.errors import InputError
@@ -230,7 +231,7 @@ def test_a_picture_larger_than_memory_is_predicted_by_parts(toy, tmp_path, monke
     assert cli.main([*words, str(tmp_path / "whole")]) == 0
     shares = capsys.readouterr().out
     monkeypatch.setattr(images, "MAX_PIXELS", 100_000)
-    monkeypatch.setattr(cli.predict, "PREVIEW", 100)
+    monkeypatch.setattr(predict, "PREVIEW", 100)
     assert cli.main([*words, str(tmp_path / "parts")]) == 0
     assert capsys.readouterr().out == shares
     masks = [np.asarray(Image.open(tmp_path / folder / "large.png")) for folder in ("whole", "parts")]
@@ -443,10 +444,8 @@ def test_predictions_that_were_kept_are_not_made_again(network, toy, tmp_path, m
 def test_finished_images_are_left_out(network, toy, tmp_path, monkeypatch, capsys):
     plain = printed(capsys, command("predict", toy, tmp_path / "out", network=network))
     before, segmented = contents(tmp_path / "out"), []
-    whole = cli.predict.Segmenter.segmented
-    monkeypatch.setattr(
-        cli.predict.Segmenter, "segmented", lambda *args: segmented.append(args[3].name) or whole(*args)
-    )
+    whole = predict.Segmenter.segmented
+    monkeypatch.setattr(predict.Segmenter, "segmented", lambda *args: segmented.append(args[3].name) or whole(*args))
     masks = sorted(path for path in (tmp_path / "out").glob("*.png") if "_objects" not in path.name)
     masks[1].unlink()
     (tmp_path / "out" / f"{masks[3].stem}_overlay.jpg").unlink()
