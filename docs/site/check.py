@@ -6,15 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
-NOT_LOADED = {
-    "canonical",
-    "next",
-    "prev",
-    "search",
-    "index",
-    "author",
-    "copyright",
-}  # <link rel=...> that fetch nothing
+# Kinds of <link rel=...> that fetch nothing.
+NOT_LOADED = {"canonical", "next", "prev", "search", "index", "author", "copyright"}
 
 
 class Page(HTMLParser):

@@ -24,10 +24,8 @@ class BatchNormCache(NamedTuple):
     running_var: Array
     y: Array | None = None  # where the results were clipped by this activation, which says what came through
     activation: str = "none"
-    pixels: float = (
-        0  # the values of a channel in the whole batch, where x is a part of it, and the sums over all parts
-    )
-    sums: Callable | None = None
+    pixels: float = 0  # the values of a channel in the whole batch, of which x may be a part
+    sums: Callable | None = None  # over all parts
 
 
 def batch_norm_forward(

@@ -20,6 +20,7 @@ from ..data.labels import voc_palette
 from ..errors import InputError
 from ..files import write_text
 from ..inference.contributions import Branch, channels_of
+from .figures import data_url
 
 MAPS, SCORES, CHANNELS = 3_900_000, 1_000_000, 500_000  # bytes of the maps, the scores' and the last map's numbers
 MOST = 8_000_000  # of the page
@@ -197,4 +198,4 @@ def _jpeg(pixels, longest, quality=85):
     if longest:
         image.thumbnail((longest, longest))
     image.save(file, "JPEG", quality=quality)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return data_url(file.getvalue(), "jpeg")

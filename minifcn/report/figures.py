@@ -1,5 +1,6 @@
 """The figures of a run, as PNG files."""
 
+import base64
 import logging
 from contextlib import contextmanager
 from functools import cache
@@ -12,6 +13,11 @@ from ..files import writing
 
 COLOURS = ("#c0392b", "#d68910", "#1f618d", "#117864")
 log = logging.getLogger("minifcn.report")
+
+
+def data_url(content, kind):
+    """A picture's file, bytes of this kind ("png", "jpeg"), as an address that holds it all."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def new_figure(width, height):

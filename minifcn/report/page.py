@@ -1,6 +1,5 @@
 """The report of a run: one HTML page with everything inside it."""
 
-import base64
 import html
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from ..files import write_text
 from . import steps
+from .figures import data_url
 from .tables import OBJECT_SCORES, SCORES, panoptic_rows, score_rows
 
 _PAGE = """<!DOCTYPE html>
@@ -52,8 +52,7 @@ def write_page(path, title, results, classes, figures, settings):
 
 def embedded(picture, alt):
     """A PNG file as an <img> that holds it, for pages of one file."""
-    data = base64.b64encode(Path(picture).read_bytes()).decode("ascii")
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{html.escape(alt)}" src="{data_url(Path(picture).read_bytes(), "png")}">'
 
 
 def _table(header, rows):

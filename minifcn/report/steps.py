@@ -1,6 +1,5 @@
 """What a network predicts while it is trained: kept at every evaluation, shown step by step on the run's page."""
 
-import base64
 import html
 import json
 
@@ -12,6 +11,7 @@ from ..data import VOID
 from ..data.images import write_mask
 from ..files import make_folder
 from ..training.run import read_metrics
+from .figures import data_url
 
 SHOWN = 3  # images of the validation split
 GIVEN = ("images.jpg", "truth.png")  # what is compared with
@@ -90,8 +90,7 @@ def _words(record):
 
 
 def _inside(path):
-    kind = "jpeg" if path.suffix == ".jpg" else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return data_url(path.read_bytes(), "jpeg" if path.suffix == ".jpg" else "png")
 
 
 def _beside(pictures):
