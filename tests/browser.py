@@ -1,51 +1,41 @@
 """Chromium without a window, for the tests of pages: a script acts in the page as a reader would, and says what it sees."""
 
-import json
-import re
 import shutil
-import subprocess
-from html import unescape
 
 import pytest
 
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError:
+    sync_playwright = None
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed, in which pages are tested")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or sync_playwright is None,
+    reason="pages are tested in chromium by playwright: one of them is not installed",
 )
-READY = """
+HELPERS = """
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-const until = async (there) => { while (!there()) await sleep(5); };
-addEventListener("error", (event) => report({ error: event.message }));
-addEventListener("unhandledrejection", (event) => report({ error: String(event.reason.stack) }));
-let reported = false;
-function report(found) {
-  if (reported) return;  // what comes later is the emptied page's
-  reported = true;
-  const text = document.createElement("pre");
-  text.id = "result";
-  text.textContent = JSON.stringify(found);
-  document.documentElement.replaceChildren(text);
+async function until(condition) {
+  for (const end = Date.now() + 60000; !condition(); await sleep(5)) {
+    if (Date.now() > end) throw new Error("not reached within a minute: " + condition);
+  }
 }
 """
 
 
-def in_page(page, folder, script, width=1280, height=900):
-    """Run the body of an async function in a copy of a page, in a window of this size. -> what it returned
+def in_page(page, script, width=1280, height=900):
+    """Run the body of an async function in a page (a path), in a window of this size. -> what it returned
 
     It may use sleep(ms) and until(condition). A fault of the page's own scripts is an error here.
     """
-    text = page.read_text(encoding="utf-8")
-    start = f"<script>{READY}</script>"
-    end = f"<script>(async () => {{ report({{ value: await (async () => {{ {script} }})() }}); }})();</script>"
-    copy = folder / "in_browser.html"
-    copy.write_text(text.replace("<head>", "<head>" + start, 1).replace("</body>", end + "</body>"), encoding="utf-8")
-    where = (f"--user-data-dir={folder / 'chromium'}", f"--window-size={width},{height}", "--virtual-time-budget=60000")
-    command = [CHROMIUM, *FLAGS, *where, "--dump-dom", copy.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=180, encoding="utf-8").stdout
-    (found,) = re.findall(r'<pre id="result">(.*?)</pre>', shown, re.DOTALL) or [None]
-    assert found is not None, f"the page did not come to an end: {shown[-300:]}"
-    found = json.loads(unescape(found))
-    assert "error" not in found, found["error"]
-    return found.get("value")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": width, "height": height})
+        faults = []
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.goto(page.as_uri())
+        value = tab.evaluate(f"async () => {{ {HELPERS} {script} }}")
+        browser.close()
+    assert not faults, faults[0]
+    return value

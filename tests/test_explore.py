@@ -331,7 +331,7 @@ WIDTHS = pytest.mark.parametrize("width", [1280, 420])
 @WIDTHS
 def test_a_click_shows_what_the_pixels_score_is_made_of(width, eight, tmp_path):
     page, found = eight
-    shown = in_page(page, tmp_path, CLICK + "click(20, 71, 0.85); return bars();", width)
+    shown = in_page(page, CLICK + "click(20, 71, 0.85); return bars();", width)
     assert sorted(row[0] for row in shown) == [0, 1, 2]
     assert [row[1] for row in shown] == sorted((row[1] for row in shown), reverse=True)
     for k, total, *parts in shown:
@@ -347,7 +347,7 @@ def test_the_mask_follows_the_sliders(width, eight, tmp_path):
     page, found = eight
     script = 'click(40, 12); await shown("mask 1 1 1"); const before = mask(); slide(1, 0.35); slide(2, 0); await shown("mask 1 0.35 0");'
     script += "return [before, mask(), bars(), document.getElementById('changed').textContent];"
-    before, after, shown, said = in_page(page, tmp_path, CLICK + script, width)
+    before, after, shown, said = in_page(page, CLICK + script, width)
     agree = before == found.labels.reshape(-1)
     assert agree.all() or agree.mean() >= 0.999
     weighted = sum(f * (b.part() + b.bias_part()) for f, b in zip((1, 0.35, 0), found.branches, strict=True))
@@ -365,7 +365,7 @@ def test_classes_are_shown_as_probabilities(eight, tmp_path):
     const pixels = document.getElementById("layer").getContext("2d").getImageData(0, 0, page.inside.width, page.inside.height).data;
     const levels = new Map(Array.from({ length: 256 }, (_, q) => [String([...tableOf(0, 1).slice(4 * q, 4 * q + 3)]), q]));
     return Array.from({ length: pixels.length / 4 }, (_, i) => levels.get(String([...pixels.slice(4 * i, 4 * i + 3)])));"""
-    levels = in_page(page, tmp_path, CLICK + script)
+    levels = in_page(page, CLICK + script)
     exponentials = np.exp(found.logits - found.logits.max(axis=0))
     expected = 255 * (exponentials / exponentials.sum(axis=0))[2].reshape(-1)
     np.testing.assert_allclose(levels, expected, rtol=0, atol=2)  # neighbouring levels may share a colour
@@ -383,7 +383,7 @@ def test_fields_and_maps_are_those_of_the_library(eight, tmp_path):
         Array.from(maps.cells.slice(0, h * w), (q) => maps.low[0] + (maps.high[0] - maps.low[0]) * q / 255)]);
     }
     return seen;"""
-    shown = in_page(page, tmp_path, CLICK + script)
+    shown = in_page(page, CLICK + script)
     assert [name for name, *_ in shown] == list(found.nodes)
     values = weights_loaded(page.parent / "network.npz").prepare().features(found.seen.x, list(found.nodes))
     for name, field, text, cells in shown:
@@ -412,7 +412,7 @@ def test_keys_do_what_a_mouse_does(eight, tmp_path):
     const channel = document.getElementById("channel"); await until(() => document.activeElement.dataset.node); channel.value = 0; channel.dispatchEvent(new Event("change"));
     press("maps", "ArrowRight"); seen.push(channel.value, document.getElementById("view").value);
     return seen;"""
-    before, after, title, other, channel, view = in_page(eight[0], tmp_path, CLICK + script)
+    before, after, title, other, channel, view = in_page(eight[0], CLICK + script)
     assert (before, after) == ("row 35, column 45", "row 25, column 46")
     names = list(eight[1].nodes)
     assert names.index(other) == names.index(title) - 1
@@ -423,7 +423,7 @@ def test_keys_do_what_a_mouse_does(eight, tmp_path):
 def test_a_channel_that_is_no_whole_number_is_the_nearest(eight, tmp_path):
     script = """const channel = document.getElementById("channel"); channel.value = "1.6"; channel.dispatchEvent(new Event("change"));
     await shown("channel"); return [channel.value, document.getElementById("scale").textContent];"""
-    value, said = in_page(eight[0], tmp_path, CLICK + script)
+    value, said = in_page(eight[0], CLICK + script)
     assert value == "2" and "channel 2" in said
 
 
@@ -432,8 +432,9 @@ def test_a_channel_that_is_no_whole_number_is_the_nearest(eight, tmp_path):
 def test_a_browser_that_cannot_unpack_arrays_is_told(unpacks, eight, tmp_path):
     text, gone = eight[0].read_text(encoding="utf-8"), "" if unpacks else "delete window.DecompressionStream;"
     (tmp_path / "page.html").write_text(text.replace("<head>", f"<head><script>{gone}</script>", 1), encoding="utf-8")
-    script = 'await sleep(300); return [document.getElementById("old").checkVisibility(), document.body.dataset.ready ?? ""];'
-    told, ready = in_page(tmp_path / "page.html", tmp_path, script)
+    script = """const told = () => document.getElementById("old").checkVisibility();
+    await until(() => told() || document.body.dataset.ready === "all"); return [told(), document.body.dataset.ready ?? ""];"""
+    told, ready = in_page(tmp_path / "page.html", script)
     assert told == (not unpacks) and bool(ready) == unpacks
 
 
@@ -462,7 +463,7 @@ def test_names_are_text_whatever_stands_in_them(name, tmp_path):
     assert cli.main(command) == 0
     script = """return [document.title, document.querySelector("h1").textContent, document.images.length,
       [...document.querySelectorAll("#bars tbody td:first-child")].map((cell) => cell.textContent)];"""
-    title, heading, images, classes = in_page(page, tmp_path, CLICK + script)
+    title, heading, images, classes = in_page(page, CLICK + script)
     assert title == heading == f"{name} in FCN-8s".replace("\udcff", "?")
     assert images == 1 and sorted(classes) == sorted(HOSTILE)
 
@@ -472,7 +473,7 @@ def test_a_page_says_that_scores_of_some_rows_are_left_out(tmp_path, monkeypatch
     monkeypatch.setattr(explorer, "SCORES", 4000)
     page, found = written(tmp_path, stirred(tiny("8s", "paper", 3, width=2)), photograph())
     script = 'click(25, 37); return [page.step, document.getElementById("scale").textContent, document.getElementById("pixel").textContent, bars()];'
-    step, said, pixel, shown = in_page(page, tmp_path, CLICK + script)
+    step, said, pixel, shown = in_page(page, CLICK + script)
     row, column = map(int, re.findall(r"\d+", pixel))
     assert step > 1 and f"every {step}th row and column" in said
     assert (row, column) == (25 // step * step, 37 // step * step)
@@ -485,7 +486,7 @@ def test_a_page_says_that_scores_of_some_rows_are_left_out(tmp_path, monkeypatch
 def test_a_photograph_may_have_any_shape(size, tmp_path):
     image = photograph(*size)
     page, found = written(tmp_path, stirred(tiny("8s", "paper", 3, width=2)), image)
-    shown = in_page(page, tmp_path, CLICK + "click(0, page.photo.width - 1); return bars();")
+    shown = in_page(page, CLICK + "click(0, page.photo.width - 1); return bars();")
     for k, total, *_ in shown:
         np.testing.assert_allclose(total, found.logits[k, 0, -1], rtol=0, atol=1e-5)
 
@@ -502,7 +503,7 @@ def test_maps_that_are_not_finite_are_named():
 def test_the_page_is_no_wider_than_the_window(width, eight, tmp_path):
     script = """const named = (e) => e.getAttribute("aria-label") || e.textContent.trim() || e.labels?.[0]?.textContent.trim() || e.alt;
     return [document.documentElement.scrollWidth, innerWidth, [...document.querySelectorAll("button, input, select, img, [role]")].filter((e) => !named(e)).map((e) => e.outerHTML.slice(0, 80))];"""
-    page, window, nameless = in_page(eight[0], tmp_path, CLICK + script, width)
+    page, window, nameless = in_page(eight[0], CLICK + script, width)
     assert page <= window and nameless == []
 
 
@@ -522,7 +523,7 @@ def test_other_networks_show_what_applies(name, tmp_path):
     script = """click(page.inside.top + 13, page.inside.left + 22); await sleep(200);
     return [bars(), document.getElementById("bars").textContent, document.getElementById("pixel").textContent, mask(),
       [...document.querySelectorAll("#by-channel [data-value]")].map((cell) => Number(cell.dataset.value)), document.getElementById("by-channel").textContent, page.inside];"""
-    bars, text, pixel, mask, channels, said, at = in_page(page, tmp_path, CLICK + script)
+    bars, text, pixel, mask, channels, said, at = in_page(page, CLICK + script)
     part = found.seen.picture[at["top"] : at["top"] + at["height"], at["left"] : at["left"] + at["width"]]
     np.testing.assert_array_equal(part, photograph(50, 60))
     row, column = map(int, re.findall(r"\d+", pixel))
@@ -556,7 +557,7 @@ def test_what_channels_look_for_is_on_the_page(tmp_path, monkeypatch):
     await Promise.all([...document.querySelectorAll("#looks img")].map((image) => image.decode()));
     return [started, title(), document.getElementById("channel").value, document.querySelectorAll("#looks .windows img").length,
       document.querySelector("#looks .ascent").naturalWidth, [...document.querySelectorAll("#looks .windows img")].map((image) => image.title)];"""
-    *seen, values = in_page(page, tmp_path, CLICK + script)
+    *seen, values = in_page(page, CLICK + script)
     assert seen == ["vgg.pool3", "score_fr", "1", 9, 32]
     values = [float(value.replace("−", "-")) for value in values]
     assert values == sorted(values, reverse=True)

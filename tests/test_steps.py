@@ -58,7 +58,7 @@ def test_the_slider_shows_each_evaluation(run, tmp_path):
         }
         return found;
     """
-    found = in_page(run / "report.html", tmp_path, script)
+    found = in_page(run / "report.html", script)
     assert len(found) == 3
     for (said, total), (iteration, score) in zip(found, scores(run).items(), strict=True):
         assert said == f"iteration {iteration}: mean IU {score:.1f}"

@@ -97,7 +97,7 @@ def test_the_ruler_says_what_a_gradient_reaches_and_what_a_crop_costs(tmp_path):
         }
         return found;
     """
-    for row, crop, shown, said, judged in in_page(page(tmp_path, "ruler", numbers), tmp_path, script):
+    for row, crop, shown, said, judged in in_page(page(tmp_path, "ruler", numbers), script):
         expected = seen(row + crop)
         assert set(shown) == {"image", "pool1", "pool2", "fc6", "upscore"}
         for name, text in shown.items():
@@ -127,7 +127,7 @@ def test_the_ruler_follows_a_finger_and_names_a_wrong_crop(tmp_path):
         crop.value = 20; crop.dispatchEvent(new Event("input"));
         return [row.value, root.querySelector("output").textContent];
     """
-    row, said = in_page(page(tmp_path, "ruler", ruler()), tmp_path, script, width=500)
+    row, said = in_page(page(tmp_path, "ruler", ruler()), script, width=500)
     assert row == "40"
     middle = float(re.search(r"stands for pixel ([\d.]+)", said)[1])
     assert middle == 40 + 20 - CROP
