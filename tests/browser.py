@@ -1,6 +1,8 @@
 """Chromium without a window, for the tests of pages: a script acts in the page as a reader would, and says what it sees."""
 
+import atexit
 import shutil
+from functools import cache
 
 import pytest
 
@@ -24,18 +26,25 @@ async function until(condition) {
 """
 
 
+@cache
+def browser():
+    """One for all tests of a process: a start costs a second."""
+    playwright = sync_playwright().start()
+    started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    atexit.register(playwright.stop)
+    atexit.register(started.close)
+    return started
+
+
 def in_page(page, script, width=1280, height=900):
     """Run the body of an async function in a page (a path), in a window of this size. -> what it returned
 
     It may use sleep(ms) and until(condition). A fault of the page's own scripts is an error here.
     """
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        tab = browser.new_page(viewport={"width": width, "height": height})
+    with browser().new_page(viewport={"width": width, "height": height}) as tab:
         faults = []
         tab.on("pageerror", lambda error: faults.append(str(error)))
         tab.goto(page.as_uri())
         value = tab.evaluate(f"async () => {{ {HELPERS} {script} }}")
-        browser.close()
     assert not faults, faults[0]
     return value

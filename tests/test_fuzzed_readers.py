@@ -14,7 +14,10 @@ hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not install
 st = hypothesis.strategies
 
 every_reader = pytest.mark.parametrize("name", READERS)
-every_weight_file = pytest.mark.parametrize("name, seed", [(name, seed) for name in WEIGHTS for seed in (0, 1)])
+every_weight_file = pytest.mark.parametrize(
+    ("name", "seed"),
+    [pytest.param(name, seed, marks=pytest.mark.slow if name == "onnx" else ()) for name in WEIGHTS for seed in (0, 1)],
+)
 
 
 @st.composite

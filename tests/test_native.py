@@ -132,6 +132,7 @@ def test_importing_compiles_nothing(tmp_path):
     assert not (tmp_path / "minifcn").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_may_compile_at_once(tmp_path):
     found = []
     environment = {"XDG_CACHE_HOME": str(tmp_path), "MINIFCN_NATIVE": "1"}

@@ -107,7 +107,6 @@ HOLDING = (
 )  # arrays of the host, where here all are arguments
 CASES |= {name.replace("-", " ", 1): case for name, case in OTHERS.items() if not name.startswith(HOLDING)}
 every_op = pytest.mark.parametrize("case", CASES)
-every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def make(given, dtype, rng):
@@ -134,7 +133,7 @@ def test_every_public_operation_is_among_the_cases():
 
 
 @every_op
-@every_dtype
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_results_and_gradients_have_the_dtype_and_shape_of_their_arguments(case, dtype, device, rng):
     """Which stay as they were: NumPy and the stand-in hold read-only arrays, so that a write raises; the values show one
     on a GPU."""
@@ -198,43 +197,46 @@ def backwards(host, put):
 
 
 @every_op
-@pytest.mark.parametrize("lay", [spaced, channels_last, last_axis_first, backwards])
-def test_arrays_of_any_order_in_memory_give_the_same(case, lay, device, rng):
+def test_arrays_of_any_order_in_memory_give_the_same(case, device, rng):
     (forward, backward), given = CASES[case]
     hosts = make(given, "float64", rng)
     expected, host_cache = forward(*hosts)
-    y, cache = forward(*(lay(host, device.put) for host in hosts))
-    np.testing.assert_allclose(device.get(y), expected, rtol=1e-12, atol=1e-12)
-    dy = np.asarray(rng.standard_normal(y.shape))
-    gradients, references = as_tuple(backward(lay(dy, device.put), cache)), as_tuple(backward(dy, host_cache))
-    for gradient, reference in zip(gradients, references, strict=True):
-        if reference is not None:
-            np.testing.assert_allclose(device.get(gradient), reference, rtol=1e-12, atol=1e-12)
+    dy = np.asarray(rng.standard_normal(expected.shape))
+    references = as_tuple(backward(dy, host_cache))
+    for lay in (spaced, channels_last, last_axis_first, backwards):
+        y, cache = forward(*(lay(host, device.put) for host in hosts))
+        np.testing.assert_allclose(device.get(y), expected, rtol=1e-12, atol=1e-12, err_msg=lay.__name__)
+        gradients = as_tuple(backward(lay(dy, device.put), cache))
+        for gradient, reference in zip(gradients, references, strict=True):
+            if reference is not None:
+                np.testing.assert_allclose(
+                    device.get(gradient), reference, rtol=1e-12, atol=1e-12, err_msg=lay.__name__
+                )
 
 
-FLOAT_ARGUMENTS = [
-    (case, i)
-    for case, (_, given) in CASES.items()
-    for i, g in enumerate(given)
-    if not isinstance(g, np.ndarray) and sum(not isinstance(h, np.ndarray) for h in given) > 1
-]
+def floats_among(given):
+    return [i for i, g in enumerate(given) if not isinstance(g, np.ndarray)]
 
 
-@pytest.mark.parametrize(("case", "position"), FLOAT_ARGUMENTS)
-def test_mixed_dtypes_are_refused(case, position, device, rng):
+MIXABLE = [case for case, (_, given) in CASES.items() if len(floats_among(given)) > 1]
+
+
+@pytest.mark.parametrize("case", MIXABLE)
+def test_mixed_dtypes_are_refused(case, device, rng):
     (forward, _), given = CASES[case]
     arrays = make(given, "float32", rng)
-    arrays[position] = arrays[position].astype("float64")
-    with pytest.raises(TypeError, match=r"expected float(32|64) like its input, got float(64|32)"):
-        forward(*map(device.put, arrays))
+    for position in floats_among(given):
+        mixed = [a.astype("float64") if i == position else a for i, a in enumerate(arrays)]
+        with pytest.raises(TypeError, match=r"expected float(32|64) like its input, got float(64|32)"):
+            forward(*map(device.put, mixed))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.split()[0] not in ("crop", "pad")])
-@pytest.mark.parametrize("dtype", ["int64", "float16"])
-def test_other_dtypes_are_refused(case, dtype, device, rng):
+def test_other_dtypes_are_refused(case, device, rng):
     (forward, _), given = CASES[case]
-    with pytest.raises(TypeError, match=f"expected float32 or float64, got {dtype}"):
-        forward(*map(device.put, make(given, dtype, rng)))
+    for dtype in ("int64", "float16"):
+        with pytest.raises(TypeError, match=f"expected float32 or float64, got {dtype}"):
+            forward(*map(device.put, make(given, dtype, rng)))
 
 
 LOSSES = ("loss", "sigmoid", "dice", "hardest", "squared", "absolute")

@@ -544,32 +544,29 @@ def test_other_threads_may_set_the_threads_of_blas_afterwards():
 
 # Products
 
+PRODUCTS = [(1, 1, 1), (1, 7, 5), (7, 5, 1), (1, 1, 9), (4, 1, 4), (3, 4, 5), (130, 100, 110), (40, 300, 200)]
+PRODUCTS += [(401, 20, 37), (37, 20, 401), (2, 50, 900), (900, 50, 2)]  # rows, depth, columns
+
 
 @pytest.mark.usefixtures("helpers")
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("worth", "block_bytes"), [(1 << 21, 1 << 20), (1, 1000), (1 << 60, 1000)])
-@pytest.mark.parametrize(
-    ("rows", "depth", "columns"),
-    [(1, 1, 1), (1, 7, 5), (7, 5, 1), (1, 1, 9), (4, 1, 4), (3, 4, 5), (130, 100, 110), (40, 300, 200), (401, 20, 37)]
-    + [(37, 20, 401), (2, 50, 900), (900, 50, 2)],
-)
-def test_a_product_cut_into_pieces_is_the_product(
-    rows, depth, columns, worth, block_bytes, threads, device, monkeypatch
-):
+def test_a_product_cut_into_pieces_is_the_product(worth, block_bytes, threads, device, rng, monkeypatch):
     monkeypatch.setattr(tuning, "WORTH_A_THREAD", worth)
     monkeypatch.setattr(tuning, "PIECE_BYTES", block_bytes)
     backend.set_threads(threads)
-    rng = np.random.default_rng(0)
-    a, b, bias = rng.standard_normal((rows, depth)), rng.standard_normal((depth, columns)), rng.standard_normal(columns)
-    on_device = device.put(a), device.put(b)
-    np.testing.assert_allclose(device.get(backend.matmul(*on_device)), a @ b, atol=1e-11)
-    result = backend.matmul(*on_device, bias=device.put(bias))
-    np.testing.assert_allclose(device.get(result), a @ b + bias, atol=1e-11)
-    frame = device.put(np.full((rows + 2, columns + 3), 7.0), writable=True)
-    out = frame[1:-1, 2:-1]
-    assert backend.matmul(*on_device, out, device.put(bias)) is out
-    expected = np.pad(a @ b + bias, ((1, 1), (2, 1)), constant_values=7)
-    np.testing.assert_allclose(device.get(frame), expected, atol=1e-11)
+    for size in PRODUCTS:
+        rows, depth, columns = size
+        a, b, bias = (rng.standard_normal(shape) for shape in ((rows, depth), (depth, columns), columns))
+        on_device = device.put(a), device.put(b)
+        np.testing.assert_allclose(device.get(backend.matmul(*on_device)), a @ b, atol=1e-11, err_msg=str(size))
+        result = backend.matmul(*on_device, bias=device.put(bias))
+        np.testing.assert_allclose(device.get(result), a @ b + bias, atol=1e-11, err_msg=str(size))
+        frame = device.put(np.full((rows + 2, columns + 3), 7.0), writable=True)
+        out = frame[1:-1, 2:-1]
+        assert backend.matmul(*on_device, out, device.put(bias)) is out
+        expected = np.pad(a @ b + bias, ((1, 1), (2, 1)), constant_values=7)
+        np.testing.assert_allclose(device.get(frame), expected, atol=1e-11, err_msg=str(size))
 
 
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(0, 3, 4), (3, 4, 0), (0, 0, 0), (3, 0, 4)])

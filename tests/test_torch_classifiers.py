@@ -256,9 +256,10 @@ def narrow_vgg16_fcn(variant, backbone, alignment, at_once=False):
     return models.Graph(fcn_nodes(body, variant, CLASSES, alignment, at_once=at_once, rng=rng))
 
 
-def case(name, build, reference, size, frozen=True, gradients=True, scale=60):
+def case(name, build, reference, size, frozen=True, gradients=True, scale=60, marks=()):
     """scale: the range of pixels that the network is made for; AlexNet's normalisation sees small ones hardly at all."""
-    return pytest.param(build, reference, size, scale, frozen, gradients, id=name + ("" if frozen else "-train"))
+    name += "" if frozen else "-train"
+    return pytest.param(build, reference, size, scale, frozen, gradients, id=name, marks=marks)
 
 
 def segmenter(backbone, alignment, variant, frozen=True, **options):
@@ -273,10 +274,13 @@ def segmenter(backbone, alignment, variant, frozen=True, **options):
 
 published = (models.vgg16, models.alexnet, models.alexnet_torchvision, models.efficientnet_lite0)
 vgg, caffenet, other_alexnet, lite0 = (partial(build, CLASSES) for build in published)
+slow = pytest.mark.slow  # 60 million numbers and more
 NETWORKS = [
-    case("vgg16", vgg, vgg16, (193, 196), gradients=False),  # the smallest that its pools, rounding up, take to 7 × 7
-    case("alexnet", caffenet, alexnet, (227, 227)),
-    case("alexnet_torchvision", other_alexnet, alexnet_torchvision, (224, 224), scale=1),
+    case(
+        "vgg16", vgg, vgg16, (193, 196), gradients=False, marks=slow
+    ),  # the smallest that its pools, rounding up, take to 7 × 7
+    case("alexnet", caffenet, alexnet, (227, 227), marks=slow),
+    case("alexnet_torchvision", other_alexnet, alexnet_torchvision, (224, 224), scale=1, marks=slow),
     case("alexnet_torchvision-average", other_alexnet, alexnet_torchvision, (250, 300), gradients=False, scale=1),
     case("lite0", lite0, efficientnet_lite0, (64, 64), gradients=False, scale=1),
     case("lite0-odd", lite0, efficientnet_lite0, (65, 50), scale=1),

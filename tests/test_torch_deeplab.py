@@ -174,7 +174,9 @@ def test_logits_and_gradients(name, dtype, logits, gradients):
     pytest.fail(f"{worst}")
 
 
-@pytest.mark.parametrize("name", ["largefov", "aspp", "v3", "v3plus"])
+@pytest.mark.parametrize(
+    "name", ["largefov", "aspp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("v3", "v3plus"))]
+)
 def test_both_train_alike(name):
     network, images, labels, options = made(name)
     network.astype("float64")

@@ -135,7 +135,9 @@ def test_logits_and_gradients(name, dtype, logits, gradients):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-4)])
-@pytest.mark.parametrize("name", ["paper", "same-bilinear", "same-normalised", "lite0"])
+@pytest.mark.parametrize(
+    "name", ["paper", "same-bilinear", "same-normalised", pytest.param("lite0", marks=pytest.mark.slow)]
+)
 def test_both_train_alike(name, dtype, tolerance):
     network, images, labels = made(name)
     momentum = 0.9 if name == "lite0" else 0.99  # the paper's, at which the rounding of 48 convolutions grows
