@@ -140,6 +140,13 @@ def over(image, labels):
     return overlay(image, colourise(labels))
 
 
+def by_colour(numbers):
+    """Each object in a colour of its own, the background and 255 black.   (H, W) -> (H, W, 3)"""
+    colours = plt.get_cmap("tab20")(np.arange(20))[:, :3]
+    there = ((numbers > 0) & (numbers < 255))[..., None]
+    return np.where(there, colours[numbers % 20], 0)
+
+
 def running(losses):
     """The mean of each loss and up to 14 before it: single batches differ too much to read a curve."""
     return [np.mean(losses[max(0, i - 14) : i + 1]) for i in range(len(losses))]
