@@ -40,8 +40,7 @@ lesson.pictures("01_photographs", [row, second], caption=caption)
 # %% [markdown]
 # A network has labelled every pixel of these two photographs. It was built and trained
 # with the code that these lessons explain. It has found the cat and the person. It also
-# takes a helmet for a part of a horse. How good is it, then? This lesson says what is
-# asked for, and how one counts.
+# takes a helmet for a part of a horse. How good is it, then?
 #
 # ## One answer for every pixel
 #
@@ -387,8 +386,8 @@ answers.check("01.3", ...)
 # ## In practice
 #
 # - `minifcn predict photo.jpg` labels your own photograph with the network above.
-# - `minifcn evaluate` prints the four scores and the IoU of each class for a trained
-#   network. A class that occurs in neither truth nor prediction has a dash.
+# - `minifcn evaluate` prints the four scores and the IoU of each class. A class that
+#   occurs in neither truth nor prediction has a dash.
 # - Compare only numbers over the same images, the same classes and with void left out.
 #   A mean IoU "over 21 classes" and one "over the 7 that occur" are different things.
 #

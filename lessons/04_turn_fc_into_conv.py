@@ -29,8 +29,8 @@ lesson.pictures("04_where", [{"": drawn}], caption=caption)
 
 # %% [markdown]
 # The network behind this picture is a classifier. It was shown a million photographs
-# with one label each, and was never told where anything was. Still it knows. (This is
-# the article's figure 2, on another cat.) No weight was changed for it.
+# with one label each, and was never told where anything was. Still it knows. No weight
+# was changed for it. (The article's figure 2 is such a picture.)
 #
 # ## The layer that insisted
 #
@@ -62,9 +62,9 @@ print("convolution:    ", y[0, :, 0, 0].round(3), y.shape)
 assert np.abs(y[:, :, 0, 0] - scores).max() < 1e-12
 
 # %% [markdown]
-# The numbers are the same. The shape is not: the convolution's output has a height and
-# a width, 1 × 1. It still has a *place*. Give it larger maps, and it has many. At each
-# stands what the fully connected layer would say of the 3 × 3 piece that begins there.
+# The numbers are the same. But the convolution's output has a height and a width, 1 × 1:
+# it has a *place*. Give it larger maps, and it has many. At each stands what the fully
+# connected layer would say of the 3 × 3 piece that begins there.
 
 # %%
 large = rng.standard_normal((1, 5, 6, 7))
@@ -132,8 +132,7 @@ by_hand = models.Sequential(**chain)
 
 some = rng.uniform(-1, 1, (10, 3, 38, 38))
 scores, vectors = net.forward(some), by_hand.forward(some)
-print("fc1:", net["fc1"].weight.value.shape, "->", by_hand["fc1"].weight.value.shape)
-print("scores:", scores.shape, "->", vectors.shape)
+print("scores of 10 windows:", scores.shape, "->", vectors.shape)
 assert np.abs(vectors[:, :, 0, 0] - scores).max() < 1e-12
 
 heat = models.surgery.convolutionalize(net)  # the library's, for any of its classifiers
@@ -321,7 +320,7 @@ lesson.pictures("04_padding", [row], caption=caption, **drawing)
 # puts zeros around the maps of every layer, not around the image alone.
 #
 # Books often say that a convolutionalised network "gives the same as sliding the
-# classifier". Ask which classifier.
+# classifier". Ask which.
 #
 # ## VGG16 by its numbers
 #

@@ -39,8 +39,7 @@ def tent(k):
 
 
 # %% tags=["hide-input"]
-rows, columns = np.mgrid[-1:1:12j, -1:1:12j]
-bump = np.exp(-3 * (rows**2 + columns**2))  # (12, 12), a coarse map
+bump = np.exp(-3 * (np.mgrid[-1:1:12j, -1:1:12j] ** 2).sum(axis=0))  # a coarse map
 drawn = np.random.default_rng(1)
 views = {
     "coarse": bump,
@@ -137,16 +136,15 @@ x = np.array([[1.0, 0.3, 0.8], [0.5, 0.1, 0.9], [0.2, 1.0, 0.4]])
 order, row = np.arange(9).reshape(3, 3), {"coarse": x}
 for count, title in ((1, "one stamp"), (2, "two"), (9, "all nine")):
     row[title] = stamp(np.where(order < count, x, 0), np.outer(tent(8), tent(8)), 4)
-caption = "A map of 3 × 3, and its stamps of 8 × 8, 4 pixels apart, landing one by one."
+caption = "Nine stamps of 8 × 8, 4 pixels apart, landing one by one."
 lesson.pictures("05_stamps", [row], caption=caption, cmap="viridis", vmin=0, vmax=1)
 
 # %% [markdown]
-# The library's transposed convolution does this for all channels at once, with a `pad`
-# that cuts so many pixels off each side. With k = 2s and pad s/2, the output is exactly
-# s times as large.
+# The library's transposed convolution does this for all channels at once. Its `pad` cuts
+# pixels off each side: with k = 2s and pad s/2, the output is exactly s times as large.
 #
 # Now labels. Take the best coarse scores there can be, from the truth itself: for every
-# cell of 16 × 16 pixels, the share of each class. By truth, by nearest, by bilinear:
+# cell of 16 × 16 pixels, the share of each class.
 
 # %%
 from minifcn import ops
@@ -185,8 +183,7 @@ legend = {"legend": np.unique(list(shown.values())), "classes": CLASSES}
 lesson.pictures("05_labels", [row], caption="Cells of 16 pixels, enlarged.", **legend)
 
 # %% [markdown]
-# Bilinear is better and costs little. It cannot find what the coarse map has lost. For
-# that, the article adds skips (lesson 10).
+# Bilinear is better. What the coarse map has lost it cannot find (lesson 10).
 #
 # ## Why "transposed"
 #
@@ -265,18 +262,15 @@ caption = "A flat map enlarged twice, by stamps of ones, random ones, and tents.
 lesson.pictures("05_checkerboards", [row], caption=caption, vmin=0, vmax=2)
 
 # %% [markdown]
-# With three taps and stride 2, every second row and column gets two stamps, the others
-# one: 4, 2 or 1 in the plane. Four taps divide evenly, and every pixel gets four.
+# With three taps and stride 2, a pixel gets 4, 2 or 1 stamps. With four taps it always
+# gets four.
 #
-# But evenly many is not yet evenly *much*: the random kernel of 4 × 4 is chequered too.
-# In one dimension, with stride s, fine pixel i is reached by the taps i mod s, i mod s
-# + s, … , one *phase* of the kernel. A flat map stays flat if the taps of every phase
-# have the same sum. The tents have: each phase sums to 1.
+# But the random kernel of 4 × 4 is chequered too. In one dimension, fine pixel i is
+# reached by the taps i mod s, i mod s + s, … , one *phase* of the kernel. A flat map stays
+# flat if the taps of every phase have the same sum. Those of the tents sum to 1.
 #
-# So there are two ways out. Choose k divisible by s, and start from the bilinear kernel
-# (or stay there). Or enlarge by a fixed kernel first, then convolve with a learned one
-# at stride 1. (The dx of a convolution with three taps and stride 2 has the same
-# checkerboard.)
+# So there are two ways out. Choose k divisible by s, and start from the bilinear kernel.
+# Or enlarge by a fixed kernel, then convolve with a learned one at stride 1.
 #
 # ## Learned against fixed
 #
@@ -336,7 +330,7 @@ for noise in (1, 2):
             print(f"mean IoU {100 * judged[name][1]:.1f} %")
         kernels[f"noise {noise}"] = learned
         (fixed, fixed_iou), (louder, _), (loss, iou) = judged.values()
-        if noise == 1:  # the louder fixed kernel has all of the gain in loss
+        if noise == 1:  # being louder is all of the gain
             assert louder < 0.2 * fixed and loss > 0.8 * louder
             assert abs(iou - fixed_iou) < 0.01
         else:
@@ -345,18 +339,14 @@ for noise in (1, 2):
 # %% tags=["hide-input"]
 row = {name: w.mean(axis=(0, 1)) for name, w in kernels.items()}  # over the classes
 most = max(w.max() for w in row.values())
-caption = "The frozen kernel and two learned ones: stronger, and with much noise wider."
-lesson.pictures("05_kernels", [row], caption=caption, vmin=0, vmax=most)
+lesson.pictures("05_kernels", [row], caption="Three kernels.", vmin=0, vmax=most)
 
 # %% [markdown]
-# With little noise, the authors are right. Learning lowers the loss a lot, and leaves
-# the mean IoU where it was. The frozen kernel, made 2.2 times as strong, does the same:
-# all that was learned is to speak louder, and no winner changes. With more noise the
-# learned kernels win clearly: they are wider, and blur the noise away.
-#
-# But here nothing else could do that. In a real FCN everything below is trained
-# *through* the frozen kernel. So little is lost by freezing, and a frozen kernel cannot
-# paint checkerboards.
+# With little noise, learning lowers the loss a lot, and leaves the mean IoU where it was.
+# The frozen kernel, made 2.2 times as strong, does the same: all that was learned is to
+# speak louder. With more noise the learned kernels win clearly: they are wider, and blur
+# the noise away. But here nothing else could do that. In a real FCN everything below is
+# trained *through* the frozen kernel, and it cannot paint checkerboards.
 #
 # (The article's deconvolutions have a kernel for each *pair* of classes, zero off the
 # diagonal. This library keeps the diagonal alone. And as it is a tent times a tent,
@@ -372,9 +362,8 @@ assert np.allclose(y, enlarge(maps, frozen)[0], atol=1e-5)
 #
 # Replace the dots and run the cell again.
 #
-# **1.** ★ By hand, then with `stamp`: the map [[1, 0], [0, 2]], the stamp [[1, 1], [1,
-# 1], [1, 1]] of three rows and two columns, stride 2. What is the result, an array of
-# 5 × 4?
+# **1.** ★ By hand: the map [[1, 0], [0, 2]], a stamp of ones of three rows and two
+# columns, stride 2. What is the result, an array of 5 × 4?
 #
 # **2.** ★★ Predict, then run. FCN-32s enlarges once, by 32. FCN-8s enlarges by 2, by 2
 # again and by 8, each with its tent. Is that the same, if nothing is added in between?
@@ -398,8 +387,8 @@ answers.check("05.3", ...)
 #
 # - `models.fcn(...)` enlarges by frozen bilinear kernels, as the published networks do.
 #   `--upsampling learned` lets `minifcn train` learn them, from the bilinear ones.
-# - Chequered predictions? Look first at kernel and stride of whatever enlarges.
-# - Enlarge *scores*, and take the argmax afterwards: labels cannot be interpolated.
+# - Chequered predictions? Look at kernel and stride of whatever enlarges.
+# - Enlarge *scores*, then take the argmax: labels cannot be interpolated.
 #
 # ## Further reading
 #

@@ -82,8 +82,7 @@ for seed in (6, 8):
 #
 # ## Two numbers that look like magic
 #
-# This is the published FCN-32s, in short. (`conv1_1` is the first convolution of the
-# first of VGG16's five groups. The scores are a 1 × 1 convolution behind fc7.)
+# This is the published FCN-32s, in short:
 #
 #     conv1_1   3×3, pad 100          the padding of all other 3×3 layers is 1
 #     …         13 convolutions and 5 poolings by 2 in all
@@ -114,9 +113,8 @@ for seed in (6, 8):
 # | convolution, pooling | 1/s | (p − (k − 1)/2) / s |
 # | transposed convolution | s | (k − 1)/2 − p |
 #
-# The halves matter. Here are sixteen pixels, and the cells that two poolings by 2 make
-# of them. The middle of cell 0 is not pixel 0: it lies at ½ after one pooling, and at
-# 1½ after two.
+# The halves matter. Here are sixteen pixels, and the cells of two poolings by 2. The
+# middle of cell 0 is not pixel 0: it lies at ½ after one pooling, and at 1½ after two.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -144,8 +142,7 @@ def layer_map(kind, k, s, p):
     return Fraction(1, s), (p - half) / s
 
 
-def then(first, second):
-    """The map of two layers in a row: r -> a2·(a1·r + b1) + b2."""
+def then(first, second):  # two layers in a row: r -> a2·(a1·r + b1) + b2
     (a1, b1), (a2, b2) = first, second
     return a2 * a1, a2 * b1 + b2
 
@@ -166,9 +163,8 @@ assert layer_map("conv", 3, 1, 1) == (1, 0)  # moves nothing
 #
 # ## Through FCN-32s, layer by layer
 #
-# The same for all of VGG16. `size` follows an image of 500 pixels: a convolution gives
-# ⌊(n + 2p − k)/s⌋ + 1 for n pixels, a pooling rounds *up* instead, a transposed
-# convolution gives s·(n − 1) + k − 2p.
+# `size` follows an image of 500 pixels: a convolution gives ⌊(n + 2p − k)/s⌋ + 1 for n
+# pixels, a pooling rounds *up* instead, a transposed convolution gives s·(n − 1) + k − 2p.
 
 
 # %%
@@ -207,22 +203,18 @@ assert at == (1, 19) and n == 544
 # There it is. Pixel r of the image is at r + 19 of the output: the image's 500 rows begin
 # at row **19** of 544.
 #
-# Where do the 19 pixels come from? A layer's own b counts cells of its output. Divided
-# by the scale reached there, it counts pixels of the image:
+# Where do the 19 come from? Each layer's own b, in pixels of the image:
 #
 # - The padding pushes everything down by 100, less the 1 that a 3 × 3 window takes
 #   back: 99.
-# - Each pooling moves things up by half a cell of the map it gets. These cells are 1, 2,
-#   4, 8 and 16 pixels wide: half of 31, −15½.
-# - `fc6` without padding looks at 7 cells, and its first output stands for the fourth
-#   of them. That is three cells of 32 pixels: −96.
+# - Each pooling moves things up by half a cell of the map it gets, of 1, 2, 4, 8 and 16
+#   pixels: −15½.
+# - `fc6` looks at 7 cells, and its first output stands for the fourth: three cells of 32
+#   pixels, −96.
 # - The stamp of 64 has its middle at 31½.
 #
-# So the answer to the most asked question about this network is
-#
-#     99 − 15½ − 96 + 31½ = 19
-#
-# and with another padding P in place of 100, the crop is P − 81.
+# So 99 − 15½ − 96 + 31½ = **19**, and with another padding P in place of 100, the crop is
+# P − 81.
 #
 # Here it can be moved. Each bar is a map, laid over the image's 500 rows and some of the
 # padding. The orange part is what one output row depends on. Choose the row, then crop
@@ -276,10 +268,9 @@ assert crops == {"32s": [19], "16s": [5, 27], "8s": [5, 9, 31]}
 #
 # ## The image as its own ruler
 #
-# Does the network do it? Make all its layers plain averages and its stamp bilinear
-# (lesson 5), and give it a ruler to look at: an image where pixel r has the value r.
-# Averaging a ruler reads its middle, interpolating it reads the place between. So each
-# output *says where it is looking*. One axis is enough.
+# Does the network do it? Make all its layers plain averages and its stamp bilinear, and
+# give it a ruler: an image where pixel r has the value r. Averaging a ruler reads its
+# middle. So each output *says where it is looking*. One axis is enough.
 
 
 # %%
@@ -327,9 +318,7 @@ print("sizes of 1,099 that fail:", {p: len(fails[p]) for p in (81, 95, 96, 97, 1
 assert fails[96] and not any(fails[pad] for pad in range(97, 101))
 
 # %% [markdown]
-# From 97 on every size works. So 100 is no magic number, only a round one.
-#
-# And the rounding: a pooling by 2 of 349 rows has one row left over. Caffe keeps it (175
+# From 97 on every size works. 100 is only a round number. And the rounding: a pooling by 2 of 349 rows has one row left over. Caffe keeps it (175
 # outputs), most other programs drop it (174). Five poolings can lose up to 31 pixels at
 # the bottom like that, and then the output may be too small. This is nasty: training on
 # crops of one good size works, and then some photograph stops the program.
@@ -344,16 +333,15 @@ assert (up, down) == (0, 396)
 # %% [markdown]
 # ## The alternative that wastes nothing
 #
-# An image of 500 × 500 becomes a map of 698 × 698, and nearly half of that is frame.
-# The library's `alignment="same"` does it differently:
+# Of a padded image of 500 × 500 nearly half is frame. The library's `alignment="same"`
+# does it differently:
 #
 # - The image is padded, below and to the right, only up to the next multiple of 32.
 #   Then no pooling ever has a row left over.
 # - Every convolution is padded so that its map keeps its size, `fc6` by 3.
-# - A stamp of 2s is padded by s/2 (that is, cut by so much on each side). The output is
-#   exactly s times as large, each cell in the middle of its s pixels.
+# - A stamp of 2s is cut by s/2 on each side. The output is exactly s times as large.
 #
-# The crop begins at 0. Ours is a list of layers, so we can check that:
+# The crop begins at 0:
 
 # %%
 same = [*vgg16(pad=1)[:-1], ("fc6", "conv", 7, 1, 3), ("upscore", "deconv", 64, 32, 16)]
@@ -400,7 +388,7 @@ answers.check("06.3", ...)
 #
 # - Never copy a crop from another network. Compute it, or let
 #   `minifcn.layers.coordinates.crop_offset` do it; it refuses if no whole crop fits.
-# - Masks that are all shifted to one side mean a wrong crop. Test with the ruler.
+# - Masks that are all shifted to one side: a wrong crop. Test with the ruler.
 # - `minifcn train --alignment paper` is for weights of the published FCNs.
 #
 # ## Further reading

@@ -387,8 +387,7 @@ answers.check("09.3", ...)
 # - `minifcn train --variant 32s --data …` trains this network on your own images;
 #   `--backbone vgg16` or `efficientnet_lite0` takes a larger trunk, `--start imagenet`
 #   pretrained weights where they are installed.
-# - Check the first loss of any new network: ln C, if the scores start at zero. Anything
-#   else tells of a wrong number of classes or of labels that are not what they seem.
+# - Check the first loss of any new network: ln C, if the scores start at zero.
 # - `minifcn explain vgg16 --variant 32s` prints the shapes and costs of any network.
 #
 # ## Further reading

@@ -1,9 +1,8 @@
 # %% [markdown]
 # # 12. Build U-Net
 #
-# **You will** join maps by concatenation, forward and back by hand, build a small U-Net
-# from it, weigh the pixels between touching cells, and count how many cells it then
-# tells apart.
+# **You will** join maps by concatenation, forward and back, build a small U-Net, weigh
+# the pixels between touching cells, and count how many cells it then tells apart.
 #
 # **You will learn** what U-Net does otherwise than FCN, why what is concatenated gets
 # its gradient back in slices, and how a loss can be told where to look.
@@ -266,15 +265,14 @@ try:
 except FileNotFoundError as error:  # the library measures distances by SciPy
     print(error)
 gaps = (t == 0) & (weights > 4)
-print(f"gaps: {gaps.mean():.1%} of the pixels; of the loss's weight", end=" ")
-print(f"{weights[gaps].sum() / weights.sum():.0%}")
+share = weights[gaps].sum() / weights.sum()
+print(f"gaps: {gaps.mean():.1%} of the pixels, {share:.0%} of the loss's weight")
 
 # %% [markdown]
 # ## With and without
 #
-# Now train the same network from the same start with and without these weights, twice
-# each. A cell counts as found if a connected part of the prediction fits it, with an
-# IoU of more than one half. Two cells in one blob are both lost.
+# Train the same network with and without these weights, from two starts. A cell counts
+# as found if a connected part of the prediction fits it, with an IoU above one half.
 
 # %%
 from minifcn.training.optimizers import Adam
@@ -347,15 +345,10 @@ differ = [
     np.subtract(*(cells_found(p[[i]], numbers_new[[i]]) for p in (weighed, without)))
     for i in range(len(x_new))
 ]
-rows = [
-    {
-        "image": x_new[i, 0],
-        "label": t_new[i],
-        "without weights": without[i],
-        "with weights": weighed[i],
-    }
-    for i in np.argsort(differ)[-2:]
-]
+rows = []
+for i in np.argsort(differ)[-2:]:
+    rows.append({"image": x_new[i, 0], "label": t_new[i]})
+    rows[-1] |= {"without weights": without[i], "with weights": weighed[i]}
 caption = (
     "The two new scenes in which the weights help most. Without them, cells run "
     "together; with them every gap is there, and all are wider than they should be."
@@ -397,14 +390,11 @@ answers.check("12.3", ...)
 #
 # - `minifcn predict --weights nuclei --objects slide.png` runs a U-Net that comes with
 #   the library on a microscope's picture, and numbers each nucleus.
-# - `minifcn train --help` lists the border weights and the border as a class of its
-#   own, two ways to the same end.
-# - Concatenation doubles the channels that the next convolution reads: U-Net's memory.
+# - `minifcn train --help` has the border weights, and the border as a class of its own.
 #
 # ## Further reading
 #
 # - O. Ronneberger, P. Fischer, T. Brox, [*U-Net: Convolutional Networks for Biomedical
-#   Image Segmentation*](https://arxiv.org/abs/1505.04597), MICCAI 2015: figure 1, and
-#   equations 1 and 2.
+#   Image Segmentation*](https://arxiv.org/abs/1505.04597), MICCAI 2015.
 # - In the code: `minifcn/models/unet.py`, `minifcn/data/targets.py`,
 #   `minifcn/ops/shapes.py`.

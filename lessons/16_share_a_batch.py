@@ -39,7 +39,7 @@ handles, names = axes[1].get_legend_handles_labels()
 axes[1].legend(handles[:3], names[:3], loc="center right", frameon=False)
 caption = (
     "A step of training alone, and shared by two. Each layer's gradients set out as soon "
-    "as they are there; only the last ones are waited for."
+    "as they are there."
 )
 lesson.show(figure, "16_step", caption)
 
@@ -91,9 +91,8 @@ assert np.abs(by_sums - whole).max() < 1e-15 and ratio > 4
 # ## One batch, one mean, one variance
 #
 # Batch normalisation (lesson 8) looks across the batch: its mean and variance are those
-# of *all* images. A process that used its own half would train another network. Again
-# sums travel, three numbers for each channel: how many values, their sum, and the sum of
-# their squared distances from the mean.
+# of *all* images. Again sums travel, three numbers for each channel: how many values,
+# their sum, and the sum of their squared distances from the mean.
 #
 # The variance is where care is needed. Σx²/n − mean² loses digits when the mean is
 # large. So each process takes the distances from *its own* mean, mᵢ, and the whole's is
@@ -104,8 +103,8 @@ assert np.abs(by_sums - whole).max() < 1e-15 and ratio > 4
 # In the backward pass two more sums are shared: Σ dy and Σ dy·z (lesson 8 has the
 # formula). The gradients of γ and β are sums over pixels like any other weight's.
 #
-# Our processes here are threads, so that the lesson needs nothing installed. `Job.sum`
-# is all that they share: each brings an array and takes the sum home.
+# Our processes here are threads. `Job.sum` is all that they share: each brings an array
+# and takes the sum home.
 
 # %%
 import threading
@@ -162,8 +161,7 @@ x = rng.normal(1000, 0.01, (5, 3, 6, 6))  # a large mean
 uneven, job = [slice(0, 3), slice(3, 5)], Job(2)
 (mean, var), again = job.run(lambda rank: statistics(x[uneven[rank]], job))
 assert np.array_equal(var, again[1]), "both have the same bits"
-right = x.var(axis=(0, 2, 3))
-single = x.astype(np.float32)
+right, single = x.var(axis=(0, 2, 3)), x.astype(np.float32)
 squares = (single**2).mean(axis=(0, 2, 3)) - single.mean(axis=(0, 2, 3)) ** 2
 print("variance of the whole", right)
 print("out of two parts     ", var)
@@ -178,9 +176,8 @@ assert np.allclose(var, right, rtol=1e-9) and np.abs(squares / right - 1).max() 
 #
 # In a *ring* each process sends to its right neighbour only. The array is cut into n
 # pieces. In the first round process r sends piece r; its neighbour adds it to its own and
-# sends the sum on in the next. After n − 1 rounds each piece has been everywhere once,
-# and process r holds the finished sum of piece r + 1. Another n − 1 rounds carry the
-# finished pieces round. All wires are busy all the time, and each process sends
+# sends the sum on in the next. After n − 1 rounds process r holds the finished sum of
+# piece r + 1. Another n − 1 rounds carry the finished pieces round. Each process sends
 # 2 (n − 1) / n of the array: less than twice, **however many processes there are**.
 
 
@@ -223,10 +220,7 @@ for step, (panel, counts_then) in enumerate(zip(axes, history, strict=True)):
     panel.set(xticks=(), yticks=(), title=f"{step}" if step else "start")
 axes[0].set_ylabel("process")
 figure.supxlabel("piece (columns), after each round")
-caption = (
-    "Of how many processes' gradients each piece is the sum. After three rounds every row "
-    "has a finished piece, after six all are finished."
-)
+caption = "Of how many processes' gradients each piece is the sum, round by round."
 lesson.show(figure, "16_ring", caption)
 
 # %% [markdown]
@@ -235,11 +229,9 @@ lesson.show(figure, "16_ring", caption)
 #
 # ## Send while you compute
 #
-# Backward walks from the last layer to the first. The last layer's gradients are finished
-# when most of the work is still to come, so they can set out at once. Below, a model of
-# one step on two machines, by arithmetic. A layer's backward takes twice its forward's
-# multiply-adds (for dx and for dw). Its gradients are sent as soon as they are there, one
-# layer's after the other's.
+# The last layer's gradients are finished first, when most of the work is still to come.
+# So they can set out at once. Below, a model of one step on two machines, by arithmetic.
+# A layer's backward takes twice its forward's multiply-adds (for dx and for dw).
 
 # %%
 from minifcn import models
@@ -400,10 +392,9 @@ answers.check("16.3", ...)
 # ## Further reading
 #
 # - P. Goyal and others, *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour*,
-#   2017, https://arxiv.org/abs/1706.02677: what changes with large batches.
-# - S. Li and others, *PyTorch Distributed*, VLDB 2020, https://arxiv.org/abs/2006.15704:
-#   buckets and overlap.
+#   2017, https://arxiv.org/abs/1706.02677
+# - S. Li and others, *PyTorch Distributed*, VLDB 2020, https://arxiv.org/abs/2006.15704
 # - T. Chan, G. Golub, R. LeVeque, *Updating Formulae and a Pairwise Algorithm for
-#   Computing Sample Variances*, 1979: the variance out of parts.
+#   Computing Sample Variances*, 1979.
 # - In the code: `minifcn/distributed.py`, `minifcn/training/exchange.py`,
 #   `minifcn/ops/batch_norm.py`.

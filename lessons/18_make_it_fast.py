@@ -1,19 +1,17 @@
 # %% [markdown]
 # # 18. Make it fast
 #
-# *For builders: nothing about networks is new here.*
+# *For builders.*
 #
 # **You will** find out where a training step spends its time, derive the convolution
 # that needs a quarter of the products, and measure three remedies one by one.
 #
-# **You will learn** to time things fairly, to know the fastest that a machine can be,
-# why memory is the enemy of im2col, what tiles, threads and Winograd's trick bring, and
-# where none of them helps.
+# **You will learn** to time things fairly, why memory is the enemy of im2col, what tiles,
+# threads and Winograd's trick bring, and where none of them helps.
 #
 # **You need** lessons 3 (im2col) and 11 (a training step).
 #
-# **It takes** 25 minutes to read and half a minute to run. Close other programs. Your
-# numbers will differ from anybody else's.
+# **It takes** 25 minutes to read and half a minute to run. Your numbers will differ.
 
 # %%
 import lesson
@@ -48,8 +46,7 @@ def milliseconds(work):
     return 1e3 * (time.perf_counter() - start)
 
 
-def step():
-    """One update of the weights."""
+def step():  # one update of the weights
     logits = model.forward(images, train=True)  # (8, 6, 128, 128)
     _, cache = ops.softmax_cross_entropy_forward(logits, labels)
     model.zero_grad()
@@ -107,9 +104,8 @@ lesson.show(figure, "18_profile", "The milliseconds of a step, by kind of layer.
 
 # %%
 share = sum(kinds["Conv2d"]) / step_ms
-print(f"convolutions: {100 * share:.0f} % of a step")
-print(f"twice as fast, they make the step {1 / (1 - share / 2):.2f} times as fast,")
-print(f"and if they took no time at all, {1 / (1 - share):.2f} times")
+print(f"convolutions: {100 * share:.0f} % of a step. Twice as fast, they make the step")
+print(f"{1 / (1 - share / 2):.2f} times as fast, in no time {1 / (1 - share):.2f}")
 
 # %% [markdown]
 # The last lines are *Amdahl's law*. If a share p of the time becomes f times as fast,
@@ -118,14 +114,13 @@ print(f"and if they took no time at all, {1 / (1 - share):.2f} times")
 #
 # ## Measure fairly
 #
-# Time the same thing ten times, and look at all ten.
+# Time the same thing ten times.
 
 # %%
 x = rng.standard_normal((1, 64, 128, 128), np.float32)  # (N, C, H, W)
 w = rng.standard_normal((64, 64, 3, 3), np.float32)  # (K, C, 3, 3)
 ten = [milliseconds(lambda: ops.conv2d_forward(x, w, pad=1)) for _ in range(10)]
-print(" ".join(f"{ms:.1f}" for ms in ten), "ms")
-print(f"mean {np.mean(ten):.1f}   median {np.median(ten):.1f}   least {min(ten):.1f}")
+print(" ".join(f"{ms:.1f}" for ms in ten), f"ms; median {np.median(ten):.1f}")
 
 # %% [markdown]
 # The first is often the slowest: threads are started, caches are empty. And now and then
@@ -133,8 +128,7 @@ print(f"mean {np.mean(ten):.1f}   median {np.median(ten):.1f}   least {min(ten):
 #
 # - **Warm up**: do not count the first.
 # - **Take the median**: one disturbed run moves a mean, and does not move a median.
-# - **Alternate**: compare A and B as A B B A A B …, not as A A A B B B. A machine's
-#   speed drifts, and what comes second would pay for it.
+# - **Alternate**: compare A and B as A B B A A B …: a machine's speed drifts.
 # - **Report ratios**. Seconds are your machine's; a ratio may hold on another one, too.
 
 
@@ -152,8 +146,7 @@ def race(works, rounds=5, pause=0.0):
     return {name: np.median(taken) for name, taken in times.items()}
 
 
-twins = dict.fromkeys(("A", "B"), lambda: ops.conv2d_forward(x, w, pad=1))
-medians = race(twins)
+medians = race(dict.fromkeys(("A", "B"), lambda: ops.conv2d_forward(x, w, pad=1)))
 ratio = medians["A"] / medians["B"]
 print(f"A against its twin B: {ratio:.2f}. Differences like that say nothing.")
 
@@ -179,7 +172,7 @@ print(f"the convolution above: {gflops(64, 64, 128, medians['A']):.0f} GFLOP/s")
 
 # %% [markdown]
 # A rate far below that says that there is something to gain. One above it comes from
-# doing fewer products than we have counted; the second half of this lesson shows how.
+# doing fewer products than we have counted, as we shall do.
 #
 # ## The memory of im2col
 #
@@ -253,24 +246,18 @@ assert peaks["whole"] > 5 * peaks["tiles"]
 many = backend.threads()
 
 
-def with_threads(count, way, x):
-    """Work for a race: the convolution with so many threads."""
-
-    def work():
-        backend.set_threads(count)
-        by(way, x, w)
-        backend.set_threads(many)
-
-    return work
+def with_threads(count):
+    backend.set_threads(count)
+    by("im2col", x, w)
+    backend.set_threads(many)
 
 
-medians = race({n: with_threads(n, "im2col", x) for n in (1, 2)})
+medians = race({n: lambda n=n: with_threads(n) for n in (1, 2)})
 print(f"1 thread {medians[1]:.1f} ms, 2 threads {medians[2]:.1f} ms", end="")
 print(f": {medians[1] / medians[2]:.2f} times as fast (granted here: {many})")
 
 # %% [markdown]
-# Two threads share the way to memory, and wait for each other at the end, so expect
-# less than 2.
+# Two threads share the way to memory, so expect less than 2.
 #
 # ## Fewer multiplications than the definition
 #
@@ -291,7 +278,7 @@ print(f": {medians[1] / medians[2]:.2f} times as fast (granted here: {many})")
 
 # %%
 def two_results(d, w):
-    """F(2, 3): two results of three taps by four products.   d (4,), w (3,) -> (2,)"""
+    """d (4,), w (3,) -> (2,)"""
     m1 = (d[0] - d[2]) * w[0]
     m2 = (d[1] + d[2]) * ((w[0] + w[1] + w[2]) / 2)
     m3 = (d[2] - d[1]) * ((w[0] - w[1] + w[2]) / 2)
@@ -322,7 +309,7 @@ d, kernel = rng.normal(size=(6, 6)), rng.normal(size=(3, 3))
 tile = A_T @ ((G @ kernel @ G.T) * (B_T @ d @ B_T.T)) @ A_T.T  # (4, 4)
 expected = (sliding_window_view(d, (3, 3)) * kernel).sum(axis=(2, 3))
 assert np.allclose(tile, expected, rtol=0, atol=1e-12)
-print(f"products by the definition: {4 * 4 * 3 * 3}, by Winograd: {(4 + 3 - 1) ** 2}")
+print("products by the definition:", 4 * 4 * 3 * 3, " by Winograd:", (4 + 3 - 1) ** 2)
 
 # %% [markdown]
 # Going back, the backward of a matrix is its transpose. Through the ⊙ each factor gets dy
@@ -343,9 +330,8 @@ for C, K, side in shapes:
     errors, works = [], {}
     for way in ("im2col", "winograd"):
         works[way] = lambda way=way, maps=maps, taps=taps: by(way, maps, taps)
-        off = np.linalg.norm(works[way]() - exact) / np.linalg.norm(exact)
-        errors.append(off)
-        assert off < 1e-5
+        errors.append(np.linalg.norm(works[way]() - exact) / np.linalg.norm(exact))
+        assert errors[-1] < 1e-5
     t = race(works, rounds=3)
     shape = window("conv2d", (3, 3), 1, 1, 1, 1, (side, side))
     chosen = choose(shape, taps.shape, 1).__name__.split(".")[-1]
@@ -356,13 +342,12 @@ for C, K, side in shapes:
 # %% [markdown]
 # A ratio above 1 is Winograd's win. It loses where channels are few: there the time goes
 # into the sums. It also loses where pixels are few: the kernels must be transformed, too.
-# In between, where networks spend their time, it should win. (The library chooses by
-# shapes alone.)
+# In between, where networks spend their time, it should win.
 #
 # ## Small layers
 #
-# On small maps the time is in calling: checking shapes, allocating the result, waking a
-# thread and waiting for it. How much is that? Convolve a single pixel:
+# On small maps the time is in calling: checking shapes, allocating, waking a thread. How
+# much is that? Convolve a single pixel:
 
 # %%
 dot, tap = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 3, 3), np.float32)
@@ -370,11 +355,9 @@ fixed = race({"one pixel": lambda: [by("im2col", dot, tap) for _ in range(100)]}
 each = 10 * fixed["one pixel"]  # microseconds of one
 print(f"a convolution of one pixel: {each:.1f} µs", end="")
 print(f", in which sgemm does {each * ceiling / 1e3:.1f} million operations")
-print(f"passes of layers in a step: {len(spent)}")
 
 # %% [markdown]
-# The remedies are of another kind: do not wake a thread for less than it costs, join
-# several operations into one, take larger batches.
+# The remedies: fewer threads, several operations joined into one, larger batches.
 #
 # ## Exercises
 #
@@ -389,7 +372,7 @@ print(f"passes of layers in a step: {len(spent)}")
 # **3.** ★★ Write a function `(ours, theirs)` of two lists of seconds, in the order in
 # which they were measured. The first of each is the warm-up, and the lists need not be
 # equally long. Return how many times as long ours takes, by the rules of "Measure
-# fairly": a single disturbed run in either list must do no harm.
+# fairly".
 
 # %%
 import answers
@@ -403,12 +386,9 @@ answers.check("18.3", ...)
 #
 # - `MINIFCN_THREADS=4` or `minifcn.backend.set_threads(4)` says how many threads; by
 #   default it is what the machine grants this process, also in a container.
-# - `minifcn explain` counts multiply-adds and memory of a whole network without running
-#   it. Begin there: is it the arithmetic, or the calls?
-# - `python benchmarks/profile_layers.py mini` is the profile above for three networks;
-#   for Python's own part of the time, `python -m cProfile -s tottime` before a script.
-# - `python benchmarks/cpu.py` times this library beside PyTorch by the rules above. The
-#   README has what came out.
+# - `minifcn explain` counts multiply-adds and memory of a network without running it.
+# - `python benchmarks/profile_layers.py mini` is the profile above for three networks.
+# - `python benchmarks/cpu.py` times this library beside PyTorch by the rules above.
 #
 # ## Further reading
 #
