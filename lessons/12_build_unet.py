@@ -73,7 +73,7 @@ def scenes(seed, count):
 x, t, weights, numbers = scenes(seed=1, count=60)
 
 # %% tags=["hide-input"]
-row = {"image": x[0, 0] / 2 + 0.5, "cells": lesson.by_colour(numbers[0])}
+row = {"image": 2 * x[0, 0] + 0.5, "cells": lesson.by_colour(numbers[0])}
 row |= {"label": t[0], "weights": weights[0] / weights[0].max()}
 caption = (
     "Cells that touch: the image, the cells, the label with a gap wherever two cells "
