@@ -346,7 +346,7 @@ lesson.pictures("05_kernels", [row], caption="Three kernels.", vmin=0, vmax=most
 # The frozen kernel, made 2.2 times as strong, does the same: all that was learned is to
 # speak louder. With more noise the learned kernels win clearly: they are wider, and blur
 # the noise away. But here nothing else could do that. In a real FCN everything below is
-# trained *through* the frozen kernel, and it cannot paint checkerboards.
+# trained *through* the frozen kernel, and a frozen kernel paints no checkerboards.
 #
 # (The article's deconvolutions have a kernel for each *pair* of classes, zero off the
 # diagonal. This library keeps the diagonal alone. And as it is a tent times a tent,

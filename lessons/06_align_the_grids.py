@@ -238,8 +238,8 @@ lesson.widget("ruler", numbers, instead)
 
 # %% [markdown]
 # FCN-16s and FCN-8s (lesson 10) add finer scores, taken behind pool4 and pool3, to the
-# enlarged coarse ones. Two maps may be added only if their (a, b) are equal. The a are.
-# The finer map has the larger b, and cropping it by the difference takes that away.
+# enlarged coarse ones. Two maps may be added only if the same cell means the same place in
+# both: if their (a, b) are equal. The a are. Crop the finer map by the difference of the b.
 
 # %%
 from minifcn import models
@@ -318,10 +318,10 @@ print("sizes of 1,099 that fail:", {p: len(fails[p]) for p in (81, 95, 96, 97, 1
 assert fails[96] and not any(fails[pad] for pad in range(97, 101))
 
 # %% [markdown]
-# From 97 on every size works. 100 is only a round number. And the rounding: a pooling by 2 of 349 rows has one row left over. Caffe keeps it (175
-# outputs), most other programs drop it (174). Five poolings can lose up to 31 pixels at
-# the bottom like that, and then the output may be too small. This is nasty: training on
-# crops of one good size works, and then some photograph stops the program.
+# From 97 on every size works. 100 is only a round number. And the rounding: a pooling
+# by 2 of 349 rows has one row left over. Caffe keeps it (175 outputs), most other
+# programs drop it (174). Five poolings can lose up to 31 pixels at the bottom like that,
+# and then the output is too small: for some photographs, and not for others.
 
 # %%
 up, down = (

@@ -288,17 +288,19 @@ def _(answer):
 
 @exercise("04.1")
 def _(answer):
-    """Five poolings make a stride of 2⁵ = 32. The shifts are 0 to 31 pixels, down and to the right.
+    """Less often: 77 % instead of 83 %, where all background gives 69 %. The kernels behind a pooling were trained on what it
+    gives, patterns seen from twice as far. Without it they see the same patterns twice as large, and a tenth of the window's pixels.
+    A map does not become finer by leaving something out (lesson 13 shows what else has to change).
 
     ```py
-    answer = (2**5) ** 2
+    chain = {n: layer for n, layer in heat.children().items() if n not in ("pool1", "pool2")}
+    x_fine, t_fine = scenes(2, 40, first=6, step=2)
+    best = models.Sequential(**chain).forward(x_fine.astype(float)).argmax(axis=1)
+    answer = np.mean((best == t_fine)[t_fine != 255])
     ```
     """
-    return _near(
-        answer,
-        (2**5) ** 2,
-        "each pooling doubles the distance between places. The shifts go down and to the right, independently.",
-    )
+    hint = "models.Sequential(**chain), as in the surgery; then compare the highest score of each place with its class."
+    return None if abs(_share(answer) - 0.770) < 0.03 else hint
 
 
 @exercise("04.2")
