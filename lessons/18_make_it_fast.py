@@ -384,8 +384,7 @@ answers.check("18.3", ...)
 # %% [markdown]
 # ## In practice
 #
-# - `MINIFCN_THREADS=4` or `minifcn.backend.set_threads(4)` says how many threads; by
-#   default it is what the machine grants this process, also in a container.
+# - `MINIFCN_THREADS=4` says how many threads; by default, what the machine grants.
 # - `minifcn explain` counts multiply-adds and memory of a network without running it.
 # - `python benchmarks/profile_layers.py mini` is the profile above for three networks.
 # - `python benchmarks/cpu.py` times this library beside PyTorch by the rules above.
