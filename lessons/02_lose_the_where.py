@@ -79,11 +79,10 @@ print(dict(zip(CLASSES, np.bincount(t_test).tolist(), strict=True)))
 #
 # The lower half finds *features*. It holds three **convolutions** (lesson 3). A
 # convolution replaces each pixel by a weighted sum of its 3 × 3 neighbourhood, with the
-# same learned weights everywhere. Eight
-# different sums give eight new pictures, called **maps**. The next convolution sums
-# over all of them. After each convolution come `ReLU`, which sets what is negative to
-# zero, and `MaxPool2d(2)`, which keeps the largest of every 2 × 2 values and so halves
-# height and width.
+# same learned weights everywhere. Eight different sums give eight new pictures, called
+# **maps**. The next convolution sums over all of them. After each convolution come
+# `ReLU`, which sets what is negative to zero, and `MaxPool2d(2)`, which keeps the largest
+# of every 2 × 2 values and so halves height and width.
 #
 # The upper half, the **head**, makes six scores of the last maps, one a class. There
 # are two customs:

@@ -357,10 +357,10 @@ assert large.receptive_field == 224 + 2 * (2 * 1 + 2 * 2 + 3 * 4 + 3 * 8 + 3 * 1
 # Replace the dots and run the cell again.
 #
 # **1.** ★ Predict, then run. Leave `pool1` and `pool2` out of the chain of `heat`; all
-# weights stay. Now there are sixteen times as many places, 2 pixels apart, with windows of
-# 12 pixels: `scenes(2, 40, first=6, step=2)` has the classes of their middles. Is the
-# network right more often, now that it looks so closely? Answer with the share of right
-# places, void left out. (The weights are float64 by now: so must the scenes be.)
+# weights stay. Now the places are 2 pixels apart, and their windows 12 pixels wide:
+# `scenes(2, 40, first=6, step=2)` has the classes of their middles. Is the network right
+# more often, now that it looks so closely? Answer with the share of right places, void
+# left out. (The weights are float64 by now: so must the scenes be.)
 #
 # **2.** ★★ Another library keeps the channels last and flattens maps (H, W, C) in this
 # order. Write a function `(W, h, w)` that turns the weights of its fully connected
