@@ -21,32 +21,25 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 figure, axes = plt.subplots(2, 1, figsize=(7, 3.0), sharex=True)
-blue, light, orange = "#2c6fbb", "#9cc3ea", "#e67e22"
 for panel, parts in zip(axes, (1, 2), strict=True):
-    for process in range(parts):
-        forward, backward = 4 / parts, 8 / parts
-        spans = [(0, forward, light), (forward, backward, blue)]
-        for start, length, colour in spans:
-            panel.barh(process, length, left=start, color=colour, ec="w")
+    forward, backward = 4 / parts, 8 / parts
+    for row in range(parts):
+        panel.barh(row, forward, color="#9cc3ea", ec="w", label="forward")
+        panel.barh(row, backward, left=forward, color="#2c6fbb", label="backward")
         if parts > 1:
-            for i in range(4):
-                start = forward + (i + 1) * backward / 4
-                panel.barh(process + 0.32, 0.9, 0.25, start, color=orange)
+            at = forward + np.arange(1, 5) * backward / 4
+            sent = {"color": "#e67e22", "label": "sums of gradients"}
+            panel.barh(row + 0.32, 0.9, height=0.25, left=at, **sent)
     title = "one process" if parts == 1 else "two processes, half the batch each"
     panel.set(yticks=(), title=title)
     panel.invert_yaxis()
     panel.spines["left"].set_visible(False)
 axes[1].set_xlabel("time (one step; a drawing)")
-for colour, name in (
-    (light, "forward"),
-    (blue, "backward"),
-    (orange, "sums of gradients"),
-):
-    axes[1].barh(0, 0, color=colour, label=name)
-axes[1].legend(loc="center right", frameon=False)
+handles, names = axes[1].get_legend_handles_labels()
+axes[1].legend(handles[:3], names[:3], loc="center right", frameon=False)
 caption = (
     "A step of training alone, and shared by two. Each layer's gradients set out as soon "
-    "as they are there; only the last ones are waited for."
+    "as they are there."
 )
 lesson.show(figure, "16_step", caption)
 
@@ -85,10 +78,9 @@ def gradient(part, count):
 counts = [int((labels[part] != 255).sum()) for part in halves]
 whole = gradient(slice(0, 4), sum(counts))
 by_sums = np.concatenate([gradient(part, sum(counts)) for part in halves])
-of_means = [
-    gradient(part, 2 * count) for part, count in zip(halves, counts, strict=True)
-]
-by_means = np.concatenate(of_means)
+by_means = np.concatenate(
+    [gradient(p, 2 * c) for p, c in zip(halves, counts, strict=True)]
+)
 print("labelled pixels:", *counts)
 print(f"sums and counts: off by {np.abs(by_sums - whole).max():.0e}")
 ratio = np.abs(by_means[2:]).sum() / np.abs(whole[2:]).sum()
@@ -99,9 +91,8 @@ assert np.abs(by_sums - whole).max() < 1e-15 and ratio > 4
 # ## One batch, one mean, one variance
 #
 # Batch normalisation (lesson 8) looks across the batch: its mean and variance are those
-# of *all* images. A process that used its own half would train another network. Again
-# sums travel, three numbers for each channel: how many values, their sum, and the sum of
-# their squared distances from the mean.
+# of *all* images. Again sums travel, three numbers for each channel: how many values,
+# their sum, and the sum of their squared distances from the mean.
 #
 # The variance is where care is needed. Σx²/n − mean² loses digits when the mean is
 # large. So each process takes the distances from *its own* mean, mᵢ, and the whole's is
@@ -112,8 +103,8 @@ assert np.abs(by_sums - whole).max() < 1e-15 and ratio > 4
 # In the backward pass two more sums are shared: Σ dy and Σ dy·z (lesson 8 has the
 # formula). The gradients of γ and β are sums over pixels like any other weight's.
 #
-# Our processes here are threads, so that the lesson needs nothing installed. `Job.sum`
-# is all that they share: each brings an array and takes the sum home.
+# Our processes here are threads. `Job.sum` is all that they share: each brings an array
+# and takes the sum home.
 
 # %%
 import threading
@@ -170,8 +161,7 @@ x = rng.normal(1000, 0.01, (5, 3, 6, 6))  # a large mean
 uneven, job = [slice(0, 3), slice(3, 5)], Job(2)
 (mean, var), again = job.run(lambda rank: statistics(x[uneven[rank]], job))
 assert np.array_equal(var, again[1]), "both have the same bits"
-right = x.var(axis=(0, 2, 3))
-single = x.astype(np.float32)
+right, single = x.var(axis=(0, 2, 3)), x.astype(np.float32)
 squares = (single**2).mean(axis=(0, 2, 3)) - single.mean(axis=(0, 2, 3)) ** 2
 print("variance of the whole", right)
 print("out of two parts     ", var)
@@ -186,9 +176,8 @@ assert np.allclose(var, right, rtol=1e-9) and np.abs(squares / right - 1).max() 
 #
 # In a *ring* each process sends to its right neighbour only. The array is cut into n
 # pieces. In the first round process r sends piece r; its neighbour adds it to its own and
-# sends the sum on in the next. After n − 1 rounds each piece has been everywhere once,
-# and process r holds the finished sum of piece r + 1. Another n − 1 rounds carry the
-# finished pieces round. All wires are busy all the time, and each process sends
+# sends the sum on in the next. After n − 1 rounds process r holds the finished sum of
+# piece r + 1. Another n − 1 rounds carry the finished pieces round. Each process sends
 # 2 (n − 1) / n of the array: less than twice, **however many processes there are**.
 
 
@@ -218,9 +207,7 @@ summed, sent, history = ring(arrays)
 for result in summed:
     assert np.allclose(result, sum(arrays), atol=1e-12)
     assert np.array_equal(result, summed[0])
-print(
-    f"each of 4 sent {sent:,} bytes; 2·3/4 of the array are {1.5 * arrays[0].nbytes:,.0f}"
-)
+print(f"each of 4 sent {sent:,} bytes of arrays of {arrays[0].nbytes:,}")
 assert sent == 1.5 * arrays[0].nbytes
 
 # %% tags=["hide-input"]
@@ -233,10 +220,7 @@ for step, (panel, counts_then) in enumerate(zip(axes, history, strict=True)):
     panel.set(xticks=(), yticks=(), title=f"{step}" if step else "start")
 axes[0].set_ylabel("process")
 figure.supxlabel("piece (columns), after each round")
-caption = (
-    "Of how many processes' gradients each piece is the sum. After three rounds every row "
-    "has a finished piece, after six all are finished."
-)
+caption = "Of how many processes' gradients each piece is the sum, round by round."
 lesson.show(figure, "16_ring", caption)
 
 # %% [markdown]
@@ -245,11 +229,9 @@ lesson.show(figure, "16_ring", caption)
 #
 # ## Send while you compute
 #
-# Backward walks from the last layer to the first. The last layer's gradients are finished
-# when most of the work is still to come, so they can set out at once. Below, a model of
-# one step on two machines, by arithmetic. A layer's backward takes twice its forward's
-# multiply-adds (for dx and for dw). Its gradients are sent as soon as they are there, one
-# layer's after the other's.
+# The last layer's gradients are finished first, when most of the work is still to come.
+# So they can set out at once. Below, a model of one step on two machines, by arithmetic.
+# A layer's backward takes twice its forward's multiply-adds (for dx and for dw).
 
 # %%
 from minifcn import models
@@ -282,19 +264,16 @@ assert waited[32] < waited[8] < waited[1] and waited[32] < 0.2 * wire
 
 # %% [markdown]
 # The wire takes as long for one image as for thirty-two, and only the work grows. So large
-# parts hide the exchange, and with one image on each machine most of it is waited for.
-#
-# Small messages are slow for another reason: each has to be announced, and in that time
-# thousands of bytes could travel. So libraries collect the gradients of several layers in
-# a *bucket* of some megabytes, and send that.
+# parts hide the exchange. Small messages are slow for another reason: each has to be
+# announced. So libraries collect the gradients of several layers in a *bucket* of some
+# megabytes, and send that.
 #
 # ## Two places, one network
 #
-# Now all of it at once. One process trains a small network with batch normalisation on
-# batches of 5 crops. Then two do it together, one with 2 of the crops, one with 3. Then
-# three mistakes, one at a time: each divides by its own count of pixels (the mean of
-# means), each normalises by its own mean and variance, or each starts from weights of
-# its own.
+# One process trains a small network with batch normalisation on batches of 5 crops. Then
+# two do it together, with 2 of the crops and with 3. Then three mistakes, one at a time:
+# each divides by its own count of pixels (the mean of means), each normalises by its own
+# mean and variance, or each starts from weights of its own.
 
 # %%
 from minifcn.data.toyvoc import CLASSES, draw_scene
@@ -370,16 +349,12 @@ for (mistake, difference), style in zip(wrong.items(), ("-", "--", ":"), strict=
 axes.semilogy(off + 1e-18, "k", label="right: sums and counts")
 axes.set(xlabel="step", ylabel="difference of the loss", ylim=(1e-17, 100))
 axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.2))
-caption = (
-    "How far the loss of two processes is from that of one, for seed 1. The black line is "
-    "rounding: sums are added up in another order."
-)
+caption = "How far the loss of two processes is from that of one. Black: rounding."
 lesson.show(figure, "16_together", caption)
 
 # %% [markdown]
-# None of the mistakes stops a training: the loss falls with each of them, and nobody is
-# told. That is why the library's tests compare one process with two and with four, step
-# by step.
+# None of the mistakes stops a training: the loss falls with each of them. That is why the
+# library's tests compare one process with two and with four, step by step.
 #
 # ## Exercises
 #
@@ -403,7 +378,6 @@ import answers
 answers.check("16.1", ...)
 answers.check("16.2", ...)
 answers.check("16.3", ...)
-# After two tries: answers.reveal("16.1")
 
 # %% [markdown]
 # ## In practice
@@ -412,16 +386,15 @@ answers.check("16.3", ...)
 #   several machines. Two threads of one process are the first thing to try on one machine.
 # - The batch is the one of `--batch-size`, however many share it. Larger batches want
 #   their own learning rate.
-# - Dropout and augmentation are drawn for the whole batch in every process, and each
-#   takes its part. So one seed means the same on any number of them.
+# - Dropout and augmentation are drawn for the whole batch in every process. So one seed
+#   means the same on any number of them.
 #
 # ## Further reading
 #
 # - P. Goyal and others, *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour*,
-#   2017, https://arxiv.org/abs/1706.02677: what changes with large batches.
-# - S. Li and others, *PyTorch Distributed*, VLDB 2020, https://arxiv.org/abs/2006.15704:
-#   buckets and overlap.
+#   2017, https://arxiv.org/abs/1706.02677
+# - S. Li and others, *PyTorch Distributed*, VLDB 2020, https://arxiv.org/abs/2006.15704
 # - T. Chan, G. Golub, R. LeVeque, *Updating Formulae and a Pairwise Algorithm for
-#   Computing Sample Variances*, 1979: the variance out of parts.
+#   Computing Sample Variances*, 1979.
 # - In the code: `minifcn/distributed.py`, `minifcn/training/exchange.py`,
 #   `minifcn/ops/batch_norm.py`.

@@ -1,20 +1,17 @@
 # %% [markdown]
 # # 18. Make it fast
 #
-# *For builders: nothing about networks is new here.*
+# *For builders.*
 #
 # **You will** find out where a training step spends its time, derive the convolution
 # that needs a quarter of the products, and measure three remedies one by one.
 #
-# **You will learn** to time things fairly, to know the fastest that a machine can be,
-# why memory is the enemy of im2col, what tiles, threads and Winograd's trick bring, and
-# where none of them helps.
+# **You will learn** to time things fairly, why memory is the enemy of im2col, what tiles,
+# threads and Winograd's trick bring, and where none of them helps.
 #
 # **You need** lessons 3 (im2col) and 11 (a training step).
 #
-# **It takes** 25 minutes to read and half a minute to run. Close other programs: this
-# lesson is about time. Your numbers will differ from anybody else's, so look at what it
-# prints.
+# **It takes** 25 minutes to read and half a minute to run. Your numbers will differ.
 
 # %%
 import lesson
@@ -24,10 +21,9 @@ lesson.begin()
 # %% [markdown]
 # ## Where the time goes
 #
-# Before making anything faster, ask what is slow. Here is a training step of the small
-# FCN of lesson 11: 8 images of 128×128, forward, loss, backward, update. Put a
-# stopwatch around both passes of every layer. (On a GPU a call returns before the work
-# is done; fetching one number waits for it.)
+# Here is a training step of the small FCN of lesson 11: 8 images of 128×128, forward,
+# loss, backward, update, with a stopwatch around both passes of every layer. (On a GPU a
+# call returns before the work is done; fetching one number waits for it.)
 
 # %%
 import time
@@ -50,8 +46,7 @@ def milliseconds(work):
     return 1e3 * (time.perf_counter() - start)
 
 
-def step():
-    """One update of the weights."""
+def step():  # one update of the weights
     logits = model.forward(images, train=True)  # (8, 6, 128, 128)
     _, cache = ops.softmax_cross_entropy_forward(logits, labels)
     model.zero_grad()
@@ -109,38 +104,31 @@ lesson.show(figure, "18_profile", "The milliseconds of a step, by kind of layer.
 
 # %%
 share = sum(kinds["Conv2d"]) / step_ms
-print(f"convolutions: {100 * share:.0f} % of a step")
-print(f"twice as fast, they make the step {1 / (1 - share / 2):.2f} times as fast,")
-print(f"and if they took no time at all, {1 / (1 - share):.2f} times")
+print(f"convolutions: {100 * share:.0f} % of a step. Twice as fast, they make the step")
+print(f"{1 / (1 - share / 2):.2f} times as fast, in no time {1 / (1 - share):.2f}")
 
 # %% [markdown]
 # The last lines are *Amdahl's law*. If a share p of the time becomes f times as fast,
-# the whole becomes
-#
-#     1 / (1 − p + p/f)
-#
-# times as fast. It says where to work: on what is long, and only until something else
-# is longer.
+# the whole becomes 1 / (1 − p + p/f) times as fast. So work on what is long, and only
+# until something else is longer.
 #
 # ## Measure fairly
 #
-# Time the same thing ten times, and look at all ten.
+# Time the same thing ten times.
 
 # %%
 x = rng.standard_normal((1, 64, 128, 128), np.float32)  # (N, C, H, W)
 w = rng.standard_normal((64, 64, 3, 3), np.float32)  # (K, C, 3, 3)
 ten = [milliseconds(lambda: ops.conv2d_forward(x, w, pad=1)) for _ in range(10)]
-print(" ".join(f"{ms:.1f}" for ms in ten), "ms")
-print(f"mean {np.mean(ten):.1f}   median {np.median(ten):.1f}   least {min(ten):.1f}")
+print(" ".join(f"{ms:.1f}" for ms in ten), f"ms; median {np.median(ten):.1f}")
 
 # %% [markdown]
-# The first is often the slowest: memory is fetched, threads are started, caches are
-# empty. And now and then something else runs on the machine. So:
+# The first is often the slowest: threads are started, caches are empty. And now and then
+# something else runs on the machine. So:
 #
 # - **Warm up**: do not count the first.
 # - **Take the median**: one disturbed run moves a mean, and does not move a median.
-# - **Alternate**: compare A and B as A B B A A B …, not as A A A B B B. A machine's
-#   speed drifts, and what comes second would pay for it.
+# - **Alternate**: compare A and B as A B B A A B …: a machine's speed drifts.
 # - **Report ratios**. Seconds are your machine's; a ratio may hold on another one, too.
 
 
@@ -158,22 +146,17 @@ def race(works, rounds=5, pause=0.0):
     return {name: np.median(taken) for name, taken in times.items()}
 
 
-twins = dict.fromkeys(("A", "B"), lambda: ops.conv2d_forward(x, w, pad=1))
-medians = race(twins)
+medians = race(dict.fromkeys(("A", "B"), lambda: ops.conv2d_forward(x, w, pad=1)))
 ratio = medians["A"] / medians["B"]
-print(
-    f"A against its twin B: {ratio:.2f}. Differences no larger than that say nothing."
-)
+print(f"A against its twin B: {ratio:.2f}. Differences like that say nothing.")
 
 # %% [markdown]
 # ## How fast can it be?
 #
-# A convolution is multiplications and additions. Count them: two operations for each
-# product (multiply, add), so 2·N·K·C·kh·kw·Ho·Wo. Divided by the seconds this is a
+# Count two operations for each product (multiply, add). Divided by the seconds this is a
 # *rate*, in GFLOP/s, billions of floating-point operations a second. The best rate a
-# machine has is that of a large matrix product. That is the ceiling. BLAS, the library
-# by which NumPy multiplies matrices, calls it *sgemm*, with s for single precision:
-# float32.
+# machine has is that of a large matrix product. BLAS, the library by which NumPy
+# multiplies matrices, calls it *sgemm*, with s for single precision: float32.
 
 
 # %%
@@ -188,9 +171,8 @@ print(f"sgemm: {ceiling:.0f} GFLOP/s; threads: {backend.threads()}")
 print(f"the convolution above: {gflops(64, 64, 128, medians['A']):.0f} GFLOP/s")
 
 # %% [markdown]
-# A rate far below the ceiling says that there is something to gain. One above it cannot
-# come from doing all the products that we have counted. It comes from doing fewer, and
-# the second half of this lesson shows how.
+# A rate far below that says that there is something to gain. One above it comes from
+# doing fewer products than we have counted, as we shall do.
 #
 # ## The memory of im2col
 #
@@ -201,22 +183,17 @@ print(f"the convolution above: {gflops(64, 64, 128, medians['A']):.0f} GFLOP/s")
 # %%
 from minifcn.backend import tuning
 
-pixels, values, size = 500 * 500, 9 * 64, 4
-matrix = pixels * values * size
-print(f"the image's maps: {pixels * 64 * size / 1e6:6.0f} MB")
-print(f"all patches:      {matrix / 1e6:6.0f} MB")
-print(f"a tile of them:   {tuning.TILE_BYTES / 1e6:6.1f} MB")
+matrix = 500 * 500 * 9 * 64 * 4  # bytes
+print(f"maps {matrix / 9e6:.0f} MB, all patches {matrix / 1e6:.0f} MB", end=", ")
+print(f"a tile of them {tuning.TILE_BYTES / 1e6:.1f} MB")
 assert matrix == 576_000_000
 
 # %% [markdown]
-# Nine times the maps. It must be written to memory and read again, and memory is slow:
-# while one number comes from there, a core could multiply many. But the matrix does not
-# have to exist as a whole. Make the patches of a few rows of the image, multiply them
-# while they are still in the core's cache (a small and fast memory of its own), forget
-# them, go on. Such a part is a *tile*.
-#
-# Here is im2col with the whole matrix in six lines, against the library's with tiles;
-# each with the most memory that it held at any moment.
+# Nine times the maps, to be written to memory and read again, and memory is slow. But
+# the matrix does not have to exist as a whole. Make the patches of a few rows of the
+# image, multiply them while they are still in the core's cache (a small and fast memory
+# of its own), forget them, go on. Such a part is a *tile*. Here is im2col with the whole
+# matrix, against the library's with tiles; each with the most memory that it held.
 
 # %%
 import tracemalloc
@@ -256,43 +233,31 @@ peaks = {name: peak(work) for name, work in ways.items()}
 medians = race(ways, rounds=3, pause=0.15)
 for name, ms in medians.items():
     print(f"{name}: {ms:7.1f} ms, {peaks[name]:6.1f} MB")
-print(f"whole / tiles: {medians['whole'] / medians['tiles']:.1f} in time")
 assert peaks["whole"] > 5 * peaks["tiles"]
 
 # %% [markdown]
-# What the tiles hold is mostly the result itself, and the rest does not grow with the
-# image.
-#
 # ## Threads
 #
-# Tiles have a second use: they do not depend on each other, so every core can take the
-# next one. Python's threads are good for this, because NumPy lets go of the
-# interpreter's lock while it copies and multiplies. BLAS has threads of its own; the
-# library holds them to one, so that there are not twice as many as cores.
+# Tiles do not depend on each other, so every core can take the next one. Python's threads
+# are good for this, because NumPy lets go of the interpreter's lock while it copies and
+# multiplies. BLAS has threads of its own; the library holds them to one.
 
 # %%
 many = backend.threads()
 
 
-def with_threads(count, way, x):
-    """Work for a race: the convolution with so many threads."""
-
-    def work():
-        backend.set_threads(count)
-        by(way, x, w)
-        backend.set_threads(many)
-
-    return work
+def with_threads(count):
+    backend.set_threads(count)
+    by("im2col", x, w)
+    backend.set_threads(many)
 
 
-medians = race({n: with_threads(n, "im2col", x) for n in (1, 2)})
+medians = race({n: lambda n=n: with_threads(n) for n in (1, 2)})
 print(f"1 thread {medians[1]:.1f} ms, 2 threads {medians[2]:.1f} ms", end="")
 print(f": {medians[1] / medians[2]:.2f} times as fast (granted here: {many})")
 
 # %% [markdown]
-# Two threads share the way to memory, and wait for each other at the end, so expect
-# less than 2. A ratio near 1 or below it says that the second core was busy with
-# something else.
+# Two threads share the way to memory, so expect less than 2.
 #
 # ## Fewer multiplications than the definition
 #
@@ -308,13 +273,12 @@ print(f": {medians[1] / medians[2]:.2f} times as fast (granted here: {many})")
 #
 #     y0 = m1 + m2 + m3                y1 = m2 − m3 − m4
 #
-# Try it on paper: m2 + m3 is d2·(w0 + w2) + d1·w1. That is d2·w0 too much and d0·w0 too
-# little, and m1 makes up for both.
+# Try it on paper: m2 + m3 is d2·(w0 + w2) + d1·w1, and m1 makes up for the rest.
 
 
 # %%
 def two_results(d, w):
-    """F(2, 3): two results of three taps by four products.   d (4,), w (3,) -> (2,)"""
+    """d (4,), w (3,) -> (2,)"""
     m1 = (d[0] - d[2]) * w[0]
     m2 = (d[1] + d[2]) * ((w[0] + w[1] + w[2]) / 2)
     m3 = (d[2] - d[1]) * ((w[0] - w[1] + w[2]) / 2)
@@ -327,16 +291,13 @@ print(two_results(d, taps), "=", np.correlate(d, taps))
 assert np.array_equal(two_results(d, taps), np.correlate(d, taps))
 
 # %% [markdown]
-# What about the additions? The sums of w are made once for each kernel, not for each
-# pixel. The sums of d are made once and serve all K kernels. With many channels it is
-# the products that cost.
+# The sums of w are made once for each kernel. The sums of d are made once and serve all K
+# kernels. With many channels it is the products that cost.
 #
-# Shmuel Winograd showed how far this goes: m results of r taps need m + r − 1 products
-# (2 + 3 − 1 above), written F(m, r). In two dimensions, apply it to rows and columns,
-# and both counts are squared. The library takes F(4×4, 3×3): a tile of 4×4 results at
-# once. Three small matrices say which sums to make: Bᵀ those of the pixels, like d0 −
-# d2 above, G those of the weights, Aᵀ those of the products. (⊙ multiplies entry by
-# entry.) In formulas:
+# Shmuel Winograd showed how far this goes: m results of r taps need m + r − 1 products,
+# written F(m, r). In two dimensions both counts are squared. The library takes
+# F(4×4, 3×3). Three small matrices say which sums to make: Bᵀ those of the pixels, G those
+# of the weights, Aᵀ those of the products. (⊙ multiplies entry by entry.)
 #
 #     y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A           d 6×6 pixels, w 3×3, y 4×4
 
@@ -348,38 +309,29 @@ d, kernel = rng.normal(size=(6, 6)), rng.normal(size=(3, 3))
 tile = A_T @ ((G @ kernel @ G.T) * (B_T @ d @ B_T.T)) @ A_T.T  # (4, 4)
 expected = (sliding_window_view(d, (3, 3)) * kernel).sum(axis=(2, 3))
 assert np.allclose(tile, expected, rtol=0, atol=1e-12)
-print(f"products by the definition: {4 * 4 * 3 * 3}, by Winograd: {(4 + 3 - 1) ** 2}")
+print("products by the definition:", 4 * 4 * 3 * 3, " by Winograd:", (4 + 3 - 1) ** 2)
 
 # %% [markdown]
-# And going back? The three matrices only add and scale, so their backward is their
-# transpose. Through the ⊙ in the middle each factor gets dy times the other, as in lesson
-# 3. The library's `winograd.py` does all three passes this way.
-#
-# The price: the matrices hold numbers such as 8 and 1/24, and subtract what they made
-# large. In float32 that costs about a digit. Here are both ways on layers of several
-# shapes, the errors against float64, and what the library would choose.
+# Going back, the backward of a matrix is its transpose. Through the ⊙ each factor gets dy
+# times the other, as in lesson 3. The price: the matrices hold numbers such as 8 and
+# 1/24, and subtract what they made large. In float32 that costs about a digit. Here are
+# both ways on several shapes, the errors against float64, and what the library chooses.
 
 # %%
 from minifcn.ops.conv.choice import choose
 from minifcn.ops.geometry import window
 
 print("  C →   K  side    im2col   winograd  ratio   errors       chosen")
-for C, K, side in (
-    (3, 64, 128),
-    (16, 16, 128),
-    (64, 64, 128),
-    (256, 256, 32),
-    (512, 512, 8),
-):
+shapes = (3, 64, 128), (16, 16, 128), (64, 64, 128), (256, 256, 32), (512, 512, 8)
+for C, K, side in shapes:
     maps = rng.standard_normal((1, C, side, side), np.float32)
     taps = rng.standard_normal((K, C, 3, 3), np.float32)
     exact = by("im2col", maps.astype(float), taps.astype(float))
     errors, works = [], {}
     for way in ("im2col", "winograd"):
         works[way] = lambda way=way, maps=maps, taps=taps: by(way, maps, taps)
-        off = np.linalg.norm(works[way]() - exact) / np.linalg.norm(exact)
-        errors.append(off)
-        assert off < 1e-5
+        errors.append(np.linalg.norm(works[way]() - exact) / np.linalg.norm(exact))
+        assert errors[-1] < 1e-5
     t = race(works, rounds=3)
     shape = window("conv2d", (3, 3), 1, 1, 1, 1, (side, side))
     chosen = choose(shape, taps.shape, 1).__name__.split(".")[-1]
@@ -388,17 +340,14 @@ for C, K, side in (
     print(f"{one / two:7.2f}   {e1:.0e} {e2:.0e}  {chosen}")
 
 # %% [markdown]
-# A ratio above 1 is Winograd's win. It loses where channels are few, as in the first
-# line: there the time goes into the sums, not into products. It also loses where pixels
-# are few. The kernels must be transformed, too, and there are C·K of them for a handful
-# of tiles. In between, where networks spend their time, it should win. (The library
-# chooses by shapes alone. Near a ratio of 1 it may miss the faster one by a little.)
+# A ratio above 1 is Winograd's win. It loses where channels are few: there the time goes
+# into the sums. It also loses where pixels are few: the kernels must be transformed, too.
+# In between, where networks spend their time, it should win.
 #
 # ## Small layers
 #
-# On small maps none of this helps. There the time is not in the arithmetic. It is in
-# calling: checking shapes, allocating the result, waking a thread and waiting for it.
-# How much is that? Convolve a single pixel:
+# On small maps the time is in calling: checking shapes, allocating, waking a thread. How
+# much is that? Convolve a single pixel:
 
 # %%
 dot, tap = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 3, 3), np.float32)
@@ -406,11 +355,9 @@ fixed = race({"one pixel": lambda: [by("im2col", dot, tap) for _ in range(100)]}
 each = 10 * fixed["one pixel"]  # microseconds of one
 print(f"a convolution of one pixel: {each:.1f} µs", end="")
 print(f", in which sgemm does {each * ceiling / 1e3:.1f} million operations")
-print(f"passes of layers in a step: {len(spent)}")
 
 # %% [markdown]
-# The remedies are of another kind: do not wake a thread for less than it costs, join
-# several operations into one, take larger batches.
+# The remedies: fewer threads, several operations joined into one, larger batches.
 #
 # ## Exercises
 #
@@ -425,7 +372,7 @@ print(f"passes of layers in a step: {len(spent)}")
 # **3.** ★★ Write a function `(ours, theirs)` of two lists of seconds, in the order in
 # which they were measured. The first of each is the warm-up, and the lists need not be
 # equally long. Return how many times as long ours takes, by the rules of "Measure
-# fairly": a single disturbed run in either list must do no harm.
+# fairly".
 
 # %%
 import answers
@@ -433,20 +380,14 @@ import answers
 answers.check("18.1", ...)
 answers.check("18.2", ...)
 answers.check("18.3", ...)
-# After two tries: answers.reveal("18.1")
 
 # %% [markdown]
 # ## In practice
 #
-# - `MINIFCN_THREADS=4` or `minifcn.backend.set_threads(4)` says how many threads; by
-#   default it is what the machine grants this process, also in a container.
-# - `minifcn explain` counts multiply-adds and memory of a whole network without running
-#   it. Begin there: is it the arithmetic, or the calls?
-# - `python benchmarks/profile_layers.py mini` is the profile above for three networks;
-#   for Python's own part of the time, `python -m cProfile -s tottime` before a script.
-# - Small maps: take a larger batch before you tune anything.
-# - `python benchmarks/cpu.py` times this library beside PyTorch by the rules above. The
-#   README has what came out.
+# - `MINIFCN_THREADS=4` says how many threads; by default, what the machine grants.
+# - `minifcn explain` counts multiply-adds and memory of a network without running it.
+# - `python benchmarks/profile_layers.py mini` is the profile above for three networks.
+# - `python benchmarks/cpu.py` times this library beside PyTorch by the rules above.
 #
 # ## Further reading
 #
@@ -455,6 +396,5 @@ answers.check("18.3", ...)
 # - K. Goto, R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, ACM
 #   TOMS 2008: why BLAS is made of tiles, too.
 # - S. Williams, A. Waterman, D. Patterson, *Roofline*, CACM 2009: arithmetic or memory?
-# - In the code: `minifcn/ops/conv/choice.py`, `im2col.py`, `winograd.py`;
-#   `minifcn/backend/cpu.py`; and `benchmarks/README.md`, with what was tried
-#   in vain.
+# - In the code: `minifcn/ops/conv/choice.py`, `im2col.py`, `winograd.py`; and
+#   `benchmarks/README.md`, with what was tried in vain.

@@ -67,6 +67,11 @@ def _near(answer, value, hint, relative=1e-6):
     return None if abs(float(answer) - value) <= relative * abs(value) + 1e-12 else hint
 
 
+def _share(answer):
+    """A share, which may be given in percent, as the lessons print it."""
+    return float(answer) / (100 if float(answer) > 1.5 else 1)
+
+
 # ---- 01 label every pixel
 
 
@@ -120,9 +125,8 @@ def _(answer):
     answer = matrix.mean_iou()
     ```
     """
-    share = float(answer)
     return _near(
-        share / 100 if share > 1 else share,  # in percent, as the lesson prints it
+        _share(answer),
         0.2293,
         "smooth the 40 scenes, take the classes' mean colours anew, then smooth the 50 and predict. Count over all 50.",
         relative=5e-3,
@@ -200,14 +204,12 @@ def _(answer):
     )
     ```
     """
-    middle, rim = (float(share) / (100 if float(share) > 1 else 1) for share in answer)
+    middle, rim = map(_share, answer)
     if abs(middle - 0.597) > 0.05:
         return "the first is the share of right answers where only x_test[:, :, 8:24, 8:24] is left."
-    return (
-        None
-        if abs(rim - 0.514) < 0.05
-        else "the second is what is left where x_test[:, :, 8:24, 8:24] is set to 0."
-    )
+    if abs(rim - 0.514) > 0.05:
+        return "the second is what is left where x_test[:, :, 8:24, 8:24] is set to 0."
+    return None
 
 
 # ---- 03 convolve forward and back
@@ -286,17 +288,19 @@ def _(answer):
 
 @exercise("04.1")
 def _(answer):
-    """Five poolings make a stride of 2⁵ = 32. The shifts are 0 to 31 pixels, down and to the right.
+    """Less often: 77 % instead of 83 %, where all background gives 69 %. The kernels behind a pooling were trained on what it
+    gives, patterns seen from twice as far. Without it they see the same patterns twice as large, and a tenth of the window's pixels.
+    A map does not become finer by leaving something out (lesson 13 shows what else has to change).
 
     ```py
-    answer = (2**5) ** 2
+    chain = {n: layer for n, layer in heat.children().items() if n not in ("pool1", "pool2")}
+    x_fine, t_fine = scenes(2, 40, first=6, step=2)
+    best = models.Sequential(**chain).forward(x_fine.astype(float)).argmax(axis=1)
+    answer = np.mean((best == t_fine)[t_fine != 255])
     ```
     """
-    return _near(
-        answer,
-        (2**5) ** 2,
-        "each pooling doubles the distance between places. The shifts go down and to the right, independently.",
-    )
+    hint = "models.Sequential(**chain), as in the surgery; then compare the highest score of each place with its class."
+    return None if abs(_share(answer) - 0.770) < 0.03 else hint
 
 
 @exercise("04.2")
@@ -329,7 +333,7 @@ def _(answer):
     counts = np.zeros((2, 2))
     for i in range(20):
         image, label = draw_scene(np.random.default_rng([5, i]), 128)
-        scene = as_input(image).astype(np.float64)
+        scene = image.transpose(2, 0, 1)[None] / 127.5 - 1
         for row, x in enumerate((scene, scene.repeat(2, axis=2).repeat(2, axis=3))):
             best = heat.forward(x)[0].argmax(axis=0)
             r, c = ((8 * np.arange(n) + 19) // (row + 1) for n in best.shape)
@@ -338,16 +342,14 @@ def _(answer):
     answer = tuple(counts[:, 0] / counts[:, 1])
     ```
     """
-    usual, twice = (float(share) / (100 if float(share) > 1 else 1) for share in answer)
-    if abs(usual - 0.859) > 0.025:
+    usual, twice = map(_share, answer)
+    if abs(usual - 0.784) > 0.04:
         return (
             "for the usual size, compare the place (i, j) with label[8i + 19, 8j + 19]."
         )
-    return (
-        None
-        if abs(twice - 0.819) < 0.025
-        else "the pixel (8i + 19, 8j + 19) of the enlarged scene is half that in the label."
-    )
+    if abs(twice - 0.770) > 0.04:
+        return "the pixel (8i + 19, 8j + 19) of the enlarged scene is half that in the label."
+    return None
 
 
 # ---- 05 upsample
@@ -891,9 +893,8 @@ def _(answer):
     answer = cells_found(cut.forward(x_new).argmax(axis=1), numbers_new)
     ```
     """
-    share = float(answer)
     hint = "build the table of `unet(0)` anew without concat0, and give `train` the network; it takes its steps as before."
-    return None if abs((share / 100 if share > 1 else share) - 0.98) < 0.03 else hint
+    return None if abs(_share(answer) - 0.98) < 0.03 else hint
 
 
 # ---- 13 see further without pooling
@@ -1026,15 +1027,12 @@ def _(answer):
     )
     ```
     """
-    usual, sure = (float(share) for share in answer)
-    usual, sure = (share / 100 if usual > 1 else share for share in (usual, sure))
+    usual, sure = map(_share, answer)
     if abs(usual - 0.0403) > 0.003:
         return "the first compares the labels, the argmax over the classes, of `before` and `after`."
-    return (
-        None
-        if abs(sure - 0.0335) < 0.003
-        else "the second: before**2, divided by its sum over the classes."
-    )
+    if abs(sure - 0.0335) > 0.003:
+        return "the second: before**2, divided by its sum over the classes."
+    return None
 
 
 # ---- 15 tell objects apart
@@ -1104,13 +1102,8 @@ def _(answer):
     answer = panoptic_quality(pairs)
     ```
     """
-    quality = float(answer)
     hint = "`np.roll` of each scene's centre, then `group`, and `panoptic_quality` of the twelve pairs."
-    return (
-        None
-        if abs((quality / 100 if quality > 1.5 else quality) - 0.978) < 0.015
-        else hint
-    )
+    return None if abs(_share(answer) - 0.978) < 0.015 else hint
 
 
 # ---- 16 share a batch
