@@ -89,12 +89,13 @@ def show(figure, name, caption=""):
 def widget(name, numbers, instead):
     """Show something to touch: widgets/NAME.js with its numbers, where there is a notebook; elsewhere say `instead`.
 
-    numbers: what JSON can hold, and arrays of uint8, which the script gets as {shape, bytes in base64}.
+    numbers: what JSON can hold, and arrays of uint8, which the script gets as {shape, bytes in base64}; or a function
+    that works them out where they are needed.
     """
     if "ipykernel" not in sys.modules:
         print(f"[to touch, in the book or a notebook: {instead}]")
         return
-    _display(widget_html(name, numbers))
+    _display(widget_html(name, numbers() if callable(numbers) else numbers))
 
 
 def widget_html(name, numbers):
@@ -105,14 +106,14 @@ def widget_html(name, numbers):
         return {"shape": array.shape, "bytes": data}
 
     folder = Path(__file__).parent / "widgets"
-    script, style = (
+    shared, script, style = (
         (folder / file).read_text(encoding="utf-8")
-        for file in (f"{name}.js", "widget.css")
+        for file in ("widget.js", f"{name}.js", "widget.css")
     )
     given = json.dumps(numbers, default=packed).replace("<", "\\u003c")
     place = f"{name}-{next(_places)}"
     return (
-        f'<div class="widget {name}" id="{place}"></div><style>{style}</style><script>{{{script}\n'
+        f'<div class="widget {name}" id="{place}"></div><style>{style}</style><script>{{{shared}{script}\n'
         f"widget(document.getElementById('{place}'), {given});}}</script>"
     )
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from browser import in_page, needs_browser
 
 from minifcn import ops
@@ -131,3 +132,80 @@ def test_the_ruler_follows_a_finger_and_names_a_wrong_crop(tmp_path):
     assert row == "40"
     middle = float(re.search(r"stands for pixel ([\d.]+)", said)[1])
     assert middle == 40 + 20 - CROP
+
+
+def kernel():
+    """Numbers of one decimal, as the widget shows them: x (7, 6), w (3, 3), dy large enough for every setting."""
+    rng = np.random.default_rng(5)
+    sizes = {"x": (7, 6), "w": (3, 3), "dy": (9, 8)}
+    return {name: rng.normal(size=size).round(1) for name, size in sizes.items()}
+
+
+SLIDE = """
+    const root = document.querySelector(".widget"), slider = root.querySelector("input"), found = [];
+    const choose = (name, value) => {
+      const select = root.querySelector(`[name=${name}]`);
+      select.value = value; select.dispatchEvent(new Event("change"));
+    };
+    const move = (n) => { slider.value = n; slider.dispatchEvent(new Event("input")); };
+    const grids = () => Object.fromEntries([...root.querySelectorAll(".grids figure")].map((figure) => [
+      figure.querySelector("figcaption").textContent, [...figure.querySelectorAll("span")].map((cell) => Number(cell.dataset.value))]));
+    const cells = (mark) => [...root.querySelectorAll(".grids figure")].map((figure) =>
+      [...figure.querySelectorAll("span")].flatMap((cell, n) => cell.classList.contains(mark) ? [n] : []));
+"""
+
+
+@needs_browser
+def test_the_sliding_kernel_computes_what_the_library_does_both_ways(tmp_path):
+    given = kernel()
+    x, w, dy = (given[name][None, None] for name in ("x", "w", "dy"))
+    script = """
+        for (const stride of [1, 2, 3]) for (const pad of [0, 1, 2]) for (const dilation of [1, 2]) {
+          Object.entries({ stride, pad, dilation }).forEach(([name, value]) => choose(name, value));
+          const last = Number(slider.max), steps = [];
+          for (const n of [0, last >> 1, last]) {
+            choose("pass", "forward"); move(n);
+            const forward = grids(), said = root.querySelector("output").textContent;
+            choose("pass", "backward");
+            steps.push([n, forward, said, grids()]);
+          }
+          found.push([{ stride, pad, dilation }, last, steps]);
+        }
+        return found;
+    """
+    plain = {name: array.tolist() for name, array in given.items()}
+    results = in_page(page(tmp_path, "kernel", plain), tmp_path, SLIDE + script)
+    assert len(results) == 18
+    for settings, last, steps in results:
+        y, cache = ops.conv2d_forward(x, w, **settings)
+        assert last == y.size - 1
+        for n, forward, said, backward in steps:
+            i, j = divmod(n, y.shape[3])
+            np.testing.assert_allclose(forward["y"][: n + 1], y.ravel()[: n + 1], rtol=0, atol=1e-12)
+            assert len(forward["y"]) == y.size and all(value is None for value in forward["y"][n + 1 :])
+            np.testing.assert_allclose(sum(forward["w · x"]), y[0, 0, i, j], rtol=0, atol=1e-12)
+            assert said.startswith(f"y[{i}, {j}] = ")
+            assert abs(float(said.rpartition(" = ")[2].replace("−", "-")) - y[0, 0, i, j]) < 0.0051
+            so_far = dy[:, :, : y.shape[2], : y.shape[3]].copy()
+            so_far.reshape(-1)[n + 1 :] = 0
+            dx, dw, _ = ops.conv2d_backward(so_far, cache)
+            np.testing.assert_allclose(backward["dx so far"], dx.ravel(), rtol=0, atol=1e-12)
+            np.testing.assert_allclose(backward["dw so far"], dw.ravel(), rtol=0, atol=1e-12)
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [420, 1280])
+def test_the_sliding_kernel_follows_a_finger_and_marks_its_window(width, tmp_path):
+    script = """
+        const cell = root.querySelectorAll(".target span")[7].getBoundingClientRect();
+        root.querySelectorAll(".target span")[7].dispatchEvent(new PointerEvent("pointerdown",
+          { clientX: cell.left + cell.width / 2, clientY: cell.top + cell.height / 2, bubbles: true }));
+        return [slider.value, slider.getAttribute("aria-valuetext"), cells("now").at(-1), cells("on")[0],
+          document.documentElement.scrollWidth <= innerWidth];
+    """
+    plain = {name: array.tolist() for name, array in kernel().items()}
+    value, said, now, window, fits = in_page(page(tmp_path, "kernel", plain), tmp_path, SLIDE + script, width)
+    assert (value, said, now) == ("7", "row 2, column 1", [7])
+    rows, columns = (np.add(2 * start, range(3)) for start in (2, 1))  # stride 2: in x with its ring of one
+    assert window == [8 * row + column for row in rows for column in columns]
+    assert fits
