@@ -446,6 +446,15 @@ assert min(errors) > 0.05
 # All errors of the right ones are below 1e-6, all of the wrong ones above 0.05. Nothing
 # lies between. That gap is what the care was for: float64, a random g, no kinks.
 #
+# Your turn: plant a bug in the library's own code, choose a check, and say whether it
+# will complain before you run it.
+
+# %% tags=["hide-input"]
+import buglab
+
+lesson.widget("buglab", buglab.numbers, "six bugs, and checks that find them or not")
+
+# %% [markdown]
 # ## What no such check finds
 #
 # All six bugs are large, on the arrays that we chose. `first_image_only` uses the

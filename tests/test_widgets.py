@@ -14,6 +14,7 @@ from minifcn.metrics import ConfusionMatrix
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lessons"))
 
+import buglab  # noqa: E402
 import lesson  # noqa: E402
 
 SIZE, CROP = 150, 40 - 1 - 1.5 - 12 + 3.5  # the padding, two poolings, fc6's three cells, the stamp
@@ -209,3 +210,119 @@ def test_the_sliding_kernel_follows_a_finger_and_marks_its_window(width, tmp_pat
     rows, columns = (np.add(2 * start, range(3)) for start in (2, 1))  # stride 2: in x with its ring of one
     assert window == [8 * row + column for row in rows for column in columns]
     assert fits
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """What the bug lab shows."""
+    return buglab.numbers()
+
+
+def worst(bug, check, dtype, lab, e=1e-5):
+    """The relative error of one check in the lab."""
+    found = next(one for one in lab["bugs"] if one["name"].startswith(bug))
+    return found["results"][check][dtype]["errors"][lab["steps"].index(e)]
+
+
+def test_the_lab_measures_the_library_with_a_bug_in_it(lab):
+    rng = np.random.default_rng(7)
+    x, w = rng.permutation(32).reshape(2, 1, 4, 4) / 8 - 2, rng.normal(size=(1, 1, 3, 3))
+    g = rng.normal(size=(2, 1, 4, 4))
+    right, turned, exchanged, one, *_ = lab["bugs"]
+    _, cache = ops.conv2d_forward(x, w, pad=1)
+    dx, dw, _ = ops.conv2d_backward(g, cache)
+    (check, *_), dtype = lab["checks"], "float64"
+    for bug, expected in (
+        (right, dx),
+        (turned, ops.conv2d_backward(g, (cache[0], w[:, :, ::-1, ::-1], *cache[2:]))[0]),
+        (exchanged, ops.conv2d_backward(g.swapaxes(2, 3), cache)[0]),
+        (one, ops.conv2d_backward(g[:1], ops.conv2d_forward(x[:1], w, pad=1)[1])[1]),
+    ):
+        np.testing.assert_allclose(bug["results"][check][dtype]["analytic"], expected[0, 0], rtol=1e-3)
+        assert (bug["lines"][0] == bug["lines"][1]) == (bug is right)
+    quotients = lab["quotients"]
+    np.testing.assert_allclose(quotients["dx of a convolution"][check][dtype][4], dx[0, 0], rtol=1e-3)
+    np.testing.assert_allclose(quotients["dw of a convolution"][check][dtype][4], dw[0, 0], rtol=1e-3)
+
+
+def test_the_lab_s_story_is_true(lab):
+    strong, ones, single = lab["checks"]
+    error = {
+        (bug["name"], check, dtype): worst(bug["name"], check, dtype, lab, {"float64": 1e-5, "float32": 1e-2}[dtype])
+        for bug in lab["bugs"]
+        for check in lab["checks"]
+        for dtype in lab["tolerances"]
+    }
+    slips = {key for key, value in error.items() if value < lab["tolerances"][key[2]]}
+    none, _, exchanged, first, pixel, tie = (bug["name"] for bug in lab["bugs"])
+    everywhere = {
+        (name, check, dtype) for name in (none, tie) for check in lab["checks"] for dtype in lab["tolerances"]
+    }
+    weak = {(exchanged, ones, dtype) for dtype in lab["tolerances"]} | {
+        (first, single, dtype) for dtype in lab["tolerances"]
+    }
+    assert slips == everywhere | weak | {(pixel, strong, "float32")}
+    assert worst(none, strong, "float32", lab) > lab["tolerances"]["float32"]  # at 1e-5 even the right code fails
+
+
+def test_the_lab_says_which_line_it_does_not_find():
+    bug = buglab.BUGS[1]._replace(right="no such line")
+    with (
+        pytest.raises(ValueError, match="conv.reference: expected 'no such line' once in input_gradient"),
+        buglab.planted(bug),
+    ):
+        pass
+
+
+@needs_browser
+def test_the_lab_shows_what_was_measured_and_judges_by_it(lab, tmp_path):
+    script = """
+        const root = document.querySelector(".widget"), [bug, check, dtype] = root.querySelectorAll("select");
+        const slider = root.querySelector("input"), buttons = root.querySelectorAll("button"), found = [];
+        const put = (input, value, event) => { input.value = value; input.dispatchEvent(new Event(event)); };
+        for (let b = 0; b < bug.length; b++) for (let c = 0; c < check.length; c++) for (let d = 0; d < dtype.length; d++) {
+          put(bug, b, "change"); put(check, c, "change"); put(dtype, d, "input");
+          for (const step of [0, 5, 8]) {
+            put(slider, step, "input");
+            const hidden = root.querySelector("output").textContent;
+            buttons[(b + c + d) % 2].click();
+            found.push([b, c, d, step, hidden, root.querySelector("output").textContent, root.querySelector("pre").textContent,
+              [...root.querySelectorAll(".grids .grid")].map((grid) => [...grid.children].map((cell) => Number(cell.dataset.value))),
+              [...root.querySelectorAll(`[data-dtype]`)].map((g) => [...g.querySelectorAll("circle")].map((dot) => Number(dot.dataset.error)))]);
+          }
+        }
+        return found;
+    """
+    path, dtypes = page(tmp_path, "buglab", lab), list(lab["tolerances"])
+    fresh, tries, right = set(), 0, 0
+    for b, c, d, step, hidden, said, code, grids, curves in in_page(path, tmp_path, script):
+        bug, check, dtype = lab["bugs"][b], lab["checks"][c], dtypes[d]
+        result, tolerance = bug["results"][check][dtype], lab["tolerances"][dtype]
+        analytic, numeric = (
+            np.array(result["analytic"]),
+            np.array(lab["quotients"][bug["gradient"]][check][dtype][step]),
+        )
+        for shown, expected in zip(grids, (analytic, numeric, analytic - numeric), strict=True):
+            np.testing.assert_allclose(shown, expected.ravel(), rtol=0, atol=1e-12)
+        assert curves == [bug["results"][check][name]["errors"] for name in dtypes]
+        complains, buggy = result["errors"][step] >= tolerance, b > 0
+        verdict = {
+            (True, True): "It complains: caught.",
+            (True, False): "a false alarm.",
+            (False, True): "the bug slips through.",
+            (False, False): "and the code is right.",
+        }
+        assert verdict[complains, buggy] in said and bug["said"] in said
+        assert all(line in code for line in bug["lines"])
+        if (b, c, d) not in fresh:  # the first guess counts, and shows what was hidden
+            assert hidden == "" and not fresh.add((b, c, d))
+            tries, right = tries + 1, right + (complains == ((b + c + d) % 2 == 0))
+        assert said.endswith(f"Guessed right: {right} of {tries}.")
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [420, 1280])
+def test_the_lab_fits_its_window(width, lab, tmp_path):
+    script = """document.querySelector(".widget button").click();
+        return [document.documentElement.scrollWidth <= innerWidth, document.querySelector("svg").getBoundingClientRect().width > 250];"""
+    assert in_page(page(tmp_path, "buglab", lab), tmp_path, script, width) == [True, True]

@@ -17,3 +17,7 @@ function numbers(title, rows, { digits = 2, marks = () => "" } = {}) {
   const grid = element("div", { class: "grid", style: columns }, ...cells);
   return element("figure", {}, element("figcaption", {}, title), grid);
 }
+
+// A number, small ones as a power of ten: 0.13, 3e−8.
+const power = (value) => value >= 0.001 || value === 0 ? String(Number(value.toPrecision(2)))
+  : value.toExponential(Math.abs(Math.log10(value) % 1) > 1e-9 ? 1 : 0).replace("-", "−");
