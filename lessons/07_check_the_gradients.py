@@ -452,7 +452,7 @@ assert min(errors) > 0.05
 # %% tags=["hide-input"]
 import buglab
 
-lesson.widget("buglab", buglab.numbers, "six bugs, and checks that find them or not")
+lesson.widget("buglab", buglab.numbers, "five bugs, and checks that find them or not")
 
 # %% [markdown]
 # ## What no such check finds

@@ -45,7 +45,7 @@ function widget(root, { bugs, quotients, steps, tolerances, checks }) {
     const colour = (rows) => (i, j) => ["", "on", "now"][Math.min(2, Math.round(2 * Math.abs(rows[i][j]) / largest))];
     const difference = analytic.map((row, i) => row.map((value, j) => value - numeric[i][j]));
     const grids = [[`backward's ${bug.gradient}`, analytic], ["quotients", numeric], ["difference", difference]].map(([title, rows]) =>
-      numbers(title, rows, { marks: colour(rows) }));
+      numbers(title, rows, { digits: Math.max(...rows.flat().map(Math.abs)) < 0.1 ? 4 : 2, marks: colour(rows) }));
     found.replaceChildren(element("div", { class: "grids" }, ...grids), plot(chosen()));
   }
 
@@ -64,11 +64,11 @@ function widget(root, { bugs, quotients, steps, tolerances, checks }) {
         ${text(wide - margin, y(tolerances[name]) - 5, "end", `${name} tolerates`, colours[name])}`;
     });
     const ticks = [0, -4, -8, -12, -16].map((n) => text(left - 6, y(10 ** n) + 4, "end", power(10 ** n)));
-    const along = steps.flatMap((e, i) => i % 3 ? [] : [text(x(i), tall - 17, "middle", power(e))]);
+    const along = steps.flatMap((e, i) => i % 3 ? [] : [text(x(i), tall - 14, "middle", power(e))]);
     const figure = element("figure");
-    figure.innerHTML = `<figcaption>relative error, by the step e</figcaption><svg viewBox="0 0 ${wide} ${tall}" role="img"
+    figure.innerHTML = `<figcaption>relative error, by the step e</figcaption><svg viewBox="0 0 ${wide} ${tall + 4}" role="img"
       aria-label="The relative error in float64 and in float32 at every step e"><path d="M${left},8V${tall - 32}H${wide - margin}" stroke="currentColor" fill="none"/>
-      ${ticks.join("")}${along.join("")}${text((left + wide) / 2, tall - 2, "middle", "e")}${curves.join("")}</svg>`;
+      ${ticks.join("")}${along.join("")}${text((left + wide) / 2, tall + 2, "middle", "e")}${curves.join("")}</svg>`;
     return figure;
   }
 

@@ -13,7 +13,7 @@ const brief = (value, digits = 2) => value.toFixed(digits).replace("-", "−").r
 function numbers(title, rows, { digits = 2, marks = () => "" } = {}) {
   const cells = rows.flatMap((row, i) => row.map((value, j) => element("span",
     { class: marks(i, j), "data-value": value }, Number.isFinite(value) ? brief(value, digits) : "")));
-  const columns = `grid-template-columns: repeat(${rows[0].length}, ${digits > 1 ? 2.45 : 1.95}rem)`;
+  const columns = `grid-template-columns: repeat(${rows[0].length}, ${1.45 + 0.5 * digits}rem)`;
   const grid = element("div", { class: "grid", style: columns }, ...cells);
   return element("figure", {}, element("figcaption", {}, title), grid);
 }
