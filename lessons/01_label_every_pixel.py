@@ -32,22 +32,10 @@ import numpy as np
 
 from minifcn.data.labels import colourise
 
-
-def over(image, labels):
-    """The colours of the labels, half transparent over the image."""
-    return image // 2 + colourise(labels) // 2
-
-
-lesson.pictures(
-    "01_photographs",
-    [
-        {"photograph": cat, "cat is red": over(cat, cat_labels)},
-        {"another": astronaut, "person is pink": over(astronaut, astronaut_labels)},
-    ],
-    caption="Two photographs and the labels of a trained network, laid over them. The "
-    "cat is found, but for specks. Parts of the astronaut's suit and helmet "
-    "are labelled horse.",
-)
+row = {"photograph": cat, "cat is red": lesson.over(cat, cat_labels)}
+second = {"another": astronaut, "person": lesson.over(astronaut, astronaut_labels)}
+caption = "Two photographs, and the labels of a trained network over them."
+lesson.pictures("01_photographs", [row, second], caption=caption)
 
 # %% [markdown]
 # A network has labelled every pixel of these two photographs. It was built and trained
@@ -124,21 +112,11 @@ def predict(image):
 prediction = predict(image)
 
 # %% tags=["hide-input"]
-lesson.pictures(
-    "01_by_colour",
-    [
-        {
-            "image": image,
-            "truth": colourise(label),
-            "by colour alone": colourise(prediction),
-        }
-    ],
-    legend=np.unique([*np.unique(label), *np.unique(prediction)]),
-    classes=CLASSES,
-    caption="A scene, its true labels with the pale void border, and the prediction by "
-    "colour alone: the discs are there, full of holes, the triangle is half a square, "
-    "and the background has patches of four classes.",
-)
+row = {"image": image, "truth": colourise(label)}
+row["by colour alone"] = colourise(prediction)
+seen = {"legend": np.unique([label, prediction]), "classes": CLASSES}
+caption = "A scene, its true labels with the pale void border, and the prediction."
+lesson.pictures("01_by_colour", [row], caption=caption, **seen)
 
 # %% [markdown]
 # This is a segmentation, and a bad one. It sees one pixel at a time. The spots of these
@@ -301,9 +279,8 @@ of_present = np.nanmean(np.where(occurs, per_image, np.nan), axis=1).mean()
 print(f"counts added, then divided:                {100 * added:.1f} %")
 print(f"mean of the images' means:                 {100 * of_means:.1f} %")
 print(f"the same, over classes that an image has:  {100 * of_present:.1f} %")
-print(
-    f"IoUs of 0 for classes that an image lacks: {invented} of {np.sum(~np.isnan(per_image))}"
-)
+print(f"IoUs of 0 for classes that an image lacks: {invented}", end=" ")
+print(f"of {np.sum(~np.isnan(per_image))}")
 assert of_means < added - 0.03 and of_present > added + 0.1 and invented > 100
 
 # %% [markdown]
@@ -321,20 +298,11 @@ assert of_means < added - 0.03 and of_present > added + 0.1 and invented > 100
 
 # %% tags=["hide-input"]
 numbers = np.where(void, 0, label)
-lesson.pictures(
-    "01_labels",
-    [
-        {
-            "as grey": np.stack([numbers] * 3, -1),
-            "50 times as bright": np.stack([numbers * 50] * 3, -1),
-            "by the palette": colourise(label),
-        }
-    ],
-    legend=np.unique(label),
-    classes=CLASSES,
-    caption="The same labels as grey values, which look black, fifty times as bright, "
-    "and in the palette's colours.",
-)
+row = {"as grey": np.stack([numbers] * 3, -1)}
+row["50 times as bright"] = 50 * row["as grey"]
+row["by the palette"] = colourise(label)
+seen = {"legend": np.unique(label), "classes": CLASSES}
+lesson.pictures("01_labels", [row], caption="The same labels three times.", **seen)
 
 # %% [markdown]
 # Two mistakes follow from not knowing this. One is to read a palette image as colours,

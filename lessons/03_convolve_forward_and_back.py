@@ -39,28 +39,17 @@ gabor = np.cos(2 * np.pi * (u + v) / 6) * np.exp(-(u**2 + v**2) / 8)
 kernels = {"Sobel": sobel, "its transpose": sobel.T, "slanted": gabor - gabor.mean()}
 
 # %% tags=["hide-input"]
-import matplotlib.pyplot as plt
-
-names = list(kernels)
-layout = [["scene", *names], ["scene", *(f"map of {name}" for name in names)]]
-figure, axes = plt.subplot_mosaic(
-    layout, figsize=(7, 3.2), width_ratios=[1.5, 1, 1, 1], height_ratios=[1, 1.5]
+maps = {name: see(grey, kernel) for name, kernel in kernels.items()}
+rows = [
+    {name: drawn / np.quantile(abs(drawn), 0.995) for name, drawn in row.items()}
+    for row in (kernels, maps)
+]
+rows[1]["scene"] = 2 * grey - 1
+caption = (
+    "Three kernels, below each its answers to the scene. Mid-grey is zero, bright a "
+    "strong yes, dark the opposite of what the kernel looks for."
 )
-axes["scene"].imshow(grey, cmap="gray")
-axes["scene"].set_title("scene")
-for name, kernel in kernels.items():
-    axes[name].set_title(name)
-    for panel, drawn in ((name, kernel), (f"map of {name}", see(grey, kernel))):
-        most = np.quantile(np.abs(drawn), 0.995)
-        axes[panel].imshow(drawn, cmap="gray", vmin=-most, vmax=most)
-for panel in axes.values():
-    panel.set_axis_off()
-lesson.show(
-    figure,
-    "03_kernels",
-    "A scene, three kernels, and their answers. Mid-grey is zero, bright a strong yes, "
-    "dark the opposite of what the kernel looks for.",
-)
+lesson.pictures("03_kernels", rows, caption=caption, vmin=-1, vmax=1)
 
 # %% [markdown]
 # ## What a kernel sees
@@ -151,6 +140,8 @@ assert np.allclose(y, theirs, rtol=0, atol=1e-13)
 # outputs (above) of a kernel with three weights, or *taps*. Grey pixels are pad.
 
 # %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
 blue, red = (0.1, 0.35, 0.75), (0.8, 0.25, 0.15)
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 for panel, s, read in zip(axes, (1, 2), (2, 1), strict=True):
@@ -270,17 +261,6 @@ for name, array, gradient in (("x", x, dx), ("w", w, dw), ("b", b, db)):
     assert error < 1e-8
 
 # %% [markdown]
-# One thing to keep for lesson 5. With all weights and all dy at 1, dx counts the
-# outputs that each pixel reaches. At stride 2 with three taps that is a chequered
-# pattern: some pixels hear from four outputs, others from one.
-
-# %%
-ones = np.ones((1, 1, 3, 3))
-heard, _, _ = convolve_back(np.ones((1, 1, 4, 4)), np.zeros((1, 1, 7, 7)), ones, 2, 1)
-print(heard[0, 0].astype(int))
-assert heard.max() == 4 and heard.min() == 1
-
-# %% [markdown]
 # ## Learn a kernel
 #
 # What is dw good for? Show a kernel of zeros what Sobel's answers to the scene are, and
@@ -303,16 +283,9 @@ print(learned[0, 0].round(2))
 assert np.abs(learned[0, 0] - sobel).max() < 0.02
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 6, figsize=(7, 1.6))
-for panel, (step, kernel) in zip(axes, seen_at.items(), strict=True):
-    panel.imshow(kernel, cmap="gray", vmin=-2, vmax=2)
-    panel.set_title(f"step {step}")
-    panel.set_axis_off()
-lesson.show(
-    figure,
-    "03_learned",
-    "A kernel being learned: from nothing, through a rough edge, to Sobel's kernel.",
-)
+row = {f"step {step}": kernel for step, kernel in seen_at.items()}
+caption = "A kernel being learned: from nothing, through a rough edge, to Sobel's."
+lesson.pictures("03_learned", [row], caption=caption, vmin=-2, vmax=2)
 
 # %% [markdown]
 # Sobel's kernel is back, and nobody wrote it down. That is all that training is: many
@@ -335,6 +308,9 @@ def patches_of(x, k):
     return seen.transpose(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1] * k * k)
 
 
+tiny = np.arange(16).reshape(1, 1, 4, 4)  # one image of 4 × 4, its pixels numbered
+print(tiny[0, 0], "has the patches", patches_of(tiny, 3), sep="\n")
+
 P, M = patches_of(x, 3), w.reshape(4, -1).T
 Y = P @ M  # (N·Ho·Wo, K)
 print("patches", P.shape, " times kernels", M.shape, " =", Y.shape)
@@ -343,44 +319,14 @@ N, _, H, W = x.shape
 y = Y.reshape(N, H - 2, W - 2, 4).transpose(0, 3, 1, 2)  # (N, K, Ho, Wo)
 assert np.allclose(y, convolve(x, w, 0 * b, 1, 0), rtol=0, atol=1e-12)
 
-# %% tags=["hide-input"]
-tiny = np.arange(16).reshape(4, 4)  # one image of 4 × 4, its pixels numbered
-tables = {
-    "image": tiny,
-    "patches": patches_of(tiny[None, None], 3),  # (4, 9)
-    "· kernel": np.array([[f"w{i}"] for i in range(9)]),
-    "=": np.array([[f"y{i}"] for i in range(4)]),
-    "as a map": np.array([["y0", "y1"], ["y2", "y3"]]),
-}
-figure, panel = plt.subplots(figsize=(7, 3.1))
-left = 0
-for title, table in tables.items():
-    rows, columns = table.shape
-    top = (9 - rows) / 2  # all tables centred on one line
-    for (i, j), text in np.ndenumerate(table):
-        face = "#f5b57a" if text == 5 and table.dtype == int else "#e8f0f7"
-        cell = plt.Rectangle((left + j, top + i), 1, 1, fc=face, ec="0.5", lw=0.8)
-        panel.add_patch(cell)
-        panel.text(left + j + 0.5, top + i + 0.5, text, ha="center", va="center")
-    panel.text(left + columns / 2, top - 0.4, title, ha="center", fontsize=12)
-    left += columns + 1.2
-panel.set(xlim=(-0.2, left - 1), ylim=(9.2, -0.9), aspect="equal")
-panel.set_axis_off()
-lesson.show(
-    figure,
-    "03_im2col",
-    "im2col of an image of 4 × 4: four patches of 3 × 3 as rows, times the kernel as a "
-    "column, gives four numbers, which are a map of 2 × 2. Pixel 5, orange, is in every "
-    "row.",
-)
-
 # %% [markdown]
-# Pixel 5 is in every row. On a large image the matrix holds nearly every pixel nine
-# times. That is the price. Lesson 18, for those who build such code, pays less of it.
+# Look for pixel 5 above: it is in every patch. On a large image the matrix holds nearly
+# every pixel nine times. That is the price. Lesson 18, for those who build such code,
+# pays less of it.
 #
 # Going back, nothing is new. P is the matrix of patches, M that of kernels. A weight
-# M[q, o] met P[r, q] on the way to Y[r, o], for every row r. So
-# each collects its share, as above: the sum of what it met times what came back:
+# M[q, o] met P[r, q] on the way to Y[r, o], for every row r. So each collects its share,
+# the sum of what it met times what came back:
 #
 #     dM[q, o] = Σ_r P[r, q] · dY[r, o]       as matrices: dM = Pᵀ · dY
 #     dP[r, q] = Σ_o dY[r, o] · M[q, o]       as matrices: dP = dY · Mᵀ

@@ -3,7 +3,7 @@
 #
 # **You will** crop masks wrongly on purpose and count what it costs, then work out, with
 # a dozen lines of fractions, why FCN-32s pads its image by 100 and crops its output by
-# 19, and push a dot through the network to see where it lands.
+# 19, and let the network itself say so.
 #
 # **You will learn** how each layer moves coordinates, how to compute the crop of any
 # network, why pooling has to round up, and how to do without padding by 100.
@@ -36,41 +36,23 @@ def oracle(label, cell, wrong=0):
 
 
 # %% tags=["hide-input"]
-import matplotlib.pyplot as plt
-
 image, label = draw_scene(np.random.default_rng([6, 15]), 128)
-edges = np.zeros(label.shape, bool)  # where the true label changes
-edges[1:] |= (label[1:] == 255) != (label[:-1] == 255)
-edges[:, 1:] |= (label[:, 1:] == 255) != (label[:, :-1] == 255)
-from minifcn.data.labels import colourise
-
-figure, axes = plt.subplots(1, 3, figsize=(7, 2.7))
-axes[0].imshow(image)
-axes[0].set_title("scene")
-for panel, wrong in zip(axes[1:], (0, 6), strict=True):
-    mixed = image // 2 + colourise(oracle(label, 8, wrong)) // 2
-    mixed[edges] = 255  # the truth's outlines
-    panel.imshow(mixed)
-    panel.set_title(f"{wrong} pixels off" if wrong else "right crop")
-for panel in axes:
-    panel.set_axis_off()
-lesson.show(
-    figure,
-    "06_off",
-    "A scene, and two masks over it, with the outlines of the truth in white. The first "
-    "mask fills the outlines. The second has the same shapes, 6 pixels further up and to "
-    "the left.",
+row = {"scene": image}
+for title, wrong in (("right crop", 0), ("6 pixels off", 6)):
+    mask = np.where(label == 255, label, oracle(label, 8, wrong))
+    row[title] = lesson.over(image, mask)
+caption = (
+    "The pale lines are the true outlines. The second mask lies up and to the left."
 )
+lesson.pictures("06_off", [row], caption=caption)
 
 # %% [markdown]
-# Both masks come from the same scores. They were cropped at different places. Without the
-# image behind it the second would not look broken, and that is what makes the mistake so
-# common. This lesson is about where to crop.
+# Both masks come from the same scores, cropped at different places. Without the image
+# behind it the second would not look broken.
 #
-# How much does a wrong crop cost? No training is needed to find out. The `oracle` above
-# is a network that knows the truth and is only as coarse as a real one. It averages the
-# truth (one map per class, 1 inside and 0 outside) over cells of 8 pixels, enlarges
-# that bilinearly, crops, and takes the highest. The same with cells of 32.
+# How much does a wrong crop cost? The `oracle` above is a network that knows the truth
+# and is only as coarse as a real one. It averages the truth (one map per class, 1 inside
+# and 0 outside) over cells, enlarges that bilinearly, crops, and takes the highest.
 
 # %%
 from minifcn.metrics import ConfusionMatrix
@@ -82,8 +64,8 @@ for seed in (6, 8):
         curves[seed, cell] = curve = []
         for wrong in wrongs:
             matrix = ConfusionMatrix(len(CLASSES))
-            for label in labels:
-                matrix.update(label, oracle(label, cell, wrong))
+            for truth in labels:
+                matrix.update(truth, oracle(truth, cell, wrong))
             curve.append(100 * matrix.mean_iou())
         print(f"seed {seed}, cells of {cell:2d}: mean IoU", end=" ")
         print("  ".join(f"{iou:.1f}" for iou in curve))
@@ -94,25 +76,9 @@ for seed in (6, 8):
     assert fine[0] - fine[3] > 10 and max(np.diff(fine)) < 0
     assert abs(coarse[0] - coarse[1]) < 1 and coarse[0] - coarse[5] > 3
 
-# %% tags=["hide-input"]
-figure, panel = plt.subplots(figsize=(7, 3))
-for (seed, cell), curve in curves.items():
-    style = {"color": "C0" if cell == 8 else "C1", "alpha": 1 if seed == 6 else 0.5}
-    name = f"cells of {cell}, 40 scenes of seed {seed}"
-    panel.plot(wrongs, curve, "o-", label=name, **style)
-panel.set(xlabel="crop wrong by (pixels)", ylabel="mean IoU (%)", ylim=(0, 105))
-panel.legend(frameon=False, loc="lower left")
-lesson.show(
-    figure,
-    "06_wrong_crop",
-    "Mean IoU against the error of the crop. With cells of 8 pixels it falls from the "
-    "first pixel on, by a third at 8; with cells of 32 two pixels cost less than a point.",
-)
-
 # %% [markdown]
 # With fine cells every pixel costs. With coarse ones a crop that is 1 pixel off cannot
-# be told from the right one: which of the two comes out ahead depends on the scenes. So
-# whoever tests a crop with FCN-32s alone may not notice.
+# be told from the right one: which comes out ahead depends on the scenes.
 #
 # ## Two numbers that look like magic
 #
@@ -125,11 +91,10 @@ lesson.show(
 #     upscore   transposed convolution, kernel 64, stride 32
 #     crop      the image's size, beginning at 19
 #
-# Why 100? Why 19? The article does not say. The README of its authors' code does, under
-# "Why pad the input?": with 100 the output can be aligned for any size of image in
-# their data sets; computing exact offsets and doing without is possible, but less
-# convenient. Caffe's `coord_map.py` computes the crop, with the table that we now
-# derive. The question is: *pixel r of the image, where is it in the output?*
+# Why 100? Why 19? The README of the authors' code says, under "Why pad the input?": with
+# 100 the output can be aligned for any size of image in their data sets; to compute exact
+# offsets is possible, but less convenient. Caffe's `coord_map.py` computes the crop, with
+# the table that we now derive. *Pixel r of the image, where is it in the output?*
 #
 # ## Every layer moves coordinates
 #
@@ -139,11 +104,10 @@ lesson.show(
 #
 #     r = s·i − p + (k − 1)/2
 #
-# Turned around, the position r of the input belongs to i = (r + p − (k − 1)/2) / s. A
-# pooling slides a window in the same way. A transposed convolution does the opposite:
-# input r is stamped onto k outputs, from s·r − p on, with their middle at i = s·r − p +
-# (k − 1)/2. All three have one form: what is at r in the input is at a·r + b in the
-# output. (In this lesson a and b are scale and shift.)
+# Turned around, position r of the input belongs to i = (r + p − (k − 1)/2) / s. A pooling
+# slides a window in the same way. A transposed convolution does the opposite: input r is
+# stamped onto k outputs, from s·r − p on, with their middle at i = s·r − p + (k − 1)/2.
+# All three have one form: what is at r in the input is at a·r + b in the output.
 #
 # | layer | a | b |
 # |---|---|---|
@@ -155,21 +119,18 @@ lesson.show(
 # 1½ after two.
 
 # %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
 figure, axes = plt.subplots(figsize=(7, 2.2))
 for row, (side, colour) in enumerate(((1, "0.85"), (2, "#9cc3e0"), (4, "#f5b57a"))):
-    for cell in range(16 // side):
-        middle = cell * side + (side - 1) / 2
-        axes.barh(row, side, left=middle - side / 2, height=0.8, color=colour, ec="w")
-        axes.text(middle, row, cell, ha="center", va="center", fontsize=11)
+    starts = np.arange(0, 16, side)
+    bars = axes.barh(row, side, left=starts - 0.5, height=0.8, color=colour, ec="w")
+    axes.bar_label(bars, starts // side, label_type="center")
 axes.set_yticks([0, 1, 2], ["pixels", "one pooling", "two poolings"])
 axes.set(xlabel="position r in the image", xticks=range(0, 16, 3))
 axes.invert_yaxis()
-lesson.show(
-    figure,
-    "06_cells",
-    "Sixteen pixels, eight cells of 2 pixels, four cells of 4, each drawn over the "
-    "pixels it looks at.",
-)
+caption = "Pixels, and the cells of one and two poolings, over the pixels they look at."
+lesson.show(figure, "06_cells", caption)
 
 # %%
 from fractions import Fraction
@@ -197,13 +158,11 @@ def where(network):
     return at
 
 
-print("3×3, stride 1, pad 1:", *layer_map("conv", 3, 1, 1))
 print("pooling 2, stride 2: ", *layer_map("pool", 2, 2, 0))
 assert layer_map("conv", 3, 1, 1) == (1, 0)  # moves nothing
 
 # %% [markdown]
-# That is what the picture shows: the position ½ goes to ½·½ − ¼ = 0, cell 0. Whether the
-# formulas are right, the network itself will tell below.
+# That is what the picture shows: the position ½ goes to ½·½ − ¼ = 0, cell 0.
 #
 # ## Through FCN-32s, layer by layer
 #
@@ -245,8 +204,8 @@ for name, *layer in [*vgg16(), upscore]:
 assert at == (1, 19) and n == 544
 
 # %% [markdown]
-# There it is. After the last layer, pixel r of the image is at r + 19 of the output.
-# The output has 544 rows for an image of 500. The image's own begin at row **19**.
+# There it is. Pixel r of the image is at r + 19 of the output: the image's 500 rows begin
+# at row **19** of 544.
 #
 # Where do the 19 pixels come from? A layer's own b counts cells of its output. Divided
 # by the scale reached there, it counts pixels of the image:
@@ -266,39 +225,29 @@ assert at == (1, 19) and n == 544
 # and with another padding P in place of 100, the crop is P − 81.
 #
 # Here it can be moved. Each bar is a map, laid over the image's 500 rows and some of the
-# padding around them, and the orange part is what one output row depends on. Choose the
-# row by its slider, or with mouse or finger on the bars. Then crop wrongly: the row
-# stands for another pixel, and the mask below leaves its object.
+# padding. The orange part is what one output row depends on. Choose the row, then crop
+# wrongly: the row stands for another pixel, and the mask below leaves its object.
 
 # %% tags=["hide-input"]
+from minifcn.data.labels import colourise
+
 layers, n = [], 500
 for name, *layer in [*vgg16(), upscore]:
     n = size_after(n, *layer)
     layers.append([name, *layer, n])
-image, label = draw_scene(np.random.default_rng([6, 15]), 128)
 H, W = label.shape
 mask = oracle(np.pad(label, 24, constant_values=255), 8)[5 : H + 45, 5 : W + 45]
 assert np.array_equal(mask[19 : 19 + H, 19 : 19 + W], oracle(label, 8))
 colours = colourise(np.arange(len(CLASSES), dtype=np.uint8)[None])[0].tolist()
-lesson.widget(
-    "ruler",
-    {
-        "layers": layers,
-        "size": 500,
-        "crop": 19,
-        "image": image,
-        "label": label,
-        "mask": mask,
-        "colours": colours,
-    },
-    "what an output row sees in each map, and the mask at crops of 0 to 40",
-)
+numbers = {"layers": layers, "size": 500, "crop": 19, "image": image, "label": label}
+numbers |= {"mask": mask, "colours": colours}
+instead = "what an output row sees in each map, and the mask at crops of 0 to 40"
+lesson.widget("ruler", numbers, instead)
 
 # %% [markdown]
 # FCN-16s and FCN-8s (lesson 10) add finer scores, taken behind pool4 and pool3, to the
-# enlarged coarse ones. Two maps may be added only if the same cell means the same place
-# in both, that is, if their (a, b) are equal. The a are. The finer map has the larger
-# b, and cropping it by the difference takes that away.
+# enlarged coarse ones. Two maps may be added only if their (a, b) are equal. The a are.
+# The finer map has the larger b, and cropping it by the difference takes that away.
 
 # %%
 from minifcn import models
@@ -308,8 +257,7 @@ names = [name for name, *_ in layers_before]
 pool3, pool4 = (where(layers_before[: names.index(f"pool{n}") + 1]) for n in (3, 4))
 fc7 = where(layers_before)
 enlarged = {s: layer_map("deconv", 2 * s, s, 0) for s in (2, 8, 16, 32)}
-two = then(fc7, enlarged[2])
-four = then(two, enlarged[2])
+two, four = then(fc7, enlarged[2]), then(then(fc7, enlarged[2]), enlarged[2])
 crops = {
     "32s": [then(fc7, enlarged[32])[1]],
     "16s": [pool4[1] - two[1], then(two, enlarged[16])[1]],
@@ -324,16 +272,14 @@ for variant, offsets in crops.items():
 assert crops == {"32s": [19], "16s": [5, 27], "8s": [5, 9, 31]}
 
 # %% [markdown]
-# These are all the published numbers of the VGG networks. The library holds none of them:
-# `layers/coordinates.py` does with its layers what we just did.
+# These are all the published numbers of the VGG networks. The library holds none of them.
 #
 # ## The image as its own ruler
 #
-# Fractions are persuasive, but does the network do it? Make all its layers plain
-# averages and its stamp bilinear (lesson 5), and give it a ruler to look at: an image
-# where pixel r has the value r. Averaging a ruler reads its middle, interpolating it
-# reads the place between. So each output *says where it is looking*. One axis is
-# enough, and makes it quick.
+# Does the network do it? Make all its layers plain averages and its stamp bilinear
+# (lesson 5), and give it a ruler to look at: an image where pixel r has the value r.
+# Averaging a ruler reads its middle, interpolating it reads the place between. So each
+# output *says where it is looking*. One axis is enough.
 
 
 # %%
@@ -351,45 +297,17 @@ def averages(x):
 
 ruler = np.arange(1000.0).reshape(1, 1, 1000, 1)
 reading = averages(ruler)[0, 0, :, 0]  # (1056,)
-for row in (400, 401, 519, 600):
-    print(f"output row {row} looks at pixel {reading[row]:.6f}")
+print("output rows 400, 401, 519 look at pixels", reading[[400, 401, 519]])
 inside = np.arange(350, 650)  # far enough from the padding's zeros
 assert np.allclose(reading[inside], inside - 19, atol=1e-9)
 
-dots = np.zeros((32, 1, 1000, 1))
-dots[range(32), 0, range(480, 512)] = 1  # 32 images, one bright pixel in each
-light = averages(dots)[:, 0, :, 0]  # (32, 1056)
-centres = light @ np.arange(light.shape[1]) / light.sum(axis=1)
-shift = centres - np.arange(480, 512)
-print(f"dots land further down by {shift.min():.1f} to {shift.max():.1f}", end=" ")
-print(f"pixels, on average by {shift.mean():.6f}")
-assert np.isclose(shift.mean(), 19) and np.abs(shift - 19).max() < 0.2
-
-# %% tags=["hide-input"]
-figure, axes = plt.subplots(figsize=(7, 3))
-rows = np.arange(light.shape[1])
-axes.plot(rows, light[20] * 1000, color="0.6", label="before the crop")
-axes.plot(rows - 19, light[20] * 1000, color="C0", label="cropped by 19")
-axes.axvline(500, color="C3", linestyle="--", label="the dot, pixel 500")
-axes.set(xlabel="row", ylabel="light (thousandths)", xlim=(300, 800))
-axes.legend(frameon=False, loc="upper right")
-lesson.show(
-    figure,
-    "06_dot",
-    "The light of one bright pixel behind FCN-32s, spread over hundreds of rows. The "
-    "crop by 19 puts its middle onto the pixel.",
-)
-
 # %% [markdown]
-# The light is spread over hundreds of rows. That is coarseness, and no crop cures it.
-# The crop puts the *middle* of the light onto the dot, to a tenth of a pixel.
-#
 # ## Why pad by 100?
 #
-# Because `fc6` has no padding. It needs 7 × 7 cells of 32 pixels to stand on. A smaller
-# map has no place for it, and the image vanishes. Even a large image would lose three
-# cells on each side. How much padding P is enough? At least 81, for a crop of P − 81
-# that is not negative, and so much that the output still has n rows from row P − 81 on.
+# Because `fc6` needs 7 × 7 cells of 32 pixels to stand on. A smaller map has no place for
+# it, and a large image would lose three cells on each side. How much padding P is enough?
+# At least 81, for a crop of P − 81 that is not negative, and so much that the output
+# still has n rows from row P − 81 on.
 
 
 # %%
@@ -400,15 +318,12 @@ def sizes(n, pad, pool_up=True):
     return (n, size_after(n, *upscore[1:])) if n > 0 else (0, 0)
 
 
-print("pad 1: what is left of 192, 193 and 500 pixels:", end=" ")
-print([sizes(n, 1)[1] for n in (192, 193, 500)])
 assert sizes(192, 1)[0] == 0 and sizes(193, 1)[0] == 1
 fails = {}
 for pad in range(81, 101):
     assert where([*vgg16(pad), upscore]) == (1, pad - 81)
     fails[pad] = [n for n in range(1, 1100) if sizes(n, pad)[1] < n + pad - 81]
-for pad in (81, 95, 96, 97, 100):
-    print(f"pad {pad}: too small for {len(fails[pad])} of 1,099 sizes")
+print("sizes of 1,099 that fail:", {p: len(fails[p]) for p in (81, 95, 96, 97, 100)})
 assert fails[96] and not any(fails[pad] for pad in range(97, 101))
 
 # %% [markdown]
@@ -416,17 +331,15 @@ assert fails[96] and not any(fails[pad] for pad in range(97, 101))
 #
 # And the rounding: a pooling by 2 of 349 rows has one row left over. Caffe keeps it (175
 # outputs), most other programs drop it (174). Five poolings can lose up to 31 pixels at
-# the bottom like that, and then the output may be too small to cut the image out of it.
-# This is nasty, because it depends on the image: training on crops of one good size
-# works, and then some photograph stops the program.
+# the bottom like that, and then the output may be too small. This is nasty: training on
+# crops of one good size works, and then some photograph stops the program.
 
 # %%
-short = {
-    up: [n for n in range(32, 1100) if sizes(n, 100, up)[1] - 19 < n]
-    for up in (True, False)
-}
-print(f"rounding up: {len(short[True])} sizes fail, down: {len(short[False])} of 1,068")
-assert not short[True] and len(short[False]) == 396
+up, down = (
+    sum(sizes(n, 100, up)[1] - 19 < n for n in range(32, 1100)) for up in (True, False)
+)
+print(f"rounding up: {up} sizes fail, down: {down} of 1,068")
+assert (up, down) == (0, 396)
 
 # %% [markdown]
 # ## The alternative that wastes nothing
@@ -454,8 +367,7 @@ for n in range(1, 1100):
 
 # %% [markdown]
 # Why did the authors not do that? Their `fc6` came from a classifier, where it saw 7 ×
-# 7 cells without padding, and they left it as it was. Both ways align, and both give an
-# output of exactly the image's size for every size.
+# 7 cells without padding, and they left it as it was.
 #
 # ## Exercises
 #
@@ -488,16 +400,13 @@ answers.check("06.3", ...)
 #
 # - Never copy a crop from another network. Compute it, or let
 #   `minifcn.layers.coordinates.crop_offset` do it; it refuses if no whole crop fits.
-# - Masks that are all shifted to one side mean a wrong crop. Test with the ruler: it
-#   takes a minute, and a shift of 2 pixels is hard to see by eye.
-# - `minifcn train --alignment same` is the default, and cheaper. Take `paper` to use
-#   weights of the published FCNs.
+# - Masks that are all shifted to one side mean a wrong crop. Test with the ruler.
+# - `minifcn train --alignment paper` is for weights of the published FCNs.
 #
 # ## Further reading
 #
 # - E. Shelhamer and others, [*fcn.berkeleyvision.org*](https://github.com/shelhamer/fcn.berkeleyvision.org),
-#   the README of the released networks: "Why pad the input?". And Caffe's
-#   `python/caffe/coord_map.py`.
+#   README: "Why pad the input?". And Caffe's `python/caffe/coord_map.py`.
 # - V. Dumoulin, F. Visin, [*A guide to convolution arithmetic for deep
-#   learning*](https://arxiv.org/abs/1603.07285), 2016: the sizes, with pictures.
+#   learning*](https://arxiv.org/abs/1603.07285), 2016.
 # - In the code: `minifcn/layers/coordinates.py`, the whole of this lesson in a page.

@@ -13,33 +13,12 @@
 # **It takes** 25 minutes to read and about ten seconds to run.
 
 # %%
-import lesson
-
-lesson.begin()  # says where arrays live: in main memory, or on a GPU (lesson 17)
-
-# %% [markdown]
-# ## Nine layers, six times
-#
-# Two spirals of points, blue and red. A network gets the two coordinates of a point and
-# says which spiral it lies on. It has nine layers, each a matrix product (a 1×1
-# convolution on one pixel), with ReLU between them. It is trained in six ways (and each
-# with two seeds) by the same rule. Only two things differ: how large the random weights are at the start (the
-# *gain*), and whether the eight hidden layers are normalised. We will write all of it.
-# The picture shows what the six have learned.
-
-# %%
 import numpy as np
 
-DEPTH, WIDTH, STEPS = 8, 32, 600  # hidden layers, numbers in each; updates
+import lesson
+import spirals  # beside the lessons: the points and the network
 
-
-def spirals(rng, n=300):
-    """Points (n, 2) between −1 and 1, and the spiral each lies on, 0 or 1."""
-    turn = np.sqrt(rng.uniform(0, 1, n))  # 0 in the middle, 1 outside
-    which = rng.integers(0, 2, n)
-    angle = 3.5 * np.pi * turn + np.pi * which
-    points = turn[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return points + rng.normal(0, 0.01, points.shape), which
+lesson.begin()  # says where arrays live: in main memory, or on a GPU (lesson 17)
 
 
 def norm_forward(x, gamma, beta, eps=1e-5):
@@ -57,119 +36,42 @@ def norm_backward(dy, cache):
     return dx, (dy * z).sum(axis=0), dy.sum(axis=0)
 
 
-# %% [markdown]
-# Here is the network: a list of layers, each a dict of its parameters. `run` is one
-# forward and one backward pass. Two things in it are new: the two functions above, and
-# the loss, which earlier lessons took from the library. *Softmax* makes probabilities
-# of the scores x of a point:
-#
-#     p[c] = exp(x[c]) / Σ exp(x)
-#
-# The *cross-entropy* is −ln p[t], for the true class t, and the loss is its mean over
-# the points. Written out, −ln p[t] = ln Σ exp(x) − x[t]. The derivative by x[c] is p[c],
-# less 1 if c is the true class.
-
-
-# %%
-def draw_layers(rng, gain, normed):
-    """The parameters of each layer. A gain of 1 keeps the size through ReLU."""
-    sizes, found = [2] + [WIDTH] * DEPTH + [2], []
-    for rows, columns in zip(sizes, sizes[1:], strict=False):
-        w = rng.normal(0, gain * np.sqrt(2 / rows), (rows, columns))
-        found.append({"w": w, "b": np.zeros(columns)})
-        if normed and len(found) <= DEPTH:  # beta does what b would do
-            found[-1] = {"w": w, "gamma": np.ones(columns), "beta": np.zeros(columns)}
-    return found
-
-
-def run(network, x, which):
-    """-> scores (m, 2), the loss, the gradients as a list of dicts, the hidden maps"""
-    caches, maps = [], []
-    for number, layer in enumerate(network):
-        y, cache = x @ layer["w"] + layer.get("b", 0), None
-        if "gamma" in layer:
-            y, cache = norm_forward(y, layer["gamma"], layer["beta"])
-        if number < DEPTH:
-            y = np.maximum(y, 0)
-            maps.append(y)
-        caches.append((x, cache, y))
-        x = y
-    p = np.exp(x - x.max(axis=1, keepdims=True))  # less the largest: p is the same
-    p /= p.sum(axis=1, keepdims=True)
-    true = np.arange(len(which)), which
-    loss = -np.log(p[true] + 1e-300).mean()
-    d = p.copy()
-    d[true] -= 1
-    d /= len(which)
-    gradients = []
-    for number in reversed(range(len(network))):
-        layer, (x_in, cache, y) = network[number], caches[number]
-        found = {}
-        if number < DEPTH:
-            d = d * (y > 0)
-        if cache is not None:
-            d, found["gamma"], found["beta"] = norm_backward(d, cache)
-        else:
-            found["b"] = d.sum(axis=0)
-        found["w"] = x_in.T @ d
-        d = d @ layer["w"].T
-        gradients.insert(0, found)
-    return x, loss, gradients, maps
-
-
-def train(seed, gain, normed, rule, rate):
-    """STEPS updates with 100 points each; the rate falls to 0. -> network, points right"""
-    rng = np.random.default_rng(seed)
-    points, which = spirals(rng)
-    network, memory = draw_layers(rng, gain, normed), {}
-    for t in range(1, STEPS + 1):
-        some = rng.integers(0, len(points), 100)
-        _, _, gradients, _ = run(network, points[some], which[some])
-        for i, layer in enumerate(network):
-            for name, g in gradients[i].items():
-                step = rule(g, memory.setdefault((i, name), {}), t)
-                layer[name] = layer[name] - rate * (1 - t / STEPS) * step
-    scores, *_ = run(network, points, which)
-    return network, np.mean(scores.argmax(axis=1) == which)
-
-
 def sgd(g, memory, t):
     """The plainest rule: the step is the gradient."""
     return g
 
 
 np.seterr(over="ignore", invalid="ignore")  # some of these runs overflow: see below
+NORMS = {"plain": None, "normalised": (norm_forward, norm_backward)}
 trained, right = {}, {}
-for normed in (False, True):
+for name, norm in NORMS.items():
     for gain in (0.5, 1, 2):
         for seed in (0, 1):
-            trained[normed, gain, seed], right[normed, gain, seed] = train(
-                seed, gain, normed, sgd, 0.1
-            )
-        shares = " and ".join(f"{right[normed, gain, s]:.0%}" for s in (0, 1))
-        print(f"gain {gain}, {'normalised' if normed else 'plain':10s}: {shares} right")
-assert all(right[True, gain, s] > 0.97 for gain in (0.5, 1, 2) for s in (0, 1))
-assert all(right[False, 1, s] > 0.97 for s in (0, 1))
-assert all(right[False, gain, s] < 0.7 for gain in (0.5, 2) for s in (0, 1))
+            result = spirals.train(seed, gain, norm, sgd, 0.1)
+            trained[name, gain, seed], right[name, gain, seed] = result
+        shares = " and ".join(f"{right[name, gain, s]:.0%}" for s in (0, 1))
+        print(f"gain {gain}, {name:10s}: {shares} right")
+assert all(right["normalised", gain, s] > 0.97 for gain in (0.5, 1, 2) for s in (0, 1))
+assert all(right["plain", 1, s] > 0.97 for s in (0, 1))
+assert all(right["plain", gain, s] < 0.7 for gain in (0.5, 2) for s in (0, 1))
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 
-points, which = spirals(np.random.default_rng(0))
+points, which = spirals.draw(np.random.default_rng(0))
 line = np.linspace(-1.1, 1.1, 120)
 grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
 figure, axes = plt.subplots(2, 3, figsize=(7, 5.1))
-for row, normed in zip(axes, (False, True), strict=True):
+for row, (name, norm) in zip(axes, NORMS.items(), strict=True):
     for panel, gain in zip(row, (0.5, 1, 2), strict=True):
-        network = trained[normed, gain, 0]
         # The plane's own mean and variance serve here; see "What is remembered".
-        scores, *_ = run(network, grid, np.zeros(len(grid), int))
+        nobody = np.zeros(len(grid), int)
+        scores, *_ = spirals.run(trained[name, gain, 0], grid, nobody, norm)
         p = 1 / (1 + np.exp(np.clip(scores[:, 0] - scores[:, 1], -30, 30)))
         extent, pale = (-1.1, 1.1, 1.1, -1.1), {"vmin": -0.7, "vmax": 1.7}
         panel.imshow(p.reshape(120, 120), cmap="RdBu", extent=extent, **pale)
-        colours = np.array(["#8e2a1e", "#153e5c"])[which]
-        panel.scatter(*points.T, s=4, c=colours)
-        panel.set_title(f"{'normalised' if normed else 'plain'}, gain {gain}")
+        panel.scatter(*points.T, s=4, c=np.array(["#8e2a1e", "#153e5c"])[which])
+        panel.set_title(f"{name}, gain {gain}")
         panel.set_axis_off()
 caption = (
     "The plane as six networks of nine layers see it, after the same 600 updates. "
@@ -178,8 +80,25 @@ caption = (
 lesson.show(figure, "08_spirals", caption)
 
 # %% [markdown]
-# Without normalisation the network learns at a gain of 1 and at neither of the others.
-# With it, it learns at all three.
+# ## Nine layers, six times
+#
+# Two spirals of points, blue and red. A network gets the two coordinates of a point and
+# says which spiral it lies on. It has nine layers, each a matrix product (a 1×1
+# convolution on one pixel), with ReLU between them. It was trained in six ways, each with
+# two seeds, by the same rule. Only two things differ: how large the random weights are at
+# the start (the *gain*), and whether the eight hidden layers are normalised. Without
+# normalisation the network learns at a gain of 1 and at neither of the others. With it,
+# it learns at all three.
+#
+# `spirals.py` has both passes of this network in NumPy, thirty lines to read beside this
+# lesson. One thing in it is new, the loss, which earlier lessons took from the library.
+# *Softmax* makes probabilities of the scores x of a point:
+#
+#     p[c] = exp(x[c]) / Σ exp(x)
+#
+# The *cross-entropy* is −ln p[t], for the true class t, and the loss is its mean over
+# the points. Written out, −ln p[t] = ln Σ exp(x) − x[t]. The derivative by x[c] is p[c],
+# less 1 if c is the true class.
 #
 # ## Why the size of the numbers matters
 #
@@ -191,19 +110,18 @@ lesson.show(figure, "08_spirals", caption)
 
 # %%
 arrives = {}
-for normed in (False, True):
+for name, norm in NORMS.items():
     for gain in (0.5, 1, 2):
-        network = draw_layers(np.random.default_rng(0), gain, normed)
-        _, _, gradients, maps = run(network, points, which)
+        layers = spirals.network(np.random.default_rng(0), gain, norm)
+        _, _, gradients, maps = spirals.run(layers, points, which, norm)
         first, last = (np.sqrt(np.mean(m**2)) for m in (maps[0], maps[-1]))
         back = np.linalg.norm(gradients[0]["w"])
-        name = "normalised" if normed else "plain"
         print(f"{name:10s} gain {gain:3}: size {first:5.2f} -> {last:7.3f}", end="")
         print(f", gradient of the first layer {back:.1e}")
-        arrives[normed, gain] = last
-        assert not normed or 0.5 < last / first < 2
-assert np.isclose(arrives[False, 1] / arrives[False, 0.5], 2**8)
-assert np.isclose(arrives[False, 2] / arrives[False, 1], 2**8)
+        arrives[name, gain] = last
+        assert not norm or 0.5 < last / first < 2
+assert np.isclose(arrives["plain", 1] / arrives["plain", 0.5], 2**8)
+assert np.isclose(arrives["plain", 2] / arrives["plain", 1], 2**8)
 
 # %% [markdown]
 # ## Forward
@@ -392,16 +310,16 @@ lesson.show(figure, "08_valley", caption)
 # the layers around it. Each rule gets several rates, far apart, and the best one counts.
 
 # %%
-network = draw_layers(np.random.default_rng(0), 0.4, False)
-_, _, gradients, _ = run(network, points, which)
+network = spirals.network(np.random.default_rng(0), 0.4)
+_, _, gradients, _ = spirals.run(network, points, which)
 sizes = {name: np.linalg.norm(gradients[i][name]) for i, name in ((-1, "b"), (0, "w"))}
 print(f"gradient of the last b {sizes['b']:.0e}, of the first w {sizes['w']:.0e}")
 
 rates = {sgd: (0.3, 3, 30), momentum: (0.03, 0.3, 3), adam: (5e-3, 1e-2)}
 best = {}
 for rule, tried in rates.items():
-    shares = [[train(seed, 0.4, False, rule, r)[1] for r in tried] for seed in (0, 1)]
-    best[rule] = np.max(shares, axis=1)
+    runs = [[spirals.train(s, 0.4, None, rule, r) for r in tried] for s in (0, 1)]
+    best[rule] = np.max([[share for _, share in row] for row in runs], axis=1)
     print(f"{rule.__name__:9s}", " and ".join(f"{share:.0%}" for share in best[rule]))
 assert min(best[adam]) > 0.9 and max(*best[sgd], *best[momentum]) < 0.7
 
@@ -424,7 +342,7 @@ assert min(best[adam]) > 0.9 and max(*best[sgd], *best[momentum]) < 0.7
 #
 # **2.** ★★ A layer without bias is followed by a batch normalisation (forget ε). All its
 # weights become ten times as large. Predict: by what number is the gradient of the loss
-# by these weights multiplied? Then try it with `run`.
+# by these weights multiplied? Then try it with `spirals.run`.
 #
 # **3.** ★★★ *Instance normalisation* takes the mean and the variance of each channel of
 # each image by itself: over H and W only. Write both passes, without γ and β, for x (N,
@@ -438,7 +356,6 @@ import answers
 answers.check("08.1", ...)
 answers.check("08.2", ...)
 answers.check("08.3", ...)
-# After two tries: answers.reveal("08.1")
 
 # %% [markdown]
 # ## In practice

@@ -21,47 +21,25 @@ lesson.begin()  # says where arrays live: in main memory, or on a GPU (lesson 17
 # ## Clouds
 #
 # This lesson builds FCN-32s, the article's first network. Let us begin with what it
-# does. The library's own, small and with fresh weights, learns 200 steps, as in lesson
-# 7: is a pixel part of a shape, whichever, or background? Here is what it makes of
-# scenes that it has not seen.
+# does. The library's own, small and with fresh weights, learns for 200 steps, from
+# scenes like those of lesson 7: is a pixel part of a shape, or background? Here is what
+# it makes of scenes that it has not seen.
 
 # %%
 import numpy as np
 
-from minifcn import data, inference, models
-from minifcn.data.toyvoc import draw_scene
-from minifcn.training import loop
+import shapes
+from minifcn import inference, models
 from minifcn.training.optimizers import Adam
-from minifcn.training.schedule import poly
 
-
-def draw(seed):
-    """A scene of shapes, (96, 96, 3), and its label: 0, 1 (some shape) and void."""
-    image, label = draw_scene(np.random.default_rng([7, seed]), 128)
-    label = np.where((label > 0) & (label < 255), 1, label).astype(np.uint8)
-    return data.Sample(image[:96, :96], label[:96, :96], str(seed))
-
-
-scenes = [draw(i) for i in range(240)]
+scenes = shapes.samples(240, drawn=128, size=96)
 train, val = scenes[:200], scenes[200:]  # val, for *validation*: never trained on
-STEPS = 200
-
-
-def fit(seed):
-    """Train an FCN-32s. -> it, and its losses"""
-    network = models.fcn("32s", "mini", 2, alignment="same", width=8, seed=seed)
-    adam = Adam(network.parameters(), weight_decay=5e-4)
-    order = np.random.default_rng(seed)
-    stream = data.BatchStream(
-        train, 4, network.card.preprocessing, order, crop=(96, 96)
-    )
-    rates = [4e-3 * poly(i, STEPS) for i in range(STEPS)]  # falls to 0
-    return network, [loop.update(network, *next(stream), adam, r) for r in rates]
-
 
 ious = []
 for seed in (1, 0):
-    trained, losses = fit(seed)
+    trained = models.fcn("32s", "mini", 2, alignment="same", width=8, seed=seed)
+    adam = Adam(trained.parameters(), weight_decay=5e-4)
+    losses = shapes.fit(trained, train, adam, 4e-3, steps=200, batch=4, seed=seed)
     ious.append(100 * inference.evaluate(trained, val, 2).mean_iou())
     print(f"seed {seed}: loss {losses[0]:.3f} -> {np.mean(losses[-20:]):.3f}", end="")
     print(f", mean IoU {ious[-1]:.1f}")
@@ -71,50 +49,29 @@ print(f"all background: mean IoU about {lazy:.1f}")
 assert min(ious) > lazy + 15
 
 # %% tags=["hide-input"]
-import matplotlib.pyplot as plt
-
 from minifcn.backend import to_device, to_host
-from minifcn.cli.predict import overlay
-from minifcn.data.labels import colourise
 
-
-def prepared(image):
-    """(H, W, 3) of 0 … 255 -> (1, 3, H, W) around 0, on the device"""
-    return to_device(trained.card.preprocessing.apply(image)[None])
-
-
-figure, grid = plt.subplots(3, 4, figsize=(7, 5.5))
-for row, sample in zip(grid, val[:3], strict=True):
-    logits = to_host(trained.forward(prepared(sample.image)))[0]
+rows = []
+for sample in val[:3]:
+    prepared = to_device(trained.card.preprocessing.apply(sample.image)[None])
+    logits = to_host(trained.forward(prepared))[0]
     p = 1 / (1 + np.exp(logits[0] - logits[1]))  # softmax of two
-    row[0].imshow(sample.image)
-    row[1].imshow(overlay(sample.image, colourise(sample.label)))
-    row[2].imshow(p, cmap="Blues", vmin=0, vmax=1)
-    row[3].imshow(overlay(sample.image, colourise((p > 0.5).astype(np.uint8))))
-for panel, title in zip(
-    grid[0], ("image", "truth", "probability", "prediction"), strict=True
-):
-    panel.set_title(title)
-for panel in grid.flat:
-    panel.set_axis_off()
-caption = (
-    "Validation scenes; red: a shape. The network knows about where the shapes are, and "
-    "not where they end."
-)
-lesson.show(figure, "09_clouds", caption)
+    row = {"image": sample.image, "truth": lesson.over(sample.image, sample.label)}
+    row["probability"] = p
+    row["prediction"] = lesson.over(sample.image, (p > 0.5).astype(np.uint8))
+    rows.append(row)
+caption = "Validation scenes. Red: a shape. The network does not know where they end."
+lesson.pictures("09_clouds", rows, caption=caption, vmin=0, vmax=1)
 
 # %% [markdown]
 # It has found most of the shapes, and it draws them as clouds. Two questions: what is
-# this network, and why clouds? (Within 16 pixels of the border the probability fades
-# towards one half. That is an artefact. Out there only one stamp of lesson 5 reaches a
-# pixel, so all scores are too small, by the same factor. It does not change which class
-# is ahead.)
+# this network, and why clouds? (That the probability fades towards one half at the
+# border is an artefact: only one stamp of lesson 5 reaches these pixels. It does not
+# change which class is ahead.)
 #
 # ## The plan
 #
-# All pieces are there. Lesson 3 had convolutions, lesson 4 turned a classifier's last
-# layers into convolutions, lesson 5 enlarged maps, lesson 6 found the crop, lesson 8
-# had the normalisation. Now they stand in one row:
+# All pieces are there, from lessons 3 to 8. Now they stand in one row:
 #
 #     image            (N, 3, H, W)
 #       trunk          five groups of convolutions, each closed by a pooling: 1/32
@@ -169,10 +126,9 @@ def trunk(rng, width, first_pad=100, fc_pad=0):
 #
 # The forward pass goes through the row. The backward pass goes through it from behind.
 # Each layer takes the gradient of its output, adds the gradients of its own weights to
-# those it has stored, and returns the gradient of its input. Each layer knows its own
-# backward: you have seen those of convolution, enlargement and normalisation. ReLU
-# hands on the gradient where its input was positive. Max pooling hands it to the pixel
-# that won. (Each remembers what it needs while `train=True`.)
+# those it has stored, and returns the gradient of its input. ReLU hands on the gradient
+# where its input was positive. Max pooling hands it to the pixel that won. (Each
+# remembers what it needs while `train=True`.)
 
 
 # %%
@@ -209,9 +165,9 @@ print(f"{len(weights)} arrays with {sum(weights.values()):,} learned numbers;")
 print("most of them in", max(weights, key=weights.get))
 
 # %% [markdown]
-# Here are two images of 96 × 96 on their way, with the article's frame and crop. Follow
-# the numbers from lesson 6: 100 pixels of frame on each side, of which the first 3×3
-# takes 1 back, five times halved with rounding up, seven cells for `fc6` to stand on.
+# Here are two images of 96 × 96 on their way, with the article's frame and crop (lesson
+# 6): 100 pixels on each side, of which the first 3×3 takes 1 back, then five times
+# halved with rounding up, then seven cells for `fc6` to stand on.
 
 # %%
 rng = np.random.default_rng(1)
@@ -226,9 +182,7 @@ x = mine.score_fr.forward(x)
 print(f"{'score_fr':9s}", x.shape)
 assert x.shape == (2, 21, 4, 4)
 x = mine.upscore.forward(x)
-print(f"{'upscore':9s}", x.shape)
-x = mine.crop.forward(x, images)
-print(f"{'crop':9s}", x.shape)
+print(f"{'upscore':9s}", x.shape, " crop", mine.crop.forward(x, images).shape)
 
 # %% [markdown]
 # The image may have any size from 1×1 up, as no layer asks for a particular one. And
@@ -237,11 +191,11 @@ print(f"{'crop':9s}", x.shape)
 #
 # ## Is it right?
 #
-# The network of the picture above has the other alignment of lesson 6: no frame, `fc6`
-# padded by 3, the stamp of 64 cut by 16 on each side, nothing to crop. Give ours that
-# alignment and its trained weights. Then compare logits and gradients in float64,
-# without dropout, which draws anew each time. Both use the same layers, so this compares
-# the *wiring* only. The layers were checked in lesson 7's way, and the whole is, too:
+# The network of the picture has the other alignment of lesson 6: no frame, `fc6` padded
+# by 3, the stamp of 64 cut by 16 on each side, nothing to crop. Give ours that alignment
+# and its trained weights. Then compare logits and gradients in float64, without dropout.
+# Both use the same layers, so this compares the *wiring* only. Finite differences check
+# the rest:
 
 # %%
 from minifcn import gradcheck
@@ -313,8 +267,7 @@ assert names == ["score_fr.weight", "score_fr.bias"]
 # %% [markdown]
 # At the first step only the score layer has a gradient. What it hands on to the trunk
 # is multiplied by its weights, and those are 0. After one update they are not, and the
-# trunk begins to learn, too. So zero does no harm here: the network starts from "I
-# don't know" rather than from a random opinion.
+# trunk begins to learn, too. So zero does no harm here.
 #
 # In a layer further down, zero would be fatal. Its maps would be 0, and ReLU hands on
 # no gradient at 0. Let us see, with score weights that are not zero:
@@ -341,18 +294,17 @@ print("with conv3_1 at zero as well:", *names)
 assert names == ["score_fr.bias"]
 
 # %% [markdown]
-# Behind the silent layer all maps are 0, so no layer of the trunk has a gradient, now
-# or ever. Only the bias of the scores still learns.
+# Behind the silent layer all maps are 0. No layer of the trunk has a gradient, now or
+# ever. Only the bias of the scores still learns.
 #
 # ## Why clouds?
 #
-# Is it for want of training? Let us give the network everything: perfect knowledge of
-# each validation scene. All it has to say, it says in `score_fr`, one number per class
-# and cell; after that nothing is learned. So take the score map itself as the thing to
-# learn, for each scene by itself, and go down to the least loss. (There is one lowest
-# point, no second valley: the logits are linear in the scores, and the cross-entropy is
-# convex.) What these best scores miss, no network with this head can be expected to
-# find.
+# Is it for want of training? All the network has to say, it says in `score_fr`, one
+# number per class and cell; after that nothing is learned. So take the score map itself
+# as the thing to learn, for each validation scene by itself, and go down to the least
+# loss. (There is one lowest point, no second valley: the logits are linear in the
+# scores, and the cross-entropy is convex.) What these best scores miss, no network with
+# this head can be expected to find.
 
 # %%
 from minifcn.layers.init import bilinear_1d
@@ -392,21 +344,18 @@ assert max(ious) + 3 < bounds[32] < bounds[16] - 5 and bounds[16] < bounds[8]
 wrong = ((drawn[32] != truth) & (truth < 255)).mean(axis=(1, 2))
 rows = []
 for n in np.argsort(wrong)[[-1, len(val) // 2]]:  # the worst, and one in the middle
-    image = val[n].image
-    rows.append({"truth": overlay(image, colourise(truth[n]))})
+    rows.append({"truth": lesson.over(val[n].image, truth[n])})
     for cell in (32, 16, 8):
-        rows[-1][f"cells of {cell}"] = overlay(image, colourise(drawn[cell][n]))
+        rows[-1][f"cells of {cell}"] = lesson.over(val[n].image, drawn[cell][n])
 caption = (
-    "The best that scores in cells of 32, 16 and 8 pixels can draw: the scene where "
-    "cells of 32 do worst, and one in the middle."
+    "The best that such scores can draw: the worst scene for 32, and a middling one."
 )
 lesson.pictures("09_bounds", rows, caption=caption)
 
 # %% [markdown]
-# Even a perfect network draws clouds in cells of 32 pixels. More training does not cure
-# that. Finer scores do, say the numbers. And the trunk has had finer maps all along, on
-# its way down: `pool4` with cells of 16 pixels, and `pool3` with cells of 8. Lesson 10
-# taps them.
+# Even a perfect network draws clouds in cells of 32 pixels. Finer scores cure that. And
+# the trunk has had finer maps all along, on its way down: `pool4` with cells of 16
+# pixels, and `pool3` with cells of 8. Lesson 10 taps them.
 #
 # ## Exercises
 #
@@ -431,7 +380,6 @@ import answers
 answers.check("09.1", ...)
 answers.check("09.2", ...)
 answers.check("09.3", ...)
-# After two tries: answers.reveal("09.1")
 
 # %% [markdown]
 # ## In practice
@@ -441,8 +389,7 @@ answers.check("09.3", ...)
 #   pretrained weights where they are installed.
 # - Check the first loss of any new network: ln C, if the scores start at zero. Anything
 #   else tells of a wrong number of classes or of labels that are not what they seem.
-# - `minifcn explain vgg16 --variant 32s` prints the table of shapes for any network,
-#   with the costs beside them.
+# - `minifcn explain vgg16 --variant 32s` prints the shapes and costs of any network.
 #
 # ## Further reading
 #

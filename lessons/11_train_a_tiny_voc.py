@@ -110,9 +110,7 @@ import matplotlib.pyplot as plt
 figure, axes = plt.subplots(figsize=(7, 4))
 for way, colour in zip(WAYS, ("#c0392b", "#1f618d", "#117864"), strict=True):
     for seed, line in ((0, "-"), (1, ":")):
-        losses = curves[way, seed]
-        mean = [np.mean(losses[max(0, i - 14) : i + 1]) for i in range(len(losses))]
-        name = None if seed else way
+        mean, name = lesson.running(curves[way, seed]), None if seed else way
         axes.semilogy(mean, line, color=colour, linewidth=2, label=name)
 axes.axhline(np.log(6), color="k", linestyle="--", linewidth=1)
 axes.text(3 * STEPS, 1.1 * np.log(6), "ln 6", ha="right")
@@ -238,11 +236,8 @@ print(f"loss {by_heart[0]:.3f} -> {by_heart[-1]:.3f}; {100 * right:.1f} % right"
 assert by_heart[-1] < 0.15 and right > 0.95
 
 # %% tags=["hide-input"]
-from minifcn.cli.predict import overlay
-from minifcn.data.labels import colourise
-
-row = {"image": image, "truth": overlay(image, colourise(label))}
-row["learned by heart"] = overlay(image, colourise(found))
+row = {"image": image, "truth": lesson.over(image, label)}
+row["learned by heart"] = lesson.over(image, found)
 seen = np.union1d(label, found)
 caption = "One image after 150 steps with nothing else."
 named = {"legend": seen[seen < 255], "classes": classes}
@@ -280,10 +275,10 @@ for way in WAYS[1:]:
 rows = []
 for i in (3, 8, 12):
     sample = val[i]
-    row = {"truth": overlay(sample.image, colourise(sample.label))}
+    row = {"truth": lesson.over(sample.image, sample.label)}
     for way in WAYS:
         one = inference.predict(trained[way], sample.image)
-        row[way.replace(", ", ",\n")] = overlay(sample.image, colourise(one))
+        row[way.replace(", ", ",\n")] = lesson.over(sample.image, one)
     rows.append(row)
 caption = "Three validation images, seed 1."
 named = {"legend": range(6), "classes": classes}
@@ -344,8 +339,8 @@ else:
         found = inference.predict(real, sample.image)
         seen |= set(np.union1d(found, sample.label).tolist()) - {255}
         row = {"image": sample.image}
-        row["truth"] = overlay(sample.image, colourise(sample.label))
-        row["25 steps"] = overlay(sample.image, colourise(found))
+        row["truth"] = lesson.over(sample.image, sample.label)
+        row["25 steps"] = lesson.over(sample.image, found)
         rows.append(row)
     named = {"legend": sorted(seen), "classes": VOC_CLASSES}
     caption = "Three photographs of VOC after 25 steps on sixty others."

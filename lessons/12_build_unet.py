@@ -17,7 +17,9 @@
 import numpy as np
 
 import lesson
+from minifcn.backend import to_device, to_host
 
+lesson.begin()
 SIDE = 40
 
 
@@ -53,13 +55,9 @@ def draw_cells(rng):
 def weight_map(numbers, label, w0=10, sigma=3):
     """High between two cells; explained below.   (H, W) twice -> (H, W) float32"""
     grid = np.stack(np.mgrid[:SIDE, :SIDE], axis=-1)[:, :, None]  # (H, W, 1, 2)
-    distances = np.sort(
-        [
-            np.sqrt(((grid - np.argwhere(numbers == n)) ** 2).sum(axis=3)).min(axis=2)
-            for n in np.unique(numbers[numbers > 0])
-        ],
-        axis=0,
-    )
+    cells = [np.argwhere(numbers == n) for n in np.unique(numbers[numbers > 0])]
+    away = [np.sqrt(((grid - cell) ** 2).sum(axis=3)).min(axis=2) for cell in cells]
+    distances = np.sort(away, axis=0)
     between = np.exp(-((distances[0] + distances[1]) ** 2) / (2 * sigma**2))
     return (1 + w0 * between * (label == 0)).astype(np.float32)
 
@@ -76,37 +74,22 @@ def scenes(seed, count):
 x, t, weights, numbers = scenes(seed=1, count=60)
 
 # %% tags=["hide-input"]
-import matplotlib.pyplot as plt
-
-figure, axes = plt.subplots(1, 4, figsize=(7, 2.3))
-colours = np.random.default_rng(4).permutation(numbers[0].max()) + 1
-panels = {
-    "image": (x[0, 0], "gray"),
-    "cells": (np.append(0, colours)[numbers[0]], "nipy_spectral"),
-    "label": (t[0], "gray"),
-    "weights": (weights[0], "inferno"),
-}
-for panel, (title, (drawn, colour_map)) in zip(axes, panels.items(), strict=True):
-    shown = panel.imshow(drawn, cmap=colour_map)
-    panel.set_title(title)
-    panel.set_axis_off()
-figure.colorbar(shown, ax=axes[3], shrink=0.6)
-lesson.show(
-    figure,
-    "12_cells",
-    "Cells that touch: the image, the cells by colour, the label with a gap wherever "
-    "two cells touch, and the weight of each pixel in the loss, up to 11 in the gaps.",
+row = {"image": x[0, 0] / 2 + 0.5, "cells": lesson.by_colour(numbers[0])}
+row |= {"label": t[0], "weights": weights[0] / weights[0].max()}
+caption = (
+    "Cells that touch: the image, the cells, the label with a gap wherever two cells "
+    "touch, and the weight of each pixel in the loss, up to 11 in the gaps."
 )
+lesson.pictures("12_cells", [row], caption=caption, vmin=0, vmax=1)
 
 # %% [markdown]
 # ## Cells that touch
 #
 # Semantic segmentation says "cell" or "background" for every pixel. Where two cells
-# touch, they become one blob, and nobody can count them any more. Ronneberger, Fischer
-# and Brox needed to count. Their U-Net of 2015 does two things about it. The label gets
-# a thin gap of background between touching cells: the third picture. And the few pixels
-# of these gaps weigh more in the loss than all others: the fourth. This lesson builds
-# both, and the network.
+# touch, they become one blob, and nobody can count them. The U-Net of Ronneberger,
+# Fischer and Brox (2015) does two things about it. The label gets a thin gap of
+# background between touching cells: the third picture. And the few pixels of these gaps
+# weigh more in the loss: the fourth. This lesson builds both, and the network.
 #
 # ## Concatenate
 #
@@ -140,11 +123,10 @@ for mine, yours in zip((da, db), ops.concat_backward(dy, their_cache), strict=Tr
     assert np.array_equal(mine, yours)
 
 # %% [markdown]
-# Is concatenation more than addition? A 1 × 1 convolution over a and b side by side has
-# a weight for each of their channels. Split these weights in two, and it is a
-# convolution of a plus a convolution of b: the sum of two score layers, which is what
-# FCN does. So addition is what is left when the very next layer is a 1 × 1 convolution
-# into scores. U-Net lets a 3 × 3 convolution and a ReLU see both first.
+# Is concatenation more than addition? Split the weights of a 1 × 1 convolution over a and
+# b in two, and it is a convolution of a plus a convolution of b: the sum of two score
+# layers, which is what FCN does. U-Net lets a 3 × 3 convolution and a ReLU see both
+# first.
 
 # %%
 w = rng.normal(size=(4, 8, 1, 1))
@@ -172,16 +154,8 @@ def forward(x, w):
     up, of_up = ops.conv_transpose2d_forward(low, w["up"], stride=2)
     both, of_concat = concat_forward(down, up)
     y, of_score = ops.conv2d_forward(both, w["score"])
-    return y, (
-        of_down,
-        of_relu,
-        of_pool,
-        of_bottom,
-        of_relu2,
-        of_up,
-        of_concat,
-        of_score,
-    )
+    cache = of_down, of_relu, of_pool, of_bottom, of_relu2, of_up, of_concat, of_score
+    return y, cache
 
 
 def backward(dy, cache):
@@ -255,16 +229,15 @@ def unet(seed, width=6, steps=2):
 
 
 network = unet(seed=0)
-assert network.forward(x[:1]).shape == (1, 2, SIDE, SIDE)
+assert network.forward(to_device(x[:1])).shape == (1, 2, SIDE, SIDE)
 print(f"{sum(p.value.size for p in network.parameters().values()):,} weights,", end=" ")
 print(f"{sum(name.startswith('concat') for name in network.nodes)} concatenations")
 
 # %% [markdown]
 # `models.unet` is this with the article's four steps and 64 channels. The article does
-# not pad its convolutions. So each loses a pixel on every side, the maps of the way
-# down are larger than those of the way up, and they are cropped before they are
-# concatenated. (The gradient of what was cropped away is zero.) An image of 572 × 572
-# gives a mask of its middle 388 × 388, and large images are done in tiles that overlap.
+# not pad its convolutions. So the maps of the way down are larger than those of the way
+# up, and they are cropped before they are concatenated. (The gradient of what was cropped
+# away is zero.) An image of 572 × 572 gives a mask of its middle 388 × 388.
 
 # %%
 article = models.explain(models.unet(width=4), 572)  # the width changes no size
@@ -289,9 +262,6 @@ from minifcn.data.targets import border_weights
 
 try:
     theirs = border_weights(numbers[0], sigma=3.0, label=t[0])
-    print(
-        f"greatest difference from the library's: {np.abs(theirs - weights[0]).max():.0e}"
-    )
     assert np.allclose(theirs, weights[0], atol=1e-4)
 except FileNotFoundError as error:  # the library measures distances by SciPy
     print(error)
@@ -315,12 +285,11 @@ def train(seed, weigh, network=None, steps=120):
     optimiser, draw = Adam(network.parameters()), np.random.default_rng(seed)
     for step in range(steps):
         some = draw.integers(0, len(x), 6)
+        images, labels = to_device(x[some]), to_device(t[some])
+        each = {"pixel_weight": to_device(weights[some])} if weigh else {}
         network.zero_grad()
-        scores = network.forward(x[some], train=True)
-        pixel_weight = weights[some] if weigh else np.ones_like(weights[some])
-        loss, cache = ops.softmax_cross_entropy_forward(
-            scores, t[some], pixel_weight=pixel_weight
-        )
+        scores = network.forward(images, train=True)
+        _, cache = ops.softmax_cross_entropy_forward(scores, labels, **each)
         network.backward(ops.softmax_cross_entropy_backward(1.0, cache))
         optimiser.step(5e-3 * min(1, 2 - 2 * step / steps))
     return network
@@ -331,13 +300,9 @@ def parts(masks):
     found = np.where(masks, np.arange(1, masks.size + 1).reshape(masks.shape), 0)
     while True:
         wide = np.pad(found, ((0, 0), (1, 1), (1, 1)))
-        views = (
-            wide[:, 2:, 1:-1],
-            wide[:, :-2, 1:-1],
-            wide[:, 1:-1, 2:],
-            wide[:, 1:-1, :-2],
-        )
-        grown = np.where(masks, np.max([found, *views], axis=0), 0)
+        up, down = wide[:, 2:, 1:-1], wide[:, :-2, 1:-1]
+        left, right = wide[:, 1:-1, 2:], wide[:, 1:-1, :-2]
+        grown = np.where(masks, np.max([found, up, down, left, right], axis=0), 0)
         if np.array_equal(grown, found):
             return found
         found = grown
@@ -362,52 +327,45 @@ gaps = (t_new == 0) & (weights_new > 4)
 predictions, found, right = {}, {}, {}
 for seed in (0, 1):
     for weigh in (False, True):
-        predicted = train(seed, weigh).forward(x_new).argmax(axis=1)
+        scores = train(seed, weigh).forward(to_device(x_new))
+        predicted = to_host(scores).argmax(axis=1)
         predictions[seed, weigh] = predicted
         found[seed, weigh] = cells_found(predicted, numbers_new)
         right[seed, weigh] = np.mean(predicted == t_new)
         print(
-            f"start {seed}, {'with   ' if weigh else 'without'} the weights:", end=" "
+            f"start {seed}, {'with   ' if weigh else 'without'} the weights", end=": "
         )
-        print(f"pixels right {right[seed, weigh]:.1%},", end=" ")
-        print(f"gaps {np.mean(predicted[gaps] == 0):.1%},", end=" ")
+        print(f"pixels right {right[seed, weigh]:.1%}", end=", ")
+        print(f"gaps {np.mean(predicted[gaps] == 0):.1%}", end=", ")
         print(f"cells found {found[seed, weigh]:.1%}")
     assert found[seed, True] > found[seed, False] + 0.04
     assert right[seed, True] < right[seed, False] - 0.01
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(2, 4, figsize=(7, 4))
-for row in range(2):
-    # the scenes in which the two networks differ most
-    differ = [
-        cells_found(predictions[1, True][[i]], numbers_new[[i]])
-        - cells_found(predictions[1, False][[i]], numbers_new[[i]])
-        for i in range(len(x_new))
-    ]
-    i = np.argsort(differ)[-1 - row]
-    for panel, title, drawn in zip(
-        axes[row],
-        ("image", "label", "without the weights", "with the weights"),
-        (x_new[i, 0], t_new[i], predictions[1, False][i], predictions[1, True][i]),
-        strict=True,
-    ):
-        panel.imshow(drawn, cmap="gray")
-        panel.set_axis_off()
-        if row == 0:
-            panel.set_title(title)
-lesson.show(
-    figure,
-    "12_gaps",
-    "The two new scenes in which the weights help most: image, label, and what the "
-    "network finds without and with the weights. Without them, cells run together; with "
-    "them every gap is there, and all are wider than they should be.",
+without, weighed = predictions[1, False], predictions[1, True]
+differ = [
+    np.subtract(*(cells_found(p[[i]], numbers_new[[i]]) for p in (weighed, without)))
+    for i in range(len(x_new))
+]
+rows = [
+    {
+        "image": x_new[i, 0],
+        "label": t_new[i],
+        "without weights": without[i],
+        "with weights": weighed[i],
+    }
+    for i in np.argsort(differ)[-2:]
+]
+caption = (
+    "The two new scenes in which the weights help most. Without them, cells run "
+    "together; with them every gap is there, and all are wider than they should be."
 )
+lesson.pictures("12_gaps", rows, caption=caption)
 
 # %% [markdown]
 # With the weights more cells are found, from both starts. It has a price: fewer pixels
-# are right. The network would rather draw a gap too wide than miss it, and the cells
-# come out thinner. Which of the two is better depends on what one wants to know. Who
-# counts cells takes the weights. Who measures their area should be careful with them.
+# are right, and the cells come out thinner. Who counts cells takes the weights. Who
+# measures their area should be careful with them.
 #
 # ## Exercises
 #
@@ -441,8 +399,7 @@ answers.check("12.3", ...)
 #   the library on a microscope's picture, and numbers each nucleus.
 # - `minifcn train --help` lists the border weights and the border as a class of its
 #   own, two ways to the same end.
-# - Concatenation doubles the channels that the next convolution reads. That is where
-#   U-Net spends its memory; addition is cheaper.
+# - Concatenation doubles the channels that the next convolution reads: U-Net's memory.
 #
 # ## Further reading
 #

@@ -21,6 +21,7 @@ from minifcn import inference, ops
 from minifcn.data.toyvoc import CLASSES, draw_scene
 from minifcn.layers.init import bilinear_1d
 
+lesson.begin()
 C = len(CLASSES)
 
 
@@ -115,28 +116,18 @@ k1, k2 = kernel(f1), kernel(f2)
 print("pairs:", k1.shape, f"  numbers in the kernel: {k1.size:,}")
 
 # %% tags=["hide-input"]
-import matplotlib.pyplot as plt
-
-figure, axes = plt.subplots(1, 4, figsize=(7, 2.2))
-axes[0].imshow(small)
-axes[0].set_title("crop")
-pixels = ((20, 12), (20, 30))
-for panel, (r, c) in zip(axes[1:3], pixels, strict=True):
-    panel.imshow(k1[r * 40 + c].reshape(40, 40), cmap="inferno", vmin=0, vmax=1)
-    panel.plot(c, r, "c+", markersize=9)
-    axes[0].plot(c, r, "c+", markersize=9)
-    panel.set_title("bilateral")
-axes[3].imshow(k2[r * 40 + c].reshape(40, 40), cmap="inferno", vmin=0, vmax=1)
-axes[3].plot(c, r, "c+", markersize=9)
-axes[3].set_title("spatial")
-for panel in axes:
-    panel.set_axis_off()
-lesson.show(
-    figure,
-    "14_kernels",
-    "A crop with two pixels marked, the bilateral kernel of each, which is high where "
-    "the colour is like the pixel's, and the spatial kernel of the second, a blur.",
+row = {"crop": small}
+for name, k, column in (
+    ("left", k1, 12),
+    ("right", k1, 30),
+    ("right, spatial", k2, 30),
+):
+    row[name] = k[20 * 40 + column].reshape(40, 40)
+caption = (
+    "A crop, and kernels of a pixel left and right of its middle: the bilateral one is "
+    "high where the colour is like the pixel's; the spatial one is a blur."
 )
+lesson.pictures("14_kernels", [row], caption=caption, cmap="inferno", vmin=0, vmax=1)
 
 # %% [markdown]
 # ## One step of mean field
@@ -233,6 +224,8 @@ print(f"grid step {step:.2f}, error of the filter on a line: {error:.1%}")
 assert error < 0.05
 
 # %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
 figure, panel = plt.subplots(figsize=(7, 2.7))
 order = np.argsort(f)
 panel.plot(f[order], wanted[order], color="0.6", lw=4, label="all pairs")

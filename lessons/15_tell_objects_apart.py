@@ -18,6 +18,8 @@ import numpy as np
 import lesson
 from minifcn.data.toyvoc import draw_objects
 
+lesson.begin()
+
 
 def filled(a):
     """The void outlines taken over by a neighbour.   (H, W) -> (H, W)"""
@@ -60,24 +62,16 @@ classes = filled(label)  # what a perfect network for classes would say
 connected = parts(classes)
 
 # %% tags=["hide-input"]
-import matplotlib.pyplot as plt
-
 from minifcn.data.labels import colourise
-
-
-def by_colour(numbers):
-    """Each object in a colour of its own.   (H, W) -> (H, W, 3)"""
-    colours = plt.get_cmap("tab20")(np.arange(20))[:, :3]
-    return np.where(
-        ((numbers > 0) & (numbers < 255))[..., None], colours[numbers % 20], 0
-    )
-
 
 lesson.pictures(
     "15_objects",
     [
         {"image": image, "classes": colourise(classes)},
-        {"connected parts": by_colour(connected), "objects": by_colour(numbers)},
+        {
+            "connected parts": lesson.by_colour(connected),
+            "objects": lesson.by_colour(numbers),
+        },
     ],
     caption="A scene in which shapes of a class touch and overlap, its classes, the "
     "connected parts of the classes, which run together, and the true objects.",
@@ -122,6 +116,8 @@ assert np.abs(offset - their_offset).max() < 1e-4
 assert np.abs(centre - theirs[0]).max() < 0.02  # the library cuts a bell at 3 σ
 
 # %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.4))
 axes[0].imshow(centre, cmap="inferno")
 axes[0].set_title("centre")
@@ -256,9 +252,9 @@ lesson.pictures(
     "15_noise",
     [
         {
-            "objects": by_colour(numbers),
-            "exact offsets": by_colour(group(classes, centre, offset)),
-            "noise of 8 pixels": by_colour(group(classes, centre, noisy)),
+            "objects": lesson.by_colour(numbers),
+            "exact offsets": lesson.by_colour(group(classes, centre, offset)),
+            "noise of 8 pixels": lesson.by_colour(group(classes, centre, noisy)),
         }
     ],
     caption="The true objects, those grouped by exact offsets, and those by offsets with "

@@ -21,29 +21,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 figure, axes = plt.subplots(2, 1, figsize=(7, 3.0), sharex=True)
-blue, light, orange = "#2c6fbb", "#9cc3ea", "#e67e22"
 for panel, parts in zip(axes, (1, 2), strict=True):
-    for process in range(parts):
-        forward, backward = 4 / parts, 8 / parts
-        spans = [(0, forward, light), (forward, backward, blue)]
-        for start, length, colour in spans:
-            panel.barh(process, length, left=start, color=colour, ec="w")
+    forward, backward = 4 / parts, 8 / parts
+    for row in range(parts):
+        panel.barh(row, forward, color="#9cc3ea", ec="w", label="forward")
+        panel.barh(row, backward, left=forward, color="#2c6fbb", label="backward")
         if parts > 1:
-            for i in range(4):
-                start = forward + (i + 1) * backward / 4
-                panel.barh(process + 0.32, 0.9, 0.25, start, color=orange)
+            at = forward + np.arange(1, 5) * backward / 4
+            sent = {"color": "#e67e22", "label": "sums of gradients"}
+            panel.barh(row + 0.32, 0.9, height=0.25, left=at, **sent)
     title = "one process" if parts == 1 else "two processes, half the batch each"
     panel.set(yticks=(), title=title)
     panel.invert_yaxis()
     panel.spines["left"].set_visible(False)
 axes[1].set_xlabel("time (one step; a drawing)")
-for colour, name in (
-    (light, "forward"),
-    (blue, "backward"),
-    (orange, "sums of gradients"),
-):
-    axes[1].barh(0, 0, color=colour, label=name)
-axes[1].legend(loc="center right", frameon=False)
+handles, names = axes[1].get_legend_handles_labels()
+axes[1].legend(handles[:3], names[:3], loc="center right", frameon=False)
 caption = (
     "A step of training alone, and shared by two. Each layer's gradients set out as soon "
     "as they are there; only the last ones are waited for."
@@ -85,10 +78,9 @@ def gradient(part, count):
 counts = [int((labels[part] != 255).sum()) for part in halves]
 whole = gradient(slice(0, 4), sum(counts))
 by_sums = np.concatenate([gradient(part, sum(counts)) for part in halves])
-of_means = [
-    gradient(part, 2 * count) for part, count in zip(halves, counts, strict=True)
-]
-by_means = np.concatenate(of_means)
+by_means = np.concatenate(
+    [gradient(p, 2 * c) for p, c in zip(halves, counts, strict=True)]
+)
 print("labelled pixels:", *counts)
 print(f"sums and counts: off by {np.abs(by_sums - whole).max():.0e}")
 ratio = np.abs(by_means[2:]).sum() / np.abs(whole[2:]).sum()
@@ -218,9 +210,7 @@ summed, sent, history = ring(arrays)
 for result in summed:
     assert np.allclose(result, sum(arrays), atol=1e-12)
     assert np.array_equal(result, summed[0])
-print(
-    f"each of 4 sent {sent:,} bytes; 2·3/4 of the array are {1.5 * arrays[0].nbytes:,.0f}"
-)
+print(f"each of 4 sent {sent:,} bytes of arrays of {arrays[0].nbytes:,}")
 assert sent == 1.5 * arrays[0].nbytes
 
 # %% tags=["hide-input"]
@@ -282,19 +272,16 @@ assert waited[32] < waited[8] < waited[1] and waited[32] < 0.2 * wire
 
 # %% [markdown]
 # The wire takes as long for one image as for thirty-two, and only the work grows. So large
-# parts hide the exchange, and with one image on each machine most of it is waited for.
-#
-# Small messages are slow for another reason: each has to be announced, and in that time
-# thousands of bytes could travel. So libraries collect the gradients of several layers in
-# a *bucket* of some megabytes, and send that.
+# parts hide the exchange. Small messages are slow for another reason: each has to be
+# announced. So libraries collect the gradients of several layers in a *bucket* of some
+# megabytes, and send that.
 #
 # ## Two places, one network
 #
-# Now all of it at once. One process trains a small network with batch normalisation on
-# batches of 5 crops. Then two do it together, one with 2 of the crops, one with 3. Then
-# three mistakes, one at a time: each divides by its own count of pixels (the mean of
-# means), each normalises by its own mean and variance, or each starts from weights of
-# its own.
+# One process trains a small network with batch normalisation on batches of 5 crops. Then
+# two do it together, with 2 of the crops and with 3. Then three mistakes, one at a time:
+# each divides by its own count of pixels (the mean of means), each normalises by its own
+# mean and variance, or each starts from weights of its own.
 
 # %%
 from minifcn.data.toyvoc import CLASSES, draw_scene
@@ -370,16 +357,12 @@ for (mistake, difference), style in zip(wrong.items(), ("-", "--", ":"), strict=
 axes.semilogy(off + 1e-18, "k", label="right: sums and counts")
 axes.set(xlabel="step", ylabel="difference of the loss", ylim=(1e-17, 100))
 axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.2))
-caption = (
-    "How far the loss of two processes is from that of one, for seed 1. The black line is "
-    "rounding: sums are added up in another order."
-)
+caption = "How far the loss of two processes is from that of one. Black: rounding."
 lesson.show(figure, "16_together", caption)
 
 # %% [markdown]
-# None of the mistakes stops a training: the loss falls with each of them, and nobody is
-# told. That is why the library's tests compare one process with two and with four, step
-# by step.
+# None of the mistakes stops a training: the loss falls with each of them. That is why the
+# library's tests compare one process with two and with four, step by step.
 #
 # ## Exercises
 #
@@ -403,7 +386,6 @@ import answers
 answers.check("16.1", ...)
 answers.check("16.2", ...)
 answers.check("16.3", ...)
-# After two tries: answers.reveal("16.1")
 
 # %% [markdown]
 # ## In practice
@@ -412,8 +394,8 @@ answers.check("16.3", ...)
 #   several machines. Two threads of one process are the first thing to try on one machine.
 # - The batch is the one of `--batch-size`, however many share it. Larger batches want
 #   their own learning rate.
-# - Dropout and augmentation are drawn for the whole batch in every process, and each
-#   takes its part. So one seed means the same on any number of them.
+# - Dropout and augmentation are drawn for the whole batch in every process. So one seed
+#   means the same on any number of them.
 #
 # ## Further reading
 #

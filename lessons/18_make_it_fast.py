@@ -12,9 +12,8 @@
 #
 # **You need** lessons 3 (im2col) and 11 (a training step).
 #
-# **It takes** 25 minutes to read and half a minute to run. Close other programs: this
-# lesson is about time. Your numbers will differ from anybody else's, so look at what it
-# prints.
+# **It takes** 25 minutes to read and half a minute to run. Close other programs. Your
+# numbers will differ from anybody else's.
 
 # %%
 import lesson
@@ -24,10 +23,9 @@ lesson.begin()
 # %% [markdown]
 # ## Where the time goes
 #
-# Before making anything faster, ask what is slow. Here is a training step of the small
-# FCN of lesson 11: 8 images of 128×128, forward, loss, backward, update. Put a
-# stopwatch around both passes of every layer. (On a GPU a call returns before the work
-# is done; fetching one number waits for it.)
+# Here is a training step of the small FCN of lesson 11: 8 images of 128×128, forward,
+# loss, backward, update, with a stopwatch around both passes of every layer. (On a GPU a
+# call returns before the work is done; fetching one number waits for it.)
 
 # %%
 import time
@@ -115,12 +113,8 @@ print(f"and if they took no time at all, {1 / (1 - share):.2f} times")
 
 # %% [markdown]
 # The last lines are *Amdahl's law*. If a share p of the time becomes f times as fast,
-# the whole becomes
-#
-#     1 / (1 − p + p/f)
-#
-# times as fast. It says where to work: on what is long, and only until something else
-# is longer.
+# the whole becomes 1 / (1 − p + p/f) times as fast. So work on what is long, and only
+# until something else is longer.
 #
 # ## Measure fairly
 #
@@ -134,8 +128,8 @@ print(" ".join(f"{ms:.1f}" for ms in ten), "ms")
 print(f"mean {np.mean(ten):.1f}   median {np.median(ten):.1f}   least {min(ten):.1f}")
 
 # %% [markdown]
-# The first is often the slowest: memory is fetched, threads are started, caches are
-# empty. And now and then something else runs on the machine. So:
+# The first is often the slowest: threads are started, caches are empty. And now and then
+# something else runs on the machine. So:
 #
 # - **Warm up**: do not count the first.
 # - **Take the median**: one disturbed run moves a mean, and does not move a median.
@@ -161,19 +155,15 @@ def race(works, rounds=5, pause=0.0):
 twins = dict.fromkeys(("A", "B"), lambda: ops.conv2d_forward(x, w, pad=1))
 medians = race(twins)
 ratio = medians["A"] / medians["B"]
-print(
-    f"A against its twin B: {ratio:.2f}. Differences no larger than that say nothing."
-)
+print(f"A against its twin B: {ratio:.2f}. Differences like that say nothing.")
 
 # %% [markdown]
 # ## How fast can it be?
 #
-# A convolution is multiplications and additions. Count them: two operations for each
-# product (multiply, add), so 2·N·K·C·kh·kw·Ho·Wo. Divided by the seconds this is a
+# Count two operations for each product (multiply, add). Divided by the seconds this is a
 # *rate*, in GFLOP/s, billions of floating-point operations a second. The best rate a
-# machine has is that of a large matrix product. That is the ceiling. BLAS, the library
-# by which NumPy multiplies matrices, calls it *sgemm*, with s for single precision:
-# float32.
+# machine has is that of a large matrix product. BLAS, the library by which NumPy
+# multiplies matrices, calls it *sgemm*, with s for single precision: float32.
 
 
 # %%
@@ -188,9 +178,8 @@ print(f"sgemm: {ceiling:.0f} GFLOP/s; threads: {backend.threads()}")
 print(f"the convolution above: {gflops(64, 64, 128, medians['A']):.0f} GFLOP/s")
 
 # %% [markdown]
-# A rate far below the ceiling says that there is something to gain. One above it cannot
-# come from doing all the products that we have counted. It comes from doing fewer, and
-# the second half of this lesson shows how.
+# A rate far below that says that there is something to gain. One above it comes from
+# doing fewer products than we have counted; the second half of this lesson shows how.
 #
 # ## The memory of im2col
 #
@@ -201,22 +190,17 @@ print(f"the convolution above: {gflops(64, 64, 128, medians['A']):.0f} GFLOP/s")
 # %%
 from minifcn.backend import tuning
 
-pixels, values, size = 500 * 500, 9 * 64, 4
-matrix = pixels * values * size
-print(f"the image's maps: {pixels * 64 * size / 1e6:6.0f} MB")
-print(f"all patches:      {matrix / 1e6:6.0f} MB")
-print(f"a tile of them:   {tuning.TILE_BYTES / 1e6:6.1f} MB")
+matrix = 500 * 500 * 9 * 64 * 4  # bytes
+print(f"maps {matrix / 9e6:.0f} MB, all patches {matrix / 1e6:.0f} MB", end=", ")
+print(f"a tile of them {tuning.TILE_BYTES / 1e6:.1f} MB")
 assert matrix == 576_000_000
 
 # %% [markdown]
-# Nine times the maps. It must be written to memory and read again, and memory is slow:
-# while one number comes from there, a core could multiply many. But the matrix does not
-# have to exist as a whole. Make the patches of a few rows of the image, multiply them
-# while they are still in the core's cache (a small and fast memory of its own), forget
-# them, go on. Such a part is a *tile*.
-#
-# Here is im2col with the whole matrix in six lines, against the library's with tiles;
-# each with the most memory that it held at any moment.
+# Nine times the maps, to be written to memory and read again, and memory is slow. But
+# the matrix does not have to exist as a whole. Make the patches of a few rows of the
+# image, multiply them while they are still in the core's cache (a small and fast memory
+# of its own), forget them, go on. Such a part is a *tile*. Here is im2col with the whole
+# matrix, against the library's with tiles; each with the most memory that it held.
 
 # %%
 import tracemalloc
@@ -256,19 +240,14 @@ peaks = {name: peak(work) for name, work in ways.items()}
 medians = race(ways, rounds=3, pause=0.15)
 for name, ms in medians.items():
     print(f"{name}: {ms:7.1f} ms, {peaks[name]:6.1f} MB")
-print(f"whole / tiles: {medians['whole'] / medians['tiles']:.1f} in time")
 assert peaks["whole"] > 5 * peaks["tiles"]
 
 # %% [markdown]
-# What the tiles hold is mostly the result itself, and the rest does not grow with the
-# image.
-#
 # ## Threads
 #
-# Tiles have a second use: they do not depend on each other, so every core can take the
-# next one. Python's threads are good for this, because NumPy lets go of the
-# interpreter's lock while it copies and multiplies. BLAS has threads of its own; the
-# library holds them to one, so that there are not twice as many as cores.
+# Tiles do not depend on each other, so every core can take the next one. Python's threads
+# are good for this, because NumPy lets go of the interpreter's lock while it copies and
+# multiplies. BLAS has threads of its own; the library holds them to one.
 
 # %%
 many = backend.threads()
@@ -291,8 +270,7 @@ print(f": {medians[1] / medians[2]:.2f} times as fast (granted here: {many})")
 
 # %% [markdown]
 # Two threads share the way to memory, and wait for each other at the end, so expect
-# less than 2. A ratio near 1 or below it says that the second core was busy with
-# something else.
+# less than 2.
 #
 # ## Fewer multiplications than the definition
 #
@@ -308,8 +286,7 @@ print(f": {medians[1] / medians[2]:.2f} times as fast (granted here: {many})")
 #
 #     y0 = m1 + m2 + m3                y1 = m2 − m3 − m4
 #
-# Try it on paper: m2 + m3 is d2·(w0 + w2) + d1·w1. That is d2·w0 too much and d0·w0 too
-# little, and m1 makes up for both.
+# Try it on paper: m2 + m3 is d2·(w0 + w2) + d1·w1, and m1 makes up for the rest.
 
 
 # %%
@@ -327,16 +304,13 @@ print(two_results(d, taps), "=", np.correlate(d, taps))
 assert np.array_equal(two_results(d, taps), np.correlate(d, taps))
 
 # %% [markdown]
-# What about the additions? The sums of w are made once for each kernel, not for each
-# pixel. The sums of d are made once and serve all K kernels. With many channels it is
-# the products that cost.
+# The sums of w are made once for each kernel. The sums of d are made once and serve all K
+# kernels. With many channels it is the products that cost.
 #
-# Shmuel Winograd showed how far this goes: m results of r taps need m + r − 1 products
-# (2 + 3 − 1 above), written F(m, r). In two dimensions, apply it to rows and columns,
-# and both counts are squared. The library takes F(4×4, 3×3): a tile of 4×4 results at
-# once. Three small matrices say which sums to make: Bᵀ those of the pixels, like d0 −
-# d2 above, G those of the weights, Aᵀ those of the products. (⊙ multiplies entry by
-# entry.) In formulas:
+# Shmuel Winograd showed how far this goes: m results of r taps need m + r − 1 products,
+# written F(m, r). In two dimensions both counts are squared. The library takes
+# F(4×4, 3×3). Three small matrices say which sums to make: Bᵀ those of the pixels, G those
+# of the weights, Aᵀ those of the products. (⊙ multiplies entry by entry.)
 #
 #     y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A           d 6×6 pixels, w 3×3, y 4×4
 
@@ -351,26 +325,18 @@ assert np.allclose(tile, expected, rtol=0, atol=1e-12)
 print(f"products by the definition: {4 * 4 * 3 * 3}, by Winograd: {(4 + 3 - 1) ** 2}")
 
 # %% [markdown]
-# And going back? The three matrices only add and scale, so their backward is their
-# transpose. Through the ⊙ in the middle each factor gets dy times the other, as in lesson
-# 3. The library's `winograd.py` does all three passes this way.
-#
-# The price: the matrices hold numbers such as 8 and 1/24, and subtract what they made
-# large. In float32 that costs about a digit. Here are both ways on layers of several
-# shapes, the errors against float64, and what the library would choose.
+# Going back, the backward of a matrix is its transpose. Through the ⊙ each factor gets dy
+# times the other, as in lesson 3. The price: the matrices hold numbers such as 8 and
+# 1/24, and subtract what they made large. In float32 that costs about a digit. Here are
+# both ways on several shapes, the errors against float64, and what the library chooses.
 
 # %%
 from minifcn.ops.conv.choice import choose
 from minifcn.ops.geometry import window
 
 print("  C →   K  side    im2col   winograd  ratio   errors       chosen")
-for C, K, side in (
-    (3, 64, 128),
-    (16, 16, 128),
-    (64, 64, 128),
-    (256, 256, 32),
-    (512, 512, 8),
-):
+shapes = (3, 64, 128), (16, 16, 128), (64, 64, 128), (256, 256, 32), (512, 512, 8)
+for C, K, side in shapes:
     maps = rng.standard_normal((1, C, side, side), np.float32)
     taps = rng.standard_normal((K, C, 3, 3), np.float32)
     exact = by("im2col", maps.astype(float), taps.astype(float))
@@ -388,17 +354,15 @@ for C, K, side in (
     print(f"{one / two:7.2f}   {e1:.0e} {e2:.0e}  {chosen}")
 
 # %% [markdown]
-# A ratio above 1 is Winograd's win. It loses where channels are few, as in the first
-# line: there the time goes into the sums, not into products. It also loses where pixels
-# are few. The kernels must be transformed, too, and there are C·K of them for a handful
-# of tiles. In between, where networks spend their time, it should win. (The library
-# chooses by shapes alone. Near a ratio of 1 it may miss the faster one by a little.)
+# A ratio above 1 is Winograd's win. It loses where channels are few: there the time goes
+# into the sums. It also loses where pixels are few: the kernels must be transformed, too.
+# In between, where networks spend their time, it should win. (The library chooses by
+# shapes alone.)
 #
 # ## Small layers
 #
-# On small maps none of this helps. There the time is not in the arithmetic. It is in
-# calling: checking shapes, allocating the result, waking a thread and waiting for it.
-# How much is that? Convolve a single pixel:
+# On small maps the time is in calling: checking shapes, allocating the result, waking a
+# thread and waiting for it. How much is that? Convolve a single pixel:
 
 # %%
 dot, tap = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 3, 3), np.float32)
@@ -433,7 +397,6 @@ import answers
 answers.check("18.1", ...)
 answers.check("18.2", ...)
 answers.check("18.3", ...)
-# After two tries: answers.reveal("18.1")
 
 # %% [markdown]
 # ## In practice
@@ -444,7 +407,6 @@ answers.check("18.3", ...)
 #   it. Begin there: is it the arithmetic, or the calls?
 # - `python benchmarks/profile_layers.py mini` is the profile above for three networks;
 #   for Python's own part of the time, `python -m cProfile -s tottime` before a script.
-# - Small maps: take a larger batch before you tune anything.
 # - `python benchmarks/cpu.py` times this library beside PyTorch by the rules above. The
 #   README has what came out.
 #
@@ -455,6 +417,5 @@ answers.check("18.3", ...)
 # - K. Goto, R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, ACM
 #   TOMS 2008: why BLAS is made of tiles, too.
 # - S. Williams, A. Waterman, D. Patterson, *Roofline*, CACM 2009: arithmetic or memory?
-# - In the code: `minifcn/ops/conv/choice.py`, `im2col.py`, `winograd.py`;
-#   `minifcn/backend/cpu.py`; and `benchmarks/README.md`, with what was tried
-#   in vain.
+# - In the code: `minifcn/ops/conv/choice.py`, `im2col.py`, `winograd.py`; and
+#   `benchmarks/README.md`, with what was tried in vain.

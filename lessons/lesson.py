@@ -14,6 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from minifcn import backend
+from minifcn.cli.predict import overlay
+from minifcn.data.labels import colourise
 from minifcn.report.figures import add_legend
 from minifcn.report.page import embedded
 from minifcn.testing import strict
@@ -134,12 +136,30 @@ def _display(markup):
     display(HTML(markup))
 
 
-def pictures(name, rows, *, caption="", legend=(), classes=()):
+def over(image, labels):
+    """An image under the colours of its labels.   (H, W, 3), (H, W), both uint8 -> (H, W, 3)"""
+    return overlay(image, colourise(labels))
+
+
+def by_colour(numbers):
+    """Each object in a colour of its own, the background and 255 black.   (H, W) -> (H, W, 3)"""
+    colours = plt.get_cmap("tab20")(np.arange(20))[:, :3]
+    there = ((numbers > 0) & (numbers < 255))[..., None]
+    return np.where(there, colours[numbers % 20], 0)
+
+
+def running(losses):
+    """The mean of each loss and up to 14 before it: single batches differ too much to read a curve."""
+    return [np.mean(losses[max(0, i - 14) : i + 1]) for i in range(len(losses))]
+
+
+def pictures(name, rows, *, caption="", legend=(), classes=(), **drawing):
     """Show pictures beside each other.   rows: [{title: image (H, W) or (H, W, 3)}], one dict a row
 
     Rows with the first one's titles do not repeat them. legend: the labels whose colours are explained below, by their
-    names in `classes`. caption as in `show`.
+    names in `classes`. caption as in `show`. drawing: what Matplotlib's imshow takes besides, such as vmin and vmax.
     """
+    drawing = {"cmap": "gray", "interpolation": "nearest"} | drawing
     columns = max(map(len, rows))
     sizes = [
         max(image.shape[0] / image.shape[1] for image in row.values()) for row in rows
@@ -153,7 +173,7 @@ def pictures(name, rows, *, caption="", legend=(), classes=()):
         for panel in axes:
             panel.set_axis_off()
         for (title, image), panel in zip(row.items(), axes, strict=False):
-            panel.imshow(image, cmap="gray", interpolation="nearest")
+            panel.imshow(image, **drawing)
             if row is rows[0] or list(row) != list(rows[0]):
                 panel.set_title(title)
     if len(legend):
