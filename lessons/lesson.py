@@ -77,7 +77,7 @@ def show(figure, name, caption=""):
     figure.savefig(path, metadata={"Description": caption})
     if "ipykernel" in sys.modules:
         said = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-        _display(f"<figure>{embedded(path, caption or _words(figure))}{said}</figure>")
+        display(f"<figure>{embedded(path, caption or _words(figure))}{said}</figure>")
         plt.close(figure)
         return
     print(f"[figure: {path}]")
@@ -94,10 +94,16 @@ def widget(name, numbers, instead):
     numbers: what JSON can hold, and arrays of uint8, which the script gets as {shape, bytes in base64}; or a function
     that works them out where they are needed.
     """
-    if "ipykernel" not in sys.modules:
+    if in_notebook(instead):
+        display(widget_html(name, numbers() if callable(numbers) else numbers))
+
+
+def in_notebook(instead):
+    """Whether there is a notebook to show something in; elsewhere say what would be there."""
+    there = "ipykernel" in sys.modules
+    if not there:
         print(f"[to touch, in the book or a notebook: {instead}]")
-        return
-    _display(widget_html(name, numbers() if callable(numbers) else numbers))
+    return there
 
 
 def widget_html(name, numbers):
@@ -130,10 +136,11 @@ def _words(figure):
     return "Figure: " + ", ".join(dict.fromkeys(filter(None, labels)))
 
 
-def _display(markup):
-    from IPython.display import HTML, display
+def display(markup):
+    """Show HTML in a notebook."""
+    from IPython import display
 
-    display(HTML(markup))
+    display.display(display.HTML(markup))
 
 
 def over(image, labels):

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from browser import in_page, needs_browser
 
-from minifcn import ops
+from minifcn import data, inference, models, ops
+from minifcn.data.labels import colourise
 from minifcn.data.toyvoc import CLASSES, draw_scene
 from minifcn.metrics import ConfusionMatrix
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lessons"))
 
 import buglab  # noqa: E402
+import film  # noqa: E402
 import lesson  # noqa: E402
 
 SIZE, CROP = 150, 40 - 1 - 1.5 - 12 + 3.5  # the padding, two poolings, fc6's three cells, the stamp
@@ -326,3 +328,42 @@ def test_the_lab_fits_its_window(width, lab, tmp_path):
     script = """document.querySelector(".widget button").click();
         return [document.documentElement.scrollWidth <= innerWidth, document.querySelector("svg").getBoundingClientRect().width > 250];"""
     assert in_page(page(tmp_path, "buglab", lab), tmp_path, script, width) == [True, True]
+
+
+@needs_browser
+def test_the_film_shows_what_each_network_predicted_at_a_step(tmp_path):
+    scenes = [draw_scene(np.random.default_rng(seed), 60) for seed in (1, 2)]
+    samples = [data.Sample(image[:40, :40], label[:40, :40], str(i)) for i, (image, label) in enumerate(scenes)]
+    shown, rng, nets = film.Film(samples, ("left", "right"), every=10), np.random.default_rng(0), {}
+    for way, after in (("left", 0), ("left", 20), ("right", 0)):
+        for step in (0, 5, 10, 20):
+            net = nets[way, after + step] = models.fcn("8s", "mini", len(CLASSES), alignment="same", width=2)
+            net["score_pool3"].weight.value[:] = rng.normal(size=net["score_pool3"].weight.value.shape)
+            shown.of(way, after)(step, net)
+    path = tmp_path / "page.html"
+    path.write_text(f"<!DOCTYPE html><html><head></head><body>{shown.html()}</body></html>", encoding="utf-8")
+    script = """
+        const slider = document.querySelector("input"), picture = document.querySelector(".predicted"), found = [];
+        for (let i = 0; i <= slider.max; i++) {
+          slider.value = i; slider.dispatchEvent(new Event("input"));
+          await picture.decode();
+          const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
+          [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+          context.drawImage(picture, 0, 0);
+          found.push([document.querySelector("output").textContent, canvas.height, [...context.getImageData(0, 0, canvas.width, canvas.height).data]]);
+        }
+        return found;
+    """
+    found = in_page(path, tmp_path, script)
+    assert len(found) == 3  # 40 of the right way was never kept, nor 5
+    for step, (said, height, pixels) in zip((0, 10, 20), found, strict=True):
+        pixels, words = np.reshape(pixels, (height, -1, 4))[:, :, :3], []
+        for n, way in enumerate(("left", "right")):
+            matrix = ConfusionMatrix(len(CLASSES))
+            for i, sample in enumerate(samples):
+                labels = inference.predict(nets[way, step], sample.image)
+                part = pixels[44 * n : 44 * n + 40, 44 * i : 44 * i + 40]
+                np.testing.assert_array_equal(part, colourise(labels))
+                matrix.update(sample.label, labels)
+            words.append(f"{way} {100 * matrix.mean_iou():.1f}")
+        assert said == f"iteration {step}: mean IU of these images: {'; '.join(words)}"
