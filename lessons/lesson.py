@@ -16,12 +16,16 @@ import numpy as np
 from minifcn import backend
 from minifcn.cli.predict import overlay
 from minifcn.data.labels import colourise
+from minifcn.inference.explore import explore
+from minifcn.report.explorer import write_explorer
 from minifcn.report.figures import add_legend
 from minifcn.report.page import embedded
 from minifcn.testing import strict
 
 OUTPUT = Path(__file__).parent / "output"
 _places = itertools.count(1)  # each widget of a notebook has its own
+MAPS = 200_000  # bytes for the maps that an explorer shows
+_FRAMED = "header, footer, #looks, #right h2:last-of-type { display: none; } #stage { max-width: 20rem; } body { padding-bottom: .5rem; }"
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone
 
 plt.rcParams.update(
@@ -104,6 +108,25 @@ def in_notebook(instead):
     if not there:
         print(f"[to touch, in the book or a notebook: {instead}]")
     return there
+
+
+def explorer(name, title, network, image):
+    """Show the page of `minifcn explore` for a small image (H, W, 3) uint8: in a notebook here, elsewhere as output/NAME.html."""
+    OUTPUT.mkdir(exist_ok=True)
+    path = OUTPUT / f"{name}.html"
+    write_explorer(path, title, explore(network, image, MAPS), network, {}, [])
+    if "ipykernel" in sys.modules:
+        display(framed(path.read_text(encoding="utf-8"), title))
+    else:
+        print(f"[to touch, in a browser: {path}]")
+
+
+def framed(page, title):
+    """A page inside another: as high as it is, without what only a page of its own needs."""
+    page = html.escape(page.replace("</head>", f"<style>{_FRAMED}</style></head>", 1))
+    fit = "const f = this, d = f.contentDocument.body; new ResizeObserver(() => { f.style.height = `${d.scrollHeight + 4}px`; }).observe(d);"
+    look = "width: 100%; height: 60rem; border: 1px solid #8886; border-radius: .4rem; box-sizing: border-box"
+    return f'<iframe title="{html.escape(title)}" style="{look}" onload="{fit}" srcdoc="{page}"></iframe>'
 
 
 def widget_html(name, numbers):

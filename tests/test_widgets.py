@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import in_page, needs_browser
+from networks import stirred, tiny
 
 from minifcn import data, inference, models, ops
 from minifcn.data.labels import colourise
@@ -367,3 +368,43 @@ def test_the_film_shows_what_each_network_predicted_at_a_step(tmp_path):
                 matrix.update(sample.label, labels)
             words.append(f"{way} {100 * matrix.mean_iou():.1f}")
         assert said == f"iteration {step}: mean IU of these images: {'; '.join(words)}"
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [420, 1280])
+def test_the_explorer_in_a_lesson_sums_and_mutes_branches(width, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lesson, "OUTPUT", tmp_path / "output")
+    image = draw_scene(np.random.default_rng(4), 60)[0][:48, :48]
+    network = stirred(tiny("8s", "same", 3, width=2))
+    network.card.classes = ("background", "disc", "ring")
+    lesson.explorer("explored", "A scene", network, image)
+    path = tmp_path / "output" / "explored.html"
+    assert str(path) in capsys.readouterr().out
+    framed = lesson.framed(path.read_text(encoding="utf-8"), "A scene")
+    outer = tmp_path / "page.html"
+    outer.write_text(f"<!DOCTYPE html><html><head></head><body>{framed}</body></html>", encoding="utf-8")
+    script = """
+        const frame = document.querySelector("iframe");
+        await until(() => frame.contentDocument?.body?.dataset.ready === "all");
+        const inner = frame.contentDocument, stage = inner.getElementById("stage"), box = stage.getBoundingClientRect();
+        stage.dispatchEvent(new MouseEvent("click", { clientX: box.left + box.width * 20.5 / 48, clientY: box.top + box.height * 30.5 / 48, bubbles: true }));
+        const bars = () => Object.fromEntries([...inner.querySelectorAll("#bars tbody tr")].map((row) =>
+          [row.dataset.class, [...row.querySelectorAll("[data-value]")].map((cell) => Number(cell.dataset.value))]));
+        const mask = () => Array.from(frame.contentWindow.labels().label);
+        const before = [bars(), mask()];
+        inner.querySelector("[aria-label='mute score_pool3']").click();
+        await sleep(50);
+        return [before, [bars(), mask()], inner.getElementById("pixel").textContent, frame.offsetHeight, inner.body.scrollHeight,
+          inner.getElementById("looks").offsetHeight, document.documentElement.scrollWidth <= innerWidth];
+    """
+    whole, muted, pixel, high, tall, hidden, fits = in_page(outer, tmp_path, script, width)
+    assert pixel == "row 30, column 20"
+    prepared, state = network.card.preprocessing.apply(image)[None], network.state_dict()
+    for (bars, mask), without in ((whole, ()), (muted, ("score_pool3.weight", "score_pool3.bias"))):
+        network.load_state_dict({name: 0 * value if name in without else value for name, value in state.items()})
+        logits = network.forward(prepared)[0]
+        for k, (total, *parts) in bars.items():
+            np.testing.assert_allclose([total, sum(parts)], logits[int(k), 30, 20], rtol=0, atol=1e-5)
+        assert np.mean(np.equal(mask, logits.argmax(axis=0).ravel())) > 0.999
+    assert whole[1] != muted[1]
+    assert fits and hidden == 0 and abs(high - tall) < 12
