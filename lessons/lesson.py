@@ -25,7 +25,8 @@ from minifcn.testing import strict
 OUTPUT = Path(__file__).parent / "output"
 _places = itertools.count(1)  # each widget of a notebook has its own
 MAPS = 200_000  # bytes for the maps that an explorer shows
-_FRAMED = "header, footer, #looks, #right h2:last-of-type { display: none; } #stage { max-width: 20rem; } body { padding-bottom: .5rem; }"
+_FRAMED = """header, footer, #looks, #right h2:last-of-type { display: none; } #stage { max-width: 20rem; }
+#left { position: static; max-height: none; } body { padding-bottom: .5rem; }"""  # an explorer inside a lesson
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone
 
 plt.rcParams.update(
@@ -124,7 +125,8 @@ def explorer(name, title, network, image):
 def framed(page, title):
     """A page inside another: as high as it is, without what only a page of its own needs."""
     page = html.escape(page.replace("</head>", f"<style>{_FRAMED}</style></head>", 1))
-    fit = "const f = this, d = f.contentDocument.body; new ResizeObserver(() => { f.style.height = `${d.scrollHeight + 4}px`; }).observe(d);"
+    fit = "const f = this, d = f.contentDocument.body, fit = () => { f.style.height = `${d.scrollHeight + 4}px`; };"
+    fit += "new ResizeObserver(() => requestAnimationFrame(fit)).observe(d);"
     look = "width: 100%; height: 60rem; border: 1px solid #8886; border-radius: .4rem; box-sizing: border-box"
     return f'<iframe title="{html.escape(title)}" style="{look}" onload="{fit}" srcdoc="{page}"></iframe>'
 
