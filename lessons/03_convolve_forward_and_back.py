@@ -227,7 +227,17 @@ for mine, yours in zip((dx, dw, db), ops.conv2d_backward(dy, cache), strict=True
 
 # %% [markdown]
 # These are the *gradients* of x, w and b. Two lines for two of them, and no formula to
-# remember. But are they right? The library could share our mistake. So ask the
+# remember. To touch: one channel of x and one slice of a kernel, rounded. Choose
+# `backward`, move the position, and watch dx and dw being collected.
+
+# %% tags=["hide-input"]
+arrays = {"x": x, "w": w, "dy": np.tile(dy, (1, 1, 3, 3))}  # dy for all settings
+numbers = {name: array[0, 0].round(1).tolist() for name, array in arrays.items()}
+said = "the kernel sliding over x, and what each dy adds to dx and dw"
+lesson.widget("kernel", numbers, said)
+
+# %% [markdown]
+# But are they right? The library could share our mistake. So ask the
 # definition. Take a loss that sends back exactly this dy, which is Σ dy·y. Move one
 # number up and down by a little, and see how far the loss moves. (Lesson 7 is about
 # this check.)

@@ -330,6 +330,15 @@ for forward, backward, bug, arrays in (
 # %% [markdown]
 # Nothing lies between. That gap is what the care was for: float64, a random g, no kinks.
 #
+# Your turn: plant a bug in the library's own code, choose a check, and say whether it
+# will complain before you run it.
+
+# %% tags=["hide-input"]
+import buglab
+
+lesson.widget("buglab", buglab.numbers, "five bugs, and checks that find them or not")
+
+# %% [markdown]
 # ## What no such check finds
 #
 # A check speaks of the sizes that it was given, and of no others. With a batch of one

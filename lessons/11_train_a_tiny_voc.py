@@ -33,6 +33,7 @@ import tempfile
 
 import numpy as np
 
+from film import Film
 from minifcn import data, inference, models
 from minifcn.training import loop
 from minifcn.training.optimizers import SGD, Adam
@@ -70,12 +71,15 @@ def build(variant, seed=0, loud=True):
     return model
 
 
-def fit(model, steps, rate, seed):
+def fit(model, steps, rate, seed, keep):
     """Train with SGD and momentum; the rate falls to 0.   -> the losses"""
-    sgd = SGD(model.parameters(), momentum=0.9, weight_decay=5e-4)
+    sgd, losses = SGD(model.parameters(), momentum=0.9, weight_decay=5e-4), []
     batches = stream(model, seed)
-    rates = [rate * poly(i, steps) for i in range(steps)]
-    return [loop.update(model, *next(batches), sgd, r) for r in rates]
+    for i in range(steps):
+        keep(i, model)  # for the slider below
+        losses.append(loop.update(model, *next(batches), sgd, rate * poly(i, steps)))
+    keep(steps, model)
+    return losses
 
 
 def mean_iou(model):
@@ -85,18 +89,20 @@ def mean_iou(model):
 
 STEPS, RATE = 120, 0.05  # of a stage; at once has three times as many steps
 WAYS = ("loud, at once", "loud, in stages", "scaled back, at once")
+film = Film([val[i] for i in (3, 8, 12)], WAYS, every=20)
 curves, ious, trained = {}, {}, {}
 for seed in (0, 1):
     for way, loud in ((WAYS[0], True), (WAYS[2], False)):
         model = trained[way] = build("8s", seed, loud)
-        curves[way, seed] = fit(model, 3 * STEPS, RATE, seed + 1)
+        curves[way, seed] = fit(model, 3 * STEPS, RATE, seed + 1, film.of(way))
         ious[way, seed] = [mean_iou(model)]
     coarser, curves[WAYS[1], seed], ious[WAYS[1], seed] = None, [], []
     for variant, rate in (("32s", RATE), ("16s", RATE / 100), ("8s", RATE / 10000)):
         model = build(variant, seed)
         if coarser is not None:
             models.surgery.initialise_from(model, coarser)
-        curves[WAYS[1], seed] += fit(model, STEPS, rate, seed + 1)
+        keep = film.of(WAYS[1], after=len(curves[WAYS[1], seed]))
+        curves[WAYS[1], seed] += fit(model, STEPS, rate, seed + 1, keep)
         ious[WAYS[1], seed].append(mean_iou(model))
         coarser = trained[WAYS[1]] = model
     for way in WAYS:
@@ -121,6 +127,7 @@ caption = (
     "network is ruined, not merely slow."
 )
 lesson.show(figure, "11_curves", caption)
+film.show()  # the same, seed 1, as what is predicted; move the slider
 
 # %%
 for seed in (0, 1):

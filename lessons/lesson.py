@@ -16,12 +16,17 @@ import numpy as np
 from minifcn import backend
 from minifcn.cli.predict import overlay
 from minifcn.data.labels import colourise
+from minifcn.inference.explore import explore
+from minifcn.report.explorer import write_explorer
 from minifcn.report.figures import add_legend
 from minifcn.report.page import embedded
 from minifcn.testing import strict
 
 OUTPUT = Path(__file__).parent / "output"
 _places = itertools.count(1)  # each widget of a notebook has its own
+MAPS = 200_000  # bytes for the maps that an explorer shows
+_FRAMED = """header, footer, #looks, #right h2:last-of-type { display: none; } #stage { max-width: 20rem; }
+#left { position: static; max-height: none; } body { padding-bottom: .5rem; }"""  # an explorer inside a lesson
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone
 
 plt.rcParams.update(
@@ -77,7 +82,7 @@ def show(figure, name, caption=""):
     figure.savefig(path, metadata={"Description": caption})
     if "ipykernel" in sys.modules:
         said = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-        _display(f"<figure>{embedded(path, caption or _words(figure))}{said}</figure>")
+        display(f"<figure>{embedded(path, caption or _words(figure))}{said}</figure>")
         plt.close(figure)
         return
     print(f"[figure: {path}]")
@@ -91,12 +96,39 @@ def show(figure, name, caption=""):
 def widget(name, numbers, instead):
     """Show something to touch: widgets/NAME.js with its numbers, where there is a notebook; elsewhere say `instead`.
 
-    numbers: what JSON can hold, and arrays of uint8, which the script gets as {shape, bytes in base64}.
+    numbers: what JSON can hold, and arrays of uint8, which the script gets as {shape, bytes in base64}; or a function
+    that works them out where they are needed.
     """
-    if "ipykernel" not in sys.modules:
+    if in_notebook(instead):
+        display(widget_html(name, numbers() if callable(numbers) else numbers))
+
+
+def in_notebook(instead):
+    """Whether there is a notebook to show something in; elsewhere say what would be there."""
+    there = "ipykernel" in sys.modules
+    if not there:
         print(f"[to touch, in the book or a notebook: {instead}]")
-        return
-    _display(widget_html(name, numbers))
+    return there
+
+
+def explorer(name, title, network, image):
+    """Show the page of `minifcn explore` for a small image (H, W, 3) uint8: in a notebook here, elsewhere as output/NAME.html."""
+    OUTPUT.mkdir(exist_ok=True)
+    path = OUTPUT / f"{name}.html"
+    write_explorer(path, title, explore(network, image, MAPS), network, {}, [])
+    if "ipykernel" in sys.modules:
+        display(framed(path.read_text(encoding="utf-8"), title))
+    else:
+        print(f"[to touch, in a browser: {path}]")
+
+
+def framed(page, title):
+    """A page inside another: as high as it is, without what only a page of its own needs."""
+    page = html.escape(page.replace("</head>", f"<style>{_FRAMED}</style></head>", 1))
+    fit = "const f = this, d = f.contentDocument.body, fit = () => { f.style.height = `${d.scrollHeight + 4}px`; };"
+    fit += "new ResizeObserver(() => requestAnimationFrame(fit)).observe(d);"
+    look = "width: 100%; height: 60rem; border: 1px solid #8886; border-radius: .4rem; box-sizing: border-box"
+    return f'<iframe title="{html.escape(title)}" style="{look}" onload="{fit}" srcdoc="{page}"></iframe>'
 
 
 def widget_html(name, numbers):
@@ -107,14 +139,14 @@ def widget_html(name, numbers):
         return {"shape": array.shape, "bytes": data}
 
     folder = Path(__file__).parent / "widgets"
-    script, style = (
+    shared, script, style = (
         (folder / file).read_text(encoding="utf-8")
-        for file in (f"{name}.js", "widget.css")
+        for file in ("widget.js", f"{name}.js", "widget.css")
     )
     given = json.dumps(numbers, default=packed).replace("<", "\\u003c")
     place = f"{name}-{next(_places)}"
     return (
-        f'<div class="widget {name}" id="{place}"></div><style>{style}</style><script>{{{script}\n'
+        f'<div class="widget {name}" id="{place}"></div><style>{style}</style><script>{{{shared}{script}\n'
         f"widget(document.getElementById('{place}'), {given});}}</script>"
     )
 
@@ -129,10 +161,11 @@ def _words(figure):
     return "Figure: " + ", ".join(dict.fromkeys(filter(None, labels)))
 
 
-def _display(markup):
-    from IPython.display import HTML, display
+def display(markup):
+    """Show HTML in a notebook."""
+    from IPython import display
 
-    display(HTML(markup))
+    display.display(display.HTML(markup))
 
 
 def over(image, labels):

@@ -17,9 +17,8 @@ SHOWN = 3  # images of the validation split
 GIVEN = ("images.jpg", "truth.png")  # what is compared with
 MOST = 200  # evaluations on a page: of more, one of every few, the last among them
 
-_PAGE = """<h2>Training, step by step{of}</h2>
-<figure class="steps" id="{place}"><div class="wide"><img alt="Validation images" src="{images}"><br><img alt="Their labels" src="{truth}"><br>
-<img class="predicted" alt="What the network predicts for them"></div>
+_SCRUBBER = """<figure class="steps" id="{place}"><div class="wide"><img alt="Validation images" src="{images}"><br><img alt="Their labels" src="{truth}"><br>
+<img class="predicted" alt="What is predicted for them"></div>
 <p><label>evaluation <input type="range" min="0" max="{last}" value="{last}"></label> <output></output></p></figure>
 <script>{{
 const root = document.getElementById("{place}"), steps = {steps};
@@ -46,20 +45,20 @@ def keep(run, iteration):
     samples = [run.val_data[i] for i in range(min(SHOWN, len(run.val_data)))]
     images, truth = (place / name for name in GIVEN)
     if not (images.exists() and truth.exists()):
-        Image.fromarray(_beside([sample.image for sample in samples])).save(images, quality=90)
-        write_mask(truth, _beside([sample.label for sample in samples]), card.palette)
+        Image.fromarray(beside([sample.image for sample in samples])).save(images, quality=90)
+        write_mask(truth, beside([sample.label for sample in samples]), card.palette)
     if card.builder == "panoptic":
         labels = [inference.panoptic(run.network, sample.image).labels for sample in samples]
     else:
         labels = [inference.predict(run.network, sample.image) for sample in samples]
-    write_mask(place / f"{iteration:07d}.png", _beside(labels), card.palette)
+    write_mask(place / f"{iteration:07d}.png", beside(labels), card.palette)
 
 
 def shown(folder):
     """The sliders for what was kept in the folder of a run, or of several, as HTML."""
     places = [place for pattern in ("figures/steps", "*/figures/steps") for place in sorted(folder.glob(pattern))]
     found = [(place, _evaluations(place)) for place in places if all((place / name).exists() for name in GIVEN)]
-    return [_scrubber(place, kept, number) for number, (place, kept) in enumerate(found) if kept]
+    return [_of_run(place, kept, number) for number, (place, kept) in enumerate(found) if kept]
 
 
 def _evaluations(place):
@@ -69,19 +68,19 @@ def _evaluations(place):
     return kept[:: -max(1, -(-len(kept) // MOST))][::-1]
 
 
-def _scrubber(place, kept, number):
-    steps = [
-        {"iteration": record["iteration"], "score": _words(record), "picture": _inside(path)} for path, record in kept
-    ]
-    images, truth = (_inside(place / name) for name in GIVEN)
-    return _PAGE.format(
-        of=html.escape(f": {place.parents[1].name}"),
-        place=f"steps-{number}",
-        images=images,
-        truth=truth,
-        last=len(steps) - 1,
-        steps=json.dumps(steps),
-    )
+def _of_run(place, kept, number):
+    steps = [(record["iteration"], _words(record), _inside(path)) for path, record in kept]
+    heading = f"<h2>Training, step by step: {html.escape(place.parents[1].name)}</h2>\n"
+    return heading + scrubber(f"steps-{number}", *(_inside(place / name) for name in GIVEN), steps)
+
+
+def scrubber(place, images, truth, steps):
+    """Images, their labels and, below them, what was predicted at a step that a slider chooses, as HTML.
+
+    place: its id on the page. images, truth: data URLs. steps: [(iteration, what is said of it, a data URL)]
+    """
+    given = [{"iteration": iteration, "score": said, "picture": picture} for iteration, said, picture in steps]
+    return _SCRUBBER.format(place=place, images=images, truth=truth, last=len(steps) - 1, steps=json.dumps(given))
 
 
 def _words(record):
@@ -93,7 +92,7 @@ def _inside(path):
     return data_url(path.read_bytes(), "jpeg" if path.suffix == ".jpg" else "png")
 
 
-def _beside(pictures):
+def beside(pictures):
     """Pictures (H, W) or (H, W, 3) in one, side by side from their upper edge on, 4 pixels apart; void or white around them."""
     height = max(len(picture) for picture in pictures)
     around = [((0, height - len(p)), (0, 4), *[(0, 0)] * (p.ndim - 2)) for p in pictures]
