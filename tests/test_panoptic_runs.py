@@ -96,6 +96,8 @@ def test_train_evaluate_and_predict(toys, tmp_path, capsys):
     for more in (["--flip"], ["--turns"], ["--scales", 1], ["--crf"]):
         assert run("predict", "--weights", out / "best.npz", "--out", tmp_path / "found", photo, *more) == 2
         assert "a panoptic network takes no" in capsys.readouterr().err.splitlines()[-1]
+    assert run("crf-search", "--data", toys, "--weights", out / "best.npz") == 2
+    assert "a panoptic network takes no CRF" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
