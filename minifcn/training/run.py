@@ -120,11 +120,14 @@ class Run:
             if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
         if config.frozen_statistics:
-            if not (self.model.backbone_prefix or config.start or resume):
-                raise InputError("frozen-statistics: there are none yet without a backbone or --start; leave it out")
-            for prefix, layer in self.model.walk():
-                if isinstance(layer, layers.BatchNorm2d) and prefix.startswith(self.model.backbone_prefix or ""):
-                    layer.frozen = True
+            norms, body = self.model.walk(), self.model.backbone_prefix or ""
+            norms = [one for name, one in norms if isinstance(one, layers.BatchNorm2d) and name.startswith(body)]
+            if not (norms and (body or config.start or resume)):
+                raise InputError(
+                    "frozen-statistics: there are none yet without a backbone that has some, or --start; leave it out"
+                )
+            for norm in norms:
+                norm.frozen = True
         solver = {"weight_decay": config.weight_decay}
         solver |= {"momentum": config.momentum} if config.optimizer == "sgd" else {}
         self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), **solver)
