@@ -198,6 +198,16 @@ def test_a_shared_parameter_is_sent_when_its_last_reader_has_added_its_part():
     assert completed["one"] == [first.weight, first.bias]
 
 
+def test_a_shared_parameter_is_sent_where_its_last_reader_gets_no_gradient():
+    rng, passed = np.random.default_rng(0), []
+    first = layers.Conv2d(2, 2, 1, rng)
+    again = layers.Conv2d.of(first.weight, first.bias, **first.settings)
+    graph = models.Graph({"one": (first, ["image"]), "two": (again, ["image"])}, ["one", "two"])
+    found = graph.forward(rng.normal(size=(1, 2, 3, 4)).astype(np.float32), train=True)
+    graph.backward({"two": found["two"]}, inputs=False, passed=passed.append)
+    assert passed == list(graph.completed_by()) == ["two", "one"]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_half_precision_on_the_wire_neither_overflows_nor_loses_the_small(size):
     rng = np.random.default_rng(0)
