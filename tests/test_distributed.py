@@ -425,6 +425,19 @@ def test_what_differs_between_hosts_is_named_before_training(toy, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_starting_weights_that_differ_are_named_before_training(toy, tmp_path, monkeypatch):
+    build = models.build
+
+    def with_a_bias_of_its_own(*given):
+        network = build(*given)
+        network["score_fr"].bias.value[0] = world().rank
+        return network
+
+    monkeypatch.setattr(models, "build", with_a_bias_of_its_own)
+    with pytest.raises(InputError, match=r"^starting weights: not the same in process 1 on \S+, [0-9a-f]{8} as in"):
+        together(2, lambda job: Run(settings(toy), tmp_path / "run"))
+
+
 def test_a_process_without_a_sample_is_refused(toy, tmp_path):
     with pytest.raises(InputError, match="batch-size: expected at least one sample for each of 3 processes, got 2"):
         together(3, lambda job: Run(settings(toy, batch_size=2), tmp_path / "run"))

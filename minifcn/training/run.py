@@ -10,7 +10,6 @@ import logging
 from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from .. import __version__, data, distributed, inference, layers, models, weight
 from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
+from ..inference import shared_work
 from ..tasks import Classification, PanopticSegmentation, SemanticSegmentation
 from . import checkpoint, loop
 from .config import BALANCED, Config
@@ -148,7 +148,7 @@ class Run:
         )
         share(self.model, self.world, config.batch_size)
         self._exchange = Exchange(self.model, self.world, config.wire) if self.world.size > 1 else None
-        self.world.agree("starting weights", partial(_fingerprint, self.model))
+        self.world.agree("starting weights", partial(shared_work.fingerprint, self.model))
         self.weigh(None if resume else self._class_weights(train.classes))
         self.done, self.best = 0, None
         self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
@@ -286,15 +286,6 @@ class Run:
         if iteration and saved not in kept:  # the process was killed before it could write so
             kept.append(saved)
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _fingerprint(model):
-    """What two networks have in common if their states have the same names and bits."""
-    found = sha256()
-    for name, array in model.state_dict().items():
-        found.update(name.encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
 
 
 def _stamp(path):
