@@ -12,7 +12,7 @@ from .. import backend
 from ..distributed import INSTALL, world
 from ..errors import InputError
 from .networks import at_least
-from .progress import INTERRUPTED, STOP, notice
+from .progress import HANGUP, INTERRUPTED, STOP, catch, notice
 
 # Settings rather than options, which every MPI has others of: more processes than cores; threads that choose their cores; and to be
 # root, as in a container, which Open MPI wants to be told twice.
@@ -56,10 +56,11 @@ def start(args):
     asked = []
 
     def stop(number, frame):
-        job.send_signal(signal.SIGTERM if asked or number != signal.SIGINT else STOP)
+        if not asked or number != HANGUP:
+            job.send_signal(signal.SIGTERM if asked or number == signal.SIGTERM else STOP)
         asked.append(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = catch(stop)
     try:
         explained, boxes = _hand_on(job.stderr)
         code = job.wait()
