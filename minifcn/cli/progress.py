@@ -58,7 +58,7 @@ def catch(note, *more):
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         note(number, frame)
 
-    handlers = {number: note for number in (signal.SIGINT, signal.SIGTERM, *more)}
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, *more), note)
     if HANGUP and signal.getsignal(HANGUP) != signal.SIG_IGN:
         handlers[HANGUP] = hung_up
     return {number: signal.signal(number, handler) for number, handler in handlers.items()}
