@@ -99,7 +99,7 @@ def start_from(source, model, whole=False):
     elif source == IMAGENET or not formats.is_own(source):
         if whole:
             raise InputError(f"{source}: {WHOLE}")
-        return str(weights.load_any(source, model))
+        return models.surgery.load_foreign(source, model)
     else:
         given = models.load(source)
     try:

@@ -188,7 +188,7 @@ class Config:
         if not isinstance(values, dict) or not isinstance(values.get("data"), str) or not set(values) <= known:
             raise InputError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")
         rest = {name: value for name, value in values.items() if name not in OPTIONS}
-        network = values.get("network", "fcn")
+        network = values.get("network", "deeplab" if values.get("variant") in DEEPLABS else "fcn")
         if isinstance(network, str) and network in NETWORKS:
             own = {name: values[name] for name in OPTIONS if name in values}
             own_options(network, own, NETWORKS[network])
@@ -222,5 +222,3 @@ def own_options(builder: str, given: dict, known: Iterable) -> None:
             else "options are an FCN's, a DeepLab's or a U-Net's"
         )
         raise InputError(f"{min(others).replace('_', '-')}: {builder} has no such option; {has}")
-    if builder == "fcn" and given.get("variant") in DEEPLABS:
-        raise InputError(f"variant: {given['variant']} is no FCN but a DeepLab; add --network deeplab")
