@@ -387,7 +387,10 @@ def test_a_run_that_one_process_is_asked_to_stop_stops_in_all_and_goes_on_in_any
         assert step_losses(events) == pytest.approx(step_losses(want)[3:], abs=1e-4)
 
 
-def test_a_process_reads_no_validation_image_but_its_own(toy, tmp_path):
+@pytest.mark.parametrize("network", ["fcn", "panoptic"])
+def test_a_process_reads_no_validation_image_but_its_own(network, tmp_path):
+    data.write_toyvoc(tmp_path / "toy", train=2, val=3, size=40, seed=3, instances=True)
+
     class Noted(list):
         def __getitem__(self, index):
             self.read = [*getattr(self, "read", []), index]
@@ -397,12 +400,20 @@ def test_a_process_reads_no_validation_image_but_its_own(toy, tmp_path):
             return (self[i] for i in range(len(self)))
 
     def work(job):
-        run = Run(settings(toy), tmp_path / "run")
+        run = Run(settings(tmp_path / "toy", network=network, batch_size=2), tmp_path / "run")
+        seeing = np.random.default_rng(0)
+        for name, parameter in run.model.parameters().items():
+            if name.split(".")[-2].startswith("score"):
+                parameter.value = seeing.normal(0, 0.1, parameter.value.shape).astype(np.float32)
         run.val_data = Noted(run.val_data)
-        run.evaluate()
-        return run.val_data.read
+        return run.evaluate().scores(), run.val_data.read
 
-    assert together(2, work) == [[0, 2], [1]]
+    ((scores, read),) = together(1, work)
+    assert read == [0, 1, 2]
+    found = together(2, work)
+    assert [own for _, own in found] == [[0, 2], [1]]
+    for have, _ in found:
+        np.testing.assert_equal(have, scores)
 
 
 def test_one_process_writes_and_the_others_touch_nothing(toy, tmp_path):

@@ -20,7 +20,7 @@ from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
 from ..inference import shared_work
-from ..tasks import Classification, PanopticSegmentation, SemanticSegmentation
+from ..tasks import Classification, PanopticScores, PanopticSegmentation, SemanticSegmentation
 from . import checkpoint, loop
 from .config import BALANCED, Config
 from .exchange import Exchange, part_of, share
@@ -198,12 +198,21 @@ class Run:
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands: of several processes, each looks at its images."""
-        # Of objects more is kept than counts that add up, so that there each process looks at all images.
-        split = self._task is not PanopticSegmentation
-        own = range(self.world.rank, len(self.val_data), self.world.size) if split else range(len(self.val_data))
-        self.matrix = self._evaluate(self.network, map(self.val_data.__getitem__, own), self.model.card.num_classes)
-        if split:
+        own = range(self.world.rank, len(self.val_data), self.world.size)
+        samples, network, count = (
+            map(self.val_data.__getitem__, own),
+            self.network.prepare(),
+            self.network.card.num_classes,
+        )
+        if self._task is not PanopticSegmentation:
+            self.matrix = self._evaluate(network, samples, count)
             self.world.sum(self.matrix.counts)
+            return self.matrix
+        # Of objects more is kept than counts that add up: all have the scores of each image, and merge them in the images' order.
+        found = self.world.everyone([self._evaluate(network, [sample], count) for sample in samples])
+        self.matrix = PanopticScores(count, inference.things_of(network))
+        for i in range(len(self.val_data)):
+            self.matrix.merge(found[i % self.world.size][i // self.world.size])
         return self.matrix
 
     def events(self, should_stop=lambda: False):
