@@ -28,13 +28,6 @@ LINUX = sys.platform == "linux"
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toy")
-    data.write_toyvoc(root, train=6, val=2, size=40, seed=3)
-    return root
-
-
-@pytest.fixture(scope="module")
 def whole(toy, tmp_path_factory):
     """The folder of a run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
