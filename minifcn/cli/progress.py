@@ -18,6 +18,7 @@ from ..training import checkpoint, loop
 from ..training.run import Evaluated
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
+COLUMNS = "MINIFCN_COLUMNS"  # of the terminal in which --processes was typed, for a process that has none
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed; Windows does not say so
 STOP = getattr(signal, "SIGUSR1", signal.SIGINT)  # what mpirun hands on to its processes
 
@@ -40,10 +41,16 @@ def notice(text):
         print(text, file=sys.stderr)
 
 
-def shared_out(work, count, **bar):
+def bar_over(work=None, **more):
+    """A tqdm bar of the process that leads, if a terminal shows it: its own, or that of the command that started mpirun."""
+    columns = os.environ.get(COLUMNS)
+    silent = (False if columns else None) if leads() else True
+    return tqdm(work, disable=silent, ncols=int(columns) if columns else None, **more)
+
+
+def shared_out(work, count, **more):
     """A bar over work(0) … work(count − 1), images that the processes of the job share out (`in_order`): empty in others than process 0."""
-    found, disable = in_order(world(), count, work), True if world().rank else None
-    return iter(tqdm(found, total=count, unit="image", disable=disable, **bar))
+    return iter(bar_over(in_order(world(), count, work), total=count, unit="image", **more))
 
 
 def catch(note, *more):
@@ -96,8 +103,7 @@ def do(run, title, go_on):
     if run.started:
         notice(run.started)
     start, trained, waited = time.perf_counter(), 0.0, 0.0
-    silent = None if leads() else True  # None: unless a terminal shows it
-    bar = tqdm(total=run.config.iterations, initial=run.done, desc=title, unit="it", disable=silent)
+    bar = bar_over(total=run.config.iterations, initial=run.done, desc=title, unit="it")
     with _ctrl_c() as asked, bar, closing(run.events(asked)) as events:
         try:
             for event in events:
