@@ -181,10 +181,7 @@ class Resize(Lending):
         super().__init__(size)
         self.scale = scale
         self.settings = {"nearest": nearest, "positions": positions}
-        self.onnx_attributes = {
-            "mode": "nearest" if nearest else "linear",
-            "coordinate_transformation_mode": positions,
-        }
+        self.onnx_attributes = {"mode": "nearest" if nearest else "linear", "coordinate_transformation_mode": positions}
         if nearest:
             self.onnx_attributes["nearest_mode"] = nearest
 

@@ -61,12 +61,7 @@ class Graph(Layer):
     image_shape: tuple | None = None  # of what forward is given, None for a size that is free, where a file declared it
 
     def __init__(
-        self,
-        nodes: dict,
-        outputs: Iterable | None = None,
-        *,
-        card: Any = None,
-        backbone_prefix: str | None = None,
+        self, nodes: dict, outputs: Iterable | None = None, *, card: Any = None, backbone_prefix: str | None = None
     ):
         self.nodes = inlined(nodes)
         self.outputs = tuple(outputs) if outputs else (list(self.nodes)[-1],)

@@ -30,13 +30,7 @@ NETWORKS: dict = {
         "batch_norm": True,
         "upsampling": "learned",
     },
-    "deeplab": {
-        "variant": "v3plus",
-        "backbone": None,
-        "output_stride": None,
-        "rates": None,
-        "image_pooling": True,
-    },
+    "deeplab": {"variant": "v3plus", "backbone": None, "output_stride": None, "rates": None, "image_pooling": True},
     "panoptic": {
         "decoder": "fcn",
         "backbone": None,  # mini, but for the decoder unet none
@@ -143,12 +137,14 @@ class Config:
         if self.hardest < 1 and self.reduction == "sum":
             raise InputError("hardest: the loss of the hardest pixels is a mean; leave out reduction sum")
         panoptic = self.network["builder"] == "panoptic"
-        if panoptic and self.border_weight:
-            raise InputError("border-weight: a panoptic network tells objects apart by their centres; leave it out")
-        if panoptic and self.border_class:
-            raise InputError("border-class: a panoptic network tells objects apart by their centres; leave it out")
-        if panoptic and self.sbd:
-            raise InputError("sbd: its images do not say which object a pixel is of; leave it out")
+        for name in ("border_weight", "border_class", "sbd") if panoptic else ():
+            if getattr(self, name):
+                why = (
+                    "its images do not say which object a pixel is of"
+                    if name == "sbd"
+                    else "a panoptic network goes by centres"
+                )
+                raise InputError(f"{name.replace('_', '-')}: {why}; leave it out")
         if self.frozen_semantic and not (panoptic and self.start):
             raise InputError("frozen-semantic: expected a panoptic network and --start, whose weights stay")
         for name in ("momentum", "colour"):

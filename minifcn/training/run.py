@@ -123,9 +123,7 @@ class Run:
             norms, body = self.model.walk(), self.model.backbone_prefix or ""
             norms = [one for name, one in norms if isinstance(one, layers.BatchNorm2d) and name.startswith(body)]
             if not (norms and (body or config.start or resume)):
-                raise InputError(
-                    "frozen-statistics: there are none yet without a backbone that has some, or --start; leave it out"
-                )
+                raise InputError("frozen-statistics: there are none yet without a backbone that has some; leave it out")
             for norm in norms:
                 norm.frozen = True
         solver = {"weight_decay": config.weight_decay}
@@ -198,17 +196,14 @@ class Run:
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands: of several processes, each looks at its images."""
-        own = range(self.world.rank, len(self.val_data), self.world.size)
-        samples, network, count = (
-            map(self.val_data.__getitem__, own),
-            self.network.prepare(),
-            self.network.card.num_classes,
-        )
+        own, count = range(self.world.rank, len(self.val_data), self.world.size), self.model.card.num_classes
+        samples = map(self.val_data.__getitem__, own)
         if self._task is not PanopticSegmentation:
-            self.matrix = self._evaluate(network, samples, count)
+            self.matrix = self._evaluate(self.network, samples, count)
             self.world.sum(self.matrix.counts)
             return self.matrix
         # Of objects more is kept than counts that add up: all have the scores of each image, and merge them in the images' order.
+        network = self.network.prepare()
         found = self.world.everyone([self._evaluate(network, [sample], count) for sample in samples])
         self.matrix = PanopticScores(count, inference.things_of(network))
         for i in range(len(self.val_data)):
