@@ -2,8 +2,8 @@
 
     python benchmarks/animals_boxes.py VOCdevkit/VOC2012 animals/VOC2012
 
-VOCdevkit/VOC2012 has JPEGImages, SegmentationClass, ImageSets/Segmentation and boxes.json ({id: [[class, [x, y, width, height], difficult,
-crowd], …]}); the new folder gets links to the photographs, masks of seven numbers, the lists, classes.txt, and the boxes of the six animals.
+VOCdevkit/VOC2012 has JPEGImages, SegmentationClass, ImageSets/Segmentation and Annotations or a boxes.json (docs/data.md); the new folder
+gets links to the photographs, masks of seven numbers, the lists, classes.txt, and a boxes.json of the six animals.
 """
 
 import argparse
@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from minifcn.data.files import FolderFiles
 from minifcn.data.images import read_mask, write_mask
-from minifcn.data.labels import VOID
+from minifcn.data.labels import VOC_CLASSES, VOID
 from minifcn.data.sets.folder import number_table
+from minifcn.data.sets.voc_boxes import Boxes
 
 CLASSES = Path(__file__).parent / "animals.toml"
 
@@ -34,13 +36,14 @@ def main():
         (args.target / folder).mkdir(parents=True)
     shutil.copytree(args.source / "ImageSets", args.target / "ImageSets")
     (args.target / "classes.txt").write_text("\n".join(names) + "\n")
-    boxes = json.loads((args.source / "boxes.json").read_text())
-    kept = {id: [row for row in rows if row[0] in names] for id, rows in boxes.items()}
-    (args.target / "boxes.json").write_text(json.dumps(kept))
+    boxes, kept = Boxes(FolderFiles(args.source), VOC_CLASSES), {}
     for photo in tqdm(sorted((args.source / "JPEGImages").iterdir()), disable=None):
         (args.target / "JPEGImages" / photo.name).symlink_to(photo.resolve())
         mask = f"SegmentationClass/{photo.stem}.png"
         write_mask(args.target / mask, table[read_mask(args.source / mask)].astype(np.uint8))
+        named = [(VOC_CLASSES[label], box, crowd) for label, *box, crowd in boxes.of(photo.stem)]
+        kept[photo.stem] = [[name, box, 0, int(crowd)] for name, box, crowd in named if name in names]
+    (args.target / "boxes.json").write_text(json.dumps(kept))
 
 
 if __name__ == "__main__":

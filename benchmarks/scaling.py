@@ -25,7 +25,9 @@ from record import machine
 from step_time import BACKWARD, Link, fit, hiding_batch, work_of
 
 from minifcn import models
+from minifcn.cli.launch import OPEN_MPI
 
+ENVIRONMENT = {**os.environ, **OPEN_MPI}
 RECORDS = Path(__file__).parent / "records"
 RECORD = RECORDS / "scaling.json"
 SIZES = tuple(1 << power for power in range(10, 27))  # bytes, 1 kB … 64 MB
@@ -123,15 +125,12 @@ def ask(host, amount, port=5001):
 
 
 def mpirun(count, *command, hosts=None):
-    """The command line of a program in so many processes, of this host or of wire0 and wire1."""
-    words = [launcher(), "--allow-run-as-root", "--bind-to", "none", "-n", str(count)]
-    words += ["--mca", "pml", "ob1"]
+    """The command line of a program in so many processes, of this host or of wire0 and wire1, to be run in ENVIRONMENT."""
+    words = [launcher(), "-n", str(count), "--mca", "pml", "ob1"]
     if hosts:
         words += ["--mca", "mpi_yield_when_idle", "0"]  # each waits on a processor of its own, and keeps it
         words += ["--prtemca", "plm_ssh_agent", hosts, "--host", "10.77.0.1:1,10.77.0.2:1"]
         words += ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "wire"]
-    else:
-        words += ["--map-by", ":oversubscribe"]
     return [*words, sys.executable, __file__, *command]
 
 
@@ -162,7 +161,7 @@ def measure():
             subprocess.run([*wire, sys.executable, __file__, "--ask", str(out)], check=True)
             found = {"delay_ms": delay, "gbit": rate, "tcp": [json.loads(out.read_text())]}
             job = " ".join(mpirun(2, "--here", str(out), hosts=str(agent)))
-            subprocess.run([*wire, "unshare", "-u", "sh", "-c", f"hostname wire0; {job}"], check=True)
+            subprocess.run([*wire, "unshare", "-u", "sh", "-c", f"hostname wire0; {job}"], env=ENVIRONMENT, check=True)
             record["wires"].append({**found, "seconds": json.loads(out.read_text())})
     record["load"].append(os.getloadavg()[0])
     return record
@@ -273,7 +272,7 @@ def main():
     elif args.smoke:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, "out.json")
-            subprocess.run(mpirun(2, "--smoke", "--here", str(out)), check=True)
+            subprocess.run(mpirun(2, "--smoke", "--here", str(out)), env=ENVIRONMENT, check=True)
             link = show_fit("two processes of this host", {"seconds": json.loads(out.read_text())})
         show_networks({"this host's memory": (link, False, HOSTS[-1])})
         show_schedules()

@@ -30,9 +30,9 @@ def atomic_write(path):
 
 
 def write_text(path, text):
-    """Write a text in UTF-8, whole or not at all, as `atomic_write`."""
+    """Write a text in UTF-8, whole or not at all, as `atomic_write`; what is no text in a file's name reads \\udce9."""
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minifcn import backend
+from minifcn import backend, data
 from minifcn.backend import compiler, registry, tuning
 from minifcn.errors import DeviceError
 from minifcn.testing import strict
@@ -32,6 +32,14 @@ NAMES = (
     *(() if NO_GPU else [pytest.param("cupy", marks=pytest.mark.gpu)]),
 )
 backend.use_native(False)  # the NumPy path is tested on its own, and compiled kernels where a test asks for them
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A small data set for runs from the command line."""
+    root = tmp_path_factory.mktemp("toy")
+    data.write_toyvoc(root, train=6, val=2, size=40, seed=3)
+    return root
 
 
 class ChosenDevice:

@@ -128,7 +128,7 @@ def peaks_in_loops(centre, window):
                     best &= centre[i, j] < centre[row, column] or (not before and centre[i, j] == centre[row, column])
             if best:
                 found.append((row, column))
-    return sorted(found, key=lambda at: -centre[at])[:200]
+    return sorted(found, key=lambda at: -centre[at])
 
 
 def group_in_loops(logits, centre, offset, things, window, least):
@@ -171,7 +171,7 @@ def test_objects_are_those_of_the_loops(seed):
     assert [array.dtype for array in found] == [np.uint8, np.uint16, np.uint8, np.float64]
 
 
-def test_no_peak_no_thing_and_more_peaks_than_200():
+def test_no_peak_no_thing_and_more_peaks_than_200(caplog):
     nothing = group(np.zeros((2, 3, 4)), np.full((3, 4), 0.09), np.zeros((2, 3, 4)), [0, 1])
     assert not nothing.instances.any() and nothing.classes.size == nothing.scores.size == 0
     splinters = group(np.zeros((2, 3, 4)), np.ones((3, 4)), np.zeros((2, 3, 4)), [0, 1], least=13)
@@ -181,7 +181,14 @@ def test_no_peak_no_thing_and_more_peaks_than_200():
     many = np.zeros((16, 16))
     many[::4, ::4] = np.linspace(0.5, 1, 16).reshape(4, 4)
     many = np.tile(many, (4, 4))
-    assert len(peaks(many)) == 200 and many[*peaks(many).T].min() > 0.5
+    given = np.stack([0 * many, 1 + many]), many, np.zeros((2, 64, 64)), [1]
+    assert len(peaks(many)) == 256 and not caplog.messages
+    for name in ("crowd", "crowd", "other crowd"):
+        found = group(*given, name=name)
+        high = found.instances[many > 0.61]
+        assert len(found.classes) == 200 and len(np.unique(high)) == high.size == 192
+    expected = "more than 200 centres of objects, of which the highest 200 count"
+    assert caplog.messages == [f"crowd: {expected}", f"other crowd: {expected}"]
 
 
 def test_an_object_is_found_where_it_was_put():

@@ -346,7 +346,24 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
         ),
         ("convert WEIGHTS x.npz --variant 8s", "which say of what network they are; leave out --variant"),
         ("convert WEIGHTS x.npz --network vgg16", "leave out --network"),
-        ("train --data TOY --variant v3", "variant: v3 is no FCN but a DeepLab; add --network deeplab"),
+        ("train --data TOY --variant v3 --backbone mini", "deeplab: backbone: expected vgg16 or"),
+        ("train --data TOY --network fcn --variant v3", "fcn: variant: expected one of"),
+        ("train --data TOY --out run --sigma 8", "sigma: counts in a panoptic network only; leave it out"),
+        ("train --data TOY --out run --offset-weight 1", "offset-weight: counts in a panoptic network only"),
+        ("train --data TOY --out run --momentum 0.5", "momentum: counts for sgd only"),
+        ("train --data TOY --out run --network unet --backbone-rate 1", "backbone-rate: counts over a backbone only"),
+        ("train --data TOY --out run --backbone vgg16 --frozen-statistics", "frozen-statistics: there are none"),
+        (
+            "train --data TOY --out run --network panoptic --start x --frozen-semantic --reduction mean",
+            "reduction: counts where classes are learned only",
+        ),
+        ("train --resume WEIGHTS --out run", "out: --resume goes on in the folder of the run"),
+        ("reproduce --data TOY --out run --sigma 4", "sigma: counts in a panoptic network only"),
+        ("explain unet --backbone efficientnet_lite0 --depth 5", "depth: counts without a backbone only"),
+        ("explain mini --variant 32s --at-once", "at-once: counts in FCN-16s and 8s"),
+        ("explain vgg16 --variant aspp --no-image-pooling", "image-pooling: counts in v3 and v3plus only"),
+        ("explain panoptic --backbone efficientnet_lite0 --width 4", "width: counts over mini only"),
+        ("export unet.npz x.onnx --fold", "unet.npz: has no normalisation to fold"),
         ("data toy text.txt", "text.txt"),
         ("data doctor nowhere", "nowhere: no such folder"),
     ],
@@ -354,6 +371,7 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
 def test_wrong_input_ends_in_one_line(command, message, trained, toy, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("no image")
+    weights.save("unet.npz", models.unet(width=1, depth=1))
     image = next((toy / "VOC2012/JPEGImages").iterdir())
     known = {"WEIGHTS": trained / "8s/best.npz", "TOY": toy, "IMAGE": image}
     assert message in fails(capsys, *(known.get(word, word) for word in command.split()))

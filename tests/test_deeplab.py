@@ -14,10 +14,13 @@ from minifcn.card import Card
 from minifcn.errors import InputError
 from minifcn.gradcheck import check_layer
 from minifcn.layers.graph import IMAGE, Graph, prefixed
-from minifcn.models import vgg
+from minifcn.models import surgery, vgg
 from minifcn.models.deeplab import deeplab_nodes
 from minifcn.models.efficientnet_lite0 import STAGES, efficientnet_lite0_backbone
+from minifcn.preprocessing import TORCHVISION
 from minifcn.training import checkpoint
+from minifcn.weights import names
+from minifcn.weights.safetensors import write_safetensors
 
 WIDTHS, WIDTH = (2, 2, 3, 3, 3), 6
 NARROW = [(repeats, kernel, stride, 3, min(2, e)) for repeats, kernel, stride, _, e in STAGES]
@@ -228,7 +231,8 @@ def test_rates_at_the_other_output_stride_reach_equally_far():
     assert not [name for name in network.nodes if name.startswith(("aspp2", "image"))]
 
 
-def test_a_rate_larger_than_the_map_is_told_once(caplog):
+def test_a_rate_larger_than_the_map_is_told_once(caplog, monkeypatch):
+    monkeypatch.setattr(layers.Conv2d, "told", set())
     rng = np.random.default_rng(0)
     network = Graph({"far": (layers.Conv2d(3, 2, 3, rng, pad=6, dilation=6), [IMAGE])})
     with caplog.at_level(logging.WARNING):
@@ -237,6 +241,9 @@ def test_a_rate_larger_than_the_map_is_told_once(caplog):
         network.forward(picture(6, 5)), network.forward(picture(5, 5))
     (record,) = caplog.records
     assert record.getMessage().startswith("far (Conv2d): rate (6, 6) on a map of 6x5: only the centre tap sees pixels")
+    with caplog.at_level(logging.WARNING):
+        models.deeplab("aspp", "efficientnet_lite0", 2, output_stride=16).forward(picture(32, 32))
+    assert len(caplog.records) == 2
 
 
 def test_saved_and_loaded_again(tmp_path):
@@ -286,3 +293,18 @@ def test_a_classifier_of_vgg16_starts_a_largefov_with_parts_of_fc6_and_fc7(tmp_p
     weights.save(tmp_path / "vgg16.npz", classifier)
     message = checkpoint.start_from(str(tmp_path / "vgg16.npz"), network)
     assert "gives its backbone and parts of fc6 and fc7; 2 unexpected keys: fc8.weight, fc8.bias" in message
+    theirs = {ours: name for name, ours in names._VGG16.items()}
+    of = {
+        f"{theirs[layer]}.{kind}": array
+        for name, array in classifier.state_dict().items()
+        for layer, kind in [name.split(".")]
+    }
+    write_safetensors(tmp_path / "torchvision.safetensors", of, {})
+    foreign = over(classifier, "largefov", (2,), 5)
+    foreign.card.options["backbone"] = "vgg16"
+    monkeypatch.setattr(surgery, "vgg16", narrow_vgg)
+    message = checkpoint.start_from(str(tmp_path / "torchvision.safetensors"), foreign)
+    assert message.endswith("32 arrays loaded, of which fc6 and fc7 gave parts")
+    assert foreign.card.preprocessing == TORCHVISION
+    for name, array in network.state_dict().items():
+        np.testing.assert_array_equal(foreign.state_dict()[name], array, err_msg=name)

@@ -198,6 +198,16 @@ def test_a_shared_parameter_is_sent_when_its_last_reader_has_added_its_part():
     assert completed["one"] == [first.weight, first.bias]
 
 
+def test_a_shared_parameter_is_sent_where_its_last_reader_gets_no_gradient():
+    rng, passed = np.random.default_rng(0), []
+    first = layers.Conv2d(2, 2, 1, rng)
+    again = layers.Conv2d.of(first.weight, first.bias, **first.settings)
+    graph = models.Graph({"one": (first, ["image"]), "two": (again, ["image"])}, ["one", "two"])
+    found = graph.forward(rng.normal(size=(1, 2, 3, 4)).astype(np.float32), train=True)
+    graph.backward({"two": found["two"]}, inputs=False, passed=passed.append)
+    assert passed == list(graph.completed_by()) == ["two", "one"]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_half_precision_on_the_wire_neither_overflows_nor_loses_the_small(size):
     rng = np.random.default_rng(0)
@@ -377,7 +387,10 @@ def test_a_run_that_one_process_is_asked_to_stop_stops_in_all_and_goes_on_in_any
         assert step_losses(events) == pytest.approx(step_losses(want)[3:], abs=1e-4)
 
 
-def test_a_process_reads_no_validation_image_but_its_own(toy, tmp_path):
+@pytest.mark.parametrize("network", ["fcn", "panoptic"])
+def test_a_process_reads_no_validation_image_but_its_own(network, tmp_path):
+    data.write_toyvoc(tmp_path / "toy", train=2, val=3, size=40, seed=3, instances=True)
+
     class Noted(list):
         def __getitem__(self, index):
             self.read = [*getattr(self, "read", []), index]
@@ -387,12 +400,20 @@ def test_a_process_reads_no_validation_image_but_its_own(toy, tmp_path):
             return (self[i] for i in range(len(self)))
 
     def work(job):
-        run = Run(settings(toy), tmp_path / "run")
+        run = Run(settings(tmp_path / "toy", network=network, batch_size=2), tmp_path / "run")
+        seeing = np.random.default_rng(0)
+        for name, parameter in run.model.parameters().items():
+            if name.split(".")[-2].startswith("score"):
+                parameter.value = seeing.normal(0, 0.1, parameter.value.shape).astype(np.float32)
         run.val_data = Noted(run.val_data)
-        run.evaluate()
-        return run.val_data.read
+        return run.evaluate().scores(), run.val_data.read
 
-    assert together(2, work) == [[0, 2], [1]]
+    ((scores, read),) = together(1, work)
+    assert read == [0, 1, 2]
+    found = together(2, work)
+    assert [own for _, own in found] == [[0, 2], [1]]
+    for have, _ in found:
+        np.testing.assert_equal(have, scores)
 
 
 def test_one_process_writes_and_the_others_touch_nothing(toy, tmp_path):
@@ -413,6 +434,19 @@ def test_what_differs_between_hosts_is_named_before_training(toy, tmp_path):
     prints = [data.open_dataset(root, "train").fingerprint() for root in (toy, toy, other)]
     assert prints[0] == prints[1] != prints[2]
     assert not (tmp_path / "run").exists()
+
+
+def test_starting_weights_that_differ_are_named_before_training(toy, tmp_path, monkeypatch):
+    build = models.build
+
+    def with_a_bias_of_its_own(*given):
+        network = build(*given)
+        network["score_fr"].bias.value[0] = world().rank
+        return network
+
+    monkeypatch.setattr(models, "build", with_a_bias_of_its_own)
+    with pytest.raises(InputError, match=r"^starting weights: not the same in process 1 on \S+, [0-9a-f]{8} as in"):
+        together(2, lambda job: Run(settings(toy), tmp_path / "run"))
 
 
 def test_a_process_without_a_sample_is_refused(toy, tmp_path):

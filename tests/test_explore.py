@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -54,6 +55,15 @@ def test_what_the_branches_contribute_adds_up_to_the_scores(variant, alignment, 
     assert contributions.check_sum(found, logits) < 1e-5 * np.abs(logits).max()
     found, logits = found_branches(network.astype(np.float64), x.astype(np.float64))
     assert contributions.check_sum(found, logits) < 1e-12 * np.abs(logits).max()
+
+
+def test_the_sum_of_many_classes_is_checked_class_by_class():
+    found, logits = found_branches(stirred(tiny("8s", "same", 60, width=2)), picture(45, 61))
+    tracemalloc.start()
+    contributions.check_sum(found, logits)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < logits.nbytes
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)

@@ -28,13 +28,6 @@ LINUX = sys.platform == "linux"
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toy")
-    data.write_toyvoc(root, train=6, val=2, size=40, seed=3)
-    return root
-
-
-@pytest.fixture(scope="module")
 def whole(toy, tmp_path_factory):
     """The folder of a run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
@@ -319,6 +312,38 @@ def test_ctrl_c_once_saves_and_more_often_stops_at_once(toy, whole, tmp_path, pr
         assert saved in words or (presses > 1 and "minifcn: interrupted" in words), words
     kills.run_to_end(toy, folder)
     kills.require_same(folder, whole)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGHUP", "nohup"])
+def test_a_request_to_end_and_a_closed_terminal_save(ending, toy, tmp_path):
+    """A terminal is closed while the run writes to it; under nohup the run goes on."""
+    folder, (terminal, end) = tmp_path / "run", os.openpty()
+    words = [str(word) for word in [*training(toy, folder), "--iterations", "60", "--eval-every", "2"]]
+    command = [*(["nohup"] if ending == "nohup" else []), sys.executable, "-m", "minifcn", *words]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=end, stderr=end, start_new_session=True, cwd=tmp_path
+    )
+    os.close(end)
+    deadline = time.monotonic() + 60
+    while len(steps(folder)) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM if ending == "SIGTERM" else signal.SIGHUP)
+    if ending == "SIGHUP":
+        process.send_signal(signal.SIGHUP)
+        os.close(terminal)
+    if ending == "nohup":
+        before = len(steps(folder))
+        while len(steps(folder)) == before:
+            assert process.poll() is None and time.monotonic() < deadline
+        process.kill()
+        process.wait()
+        return
+    assert process.wait(60) == 130
+    assert read_metrics(folder)[-1]["event"] == "stopped"
+    done = read_metrics(folder)[-1]["iteration"]
+    assert checkpoint.read(folder / "checkpoint.npz")[1]["iteration"] == done < 60
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to a process")

@@ -126,13 +126,6 @@ def test_pixels_that_do_not_count_change_nothing(device):
 # --- Checkpoints and runs -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toy")
-    data.write_toyvoc(root, train=6, val=2, size=40, seed=3)
-    return root
-
-
 def settings(toy, **more):
     small = {"width": 2, "crop": 32, "batch_size": 2, "iterations": 6, "save_every": 1, "eval_every": 3}
     return Config.from_dict({"data": str(toy), **small, **more}, "test")

@@ -5,26 +5,21 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import kill_ranks
 import kills
 import mpi
 import pytest
 
-from minifcn import cli, data
+from minifcn import cli
 from minifcn.training.config import Config
 from minifcn.training.run import Run, read_metrics
 
 pytestmark = pytest.mark.skipif(bool(mpi.PROBLEM), reason=mpi.PROBLEM)
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toy")
-    data.write_toyvoc(root, train=6, val=2, size=40, seed=3)
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +104,26 @@ def test_ctrl_c_saves_and_one_process_goes_on(toy, whole, tmp_path):
     assert losses(folder)[:done] == losses(whole)[:done]
     assert losses(folder)[done] == pytest.approx(losses(whole)[done], abs=1e-4)
     assert len(losses(folder)) == kills.ITERATIONS
+
+
+def test_one_bar_in_the_terminal_and_none_elsewhere(toy, whole, tmp_path):
+    assert "it/s" not in whole.with_suffix(".txt").read_text()
+    command = [sys.executable, "-m", "minifcn", "train", "--data", toy, "--out", tmp_path / "run", *kills.SETTINGS]
+    terminal, end = os.openpty()
+    environment = {**os.environ, **mpi.SETTINGS, "COLUMNS": "66"}
+    process = subprocess.Popen(
+        [*map(str, command), "--processes", "2"], stdin=subprocess.DEVNULL, stderr=end, env=environment
+    )
+    os.close(end)
+    said = b""
+    with suppress(OSError):  # the terminal's end, once nobody has it open
+        while part := os.read(terminal, 4096):
+            said += part
+    assert process.wait(mpi.PATIENCE) == 0
+    bars = [line for line in re.split(r"[\r\n]+", said.decode()) if "it/s" in line]
+    counts = [int(re.search(r"(\d+)/\d+ ", line)[1]) for line in bars]
+    assert len(bars) > 1 and counts == sorted(counts) and counts[-1] == kills.ITERATIONS
+    assert max(map(len, bars)) <= 66
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,26 @@ def test_a_trained_network_keeps_its_predictions_bit_by_bit(decoder, tmp_path):
     assert not found.instances.any()  # there is no centre yet
 
 
+@pytest.mark.parametrize(
+    ("decoder", "build", "expected"),
+    [
+        ("fcn", lambda: models.fcn("8s", "mini", 3, "same", at_once=True, width=2), "at-once: expected False"),
+        ("unet", lambda: models.unet(3, width=2, batch_norm=True), "padding: expected same, .* got valid"),
+        ("v3plus", lambda: models.deeplab(num_classes=3, rates=[2, 4, 6]), r"rates: expected \[3, 6, 9\], .* got \[2"),
+        (
+            "v3plus",
+            lambda: models.deeplab(num_classes=3, output_stride=8, rates=[3, 6, 9]),
+            "output-stride: expected 16",
+        ),
+    ],
+)
+def test_a_start_that_computes_something_else_by_the_same_names_is_refused(decoder, build, expected, tmp_path):
+    weights.save(tmp_path / "trained.npz", build())
+    network = small({"fcn": "mini", "unet": None, "v3plus": "efficientnet_lite0"}[decoder], decoder)
+    with pytest.raises(InputError, match=expected):
+        checkpoint.start_from(tmp_path / "trained.npz", network)
+
+
 def test_it_starts_from_another_panoptic_network_whole_and_from_another_trunk_in_part(tmp_path):
     first, again = stirred(small(seed=1)), small(seed=2)
     weights.save(tmp_path / "first.npz", first)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +96,8 @@ def test_train_evaluate_and_predict(toys, tmp_path, capsys):
     for more in (["--flip"], ["--turns"], ["--scales", 1], ["--crf"]):
         assert run("predict", "--weights", out / "best.npz", "--out", tmp_path / "found", photo, *more) == 2
         assert "a panoptic network takes no" in capsys.readouterr().err.splitlines()[-1]
+    assert run("crf-search", "--data", toys, "--weights", out / "best.npz") == 2
+    assert "a panoptic network takes no CRF" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -183,6 +187,28 @@ def test_reproduce_ends_with_objects_and_connected_parts_beside_them(toys, tmp_p
     printed = capsys.readouterr().out
     assert "panoptic FCN-8s" in printed and "connected" in printed
     assert "pq" in json.loads((tmp_path / "all/scores.json").read_text())["panoptic FCN-8s"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--alignment", "paper"], "alignment: panoptic has no such option"),
+        (["--upsampling", "learned"], "upsampling: panoptic has no such option"),
+        (["--backbone", "vgg16"], "panoptic: backbone: expected one of"),
+        (["--data", "plain"], "SegmentationObject"),
+        (["--no-scipy"], "reproduce --instances: SciPy is not installed"),
+    ],
+)
+def test_reproduce_says_before_its_first_stage_what_its_last_would_refuse(
+    options, expected, toys, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    data.write_toyvoc("plain", train=2, val=1, size=32)
+    if options == ["--no-scipy"]:
+        monkeypatch.setitem(sys.modules, "scipy", None)
+        options = []
+    assert run("reproduce", "--instances", "--data", toys, "--out", "all", "--iterations", 1, *options) == 2
+    assert expected in capsys.readouterr().err.splitlines()[-1] and not Path("all").exists()
 
 
 def test_nuclei_told_apart_have_no_gaps_between_them(tmp_path):

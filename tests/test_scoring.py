@@ -109,6 +109,19 @@ def test_no_more_is_read_than_a_window_touches(tmp_path):
     assert peak < 3 * side * side / 10
 
 
+def test_wide_strips_are_read_as_far_as_memory_goes(tmp_path, monkeypatch):
+    image = picture(size=(40, 900))
+    Image.fromarray(image).save(tmp_path / "wide.tif", compression="tiff_lzw", tiffinfo={278: 8})
+    opened = large.open_large(tmp_path / "wide.tif", more_than=1)
+    monkeypatch.setattr(images, "MAX_PIXELS", 16 * 900)
+    np.testing.assert_array_equal(opened[8:24, 5:30], image[8:24, 5:30])
+    with pytest.raises(InputError, match="wide.tif: 900x24 pixels have to be read for 25x17; take a smaller --tile"):
+        opened[8:25, 5:30]
+    write_tiles(tmp_path / "tiles.tif", image)
+    tiles = large.open_large(tmp_path / "tiles.tif", more_than=1)
+    np.testing.assert_array_equal(tiles.counts(), opened.counts())
+
+
 def test_files_that_cannot_be_read_by_parts_are_refused_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 20_000)
     save(tmp_path / "deflated.tif", compression="tiff_adobe_deflate", tiffinfo={278: 150})

@@ -1,8 +1,12 @@
 """A run's page shows its training step by step: what was predicted at every evaluation."""
 
+import errno
 import json
+import os
 import re
+import sys
 from shutil import copytree
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,6 +68,44 @@ def test_the_slider_shows_each_evaluation(run, tmp_path):
         assert said == f"iteration {iteration}: mean IU {score:.1f}"
         kept = Image.open(run / "figures" / "steps" / f"{iteration:07d}.png").convert("RGBA")
         assert total == np.asarray(kept).sum(dtype=np.int64)
+
+
+def test_what_is_kept_is_whole_or_not_there(run, tmp_path, monkeypatch):
+    """A full disk, while each of the three pictures is written."""
+    stopped = SimpleNamespace(
+        folder=tmp_path, model=models.load(run / "best.npz"), val_data=data.VOC(run.parent / "toy", "val")
+    )
+    stopped.network, written = stopped.model, []
+
+    def full(file, *picture, **more):
+        file.write(b"half")
+        written.append(file.name)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place = tmp_path / "figures" / "steps"
+    for owner, name, kept in ((Image.Image, "save", []), (steps, "write_mask", ["images.jpg"])):
+        with monkeypatch.context() as within, pytest.raises(OSError, match="cannot be written"):
+            within.setattr(owner, name, full if owner is steps else lambda image, *given, **more: full(*given))
+            steps.keep(stopped, 2)
+        assert sorted(path.name for path in place.iterdir()) == kept
+    steps.keep(stopped, 2)
+    assert sorted(path.name for path in place.iterdir()) == ["0000002.png", "images.jpg", "truth.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_names_that_are_not_text_are_on_the_page(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    data.write_toyvoc(folder, train=2, val=1, size=32, seed=3)
+    words = [
+        "train",
+        "--data",
+        str(folder),
+        "--out",
+        str(tmp_path / "run"),
+        *["--iterations", "1", "--width", "2", "--crop", "32"],
+    ]
+    assert cli.main(words) == 0
+    assert "caf\\udce9" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_step_that_was_undone_is_not_shown(run, tmp_path):

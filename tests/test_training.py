@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 from small_datasets import SMALL, run
 
-from minifcn import backend, data, inference, models, weights
+from minifcn import backend, inference, models, weights
 from minifcn.training import checkpoint, loop
 from minifcn.training.config import Config
 from minifcn.training.run import Evaluated, Run, Saved, read_metrics
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toy")
-    data.write_toyvoc(root, train=6, val=2, size=40, seed=3)
-    return root
 
 
 def settings(toy, **more):

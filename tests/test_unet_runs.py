@@ -120,7 +120,7 @@ def test_only_the_backbones_statistics_are_frozen(tmp_path):
             ["--padding", "valid", "--crop", 0, "--batch-size", 1],
             "padding valid takes crops of a size, such as --crop 252; got whole",
         ),
-        (["--frozen-statistics"], "there are none yet without a backbone or --start"),
+        (["--frozen-statistics"], "there are none yet without a backbone that has some"),
         (["--border-class"], "has classes only; train without the border class"),
         (["--start", "imagenet"], "got None; add --backbone efficientnet_lite0"),
         (["--padding", "valid", "--crop", 50], "take sides of 44 + 4k; got 50x50, nearest to 50: 48 or 52"),

@@ -44,7 +44,7 @@ def run(args):
     elif args.network:
         args.num_classes = args.num_classes or (len(classes) if classes else None)
         model = networks.network_of(args)
-        message = weights.load_any(source, model)
+        message = models.surgery.load_foreign(source, model)
     else:
         raise InputError(f"{source}: expected --network, the network of these weights")
     if classes:

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from .. import inference, models
 from ..backend import to_device, to_host
+from ..errors import InputError
 from ..metrics import ConfusionMatrix
 from . import options
 
@@ -26,6 +27,8 @@ def add_arguments(parser):
 
 def run(args):
     network = models.load_segmenter(args.weights).prepare()
+    if network.card.builder == "panoptic":
+        raise InputError(f"{args.weights}: a panoptic network takes no CRF; expected one of classes only")
     samples, classes = options.labelled(args, network.card)
     grid = list(product(args.weight, args.xy, args.rgb))
     matrices = {bilateral: ConfusionMatrix(len(classes)) for bilateral in [None, *grid]}

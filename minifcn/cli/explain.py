@@ -24,11 +24,8 @@ def add_arguments(parser):
     size = "of the image: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"
     add("--size", type=networks.at_least(1), nargs="+", metavar="PIXELS", help=size)
     add("--batch", type=networks.at_least(1), default=1, help="images at a time")
-    add(
-        "--data",
-        metavar="PATH",
-        help="of a segmentation network, measure whether reading these data keeps up with training",
-    )
+    keeps_up = "of a segmentation network, measure whether reading these data keeps up with training"
+    add("--data", metavar="PATH", help=keeps_up)
 
 
 def run(args):

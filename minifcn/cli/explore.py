@@ -31,13 +31,8 @@ def add_arguments(parser):
     add = parser.add_argument
     add("photo", metavar="PHOTO", help="an image file")
     add("--out", default="explore.html", metavar="FILE", help="the page to write")
-    add(
-        "--resize",
-        type=at_least(1),
-        default=LONGEST,
-        metavar="PIXELS",
-        help="shrink the photograph to this longer side first",
-    )
+    shrink = "shrink the photograph to this longer side first"
+    add("--resize", type=at_least(1), default=LONGEST, metavar="PIXELS", help=shrink)
     given = "channels of which to show what they look for; none after it: of none (default: some, chosen for the photograph)"
     add("--channels", nargs="*", metavar="NODE:CHANNEL", help=given)
     where = "also show the windows that excite these channels most, of the images of a folder or a data set"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .. import models, weights
 from ..errors import InputError
+from ..layers import BatchNorm2d
 from .progress import notice
 
 HELP = "write a network as an ONNX file"
@@ -12,23 +13,13 @@ HELP = "write a network as an ONNX file"
 
 def add_arguments(parser):
     add = parser.add_argument
-    trained = ", ".join(models.trained())
-    add(
-        "source",
-        metavar="FROM",
-        help=f"weights, .npz or .safetensors; or the name of a network that comes with minifcn: {trained}",
-    )
+    source = "weights, .npz or .safetensors; or the name of a network that comes with minifcn: "
+    add("source", metavar="FROM", help=source + ", ".join(models.trained()))
     add("target", metavar="TO", help="file to write, .onnx; must not exist")
-    add(
-        "--fold",
-        action="store_true",
-        help="batch normalisation as part of the convolutions: fewer nodes, not to be trained further",
-    )
-    add(
-        "--pixels",
-        action="store_true",
-        help="from (N, H, W, 3) uint8 RGB to labels (N, H, W) uint8, the preprocessing inside the file",
-    )
+    fold = "batch normalisation as part of the convolutions: fewer nodes, not to be trained further"
+    add("--fold", action="store_true", help=fold)
+    pixels = "from (N, H, W, 3) uint8 RGB to labels (N, H, W) uint8, the preprocessing inside the file"
+    add("--pixels", action="store_true", help=pixels)
 
 
 def run(args):
@@ -38,6 +29,8 @@ def run(args):
     if target.exists():
         raise InputError(f"{target}: exists already; choose another name")
     network = models.pretrained(args.source) if models.is_trained(args.source) else models.load(args.source)
+    if args.fold and not network.layers_of(BatchNorm2d):
+        raise InputError(f"{args.source}: has no normalisation to fold; leave --fold out")
     weights.save_onnx(target, network, fold=args.fold, pixels=args.pixels)
     notice(f"written: {target}, {target.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -15,12 +15,8 @@ def add_arguments(parser):
     options.add_device(parser)
     add = parser.add_argument
     add("--variant", default="all", choices=("all", *models.VARIANTS, UNET), help="which network")
-    add(
-        "--alignment",
-        default="same",
-        choices=models.ALIGNMENTS,
-        help="of an FCN: pad 100 and crop, or same: nothing wasted",
-    )
+    alignment = "of an FCN: pad 100 and crop, or same: nothing wasted"
+    add("--alignment", default="same", choices=models.ALIGNMENTS, help=alignment)
     add("--seed", type=options.at_least(0), default=0, help="of weights, image and directions")
 
 

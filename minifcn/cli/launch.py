@@ -1,6 +1,7 @@
 """--processes: a command that starts itself again, in several processes, through mpirun."""
 
 import importlib.util
+import io
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from .. import backend
 from ..distributed import INSTALL, world
 from ..errors import InputError
 from .networks import at_least
-from .progress import INTERRUPTED, STOP, notice
+from .progress import COLUMNS, HANGUP, INTERRUPTED, STOP, catch, notice
 
 # Settings rather than options, which every MPI has others of: more processes than cores; threads that choose their cores; and to be
 # root, as in a container, which Open MPI wants to be told twice.
@@ -49,19 +50,22 @@ def start(args):
     command = [_mpirun(), "-n", str(args.processes), sys.executable, "-m", "minifcn", *args.command_line]
     threads = max(1, backend.threads() // args.processes)
     environment = {**os.environ, **OPEN_MPI, "MINIFCN_THREADS": str(threads)}
+    if sys.stderr.isatty():
+        environment[COLUMNS] = str(shutil.get_terminal_size().columns)
     # Of a session of its own: a terminal's Ctrl-C would reach mpirun, too, which ends all processes at once.
     job = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
     asked = []
 
     def stop(number, frame):
-        job.send_signal(signal.SIGTERM if asked or number != signal.SIGINT else STOP)
+        if not asked or number != HANGUP:
+            job.send_signal(signal.SIGTERM if asked or number == signal.SIGTERM else STOP)
         asked.append(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = catch(stop)
     try:
-        explained, boxes = _hand_on(job.stderr)
+        explained, boxes = _hand_on(io.TextIOWrapper(job.stderr, errors="replace", newline=""))
         code = job.wait()
     finally:
         for number, handler in before.items():
@@ -82,8 +86,10 @@ def _hand_on(lines):
             boxed = not boxed
         elif boxed and not own:
             boxes.append(line)
+        elif line.endswith("\r"):  # a bar, which is drawn over
+            print(line, end="", file=sys.stderr, flush=True)
         else:
-            print(line.strip() if own else line.rstrip("\n"), file=sys.stderr, flush=True)
+            print(line.strip() if own else line.rstrip("\r\n"), file=sys.stderr, flush=True)
         explained |= own
     return explained, "".join(boxes)
 

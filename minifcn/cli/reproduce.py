@@ -9,13 +9,14 @@ import numpy as np
 
 from .. import inference, models
 from ..data.labels import VOID
+from ..data.targets import scipy_ndimage
 from ..errors import InputError
 from ..files import clear_leftovers, json_text, make_folder, write_text
 from ..inference import classify
 from ..report import figures, tables
 from ..tasks import PanopticScores
 from ..training import checkpoint
-from ..training.config import NETWORKS
+from ..training.config import NETWORKS, check_count, own_options
 from ..training.run import Run, read_metrics
 from . import options
 from .progress import INTERRUPTED, do, notice
@@ -42,6 +43,8 @@ def run(args):
     """All stages in turn, then the comparison. Finished stages are not done again."""
     config, folder, results, more = options.config_of(args), Path(args.out), {}, {}
     clear_leftovers(folder)
+    last = _panoptic(config, folder / "panoptic") if args.instances else None
+    check_count(options.given_settings(args), (last or config).flat())
     start = config.start
     if config.options["backbone"] == "mini" and not (start or args.from_scratch):
         found = _classifier(config, folder)
@@ -57,7 +60,7 @@ def run(args):
     checkpoints = {}
     for name, title, variant, start in stages:
         start = checkpoints.get(start, start)
-        settings = config.with_options(variant=variant) if variant else _panoptic(config)
+        settings = config.with_options(variant=variant) if variant else last
         run, earlier = _stage(replace(settings, start=start), folder / name)
         checkpoints[name] = str(run.checkpoint)
         result = finish(run, title, go_on="the same command")
@@ -79,11 +82,19 @@ def run(args):
     return 0
 
 
-def _panoptic(config):
-    """The settings of the panoptic stage: FCN-8s with objects beside it, for twice as many updates."""
-    options = {"decoder": "fcn", "backbone": config.options["backbone"], "width": config.options["width"]}
-    network = {"builder": "panoptic", "options": NETWORKS["panoptic"] | options}
-    return replace(config, network=network, iterations=2 * config.iterations)
+def _panoptic(config, folder):
+    """The settings of the panoptic stage: FCN-8s with objects beside it, for twice as many updates.
+
+    Raises InputError for what that stage would refuse: settings, data, a SciPy that is not there.
+    """
+    given = {name: value for name, value in config.options.items() if value != NETWORKS["fcn"][name]}
+    own_options("panoptic", given, NETWORKS["panoptic"])
+    scipy_ndimage("reproduce --instances")
+    network = {"builder": "panoptic", "options": NETWORKS["panoptic"] | {"backbone": "mini"} | given}
+    settings = replace(config, network=network, iterations=2 * config.iterations)
+    if not (folder / "checkpoint.npz").exists():
+        Run(replace(settings, start=None), folder)  # nothing is written before its first event
+    return settings
 
 
 def _stage(config, folder):

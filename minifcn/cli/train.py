@@ -2,7 +2,6 @@
 weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never
 stopped: with compiled kernels (minifcn info) on any number of threads, without them on as many (MINIFCN_THREADS)."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from ..files import make_folder
 from ..metrics import ConfusionMatrix
 from ..report import figures, page, tables
 from ..tasks import PanopticScores
-from ..training.config import NETWORKS, Config
+from ..training.config import NETWORKS, Config, check_count
 from ..training.run import Run, read_metrics
 from . import launch, options
 from .progress import INTERRUPTED, do, leads, notice
@@ -51,10 +50,15 @@ def run(args):
     given = options.given_settings(args)
     if not args.resume and "data" not in given:
         raise InputError("train: expected --data FOLDER, or --resume FOLDER; got neither")
-    run = Run.resume(args.resume) if args.resume else Run(options.config_of(args), args.out)
+    if args.resume and args.out:
+        raise InputError("out: --resume goes on in the folder of the run; leave --out out")
+    if not args.resume:
+        config = options.config_of(args)
+        check_count(given, config.flat())
+    run = Run.resume(args.resume) if args.resume else Run(config, args.out or options.OUT)
     if run.config.network["builder"] not in NETWORKS:
         raise InputError(f"train: {run.folder} holds the first stage of minifcn reproduce; go on with that command")
-    own = {**vars(run.config), **run.config.options, "network": run.config.network["builder"]}
+    own = run.config.flat()
     if other := [name for name, value in given.items() if own.get(name) != value]:
         raise InputError(
             f"train: --resume goes on with the settings of {args.resume}, got another --{' --'.join(other).replace('_', '-')}; "
@@ -113,8 +117,7 @@ def write_report(folder, title, results, staged=None, more=None):
     figures.curves({name: read_metrics(results[name].folder) for name in staged or results}, curves)
     figures.confusion(last.matrix, classes, confusion)
     scores = {name: (result.matrix, result.seconds) for name, result in results.items()}
-    settings = {**asdict(last.config), "network": last.config.network["builder"], **last.config.options}
-    page.write_page(folder / "report.html", title, scores, classes, pictures, settings)
+    page.write_page(folder / "report.html", title, scores, classes, pictures, last.config.flat())
     print(tables.scores_table(scores))
     if judged := {name: matrix for name, (matrix, _) in scores.items() if isinstance(matrix, PanopticScores)}:
         print(tables.panoptic_table(judged))

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,6 +70,11 @@ class LargeImage:
         height, width = self._parts.grid
         down, across = (top // height, -(-bottom // height)), (left // width, -(-right // width))
         try:
+            rows, columns = (side * (end - start) for side, (start, end) in ((height, down), (width, across)))
+            if rows * columns > images.MAX_PIXELS:
+                raise InputError(
+                    f"{columns}x{rows} pixels have to be read for {right - left}x{bottom - top}; take a smaller --tile, or save it as a TIFF of tiles"
+                )
             pixels = images.upright(self._parts.picture(*down, *across), exif=False)
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from error
@@ -80,9 +86,10 @@ class LargeImage:
 
     def counts(self) -> np.ndarray:
         """How often each value occurs in all channels, (256,) integers: read once through, a row of parts at a time."""
-        height, counts = self._parts.grid[0], np.zeros(256, np.int64)
-        for top in range(0, self.shape[0], height):
-            counts += np.bincount(self[top : top + height, :].reshape(-1), minlength=256)
+        (height, width), counts = self._parts.grid, np.zeros(256, np.int64)
+        width *= max(1, images.MAX_PIXELS // (height * width))
+        for top, left in product(range(0, self.shape[0], height), range(0, self.shape[1], width)):
+            counts += np.bincount(self[top : top + height, left : left + width].reshape(-1), minlength=256)
         return counts
 
     def through(self, table: np.ndarray) -> "LargeImage":

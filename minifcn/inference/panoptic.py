@@ -4,7 +4,9 @@ Nothing is chosen among overlapping masks, since there are none: a pixel votes f
 Cheng et al., Panoptic-DeepLab, CVPR 2020, section 3.3, https://arxiv.org/abs/1911.10194
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from ..tasks import PanopticScores
 from . import segment
 from .shared_work import computed
 
+log = logging.getLogger("minifcn.inference")
 LEAST_CENTRE = 0.1  # what is lower is no peak
 MOST = 200  # objects in an image
 
@@ -31,18 +34,18 @@ class Objects(NamedTuple):
     scores: np.ndarray
 
 
-def panoptic(network: Graph, image: np.ndarray, tile: int | None = None) -> Objects:
-    """The Objects in an image (H, W, 3) uint8 RGB of any size, by a panoptic network. tile: as for `predict`.
+def panoptic(network: Graph, image: np.ndarray, tile: int | None = None, name: str = "image") -> Objects:
+    """The Objects in an image (H, W, 3) uint8 RGB of any size, by a panoptic network. tile: as for `predict`. name: of the image, in warnings.
 
     For many images, give `network.prepare()`.
     """
-    return objects_in(network, maps_of(network, image, tile))
+    return objects_in(network, maps_of(network, image, tile), name)
 
 
-def objects_in(network: Graph, maps: dict) -> Objects:
+def objects_in(network: Graph, maps: dict, name: str = "image") -> Objects:
     """The Objects in a panoptic network's maps, as its card says what they are (`group`)."""
-    window, least = (network.card.options[name] for name in ("peak_window", "least"))
-    return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network), window, least)
+    window, least = (network.card.options[option] for option in ("peak_window", "least"))
+    return group(maps["semantic"], maps["centre"][0], maps["offset"], things_of(network), window, least, name)
 
 
 def maps_of(network: Graph, image: np.ndarray, tile: int | None = None) -> dict[str, np.ndarray]:
@@ -72,17 +75,17 @@ def evaluate_panoptic(
     network, things = network.prepare(), things_of(network)
     scores = PanopticScores(num_classes, things)
     for sample in samples:
-        found = kept(sample.id, _found, network, sample.image, tile, connected is not None)
+        found = kept(sample.id, _found, network, sample.id, sample.image, tile, connected is not None)
         scores.update_objects(sample.label, sample.instances, found[:4])
         if connected:
             connected.update_objects(sample.label, sample.instances, found[4:])
     return scores
 
 
-def _found(network, image, tile, connected):
+def _found(network, name, image, tile, connected):
     """The four arrays of the Objects in an image, and where asked for those of its connected parts behind them."""
     maps = maps_of(network, image, tile)
-    return objects_in(network, maps) + (components(maps["semantic"], things_of(network)) if connected else ())
+    return objects_in(network, maps, name) + (components(maps["semantic"], things_of(network)) if connected else ())
 
 
 def components(logits: np.ndarray, things: Sequence[int]) -> Objects:
@@ -109,19 +112,24 @@ def things_of(network: Graph) -> Sequence[int]:
 
 
 def group(
-    logits: np.ndarray, centre: np.ndarray, offset: np.ndarray, things: Sequence[int], window: int = 7, least: int = 1
-) -> Objects:
+    logits: np.ndarray, centre: np.ndarray, offset: np.ndarray, things: Sequence[int], window: int = 7, least: int = 1,
+    name: str = "image",
+) -> Objects:  # fmt: skip
     """The Objects of one image's maps.   logits (K, H, W), centre (H, W), offset (2, H, W), down and across in pixels
 
     A pixel of one of `things`, classes by number, is of the object whose peak is nearest to where its offset leads; at equal distances, of the higher peak's.
     An object's class is the most frequent of its pixels, the first of several; its score the mean probability of that class in it,
     times the height of the centres at the mean of its pixels, from 0 to 1. window: as for `peaks`. least: what has fewer
-    pixels is no object, and keeps its classes. Objects are numbered from the highest peak on. Without a peak there are none.
+    pixels is no object, and keeps its classes. Objects are numbered from the highest peak on, of which the 200 highest count: where
+    there are more, a warning says so, once for the image of a name. Without a peak there are none.
     """
     labels, width = logits.argmax(axis=0).astype(np.uint8), logits.shape[2]
     instances, is_thing = np.zeros(labels.shape, np.uint16), np.zeros(len(logits), bool)
     is_thing[list(things)] = True
     at, found = np.flatnonzero(is_thing[labels]), peaks(centre, window)  # pixels by one number each, row after row
+    if len(found) > MOST:
+        _warn_of_more(name)
+        found = found[:MOST]
     if not (len(found) and len(at)):
         return Objects(labels, instances, np.empty(0, np.uint8), np.empty(0))
     rows, columns = np.divmod(at, width)
@@ -148,9 +156,14 @@ def group(
     return Objects(labels, instances, classes, np.bincount(which, likely) / pixels * centre[*middle].clip(0, 1))
 
 
+@cache
+def _warn_of_more(name):
+    log.warning("%s: more than %d centres of objects, of which the highest %d count", name, MOST, MOST)
+
+
 def peaks(centre: np.ndarray, window: int = 7) -> np.ndarray:
     """The places (n, 2), row and column, where a map (H, W) is at least 0.1 and the highest in a window of so many pixels a side around, an
-    odd number, the highest first, at most 200.
+    odd number, the highest first.
 
     Of equal heights in such a window only the first, row by row, can be a peak; equally high peaks come in that order.
     """
@@ -169,7 +182,7 @@ def peaks(centre: np.ndarray, window: int = 7) -> np.ndarray:
         i, j = divmod(before, window)
         first &= padded[rows + i, columns + j] != centre[rows, columns]
     rows, columns = rows[first], columns[first]
-    order = np.argsort(-centre[rows, columns], kind="stable")[:MOST]
+    order = np.argsort(-centre[rows, columns], kind="stable")
     return np.stack([rows[order], columns[order]], axis=1) + corner
 
 

@@ -267,6 +267,14 @@ class Leaf(Layer):
         and the image pixels between neighbours."""
         return field, step
 
+    def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The first and the last cell of the input at a position that these cells of the output read, along an axis of maps.
+
+        shapes: those of all inputs. Cells outside the input are padding.
+        """
+        read = cells if shapes[position][axis] > 1 else 0 * cells  # a single value is for all
+        return read, read
+
     def onnx(self) -> tuple[str, dict]:
         """(operator, attributes) of ONNX that compute the same. Raises NotImplementedError where there are none."""
         if self.onnx_operator is None:

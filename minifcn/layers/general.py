@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..ops.geometry import Cache, pads
 from .base import Leaf
 from .coordinates import Affine
+from .plain import WholeMap
 from .sizes import for_shapes, lenders
 
 
@@ -52,11 +53,10 @@ class Softmax(Leaf):
         return y * (dy - (y * dy).sum(axis=self.axis, keepdims=True))
 
 
-class Mean(Leaf):
+class Mean(WholeMap):
     """The mean along axes, counted from 0, which stay with a size of 1 where keep says so."""
 
     onnx_operator = "ReduceMean"
-    owns_results = True
 
     def __init__(self, axes: tuple, keep: bool = True):
         self.axes, self.keep = axes, keep
@@ -73,9 +73,6 @@ class Mean(Leaf):
     def output_shape(self, shape: tuple) -> tuple:
         kept = ((axis in self.axes, n) for axis, n in enumerate(shape))
         return tuple(1 if gone else n for gone, n in kept if self.keep or not gone)
-
-    def coordinates(self) -> Affine:
-        raise InputError(f"{self.title}: its output has no coordinates in the image")
 
 
 class Lending(Leaf):
@@ -124,6 +121,11 @@ class Slice(Lending):
     def coordinates(self) -> Affine:
         raise InputError(f"{self.title}: cuts anywhere, so no fixed coordinates belong to it")
 
+    def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        parts = self.numbers_for(*shapes)
+        read = np.arange(shapes[0][axis])[parts[axis]] if axis < len(parts) else cells
+        return read, read
+
 
 class Pad(Lending):
     """A value around maps; pad as in ops.pad_forward."""
@@ -154,6 +156,10 @@ class Pad(Lending):
             raise InputError(f"{self.title}: pads by the size, so no fixed coordinates belong to it")
         return Affine(1, above)
 
+    def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        read = cells - pads(self.numbers_for(*shapes))[axis - 2][0]
+        return read, read
+
 
 class Resize(Lending):
     """x brought to a size, or `scale` times its size.
@@ -175,10 +181,7 @@ class Resize(Lending):
         super().__init__(size)
         self.scale = scale
         self.settings = {"nearest": nearest, "positions": positions}
-        self.onnx_attributes = {
-            "mode": "nearest" if nearest else "linear",
-            "coordinate_transformation_mode": positions,
-        }
+        self.onnx_attributes = {"mode": "nearest" if nearest else "linear", "coordinate_transformation_mode": positions}
         if nearest:
             self.onnx_attributes["nearest_mode"] = nearest
 
@@ -204,3 +207,9 @@ class Resize(Lending):
 
     def coordinates(self) -> Affine:
         raise InputError(f"{self.title}: its scale depends on the sizes, so no fixed coordinates belong to it")
+
+    def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Found by a line each of whose cells has a channel of its own."""
+        n, lent = shapes[0][axis], (np.empty((1, 1, s[axis], 1), np.float32) for s in shapes[1:])
+        used = self.run(np.eye(n, dtype=np.float32)[None, :, :, None], *lent, train=False)[0][0, :, :, 0] != 0
+        return used.argmax(axis=0), n - 1 - used[::-1].argmax(axis=0)

@@ -61,12 +61,7 @@ class Graph(Layer):
     image_shape: tuple | None = None  # of what forward is given, None for a size that is free, where a file declared it
 
     def __init__(
-        self,
-        nodes: dict,
-        outputs: Iterable | None = None,
-        *,
-        card: Any = None,
-        backbone_prefix: str | None = None,
+        self, nodes: dict, outputs: Iterable | None = None, *, card: Any = None, backbone_prefix: str | None = None
     ):
         self.nodes = inlined(nodes)
         self.outputs = tuple(outputs) if outputs else (list(self.nodes)[-1],)
@@ -140,14 +135,14 @@ class Graph(Layer):
             if dy is None or step.name not in wanted:
                 for leaf in step.layer.layers_of(Leaf):
                     leaf.forget()
-                continue
-            options = {"overwrite": True} if step.overwrite_gradient else {}
-            if not below and takes(step.layer, "run_backward", "inputs"):
-                options["inputs"] = False
-            found = step.layer.backward(dy, **options)
-            for name, dx in zip(step.inputs, found if isinstance(found, tuple) else (found,), strict=True):
-                if dx is not None and name in wanted:
-                    gradients[name] = gradients[name] + dx if name in gradients else dx
+            else:
+                options = {"overwrite": True} if step.overwrite_gradient else {}
+                if not below and takes(step.layer, "run_backward", "inputs"):
+                    options["inputs"] = False
+                found = step.layer.backward(dy, **options)
+                for name, dx in zip(step.inputs, found if isinstance(found, tuple) else (found,), strict=True):
+                    if dx is not None and name in wanted:
+                        gradients[name] = gradients[name] + dx if name in gradients else dx
             if passed:
                 passed(step.name)
         return gradients.get(IMAGE)

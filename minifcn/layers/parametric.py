@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from math import prod
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class Conv2d(Windowed):
     onnx_operator = "Conv"
     caches_input = True
     warned = False
+    told: ClassVar[set] = set()  # the sizes of maps of which some layer has warned
 
     def __init__(
         self,
@@ -85,14 +86,16 @@ class Conv2d(Windowed):
     def settings_for(self, shape: tuple) -> dict:
         """The settings for an input of this shape, with the padding worked out where it was given as "same".
 
-        Says once where the dilation is too large for the input.
+        Says once where the dilation is too large for the input, and for all layers whose input is of that size.
         """
         pad, stride, dilation = (self.settings[key] for key in ("pad", "stride", "dilation"))
         rates = pair("dilation", dilation)
         if max(rates) > 1 and not self.warned and all(r >= n for r, n in zip(rates, shape[2:], strict=True)):
             self.warned = True
-            why = "only the centre tap sees pixels; take larger images or smaller rates"
-            log.warning("%s: rate %s on a map of %dx%d: %s", self.title, rates, *shape[2:], why)
+            if shape[2:] not in self.told:
+                self.told.add(shape[2:])
+                why = "only the centre tap sees pixels; take larger images or smaller rates"
+                log.warning("%s: rate %s on a map of %dx%d: %s", self.title, rates, *shape[2:], why)
         if pad == "same":
             pad = same_pads(shape[2:], self.kernel, stride, dilation)
         return {**self.settings, "pad": pad}

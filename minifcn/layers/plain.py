@@ -1,7 +1,9 @@
 """The layers that hold no parameters: each binds one operation to its settings."""
 
+from fractions import Fraction
 from math import inf, prod
 
+import numpy as np
 from numpy.random import Generator
 
 from .. import ops
@@ -107,17 +109,20 @@ class AvgPool2d(_Pool):
         self.settings |= {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
 
 
-class _WholeMap(Operation):
+class WholeMap(Operation):
     """What sees the whole map: a value of its output has no place in it."""
 
-    def coordinates(self):
+    def coordinates(self) -> Affine:
         raise InputError(f"{self.title}: its output has no coordinates in the image")
 
-    def receptive_field(self, field, step):
+    def receptive_field(self, field: float, step: Fraction) -> tuple:
         return inf, step
 
+    def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        return 0 * cells, 0 * cells + shapes[0][axis] - 1
 
-class AdaptiveAvgPool2d(_WholeMap):
+
+class AdaptiveAvgPool2d(WholeMap):
     """The means of `size` (height, width) parts of a map, whatever its size."""
 
     operation = "adaptive_avg_pool2d"
@@ -131,7 +136,7 @@ class AdaptiveAvgPool2d(_WholeMap):
         return (*shape[:2], *pair("size", self.settings["size"]))
 
 
-class GlobalAvgPool(_WholeMap):
+class GlobalAvgPool(WholeMap):
     """The mean of each map: (N, C, H, W) -> (N, C)."""
 
     operation, onnx_operator = "global_avg_pool", "GlobalAveragePool"
@@ -140,7 +145,7 @@ class GlobalAvgPool(_WholeMap):
         return shape[:2]
 
 
-class Flatten(_WholeMap):
+class Flatten(WholeMap):
     """(N, C, H, W) -> (N, C·H·W), channel by channel, row by row. features: how many these have to be, if given."""
 
     owns_results = False
@@ -205,6 +210,9 @@ class PadToMultiple(Leaf):
 
     def coordinates(self) -> Affine:
         return Affine(1, self.pad)
+
+    def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        return cells - self.pad, cells - self.pad
 
 
 class ExactSize(Leaf):

@@ -3,6 +3,8 @@
 from fractions import Fraction
 from math import ceil
 
+import numpy as np
+
 from ..ops.geometry import pads, pair, same_pads
 from .base import Operation, Parameter
 from .coordinates import Affine, downsampled, upsampled
@@ -38,6 +40,17 @@ class Windowed(Operation):
     def receptive_field(self, field: float, step: Fraction) -> tuple:
         kernel, stride, _, dilation = self.along_height()
         return field + dilation * (kernel - 1) * step, step * stride
+
+    def along(self, axis: int, shape: tuple) -> tuple:
+        """(reach behind the first cell, stride, pad before) of the window along an axis of an input of this shape."""
+        stride, rate = (pair(key, self.settings.get(key, 1)) for key in ("stride", "dilation"))
+        pad, i = self.settings["pad"], axis - 2
+        both = same_pads(shape[2:], self.kernel, stride, rate) if pad == "same" else pads(pad)
+        return rate[i] * (self.kernel[i] - 1), stride[i], both[i][0]
+
+    def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        reach, stride, before = self.along(axis, shapes[0])
+        return cells * stride - before, cells * stride - before + reach
 
     @property
     def onnx_attributes(self) -> dict:
@@ -76,3 +89,8 @@ class Transposed(Windowed):
         kernel, stride, *_ = self.along_height()
         neighbours = ceil(Fraction(kernel, stride)) - 1  # that a value is made of, beside the first
         return field + neighbours * step, step / stride
+
+    def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Cell i of the input stamps from i · stride − before on."""
+        reach, stride, before = self.along(axis, shapes[0])
+        return -(-(cells + before - reach) // stride), (cells + before) // stride

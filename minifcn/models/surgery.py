@@ -15,14 +15,17 @@ Where the layers pad their input, heat-map and sliding agree in two ways, and di
 from copy import deepcopy
 from dataclasses import replace
 from math import isqrt, prod
+from pathlib import Path
 
 import numpy as np
 
 from .. import layers
 from ..errors import InputError
 from ..layers.graph import IMAGE, Graph
+from ..weights.formats import load_any, network_name
 from .fcn import VARIANTS, fcn
 from .panoptic import INSTANCE
+from .vgg import vgg16
 
 
 def convolutionalize(classifier: Graph, window: int | None = None) -> Graph:
@@ -144,6 +147,19 @@ def decimate(classifier: Graph, network: Graph, seed: int = 0) -> list[str]:
     unused = transplant(classifier, network)
     network.load_state_dict(network.state_dict() | parts)
     return [name for name in unused if not name.startswith(("fc6.", "fc7."))]
+
+
+def load_foreign(path: str | Path, network: Graph) -> str:
+    """Read weights of another library into a network, as `weights.load_any`, and VGG16's classifier into a DeepLab-LargeFOV or -ASPP by
+    `decimate`. -> what was loaded, as a message. Raises as `weights.load_any`."""
+    try:
+        return str(load_any(path, network))
+    except InputError:
+        if network.card.options.get("variant") not in ("largefov", "aspp") or network_name(network) != "vgg16":
+            raise
+    loaded = load_any(path, classifier := vgg16())
+    decimate(classifier, network)
+    return f"{loaded.source}: {len(loaded.matched)} arrays loaded, of which fc6 and fc7 gave parts"
 
 
 def take_over(network: Graph, given: Graph, backbone: bool = False) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from .. import inference, models
 from ..data import VOID
 from ..data.images import write_mask
-from ..files import make_folder
+from ..files import atomic_write, make_folder
 from ..training.run import read_metrics
 from .figures import data_url
 
@@ -45,13 +45,16 @@ def keep(run, iteration):
     samples = [run.val_data[i] for i in range(min(SHOWN, len(run.val_data)))]
     images, truth = (place / name for name in GIVEN)
     if not (images.exists() and truth.exists()):
-        Image.fromarray(beside([sample.image for sample in samples])).save(images, quality=90)
-        write_mask(truth, beside([sample.label for sample in samples]), card.palette)
+        with atomic_write(images) as file:
+            Image.fromarray(beside([sample.image for sample in samples])).save(file, "JPEG", quality=90)
+        with atomic_write(truth) as file:
+            write_mask(file, beside([sample.label for sample in samples]), card.palette)
     if card.builder == "panoptic":
         labels = [inference.panoptic(run.network, sample.image).labels for sample in samples]
     else:
         labels = [inference.predict(run.network, sample.image) for sample in samples]
-    write_mask(place / f"{iteration:07d}.png", beside(labels), card.palette)
+    with atomic_write(place / f"{iteration:07d}.png") as file:
+        write_mask(file, beside(labels), card.palette)
 
 
 def shown(folder):

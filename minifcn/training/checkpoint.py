@@ -9,6 +9,12 @@ from ..weights import formats, npz
 
 log = logging.getLogger("minifcn.training")
 WHOLE = "frozen-semantic: expected --start with a network of the same classes, whose semantic part stays"
+# Options of a semantic network as a panoptic one has them, of which the names and shapes of its weights say nothing.
+SEMANTIC: dict = {
+    "fcn": {"alignment": "same", "at_once": False},
+    "unet": {"padding": "same"},
+    "deeplab": {"output_stride": 16, "rates": [3, 6, 9]},
+}
 IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the installed package
 
 
@@ -93,7 +99,7 @@ def start_from(source, model, whole=False):
     elif source == IMAGENET or not formats.is_own(source):
         if whole:
             raise InputError(f"{source}: {WHOLE}")
-        return str(weights.load_any(source, model))
+        return models.surgery.load_foreign(source, model)
     else:
         given = models.load(source)
     try:
@@ -110,11 +116,12 @@ def start_from(source, model, whole=False):
                 raise InputError(
                     f"a network for images of {seen} channel{'s' * (seen > 1)}, the data have {channels}; train without --start"
                 )
-            other = given.card.builder == "fcn" and given.card.options
-            if other and (other.get("at_once") or other.get("alignment") != "same"):
-                raise InputError(
-                    "its FCN scales its skips or pads by 100, a panoptic network's does not: train it with --alignment same, without --at-once"
-                )
+            expected = SEMANTIC.get(given.card.builder, {}) if model.card.builder == "panoptic" else {}
+            for name, value in expected.items():
+                if (found := given.card.options.get(name, value)) != value:
+                    raise InputError(
+                        f"{name.replace('_', '-')}: expected {value}, as a panoptic network has it, got {found}; train it so"
+                    )
             models.surgery.take_over(model, given)
             message = f"starts where that {given.card.title} ended"
             message += ", and its objects afresh" if given.card.builder != model.card.builder else ""

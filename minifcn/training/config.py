@@ -1,6 +1,6 @@
 """Everything that determines a training run, in one printable record."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields, replace
 from math import inf
 from typing import Self
@@ -30,13 +30,7 @@ NETWORKS: dict = {
         "batch_norm": True,
         "upsampling": "learned",
     },
-    "deeplab": {
-        "variant": "v3plus",
-        "backbone": None,
-        "output_stride": None,
-        "rates": None,
-        "image_pooling": True,
-    },
+    "deeplab": {"variant": "v3plus", "backbone": None, "output_stride": None, "rates": None, "image_pooling": True},
     "panoptic": {
         "decoder": "fcn",
         "backbone": None,  # mini, but for the decoder unet none
@@ -56,6 +50,21 @@ _AT_LEAST_0 = (
     "rotate",
     "shift",
     "elastic",
+)
+# Options that count in some runs and networks only: their names, whether they count where all has these values, and where that is.
+COUNT: tuple = (
+    (("sigma", "offset_weight"), lambda of: of["network"] == "panoptic", "in a panoptic network"),
+    (
+        ("class_weights", "dice", "hardest", "reduction"),
+        lambda of: not of["frozen_semantic"],
+        "where classes are learned",
+    ),
+    (("momentum",), lambda of: of["optimizer"] == "sgd", "for sgd"),
+    (("backbone_rate",), lambda of: of["network"] == "deeplab" or of["backbone"], "over a backbone"),
+    (("depth",), lambda of: not of["backbone"], "without a backbone"),
+    (("at_once",), lambda of: of["variant"] != "32s", "in FCN-16s and 8s, which have skips"),
+    (("image_pooling",), lambda of: of["variant"] in ("v3", "v3plus"), "in v3 and v3plus"),
+    (("width",), lambda of: of.get("decoder", "unet") == "unet" or of["backbone"] in (None, "mini"), "over mini"),
 )
 BALANCED = "balanced"  # in place of class weights: those of data.labels.balanced_weights
 
@@ -128,12 +137,14 @@ class Config:
         if self.hardest < 1 and self.reduction == "sum":
             raise InputError("hardest: the loss of the hardest pixels is a mean; leave out reduction sum")
         panoptic = self.network["builder"] == "panoptic"
-        if panoptic and self.border_weight:
-            raise InputError("border-weight: a panoptic network tells objects apart by their centres; leave it out")
-        if panoptic and self.border_class:
-            raise InputError("border-class: a panoptic network tells objects apart by their centres; leave it out")
-        if panoptic and self.sbd:
-            raise InputError("sbd: its images do not say which object a pixel is of; leave it out")
+        for name in ("border_weight", "border_class", "sbd") if panoptic else ():
+            if getattr(self, name):
+                why = (
+                    "its images do not say which object a pixel is of"
+                    if name == "sbd"
+                    else "a panoptic network goes by centres"
+                )
+                raise InputError(f"{name.replace('_', '-')}: {why}; leave it out")
         if self.frozen_semantic and not (panoptic and self.start):
             raise InputError("frozen-semantic: expected a panoptic network and --start, whose weights stay")
         for name in ("momentum", "colour"):
@@ -155,6 +166,10 @@ class Config:
         """The options of the network's builder."""
         return self.network["options"]
 
+    def flat(self) -> dict:
+        """All settings by name: the network's are its builder's name and options."""
+        return {**vars(self), "network": self.network["builder"], **self.options}
+
     def with_options(self, **options: object) -> Self:
         """The same Config but for these options of the network."""
         return replace(self, network={**self.network, "options": {**self.options, **options}})
@@ -169,7 +184,7 @@ class Config:
         if not isinstance(values, dict) or not isinstance(values.get("data"), str) or not set(values) <= known:
             raise InputError(f"{source}: expected the settings of a training run, got {str(values)[:60]!r}")
         rest = {name: value for name, value in values.items() if name not in OPTIONS}
-        network = values.get("network", "fcn")
+        network = values.get("network", "deeplab" if values.get("variant") in DEEPLABS else "fcn")
         if isinstance(network, str) and network in NETWORKS:
             own = {name: values[name] for name in OPTIONS if name in values}
             own_options(network, own, NETWORKS[network])
@@ -187,6 +202,13 @@ class Config:
             raise InputError(f"{source}: {error}") from error
 
 
+def check_count(given: Collection, settings: dict) -> None:
+    """Raise InputError where one of these options, by name, would change nothing beside settings and a network's options."""
+    for names, counts, where in COUNT:
+        if (idle := [name for name in names if name in given]) and not counts(settings):
+            raise InputError(f"{idle[0].replace('_', '-')}: counts {where} only; leave it out")
+
+
 def own_options(builder: str, given: dict, known: Iterable) -> None:
     """Raise InputError for options that a builder's networks do not have."""
     if others := given.keys() - set(known):
@@ -196,5 +218,3 @@ def own_options(builder: str, given: dict, known: Iterable) -> None:
             else "options are an FCN's, a DeepLab's or a U-Net's"
         )
         raise InputError(f"{min(others).replace('_', '-')}: {builder} has no such option; {has}")
-    if builder == "fcn" and given.get("variant") in DEEPLABS:
-        raise InputError(f"variant: {given['variant']} is no FCN but a DeepLab; add --network deeplab")

@@ -10,7 +10,6 @@ import logging
 from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,8 @@ from .. import __version__, data, distributed, inference, layers, models, weight
 from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
-from ..tasks import Classification, PanopticSegmentation, SemanticSegmentation
+from ..inference import shared_work
+from ..tasks import Classification, PanopticScores, PanopticSegmentation, SemanticSegmentation
 from . import checkpoint, loop
 from .config import BALANCED, Config
 from .exchange import Exchange, part_of, share
@@ -120,11 +120,12 @@ class Run:
             if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
         if config.frozen_statistics:
-            if not (self.model.backbone_prefix or config.start or resume):
-                raise InputError("frozen-statistics: there are none yet without a backbone or --start; leave it out")
-            for prefix, layer in self.model.walk():
-                if isinstance(layer, layers.BatchNorm2d) and prefix.startswith(self.model.backbone_prefix or ""):
-                    layer.frozen = True
+            norms, body = self.model.walk(), self.model.backbone_prefix or ""
+            norms = [one for name, one in norms if isinstance(one, layers.BatchNorm2d) and name.startswith(body)]
+            if not (norms and (body or config.start or resume)):
+                raise InputError("frozen-statistics: there are none yet without a backbone that has some; leave it out")
+            for norm in norms:
+                norm.frozen = True
         solver = {"weight_decay": config.weight_decay}
         solver |= {"momentum": config.momentum} if config.optimizer == "sgd" else {}
         self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), **solver)
@@ -145,7 +146,7 @@ class Run:
         )
         share(self.model, self.world, config.batch_size)
         self._exchange = Exchange(self.model, self.world, config.wire) if self.world.size > 1 else None
-        self.world.agree("starting weights", partial(_fingerprint, self.model))
+        self.world.agree("starting weights", partial(shared_work.fingerprint, self.model))
         self.weigh(None if resume else self._class_weights(train.classes))
         self.done, self.best = 0, None
         self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
@@ -195,12 +196,18 @@ class Run:
 
     def evaluate(self):
         """The ConfusionMatrix on the validation split, as the network stands: of several processes, each looks at its images."""
-        # Of objects more is kept than counts that add up, so that there each process looks at all images.
-        split = self._task is not PanopticSegmentation
-        own = range(self.world.rank, len(self.val_data), self.world.size) if split else range(len(self.val_data))
-        self.matrix = self._evaluate(self.network, map(self.val_data.__getitem__, own), self.model.card.num_classes)
-        if split:
+        own, count = range(self.world.rank, len(self.val_data), self.world.size), self.model.card.num_classes
+        samples = map(self.val_data.__getitem__, own)
+        if self._task is not PanopticSegmentation:
+            self.matrix = self._evaluate(self.network, samples, count)
             self.world.sum(self.matrix.counts)
+            return self.matrix
+        # Of objects more is kept than counts that add up: all have the scores of each image, and merge them in the images' order.
+        network = self.network.prepare()
+        found = self.world.everyone([self._evaluate(network, [sample], count) for sample in samples])
+        self.matrix = PanopticScores(count, inference.things_of(network))
+        for i in range(len(self.val_data)):
+            self.matrix.merge(found[i % self.world.size][i // self.world.size])
         return self.matrix
 
     def events(self, should_stop=lambda: False):
@@ -283,15 +290,6 @@ class Run:
         if iteration and saved not in kept:  # the process was killed before it could write so
             kept.append(saved)
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _fingerprint(model):
-    """What two networks have in common if their states have the same names and bits."""
-    found = sha256()
-    for name, array in model.state_dict().items():
-        found.update(name.encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
 
 
 def _stamp(path):

@@ -2,6 +2,7 @@
 
 from . import bugs
 
+PANOPTIC = "distributed::test_a_process_reads_no_validation_image_but_its_own[panoptic]"
 ONE = "distributed::test_losses_and_weights_are_those_of_one_process"
 NORM = "distributed::test_batch_norm_in_parts_is_that_of_the_whole"
 STREAM = "distributed::test_parts_of_a_stream_are_the_batches_of_a_whole_one"
@@ -41,6 +42,8 @@ BUGS = [
         ("a shared parameter is sent before it is whole", "Graph.completed_by",
          "not p.frozen and id(p) not in seen", "not p.frozen",
          "distributed::test_a_shared_parameter_is_sent_when_its_last_reader_has_added_its_part"),
+        ("a step without a gradient is not passed", "Graph.backward", "if passed:", "if passed and dy is not None:",
+         "distributed::test_a_shared_parameter_is_sent_where_its_last_reader_gets_no_gradient"),
     ),
     *bugs("data.batches",
         ("the size after scaling is forgotten for samples of others", "BatchStream._pass_over",
@@ -77,11 +80,11 @@ BUGS = [
          "distributed::test_one_process_writes_and_the_others_touch_nothing"),
         ("a process that is asked to stop stops alone", "Run._train", "self.world.any(should_stop())", "should_stop()",
          "distributed::test_a_run_that_one_process_is_asked_to_stop_stops_in_all_and_goes_on_in_any_number"),
-        ("every process counts all validation images", "Run.evaluate",
-         "range(self.world.rank, len(self.val_data), self.world.size) if split else range(len(self.val_data))",
+        ("every process counts all validation images", "Run.evaluate", "range(self.world.rank, len(self.val_data), self.world.size)",
          "range(len(self.val_data))", "distributed::test_a_run_in_processes_is_the_run_of_one"),
+        ("objects of one process only", "Run.evaluate", "found[i % self.world.size]", "found[0]", PANOPTIC),
         ("every process reads all validation images", "Run.evaluate", "map(self.val_data.__getitem__, own)",
-         "(sample for i, sample in enumerate(self.val_data) if i in own)", "distributed::test_a_process_reads_no_validation_image_but_its_own"),
+         "(sample for i, sample in enumerate(self.val_data) if i in own)", PANOPTIC),
     ),
     *bugs("training.checkpoint",
         ("another number of processes taken for the same bits", "_order_of_sums", "size > 1", "False",

@@ -22,11 +22,7 @@ _TABLE = {
         "Archway": (192, 0, 128),
     },
     ("pole", (192, 192, 128)): {"Column_Pole": (192, 192, 128), "TrafficCone": (0, 0, 64)},
-    ("road", (128, 64, 128)): {
-        "Road": (128, 64, 128),
-        "LaneMkgsDriv": (128, 0, 192),
-        "LaneMkgsNonDriv": (192, 0, 64),
-    },
+    ("road", (128, 64, 128)): {"Road": (128, 64, 128), "LaneMkgsDriv": (128, 0, 192), "LaneMkgsNonDriv": (192, 0, 64)},
     ("pavement", (60, 40, 222)): {
         "Sidewalk": (0, 0, 192),
         "ParkingBlock": (64, 192, 128),
