@@ -178,7 +178,7 @@ def test_the_sliding_kernel_computes_what_the_library_does_both_ways(tmp_path):
         return found;
     """
     plain = {name: array.tolist() for name, array in given.items()}
-    results = in_page(page(tmp_path, "kernel", plain), tmp_path, SLIDE + script)
+    results = in_page(page(tmp_path, "kernel", plain), SLIDE + script)
     assert len(results) == 18
     for settings, last, steps in results:
         y, cache = ops.conv2d_forward(x, w, **settings)
@@ -208,7 +208,7 @@ def test_the_sliding_kernel_follows_a_finger_and_marks_its_window(width, tmp_pat
           document.documentElement.scrollWidth <= innerWidth];
     """
     plain = {name: array.tolist() for name, array in kernel().items()}
-    value, said, now, window, fits = in_page(page(tmp_path, "kernel", plain), tmp_path, SLIDE + script, width)
+    value, said, now, window, fits = in_page(page(tmp_path, "kernel", plain), SLIDE + script, width)
     assert (value, said, now) == ("7", "row 2, column 1", [7])
     rows, columns = (np.add(2 * start, range(3)) for start in (2, 1))  # stride 2: in x with its ring of one
     assert window == [8 * row + column for row in rows for column in columns]
@@ -298,7 +298,7 @@ def test_the_lab_shows_what_was_measured_and_judges_by_it(lab, tmp_path):
     """
     path, dtypes = page(tmp_path, "buglab", lab), list(lab["tolerances"])
     fresh, tries, right = set(), 0, 0
-    for b, c, d, step, hidden, said, code, grids, curves in in_page(path, tmp_path, script):
+    for b, c, d, step, hidden, said, code, grids, curves in in_page(path, script):
         bug, check, dtype = lab["bugs"][b], lab["checks"][c], dtypes[d]
         result, tolerance = bug["results"][check][dtype], lab["tolerances"][dtype]
         analytic, numeric = (
@@ -328,7 +328,7 @@ def test_the_lab_shows_what_was_measured_and_judges_by_it(lab, tmp_path):
 def test_the_lab_fits_its_window(width, lab, tmp_path):
     script = """document.querySelector(".widget button").click();
         return [document.documentElement.scrollWidth <= innerWidth, document.querySelector("svg").getBoundingClientRect().width > 250];"""
-    assert in_page(page(tmp_path, "buglab", lab), tmp_path, script, width) == [True, True]
+    assert in_page(page(tmp_path, "buglab", lab), script, width) == [True, True]
 
 
 @needs_browser
@@ -355,7 +355,7 @@ def test_the_film_shows_what_each_network_predicted_at_a_step(tmp_path):
         }
         return found;
     """
-    found = in_page(path, tmp_path, script)
+    found = in_page(path, script)
     assert len(found) == 3  # 40 of the right way was never kept, nor 5
     for step, (said, height, pixels) in zip((0, 10, 20), found, strict=True):
         pixels, words = np.reshape(pixels, (height, -1, 4))[:, :, :3], []
@@ -396,7 +396,7 @@ def test_the_explorer_in_a_lesson_sums_and_mutes_branches(width, tmp_path, monke
         await until(() => Math.abs(frame.offsetHeight - inner.body.scrollHeight) < 12);
         return [before, [bars(), mask()], inner.getElementById("pixel").textContent, frame.offsetHeight, inner.getElementById("looks").offsetHeight, document.documentElement.scrollWidth <= innerWidth];
     """
-    whole, muted, pixel, height, hidden, fits = in_page(outer, tmp_path, script, width)
+    whole, muted, pixel, height, hidden, fits = in_page(outer, script, width)
     assert pixel == "row 30, column 20"
     prepared, state = network.card.preprocessing.apply(image)[None], network.state_dict()
     for (bars, mask), without in ((whole, ()), (muted, ("score_pool3.weight", "score_pool3.bias"))):
