@@ -387,5 +387,4 @@ answers.check("03.3", ...)
 #   for Document Processing*, 2006: im2col.
 # - V. Dumoulin, F. Visin, [*A guide to convolution arithmetic for deep
 #   learning*](https://arxiv.org/abs/1603.07285), 2016.
-# - In the code: in `minifcn/ops/conv/` the files `conv2d.py`, `reference.py`,
-#   `im2col.py` and `pointwise.py`, in this order.
+# - In the code: `conv2d.py`, `reference.py` and `im2col.py` in `minifcn/ops/conv/`.

@@ -72,14 +72,12 @@ for (seed, bug), (_, losses) in runs.items():
     panel.plot(lesson.running(losses), label=None if seed else BUG[bug], **style)
 panel.set(xlabel="step", ylabel="loss a pixel", ylim=0)
 panel.legend(frameon=False, loc="upper right")
-caption = "The loss (mean of 15 steps) of two seeds, full and dotted."
-lesson.show(figure, "07_trains", caption)
+lesson.show(figure, "07_trains", "The mean loss of 15 steps, of two seeds.")
 row = {"image": val[3].image, "truth": lesson.over(val[3].image, val[3].label)}
 for bug, name in BUG.items():
     found = inference.predict(runs[0, bug][0], val[3].image)
     row[name] = lesson.over(val[3].image, found)
-caption = "What the two networks of seed 0 find in a scene they have not seen."
-lesson.pictures("07_found", [row], caption=caption)
+lesson.pictures("07_found", [row], caption="Seed 0, in a scene it has not seen.")
 
 # %% [markdown]
 # With the bug nothing stops, and nothing complains. Whoever sees the red curves alone
