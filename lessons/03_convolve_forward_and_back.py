@@ -58,13 +58,12 @@ lesson.pictures("03_kernels", rows, caption=caption, vmin=-1, vmax=1)
 # weight with the pixel under it, and add up. The sum says how much the place looks like
 # the kernel. Do this at every place: the sums are a new picture, a *map*.
 #
-# The first kernel above answers to edges that stand upright. Irwin Sobel proposed it in
-# 1968. Its transpose answers to edges that lie. The third answers to stripes of one
-# direction and one width. Somebody had to invent these three. A network finds its own;
-# you saw eight of them in lesson 2. For that it must know how its final error depends
-# on each weight. Finding this out is the *backward pass*, and the subject of this
-# lesson. (Kunihiko Fukushima's Neocognitron of 1980 had layers of such kernels. Yann
-# LeCun and others learned them by a backward pass in 1989.)
+# The first kernel above answers to edges that stand upright (Irwin Sobel, 1968). Its
+# transpose answers to edges that lie. The third answers to stripes of one direction and
+# one width. Somebody had to invent these three. A network finds its own; you saw eight of
+# them in lesson 2. For that it must know how its final error depends on each weight: the
+# *backward pass*, the subject of this lesson. (Kunihiko Fukushima's Neocognitron of 1980
+# had layers of such kernels. Yann LeCun and others learned them in 1989.)
 #
 # One sum by hand:
 #
@@ -288,8 +287,7 @@ caption = "A kernel being learned: from nothing, through a rough edge, to Sobel'
 lesson.pictures("03_learned", [row], caption=caption, vmin=-2, vmax=2)
 
 # %% [markdown]
-# Sobel's kernel is back, and nobody wrote it down. That is all that training is: many
-# kernels, many layers, another loss.
+# Sobel's kernel is back. That is all that training is: many kernels, another loss.
 #
 # ## The same as one matrix product
 #
@@ -349,9 +347,8 @@ assert np.allclose(dx, by_loops[0], rtol=0, atol=1e-12)
 assert np.allclose(dw, by_loops[1], rtol=0, atol=1e-12)
 
 # %% [markdown]
-# A kernel of 1 × 1 sees one pixel, all its channels. Then the patches *are* the pixels,
-# and nothing needs to be rearranged. Remember this one: a 1 × 1 convolution applies one
-# and the same small matrix at every pixel. Lesson 4 lives on it.
+# A kernel of 1 × 1 sees one pixel, all its channels. Then the patches *are* the pixels: a
+# 1 × 1 convolution applies one small matrix at every pixel. Lesson 4 lives on it.
 
 # %%
 w1 = rng.normal(size=(4, 3, 1, 1))  # (K, C, 1, 1)
@@ -389,19 +386,15 @@ answers.check("03.3", ...)
 #
 # - Call `ops.conv2d_forward` and leave the choice of the algorithm to `"auto"`.
 # - `with ops.conv_algorithm("naive"):` is the answer to "is it my network, or is it the
-#   fast code?". Slow, but there is nowhere for a bug to hide.
-# - Keep x for the backward pass, never its patches: they take nine times the memory and
-#   are quickly made again.
-# - For the image itself nobody needs dx: `ops.conv2d_backward(dy, cache,
-#   inputs=False)`.
+#   fast code?".
+# - Keep x for the backward pass, never its patches: they take nine times the memory.
 #
 # ## Further reading
 #
 # - Y. LeCun and others, *Backpropagation Applied to Handwritten Zip Code Recognition*,
-#   Neural Computation 1989: kernels learned.
+#   1989.
 # - K. Chellapilla, S. Puri, P. Simard, *High Performance Convolutional Neural Networks
 #   for Document Processing*, 2006: im2col.
 # - V. Dumoulin, F. Visin, [*A guide to convolution arithmetic for deep
 #   learning*](https://arxiv.org/abs/1603.07285), 2016.
-# - In the code: in `minifcn/ops/conv/` the files `conv2d.py`, `reference.py`,
-#   `im2col.py` and `pointwise.py`, in this order.
+# - In the code: `conv2d.py`, `reference.py` and `im2col.py` in `minifcn/ops/conv/`.

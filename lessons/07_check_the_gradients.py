@@ -23,7 +23,6 @@ lesson.begin()  # says where arrays live: in main memory, or on a GPU (lesson 17
 #
 # A wrong forward pass gives wrong answers, and you see them. A wrong backward pass
 # gives a wrong direction, and the loss still falls, only not as far as it could.
-#
 # Here a network learns to tell shapes from background, with two seeds, each once as it
 # should be and once with a bug. The network uses some maps twice, and the gradients
 # from both uses must be *added* (lesson 10). The bug forgets one of the two.
@@ -73,14 +72,12 @@ for (seed, bug), (_, losses) in runs.items():
     panel.plot(lesson.running(losses), label=None if seed else BUG[bug], **style)
 panel.set(xlabel="step", ylabel="loss a pixel", ylim=0)
 panel.legend(frameon=False, loc="upper right")
-caption = "The loss (mean of 15 steps) of two seeds, full and dotted."
-lesson.show(figure, "07_trains", caption)
+lesson.show(figure, "07_trains", "The mean loss of 15 steps, of two seeds.")
 row = {"image": val[3].image, "truth": lesson.over(val[3].image, val[3].label)}
 for bug, name in BUG.items():
     found = inference.predict(runs[0, bug][0], val[3].image)
     row[name] = lesson.over(val[3].image, found)
-caption = "What the two networks of seed 0 find in a scene they have not seen."
-lesson.pictures("07_found", [row], caption=caption)
+lesson.pictures("07_found", [row], caption="Seed 0, in a scene it has not seen.")
 
 # %% [markdown]
 # With the bug nothing stops, and nothing complains. Whoever sees the red curves alone
@@ -147,9 +144,7 @@ for name, exact, numeric in (("dx", dx, numeric_dx), ("dw", dw, numeric_dw)):
 # Why 1e-5? There are two errors. A large e measures the slope of a chord, not of the
 # curve. That error shrinks with e, like e². A small e subtracts two numbers that are
 # almost equal, and of float64's sixteen digits few survive. That error *grows*, like
-# 1/e. The sum of the two is a valley.
-#
-# float32 has seven digits. Its valley lies higher, and further to the right.
+# 1/e. The sum of the two is a valley. With float32's seven digits it lies higher.
 
 # %%
 logits = rng.normal(size=(1, 6, 4, 4))
@@ -208,7 +203,7 @@ assert abs(wide - 1) > 0.1
 # remedy is to allow larger errors. Do not: real bugs would pass as well. A kink can be
 # *recognised*. For a smooth function the quotients at e and at e/2 agree to many
 # digits; across a kink they do not (above: 0.65 and 0.80). `minifcn.gradcheck` compares
-# the two. Where they disagree it draws another point, and it says how often it did.
+# the two, and draws another point where they disagree.
 
 # %%
 from minifcn import gradcheck
@@ -222,9 +217,8 @@ assert report.redrawn > 0 and report.max_relative_error < 1e-6
 # ## The trap of ones
 #
 # Many checks use the plain sum of the outputs as their loss, so that `dy` is all ones.
-# That is blind. A softmax makes probabilities that sum to 1, whatever the scores are.
-# With ones, F is constant, and its gradient is zero. So a backward that returns zeros
-# passes:
+# That is blind. A softmax makes probabilities that sum to 1, whatever the scores are. So
+# F is constant, its gradient is zero, and a backward that returns zeros passes:
 
 
 # %%
@@ -248,12 +242,11 @@ for title, g in (("ones", np.ones((3, 4))), ("random", rng.normal(size=(3, 4))))
 #
 # ## A whole network by a few numbers
 #
-# Entry by entry, a million parameters would need two million forward passes. A
-# *direction* needs two. Move all parameters a little along a random v. The quotient
-# must equal ⟨gradient, v⟩, the sum of the products entry by entry: one number in which
-# every entry takes part. `check_layer` takes some directions, and some entries of each
-# array. Here are the two networks of the first picture. (`to_device` puts an array where
-# theirs live.)
+# A million parameters would need two million forward passes. A *direction* needs two.
+# Move all parameters a little along a random v. The quotient must equal ⟨gradient, v⟩,
+# the sum of the products entry by entry. `check_layer` takes some directions, and some
+# entries of each array. Here are the two networks of the first picture. (`to_device` puts
+# an array where theirs live.)
 
 # %%
 from minifcn.backend import to_device
@@ -374,13 +367,11 @@ assert report.max_relative_error < 1e-6
 # Replace the dots and run the cell again. More stars, more work.
 #
 # **1.** ★★ Write the backward of y = x · sigmoid(x), where sigmoid(x) = 1 / (1 +
-# exp(−x)), as a function `(dy, x)` that returns dx. (The derivative of sigmoid is
-# s · (1 − s).) Check it with `numeric_gradient` before you hand it in.
+# exp(−x)), as a function `(dy, x)` that returns dx. Check it with `numeric_gradient`.
 #
-# **2.** ★ A forward pass is y = 3x and somebody's backward returns `3 * dy[::-1]`, the
-# gradient in the wrong order. Write a function of `n` (3 or more) that returns a `dy` of
-# shape (n,) with which the bug would pass unnoticed, and whose entries are not all the
-# same number.
+# **2.** ★ A forward pass is y = 3x and somebody's backward returns `3 * dy[::-1]`. Write
+# a function of `n` (3 or more) that returns a `dy` of shape (n,), not all one number,
+# with which this bug would pass.
 #
 # **3.** ★★★ Invent a bug that the check misses. Write a backward of ReLU, a function
 # `(dy, y)` that returns dx, that passes `check_op` on one image of 2 channels and 6 × 6

@@ -125,12 +125,8 @@ def _(answer):
     answer = matrix.mean_iou()
     ```
     """
-    return _near(
-        _share(answer),
-        0.2293,
-        "smooth the 40 scenes, take the classes' mean colours anew, then smooth the 50 and predict. Count over all 50.",
-        relative=5e-3,
-    )
+    hint = "smooth the 40 scenes, take the classes' mean colours anew, then smooth the 50 and predict. Count over all 50."
+    return _near(_share(answer), 0.2293, hint, relative=5e-3)
 
 
 @exercise("01.3")
@@ -166,11 +162,8 @@ def _(answer):
     answer = 512 * 7 * 7 * 1000 - 512 * 1000
     ```
     """
-    return _near(
-        answer,
-        512 * 7 * 7 * 1000 - 512 * 1000,
-        "how many numbers go into each of the two layers? Every one of them has a weight for each of the 1000 classes.",
-    )
+    hint = "how many numbers go into each of the two layers? Every one of them has a weight for each of the 1000 classes."
+    return _near(answer, 512 * 7 * 7 * 1000 - 512 * 1000, hint)
 
 
 @exercise("02.2")
@@ -223,11 +216,8 @@ def _(answer):
     answer = (500 + 2 * 100 - 11) // 4 + 1
     ```
     """
-    return _near(
-        answer,
-        (500 + 2 * 100 - 11) // 4 + 1,
-        "the pad is on both sides, and the kernel must fit as a whole at its last place. Round down, then count the first.",
-    )
+    hint = "the pad is on both sides, and the kernel must fit as a whole at its last place. Round down, then count the first."
+    return _near(answer, (500 + 2 * 100 - 11) // 4 + 1, hint)
 
 
 @exercise("03.2")
@@ -372,11 +362,8 @@ def _(answer):
         return f"the last stamp begins at row 2 and column 2, so the result is 5 × 4; got shape {y.shape}."
     wanted = np.zeros((5, 4))
     wanted[:3, :2], wanted[2:, 2:] = 1, 2
-    return (
-        None
-        if np.allclose(y, wanted)
-        else "press each stamp down at (2i, 2j), times its value, and add up."
-    )
+    hint = "press each stamp down at (2i, 2j), times its value, and add up."
+    return None if np.allclose(y, wanted) else hint
 
 
 @exercise("05.2")
@@ -399,12 +386,8 @@ def _(answer):
     answer = np.abs(once - thrice).max()
     ```
     """
-    return _near(
-        answer,
-        0.234375,
-        "each enlargement has k = 2s and cuts s/2 off both ends, so that the results have 9 · 32 values each.",
-        relative=1e-3,
-    )
+    hint = "each enlargement has k = 2s and cuts s/2 off both ends, so that the results have 9 · 32 values each."
+    return _near(answer, 0.234375, hint, relative=1e-3)
 
 
 @exercise("05.3")
@@ -454,11 +437,8 @@ def _(answer):
     answer = 99 - 15 / 2 - 3 * 16 + 15.5
     ```
     """
-    return _near(
-        answer,
-        59,
-        "add the shifts in pixels of the image: conv1_1's, four poolings', three cells of fc6's, the middle of the stamp.",
-    )
+    hint = "add the shifts in pixels of the image: conv1_1's, four poolings', three cells of fc6's, the middle of the stamp."
+    return _near(answer, 59, hint)
 
 
 @exercise("06.3")
@@ -559,11 +539,8 @@ def _(answer):
     answer = int(np.ceil(np.log(0.01) / np.log(0.9)))
     ```
     """
-    return _near(
-        answer,
-        44,
-        "each batch multiplies what is left of the start by 0.9. How many times until it is below 0.01?",
-    )
+    hint = "each batch multiplies what is left of the start by 0.9. How many times until it is below 0.01?"
+    return _near(answer, 44, hint)
 
 
 @exercise("08.2")
@@ -575,12 +552,8 @@ def _(answer):
     answer = 1 / 10
     ```
     """
-    return _near(
-        answer,
-        0.1,
-        "the loss is the same as before. By how much does it change if a weight moves by 1 now?",
-        relative=1e-2,
-    )
+    hint = "the loss is the same as before. By how much does it change if a weight moves by 1 now?"
+    return _near(answer, 0.1, hint, relative=1e-2)
 
 
 @exercise("08.3")
@@ -687,11 +660,8 @@ def _(answer):
     answer = 1 + 2 + 2 + 1 + 2 * 2 + 1 * 2
     ```
     """
-    return _near(
-        answer,
-        12,
-        "begin with field 1 and step 1. A pooling by 2 has a kernel too, and doubles the step only after it has counted.",
-    )
+    hint = "begin with field 1 and step 1. A pooling by 2 has a kernel too, and doubles the step only after it has counted."
+    return _near(answer, 12, hint)
 
 
 @exercise("10.2")
@@ -772,12 +742,8 @@ def _(answer):
     answer = 2e-8 * 320 * 320 * (1 - 0.9)
     ```
     """
-    return _near(
-        answer,
-        2e-8 * 320 * 320 / 10,
-        "the mean's gradient is the sum's divided by the number of pixels. And how often does momentum let a gradient act?",
-        relative=3e-2,
-    )
+    hint = "the mean's gradient is the sum's divided by the number of pixels. And how often does momentum let a gradient act?"
+    return _near(answer, 2e-8 * 320 * 320 / 10, hint, relative=3e-2)
 
 
 @exercise("11.2")
@@ -788,12 +754,8 @@ def _(answer):
     answer = 0.03 / 30**2
     ```
     """
-    return _near(
-        answer,
-        0.03 / 900,
-        "the size counts twice: in the gradient, and in what a step does.",
-        relative=3e-2,
-    )
+    hint = "the size counts twice: in the gradient, and in what a step does."
+    return _near(answer, 0.03 / 900, hint, relative=3e-2)
 
 
 @exercise("11.3")
@@ -846,11 +808,8 @@ def _(answer):
     answer = 3 * 3 * (64 + 64) * 64
     ```
     """
-    return _near(
-        answer,
-        3 * 3 * 128 * 64,
-        "how many maps does it read, and how many weights has it for each of them?",
-    )
+    hint = "how many maps does it read, and how many weights has it for each of them?"
+    return _near(answer, 3 * 3 * 128 * 64, hint)
 
 
 @exercise("12.2")
@@ -908,11 +867,8 @@ def _(answer):
     answer = 2 * 12 * 8
     ```
     """
-    return _near(
-        answer,
-        192,
-        "how many cells apart are neighbouring taps, and how many pixels is a cell?",
-    )
+    hint = "how many cells apart are neighbouring taps, and how many pixels is a cell?"
+    return _near(answer, 192, hint)
 
 
 @exercise("13.2")
@@ -1046,12 +1002,8 @@ def _(answer):
     answer = (0.9 + 0.8 + 0.6) / (3 + 2 / 2 + 1 / 2)
     ```
     """
-    return _near(
-        answer,
-        2.3 / 4.5,
-        "an IoU of exactly one half is no match. What are the two halves then?",
-        relative=5e-3,
-    )
+    hint = "an IoU of exactly one half is no match. What are the two halves then?"
+    return _near(answer, 2.3 / 4.5, hint, relative=5e-3)
 
 
 @exercise("15.2")
@@ -1082,11 +1034,8 @@ def _(answer):
                 > 1e-5
             ):
                 return "the offset is the middle, the mean of the object's rows and columns, less the pixel's own place."
-    return (
-        None
-        if not offset[:, numbers == 0].any()
-        else "where no object is, the offset is 0."
-    )
+    hint = "where no object is, the offset is 0."
+    return None if not offset[:, numbers == 0].any() else hint
 
 
 @exercise("15.3")
@@ -1284,12 +1233,8 @@ def _(answer):
     answer = (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2
     ```
     """
-    return _near(
-        answer,
-        (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2,
-        "by the definition, each of the 36 results takes 9 products. In one dimension Winograd needs m + r - 1; square it.",
-        relative=1e-2,
-    )
+    hint = "by the definition, each of the 36 results takes 9 products. In one dimension Winograd needs m + r - 1; square it."
+    return _near(answer, (6 * 6 * 3 * 3) / (6 + 3 - 1) ** 2, hint, relative=1e-2)
 
 
 @exercise("18.2")
@@ -1300,11 +1245,8 @@ def _(answer):
     answer = 48 / (40 - 32)
     ```
     """
-    return _near(
-        answer,
-        6,
-        "how many milliseconds are no convolutions, and stay? What may be left of the others?",
-    )
+    hint = "how many milliseconds are no convolutions, and stay? What may be left of the others?"
+    return _near(answer, 6, hint)
 
 
 @exercise("18.3")
