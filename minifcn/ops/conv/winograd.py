@@ -149,8 +149,7 @@ def _transform_kernels(w, mirrored=False):
         taps = w[part].transpose(2, 3, 0, 1).reshape(9, -1)
         xp.matmul(_both_sides(w, "G"), taps, out=kernels[:, part].reshape(POINTS, -1))
 
-    count = threads() if w.nbytes > tuning.BYTES_WORTH_A_THREAD else 1
-    run_tiles(w, some, [(part,) for part in cut(len(w), -(-w.nbytes // tuning.TILE_BYTES) * count)])
+    run_tiles(w, some, _shares(len(w), kernels))
     return kernels
 
 
@@ -166,8 +165,14 @@ def _kernels_gradient(sums):
         taps = _both_sides(sums, "G").T @ sums[:, part].reshape(POINTS, -1)
         dw[part] = taps.reshape(3, 3, -1, c).transpose(2, 3, 0, 1)
 
-    run_tiles(sums, some, [(part,) for part in cut(k, -(-sums.nbytes // tuning.TILE_BYTES))])
+    run_tiles(sums, some, _shares(k, sums))
     return dw
+
+
+def _shares(size, at_points):
+    """[(part of range(size),)] for work on all values at the points: for every thread, and of about four times TILE_BYTES."""
+    count = threads() if at_points.nbytes > tuning.BYTES_WORTH_A_THREAD else 1
+    return [(part,) for part in cut(size, -(-at_points.nbytes // (4 * tuning.TILE_BYTES)) * count)]
 
 
 def _readable(maps):
