@@ -6,12 +6,12 @@ it, and each row of the kernel multiplies the rows of x that it does see.
 
 from dataclasses import replace
 
-from ...backend import Array, array_module, cut, has_kernels, run_tiles, tuning
+from ...backend import array_module, cut, has_kernels, run_tiles, tuning
 from ..activation import finishing
 from ..maps import Band, channels_last, new_maps, windows
 
 
-def applies(x, window) -> bool:
+def applies(x, window):
     """Whether of the rows that windows look at no more than two thirds lie in maps x (N, C, H, W)."""
     if window.stride != (1, 1) or window.groups > 1 or has_kernels(x):
         return False
@@ -19,7 +19,7 @@ def applies(x, window) -> bool:
     return 3 * seen <= 2 * window.kernel[0] * window.output_size[0]
 
 
-def forward(x, w, window, bias, activation) -> Array:
+def forward(x, w, window, bias, activation):
     """y = Σ over the kernel's rows of patches · Wᵀ.   -> (N, K, Ho, Wo)"""
     xp, k, (height, width) = array_module(x), len(w), window.output_size
     kernels = xp.ascontiguousarray(w.transpose(2, 3, 1, 0)).reshape(window.kernel[0], -1, k)
@@ -38,7 +38,7 @@ def forward(x, w, window, bias, activation) -> Array:
     return y
 
 
-def weight_gradient(x, dy, window) -> Array:
+def weight_gradient(x, dy, window):
     """dW of each of the kernel's rows = Σ dyᵀ · patches.   -> (K, C, kh, kw)"""
     xp, k, (height, width) = array_module(x), dy.shape[1], window.kernel
     dw = xp.zeros((height, k, width * x.shape[1]), x.dtype)
