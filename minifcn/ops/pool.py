@@ -200,7 +200,7 @@ def _spread(shares, dy, where):
 
 def _each_once(where):
     """Whether every pixel lies in one window."""
-    covered = tuple(n * k for n, k in zip(where.output_size, where.kernel, strict=True)) == where.input_size
+    covered = all(n * k >= size for n, k, size in zip(where.output_size, where.kernel, where.input_size, strict=True))
     return covered and where.kernel == where.stride == where.extent and where.pad == ((0, 0), (0, 0))
 
 

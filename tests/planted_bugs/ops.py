@@ -86,7 +86,7 @@ BUGS = [
     ),
     *bugs("ops.conv.overhanging",
         ("a row of the kernel without its dilation", "_kernel_rows", "u * window.dilation[0] - window.pad[0][0]", "u - window.pad[0][0]",
-         "ops_conv::test_fast_algorithms_agree_with_the_loops[numpy-conv-dilation over small maps-im2col-None-None]"),
+         "ops_conv::test_fast_algorithms_agree_with_the_loops[numpy-conv-3x3 dilated over small maps-im2col-None-None]"),
         ("the kernel's last row alone", "forward.part", "pixels += patches[of].reshape(-1, patches.shape[2]) @ kernels[u]",
          "pixels[...] = patches[of].reshape(-1, patches.shape[2]) @ kernels[u]",
          "ops_conv::test_fast_algorithms_agree_with_the_loops[numpy-conv-7x7 over small maps-im2col-None-None]"),

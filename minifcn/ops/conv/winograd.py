@@ -80,7 +80,7 @@ def weight_gradient(x, dy, window):
         shares, steps, room = 1, 1, tuning.WORKSPACE // (c + 2 * k)  # cuBLAS gets a transposed copy of dy's values
     else:  # kernels share out a transform themselves
         shares, steps = 1 if runs(SOURCE, x) else threads(), 4 * threads()
-        room = max(2 * tuning.TILE_BYTES, sums.nbytes) // (c + k)
+        room = max(2 * tuning.TILE_BYTES, 4 * sums.nbytes) // (c + k)  # the sums are fetched for each part
 
     def add_part(images, rows):
         pieces, count = _split(images, rows, window.output_size, shares)
