@@ -29,6 +29,8 @@ CONV = {
     "pad larger than the image": ((1, 1, 2, 1), 2, (3, 3), {"pad": 4}),
     "windows that see only padding": ((1, 2, 2, 2), 2, (2, 2), {"pad": 3, "stride": 2}),
     "dilation": ((1, 2, 7, 8), 2, (3, 3), {"dilation": 2, "pad": 2}),
+    "7x7 over small maps": ((3, 2, 4, 3), 3, (7, 7), {"pad": 3}),
+    "3x3 dilated over small maps": ((2, 3, 4, 6), 2, (3, 3), {"pad": (3, 2), "dilation": (3, 2)}),
     "dilation over groups": ((2, 4, 6, 6), 4, (2, 2), {"dilation": (3, 2), "groups": 2, "stride": (1, 2)}),
     "groups": ((2, 6, 4, 5), 9, (3, 3), {"groups": 3, "pad": 1}),
     "more kernels than pixels": ((1, 2, 5, 4), 9, (3, 3), {"stride": 2, "pad": (1, 0)}),

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+import minifcn
 from minifcn import backend
 from minifcn.backend import cuda
 from minifcn.errors import DeviceError, InputError
@@ -168,6 +169,27 @@ def test_cut_leaves_nothing_out():
 
 
 def test_importing_the_library_loads_neither_cupy_nor_a_framework():
-    script = "import sys, minifcn; print(sorted({'cupy', 'torch', 'onnx', 'dezero'} & set(sys.modules)))"
+    script = "import sys; from minifcn import *; print(sorted({'cupy', 'torch', 'onnx', 'dezero'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def modules_after(statement):
+    """The modules that a Python of its own has loaded after this statement."""
+    script = f"import contextlib, sys\nwith contextlib.suppress(SystemExit): {statement}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_a_part_of_the_library_is_loaded_when_it_is_asked_for():
+    assert [name for name in modules_after("import minifcn") if name.startswith(("minifcn", "numpy"))] == ["minifcn"]
+    assert "minifcn.ops.pool" in modules_after("import minifcn; minifcn.ops")
+    assert set(minifcn.__all__) <= set(dir(minifcn))
+    with pytest.raises(AttributeError, match="module 'minifcn' has no attribute 'opps'"):
+        minifcn.opps  # noqa: B018
+
+
+def test_help_loads_neither_plots_nor_frameworks():
+    loaded = modules_after("from minifcn import cli; cli.main(['--help'])")
+    assert not {"matplotlib", "scipy", "torch", "onnx", "onnxruntime", "mpi4py", "cupy"} & set(loaded)
+    assert len(loaded) < 600

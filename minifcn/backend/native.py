@@ -137,7 +137,7 @@ def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> Non
             if not argument.flags.c_contiguous or argument.itemsize != dtype.itemsize:
                 checked(name, grid, arguments)  # which says what is wrong
             read += argument.nbytes
-            argument = argument.ctypes.data
+            argument = _address(argument)
         passed.append(argument)
     call, layout, written = _call(source, name, dtype)
     for i in written:
@@ -153,6 +153,13 @@ def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> Non
     if not channels:  # values, in whole vectors
         step = -(-step // WIDTHS[0]) * WIDTHS[0]
     call(helpers.share(), layout.pack(*passed), lines, channels, step, helping)
+
+
+def _address(array):
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):  # read-only, or empty
+        return array.ctypes.data  # which takes four times as long
 
 
 @cache

@@ -20,6 +20,6 @@ SHARES = 4  # parts of a sum, where compiled helpers share them
 # In between, work and its overhead balance.
 DEPTHWISE_PIECE = 1000  # values of a row: fewer take longer to begin than to compute, more fall out of the cache
 WINOGRAD_BYTES = (
-    8 << 20
+    16 << 20
 )  # values and results at the points, where kernels transform them: in the cache that cores share
-WINOGRAD_TILES = 128  # the least in a part: the products for fewer spend their time on fetching the kernels
+WINOGRAD_TILES = 512  # the least in a part: the products for fewer spend their time on fetching the kernels

@@ -16,7 +16,8 @@ class BatchNormCache(NamedTuple):
     """What backward needs, and the running statistics that this batch leads to (shape (C,); unchanged without `train`)."""
 
     x: Array
-    gamma: Array
+    scale: Array  # y = x · scale + offset
+    offset: Array
     mean: Array
     inverse_std: Array
     train: bool
@@ -69,10 +70,11 @@ def batch_norm_forward(
         mean, var = running_mean.copy(), running_var.copy()
     inverse_std = 1 / xp.sqrt(var + eps)
     scale = gamma * inverse_std
-    y = _scale_and_shift(x, scale, beta - mean * scale, activation)
+    offset = beta - mean * scale
+    y = _scale_and_shift(x, scale, offset, activation)
     clipped = None if activation == "none" else y
     running = running_mean, running_var
-    return y, BatchNormCache(x, gamma, mean, inverse_std, train, *running, clipped, activation, count, sums)
+    return y, BatchNormCache(x, scale, offset, mean, inverse_std, train, *running, clipped, activation, count, sums)
 
 
 def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None = None) -> tuple[Array, Array, Array]:
@@ -91,7 +93,7 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None =
         return _backward_by_kernels(dy, cache, out)
     xp = array_module(dy)
     dx = new_maps(dy, dy.shape[1], dy.shape[2:]) if out is None else out
-    centre, scale = _repeat(cache.mean, x), _repeat(cache.gamma * cache.inverse_std, x)
+    centre, scale = _repeat(cache.mean, x), _repeat(cache.scale, x)
 
     def came_through(dy, y):
         """What the activation lets through of dy; y: its results, if there is one."""
@@ -145,18 +147,19 @@ def _scale_and_shift(x, scale, offset, activation):
 
 
 def _backward_by_kernels(dy, cache, out):
-    xp, x, dy_last, mean = array_module(dy), to_nhwc(cache.x), to_nhwc(dy), cache.mean
+    xp, x, dy_last = array_module(dy), to_nhwc(cache.x), to_nhwc(dy)
     n, height, width, channels = x.shape
-    y, clipping = x if cache.y is None else to_nhwc(cache.y), (*LIMITS[cache.activation], cache.y is not None)
-    dx, scale = new_maps(dy, channels, (height, width)) if out is None else out, cache.gamma * cache.inverse_std
+    clipping = *LIMITS[cache.activation], cache.y is not None
+    dx = new_maps(dy, channels, (height, width)) if out is None else out
     sums, products = (xp.empty((n * height, channels), x.dtype) for _ in range(2))
-    arrays = x, y, dy_last, channels_last(dx), mean, scale, sums, products
-    launch(SOURCE, "gradients_of_rows", (n * height, 1, channels), *arrays, *clipping, not cache.train, width, channels)
+    arrays = x, dy_last, channels_last(dx), cache.mean, cache.scale, cache.offset
+    sizes = not cache.train, width, channels
+    launch(SOURCE, "gradients_of_rows", (n * height, 1, channels), *arrays, sums, products, *clipping, *sizes)
     dgamma, dbeta = products.sum(axis=0) * cache.inverse_std, sums.sum(axis=0)
     if cache.train:
         (of_gamma, of_beta), count = _of_whole_batch(dgamma, dbeta, cache), cache.pixels
-        arrays = x, y, dy_last, channels_last(dx), mean, scale, of_beta / count, of_gamma * cache.inverse_std / count
-        launch(SOURCE, "normalized_gradient", (n * height * width, 1, channels), *arrays, *clipping, channels)
+        changes = of_beta / count, of_gamma * cache.inverse_std / count
+        launch(SOURCE, "normalized_gradient", (n * height * width, 1, channels), *arrays, *changes, *clipping, channels)
     return dx, dgamma, dbeta
 
 

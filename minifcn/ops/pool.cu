@@ -52,3 +52,25 @@ KERNEL void max_pool_gradient(RANGE, ARRAY(const T) dy, ARRAY(const WHOLE) winne
         AT(dx, ((long long)line * width + column) * channels + channel) = sum;
     }
 }
+
+// The same where no pixel lies in two windows: each window writes to its own. What lies in none, dx has to be 0 at before.
+KERNEL void max_pool_gradient_apart(RANGE, ARRAY(const T) dy, ARRAY(const WHOLE) winner, ARRAY(T) dx, int channels, int height,
+                                    int width, int rows, int columns, int kernel_height, int kernel_width, int stride_down,
+                                    int stride_across, int gap_down, int gap_across, int top, int left) {
+    EACH_LANES(line, column, channel, columns, channels, 1) {
+        int row = line % rows * stride_down - top, begin = column * stride_across - left;
+        long long i = ((long long)line * columns + column) * channels + channel;
+        lanes upstream = AT(dy, i);
+        whole_lanes won = AT(winner, i);
+        for (int u = 0; u < kernel_height; u++) {
+            int h = row + u * gap_down;
+            if (h < 0 || h >= height) continue;
+            long long seen = (long long)(line / rows * height + h) * width * channels + channel;
+            for (int v = 0; v < kernel_width; v++) {
+                int at = begin + v * gap_across;
+                if (at < 0 || at >= width) continue;
+                AT(dx, seen + (long long)at * channels) = won == u * kernel_width + v ? upstream : lanes();
+            }
+        }
+    }
+}

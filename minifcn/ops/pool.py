@@ -49,10 +49,13 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> Array:
     if not isinstance(winner, tuple):
         if dy.dtype.itemsize != winner.dtype.itemsize:
             raise DtypeError(f"max_pool2d backward: expected the dtype of the forward's x, got {dy.dtype}")
-        dx = new_maps(dy, shape[1], where.input_size)
-        params = conv_params(where, shape[1])
-        grid = len(dy) * where.input_size[0], where.input_size[1], shape[1]
-        launch(SOURCE, "max_pool_gradient", grid, to_nhwc(dy), winner, channels_last(dx), *params)
+        apart = all(stride >= extent for stride, extent in zip(where.stride, where.extent, strict=True))
+        kernel, size = (
+            ("max_pool_gradient_apart", where.output_size) if apart else ("max_pool_gradient", where.input_size)
+        )
+        dx = new_maps(dy, shape[1], where.input_size, zeros=apart and not _each_once(where))
+        arrays = to_nhwc(dy), winner, channels_last(dx)
+        launch(SOURCE, kernel, (len(dy) * size[0], size[1], shape[1]), *arrays, *conv_params(where, shape[1]))
         return dx
     x, y = winner
     x_last, y_last, dy_last = channels_last(x), channels_last(y), channels_last(dy)
@@ -171,9 +174,7 @@ def _spread(shares, dy, where):
     xp = array_module(dy)
     overlap_down, overlap_across = (extent > stride for extent, stride in zip(where.extent, where.stride, strict=True))
     overlap = overlap_down or overlap_across
-    covered = tuple(n * k for n, k in zip(where.output_size, where.kernel, strict=True)) == where.input_size
-    each_once = covered and where.kernel == where.stride == where.extent and where.pad == ((0, 0), (0, 0))
-    dx = new_maps(dy, dy.shape[1], where.input_size, zeros=not each_once)
+    dx = new_maps(dy, dy.shape[1], where.input_size, zeros=not _each_once(where))
     dx_last = channels_last(dx)
 
     def tile(images, rows):
@@ -195,6 +196,12 @@ def _spread(shares, dy, where):
         tiles = [(slice(i, i + 1), slice(0, where.output_size[0])) for i in range(len(dy))]
     run_tiles(dy, tile, tiles)
     return dx
+
+
+def _each_once(where):
+    """Whether every pixel lies in one window."""
+    covered = all(n * k >= size for n, k, size in zip(where.output_size, where.kernel, where.input_size, strict=True))
+    return covered and where.kernel == where.stride == where.extent and where.pad == ((0, 0), (0, 0))
 
 
 def _tiles(maps, where):

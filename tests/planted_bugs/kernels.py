@@ -52,6 +52,8 @@ BUGS = [
          "ops_contracts::test_every_device_computes_what_numpy_computes[strict-loss sum]"),
     ),
     *bugs("ops/pool.cu",
+        ("every pixel of a window gets its gradient", "max_pool_gradient_apart", "won == u * kernel_width + v ? upstream : lanes()",
+         "won < 0 ? lanes() : upstream", "ops_other::test_max_pool_gives_a_tie_to_the_first_pixel_alone[strict-settings0]"),
         ("of several NaNs in a pool the last wins", "max_pool", "((value != value) & (best == best))", "(value != value)",
          "ops_other::test_a_nan_wins_a_max_pool_and_gets_the_gradient[strict-settings0]"),
         ("a tie in a pool goes to the last", "max_pool", "(value > best) |", "(value >= best) |",

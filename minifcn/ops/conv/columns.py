@@ -5,7 +5,7 @@ stand in columns, a matrix (D, Wo) for each row of results. (A training step of 
 takes without.)
 """
 
-from math import prod
+from dataclasses import replace
 
 from ...backend import array_module, has_kernels, run_tiles
 from ..activation import activate
@@ -20,13 +20,12 @@ def applies(x, window):
 
 def forward(x, w, window, tiles, y, bias, activation):
     """y = columnsᵀ · Wᵀ, row by row of results, written to y (N, K, Ho, Wo)."""
-    xp, y_last = array_module(x), channels_last(y)
-    kernels = w.reshape(len(w), -1).T
+    y_last, kernels = channels_last(y), w.transpose(0, 2, 1, 3).reshape(len(w), -1).T
 
     def tile(images, rows):
         columns, results = _columns(x[images], window, rows), y_last[images, rows]
         # BLAS multiplies small matrices as they lie, without copying them first: so row by row.
-        xp.matmul(columns.transpose(0, 2, 1), kernels, out=results.reshape(-1, *results.shape[2:]))
+        array_module(x).matmul(columns.transpose(0, 1, 3, 2), kernels, out=results)
         if bias is not None:
             results += bias
         activate(results, activation)
@@ -37,20 +36,26 @@ def forward(x, w, window, tiles, y, bias, activation):
 
 def weight_gradient(x, dy, window, tiles, shares):
     """dW = Σ columns · dy; shares: as for `sum_of_tiles`.   -> (K, C, kh, kw)"""
-    dy_last, k, width = channels_last(dy), dy.shape[1], window.output_size[1]
+    dy_last, k, (height, width) = channels_last(dy), dy.shape[1], window.kernel
 
     def tile(out, images, rows):
-        columns, upstream = _columns(x[images], window, rows), dy_last[images, rows].reshape(-1, width, k)
-        out[...] = array_module(x).matmul(columns, upstream).sum(axis=0)
+        out[...] = array_module(x).matmul(_columns(x[images], window, rows), dy_last[images, rows]).sum(axis=(0, 1))
 
-    dw = sum_of_tiles(x, (x.shape[1] * prod(window.kernel), k), tile, tiles, shares)
-    return dw.T.reshape(k, x.shape[1], *window.kernel)
+    dw = sum_of_tiles(x, (height * x.shape[1] * width, k), tile, tiles, shares)
+    return dw.reshape(height, x.shape[1], width, k).transpose(3, 1, 0, 2)
 
 
 def _columns(x, window, rows):
-    """The patches that output rows `rows` see.   x (n, C, H, W) -> (n · rows, D, Wo)"""
-    n, channels, height, width = x.shape
+    """The patches that output rows `rows` see.   x (n, C, H, W) -> (n, rows, kh · C · kw, Wo)
+
+    What a row of the kernel sees of a row of x is in kh patches below each other: these are views of it.
+    """
+    xp, (n, channels, height, width) = array_module(x), x.shape
     band = Band.of(window, rows).read(x.reshape(n * channels, height, width, 1))
-    seen = windows(band, window, rows.stop - rows.start)
-    seen = seen.reshape(n, channels, *seen.shape[1:5]).transpose(0, 2, 1, 4, 5, 3)
-    return seen.reshape(-1, channels * prod(window.kernel), window.output_size[1])
+    line = replace(window, kernel=(1, window.kernel[1]), stride=(1, window.stride[1]))
+    seen = windows(band, line, band.shape[1]).reshape(n, channels, band.shape[1], window.output_size[1], -1)
+    seen = xp.ascontiguousarray(seen.transpose(0, 2, 1, 4, 3)).reshape(n, band.shape[1], -1, window.output_size[1])
+    image, row, value, column = seen.strides
+    shape = n, rows.stop - rows.start, window.kernel[0], *seen.shape[2:]
+    strides = image, window.stride[0] * row, window.dilation[0] * row, value, column
+    return xp.lib.stride_tricks.as_strided(seen, shape, strides).reshape(*shape[:2], -1, shape[4])

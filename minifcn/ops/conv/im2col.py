@@ -17,7 +17,7 @@ from ...backend import Source, array_module, cut, has_kernels, launch, matmul, r
 from ..activation import add_bias_and_activate, finishing
 from ..geometry import window_params
 from ..maps import Band, channels_last, new_maps, row_tiles, sum_of_tiles, taps, to_nhwc, windows
-from . import columns
+from . import columns, overhanging
 
 SOURCE = Source.beside(__file__, gpu_only=True)
 
@@ -25,6 +25,8 @@ SOURCE = Source.beside(__file__, gpu_only=True)
 def forward(x, w, window, bias=None, activation="none", cached=None):
     """y = patches(x) · Wᵀ.   -> (N, K, Ho, Wo)"""
     k, by_tap = len(w), _by_tap(len(w), len(x), window)
+    if by_tap and overhanging.applies(x, window):
+        return overhanging.forward(x, w, window, bias, activation)
     y = new_maps(x, k, window.output_size)
     if columns.applies(x, window):
         return columns.forward(x, w, window, _tiles(x, window, w.nbytes), y, bias, activation)
@@ -78,6 +80,8 @@ def weight_gradient(x, dy, window):
     """dW = dyᵀ · patches(x), summed over tiles.   -> (K, C/groups, kh, kw)"""
     k, per_group = dy.shape[1], x.shape[1] // window.groups
     by_tap = _by_tap(k, len(x), window)
+    if by_tap and overhanging.applies(x, window):
+        return overhanging.weight_gradient(x, dy, window)
     x_last, dy_last = _readable(x), _readable(dy)
     shape = (k, per_group * prod(window.kernel))
     kernel_bytes = prod(shape) * x.itemsize

@@ -80,7 +80,7 @@ def weight_gradient(x, dy, window):
         shares, steps, room = 1, 1, tuning.WORKSPACE // (c + 2 * k)  # cuBLAS gets a transposed copy of dy's values
     else:  # kernels share out a transform themselves
         shares, steps = 1 if runs(SOURCE, x) else threads(), 4 * threads()
-        room = max(2 * tuning.TILE_BYTES, sums.nbytes) // (c + k)
+        room = max(2 * tuning.TILE_BYTES, 4 * sums.nbytes) // (c + k)  # the sums are fetched for each part
 
     def add_part(images, rows):
         pieces, count = _split(images, rows, window.output_size, shares)
@@ -149,8 +149,7 @@ def _transform_kernels(w, mirrored=False):
         taps = w[part].transpose(2, 3, 0, 1).reshape(9, -1)
         xp.matmul(_both_sides(w, "G"), taps, out=kernels[:, part].reshape(POINTS, -1))
 
-    count = threads() if w.nbytes > tuning.BYTES_WORTH_A_THREAD else 1
-    run_tiles(w, some, [(part,) for part in cut(len(w), -(-w.nbytes // tuning.TILE_BYTES) * count)])
+    run_tiles(w, some, _shares(len(w), kernels))
     return kernels
 
 
@@ -166,8 +165,14 @@ def _kernels_gradient(sums):
         taps = _both_sides(sums, "G").T @ sums[:, part].reshape(POINTS, -1)
         dw[part] = taps.reshape(3, 3, -1, c).transpose(2, 3, 0, 1)
 
-    run_tiles(sums, some, [(part,) for part in cut(k, -(-sums.nbytes // tuning.TILE_BYTES))])
+    run_tiles(sums, some, _shares(k, sums))
     return dw
+
+
+def _shares(size, at_points):
+    """[(part of range(size),)] for work on all values at the points: for every thread, and of about four times TILE_BYTES."""
+    count = threads() if at_points.nbytes > tuning.BYTES_WORTH_A_THREAD else 1
+    return [(part,) for part in cut(size, -(-at_points.nbytes // (4 * tuning.TILE_BYTES)) * count)]
 
 
 def _readable(maps):
