@@ -1,15 +1,19 @@
 """The processes of one job, over MPI: who this one is, and sums over all of them. Without a launcher it is alone, and mpi4py is not imported."""
 
 import hashlib
+import logging
 import os
 import socket
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from .backend import Array, to_device, to_host
-from .errors import InputError
+from .backend import Array, nccl, to_device, to_device_of, to_host
+from .errors import InputError, one_line
+
+log = logging.getLogger("minifcn.distributed")
 
 # What mpirun and srun tell a process that they start: Open MPI, PMIx, MPICH and Intel MPI.
 LAUNCHED = "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"
@@ -18,27 +22,28 @@ INSTALL = 'pip install "minifcn[mpi]"'
 
 
 class Request:
-    """What is on its way, such as a sum; within one process it is there already."""
+    """What is on its way, such as a sum; within one process it is there already. arrive: waits for it."""
 
-    def __init__(self, array: np.ndarray):
-        self.array = array
+    def __init__(self, array: Array, arrive: Callable[[], Any] = lambda: None):
+        self.array, self._arrive = array, arrive
 
     def test(self) -> None:
         """Let it go on: MPI moves while it is called."""
 
-    def wait(self) -> np.ndarray:
+    def wait(self) -> Array:
         """What came, once it is all there."""
+        self._arrive()
         return self.array
 
 
 class World:
     """A job of one process: every sum is what it is given, and nothing is sent.
 
-    rank: the number of this process, from 0. size: of how many. local_size: how many of them are on this host. host: its name.
+    rank: the number of this process, from 0. size: of how many. local_rank, local_size: of those on this host. host: its name.
     The methods are called by all processes in the same order.
     """
 
-    rank, size, local_size = 0, 1, 1
+    rank, size, local_rank, local_size = 0, 1, 0, 1
 
     def __init__(self) -> None:
         self.host = socket.gethostname()
@@ -47,9 +52,12 @@ class World:
         """Replace an array by its sum over all processes, the same bits in each. -> that array"""
         return array
 
-    def start_sum(self, array: np.ndarray) -> Request:
-        """Begin a sum of contiguous arrays on the host, which stay as they are, and may not be written to before its `wait()`."""
+    def start_sum(self, array: Array) -> Request:
+        """Begin a sum of contiguous arrays, which stay as they are, and may not be written to before its `wait()`. -> on the host or the device"""
         return Request(array)
+
+    def join_gpus(self) -> None:
+        """From here on, add up arrays on GPUs by NCCL if each process has a GPU of its own; the log says whether, and why not."""
 
     def start_exchange(self, rows: np.ndarray) -> Request:
         """Begin to send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank, once there"""
@@ -107,18 +115,54 @@ class MPIWorld(World):
         self.mpi, self.everybody = mpi4py, mpi4py.COMM_WORLD
         self.rank, self.size = self.everybody.rank, self.everybody.size
         here = self.everybody.Split_type(mpi4py.COMM_TYPE_SHARED)
-        self.local_size = here.size
+        self.local_rank, self.local_size = here.rank, here.size
         here.Free()
+        self._gpus = None  # or nccl.GPUs
 
     def sum(self, array: Array) -> Array:
-        host = np.ascontiguousarray(to_host(array))
-        self.everybody.Allreduce(self.mpi.IN_PLACE, host)
-        if host is not array:
-            array[...] = to_device(host).reshape(array.shape)
+        if self._between_gpus(array):
+            whole = self.start_sum(array).wait()
+        else:
+            whole = np.ascontiguousarray(to_host(array))
+            self.everybody.Allreduce(self.mpi.IN_PLACE, whole)
+        if whole is not array:
+            array[...] = to_device_of(array, whole).reshape(array.shape)
         return array
 
-    def start_sum(self, array: np.ndarray) -> Request:
-        return MPIRequest(self.everybody.Iallreduce, array)
+    def start_sum(self, array: Array) -> Request:
+        if self._between_gpus(array):
+            return Request(*self._gpus.start_sum(array))
+        return MPIRequest(self.everybody.Iallreduce, to_host(array))
+
+    def join_gpus(self) -> None:
+        gpu, problem = nccl.place()
+        if not self.any(gpu is not None):
+            return
+        why_not = self._why_no_nccl(gpu, problem)
+        if not why_not:
+            identity = self.share(nccl.new_identity() if self.rank == 0 else None)
+            try:
+                self._gpus = nccl.GPUs(self.size, identity, self.rank)
+            except Exception as error:  # NCCL's and CUDA's are of several types
+                problem = one_line(error)
+            why_not = self._why_no_nccl(gpu, problem)
+        if why_not:
+            self._gpus = None
+            log.warning("%s: sums travel through the host's memory, by MPI", why_not)
+        else:
+            log.info("%d processes, each on the GPU of its rank on its host, which NCCL joins", self.size)
+
+    def _why_no_nccl(self, gpu, problem):
+        """What the first process says that cannot, or shares a GPU with another; None if all can."""
+        others = {}
+        for rank, (host, theirs, why) in enumerate(self.everyone((self.host, gpu, problem))):
+            first = others.setdefault((host, theirs), rank)
+            if why or first != rank:
+                return f"process {rank} on {host}: {why or f'on the same GPU as process {first}'}"
+        return None
+
+    def _between_gpus(self, array):
+        return self._gpus and not isinstance(array, np.ndarray)
 
     def start_exchange(self, rows: np.ndarray) -> Request:
         return MPIRequest(self.everybody.Ialltoall, rows)

@@ -50,6 +50,7 @@ class Exchange:
         self.world, self.half, self.bucket_bytes = world, wire == "float16", bucket_bytes
         self._completed = model.completed_by()
         self._bucket, self._under_way = [], []
+        world.join_gpus()
 
     def whole_loss(self, total: Array, weight: float) -> tuple[float, float]:
         """The loss of the whole batch and its weight, of those of the parts: each pixel counts as it would in one process."""
@@ -80,8 +81,8 @@ class Exchange:
         if self.half and self._under_way:
             self._under_way[-1][1].second_half()
         flat = [p.grad.reshape(-1) for p in self._bucket]
-        array = to_host(array_module(flat[0]).concatenate(flat) if len(flat) > 1 else flat[0])
-        request = HalfSum(self.world, array) if self.half else self.world.start_sum(array)
+        array = array_module(flat[0]).concatenate(flat) if len(flat) > 1 else flat[0]
+        request = HalfSum(self.world, to_host(array)) if self.half else self.world.start_sum(array)
         self._under_way.append((self._bucket, request))
         self._bucket = []
 
