@@ -117,7 +117,7 @@ class MPIWorld(World):
         here = self.everybody.Split_type(mpi4py.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = here.rank, here.size
         here.Free()
-        self._gpus = None  # or nccl.GPUs
+        self._gpus: nccl.GPUs | None = None
 
     def sum(self, array: Array) -> Array:
         if self._between_gpus(array):
