@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -19,21 +20,6 @@ log = logging.getLogger("minifcn.distributed")
 LAUNCHED = "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"
 SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"  # of how many, where they tell
 INSTALL = 'pip install "minifcn[mpi]"'
-
-
-class Request:
-    """What is on its way, such as a sum; within one process it is there already. arrive: waits for it."""
-
-    def __init__(self, array: Array, arrive: Callable[[], Any] = lambda: None):
-        self.array, self._arrive = array, arrive
-
-    def test(self) -> None:
-        """Let it go on: MPI moves while it is called."""
-
-    def wait(self) -> Array:
-        """What came, once it is all there."""
-        self._arrive()
-        return self.array
 
 
 class World:
@@ -52,16 +38,23 @@ class World:
         """Replace an array by its sum over all processes, the same bits in each. -> that array"""
         return array
 
-    def start_sum(self, array: Array) -> Request:
-        """Begin a sum of contiguous arrays, which stay as they are, and may not be written to before its `wait()`. -> on the host or the device"""
-        return Request(array)
+    def start(self, work: Callable[["World"], Array]) -> Callable[[], Array]:
+        """Begin work(world) beside what this process goes on with, after what was begun so before; world: these processes, for what the work
+        sends. -> a function that waits for what work returns, and gives it"""
+        found = work(self)
+        return lambda: found
+
+    def start_sum(self, array: Array) -> Callable[[], Array]:
+        """Begin a sum of arrays, which may not be written to before it is there. -> a function that waits for it, and gives it, on the host or
+        the device"""
+        return self.start(lambda world: world.sum(np.array(to_host(array))))
 
     def join_gpus(self) -> None:
         """From here on, add up arrays on GPUs by NCCL if each process has a GPU of its own; the log says whether, and why not."""
 
-    def start_exchange(self, rows: np.ndarray) -> Request:
-        """Begin to send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank, once there"""
-        return Request(rows)
+    def exchange(self, rows: np.ndarray) -> np.ndarray:
+        """Send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank"""
+        return rows
 
     def share(self, value: Any) -> Any:
         """The value that process 0 gives, in all."""
@@ -108,20 +101,22 @@ class World:
 
 
 class MPIWorld(World):
-    """The processes that a launcher of MPI started. mpi4py: its MPI module."""
+    """The processes that a launcher of MPI started. mpi4py: its MPI module. everybody: a communicator of its own for all of them."""
 
-    def __init__(self, mpi4py: Any):
+    def __init__(self, mpi4py: Any, everybody: Any = None):
         super().__init__()
-        self.mpi, self.everybody = mpi4py, mpi4py.COMM_WORLD
+        self.mpi, self.everybody = mpi4py, everybody or mpi4py.COMM_WORLD
         self.rank, self.size = self.everybody.rank, self.everybody.size
         here = self.everybody.Split_type(mpi4py.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = here.rank, here.size
         here.Free()
         self._gpus: nccl.GPUs | None = None
+        self._helper: ThreadPoolExecutor | None = None  # a thread, and the communicator on which it sends
+        self._beside: MPIWorld | None = None
 
     def sum(self, array: Array) -> Array:
         if self._between_gpus(array):
-            whole = self.start_sum(array).wait()
+            whole = self._gpus.start_sum(array)()
         else:
             whole = np.ascontiguousarray(to_host(array))
             self.everybody.Allreduce(self.mpi.IN_PLACE, whole)
@@ -129,10 +124,18 @@ class MPIWorld(World):
             array[...] = to_device_of(array, whole).reshape(array.shape)
         return array
 
-    def start_sum(self, array: Array) -> Request:
-        if self._between_gpus(array):
-            return Request(*self._gpus.start_sum(array))
-        return MPIRequest(self.everybody.Iallreduce, to_host(array))
+    def start(self, work: Callable[[World], Array]) -> Callable[[], Array]:
+        # Between hosts a thread waits for the network: MPI moves only within a call. Within a host it would take a core from what computes,
+        # and hide nothing. (docs/processes.md, "Gradients on their way")
+        if self.local_size == self.size or self.mpi.Query_thread() < self.mpi.THREAD_MULTIPLE:
+            return super().start(work)
+        if not self._helper:
+            self._helper = ThreadPoolExecutor(1)
+            self._beside = MPIWorld(self.mpi, self.everybody.Dup())
+        return self._helper.submit(work, self._beside).result
+
+    def start_sum(self, array: Array) -> Callable[[], Array]:
+        return self._gpus.start_sum(array) if self._between_gpus(array) else super().start_sum(array)
 
     def join_gpus(self) -> None:
         gpu, problem = nccl.place()
@@ -164,8 +167,10 @@ class MPIWorld(World):
     def _between_gpus(self, array):
         return self._gpus and not isinstance(array, np.ndarray)
 
-    def start_exchange(self, rows: np.ndarray) -> Request:
-        return MPIRequest(self.everybody.Ialltoall, rows)
+    def exchange(self, rows: np.ndarray) -> np.ndarray:
+        received = np.empty_like(rows)
+        self.everybody.Alltoall(rows, received)
+        return received
 
     def share(self, value: Any) -> Any:
         return self.everybody.bcast(value)
@@ -178,22 +183,6 @@ class MPIWorld(World):
 
     def abort(self, code: int) -> None:
         self.everybody.Abort(code)
-
-
-class MPIRequest(Request):
-    """What is on its way between two buffers: within one Open MPI does without its ring, which sends least."""
-
-    def __init__(self, collective: Any, array: np.ndarray):
-        super().__init__(np.empty_like(array))
-        self._sent = array  # which has to stay alive
-        self._request = collective(array, self.array)
-
-    def test(self) -> None:
-        self._request.Test()
-
-    def wait(self) -> np.ndarray:
-        self._request.Wait()
-        return self.array
 
 
 @cache

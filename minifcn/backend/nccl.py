@@ -40,10 +40,10 @@ class GPUs:
         self._joined = nccl.NcclCommunicator(size, identity, rank)
         self._stream = cuda.Stream(non_blocking=True)
 
-    def start_sum(self, array: Array) -> tuple[Array, Callable[[], Any]]:
+    def start_sum(self, array: Array) -> Callable[[], Array]:
         """Begin a sum over all processes once what is computing the array has done so; the host goes on.
 
-        -> (where the sum will be; wait(), after which what the GPU is told to compute waits for it)
+        -> a function that gives the sum: what the GPU is told to compute from then on waits for it, the host does not
         """
         xp = array_module(array)
         array = xp.ascontiguousarray(array)
@@ -57,5 +57,6 @@ class GPUs:
         def wait():
             self._cuda.get_current_stream().wait_event(done)
             sent.clear()
+            return total
 
-        return total, wait
+        return wait
