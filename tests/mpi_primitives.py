@@ -15,7 +15,8 @@ found = {"size": job.size, "local": job.local_size}
 found["sum"] = job.sum(np.full((2, 3), job.rank + 1.0)[:, ::2]).tolist()  # not contiguous
 found["number"] = job.sum(np.array(0.5)).tolist()
 found["sums"] = []
-for job.local_size in (job.size, 1):  # as on one host, and as on several, where a helper's thread sends
+for local_size in (job.size, 1):  # as on one host, and as on several, where a helper's thread sends
+    job.local_size = local_size
     begun = [job.start_sum(np.full(n, job.rank + n, np.float32)) for n in (1, 1000, 300_000)]
     found["sums"].append([float(np.unique(arrived()).item()) for arrived in begun])
 values = np.random.default_rng(job.rank).normal(size=1001).astype(np.float32)
