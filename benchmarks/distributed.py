@@ -207,7 +207,7 @@ def precision():
         for part in (slice(0, 4), slice(4, 8)):
             loop.update(model, images[part], labels[part], SGD(model.parameters()), 0.0)
             halves.append(np.concatenate([p.grad.reshape(-1) for p in model.parameters().values() if not p.frozen]))
-        found = together(2, lambda job, halves=halves: exchange.HalfSum(job, halves[job.rank]).wait())[0]
+        found = together(2, lambda job, halves=halves: exchange.half_sum(halves[job.rank], job))[0]
         want = halves[0].astype(np.float64) + halves[1]
         error = found - want
         print(

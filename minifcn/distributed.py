@@ -1,15 +1,20 @@
 """The processes of one job, over MPI: who this one is, and sums over all of them. Without a launcher it is alone, and mpi4py is not imported."""
 
 import hashlib
+import logging
 import os
 import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from .backend import Array, to_device, to_host
-from .errors import InputError
+from .backend import Array, nccl, to_device, to_device_of, to_host
+from .errors import InputError, one_line
+
+log = logging.getLogger("minifcn.distributed")
 
 # What mpirun and srun tell a process that they start: Open MPI, PMIx, MPICH and Intel MPI.
 LAUNCHED = "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"
@@ -17,28 +22,14 @@ SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"  # of how man
 INSTALL = 'pip install "minifcn[mpi]"'
 
 
-class Request:
-    """What is on its way, such as a sum; within one process it is there already."""
-
-    def __init__(self, array: np.ndarray):
-        self.array = array
-
-    def test(self) -> None:
-        """Let it go on: MPI moves while it is called."""
-
-    def wait(self) -> np.ndarray:
-        """What came, once it is all there."""
-        return self.array
-
-
 class World:
     """A job of one process: every sum is what it is given, and nothing is sent.
 
-    rank: the number of this process, from 0. size: of how many. local_size: how many of them are on this host. host: its name.
+    rank: the number of this process, from 0. size: of how many. local_rank, local_size: of those on this host. host: its name.
     The methods are called by all processes in the same order.
     """
 
-    rank, size, local_size = 0, 1, 1
+    rank, size, local_rank, local_size = 0, 1, 0, 1
 
     def __init__(self) -> None:
         self.host = socket.gethostname()
@@ -47,13 +38,23 @@ class World:
         """Replace an array by its sum over all processes, the same bits in each. -> that array"""
         return array
 
-    def start_sum(self, array: np.ndarray) -> Request:
-        """Begin a sum of contiguous arrays on the host, which stay as they are, and may not be written to before its `wait()`."""
-        return Request(array)
+    def start(self, work: Callable[["World"], Array]) -> Callable[[], Array]:
+        """Begin work(world) beside what this process goes on with, after what was begun so before; world: these processes, for what the work
+        sends. -> a function that waits for what work returns, and gives it"""
+        found = work(self)
+        return lambda: found
 
-    def start_exchange(self, rows: np.ndarray) -> Request:
-        """Begin to send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank, once there"""
-        return Request(rows)
+    def start_sum(self, array: Array) -> Callable[[], Array]:
+        """Begin a sum of arrays, which may not be written to before it is there. -> a function that waits for it, and gives it, on the host or
+        the device"""
+        return self.start(lambda world: world.sum(np.array(to_host(array))))
+
+    def join_gpus(self) -> None:
+        """From here on, add up arrays on GPUs by NCCL if each process has a GPU of its own; the log says whether, and why not."""
+
+    def exchange(self, rows: np.ndarray) -> np.ndarray:
+        """Send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank"""
+        return rows
 
     def share(self, value: Any) -> Any:
         """The value that process 0 gives, in all."""
@@ -100,28 +101,76 @@ class World:
 
 
 class MPIWorld(World):
-    """The processes that a launcher of MPI started. mpi4py: its MPI module."""
+    """The processes that a launcher of MPI started. mpi4py: its MPI module. everybody: a communicator of its own for all of them."""
 
-    def __init__(self, mpi4py: Any):
+    def __init__(self, mpi4py: Any, everybody: Any = None):
         super().__init__()
-        self.mpi, self.everybody = mpi4py, mpi4py.COMM_WORLD
+        self.mpi, self.everybody = mpi4py, everybody or mpi4py.COMM_WORLD
         self.rank, self.size = self.everybody.rank, self.everybody.size
         here = self.everybody.Split_type(mpi4py.COMM_TYPE_SHARED)
-        self.local_size = here.size
+        self.local_rank, self.local_size = here.rank, here.size
         here.Free()
+        self._gpus: nccl.GPUs | None = None
+        self._helper: ThreadPoolExecutor | None = None  # a thread, and the communicator on which it sends
+        self._beside: MPIWorld | None = None
 
     def sum(self, array: Array) -> Array:
-        host = np.ascontiguousarray(to_host(array))
-        self.everybody.Allreduce(self.mpi.IN_PLACE, host)
-        if host is not array:
-            array[...] = to_device(host).reshape(array.shape)
+        if self._between_gpus(array):
+            whole = self._gpus.start_sum(array)()
+        else:
+            whole = np.ascontiguousarray(to_host(array))
+            self.everybody.Allreduce(self.mpi.IN_PLACE, whole)
+        if whole is not array:
+            array[...] = to_device_of(array, whole).reshape(array.shape)
         return array
 
-    def start_sum(self, array: np.ndarray) -> Request:
-        return MPIRequest(self.everybody.Iallreduce, array)
+    def start(self, work: Callable[[World], Array]) -> Callable[[], Array]:
+        # Between hosts a thread waits for the network: MPI moves only within a call. Within a host it would take a core from what computes,
+        # and hide nothing. (docs/processes.md, "Gradients on their way")
+        if self.local_size == self.size or self.mpi.Query_thread() < self.mpi.THREAD_MULTIPLE:
+            return super().start(work)
+        if not self._helper:
+            self._helper = ThreadPoolExecutor(1)
+            self._beside = MPIWorld(self.mpi, self.everybody.Dup())
+        return self._helper.submit(work, self._beside).result
 
-    def start_exchange(self, rows: np.ndarray) -> Request:
-        return MPIRequest(self.everybody.Ialltoall, rows)
+    def start_sum(self, array: Array) -> Callable[[], Array]:
+        return self._gpus.start_sum(array) if self._between_gpus(array) else super().start_sum(array)
+
+    def join_gpus(self) -> None:
+        gpu, problem = nccl.place()
+        if not self.any(gpu is not None):
+            return
+        why_not = self._why_no_nccl(gpu, problem)
+        if not why_not:
+            identity = self.share(nccl.new_identity() if self.rank == 0 else None)
+            try:
+                self._gpus = nccl.GPUs(self.size, identity, self.rank)
+            except Exception as error:  # NCCL's and CUDA's are of several types
+                problem = one_line(error)
+            why_not = self._why_no_nccl(gpu, problem)
+        if why_not:
+            self._gpus = None
+            log.warning("%s: sums travel through the host's memory, by MPI", why_not)
+        else:
+            log.info("%d processes, each on the GPU of its rank on its host, which NCCL joins", self.size)
+
+    def _why_no_nccl(self, gpu, problem):
+        """What the first process says that cannot, or shares a GPU with another; None if all can."""
+        others = {}
+        for rank, (host, theirs, why) in enumerate(self.everyone((self.host, gpu, problem))):
+            first = others.setdefault((host, theirs), rank)
+            if why or first != rank:
+                return f"process {rank} on {host}: {why or f'on the same GPU as process {first}'}"
+        return None
+
+    def _between_gpus(self, array):
+        return self._gpus and not isinstance(array, np.ndarray)
+
+    def exchange(self, rows: np.ndarray) -> np.ndarray:
+        received = np.empty_like(rows)
+        self.everybody.Alltoall(rows, received)
+        return received
 
     def share(self, value: Any) -> Any:
         return self.everybody.bcast(value)
@@ -134,22 +183,6 @@ class MPIWorld(World):
 
     def abort(self, code: int) -> None:
         self.everybody.Abort(code)
-
-
-class MPIRequest(Request):
-    """What is on its way between two buffers: within one Open MPI does without its ring, which sends least."""
-
-    def __init__(self, collective: Any, array: np.ndarray):
-        super().__init__(np.empty_like(array))
-        self._sent = array  # which has to stay alive
-        self._request = collective(array, self.array)
-
-    def test(self) -> None:
-        self._request.Test()
-
-    def wait(self) -> np.ndarray:
-        self._request.Wait()
-        return self.array
 
 
 @cache

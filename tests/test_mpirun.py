@@ -57,7 +57,7 @@ def test_what_processes_see_of_each_other(tmp_path):
         "local": 3,
         "sum": [[6.0, 6.0]] * 2,
         "number": 1.5,
-        "sums": [6.0, 3003.0, 900_003.0],
+        "sums": [[6.0, 3003.0, 900_003.0]] * 2,
         "equal": 1,
         "joined": [0, 1, 1, 2, 2, 2],
         "first": [0, 1, 3],

@@ -1,44 +1,52 @@
 """Several processes of a job as threads of one: what they do together, tried without MPI."""
 
 import threading
-
-import numpy as np
+from types import SimpleNamespace
 
 from minifcn import distributed
 
 PATIENCE = 30  # seconds that one waits for the others
 
 
-class Threads(distributed.World):
-    """One of `size` processes that are threads. meeting: where they meet, and what each has brought there."""
+class Communicator:
+    """mpi4py's COMM_WORLD, for one of `size` processes that are threads. meeting: where they meet, and what each has brought there."""
 
     def __init__(self, rank, size, meeting):
-        super().__init__()
-        self.rank, self.size, self.local_size = rank, size, size
+        self.rank, self.size = rank, size
         self._barrier, self._brought = meeting
 
-    def everyone(self, value):
+    def Split_type(self, kind):
+        """Each is on a host of its own: what goes on beside the others is then a helper's work."""
+        return SimpleNamespace(rank=0, size=1, Free=lambda: None)
+
+    def Dup(self):
+        return Communicator(self.rank, self.size, self.bcast((threading.Barrier(self.size), [None] * self.size)))
+
+    def allgather(self, value):
         self._brought[self.rank] = value
         self._barrier.wait(PATIENCE)
         found = list(self._brought)
         self._barrier.wait(PATIENCE)
         return found
 
-    def sum(self, array):
-        array[...] = sum(self.everyone(array.copy()))
-        return array
-
-    def start_sum(self, array):
-        return distributed.Request(sum(self.everyone(array)))
-
-    def start_exchange(self, rows):
-        return distributed.Request(np.stack([theirs[self.rank] for theirs in self.everyone(rows)]))
-
-    def share(self, value):
-        return self.everyone(value)[0]
+    def bcast(self, value):
+        return self.allgather(value)[0]
 
     def gather(self, value):
-        return self.everyone(value) if self.rank == 0 else self.everyone(value) and None
+        found = self.allgather(value)
+        return found if self.rank == 0 else None
+
+    def Allreduce(self, in_place, array):
+        array[...] = sum(self.allgather(array.copy()))
+
+    def Alltoall(self, sent, received):
+        received[...] = [theirs[self.rank] for theirs in self.allgather(sent)]
+
+
+def mpi(rank, size, meeting):
+    """mpi4py's module MPI, as far as `distributed` uses it."""
+    names = {"COMM_TYPE_SHARED": None, "IN_PLACE": None, "THREAD_MULTIPLE": 3, "Query_thread": lambda: 3}
+    return SimpleNamespace(COMM_WORLD=Communicator(rank, size, meeting), **names)
 
 
 _of_thread = threading.local()
@@ -55,7 +63,7 @@ def together(size, work):
     results, errors = [None] * size, []
 
     def process(rank):
-        _of_thread.world = Threads(rank, size, meeting)
+        _of_thread.world = distributed.MPIWorld(mpi(rank, size, meeting))
         try:
             results[rank] = work(_of_thread.world)
         except threading.BrokenBarrierError:

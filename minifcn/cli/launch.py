@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from .. import backend
+from ..backend import cuda
 from ..distributed import INSTALL, world
 from ..errors import InputError
 from .networks import at_least
@@ -32,13 +33,16 @@ def add_processes(parser, help):
 
 
 def wanted(args):
-    """Whether the command still has to be started in several processes. Raises InputError where another number was started, or
-    several of a command that is one process's work."""
+    """Whether the command still has to be started in several processes. One of several takes the GPU of its rank on its host.
+    Raises InputError where another number was started, or several of a command that is one process's work."""
     asked, started = getattr(args, "processes", None) or 1, world().size
     if started > 1 and not hasattr(args, "processes"):
         raise InputError(f"{args.command}: not a command for several processes; start it without mpirun")
     if started > 1 and asked not in (1, started):
         raise InputError(f"processes: {started} were started by mpirun; leave out --processes {asked}")
+    if started > 1 and getattr(args, "device", None) in ("auto", "cuda", "cupy") and (found := cuda.devices()):
+        # That makes it CUDA's choice; what is wrong with it is said when it is used.
+        cuda.probe(world().local_rank % len(found))
     return asked > started
 
 

@@ -9,10 +9,12 @@ Every process holds the whole network and, after each update, the same bits of i
 https://arxiv.org/abs/2006.15704, describes the same with buckets of 25 MiB.)
 """
 
+from functools import partial
+
 import numpy as np
 
 from ..backend import Array, array_module, to_device, to_host
-from ..distributed import Request, World
+from ..distributed import World
 from ..errors import InputError
 from ..layers import BatchNorm2d, Dropout
 from ..models import Graph
@@ -43,13 +45,14 @@ def share(model: Graph, world: World, batch_size: int) -> None:
 class Exchange:
     """The sums of a network's gradients over all processes, in buckets, each begun as soon as backward has filled it.
 
-    wire: the type of what is sent, float32 (the gradients' own) or float16, as `HalfSum` does.
+    wire: the type of what is sent, float32 (the gradients' own) or float16, as `half_sum` does.
     """
 
     def __init__(self, model: Graph, world: World, wire: str = "float32", bucket_bytes: int = BUCKET_BYTES):
         self.world, self.half, self.bucket_bytes = world, wire == "float16", bucket_bytes
         self._completed = model.completed_by()
         self._bucket, self._under_way = [], []
+        world.join_gpus()
 
     def whole_loss(self, total: Array, weight: float) -> tuple[float, float]:
         """The loss of the whole batch and its weight, of those of the parts: each pixel counts as it would in one process."""
@@ -61,14 +64,12 @@ class Exchange:
         self._bucket += self._completed[name]
         if sum(p.value.nbytes for p in self._bucket) >= self.bucket_bytes:
             self._send()
-        for _, request in self._under_way:
-            request.test()
 
     def finish(self) -> None:
         """Wait for all sums, and put them in the gradients' place."""
         self._send()
-        for parameters, request in self._under_way:
-            whole, first = to_device(request.wait()), 0
+        for parameters, arrived in self._under_way:
+            whole, first = to_device(arrived()), 0
             for p in parameters:
                 p.grad = whole[first : first + p.value.size].reshape(p.value.shape)
                 first += p.value.size
@@ -77,42 +78,25 @@ class Exchange:
     def _send(self):
         if not self._bucket:
             return
-        if self.half and self._under_way:
-            self._under_way[-1][1].second_half()
         flat = [p.grad.reshape(-1) for p in self._bucket]
-        array = to_host(array_module(flat[0]).concatenate(flat) if len(flat) > 1 else flat[0])
-        request = HalfSum(self.world, array) if self.half else self.world.start_sum(array)
-        self._under_way.append((self._bucket, request))
+        array = array_module(flat[0]).concatenate(flat) if len(flat) > 1 else flat[0]
+        arrived = self.world.start(partial(half_sum, to_host(array))) if self.half else self.world.start_sum(array)
+        self._under_way.append((self._bucket, arrived))
         self._bucket = []
 
 
-class HalfSum(Request):
+def half_sum(array: np.ndarray, world: World) -> np.ndarray:
     """A sum that travels in float16, and is added up in float32: half the bytes.
 
     Each process adds up one piece of the array and sends its sum round. What is sent is scaled to have 2¹⁵ as its largest
     value, so that nothing overflows, however many processes add to it, and what is 2²⁹ times smaller still has all of
     float16's eleven bits. Every process takes what was sent round, so all have the same bits.
     """
-
-    def __init__(self, world: World, array: np.ndarray):
-        self.world, self.like = world, array
-        pieces = np.zeros((world.size, -(-array.size // world.size)), array.dtype)
-        pieces.reshape(-1)[: array.size] = array
-        self._request = world.start_exchange(packed(pieces))
-        self._sum = None
-
-    def test(self) -> None:
-        self._request.test()
-
-    def second_half(self) -> None:
-        """Send round the sum of the own piece; all processes have to do so at the same place among their calls."""
-        if self._sum is None:
-            self._sum = unpacked(self._request.wait(), self.like.dtype).sum(axis=0, keepdims=True)
-            self._request = self.world.start_exchange(packed(self._sum).repeat(self.world.size, axis=0))
-
-    def wait(self) -> np.ndarray:
-        self.second_half()
-        return unpacked(self._request.wait(), self.like.dtype).reshape(-1)[: self.like.size]
+    pieces = np.zeros((world.size, -(-array.size // world.size)), array.dtype)
+    pieces.reshape(-1)[: array.size] = array
+    own = unpacked(world.exchange(packed(pieces)), array.dtype).sum(axis=0, keepdims=True)
+    everywhere = world.exchange(packed(own).repeat(world.size, axis=0))
+    return unpacked(everywhere, array.dtype).reshape(-1)[: array.size]
 
 
 def packed(pieces: np.ndarray) -> np.ndarray:

@@ -8,11 +8,20 @@ NORM = "distributed::test_batch_norm_in_parts_is_that_of_the_whole"
 STREAM = "distributed::test_parts_of_a_stream_are_the_batches_of_a_whole_one"
 UNDER_WAY = "distributed::test_sums_are_under_way_before_backward_ends_and_go_to_their_gradients"
 DROPOUT = "distributed::test_dropout_drops_of_a_part_what_it_drops_of_the_whole"
+NCCL = "nccl::test_gradients_are_added_up_beside_backward_and_the_update_waits_for_them"
 HALF = "distributed::test_half_precision_on_the_wire_neither_overflows_nor_loses_the_small"
 
 # fmt: off
 BUGS = [
+    *bugs("backend.nccl",
+        ("a GPU's array is sent before it is computed", "GPUs.start_sum",
+         "stream.wait_event(self._cuda.get_current_stream().record())", "", NCCL),
+        ("a GPU goes on without the sum", "GPUs.start_sum", "self._cuda.get_current_stream().wait_event(done)", "", NCCL),
+        ("a GPU's array is given free on its way", "GPUs.start_sum", "[array]", "[]", NCCL),
+    ),
     *bugs("distributed",
+        ("NCCL between two processes of one GPU", "MPIWorld._why_no_nccl", "why or first != rank", "why",
+         "nccl::test_where_nccl_cannot_be_sums_travel_by_mpi_and_a_line_says_why"),
         ("processes that differ are not told so", "World.agree", "other != first", "False",
          "distributed::test_what_differs_between_hosts_is_named_before_training"),
     ),
@@ -72,8 +81,8 @@ BUGS = [
          "distributed::test_a_process_without_a_sample_is_refused"),
         ("float16 on the wire without a scale", "packed", "np.maximum(scale, np.finfo(np.float32).tiny)",
          "np.ones_like(scale)", HALF),
-        ("sums in float16", "HalfSum.second_half", "unpacked(self._request.wait(), self.like.dtype)",
-         "unpacked(self._request.wait(), np.dtype(np.float16))", HALF),
+        ("sums in float16", "half_sum", "unpacked(world.exchange(packed(pieces)), array.dtype)",
+         "unpacked(world.exchange(packed(pieces)), np.dtype(np.float16))", HALF),
     ),
     *bugs("training.run",
         ("every process writes the run's folder", "Run.__init__", "self.world.rank == 0", "True",
