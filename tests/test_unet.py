@@ -63,7 +63,9 @@ def test_features_of_a_backbone_count_the_same_however_large_they_are():
     x = picture(64, 64, np.float64, batch=2)
     logits = network.forward(x, train=True)
     for name, parameter in network.parameters().items():
-        if name.endswith("bn_project.gamma"):  # what the blocks give, and so all features; the blocks normalise what they take
+        if name.endswith(
+            "bn_project.gamma"
+        ):  # what the blocks give, and so all features; the blocks normalise what they take
             parameter.value *= 8
     np.testing.assert_allclose(network.forward(x, train=True), logits, atol=0.1 * logits.std())
 
