@@ -57,6 +57,19 @@ def test_initial_weights_have_the_papers_spread():
             assert weight.std() == pytest.approx(expected, rel=0.12 if weight.size < 2000 else 0.02), name
 
 
+def test_features_of_a_backbone_count_the_same_however_large_they_are():
+    """As loud as those of ImageNet's weights are, they would drown what comes up from the coarser scales."""
+    network = models.unet(3, width=2, batch_norm=True, backbone="efficientnet_lite0").astype(np.float64)
+    x = picture(64, 64, np.float64, batch=2)
+    logits = network.forward(x, train=True)
+    for name, parameter in network.parameters().items():
+        if name.endswith(
+            "bn_project.gamma"
+        ):  # what the blocks give, and so all features; the blocks normalise what they take
+            parameter.value *= 8
+    np.testing.assert_allclose(network.forward(x, train=True), logits, atol=0.1 * logits.std())
+
+
 def test_dropout_ends_the_contracting_path_of_the_paper():
     paper, normalised = models.unet(2, width=1), models.unet(2, width=1, batch_norm=True)
     assert [layer.name for layer in paper.layers_of(layers.Dropout)] == ["down3.drop", "down4.drop"]

@@ -156,13 +156,20 @@ class _Path:
                 self.add(f"pool{level}", layers.MaxPool2d(2))
 
     def add_backbone(self, backbone):
-        """A classifier's features as the way down; at the image's own scale there is none."""
+        """A classifier's features as the way down; at the image's own scale there is none.
+
+        Those of EfficientNet-Lite0 are narrow and have no ReLU: their values are eight times as large as what comes up to
+        them, normalised, so that at every scale a new network would see little else. Normalised too, both count alike.
+        """
         self.add("pad_input", layers.PadToMultiple(2 ** len(SCALES)))
         self.table |= prefixed(backbone.nodes, backbone.prefix, self.last)
         self.skips = [None]
-        for scale in SCALES:
+        for level, scale in enumerate(SCALES, start=1):
             node, channels, _ = backbone.features[scale]
-            self.skips.append((f"{backbone.prefix}.{node}", channels))
+            self.last = f"{backbone.prefix}.{node}"
+            if self.batch_norm:
+                self.add(f"down{level}.bn", layers.BatchNorm2d(channels))
+            self.skips.append((self.last, channels))
         self.last, self.channels = self.skips.pop()
 
     def expand(self, width):

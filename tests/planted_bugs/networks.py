@@ -160,6 +160,8 @@ BUGS = [
          "unet::test_dropout_ends_the_contracting_path_of_the_paper"),
         ("U-Net's bilinear blocks as wide as its learned ones", "_Path.expand", "wide if self.learned or level == 0 else wide // 2",
          "wide", "unet::test_numbers_learned[options3-17262977]"),
+        ("features of U-Net's backbone as they are", "_Path.add_backbone", "self.batch_norm", "False",
+         "unet::test_features_of_a_backbone_count_the_same_however_large_they_are"),
     ),
     *bugs("models.surgery",
         ("scores of other classes taken over", "take_over",
