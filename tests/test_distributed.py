@@ -188,6 +188,17 @@ def test_sums_are_under_way_before_backward_ends_and_go_to_their_gradients():
     assert sum(order[i] for i in sent) == sum(grad.size for grad in want.values())
 
 
+def test_between_hosts_a_process_goes_on_while_its_sums_travel():
+    def work(job):
+        first = job.start_sum(np.ones(3))
+        sums = [job.start_sum(np.ones(3))] if job.rank == 0 else []
+        job.everyone("process 0 has gone on, and process 1 has not begun")
+        sums = sums or [job.start_sum(np.ones(3))]
+        return [arrived().tolist() for arrived in (first, *sums)]
+
+    assert together(2, work) == [[[2.0] * 3] * 2] * 2
+
+
 def test_a_shared_parameter_is_sent_when_its_last_reader_has_added_its_part():
     rng = np.random.default_rng(0)
     first = layers.Conv2d(2, 2, 1, rng)
