@@ -127,7 +127,7 @@ def test_only_the_backbones_statistics_are_frozen(tmp_path):
         (["--variant", "8s"], "variant: unet has no such option; it has backbone, width, depth"),
         (["--border-weight", 10], "expected images whose objects are told apart"),
         (["--dice", -1], "dice: expected at least 0, got -1"),
-        (["--backbone", "vgg16"], "backbone: expected one of None, efficientnet_lite0"),
+        (["--backbone", "efficientnet_lite0"], "depth: counts without a backbone only; leave it out"),
         (["--turn", "--crop", 0, "--batch-size", 1], ""),
     ],
 )
