@@ -79,7 +79,7 @@ def main():
     args = parser.parse_args()
     if args.worker:
         return worker(args)
-    from scaling import AGENT, mpirun
+    from scaling import AGENT, ENVIRONMENT, mpirun
 
     own = [str(HERE), "--worker", "--network", args.network, "--rounds", str(args.rounds)] + ["--smoke"] * args.smoke
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def main():
                 str(args.rate),
             ]
             job = [*wire, "--", "unshare", "-u", "sh", "-c", f"hostname wire0; {' '.join(job)}"]
-        return subprocess.run(job, check=False).returncode
+        return subprocess.run(job, env=ENVIRONMENT, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ def tiling(monkeypatch):
                 monkeypatch.setattr(tuning, name, tile_bytes)
             for name in ("BYTES_WORTH_A_THREAD", "WORTH_A_THREAD"):
                 monkeypatch.setattr(tuning, name, 0)
-            monkeypatch.setattr(tuning, "WINOGRAD_TILES", 1)
+            for name in ("WINOGRAD_TILES", "WINOGRAD_TILES_A_THREAD"):
+                monkeypatch.setattr(tuning, name, 1)
         if threads is not None:
             backend.set_threads(threads)
 

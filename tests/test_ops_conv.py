@@ -206,7 +206,7 @@ def test_the_workspace_is_bounded_whatever_the_image(
     shape, outputs, tile_bytes, last, algorithm, rng, monkeypatch, laid_out
 ):
     monkeypatch.setattr(tuning, "TILE_BYTES", tile_bytes)
-    monkeypatch.setattr(tuning, "WINOGRAD_TILES", 1)
+    monkeypatch.setattr(tuning, "WINOGRAD_TILES_A_THREAD", 1)
     x = rng.standard_normal(shape, dtype=np.float32)
     x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
     w = rng.standard_normal((outputs, shape[1], 3, 3), dtype=np.float32)

@@ -524,7 +524,7 @@ def test_a_file_that_cannot_be_read_is_named_once(toy, tmp_path):
         env=environment(),
         capture_output=True,
     )
-    said = job.stderr.decode().splitlines()
+    said = [line for line in job.stderr.decode().splitlines() if "PMIX ERROR" not in line]  # Open MPI's, now and then
     assert job.returncode == 1 and said[-1].startswith(f"skipped: {folder / 'a.png'}"), said
 
 

@@ -36,7 +36,7 @@ SHAPES = {
 ORDERS = ("channels first", "channels last")
 # bytes of a part's values, the least tiles of a part, threads
 TILINGS = {
-    "as they are": (tuning.TILE_BYTES, tuning.WINOGRAD_TILES, 2),
+    "as they are": (tuning.TILE_BYTES, tuning.WINOGRAD_TILES_A_THREAD, 2),
     "a row of tiles in each part": (1, 1, 1),
     "a row of tiles in each part, three threads": (1, 1, 3),
     "some rows or images in each part": (20_000, 12, 2),
@@ -95,7 +95,7 @@ def test_parts_of_any_size_and_any_number_of_threads_give_the_same(
 ):
     tiling(threads=threads)
     monkeypatch.setattr(tuning, "TILE_BYTES", tile_bytes)
-    monkeypatch.setattr(tuning, "WINOGRAD_TILES", tiles)
+    monkeypatch.setattr(tuning, "WINOGRAD_TILES_A_THREAD", tiles)
     given, where, expected = problem(case)
     assert_same(passes(winograd, *given, where), expected)
 

@@ -19,7 +19,7 @@ SHARES = 4  # parts of a sum, where compiled helpers share them
 
 # In between, work and its overhead balance.
 DEPTHWISE_PIECE = 1000  # values of a row: fewer take longer to begin than to compute, more fall out of the cache
-WINOGRAD_BYTES = (
-    16 << 20
-)  # values and results at the points, where kernels transform them: in the cache that cores share
-WINOGRAD_TILES = 512  # the least in a part: the products for fewer spend their time on fetching the kernels
+# A part of the values and results at Winograd's points: where kernels transform them for all threads it is one at a time, in
+# the cache that cores share; by NumPy each thread has its own. The products for fewer tiles spend their time on fetching kernels.
+WINOGRAD_BYTES, WINOGRAD_TILES = 16 << 20, 512
+WINOGRAD_TILES_A_THREAD = 128

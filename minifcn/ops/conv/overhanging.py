@@ -12,8 +12,10 @@ from ..maps import Band, channels_last, new_maps, windows
 
 
 def applies(x, window):
-    """Whether of the rows that windows look at no more than two thirds lie in maps x (N, C, H, W)."""
+    """Whether of the rows that windows look at no more than two thirds lie in maps x (N, C, H, W), and an image's patches in a tile."""
     if window.stride != (1, 1) or window.groups > 1 or has_kernels(x):
+        return False
+    if x[0].nbytes // x.shape[3] * window.output_size[1] * window.kernel[1] > tuning.TILE_BYTES:
         return False
     seen = sum(to.stop - to.start for _, to, _ in _kernel_rows(window))
     return 3 * seen <= 2 * window.kernel[0] * window.output_size[0]

@@ -114,7 +114,7 @@ def _correlate(x, kernels, pad, size, bias=None, activation="none"):
         parts = parts_of(len(x), size, max(room // ((c + k) * x.itemsize * POINTS), least))
     else:
         bound = tuning.TILE_BYTES // (max(c, k) * x.itemsize * POINTS)
-        parts = parts_of(len(x), size, max(bound, tuning.WINOGRAD_TILES), threads())
+        parts = parts_of(len(x), size, max(bound, tuning.WINOGRAD_TILES_A_THREAD), threads())
 
     def part(images, rows):
         count = (images.stop - images.start) * (rows.stop - rows.start) * tiles_across(size)
