@@ -73,6 +73,12 @@ def test_fast_algorithms_agree_with_the_loops(op, case, tile_bytes, threads, dev
             assert_same(map(device.get, results), by_definition(op, case), by=f"by {algorithm}")
 
 
+def test_windows_over_the_edge_of_small_maps_image_by_image(rng, monkeypatch):
+    monkeypatch.setattr(tuning, "TILE_BYTES", 1500)  # the patches of an image take 1344
+    results = passes("conv", "im2col", *arguments("conv", "7x7 over small maps", rng), seed=1)
+    assert_same(results, by_definition("conv", "7x7 over small maps"))
+
+
 @pytest.mark.parametrize("algorithm", ["naive", *FAST])
 @pytest.mark.parametrize(
     ("op", "case"),
