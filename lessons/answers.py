@@ -94,6 +94,9 @@ def _(answer):
     predictions[0, 2] = 5  # on a void pixel only
     if not all(np.isnan(answer(labels, predictions, c)) for c in (5, 7)):
         return "for a class that no pixel that counts has, there is no IoU; return float('nan')."
+    labels[1, 0], predictions[1, 1] = 3, 2  # one class is missed, one invented
+    if any(answer(labels, predictions, c) != 0 for c in (2, 3)):
+        return "a class that only the truth has, or only the prediction, has the IoU 0."
     return None
 
 
@@ -333,11 +336,11 @@ def _(answer):
     ```
     """
     usual, twice = map(_share, answer)
-    if abs(usual - 0.784) > 0.04:
+    if abs(usual - 0.784) > 0.03:
         return (
             "for the usual size, compare the place (i, j) with label[8i + 19, 8j + 19]."
         )
-    if abs(twice - 0.770) > 0.04:
+    if abs(twice - 0.770) > 0.03:
         return "the pixel (8i + 19, 8j + 19) of the enlarged scene is half that in the label."
     return None
 
@@ -412,6 +415,14 @@ def _(answer):
 # ---- 06 align the grids
 
 
+def _fractions(answer):
+    """Numbers as floats; text is a fraction as the lesson prints it, "−1/4" with its minus sign."""
+    return [
+        float(Fraction(n.replace("−", "-")) if isinstance(n, str) else n)
+        for n in answer
+    ]
+
+
 @exercise("06.1")
 def _(answer):
     """The convolution: a = 1/2, b = (2 − 2)/2 = 0. The pooling: a = 1/2, b = (0 − 1/2)/2 = −1/4. One into the other.
@@ -421,8 +432,7 @@ def _(answer):
     answer = a2 * a1, a2 * b1 + b2
     ```
     """
-    # Fractions may come as text, "1/4", as the lesson prints them.
-    a, b = (float(Fraction(n) if isinstance(n, str) else n) for n in answer)
+    a, b = _fractions(answer)
     if abs(a - 1 / 4) > 1e-9:
         return "a is what the scales of the two layers make together."
     return _near(b, -1 / 4, "work out (a, b) of each layer, then a2·(a1·r + b1) + b2.")
@@ -453,7 +463,7 @@ def _(answer):
     answer = tuple(32 * b + (k - 1) / 2 for k in (64, 63))
     ```
     """
-    even, odd = (float(Fraction(n) if isinstance(n, str) else n) for n in answer)
+    even, odd = _fractions(answer)
     return _near(
         even, 18.5, "go through the nine layers with `where`, then add the enlargement."
     ) or _near(odd, 18, "a kernel of 63 has its middle half a pixel before that of 64.")
@@ -523,8 +533,9 @@ def _(answer):
 
     if error((1, 2, 6, 6)) > 1e-6:
         return "the check finds it, on one image of 2 channels and 6 × 6 pixels."
-    if max(error(shape) for shape in ((2, 2, 6, 6), (1, 2, 5, 7), (1, 3, 6, 6))) < 1e-3:
-        return "it is right for two images, for 5 × 7 pixels and for three channels. Where is the bug?"
+    others = (2, 2, 6, 6), (1, 2, 5, 7), (1, 2, 7, 5), (1, 3, 6, 6)
+    if max(map(error, others)) < 1e-3:
+        return "it is right for two images, for 5 × 7 and 7 × 5 pixels and for three channels. Where is the bug?"
     return None
 
 
@@ -606,7 +617,7 @@ def _(answer):
     answer = tuple(-(-(n + 200 - 2) // 32) - 6 for n in (300, 400))
     ```
     """
-    if tuple(int(n) for n in answer) != (10, 13):
+    if tuple(float(n) for n in answer) != (10, 13):
         return "each side plus the frame, halved five times with rounding up, less what fc6's seven cells need; rows first."
     return None
 
