@@ -39,14 +39,14 @@ lesson.pictures("01_photographs", [row, second], caption=caption)
 
 # %% [markdown]
 # A network has labelled every pixel of these two photographs. It was built and trained
-# with the code that these lessons explain. It has found the cat and the person. It also
-# takes a helmet for a part of a horse. How good is it, then?
+# with the code that these lessons explain. It has found the cat and the person, purple.
+# It also takes a helmet for a part of a horse, dark blue. How good is it, then?
 #
 # ## One answer for every pixel
 #
 # A *classifier* gives one answer for a whole image: "cat". *Semantic segmentation*
 # gives one answer for every pixel: this one is cat, this one is background. It draws no
-# outlines and counts no cats. It is classification, as often as the image has pixels.
+# outlines and counts no cats. It is classification, once for every pixel.
 #
 # The labels are an array of the image's height and width. Each entry is a number, the
 # *class*.
@@ -63,12 +63,11 @@ assert cat_labels.shape == cat.shape[:2]  # one label for each pixel
 # %% [markdown]
 # ## Scenes whose truth is known
 #
-# To judge labels we need the true ones. The lessons bring their own scenes. The library
-# draws them from a random seed: shapes in patterned coats, in front of a dull
-# background with clutter. There are five kinds of shapes. Each kind has its pattern
-# (discs have spots, triangles have checks), in colours that vary. `background` is a
-# class like the others. The clutter belongs to it. We ask for a size of 128; height and
-# width then vary by up to a quarter.
+# To judge labels we need the true ones. The lessons draw their own scenes from a random
+# seed: shapes in patterned coats, in front of a dull background with clutter. Each of
+# five kinds of shapes has its pattern (discs have spots, triangles have checks), in
+# colours that vary. `background` is a class like the others. The clutter belongs to it.
+# We ask for a size of 128; height and width then vary by up to a quarter.
 
 # %%
 from minifcn.data.toyvoc import CLASSES, draw_scene
@@ -81,10 +80,11 @@ print("labels that occur:", np.unique(label), f"  void: {100 * void.mean():.1f} 
 
 # %% [markdown]
 # The label 255 is no class. It is called *void*. It lies along the outline of each
-# shape. PASCAL VOC, the data set of the article that these lessons follow, has such
-# a border, too. People drew its masks, and nobody can say to which side a pixel on the
-# edge belongs. So a band of a few pixels along every outline does not count: no network
-# learns from it, and scores leave it out.
+# shape. PASCAL VOC has such a border, too. It is the data set of *the article* that these
+# lessons follow, *Fully Convolutional Networks for Semantic Segmentation* (2015), whose
+# networks are called **FCN**. People drew VOC's masks, and nobody can say to which side
+# a pixel on the edge belongs. So a band of a few pixels along every outline does not
+# count: no network learns from it, and scores leave it out.
 #
 # ## A classifier for pixels, in five lines
 #
@@ -351,8 +351,8 @@ assert [colour_of(number) for number in range(256)] == voc_palette().tolist()
 # from `minifcn import ops` takes such means of an array (N, C, H, W), and returns a
 # pair. The first of the two is what you need.)
 #
-# **3.** ★★★ The palette backwards: write a function of a colour `(red, green, blue)`
-# that returns the class number.
+# **3.** ★★★ The palette backwards: write a function of one argument, a colour as a tuple
+# `(red, green, blue)`, that returns the class number.
 
 # %%
 import answers

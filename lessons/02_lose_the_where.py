@@ -47,7 +47,7 @@ lesson.pictures("02_windows", rows, caption=caption)
 # %% [markdown]
 # ## The plan
 #
-# Lesson 1 ended with a bad segmentation. It looked at one pixel at a time, and what a
+# Lesson 1 made a bad segmentation. It looked at one pixel at a time, and what a
 # pixel is depends on its surroundings. *Image classifiers* are very good at surroundings.
 # They take a picture and say what it shows. So show a classifier a small window around a
 # pixel, and ask for the class of the pixel in the middle, the white cross above.
@@ -85,7 +85,7 @@ print(dict(zip(CLASSES, np.bincount(t_test).tolist(), strict=True)))
 # of every 2 × 2 values and so halves height and width.
 #
 # The upper half, the **head**, makes six scores of the last maps, one a class. There
-# are two customs:
+# are two usual ways:
 #
 # - **Global average pooling**: replace each map by its mean, and let each class weigh
 #   these means. ResNets and EfficientNets do this.
@@ -128,7 +128,8 @@ assert maps.shape == (1, 32, 4, 4)
 # How training works is the subject of lessons 7 to 11; here it is in short. Show 32
 # windows. Measure how wrong the scores are: the *loss*. Ask every layer, from the last
 # to the first, how its numbers should change: `backward`. Change them a little: `step`.
-# (`zero_grad` forgets what the 32 windows before asked for. Lesson 8 writes out Adam.)
+# (`zero_grad` forgets what the 32 windows before asked for. `Adam` decides how much a
+# little is: lesson 8. With `train=True` a layer remembers what its `backward` needs.)
 # Both heads say what they want of the features, and the features follow the sum. We
 # train twice, from two random starts.
 
@@ -175,8 +176,8 @@ print(f"always the commonest class:          {100 * lazy:.0f} %")
 
 # %% [markdown]
 # Nearly four windows in five are right. Hardly a shape fits into a window, so what the
-# classifier has learned must be the coats. Here are the eight kernels that conv1 has
-# learned, and what they answer to a scene. Nobody has drawn them.
+# classifier has learned must be the coats. Here are the eight *kernels* of conv1, the
+# learned 3 × 3 weights of each map, and what they answer to a scene. Nobody drew them.
 
 # %% tags=["hide-input"]
 image, label = draw_scene(np.random.default_rng(13), 128)
@@ -220,7 +221,7 @@ i = int(np.flatnonzero((first == t_test) & (second != t_test) & (t_test > 0))[0]
 m = int(maps[i].std(axis=(1, 2)).argmax())  # the map with the largest differences
 for name, head in (("average", average), ("flat", flat)):
     for title, given in (("as it was", maps), ("shuffled", shuffled)):
-        scores = head.forward(given[i : i + 1])[0].round(1)
+        scores = head.forward(given[i : i + 1])[0].astype(float).round(1)
         print(
             f"{name:8s} {title:10s}", dict(zip(CLASSES, scores.tolist(), strict=True))
         )
@@ -331,13 +332,13 @@ assert 15.5 < (112 // 8) ** 2 * one / once < 16.5
 #
 # Two windows 8 pixels apart share three quarters of their pixels. Look at the last maps
 # of both, each a sheet of 4 × 4. The second sheet, moved by one place, should repeat the
-# first. And windows that are 4, 2 or 1 pixels apart?
+# first: in the inner columns, which the zeros padded around a window do not reach. And
+# windows that are 4, 2 or 1 pixels apart?
 
 # %%
-grid = np.pad(whole, ((0, 0), (0, 0), (0, 8), (0, 8)), mode="reflect")
 for shift in (8, 4, 2, 1):
-    a = features.forward(grid[:, :, 40 : 40 + SIDE, 40 : 40 + SIDE])
-    b = features.forward(grid[:, :, 40 : 40 + SIDE, 40 + shift : 40 + shift + SIDE])
+    a = features.forward(whole[:, :, 40 : 40 + SIDE, 40 : 40 + SIDE])
+    b = features.forward(whole[:, :, 40 : 40 + SIDE, 40 + shift : 40 + shift + SIDE])
     inner = b[..., 1:3, 1]  # it begins at a's pixel 8 + shift
     off = min(np.abs(a[..., 1:3, c] - inner).max() for c in (1, 2))
     print(f"{shift} pixels apart: an inner column differs by {off:.2f}", end=" ")
@@ -385,7 +386,7 @@ answers.check("02.3", ...)
 #   that an image of another size came in.
 # - `minifcn explain vgg16 --size 224` prints shapes, parameters and multiply-adds layer
 #   by layer, and runs nothing.
-# - With windows that hardly overlap (satellite images cut in tiles), sliding is right.
+# - With windows that hardly overlap (satellite images cut into tiles), sliding is right.
 # - A network with global average pooling takes a large photograph in silence, and
 #   answers for a mixture of all that is in it.
 #

@@ -58,14 +58,14 @@ lesson.pictures("03_kernels", rows, caption=caption, vmin=-1, vmax=1)
 # weight with the pixel under it, and add up. The sum says how much the place looks like
 # the kernel. Do this at every place: the sums are a new picture, a *map*.
 #
-# The first kernel above answers to edges that stand upright (Irwin Sobel, 1968). Its
-# transpose answers to edges that lie. The third answers to stripes of one direction and
-# one width. Somebody had to invent these three. A network finds its own; you saw eight of
-# them in lesson 2. For that it must know how its final error depends on each weight: the
+# The first kernel above answers to upright edges (Irwin Sobel, 1968). Its transpose
+# answers to level ones. The third answers to stripes of one direction and one width.
+# Somebody had to invent these three. A network finds its own; you saw eight of them in
+# lesson 2. For that it must know how its final error depends on each weight: the
 # *backward pass*, the subject of this lesson. (Kunihiko Fukushima's Neocognitron of 1980
 # had layers of such kernels. Yann LeCun and others learned them in 1989.)
 #
-# One sum by hand:
+# Two sums by hand:
 #
 #     pixels  0 1 2     kernel  0 1     0·0 + 1·1 + 3·2 + 4·3 = 19
 #             3 4 5             2 3     1·0 + 2·1 + 4·2 + 5·3 = 25
@@ -221,13 +221,13 @@ def convolve_back(dy, x, w, s, p):
 
 dy = rng.normal(size=y.shape)  # whatever may come back
 dx, dw, db = convolve_back(dy, x, w, 2, 1)
-for mine, yours in zip((dx, dw, db), ops.conv2d_backward(dy, cache), strict=True):
-    assert np.allclose(mine, yours, rtol=0, atol=1e-12)
+for mine, theirs in zip((dx, dw, db), ops.conv2d_backward(dy, cache), strict=True):
+    assert np.allclose(mine, theirs, rtol=0, atol=1e-12)
 
 # %% [markdown]
 # These are the *gradients* of x, w and b. Two lines for two of them, and no formula to
 # remember. To touch: one channel of x and one slice of a kernel, rounded. Choose
-# `backward`, move the position, and watch dx and dw being collected.
+# `backward`, move the position, watch dx and dw being collected. (Dilation: lesson 13.)
 
 # %% tags=["hide-input"]
 arrays = {"x": x, "w": w, "dy": np.tile(dy, (1, 1, 3, 3))}  # dy for all settings
@@ -236,10 +236,9 @@ said = "the kernel sliding over x, and what each dy adds to dx and dw"
 lesson.widget("kernel", numbers, said)
 
 # %% [markdown]
-# But are they right? The library could share our mistake. So ask the
-# definition. Take a loss that sends back exactly this dy, which is Σ dy·y. Move one
-# number up and down by a little, and see how far the loss moves. (Lesson 7 is about
-# this check.)
+# But are they right? The library could share our mistake. So ask the definition. Take a
+# loss that sends back exactly this dy: Σ dy·y. Move one number up and down by a little,
+# and see how far the loss moves. (Lesson 7 is about this check.)
 
 
 # %%
@@ -264,7 +263,8 @@ for name, array, gradient in (("x", x, dx), ("w", w, dw), ("b", b, db)):
 #
 # What is dw good for? Show a kernel of zeros what Sobel's answers to the scene are, and
 # let it follow its gradient. The loss is half the mean square of what it is off by. Its
-# gradient by y is the difference over the number of places. A step goes against dw.
+# gradient by y is the difference over the number of places. A step is −8 · dw. Such a
+# factor is called the *learning rate*; the 8 was found by trying.
 
 # %%
 picture = grey[None, None] - grey.mean()  # (1, 1, H, W)

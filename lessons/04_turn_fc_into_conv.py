@@ -271,7 +271,7 @@ between = heat.forward(scene[:, :, 3:, 5:])  # windows begin at (8i + 3, 8j + 5)
 own = net.forward(scene[:, :, 8 * 2 + 3 :, 8 * 4 + 5 :][:, :, :38, :38])
 assert np.abs(between[:, :, 2, 4] - own).max() < 1e-12
 
-assert 64 * once < (128 - 38 + 1) ** 2 * window / 7  # than sliding by 1
+assert 64 * once < (128 - 38 + 1) ** 2 * window / 7  # a seventh of sliding by 1
 
 # %% [markdown]
 # So 8 · 8 = 64 runs, one for each shift of 0 to 7 pixels down and to the right, give a
@@ -282,9 +282,9 @@ assert 64 * once < (128 - 38 + 1) ** 2 * window / 7  # than sliding by 1
 # ## Padding, and what "the same" means
 #
 # Most classifiers pad. Padded, the same weights turn windows of 24 × 24 into maps of
-# 3 × 3. Two classifiers may claim to be what this heat-map slides: the padded one, on
-# crops of 24 × 24, and the unpadded one, on windows of 38 × 38. (For the second put a
-# frame of 7 zeros around the scene, so that the middles agree.)
+# 3 × 3. What does a heat-map made of *this* classifier slide? Two may claim to be it:
+# the padded one, on crops of 24 × 24, and the unpadded one, on windows of 38 × 38. (For
+# the second put a frame of 7 zeros around the scene, so that the middles agree.)
 
 # %%
 padded = classifier(pad=1, native=24).astype(np.float64)
@@ -356,17 +356,17 @@ assert large.receptive_field == 224 + 2 * (2 * 1 + 2 * 2 + 3 * 4 + 3 * 8 + 3 * 1
 #
 # Replace the dots and run the cell again.
 #
-# **1.** ★ Predict, then run. Leave `pool1` and `pool2` out of the chain of `heat`; all
-# weights stay. Now the places are 2 pixels apart, and their windows 12 pixels wide:
-# `scenes(2, 40, first=6, step=2)` has the classes of their middles. Is the network right
-# more often, now that it looks so closely? Answer with the share of right places, void
-# left out. (The weights are float64 by now: so must the scenes be.)
+# **1.** ★ Predict, then run. Leave `pool1` and `pool2` out of `heat.children()` (not of
+# the untrained `chain` above); all weights stay. Places are now 2 pixels apart, their
+# windows 12 wide: `scenes(2, 40, first=6, step=2)` has the classes of the middles. Is
+# the network right more often, now that it looks so closely? Answer with the share of
+# right places, void left out. (Weights are float64 by now: so must the scenes be.)
 #
 # **2.** ★★ Another library keeps the channels last and flattens maps (H, W, C) in this
 # order. Write a function `(W, h, w)` that turns the weights of its fully connected
 # layer, an array (K, h·w·C), into the kernel (K, C, h, w) of our convolution.
 #
-# **3.** ★★★ Predict, then run. Enlarge the scene twice: `twice = scene.repeat(2,
+# **3.** ★★★ Predict, then run. Make the scene twice as large: `twice = scene.repeat(2,
 # axis=2).repeat(2, axis=3)`. Does the network still find the shapes? Take the highest
 # score at each place of both heat-maps, and compare it with the label of the pixel in
 # the middle of the window (row 8i + 19, and half of that for `twice`; leave void

@@ -143,8 +143,8 @@ lesson.pictures("05_stamps", [row], caption=caption, cmap="viridis", vmin=0, vma
 # The library's transposed convolution does this for all channels at once. Its `pad` cuts
 # pixels off each side: with k = 2s and pad s/2, the output is exactly s times as large.
 #
-# Now labels. Take the best coarse scores there can be, from the truth itself: for every
-# cell of 16 × 16 pixels, the share of each class.
+# Now labels. Take good coarse scores, from the truth itself: for every cell of 16 × 16
+# pixels, the share of each class. (Not the best there are: lesson 9 looks for those.)
 
 # %%
 from minifcn import ops
@@ -187,7 +187,7 @@ lesson.pictures("05_labels", [row], caption="Cells of 16 pixels, enlarged.", **l
 #
 # ## Why "transposed"
 #
-# A convolution is linear, so it is a matrix. Here is the one of a 4-tap kernel with
+# A convolution is linear, so it is a matrix. Here is that of a 4-tap kernel with
 # stride 2, from 10 fine values down to 4 coarse ones: a row for each output.
 
 # %%
@@ -258,7 +258,7 @@ assert np.allclose(views["4 × 4, tents"], 1) and np.ptp(views["4 × 4, random"]
 
 # %% tags=["hide-input"]
 row = {title: y / y.mean() for title, y in views.items()}
-caption = "A flat map enlarged twice, by stamps of ones, random ones, and tents."
+caption = "A flat map at twice its size, by stamps of ones, random ones, and tents."
 lesson.pictures("05_checkerboards", [row], caption=caption, vmin=0, vmax=2)
 
 # %% [markdown]

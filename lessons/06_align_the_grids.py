@@ -41,9 +41,7 @@ row = {"scene": image}
 for title, wrong in (("right crop", 0), ("6 pixels off", 6)):
     mask = np.where(label == 255, label, oracle(label, 8, wrong))
     row[title] = lesson.over(image, mask)
-caption = (
-    "The pale lines are the true outlines. The second mask lies up and to the left."
-)
+caption = "Pale lines: the true outlines. The second mask lies up and to the left."
 lesson.pictures("06_off", [row], caption=caption)
 
 # %% [markdown]
@@ -92,8 +90,9 @@ for seed in (6, 8):
 #
 # Why 100? Why 19? The README of the authors' code says, under "Why pad the input?": with
 # 100 the output can be aligned for any size of image in their data sets; to compute exact
-# offsets is possible, but less convenient. Caffe's `coord_map.py` computes the crop, with
-# the table that we now derive. *Pixel r of the image, where is it in the output?*
+# offsets is possible, but less convenient. Caffe is the framework that they used. Its
+# `coord_map.py` computes the crop, with the table that we now derive. *Pixel r of the
+# image, where is it in the output?*
 #
 # ## Every layer moves coordinates
 #
@@ -191,7 +190,7 @@ at, n = (Fraction(1), Fraction(0)), 500
 print(f"{'layer':9s}{'k':>3s}{'s':>4s}{'p':>5s}{'size':>6s}   pixel r is at")
 for name, *layer in [*vgg16(), upscore]:
     at, n = then(at, layer_map(*layer)), size_after(n, *layer)
-    if name in ("conv1_1", "fc6", "upscore") or layer[0] == "pool":  # the others: r
+    if name in ("conv1_1", "fc6", "upscore") or layer[0] == "pool":  # others: r -> r
         _, k, s, p = layer
         sign = "+" if at[1] >= 0 else "−"
         scale = "" if at[0] == 1 else f"{at[0]}·"
@@ -239,7 +238,8 @@ lesson.widget("ruler", numbers, instead)
 # %% [markdown]
 # FCN-16s and FCN-8s (lesson 10) add finer scores, taken behind pool4 and pool3, to the
 # enlarged coarse ones. Two maps may be added only if the same cell means the same place in
-# both: if their (a, b) are equal. The a are. Crop the finer map by the difference of the b.
+# both: if their (a, b) are equal. The a are equal already. Crop the finer map by the
+# difference of the b. (`"mini"` below has fewer 3×3 layers; they move nothing.)
 
 # %%
 from minifcn import models

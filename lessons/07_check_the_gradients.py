@@ -59,7 +59,7 @@ for seed, bug in ((0, False), (0, True), (1, False), (1, True)):
     first, last = losses[0], np.mean(losses[-20:])
     print(f"seed {seed}, {BUG[bug]:12s} loss {first:.2f} -> {last:.2f}", end=", ")
     print(f"mean IoU {ious[seed, bug]:.1f}")
-    assert last < 0.85 * first  # it "learns", bug or not
+    assert last < 0.95 * first  # it "learns", bug or not
 assert all(ious[seed, True] < ious[seed, False] - 5 for seed in (0, 1))
 
 # %% tags=["hide-input"]
@@ -165,7 +165,7 @@ for dtype in (np.float64, np.float32):
     valley[dtype] = errors = [relative_error(f, exact) for f in found]
     best, usual = int(np.argmin(errors)), np.argmin(abs(steps - 1e-5))
     print(f"{dtype.__name__}: best e about {steps[best]:.0e}", end=", ")
-    print(f"error there {errors[best]:.0e}; at 1e-05 {errors[usual]:.0e}")
+    print(f"error there {errors[best]:.0e}; at 1e-05 {errors[usual]:.1e}")
 
 assert min(valley[np.float64]) < 1e-8 < 1e-5 < min(valley[np.float32])
 assert np.allclose(valley[np.float32][:13], 1)  # up to e = 1e-7 nothing moves
@@ -182,7 +182,7 @@ lesson.show(figure, "07_valley", "The error of a right gradient, by the step.")
 
 # %% [markdown]
 # So **check in float64**, even if you train in float32, with e around 1e-5. At that e
-# float32 calls a right gradient wrong by nearly a fifth. (At 1e-7 and below none of the
+# float32 calls a right gradient wrong by a sixth. (At 1e-7 and below none of the
 # loss's seven digits moves: the quotient is 0.) So every operation here follows the
 # dtype it is given.
 #
@@ -203,7 +203,8 @@ assert abs(wide - 1) > 0.1
 # remedy is to allow larger errors. Do not: real bugs would pass as well. A kink can be
 # *recognised*. For a smooth function the quotients at e and at e/2 agree to many
 # digits; across a kink they do not (above: 0.65 and 0.80). `minifcn.gradcheck` compares
-# the two, and draws another point where they disagree.
+# the two, and draws another point where they disagree. Its report names the argument
+# with the worst error, counted from 0, and how much of an error rounding may make.
 
 # %%
 from minifcn import gradcheck
@@ -245,8 +246,8 @@ for title, g in (("ones", np.ones((3, 4))), ("random", rng.normal(size=(3, 4))))
 # A million parameters would need two million forward passes. A *direction* needs two.
 # Move all parameters a little along a random v. The quotient must equal ⟨gradient, v⟩,
 # the sum of the products entry by entry. `check_layer` takes some directions, and some
-# entries of each array. Here are the two networks of the first picture. (`to_device` puts
-# an array where theirs live.)
+# entries of each array. Here are the two networks of seed 0. (`to_device` puts an array
+# where theirs live.)
 
 # %%
 from minifcn.backend import to_device
@@ -265,8 +266,7 @@ for bug, name in BUG.items():
 #
 # A check that has never failed proves nothing. So let us break backward passes on
 # purpose, as people do by accident. Each name tells the slip. (`gamma` and `beta` are
-# batch normalisation's two learned numbers for each channel; lesson 8 derives its
-# backward. "argument 0" is the first array that the operation is given.)
+# batch normalisation's two learned numbers a channel; lesson 8 derives its backward.)
 
 # %%
 maps = rng.permutation(2 * 2 * 6 * 6).reshape(2, 2, 6, 6) / 36.0 - 2  # no two are equal
@@ -388,8 +388,8 @@ answers.check("07.3", ...)
 # %% [markdown]
 # ## In practice
 #
-# - `minifcn gradcheck` does this for FCN-32s, 16s and 8s. The library's tests do it for
-#   every layer and network, and plant some hundreds of bugs in a copy of the code.
+# - `minifcn gradcheck` does this for FCN-32s, 16s and 8s and for U-Net. The tests do it
+#   for every layer and network, and plant some hundreds of bugs in a copy of the code.
 # - A backward that saves memory by writing into `dy` passes a check of its own, and ruins
 #   whoever else gets the same `dy`. `gradcheck` hands out read-only arrays.
 #

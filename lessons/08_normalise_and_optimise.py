@@ -80,9 +80,9 @@ show_planes("plain", plain)
 # *gain*. The network learns at a gain of 1, and at neither of the others. (White is
 # undecided. In the third, the numbers overflowed.)
 #
-# `spirals.py` has both passes of this network in NumPy, thirty lines to read beside this
-# lesson. One thing in it is new, the loss, which earlier lessons took from the library.
-# *Softmax* makes probabilities of the scores x of a point:
+# `run` in `spirals.py` has both passes of this network in NumPy, 36 lines to read
+# beside this lesson. One thing in it is new, the loss, which earlier lessons took from
+# the library. *Softmax* makes probabilities of the scores x of a point:
 #
 #     p[c] = exp(x[c]) / Σ exp(x)
 #
@@ -101,7 +101,7 @@ show_planes("plain", plain)
 
 # %%
 def measure(gain, norm=None):
-    """Of the numbers in the first and in the last hidden layer, before any training."""
+    """The size of the numbers in the first and last hidden layer, untrained."""
     layers = spirals.network(np.random.default_rng(0), gain, norm)
     _, _, gradients, maps = spirals.run(layers, points, which, norm)
     first, last = (np.sqrt(np.mean(m**2)) for m in (maps[0], maps[-1]))
@@ -193,6 +193,7 @@ assert np.allclose(dx, theirs.transpose(0, 2, 3, 1).reshape(20, 4), atol=1e-12)
 print(f"mean of dx {abs(dx.mean(axis=0)).max():.0e}", end="")
 print(f", mean of dx·z {abs((dx * mine[0]).mean(axis=0)).max():.0e}")
 assert abs(dx.mean(axis=0)).max() < 1e-12
+assert abs((dx * mine[0]).mean(axis=0)).max() < 1e-5
 
 # %% [markdown]
 # The last line shows what the two subtracted terms do. Adding a constant to the channel
@@ -253,13 +254,13 @@ assert abs(alone - together[:1]).max() > 0.01
 #
 # ## Three rules for a step
 #
-# The gradient says in which direction to go, and an *optimiser* says how far. *SGD*
-# (stochastic gradient descent: the gradient is that of a random batch) goes rate · g.
-# *Momentum* repeats 0.9 of the step before: what points the same way each time adds up,
-# to 1 + 0.9 + 0.81 + … = 10 times as much, and what goes back and forth cancels. *Adam*
-# keeps two running means for each weight, of g and of g², and divides one by the root
-# of the other. Steps then have about the same length for every weight, however large
-# its gradients are.
+# A step goes against the gradient, and an *optimiser* says how far. *SGD* (stochastic
+# gradient descent: the gradient is that of a random batch) goes rate · g. *Momentum*
+# repeats 0.9 of the step before: what points the same way each time adds up, to 1 + 0.9
+# + 0.81 + … = 10 times as much, and what goes back and forth cancels. *Adam* keeps two
+# running means for each weight, of g and of g², and divides one by the root of the
+# other. Steps then have about the same length for every weight, however large its
+# gradients are.
 #
 # Both running means start at 0, so the first ones are too small. After t steps they
 # hold 1 − 0.9ᵗ and 1 − 0.999ᵗ of what they should. Adam divides by that.
@@ -301,7 +302,7 @@ for rule, name, rate in ((momentum, "SGD", 0.1), (adam, "Adam", 0.1)):
 # %% [markdown]
 # (The library's SGD multiplies by the rate before it adds to the velocity, as Caffe
 # does. At a constant rate that is the same.) Look at the first steps: the gradients
-# differ more than ten thousand times, and Adam's steps are ±0.1, all of them.
+# differ by a factor of more than ten thousand, and Adam's steps are ±0.1, all of them.
 #
 # A valley shows the difference. It is a hundred times as steep across as along:
 
@@ -321,16 +322,14 @@ for (name, rule, rate), colour in zip(
     panel.plot(*np.array(path).T, ".-", color=colour, label=name, linewidth=1)
 panel.set(xlabel="along", ylabel="across", xlim=(-1.15, 0.3), ylim=(-0.32, 0.32))
 panel.legend(frameon=False, loc="lower right")
-caption = (
-    "Forty steps from the same point towards the lowest, (0, 0). SGD may not go faster: "
-    "at a slightly larger rate it would leap out of the valley."
-)
+caption = "Forty steps towards (0, 0). At a slightly larger rate SGD would leap out."
 lesson.show(figure, "08_valley", caption)
 
 # %% [markdown]
-# A plain network with a small gain is such a case. Its biases stand near the loss and
-# get gradients of an ordinary size; what reaches a weight has been made small by all
-# the layers around it. Each rule gets several rates, far apart, and the best one counts.
+# A plain network with a small gain is such a case. Its last biases stand near the loss
+# and get gradients of an ordinary size; what reaches a weight has been made small by
+# all the layers around it. SGD and momentum get three rates, each ten times the one
+# before, and Adam two. The best one counts.
 
 # %%
 network = spirals.network(np.random.default_rng(0), 0.4)

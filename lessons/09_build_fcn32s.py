@@ -85,11 +85,11 @@ lesson.pictures("09_clouds", rows, caption=caption, vmin=0, vmax=1)
 # article's trunk is VGG16, large, and trained as a classifier before. Ours has the same
 # plan with seven 3×3 convolutions in place of thirteen, and few channels.
 #
-# Behind every convolution stand a batch normalisation and a ReLU. Without ReLU two
-# convolutions in a row would be no more than one. VGG16 has no normalisation: its
-# weights came ready from a classifier. `fc6` and `fc7` also have *dropout*: in
-# training, one value in ten, drawn at random, is set to 0, so that the network cannot
-# rely on any single one.
+# Behind every convolution but `score_fr` stand a batch normalisation and a ReLU.
+# Without ReLU two convolutions in a row would be no more than one. VGG16 has no
+# normalisation: its weights came ready from a classifier. `fc6` and `fc7` also have
+# *dropout*: in training, one value in ten, drawn at random, is set to 0, so that the
+# network cannot rely on any single one.
 
 # %%
 from minifcn import layers
@@ -193,9 +193,9 @@ print(f"{'upscore':9s}", x.shape, " crop", mine.crop.forward(x, images).shape)
 #
 # The network of the picture has the other alignment of lesson 6: no frame, `fc6` padded
 # by 3, the stamp of 64 cut by 16 on each side, nothing to crop. Give ours that alignment
-# and its trained weights. Then compare logits and gradients in float64, without dropout.
-# Both use the same layers, so this compares the *wiring* only. Finite differences check
-# the rest:
+# and its trained weights. (Ours does not pad the image to a multiple of 32, so it gets
+# one of 64 × 96.) Then compare logits and gradients in float64, without dropout. Both
+# use the same layers: this compares the *wiring* only. Finite differences check the rest:
 
 # %%
 from minifcn import gradcheck
@@ -235,7 +235,7 @@ assert report.max_relative_error < 1e-6
 # every class has probability 1/C, and the loss, the mean of −ln(probability of the true
 # class), is ln C, whatever the labels. Above it began at ln 2 = 0.693. With VOC's 21
 # classes it is ln 21 = 3.0445. Whoever sees 3.04 in the first line of a training knows
-# that all is well. Whoever sees it after a thousand steps knows that nothing is
+# that all is well. Whoever sees it after a thousand steps knows that nothing has been
 # learned.
 #
 # Can anything be learned from scores that are all 0? Look at the gradients:
@@ -288,7 +288,7 @@ def silence(network):
 
 _, names = moved(speak)
 print(f"with score weights: {len(names)} arrays with a gradient")
-assert "vgg.conv1_1.weight" in names
+assert len(names) == len(weights)
 _, names = moved(silence)
 print("with conv3_1 at zero as well:", *names)
 assert names == ["score_fr.bias"]
@@ -302,9 +302,9 @@ assert names == ["score_fr.bias"]
 # Is it for want of training? All the network has to say, it says in `score_fr`, one
 # number per class and cell; after that nothing is learned. So take the score map itself
 # as the thing to learn, for each validation scene by itself, and go down to the least
-# loss. (There is one lowest point, no second valley: the logits are linear in the
-# scores, and the cross-entropy is convex.) What these best scores miss, no network with
-# this head can be expected to find.
+# loss. (No second valley is in the way: the logits are linear in the scores, and the
+# cross-entropy is convex.) What these best scores miss, no network with this head can
+# be expected to find.
 
 # %%
 from minifcn.layers.init import bilinear_1d
@@ -366,8 +366,8 @@ lesson.pictures("09_bounds", rows, caption=caption)
 # puts out? (A pair, rows first.)
 #
 # **2.** ★★ Change the model: make `fc6` a 1×1 convolution (width 8). Predict: by how many
-# pixels does the receptive field of a score become narrower, and how many learned
-# numbers fewer has the network? (A pair: pixels, numbers.) Then change `trunk` and count.
+# pixels does the receptive field of a score become narrower, and how many fewer learned
+# numbers does the network have? (A pair: pixels, numbers.) Then change `trunk` and count.
 #
 # **3.** ★★ Write the backward pass of the weights of `score_fr`: a function `(dscores,
 # x)` of the gradient of the scores (N, C, h, w) and of the layer's input (N, D, h, w),

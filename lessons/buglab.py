@@ -52,15 +52,15 @@ BUGS = [
         "one pixel too few in a mean",
         *("batch_norm", "batch_norm_backward", "cache.pixels", "cache.pixels - 1"),
         "dx of batch normalisation",
-        "With two images wrong by some thousandths, and by less the more pixels a batch has. "
-        "float32 needs a tolerance under which that goes unseen; float64 does not.",
+        "With a random g and two images wrong by some thousandths, and by less the more pixels a batch has. "
+        "There float32 needs a tolerance under which that goes unseen; float64 does not.",
     ),
     Bug(
         "on a tie every greatest value is paid",
         *("pool", "max_pool2d_backward", "wins &= unclaimed", ""),
         "dx of max pooling",
-        "No two values of this check are equal, so it never happens here. Behind a ReLU many "
-        "zeros are, and there no quotient could tell: a tie is a kink. Only a test by hand can.",
+        "No two values of this check are equal, so it never happens here. Behind a ReLU there are many "
+        "zeros, and no quotient could tell: a tie is a kink. Only a test by hand can.",
     ),
 ]
 CHECKS = {  # how a check is done: (all g one, how many images)
