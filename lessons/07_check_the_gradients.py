@@ -246,16 +246,20 @@ for title, g in (("ones", np.ones((3, 4))), ("random", rng.normal(size=(3, 4))))
 # A million parameters would need two million forward passes. A *direction* needs two.
 # Move all parameters a little along a random v. The quotient must equal ⟨gradient, v⟩,
 # the sum of the products entry by entry. `check_layer` takes some directions, and some
-# entries of each array. Here are the two networks of seed 0. (`to_device` puts an array
-# where theirs live.)
+# entries of each array. Here are the two networks of the first picture before training,
+# but with random scores: from those that start at zero nothing comes back.
 
 # %%
-from minifcn.backend import to_device
+from minifcn.backend import to_device  # puts an array where the network's live
 
-x = to_device(rng.normal(size=(1, 3, 16, 16)))  # large ones have more rounding
+x = to_device(rng.normal(size=(1, 3, 40, 40)))
 for bug, name in BUG.items():
-    network, _ = runs[0, bug]
-    network.astype(np.float64)
+    network = models.fcn("8s", "mini", 2, alignment="same", width=8).astype(np.float64)
+    for score in ("score_fr", "score_pool3", "score_pool4"):
+        weight = network[score].weight
+        weight.value = to_device(rng.normal(size=weight.value.shape))
+        if bug and score != "score_fr":
+            network[score].__class__ = Forgetful
     report = gradcheck.check_layer(network, x, rng, directions=2, elements=2)
     print(f"{name}: {report}")
     error = report.max_relative_error
