@@ -846,19 +846,24 @@ def _(answer):
 
 @exercise("12.3")
 def _(answer):
-    """As many as with it, but fewer pixels are right. The stamps of `up0` are learned, and 12 maps of half the size can hold all
-    that two pixels side by side need to know. In a network with five halvings the way down would have lost it.
+    """From start 0 as many cells as with the skips, 98 %, but fewer pixels: 89 or 90 % for 92. The stamps of `up1` and `up0` are
+    learned, and 24 maps of a quarter's size can hold much of what 4 × 4 pixels need to know. From start 1 more is lost:
+    63 to 79 % of the cells for 92, by the draw of the two new layers. After five halvings nothing fine would be left.
 
     ```py
     rng = np.random.default_rng(9)
-    table = {name: (node.layer, node.inputs) for name, node in unet(0).nodes.items() if name != "concat0"}
-    table["after0.conv1"] = layers.Conv2d(6, 6, 3, rng, pad=1), ["up0"]
+    table = {name: (node.layer, node.inputs) for name, node in unet(0).nodes.items() if "concat" not in name}
+    for up, K in (("1", 12), ("0", 6)):
+        table[f"after{up}.conv1"] = layers.Conv2d(K, K, 3, rng, pad=1, bias=False), [f"up{up}"]
     cut = train(0, True, models.Graph(table))
-    answer = cells_found(cut.forward(x_new).argmax(axis=1), numbers_new)
+    predicted = to_host(cut.forward(to_device(x_new))).argmax(axis=1)
+    answer = cells_found(predicted, numbers_new), np.mean(predicted == t_new)
     ```
     """
-    hint = "build the table of `unet(0)` anew without concat0, and give `train` the network; it takes its steps as before."
-    return None if abs(_share(answer) - 0.98) < 0.03 else hint
+    cells, pixels = map(_share, answer)
+    if abs(cells - 0.98) > 0.03 or abs(pixels - 0.896) > 0.014:
+        return "build the table of `unet(0)` anew without its concatenations, and give `train` the network; it takes its steps as before."
+    return None
 
 
 # ---- 13 see further without pooling
