@@ -156,8 +156,8 @@ assert found[:, 1:].sum() < 0.01 * found.sum()  # it says background, and nothin
 # ten-thousandth. The article says just this: for FCN-16s the rate is "decreased by a
 # factor of 100" (section 4.2), and the solvers of the authors' code have 1e-10, 1e-12
 # and 1e-14. (Recorded, not run here: with `RATE / 10` and `RATE / 100` the third
-# stage's loss leaps to 29 and to 21. That is a gamble. One seed wins, with a mean IoU
-# of 52 for the 38 above, and one loses, with 31 for 33.)
+# stage's loss leaps to 29 and to 21. That is a gamble. One seed won, with a mean IoU of
+# 52, and one lost, with 31.)
 #
 # The other way is to scale the maps back, as the authors' at-once network does (0.01
 # and 0.0001), or to normalise, as ours does. Measure before you choose:
