@@ -4,7 +4,7 @@
 # **You will** join maps by concatenation, forward and back, build a small U-Net, weigh
 # the pixels between touching cells, and count how many cells it then tells apart.
 #
-# **You will learn** what U-Net does otherwise than FCN, why what is concatenated gets
+# **You will learn** what U-Net does differently from FCN, why what is concatenated gets
 # its gradient back in slices, and how a loss can be told where to look.
 #
 # **You need** lesson 10 (skips, fork and join) and lesson 5 (the transposed
@@ -77,7 +77,7 @@ row = {"image": 2 * x[0, 0] + 0.5, "cells": lesson.by_colour(numbers[0])}
 row |= {"label": t[0], "weights": weights[0] / weights[0].max()}
 caption = (
     "Cells that touch: the image, the cells, the label with a gap wherever two cells "
-    "touch, and the weight of each pixel in the loss, up to 11 in the gaps."
+    "touch, and the weight of each pixel in the loss, up to 10.5 in the gaps."
 )
 lesson.pictures("12_cells", [row], caption=caption, vmin=0, vmax=1)
 
@@ -122,10 +122,10 @@ for mine, yours in zip((da, db), ops.concat_backward(dy, their_cache), strict=Tr
     assert np.array_equal(mine, yours)
 
 # %% [markdown]
-# Is concatenation more than addition? Split the weights of a 1 × 1 convolution over a and
-# b in two, and it is a convolution of a plus a convolution of b: the sum of two score
-# layers, which is what FCN does. U-Net lets a 3 × 3 convolution and a ReLU see both
-# first.
+# Is that more than addition? Not by itself. Split the weights of a 1 × 1 convolution
+# over a and b in two, and it is a convolution of a plus a convolution of b: the sum of
+# two score layers, which is what FCN does. What is more in U-Net is that a ReLU
+# follows, and other convolutions: they see both together.
 
 # %%
 w = rng.normal(size=(4, 8, 1, 1))
@@ -193,8 +193,8 @@ for name, of_w in dw.items():  # against finite differences along a random direc
 # ## Two steps, as a table
 #
 # The library's networks are tables: a row for each layer, with the names of what it
-# reads. Written so, a U-Net of two steps takes a dozen lines. Each `convolve` is two
-# 3 × 3 convolutions, each with its batch norm (lesson 8) and ReLU.
+# reads. Written so, a U-Net of two steps takes two dozen lines. Each `convolve` is two
+# 3 × 3 convolutions, each with its batch norm (lesson 8: hence no bias) and ReLU.
 
 # %%
 from minifcn import layers, models
@@ -210,7 +210,8 @@ def unet(seed, width=6, steps=2):
 
     def convolve(name, K):
         for i in (1, 2):
-            add(f"{name}.conv{i}", layers.Conv2d(last[1], K, 3, rng, pad=1), K)
+            conv = layers.Conv2d(last[1], K, 3, rng, pad=1, bias=False)
+            add(f"{name}.conv{i}", conv, K)
             add(f"{name}.norm{i}", layers.BatchNorm2d(K), K)
             add(f"{name}.relu{i}", layers.ReLU(), K)
 
@@ -233,10 +234,10 @@ print(f"{sum(p.value.size for p in network.parameters().values()):,} weights,", 
 print(f"{sum(name.startswith('concat') for name in network.nodes)} concatenations")
 
 # %% [markdown]
-# `models.unet` is this with the article's four steps and 64 channels. The article does
-# not pad its convolutions. So the maps of the way down are larger than those of the way
-# up, and they are cropped before they are concatenated. (The gradient of what was cropped
-# away is zero.) An image of 572 × 572 gives a mask of its middle 388 × 388.
+# `models.unet` is this with the article's four steps and 64 channels, and without batch
+# norm. The article does not pad its convolutions. So the maps of the way down are
+# larger than those of the way up, and are cropped to be concatenated. (What was cropped
+# away has a gradient of zero.) 572 × 572 give a mask of the middle 388 × 388.
 
 # %%
 article = models.explain(models.unet(width=4), 572)  # the width changes no size
@@ -252,9 +253,9 @@ assert article.output_shape[2:] == (388, 388)
 #
 #     weight = 1 + w0 · exp(−(d1 + d2)² / 2σ²)     in the background, with w0 = 10
 #
-# In a gap both distances are small, and the weight is near 11. Beside one cell only, d2
-# is large, and it is 1. (The article takes σ = 5 pixels. Our cells are small: 3.) That
-# is `weight_map` above; the library has it, too.
+# In a gap both distances are small, and the weight is up to 10.5. Beside one cell only,
+# d2 is large, and it is 1. (The article takes σ = 5 pixels. Our cells are small: 3.)
+# That is `weight_map` above; the library has it, too.
 
 # %%
 from minifcn.data.targets import border_weights
@@ -330,9 +331,8 @@ for seed in (0, 1):
         predictions[seed, weigh] = predicted
         found[seed, weigh] = cells_found(predicted, numbers_new)
         right[seed, weigh] = np.mean(predicted == t_new)
-        print(
-            f"start {seed}, {'with   ' if weigh else 'without'} the weights", end=": "
-        )
+        way = "with   " if weigh else "without"
+        print(f"start {seed}, {way} the weights", end=": ")
         print(f"pixels right {right[seed, weigh]:.1%}", end=", ")
         print(f"gaps {np.mean(predicted[gaps] == 0):.1%}", end=", ")
         print(f"cells found {found[seed, weigh]:.1%}")
@@ -357,8 +357,8 @@ lesson.pictures("12_gaps", rows, caption=caption)
 
 # %% [markdown]
 # With the weights more cells are found, from both starts. It has a price: fewer pixels
-# are right, and the cells come out thinner. Who counts cells takes the weights. Who
-# measures their area should be careful with them.
+# are right, and the cells come out thinner. Whoever counts cells takes the weights.
+# Whoever measures their area should be careful with them.
 #
 # ## Exercises
 #
@@ -373,10 +373,10 @@ lesson.pictures("12_gaps", rows, caption=caption)
 # Your function `(dy, shape, r)` gets dy (N, A + B, h, w), the shape of a, and r. It
 # returns da, of this shape, and db.
 #
-# **3.** ★★★ Predict, then run. Cut the finest skip: let `after0.conv1` read `up0` alone,
-# which is a convolution from 6 maps instead of 12. Train it from start 0 with the
-# weights, `train(0, True, network)`, as above. What share of the cells does it find on
-# `x_new`, more or less than with the skip? Answer with the share.
+# **3.** ★★★ Predict, then run. Cut both skips: let `after1.conv1` read the 12 maps of
+# `up1` alone, and `after0.conv1` the 6 of `up0`. Train from start 0 with the weights,
+# `train(0, True, network)`. On `x_new`, which share of the cells does it find, and
+# which share of the pixels is right? Answer with both, in this order.
 
 # %%
 import answers

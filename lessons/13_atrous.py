@@ -93,11 +93,12 @@ print("a kernel with holes is a larger kernel with zeros; the zeros cost nothing
 # Here is what made it famous. Take a trained network. Let a pooling by 2 move by 1
 # rather than by 2: its map has four times as many cells. The kernels behind it would
 # now see neighbours that they were not trained on. Give them holes, rate 2, and they
-# see the old ones again. So must the next pooling, whose window gets holes as well. Behind
-# it the rate is 4. **No weight changes**, and where the old network had a cell, the new
+# see the old ones again. The next pooling's window gets holes likewise, and behind it
+# the rate is 4. **No weight changes**, and where the old network had a cell, the new
 # one has the same numbers.
 #
-# `features` is a chain of three convolutions and two poolings, both ways:
+# `features` is a chain of three convolutions and two poolings, both ways. (Its weights
+# are random; for this they do as well as trained ones.)
 
 # %%
 ws = [rng.normal(size=(8, c, 3, 3)) / np.sqrt(9 * c) for c in (3, 8, 8)]
@@ -137,15 +138,18 @@ for panel, title, picture in (
     panel.imshow(picture, cmap="magma")
     panel.set_title(title)
     panel.set_axis_off()
-caption = "One channel of the same weights. Every fourth row and column is the same."
+caption = (
+    "One channel of the same weights. Every fourth row and column on the right are the "
+    "map in the middle."
+)
 lesson.show(figure, "13_denser", caption)
 
 # %% [markdown]
 # The second assertion says that the other cells are no inventions: each is what the old
-# network would say of an image shifted by some pixels. Lesson 4 put such shifted runs
-# together by hand. Holes do it in one run. The price: sixteen times as many cells go
-# through the last convolution. So DeepLab leaves only the *last two* poolings without
-# their stride, and stops at 1/8.
+# network would say of an image shifted by some pixels. Lesson 4's shift-and-stitch
+# takes a run for each shift. Holes do it in one run. The price: sixteen times as many
+# cells go through the last convolution. So DeepLab leaves only the *last two* poolings
+# without their stride, and stops at 1/8.
 #
 # ## Where holes lose pixels
 #
@@ -182,9 +186,9 @@ caption = "Two chains with a field of 13 × 13. Grey pixels are never looked at.
 lesson.show(figure, "13_paths", caption)
 
 # %% [markdown]
-# With equal rates two neighbours live in different worlds: a result sees only the pixels
-# at an even distance. This is called *gridding*. Rates 1, 2, 3 leave no hole. But unequal
-# rates alone are no guarantee (2, 3, 7 leave holes), so count.
+# With rates 2, 2, 2 two neighbours live in different worlds: a result sees only the
+# pixels at an even distance. This is called *gridding*. Rates 1, 2, 3 leave no hole.
+# But unequal rates alone are no guarantee (2, 3, 7 leave holes), so count.
 #
 # ## Large rates on small maps
 #

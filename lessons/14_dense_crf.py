@@ -79,7 +79,8 @@ lesson.pictures(
 #
 # *Dense*, or fully connected, means: every pixel with every other, not only with its
 # neighbours. DeepLab (lesson 13) put one behind its network. How much two pixels i and
-# j care for each other is a *kernel* of their places p and colours I:
+# j care for each other is a function of their places p and colours I, also called a
+# *kernel* (the word is the convolution's; the thing is another):
 #
 #     k1(i, j) = exp(−|p_i − p_j|² / 2σ_xy² − |I_i − I_j|² / 2σ_rgb²)     bilateral
 #     k2(i, j) = exp(−|p_i − p_j|² / 2σ²)                                 spatial
@@ -132,17 +133,18 @@ lesson.pictures("14_kernels", [row], caption=caption, cmap="inferno", vmin=0, vm
 # %% [markdown]
 # ## One step of mean field
 #
-# The best labelling cannot be computed: there are 6^1600 of them on this crop. *Mean
+# The best labelling cannot be found by trying: this crop has 6^1600 labellings. *Mean
 # field* gives each pixel probabilities Q of its own, and improves them in turns. In
 # each turn a pixel asks all others what they are, and listens to each as much as the
 # kernel says:
 #
 #     Q_i(c)  ←  softmax over c of   log P_i(c) + Σ_m w_m Σ_j n_i k_m(i, j) n_j Q_j(c)
 #
-# P are the network's probabilities, and m is 1 and 2, the two kernels. The sum over j is a
-# matrix product, K · Q. The n keep the sums of a kernel's rows near 1: n_i =
-# (Σ_j k_m(i, j))^−½. Without them a pixel in a large flat region would hear thousands of
-# voices, and one at a corner few. That is all of the algorithm.
+# P are the network's probabilities, and m is 1 and 2, the two kernels. The sum over j
+# is a matrix product, K · Q. (It includes j = i: a pixel hears itself, too.) The n keep
+# the sums of a kernel's rows near 1: n_i = (Σ_j k_m(i, j))^−½. Without them a pixel in
+# a large flat region would hear thousands of voices, and one at a corner few. That is
+# all of the algorithm.
 
 
 # %%
@@ -179,18 +181,18 @@ assert np.abs(exact - theirs).max() < 1e-6
 # ## Too many pairs
 #
 # The crop has 1,600 pixels and 2.56 million pairs. A photograph of 500 × 375 has
-# 187,500 pixels and 35 billion pairs, for each of two kernels, in each iteration. The
-# kernel alone would take 281 gigabytes as float64. But it is a *Gaussian filter*: each
-# result is an average of values, with weights that fall off with distance. In the plane
-# one would blur fast by going to a coarse grid. Here the distance is in five
-# dimensions, place and colour.
+# 187,500 pixels and 35 billion pairs, for each of two kernels, in each iteration. One
+# kernel would take 281 gigabytes as float64. But it is a *Gaussian filter*: each result
+# is an average of values, with weights that fall off with distance. In the plane one
+# would blur fast by going to a coarse grid. Here the distance is in five dimensions,
+# place and colour.
 #
 # ## Splat, blur, slice
 #
 # Take one dimension first: points f_j on a line, each with a value v_j. We want y_i =
 # Σ_j exp(−(f_i − f_j)²/2) v_j. Lay a grid over the line. Each point gives its value to
 # the two grid points around it, the nearer one the larger share (*splat*). Then the grid
-# is *blurred*: half of either neighbour's value is added to each grid point's own. Each
+# is *blurred*: half of each neighbour's value is added to each grid point's own. Each
 # point takes back from its two grid points, with the same shares (*slice*). The cost of
 # all three grows with the points, not with the pairs. Splat and slice are tents (lesson
 # 5), and a tent, a small blur and a tent in a row come near a Gaussian. How near, and at
@@ -215,7 +217,7 @@ rng = np.random.default_rng(0)
 f, v = rng.uniform(0, 20, 3000), rng.uniform(0, 1, 3000)
 v[f > 10] *= 0.2
 wanted = kernel(f[:, None]) @ v
-# tent, ½ 1 ½, tent have a variance of step² · (1/6 + 1/2 + 1/6), to be that of the Gaussian
+# Variances of blurs in a row add up: tent, ½ 1 ½, tent (in step²); the Gaussian's is 1
 step = np.sqrt(1 / (1 / 6 + 1 / 2 + 1 / 6))
 found = line_filter(f, v, step)
 found *= wanted.sum() / found.sum()  # the filter knows its values up to one factor

@@ -223,8 +223,8 @@ for name, given in (
 # ## How good must the maps be?
 #
 # No network gives perfect maps. So spoil them: add noise to the offsets, from pixel to
-# pixel, and see how far the grouping carries. The classes stay perfect for both sides.
-# Two sets of twelve scenes.
+# pixel, and see how far the grouping carries. The classes stay perfect, for the
+# grouping and for the connected parts. There are two sets of twelve scenes.
 
 # %%
 spoils, results = (0, 4, 8, 16), {}
@@ -278,9 +278,10 @@ lesson.pictures(
 # **1.** ★ There are 4 true objects. Three are found with IoUs of 0.9, 0.8 and 0.6. The
 # fourth is found in two halves, with IoUs of 0.5 and 0.4. What is PQ?
 #
-# **2.** ★★ Write a function `(numbers)` of an array (H, W) of objects from 1 and 0 that
-# returns the offsets (2, H, W), 0 where no object is, without a loop over the objects.
-# (`np.bincount` with weights adds up rows and columns by number.)
+# **2.** ★★ Write a function `(numbers)` of an array (H, W) that holds the number of
+# each pixel's object, from 1, or 0 in the background. It returns the offsets (2, H, W),
+# 0 where no object is, without a loop over the objects. (`np.bincount` with weights
+# adds up rows and columns by number.)
 #
 # **3.** ★★★ Predict, then run. Spoil the *centre* map instead: leave the offsets as they
 # are, and move all peaks 10 pixels to the right, `np.roll(centre, 10, axis=1)`. What is

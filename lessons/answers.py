@@ -6,6 +6,7 @@ worked solution in Markdown. Its code, fenced as ```py, leaves the answer in `an
 """
 
 import contextlib
+import dataclasses
 import inspect
 from fractions import Fraction
 from pathlib import Path
@@ -713,7 +714,7 @@ def _(answer):
         table["fuse_pool2"] = layers.Add(), ["upscore_pool3", "score_pool2"]
         table["upscore4"] = layers.Upsample(4, kernel=8, pad=2), ["fuse_pool2"]
         table["crop"] = crop, ["upscore4", "image"]
-        return models.Graph(table)
+        return models.Graph(table, card=net.card)
     ```
     """
     network, eight = answer(3), models.fcn("8s", "mini", 3, alignment="same", width=8)
@@ -732,12 +733,16 @@ def _(answer):
     }
     if sum(p.value.size for p in new.values()) != 16 * 3 + 3:
         return "only a score layer is new: one weight for each of 16 channels and each class, and the biases."
-    for p in new.values():
+    learned = {n: p for n, p in network.parameters().items() if not p.frozen}
+    biases = [(n, p) for n, p in learned.items() if p.value.shape == (3,)]
+    if len(biases) != 4:
+        return "FCN-4s has four score layers: the three of FCN-8s, and one on pool2."
+    for name, p in biases:  # each in turn is the only one that speaks
         p.value = p.value + 1
-    # Only the new skip speaks: its stamps are 4 pixels apart.
-    heard = to_host(network.forward(x))
-    if not heard.any() or heard.shape != logits.shape:
-        return "the new score layer says something now, and nothing of it arrives at the end."
+        heard = to_host(network.forward(x)).any()
+        p.value = p.value - 1
+        if not heard:
+            return f"{name} says something now, and nothing of it arrives at the end."
     return None
 
 
@@ -804,7 +809,7 @@ def _(answer):
             to_host(network.forward(to_device(images.astype(np.float64)), train=True))
         )
     if not np.allclose(*said, rtol=1e-4, atol=1e-6):
-        return "after three steps the loud network says something else than the quiet one. By how much is a loud skip too fast?"
+        return "after three steps the loud network says something else than the quiet one. By how much is a loud skip too fast? And is a bias multiplied by the maps?"
     return None
 
 
@@ -852,19 +857,24 @@ def _(answer):
 
 @exercise("12.3")
 def _(answer):
-    """As many as with it, but fewer pixels are right. The stamps of `up0` are learned, and 12 maps of half the size can hold all
-    that two pixels side by side need to know. In a network with five halvings the way down would have lost it.
+    """From start 0 as many cells as with the skips, 98 %, but fewer pixels: 89 or 90 % for 92. The stamps of `up1` and `up0` are
+    learned, and 24 maps of a quarter's size can hold much of what 4 × 4 pixels need to know. From start 1 more is lost:
+    63 to 79 % of the cells for 92, by the draw of the two new layers. After five halvings nothing fine would be left.
 
     ```py
     rng = np.random.default_rng(9)
-    table = {name: (node.layer, node.inputs) for name, node in unet(0).nodes.items() if name != "concat0"}
-    table["after0.conv1"] = layers.Conv2d(6, 6, 3, rng, pad=1), ["up0"]
+    table = {name: (node.layer, node.inputs) for name, node in unet(0).nodes.items() if "concat" not in name}
+    for up, K in (("1", 12), ("0", 6)):
+        table[f"after{up}.conv1"] = layers.Conv2d(K, K, 3, rng, pad=1, bias=False), [f"up{up}"]
     cut = train(0, True, models.Graph(table))
-    answer = cells_found(cut.forward(x_new).argmax(axis=1), numbers_new)
+    predicted = to_host(cut.forward(to_device(x_new))).argmax(axis=1)
+    answer = cells_found(predicted, numbers_new), np.mean(predicted == t_new)
     ```
     """
-    hint = "build the table of `unet(0)` anew without concat0, and give `train` the network; it takes its steps as before."
-    return None if abs(_share(answer) - 0.98) < 0.03 else hint
+    cells, pixels = map(_share, answer)
+    if abs(cells - 0.98) > 0.03 or abs(pixels - 0.896) > 0.014:
+        return "build the table of `unet(0)` anew without its concatenations, and give `train` the network; it takes its steps as before."
+    return None
 
 
 # ---- 13 see further without pooling
@@ -1029,14 +1039,23 @@ def _(answer):
         return np.stack([m[numbers] - side for m, side in zip(middles, at)]) * (numbers > 0)
     ```
     """
+
+    class Watched(np.ndarray):
+        compared = 0
+
+        def __eq__(self, other):
+            Watched.compared += 1
+            return super().__eq__(other)
+
     numbers = np.zeros((7, 9), int)
     numbers[1:4, 2:5], numbers[2:7, 6:8], numbers[3, 3] = 1, 4, 0
-    offset = np.asarray(answer(numbers.copy()))
+    numbers[6, :5] = 2, 3, 5, 6, 7
+    offset = np.asarray(answer(numbers.copy().view(Watched)))
     if offset.shape != (2, 7, 9):
         return (
             f"for numbers of shape (7, 9) it is (2, 7, 9); it returned {offset.shape}."
         )
-    for n in (1, 4):
+    for n in range(1, 8):
         for side, way in zip(np.indices(numbers.shape), offset, strict=True):
             if (
                 np.abs(
@@ -1045,8 +1064,11 @@ def _(answer):
                 > 1e-5
             ):
                 return "the offset is the middle, the mean of the object's rows and columns, less the pixel's own place."
-    hint = "where no object is, the offset is 0."
-    return None if not offset[:, numbers == 0].any() else hint
+    if offset[:, numbers == 0].any():
+        return "where no object is, the offset is 0."
+    if Watched.compared > 3:
+        return f"right, but it looked for objects {Watched.compared} times: no loop over the objects."
+    return None
 
 
 @exercise("15.3")
@@ -1063,7 +1085,7 @@ def _(answer):
     ```
     """
     hint = "`np.roll` of each scene's centre, then `group`, and `panoptic_quality` of the twelve pairs."
-    return None if abs(_share(answer) - 0.978) < 0.015 else hint
+    return None if abs(_share(answer) - 0.978) < 0.005 else hint
 
 
 # ---- 16 share a batch
@@ -1141,8 +1163,29 @@ NUMBERS = ("__float__", "__int__", "__bool__", "__complex__", "item", "tolist", 
 
 def _on_both(function, *hosts):
     """The answers of a function on NumPy's arrays and on the stand-in's, as NumPy arrays."""
-    backend.register(strict.DEVICE)
-    return [function(*hosts), to_host(function(*map(strict.xp.asarray, hosts)))]
+    with _only_numbers_out():
+        there = function(*map(strict.xp.asarray, hosts))
+    return [function(*hosts), to_host(there)]
+
+
+@contextlib.contextmanager
+def _only_numbers_out():
+    """Let `to_host` pass single numbers of the stand-in's and no array.   -> a list that grows by one with each"""
+    passed = []
+
+    def door(array):
+        if array.size > 1:
+            raise TypeError(
+                "an array came to the host on its way; compute where it lies"
+            )
+        passed.append(array)
+        return strict.DEVICE.to_host(array)
+
+    backend.register(dataclasses.replace(strict.DEVICE, to_host=door))
+    try:
+        yield passed
+    finally:
+        backend.register(strict.DEVICE)
 
 
 @contextlib.contextmanager
@@ -1191,19 +1234,18 @@ def _(answer):
         return float(sum((g * g).sum() for g in gradients)) ** 0.5
     ```
     """
-    backend.register(strict.DEVICE)
     rng = np.random.default_rng(0)
     hosts = [rng.normal(size=shape) for shape in ((4, 3, 3, 3), (4,), (2, 4), (2,))]
     expected = np.sqrt(sum((g**2).sum() for g in hosts))
     there = [strict.xp.asarray(g) for g in hosts]
-    with _counted(NUMBERS) as asked:
+    with _counted(NUMBERS) as asked, _only_numbers_out() as passed:
         norms = answer(hosts), answer(there)
     if not all(isinstance(norm, float) for norm in norms):
         return "it should return a Python float."
     if not np.allclose(norms, expected, rtol=1e-9):
         return f"for four arrays it is {expected:.4f}. The norm of all is the root of the sum of all squares."
-    if len(asked) > 1:
-        return f"{len(asked)} numbers came to the host. Add up first."
+    if len(asked) + len(passed) > 1:
+        return f"{len(asked) + len(passed)} numbers came to the host. Add up first."
     return None
 
 

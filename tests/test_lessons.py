@@ -85,12 +85,12 @@ def tries(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", SOLUTIONS)
 def test_checker_accepts_a_right_answer_and_rejects_a_wrong_one_and_nonsense(name, capsys):
-    right, *wrong = SOLUTIONS[name]
+    right, *wrongs = SOLUTIONS[name]
     assert answers.check(name, right) is True
     assert capsys.readouterr().out == f"Exercise {name}: right.\n"
     assert answers.check(name, ...) is None
     assert "not yet" not in capsys.readouterr().out
-    for answer in (*wrong, None, "a cat", lambda *_: None, -1e9):
+    for answer in (*wrongs, None, "a cat", lambda *_: None, -1e9):
         assert answers.check(name, answer) is False
         assert capsys.readouterr().out.startswith(f"Exercise {name}: not yet: ")
 
