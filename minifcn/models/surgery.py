@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import layers
-from ..errors import InputError
+from ..errors import InputError, MissingFileError
 from ..layers.graph import IMAGE, Graph
 from ..weights.formats import load_any, network_name
 from .fcn import VARIANTS, fcn
@@ -154,6 +154,8 @@ def load_foreign(path: str | Path, network: Graph) -> str:
     `decimate`. -> what was loaded, as a message. Raises as `weights.load_any`."""
     try:
         return str(load_any(path, network))
+    except MissingFileError:
+        raise
     except InputError:
         if network.card.options.get("variant") not in ("largefov", "aspp") or network_name(network) != "vgg16":
             raise

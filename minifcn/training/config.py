@@ -137,13 +137,14 @@ class Config:
         if self.hardest < 1 and self.reduction == "sum":
             raise InputError("hardest: the loss of the hardest pixels is a mean; leave out reduction sum")
         panoptic = self.network["builder"] == "panoptic"
-        for name in ("border_weight", "border_class", "sbd") if panoptic else ():
-            if getattr(self, name):
-                why = (
-                    "its images do not say which object a pixel is of"
-                    if name == "sbd"
-                    else "a panoptic network goes by centres"
-                )
+        centres = "a panoptic network goes by centres"
+        objects = {
+            "border_weight": centres,
+            "border_class": centres,
+            "sbd": "its images do not say which object a pixel is of",
+        }
+        for name, why in objects.items():
+            if panoptic and getattr(self, name):
                 raise InputError(f"{name.replace('_', '-')}: {why}; leave it out")
         if self.frozen_semantic and not (panoptic and self.start):
             raise InputError("frozen-semantic: expected a panoptic network and --start, whose weights stay")
