@@ -12,11 +12,8 @@ import argparse
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-HERE = Path(__file__)
 NETWORKS = {  # name: (backbone, image side, seconds of backward)
     "lite0": ("efficientnet_lite0", 320, 0.65),  # two thirds of the step of 8 images in docs/processes.md
     "vgg16": ("vgg16", 500, 3.2),  # two thirds of the step of an image in records/networks.json
@@ -79,24 +76,14 @@ def main():
     args = parser.parse_args()
     if args.worker:
         return worker(args)
-    from scaling import AGENT, ENVIRONMENT, mpirun
+    from scaling import ENVIRONMENT, mpirun
+    from wire import on_wire0, over_wire, two_hosts
 
-    own = [str(HERE), "--worker", "--network", args.network, "--rounds", str(args.rounds)] + ["--smoke"] * args.smoke
-    with tempfile.TemporaryDirectory() as folder:
-        agent = Path(folder, "agent")
-        agent.write_text(AGENT)
-        agent.chmod(0o755)
-        job = [*mpirun(2, hosts=None if args.smoke else str(agent))[:-1], *own]
-        if not args.smoke:
-            wire = [
-                sys.executable,
-                str(HERE.with_name("wire.py")),
-                "--delay",
-                str(args.delay),
-                "--rate",
-                str(args.rate),
-            ]
-            job = [*wire, "--", "unshare", "-u", "sh", "-c", f"hostname wire0; {' '.join(job)}"]
+    own = [__file__, "--worker", "--network", args.network, "--rounds", str(args.rounds)]
+    if args.smoke:
+        return subprocess.run(mpirun(2, *own, "--smoke"), env=ENVIRONMENT, check=False).returncode
+    with two_hosts() as hosts:
+        job = over_wire(args.delay, args.rate) + on_wire0(mpirun(2, *own, hosts=hosts))
         return subprocess.run(job, env=ENVIRONMENT, check=False).returncode
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from distributed import mpirun as launcher
 from record import machine
 from step_time import BACKWARD, Link, fit, hiding_batch, work_of
+from wire import on_wire0, over_wire, two_hosts
 
 from minifcn import models
 from minifcn.cli.launch import OPEN_MPI
@@ -125,43 +126,31 @@ def ask(host, amount, port=5001):
 
 
 def mpirun(count, *command, hosts=None):
-    """The command line of a program in so many processes, of this host or of wire0 and wire1, to be run in ENVIRONMENT."""
+    """The command line of a Python program in so many processes, of this host or of wire0 and wire1, to be run in ENVIRONMENT.
+
+    hosts: the agent that `two_hosts` gives.
+    """
     words = [launcher(), "-n", str(count), "--mca", "pml", "ob1"]
     if hosts:
         words += ["--mca", "mpi_yield_when_idle", "0"]  # each waits on a processor of its own, and keeps it
+        words += ["--map-by", "ppr:1:node"]  # where more are allowed than cores, one host would take both
         words += ["--prtemca", "plm_ssh_agent", hosts, "--host", "10.77.0.1:1,10.77.0.2:1"]
         words += ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "wire"]
-    return [*words, sys.executable, __file__, *command]
-
-
-AGENT = """#!/bin/sh
-case $1 in 10.77.0.1) name=wire0;; *) name=wire1;; esac
-shift
-exec ip netns exec $name unshare -u sh -c "hostname $name; $*"
-"""
+    return [*words, sys.executable, *command]
 
 
 def measure():
     """Measure all wires. -> the record"""
     record = {**machine(2), "load": [os.getloadavg()[0]], "wires": []}
-    with tempfile.TemporaryDirectory() as folder:
-        agent, out = Path(folder, "agent"), Path(folder, "out.json")
-        agent.write_text(AGENT)
-        agent.chmod(0o755)
+    with tempfile.TemporaryDirectory() as folder, two_hosts() as hosts:
+        out = Path(folder, "out.json")
         for delay, rate in WIRES:
-            wire = [
-                sys.executable,
-                str(Path(__file__).with_name("wire.py")),
-                "--delay",
-                str(delay),
-                "--rate",
-                str(rate),
-            ]
-            wire += ["--mtu", "9000" if rate < 10 else "65000", "--", "nice", "-n", "-15"]  # others are at work here
+            wire = over_wire(delay, rate, "--mtu", "9000" if rate < 10 else "65000")
+            wire += ["nice", "-n", "-15"]  # others are at work here
             subprocess.run([*wire, sys.executable, __file__, "--ask", str(out)], check=True)
             found = {"delay_ms": delay, "gbit": rate, "tcp": [json.loads(out.read_text())]}
-            job = " ".join(mpirun(2, "--here", str(out), hosts=str(agent)))
-            subprocess.run([*wire, "unshare", "-u", "sh", "-c", f"hostname wire0; {job}"], env=ENVIRONMENT, check=True)
+            job = mpirun(2, __file__, "--here", str(out), hosts=hosts)
+            subprocess.run([*wire, *on_wire0(job)], env=ENVIRONMENT, check=True)
             record["wires"].append({**found, "seconds": json.loads(out.read_text())})
     record["load"].append(os.getloadavg()[0])
     return record
@@ -272,7 +261,7 @@ def main():
     elif args.smoke:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, "out.json")
-            subprocess.run(mpirun(2, "--smoke", "--here", str(out)), env=ENVIRONMENT, check=True)
+            subprocess.run(mpirun(2, __file__, "--smoke", "--here", str(out)), env=ENVIRONMENT, check=True)
             link = show_fit("two processes of this host", {"seconds": json.loads(out.read_text())})
         show_networks({"this host's memory": (link, False, HOSTS[-1])})
         show_schedules()

@@ -15,7 +15,10 @@ import select
 import struct
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 NAMES, ADDRESSES = ("wire0", "wire1"), ("10.77.0.1", "10.77.0.2")
 TUNSETIFF, IFF_TUN, IFF_NO_PI, CLONE_NEWNET = 0x400454CA, 1, 0x1000, 0x40000000
@@ -66,6 +69,35 @@ def carry(ends, delay, rate, stop):
         while due and due[0][0] <= time.perf_counter():
             _, _, side, packet = heapq.heappop(due)
             os.write(ends[side], packet)
+
+
+# For programs that start mpirun on both hosts.
+
+AGENT = """#!/bin/sh
+case $1 in 10.77.0.1) name=wire0;; *) name=wire1;; esac
+shift
+exec ip netns exec $name unshare -u sh -c "hostname $name; $*"
+"""
+
+
+@contextmanager
+def two_hosts():
+    """What mpirun starts in place of ssh on wire0 and wire1, as a file that is there within this context."""
+    with tempfile.TemporaryDirectory() as folder:
+        agent = Path(folder, "agent")
+        agent.write_text(AGENT)
+        agent.chmod(0o755)
+        yield str(agent)
+
+
+def over_wire(delay, rate, *more):
+    """The beginning of a command line that runs a program beside a wire of so many ms and Gbit/s; more: options of wire.py."""
+    return [sys.executable, __file__, "--delay", str(delay), "--rate", str(rate), *more, "--"]
+
+
+def on_wire0(job):
+    """The command line that runs another on the host wire0."""
+    return ["unshare", "-u", "sh", "-c", f"hostname wire0; {' '.join(job)}"]
 
 
 def main():
