@@ -40,7 +40,7 @@ lesson.pictures("01_photographs", [row, second], caption=caption)
 # %% [markdown]
 # A network has labelled every pixel of these two photographs. It was built and trained
 # with the code that these lessons explain. It has found the cat and the person, purple.
-# It also takes a helmet for a part of a horse, dark blue. How good is it, then?
+# It also takes pieces of suit and helmet for a horse, dark blue. How good is it, then?
 #
 # ## One answer for every pixel
 #
@@ -125,9 +125,9 @@ lesson.pictures("01_by_colour", [row], caption=caption, **seen)
 #
 # ## Count pairs
 #
-# Everything by which a segmentation is judged comes from one table, the *confusion
-# matrix*: `counts[i, j]` is the number of pixels whose true class is i and whose
-# predicted class is j. Void pixels are in no cell.
+# All scores of this lesson come from one table, the *confusion matrix*: `counts[i, j]`
+# is the number of pixels whose true class is i and whose predicted class is j. Void
+# pixels are in no cell.
 
 
 # %%

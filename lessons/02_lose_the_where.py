@@ -230,7 +230,7 @@ caption = f"One of the 32 maps of a {CLASSES[t_test[i]]}, and its places shuffle
 lesson.pictures("02_shuffled", rows, caption=caption, cmap="viridis")
 
 # %% [markdown]
-# The head with the average gives the same scores up to the last digit. It cannot do
+# The head with the average gives the same scores, but for rounding. It cannot do
 # otherwise: a mean does not depend on the order. After this layer no computation in the
 # world can tell in which place of a map a value stood. **Here the where is lost**, and it
 # is lost on purpose: a cat is a cat in every corner.

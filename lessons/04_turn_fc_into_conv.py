@@ -77,11 +77,11 @@ for i, j in np.ndindex(4, 5):
 # ## A patient
 #
 # Now with a whole classifier. It is that of lesson 2 with the flat head, and with two
-# changes. It has two fully connected layers, as VGG16 has three. And its convolutions
-# do not pad: each loses a pixel on every side. (We shall see why.) Windows of 38 × 38
-# then end in maps of 3 × 3, by way of 36, 18, 16, 8 and 6. The *card* of a network says
-# what its numbers do not, here the *native* size, that of the images which it is made
-# for. Its weights are random so far.
+# changes. It has two fully connected layers (VGG16 has three). And its convolutions do
+# not pad: each loses a pixel on every side. (We shall see why.) Windows of 38 × 38 then
+# end in maps of 3 × 3, by way of 36, 18, 16, 8 and 6. The *card* of a network says what
+# its numbers do not, here the *native* size, that of the images which it is made for.
+# Its weights are random so far.
 
 # %%
 from minifcn import layers, models
@@ -182,8 +182,8 @@ for seed in (1, 0):
     assert right > lazy + 0.08
 
 # %% [markdown]
-# These weights belong to the classifier as well: write them back in its shapes. Does it
-# want the same gradient from the 64 windows of a scene as the heat-map from the scene?
+# These weights fit the classifier as well: write them back in its shapes. Feed it the 64
+# windows of a scene. Is its gradient the one that the heat-map has from the whole scene?
 
 # %%
 heat.astype(np.float64)
@@ -215,7 +215,7 @@ print(f"gradients of up to {np.abs(dense).max():.2f} differ by {off:.0e}")
 assert off < 1e-12 and np.abs(dense).max() > 1e-4
 
 # %% [markdown]
-# It does. Training on whole images *is* training on windows, all those of an image at
+# It is. Training on whole images *is* training on windows, all those of an image at
 # once, at a fraction of the work. Here is what the network says of a larger scene.
 
 # %%
@@ -295,7 +295,7 @@ own_crops = np.abs(maps - slide(padded, scene, 24)).max(axis=(0, 1))  # (14, 14)
 edged = np.pad(scene, ((0, 0), (0, 0), (7, 7), (7, 7)))
 no_padding = np.abs(maps - slide(net, edged, 38)).max(axis=(0, 1))  # (14, 14)
 print("against the padded one, at least:   ", own_crops.min().round(2))
-print("against the unpadded one, inside:   ", no_padding[1:-1, 1:-1].max())
+print(f"against the unpadded one, inside:    {no_padding[1:-1, 1:-1].max():.0e}")
 print("                      in the top row:", no_padding[0].min().round(2))
 assert own_crops.min() > 0.01 and no_padding[0].min() > 0.01
 assert no_padding[1:-1, 1:-1].max() < 1e-12
@@ -346,11 +346,11 @@ assert large.receptive_field == 224 + 2 * (2 * 1 + 2 * 2 + 3 * 4 + 3 * 8 + 3 * 1
 #
 # The classifier of the first picture is EfficientNet-Lite0. It ends in global average
 # pooling. An average over 7 × 7 is an average over a *window* that happens to fit once,
-# and `convolutionalize` lets it move. The where was in the maps all the time; the
-# surgery only stopped throwing it away.
+# and `convolutionalize` lets it move. (The picture's window is 3 × 3 instead: it blurs
+# the where less.) The where was in the maps all the time.
 #
-# But look at the size of that heat-map. For a label on every pixel it has to become large
-# again, and sharp. The next lessons are about that.
+# But that heat-map has one place for every 32 pixels; the picture stretches it. For a
+# label on every pixel it has to become large again, and sharp: the next lessons.
 #
 # ## Exercises
 #

@@ -57,10 +57,10 @@ lesson.pictures("05_three_ways", [views], caption=caption)
 #
 # ## Stamps
 #
-# The simplest way up repeats each number. Say it like this: every coarse value has a
-# *stamp*, a square of ones. It presses the stamp down at its place, multiplied by
-# itself. One can take other stamps, larger ones too. Where stamps overlap, they add up.
-# That is `stamp` above. At stride s = 2, with stamps of 3 × 3 and 2 × 2:
+# The simplest way up repeats each number. Say it like this: every coarse value presses a
+# *stamp* down at its place, a square of ones, times the value. One can take other stamps,
+# larger ones too. Where stamps overlap, they add up. That is `stamp` above. At stride s =
+# 2, with stamps of 3 × 3 and 2 × 2:
 
 # %%
 print(stamp(np.array([[1, 2], [3, 4]]), np.ones((3, 3)), 2).astype(int))
@@ -345,8 +345,8 @@ lesson.pictures("05_kernels", [row], caption="Three kernels.", vmin=0, vmax=most
 # With little noise, learning lowers the loss a lot, and leaves the mean IoU where it was.
 # The frozen kernel, made 2.2 times as strong, does the same: all that was learned is to
 # speak louder. With more noise the learned kernels win clearly: they are wider, and blur
-# the noise away. But here nothing else could do that. In a real FCN everything below is
-# trained *through* the frozen kernel, and a frozen kernel paints no checkerboards.
+# the noise away. But here nothing else is trained. In a real FCN everything below is,
+# *through* the frozen kernel; and a frozen kernel paints no checkerboards.
 #
 # (The article's deconvolutions have a kernel for each *pair* of classes, zero off the
 # diagonal. This library keeps the diagonal alone. And as it is a tent times a tent,

@@ -295,10 +295,10 @@ assert np.allclose(reading[inside], inside - 19, atol=1e-9)
 # %% [markdown]
 # ## Why pad by 100?
 #
-# Because `fc6` needs 7 × 7 cells of 32 pixels to stand on. A smaller map has no place for
-# it, and a large image would lose three cells on each side. How much padding P is enough?
-# At least 81, for a crop of P − 81 that is not negative, and so much that the output
-# still has n rows from row P − 81 on.
+# Because `fc6` needs 7 × 7 cells of 32 pixels to stand on. Padded by 1, an image of 192
+# pixels leaves it no place, and a larger one loses three cells on each side. How much
+# padding P is enough? At least 81, for a crop of P − 81 that is not negative, and so much
+# that the output still has n rows from row P − 81 on.
 
 
 # %%
@@ -315,13 +315,14 @@ for pad in range(81, 101):
     assert where([*vgg16(pad), upscore]) == (1, pad - 81)
     fails[pad] = [n for n in range(1, 1100) if sizes(n, pad)[1] < n + pad - 81]
 print("sizes of 1,099 that fail:", {p: len(fails[p]) for p in (81, 95, 96, 97, 100)})
-assert fails[96] and not any(fails[pad] for pad in range(97, 101))
+assert fails[81] == [*range(1, 33)] and fails[96] == [1, 2]  # tiny images only
+assert not any(fails[pad] for pad in range(97, 101))
 
 # %% [markdown]
-# From 97 on every size works. 100 is only a round number. And the rounding: a pooling
-# by 2 of 349 rows has one row left over. Caffe keeps it (175 outputs), most other
-# programs drop it (174). Five poolings can lose up to 31 pixels at the bottom like that,
-# and then the output is too small: for some photographs, and not for others.
+# From 97 on every size works; from 33 pixels on, 81 is enough. 100 is a round number. And
+# the rounding: a pooling by 2 of 349 rows has one row left over. Caffe keeps it (175
+# outputs), most other programs drop it (174). Five poolings can lose up to 31 pixels at
+# the bottom: then the output is too small, for some photographs and not for others.
 
 # %%
 up, down = (
@@ -354,8 +355,7 @@ for n in range(1, 1100):
     assert after == padded >= n
 
 # %% [markdown]
-# Why did the authors not do that? Their `fc6` came from a classifier, where it saw 7 ×
-# 7 cells without padding, and they left it as it was.
+# The authors left `fc6` as it was in the classifier: 7 × 7 cells without padding.
 #
 # ## Exercises
 #

@@ -95,8 +95,8 @@ show_planes("plain", plain)
 # Each plain layer multiplies the size of the numbers by about its gain. After eight
 # layers a gain of 0.5 leaves 0.5⁸ = 1/256 of what a gain of 1 leaves, and the gradient
 # shrinks about as much on its way back. A gain of 2 makes the numbers 256 times as large,
-# and the first step is far too large. Here is how much of the numbers arrives at the last
-# hidden layer, before any training:
+# and the first step is far too large. Here are the sizes in the first and the last hidden
+# layer, before any training:
 
 
 # %%

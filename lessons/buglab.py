@@ -20,7 +20,7 @@ class Bug(NamedTuple):
     function: str
     right: str
     wrong: str
-    gradient: str  # one of GRADIENTS
+    gradient: str  # a key of _gradients
     said: str
 
 
