@@ -48,9 +48,9 @@ lesson.pictures("06_off", [row], caption=caption)
 # Both masks come from the same scores, cropped at different places. Without the image
 # behind it the second would not look broken.
 #
-# How much does a wrong crop cost? The `oracle` above is a network that knows the truth
-# and is only as coarse as a real one. It averages the truth (one map per class, 1 inside
-# and 0 outside) over cells, enlarges that bilinearly, crops, and takes the highest.
+# How much does a wrong crop cost? The `oracle` above stands for a network that knows the
+# truth, but in coarse cells. It averages the truth (one map per class, 1 inside and 0
+# outside) over cells, enlarges that bilinearly, crops, and takes the highest.
 
 # %%
 from minifcn.metrics import ConfusionMatrix

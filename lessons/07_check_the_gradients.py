@@ -208,7 +208,7 @@ assert abs(wide - 1) > 0.1
 # %%
 from minifcn import gradcheck
 
-near_kinks = rng.normal(size=(1, 2, 6, 6)) * 1e-4  # its step is 3e-5
+near_kinks = rng.normal(size=(1, 2, 6, 6)) * 1e-4  # gradcheck's step is 3e-5
 report = gradcheck.check_op(ops.relu_forward, ops.relu_backward, [near_kinks], rng)
 print(report)
 assert report.redrawn > 0 and report.max_relative_error < 1e-6

@@ -152,7 +152,7 @@ assert np.allclose(z[:, 0], [-1.34, -0.45, 0.45, 1.34], atol=5e-3)
 # 1. **Directly.** z_i has x_i in it, divided by σ. Share: g_i / σ.
 # 2. **By the mean.** μ rises by 1/m of the move, and every z_j falls by 1/(m·σ).
 #    Share: −Σ g_j / (m·σ), which is −mean(g) / σ.
-# 3. **By the deviation.** From σ² = mean((x − μ)²) + ε follows that σ rises by
+# 3. **By the deviation.** From σ² = mean((x − μ)²) + ε it follows that σ rises by
 #    (x_i − μ) / (m·σ) = z_i / m. Every z_j is a quotient by σ, and falls by z_j / σ for
 #    each unit of that. Share: −z_i · Σ g_j·z_j / (m·σ), which is −z_i · mean(g·z) / σ.
 #
