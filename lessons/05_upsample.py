@@ -59,8 +59,8 @@ lesson.pictures("05_three_ways", [views], caption=caption)
 #
 # The simplest way up repeats each number. Say it like this: every coarse value presses a
 # *stamp* down at its place, a square of ones, times the value. One can take other stamps,
-# larger ones too. Where stamps overlap, they add up. That is `stamp` above. At stride s =
-# 2, with stamps of 3 × 3 and 2 × 2:
+# larger ones too. Where stamps overlap, they add up. That is `stamp` above. At stride 2,
+# with stamps of 3 × 3 and 2 × 2:
 
 # %%
 print(stamp(np.array([[1, 2], [3, 4]]), np.ones((3, 3)), 2).astype(int))
