@@ -126,9 +126,9 @@ assert maps.shape == (1, 32, 4, 4)
 # left was computed from the upper left of the window, and from nothing else.
 #
 # How training works is the subject of lessons 7 to 11; here it is in short. Show 32
-# windows. Measure how wrong the scores are: the *loss*. Ask every layer, from the last
-# to the first, how its numbers should change: `backward`. Change them a little: `step`.
-# (`zero_grad` forgets what the 32 windows before asked for. `Adam` decides how much a
+# windows, a *batch*. Measure how wrong the scores are: the *loss*. Ask every layer, from
+# the last to the first, how its numbers should change: `backward`. Change them a little:
+# `step`. (`zero_grad` forgets what the batch before asked for. `Adam` decides how much a
 # little is: lesson 8. With `train=True` a layer remembers what its `backward` needs.)
 # Both heads say what they want of the features, and the features follow the sum. We
 # train twice, from two random starts.

@@ -147,7 +147,7 @@ for name, exact, numeric in (("dx", dx, numeric_dx), ("dw", dw, numeric_dw)):
 # 1/e. The sum of the two is a valley. With float32's seven digits it lies higher.
 
 # %%
-logits = rng.normal(size=(1, 6, 4, 4))
+logits = rng.normal(size=(1, 6, 4, 4))  # scores
 labels = rng.integers(0, 6, (1, 4, 4)).astype(np.uint8)
 _, cache = ops.softmax_cross_entropy_forward(logits, labels)
 exact = ops.softmax_cross_entropy_backward(1.0, cache)

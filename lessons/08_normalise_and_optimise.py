@@ -131,7 +131,7 @@ assert np.isclose(usual / small, 2**8) and np.isclose(large / usual, 2**8)
 
 # %%
 def norm_forward(x, gamma, beta, eps=1e-5):
-    """x, y (m, D); gamma, beta (D,)"""
+    """x, y (m, D): m values of each of D channels; gamma, beta (D,)"""
     deviation = np.sqrt(x.var(axis=0) + eps)
     z = (x - x.mean(axis=0)) / deviation
     return gamma * z + beta, (z, deviation, gamma)
