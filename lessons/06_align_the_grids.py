@@ -319,10 +319,10 @@ assert fails[81] == [*range(1, 33)] and fails[96] == [1, 2]  # tiny images only
 assert not any(fails[pad] for pad in range(97, 101))
 
 # %% [markdown]
-# From 97 on every size works; from 33 pixels on, 81 is enough. 100 is a round number. And
-# the rounding: a pooling by 2 of 349 rows has one row left over. Caffe keeps it (175
-# outputs), most other programs drop it (174). Five poolings can lose up to 31 pixels at
-# the bottom: then the output is too small, for some photographs and not for others.
+# From 97 on every size works; 100 is the next round number. (81 is enough for images of
+# 33 pixels or more.) Now the rounding: a pooling by 2 of 349 rows has one row left over.
+# Caffe keeps it (175 outputs), most other programs drop it (174). Five poolings can lose
+# up to 31 pixels at the bottom. Then the output is too small for some photographs.
 
 # %%
 up, down = (
