@@ -67,7 +67,7 @@ lesson.pictures("10_three", rows, caption=caption, legend=range(4), classes=CLAS
 
 # %% [markdown]
 # (FCN-32s has learned next to nothing: cells of 32 pixels teach slowly. With 600 steps,
-# seed 0, it reached a mean IoU of 69.4. That is recorded, not run here.)
+# seed 0, it reached a mean IoU of 67.9. That is recorded, not run here.)
 #
 # ## The detail is still there
 #

@@ -351,7 +351,7 @@ for i in np.argsort(differ)[-2:]:
     rows[-1] |= {"without weights": without[i], "with weights": weighed[i]}
 caption = (
     "The two new scenes in which the weights help most. Without them, cells run "
-    "together; with them every gap is there, and all are wider than they should be."
+    "together; with them all are apart, and all gaps are wider than they should be."
 )
 lesson.pictures("12_gaps", rows, caption=caption)
 

@@ -382,8 +382,8 @@ answers.check("16.3", ...)
 # %% [markdown]
 # ## In practice
 #
-# - `minifcn train --processes 2` does all this with MPI; docs/processes.md has the way to
-#   several machines. Two threads of one process are the first thing to try on one machine.
+# - `minifcn train --processes 2` does all this with MPI. docs/processes.md has the way to
+#   several machines, and says when processes are faster than the threads of one.
 # - The batch is the one of `--batch-size`, however many share it. Larger batches want
 #   their own learning rate.
 # - Dropout and augmentation are drawn for the whole batch in every process. So one seed
