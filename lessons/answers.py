@@ -701,6 +701,8 @@ def _(answer):
 @exercise("10.3")
 def _(answer):
     """The last two rows of the table go; in their place come an enlargement, a score, a sum, an enlargement, the crop.
+    It gains nothing here: from the same weights, with seeds 0 and 1 of `fit`, a mean IoU of 97.8 and 96.8, and FCN-8s
+    97.1 and 97.0. The article stopped at FCN-8s, too, as the returns diminished.
 
     ```py
     from minifcn import layers, models
