@@ -22,8 +22,8 @@ lesson.begin()
 # ## The same training, three networks
 #
 # FCN-32s, 16s and 8s learned from the same scenes, from fresh weights, in equally many
-# steps. In `coats.py` no detail gives a class away: discs, rings and crosses wear the
-# same checked coat, its colours drawn anew for each. A network must see them whole.
+# steps. In `coats.py` no coat gives a class away: discs, rings and crosses all wear
+# checks, in colours drawn anew for each. A network has to see the shape.
 
 # %%
 import numpy as np
@@ -67,7 +67,7 @@ lesson.pictures("10_three", rows, caption=caption, legend=range(4), classes=CLAS
 
 # %% [markdown]
 # (FCN-32s has learned next to nothing: cells of 32 pixels teach slowly. With 600 steps,
-# seed 0, it reached a mean IoU of 69.4. That is recorded, not run here.)
+# seed 0, it reached a mean IoU of 67.9. That is recorded, not run here.)
 #
 # ## The detail is still there
 #
@@ -318,8 +318,8 @@ print(f"seed 1: {found:.0%} of the shapes called a shape, {right:.0%} the right 
 # %% [markdown]
 # Without the coarse branch the network still finds the coat. Whose coat it is, it often
 # gets wrong: a cell of `pool4` sees too little. The coarse branch alone, FCN-32s, is
-# far behind in the same time. With photographs it carries: in the article's table,
-# FCN-32s reaches a mean IoU of 59.4, and the two skips bring it to 62.7.
+# far behind in the same time. With photographs it does most of the work: in the
+# article's table FCN-32s has a mean IoU of 59.4, and the two skips bring it to 62.7.
 #
 # ## How much does a cell see?
 #

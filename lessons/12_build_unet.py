@@ -12,7 +12,7 @@
 #
 # **It takes** 25 minutes to read and half a minute to run.
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 
 import lesson
@@ -255,7 +255,7 @@ assert article.output_shape[2:] == (388, 388)
 #
 # In a gap both distances are small, and the weight is up to 10.5. Beside one cell only,
 # d2 is large, and it is 1. (The article takes σ = 5 pixels. Our cells are small: 3.)
-# That is `weight_map` above; the library has it, too.
+# That is `weight_map` in the first cell; the library has it, too.
 
 # %%
 from minifcn.data.targets import border_weights
@@ -351,7 +351,7 @@ for i in np.argsort(differ)[-2:]:
     rows[-1] |= {"without weights": without[i], "with weights": weighed[i]}
 caption = (
     "The two new scenes in which the weights help most. Without them, cells run "
-    "together; with them every gap is there, and all are wider than they should be."
+    "together; with them all are apart, and all gaps are wider than they should be."
 )
 lesson.pictures("12_gaps", rows, caption=caption)
 

@@ -85,7 +85,7 @@ spread[:, :, ::2, ::2] = w  # the same nine weights, and zeros in the holes
 holes, _ = ops.conv2d_forward(x, w, dilation=2)
 zeros, _ = ops.conv2d_forward(x, spread)
 assert np.allclose(holes, zeros, atol=1e-12)
-print("a kernel with holes is a larger kernel with zeros; the zeros cost nothing")
+print("a kernel with holes is a larger kernel with zeros that nobody multiplies")
 
 # %% [markdown]
 # ## The same features, denser

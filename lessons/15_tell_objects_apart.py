@@ -12,7 +12,7 @@
 #
 # **It takes** 20 minutes to read and a few seconds to run.
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 
 import lesson

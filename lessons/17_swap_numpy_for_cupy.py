@@ -366,7 +366,7 @@ for name in ["numpy", "strict"] + ["cupy"] * has_gpu:
 # **2.** ★★ To keep a training from exploding, people *clip*: they need the norm of all
 # gradients together, the root of the sum of all squares. Write a function of a list of
 # arrays, of any shapes, on one device, that returns it as a Python float. Only once may
-# a number come to the host.
+# a number come to the host. (The stand-in has no `linalg`.)
 #
 # **3.** ★★ Write a function `(log_p, labels)`, arrays (N, C) and (N,) on any device,
 # that returns the sum of the true classes' log_p. Pixels labelled 255 add nothing,

@@ -314,9 +314,9 @@ print("products by the definition:", 4 * 4 * 3 * 3, " by Winograd:", (4 + 3 - 1)
 
 # %% [markdown]
 # Going back, the backward of a matrix is its transpose. Through the ⊙ each factor gets dy
-# times the other, as in lesson 3. The price: the matrices hold numbers such as 8 and
-# 1/24, and subtract what they made large. In float32 that costs about a digit. Here are
-# both ways on several shapes, the errors against float64, and what the library chooses.
+# times the other, as in lesson 3. Winograd has a price: the matrices hold numbers such as
+# 8 and 1/24, and subtract what they made large. In float32 that costs about a digit. Here
+# are both ways on several shapes, the errors against float64, and the library's choice.
 
 # %%
 from minifcn.ops.conv.choice import choose

@@ -8,6 +8,8 @@ worked solution in Markdown. Its code, fenced as ```py, leaves the answer in `an
 import contextlib
 import dataclasses
 import inspect
+import itertools
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -703,6 +705,8 @@ def _(answer):
 @exercise("10.3")
 def _(answer):
     """The last two rows of the table go; in their place come an enlargement, a score, a sum, an enlargement, the crop.
+    It gains nothing here: from the same weights, with seeds 0 and 1 of `fit`, a mean IoU of 97.8 and 96.8, and FCN-8s
+    97.1 and 97.0. The article stopped at FCN-8s, too, as the returns diminished.
 
     ```py
     from minifcn import layers, models
@@ -737,6 +741,9 @@ def _(answer):
     }
     if sum(p.value.size for p in new.values()) != 16 * 3 + 3:
         return "only a score layer is new: one weight for each of 16 channels and each class, and the biases."
+    kernels = [up.kernel[0] for up in network.layers_of(layers.Upsample)]
+    if sorted(kernels) != [4, 4, 4, 8]:
+        return f"enlarge with kernels of 4, and of 8 at the end; its kernels are {kernels}."
     learned = {n: p for n, p in network.parameters().items() if not p.frozen}
     biases = [(n, p) for n, p in learned.items() if p.value.shape == (3,)]
     if len(biases) != 4:
@@ -806,6 +813,8 @@ def _(answer):
             layer.p = 0.0
         if factors[0] > 1:
             answer(network)
+            if network["scale_pool4"].factor * network["scale_pool3"].factor != 1000:
+                return "leave the network as loud as it is, and set `lr_mult` only."
         sgd = SGD(network.parameters(), momentum=0.9)
         for _ in range(3):
             loop.update(network, images.astype(np.float64), labels, sgd, 0.05)
@@ -991,10 +1000,11 @@ def _(answer):
     given = np.asarray(answer(log_p, q, K))
     if given.shape != (3, 7):
         return f"q is (C, N), here (3, 7); it returned {given.shape}."
-    wanted = np.exp(log_p + q @ K)
-    if np.abs(given - wanted / wanted.sum(axis=0)).max() < 1e-9:
-        return None
-    return "K is not symmetric in this test: q @ K sums over the first index. Then the sum over the other labels, and softmax."
+    for k, hint in ((K, None), (K.T, "K need not be symmetric: q @ K, not q @ K.T.")):
+        wanted = np.exp(log_p + q @ k)
+        if np.abs(given - wanted / wanted.sum(axis=0)).max() < 1e-9:
+            return hint
+    return "add up q @ K over the other labels, take the sum from log_p, and end with the softmax over the labels, axis 0."
 
 
 @exercise("14.3")
@@ -1028,7 +1038,7 @@ def _(answer):
     ```
     """
     hint = "an IoU of exactly one half is no match. What are the two halves then?"
-    return _near(answer, 2.3 / 4.5, hint, relative=5e-3)
+    return _near(_share(answer), 2.3 / 4.5, hint, relative=5e-3)
 
 
 @exercise("15.2")
@@ -1044,17 +1054,19 @@ def _(answer):
     ```
     """
 
-    class Watched(np.ndarray):
-        compared = 0
-
-        def __eq__(self, other):
-            Watched.compared += 1
-            return super().__eq__(other)
+    def calls(numbers):
+        count = itertools.count()
+        sys.setprofile(lambda *_: next(count))
+        try:
+            answer(numbers)
+        finally:
+            sys.setprofile(None)
+        return next(count)
 
     numbers = np.zeros((7, 9), int)
     numbers[1:4, 2:5], numbers[2:7, 6:8], numbers[3, 3] = 1, 4, 0
     numbers[6, :5] = 2, 3, 5, 6, 7
-    offset = np.asarray(answer(numbers.copy().view(Watched)))
+    offset = np.asarray(answer(numbers.copy()))
     if offset.shape != (2, 7, 9):
         return (
             f"for numbers of shape (7, 9) it is (2, 7, 9); it returned {offset.shape}."
@@ -1070,8 +1082,9 @@ def _(answer):
                 return "the offset is the middle, the mean of the object's rows and columns, less the pixel's own place."
     if offset[:, numbers == 0].any():
         return "where no object is, the offset is 0."
-    if Watched.compared > 3:
-        return f"right, but it looked for objects {Watched.compared} times: no loop over the objects."
+    many = np.arange(63).reshape(7, 9)
+    if calls(many) > calls(np.minimum(many, 1)) + 30:
+        return "right, but more objects take more calls: no loop over the objects."
     return None
 
 
@@ -1155,8 +1168,8 @@ def _(answer):
         results, sent = answer([a.copy() for a in arrays])
         if len(results) != n or not all(np.allclose(r, sum(arrays)) for r in results):
             return f"with {n} processes, every one should end with the sum of all."
-        if sent != rounds * arrays[0].nbytes:
-            return f"with {n} processes there are {rounds} rounds, and in each a process sends its whole array once."
+        if np.any(np.asarray(sent) != rounds * arrays[0].nbytes):
+            return f"with {n} processes there are k = {rounds} rounds, and in each a process sends its whole array once."
     return None
 
 

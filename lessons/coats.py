@@ -2,9 +2,9 @@
 
 import numpy as np
 
+import shapes
 from minifcn import data
 from minifcn.data.toyvoc import SHAPES
-from minifcn.training import loop
 from minifcn.training.optimizers import Adam
 
 KINDS = ("disc", "ring", "cross")
@@ -35,10 +35,6 @@ def scene(seed):
 
 
 def fit(network, train, seed, steps=STEPS):
-    """Train a network on scenes; the rate falls to 0."""
+    """Train a network on scenes as lesson 9 does."""
     adam = Adam(network.parameters(), weight_decay=5e-4)
-    order, flip = np.random.default_rng(seed), data.Augment(flip=True)
-    card = network.card.preprocessing
-    stream = data.BatchStream(train, 4, card, order, crop=(SIDE, SIDE), augment=flip)
-    for step in range(steps):
-        loop.update(network, *next(stream), adam, RATE * (1 - step / steps))
+    shapes.fit(network, train, adam, RATE, steps, batch=4, seed=seed)
