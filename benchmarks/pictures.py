@@ -1,12 +1,15 @@
 """The pictures of real results that these pages show.
 
 `segments` draws true masks and predictions with the outlines of the true masks over them, an image a row and a network
-a column: no photograph, so that they can be shown where the photographs may not. `photographs` draws photographs that may. `objects` draws
-the outlines of objects over the images that they are in, the true ones and those of several networks. `centres` draws the objects of a panoptic
-network beside the connected parts of its classes, over the image or, with --edges, over its edges alone, as the photographs may not be shown.
+a column: no photograph, so that they can be shown where the photographs may not. `photographs` draws photographs that may, with --crf before
+and after the dense CRF. `rates` draws the places of a map that the windows of DeepLab's rates read. `objects` draws the outlines of objects
+over the images that they are in, the true ones and those of several networks. `centres` draws the objects of a panoptic network beside the
+connected parts of its classes, over the image or, with --edges, over its edges alone, as the photographs may not be shown.
 
     python benchmarks/pictures.py segments VOCdevkit runs/voc/*/checkpoint.npz --ids 2007_000033 … --out benchmarks/records/voc.png
     python benchmarks/pictures.py photographs docs/photos/astronaut.jpg docs/photos/chelsea.jpg --out docs/predicted.png
+    python benchmarks/pictures.py photographs --crf docs/photos/chelsea.jpg docs/photos/astronaut.jpg --out docs/crf.png
+    python benchmarks/pictures.py rates 6 12 18 24 --side 41 --out docs/rates.png
     python benchmarks/pictures.py centres VOCdevkit runs/objects/best.npz --edges --ids 2007_000925 … --out benchmarks/records/voc_objects.png
     python benchmarks/pictures.py objects nuclei runs/map/best.npz runs/plain/best.npz --ids … --out benchmarks/records/nuclei.png
 """
@@ -64,23 +67,42 @@ def _borders(label):
 
 
 def photographs(args):
-    """Photographs, their masks and their overlays, by the network that comes with minifcn, as `minifcn predict` makes them."""
+    """Photographs, their masks and their overlays, by the network that comes with minifcn, as `minifcn predict` makes them; or overlays
+    before and after the dense CRF."""
     model = models.pretrained(predict.PRETRAINED)
     network, images = model.prepare(), [read_image(path) for path in args.photos]
-    labels = [predict.predicted(network, image, predict.LONGEST, None) for image in images]
-    figure = Figure(
-        figsize=(9.6, 0.5 + 3.2 * sum(image.shape[0] / image.shape[1] for image in images)), layout="constrained"
-    )
-    grid = figure.subplots(
-        len(images), 3, squeeze=False, height_ratios=[image.shape[0] / image.shape[1] for image in images]
-    )
-    for row, image, found in zip(grid, images, labels, strict=True):
-        colours = colourise(found, model.card.palette)
-        for panel, picture in zip(row, (image, colours, predict.overlay(image, colours)), strict=True):
+    heights = [image.shape[0] / image.shape[1] for image in images]
+    figure = Figure(figsize=(9.6, 0.5 + 3.2 * sum(heights)), layout="constrained")
+    grid, seen = figure.subplots(len(images), 3, squeeze=False, height_ratios=heights), set()
+    for row, image in zip(grid, images, strict=True):
+        ways = [{}, {"crf": {}}] if args.crf else [{}]
+        found = [predict.predicted(network, image, predict.LONGEST, None, **way) for way in ways]
+        seen.update(np.unique(found).tolist())
+        colours = [colourise(labels, model.card.palette) for labels in found]
+        overlays = [predict.overlay(image, one) for one in colours]
+        for panel, picture in zip(row, (image, *([] if args.crf else colours), *overlays), strict=True):
             panel.imshow(picture, interpolation="nearest")
             panel.set_axis_off()
-    seen = {int(label) for found in labels for label in np.unique(found)}
+    for panel, title in zip(grid[0], ("", "as it is", "with the CRF") if args.crf else (), strict=False):
+        panel.set_title(title, fontsize=9)
     figures.add_legend(figure, seen, model.card.classes, model.card.palette)
+    figure.savefig(args.out, dpi=90)
+
+
+def rates(args):
+    """The nine places of a map that a 3×3 convolution reads at each rate, for the map's middle and for a place near its corner."""
+    middles, reach = (args.side // 2, args.side // 4), max(args.rates)
+    seen = min(0, middles[1] - reach) - 3, max(args.side, middles[0] + reach) + 3
+    figure = Figure(figsize=(9.6, 19.2 / len(args.rates) + 0.4), layout="constrained")
+    for row, middle in zip(figure.subplots(2, len(args.rates), squeeze=False), middles, strict=True):
+        for panel, rate in zip(row, args.rates, strict=True):
+            y, x = middle + rate * (np.indices((3, 3)) - 1)
+            on_map = ((y >= 0) & (y < args.side) & (x >= 0) & (x < args.side)).ravel()
+            panel.imshow(np.full((args.side, args.side), 0.87), cmap="grey", vmin=0, vmax=1)
+            panel.scatter(x, y, 22, np.where(on_map, "tab:blue", "tab:red"), marker="s")
+            panel.set(xlim=seen, ylim=seen[::-1], title=f"rate {rate}: {on_map.sum()} of 9 on the map")
+            panel.title.set_fontsize(9)
+            panel.set_axis_off()
     figure.savefig(args.out, dpi=90)
 
 
@@ -160,6 +182,7 @@ def main():
         "photographs", help="photographs, masks and overlays by the network that comes with minifcn"
     )
     other.add_argument("photos", nargs="+", metavar="PHOTO")
+    other.add_argument("--crf", action="store_true", help="overlays before and after the dense CRF")
     other.set_defaults(draw=photographs)
     third = kinds.add_parser("objects", help="outlines of objects, true and found")
     third.add_argument("root", metavar="DATA")
@@ -174,12 +197,16 @@ def main():
     fourth.add_argument("--edges", action="store_true", help="over the edges of the image instead of the image")
     fourth.add_argument("--ids", nargs="+", required=True)
     fourth.set_defaults(draw=centres)
-    for kind in (one, other, third, fourth):
+    fifth = kinds.add_parser("rates", help="what windows with gaps read")
+    fifth.add_argument("rates", nargs="+", type=int, metavar="RATE")
+    fifth.add_argument("--side", type=int, default=41, help="of the map (default: 41, a crop of 321 at 1/8)")
+    fifth.set_defaults(draw=rates)
+    for kind in (one, other, third, fourth, fifth):
         kind.add_argument("--out", required=True)
     args = parser.parse_args()
     args.draw(args)
     with Image.open(args.out) as picture:  # a third of the bytes, and no difference to see
-        fewer = picture.convert("RGB").quantize(128)
+        fewer = picture.convert("RGB").quantize(256)
     fewer.save(args.out, optimize=True)
 
 

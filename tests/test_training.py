@@ -62,6 +62,33 @@ def test_a_run_with_class_weights_goes_on_exactly(class_weights, toy, tmp_path, 
     require_same_state(whole, resumed)
 
 
+def test_a_run_on_shrunk_labels_goes_on_exactly(toy, tmp_path):
+    config = settings(toy, shrink_labels=True, average=0.5)
+    whole, plain = finished(config, tmp_path / "whole"), finished(settings(toy, average=0.5), tmp_path / "plain")
+    assert whole.task.grid == (8, 4) and plain.task.grid is None
+    losses = [[r["loss"] for r in read_metrics(one.folder) if r["event"] == "step"] for one in (whole, plain)]
+    assert losses[0][1] != losses[1][1]
+    halted = Run(config, tmp_path / "halted")
+    list(halted.events(lambda: halted.done == 3))
+    resumed = Run.resume(tmp_path / "halted")
+    assert resumed.config == config
+    list(resumed.events())
+    require_same_state(whole, resumed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": "unet"}, "shrink-labels: a network that scores every pixel itself has no smaller scores"),
+        ({"network": "panoptic"}, "shrink-labels: it learns its objects from every pixel; leave it out"),
+    ],
+)
+def test_shrunk_labels_are_refused_where_no_scores_are_smaller(options, message, toy, tmp_path):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Run(settings(toy, shrink_labels=True, width=None, **options), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_class_weights_of_other_classes_are_refused(toy, tmp_path, capsys):
     assert run("train", "--data", toy, "--out", tmp_path / "run", *SMALL, "--class-weights", "1,2") == 2
     assert "class-weights: expected one for each of background, " in capsys.readouterr().err

