@@ -135,8 +135,14 @@ SEEING = {
 }
 
 
-@pytest.mark.parametrize("axis", [2, 3], ids=["rows", "columns"])
-@pytest.mark.parametrize("name", SEEING)
+DEEP = ("EfficientNet-Lite0", "DeepLabv3+")
+ALONG = [(name, axis) for name in SEEING for axis in (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "axis"),
+    [pytest.param(*one, marks=pytest.mark.slow if one in [(name, 3) for name in DEEP] else ()) for one in ALONG],
+)
 def test_receptive_fields_are_what_changes_with_a_row_or_column_of_the_image(name, axis):
     make, size = SEEING[name]
     network, rng, x = make().astype(np.float64), np.random.default_rng(5), np.abs(picture(*size, np.float64))

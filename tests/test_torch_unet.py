@@ -18,7 +18,7 @@ F = torch.nn.functional
 
 pytestmark = pytest.mark.torch
 
-STEPS, LR = 20, 0.001  # a rate at which rounding is not amplified
+STEPS, LR = 10, 0.001  # a rate at which rounding is not amplified
 
 
 def normalised(x, w, norm, train):
@@ -146,7 +146,7 @@ def test_logits_and_gradients(name, dtype, logits, gradients):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-4)])
 @pytest.mark.parametrize(
-    "name", ["paper", "same-bilinear", "same-normalised", pytest.param("lite0", marks=pytest.mark.slow)]
+    "name", ["valid", "same-bilinear", "same-normalised", pytest.param("lite0", marks=pytest.mark.slow)]
 )
 def test_both_train_alike(name, dtype, tolerance):
     network, images, labels = made(name)
