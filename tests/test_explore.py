@@ -358,12 +358,11 @@ def test_a_click_shows_what_the_pixels_score_is_made_of(width, eight, tmp_path):
 
 
 @needs_browser
-@WIDTHS
-def test_the_mask_follows_the_sliders(width, eight, tmp_path):
+def test_the_mask_follows_the_sliders(eight):
     page, found = eight
     script = 'click(40, 12); await shown("mask 1 1 1"); const before = mask(); slide(1, 0.35); slide(2, 0); await shown("mask 1 0.35 0");'
     script += "return [before, mask(), bars(), document.getElementById('changed').textContent];"
-    before, after, shown, said = in_page(page, CLICK + script, width)
+    before, after, shown, said = in_page(page, CLICK + script)
     agree = before == found.labels.reshape(-1)
     assert agree.all() or agree.mean() >= 0.999
     weighted = sum(f * (b.part() + b.bias_part()) for f, b in zip((1, 0.35, 0), found.branches, strict=True))

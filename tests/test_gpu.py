@@ -151,15 +151,14 @@ def losses(folder):
     return [r["loss"] for r in read_metrics(folder) if r["event"] == "step"]
 
 
-@pytest.fixture
-def whole(toy, tmp_path, on_the_host):
+@pytest.fixture(scope="module")
+def whole(toy, tmp_path_factory):
     """The losses of the same run on the host, never stopped."""
-
-    def run():
-        list(Run(settings(toy), tmp_path / "whole").events())
-
-    on_the_host(run)
-    return losses(tmp_path / "whole")
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_current", registry._devices["numpy"])
+        list(Run(settings(toy), folder).events())
+    return losses(folder)
 
 
 @away_from_the_host

@@ -155,6 +155,7 @@ def test_probabilities_that_are_not_of_objects_are_refused(shape, classes):
         objects_of(np.zeros(shape, np.float32), classes)
 
 
+@pytest.mark.slow
 def test_more_objects_than_16_bits_number_are_refused():
     dots = np.zeros((520, 520))
     dots[::2, ::2] = 1
