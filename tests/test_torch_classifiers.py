@@ -271,7 +271,7 @@ def segmenter(backbone, alignment, variant, frozen=True, **options):
     name = "-".join([variant, backbone, alignment, *options])
     scale = 1 if backbone.startswith("efficientnet") else 60
     build, reference = partial(build, **settings), partial(fcn, **settings)
-    wide = backbone == "alexnet" and (alignment, variant) != ("same", "8s")  # fc6 has 38 million weights
+    wide = backbone == "alexnet" and (alignment, variant) != ("same", "16s")  # fc6 has 38 million weights
     marks = slow if wide or (alignment == "paper" and not frozen) else ()
     return case(name, build, reference, size, frozen, variant == "8s", scale, marks)
 
