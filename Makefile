@@ -49,6 +49,9 @@ book: $(READY)
 	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --jobs auto --conf-dir docs/site . build/book
 	$(BIN)/python docs/site/check.py build/book
 
+# pytest starts a worker a core: more threads of BLAS would spin in each other's way
+test slow: export OPENBLAS_NUM_THREADS ?= 1
+
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 

@@ -187,7 +187,7 @@ def take_over(module, tree, name):
     text = Path(path).read_text(encoding="utf-8")
     was, now = (functions(t)[name] for t in (ast.parse(text), tree))
     codes = dict(pairs(compile(text, path, "exec"), compile(ast.fix_missing_locations(tree), path, "exec")))
-    for function in [f for f in gc.get_objects() if isinstance(f, types.FunctionType)]:
+    for function in live(types.FunctionType):
         old = function.__code__
         if codes.get(old, old) != old:
             function.__code__ = codes[old]
@@ -199,6 +199,25 @@ def take_over(module, tree, name):
             function.__kwdefaults__ = {a.arg: eval(ast.unparse(value), names) for a, value in named if value} or None
     if not isinstance(now, ast.FunctionDef):
         assign(module, name, was, now)
+
+
+def live(kind):
+    """All objects of a type: those that were there before the first fork, and later ones."""
+    return [o for o in (*frozen, *gc.get_objects()) if isinstance(o, kind)]
+
+
+frozen = []  # functions and caches of what the collector no longer walks through
+
+
+def freeze():
+    """Spare every fork the walk through all that pytest has collected, which would copy its memory too."""
+    frozen[:] = [*live(types.FunctionType), *live(functools._lru_cache_wrapper)]
+    gc.freeze()
+
+
+def thaw():
+    gc.unfreeze()
+    frozen.clear()
 
 
 def pairs(old, new):
@@ -231,7 +250,7 @@ def assign(module, name, was, now):
 
 def forget():
     """Empty all caches of functions' results."""
-    for cached in [o for o in gc.get_objects() if isinstance(o, functools._lru_cache_wrapper)]:
+    for cached in live(functools._lru_cache_wrapper):
         if (getattr(cached, "__module__", None) or "").startswith(PACKAGE):
             cached.cache_clear()
 
@@ -323,9 +342,11 @@ class Forks:
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="planted-", ignore_cleanup_errors=True)
         self.scratch = self.folder.name
+        freeze()
         return self
 
     def __exit__(self, *_):
+        thaw()
         for pid in self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)

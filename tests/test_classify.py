@@ -124,7 +124,7 @@ def test_photographs_that_cannot_be_read_are_skipped_and_named(tmp_path, capsys)
         ("classify a.png --heatmap ²", "got '²'"),
     ],
 )
-def test_wrong_arguments_end_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+def test_wrong_arguments_end_in_one_line(arguments, message, capsys, tmp_path, monkeypatch, blank):
     monkeypatch.chdir(tmp_path)
     try:
         code = cli.main(arguments.split())

@@ -32,21 +32,21 @@ def applied(activation, y):
     return np.clip(y, 0, 6 if activation == "relu6" else np.inf)
 
 
-@pytest.mark.parametrize(("threads", "tile_bytes"), [(1, None), (2, 400)])
 @pytest.mark.parametrize(("kind", "algorithm"), EVERY)
-def test_an_activation_is_applied_to_every_result(kind, algorithm, threads, tile_bytes, tiling, device, rng):
-    tiling(tile_bytes, threads)
-    x, w, settings, _ = KINDS[kind]
-    x, w, b = rng.normal(size=x), 3 * rng.normal(size=w), rng.normal(size=w[0])
-    for bias in (b, None):
-        args = [device.put(array) for array in (x, w, bias)]
-        with ops.conv_algorithm(algorithm):
-            y, _ = ops.conv2d_forward(*args, **settings)
-            y = device.get(y)
-            assert y.min() < 0 and y.max() > 6
-            for activation in ("relu", "relu6"):
-                found, _ = ops.conv2d_forward(*args, **settings, activation=activation)
-                np.testing.assert_array_equal(device.get(found), applied(activation, y))
+def test_an_activation_is_applied_to_every_result(kind, algorithm, tiling, device, rng):
+    for threads, tile_bytes in ((1, None), (2, 400)):
+        tiling(tile_bytes, threads)
+        x, w, settings, _ = KINDS[kind]
+        x, w, b = rng.normal(size=x), 3 * rng.normal(size=w), rng.normal(size=w[0])
+        for bias in (b, None):
+            args = [device.put(array) for array in (x, w, bias)]
+            with ops.conv_algorithm(algorithm):
+                y, _ = ops.conv2d_forward(*args, **settings)
+                y = device.get(y)
+                assert y.min() < 0 and y.max() > 6
+                for activation in ("relu", "relu6"):
+                    found, _ = ops.conv2d_forward(*args, **settings, activation=activation)
+                    np.testing.assert_array_equal(device.get(found), applied(activation, y))
 
 
 @pytest.mark.parametrize("threads", [1, 3])

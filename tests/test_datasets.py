@@ -668,6 +668,7 @@ def test_what_is_wrong_in_camvid_is_named(tmp_path):
         data.open_dataset(tmp_path, "test")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("MINIFCN_CAMVID" not in os.environ, reason="MINIFCN_CAMVID names no CamVid folder")
 def test_the_frames_of_camvid():
     """The split of SegNet's authors; shares of void and of some classes as counted over all 701 masks by other means."""

@@ -99,7 +99,10 @@ def test_memory_grows_with_the_pixels_only(rng):
     assert peak < 16 * p.nbytes
 
 
-@pytest.mark.parametrize("photo", ["chelsea.png", "coffee.png", "fcn_demo_image.jpg"])
+@pytest.mark.parametrize(
+    "photo",
+    ["chelsea.png", *(pytest.param(name, marks=pytest.mark.slow) for name in ("coffee.png", "fcn_demo_image.jpg"))],
+)
 @pytest.mark.skipif("MINIFCN_PHOTOS" not in os.environ, reason="MINIFCN_PHOTOS names no folder of photographs")
 def test_marginals_are_those_of_the_published_program(photo):
     densecrf = pytest.importorskip("pydensecrf.densecrf", reason="pydensecrf2 is not installed")

@@ -381,6 +381,7 @@ def test_wrong_use_ends_in_one_line_and_2(place, options, told, tmp_path, capsys
     assert told in line and bytes_of(tmp_path / "full") == {"file.txt": b"mine"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("MINIFCN_VOC" not in os.environ, reason="MINIFCN_VOC names no VOCdevkit folder")
 def test_the_real_voc_images_are_well():
     found = doctor.examine(Path(os.environ["MINIFCN_VOC"]))

@@ -135,8 +135,14 @@ SEEING = {
 }
 
 
-@pytest.mark.parametrize("axis", [2, 3], ids=["rows", "columns"])
-@pytest.mark.parametrize("name", SEEING)
+DEEP = ("EfficientNet-Lite0", "DeepLabv3+")
+ALONG = [(name, axis) for name in SEEING for axis in (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "axis"),
+    [pytest.param(*one, marks=pytest.mark.slow if one in [(name, 3) for name in DEEP] else ()) for one in ALONG],
+)
 def test_receptive_fields_are_what_changes_with_a_row_or_column_of_the_image(name, axis):
     make, size = SEEING[name]
     network, rng, x = make().astype(np.float64), np.random.default_rng(5), np.abs(picture(*size, np.float64))
@@ -352,12 +358,11 @@ def test_a_click_shows_what_the_pixels_score_is_made_of(width, eight, tmp_path):
 
 
 @needs_browser
-@WIDTHS
-def test_the_mask_follows_the_sliders(width, eight, tmp_path):
+def test_the_mask_follows_the_sliders(eight):
     page, found = eight
     script = 'click(40, 12); await shown("mask 1 1 1"); const before = mask(); slide(1, 0.35); slide(2, 0); await shown("mask 1 0.35 0");'
     script += "return [before, mask(), bars(), document.getElementById('changed').textContent];"
-    before, after, shown, said = in_page(page, CLICK + script, width)
+    before, after, shown, said = in_page(page, CLICK + script)
     agree = before == found.labels.reshape(-1)
     assert agree.all() or agree.mean() >= 0.999
     weighted = sum(f * (b.part() + b.bias_part()) for f, b in zip((1, 0.35, 0), found.branches, strict=True))

@@ -227,7 +227,7 @@ def test_files_written_by_pytorch_give_its_logits(tmp_path, theirs, ours):
 
 
 @pytest.mark.torch
-def test_pytorch_file_of_the_other_alexnet_is_told_apart(tmp_path):
+def test_pytorch_file_of_the_other_alexnet_is_told_apart(tmp_path, blank):
     torch = pytest.importorskip("torch")
     path = tmp_path / "alexnet.pth"
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, path)

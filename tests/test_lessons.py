@@ -1,5 +1,6 @@
 """Every lesson runs, draws what can be seen, says what it promises to say; every exercise knows right from wrong."""
 
+import functools
 import re
 import runpy
 import subprocess
@@ -102,6 +103,12 @@ WORKED = [
 ]
 
 
+@functools.cache
+def computed(number):
+    """What a lesson has computed when it ends."""
+    return runpy.run_path(next((ROOT / "lessons").glob(f"{number}_*.py")))
+
+
 @pytest.mark.parametrize("name", WORKED)
 def test_worked_solution_is_right_and_opens_after_two_tries(name, capsys):
     for tries in range(2):
@@ -111,7 +118,7 @@ def test_worked_solution_is_right_and_opens_after_two_tries(name, capsys):
     capsys.readouterr()
     answers.reveal(name)
     assert "```py" in capsys.readouterr().out
-    names = runpy.run_path(next((ROOT / "lessons").glob(f"{name[:2]}_*.py"))) if name in IN_LESSON else {}
+    names = computed(name[:2]) if name in IN_LESSON else {}
     assert answers.check(name, worked(name, names)) is True
 
 

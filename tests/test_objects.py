@@ -155,6 +155,7 @@ def test_probabilities_that_are_not_of_objects_are_refused(shape, classes):
         objects_of(np.zeros(shape, np.float32), classes)
 
 
+@pytest.mark.slow
 def test_more_objects_than_16_bits_number_are_refused():
     dots = np.zeros((520, 520))
     dots[::2, ::2] = 1
@@ -190,7 +191,12 @@ def real_nuclei(count):
 @nuclei_there
 @pytest.mark.parametrize(
     "classes, blur, at_50, mean",
-    [(TWO, 0, 0.99, 0.96), (THREE, 0, 0.99, 0.985), (TWO, 0.7, 0.975, 0.86), (THREE, 0.7, 0.97, 0.89)],
+    [
+        (THREE, 0, 0.99, 0.985),
+        (THREE, 0.7, 0.97, 0.89),
+        pytest.param(TWO, 0, 0.99, 0.96, marks=pytest.mark.slow),
+        pytest.param(TWO, 0.7, 0.975, 0.86, marks=pytest.mark.slow),
+    ],
 )
 def test_real_nuclei_are_told_apart(classes, blur, at_50, mean):
     rng, scores = np.random.default_rng(0), InstanceScores()

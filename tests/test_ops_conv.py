@@ -61,16 +61,17 @@ def is_made_for(algorithm, op, case):
     return algorithm != "gemm" or kernel == (1, 1)
 
 
-@pytest.mark.parametrize(("tile_bytes", "threads"), [(None, None), (1, 1), (1000, 3)])
 @pytest.mark.parametrize(("op", "case"), GRID)
-def test_fast_algorithms_agree_with_the_loops(op, case, tile_bytes, threads, device, rng, tiling):
+def test_fast_algorithms_agree_with_the_loops(op, case, device, rng, tiling):
     x, w, b, settings = arguments(op, case, rng)
-    tiling(tile_bytes, threads)
     x, w, b = map(device.put, (x, w, b))
-    for algorithm in [*FAST, "auto"]:
-        if tile_bytes is None or is_made_for(algorithm, op, case):
-            results = passes(op, algorithm, x, w, b, settings, seed=1, put=device.put)
-            assert_same(map(device.get, results), by_definition(op, case), by=f"by {algorithm}")
+    for tile_bytes, threads in [(None, None), (1, 1), (1000, 3)]:
+        tiling(tile_bytes, threads)
+        for algorithm in [*FAST, "auto"]:
+            if tile_bytes is None or is_made_for(algorithm, op, case):
+                results = passes(op, algorithm, x, w, b, settings, seed=1, put=device.put)
+                told = f"by {algorithm}, tiles of {tile_bytes} bytes, {threads} threads"
+                assert_same(map(device.get, results), by_definition(op, case), by=told)
 
 
 def test_windows_over_the_edge_of_small_maps_image_by_image(rng, monkeypatch):

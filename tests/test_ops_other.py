@@ -73,52 +73,51 @@ def test_max_pool_takes_the_greatest_and_sends_the_gradient_there(case, device, 
     np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
 
 
-@pytest.mark.parametrize("count_include_pad", [True, False])
 @pytest.mark.parametrize("case", POOLS)
-def test_avg_pool_takes_the_mean_and_shares_the_gradient(case, count_include_pad, device, rng):
-    size, kernel, settings = POOLS[case]
-    x = rng.standard_normal((2, 3, *size))
-    rows, columns = pool_windows(size, kernel, **settings)
-    y, cache = ops.avg_pool2d_forward(device.put(x), kernel, count_include_pad=count_include_pad, **settings)
-    assert y.shape == (2, 3, len(rows), len(columns))
-    dy = rng.standard_normal(y.shape)
-    dx = device.get(ops.avg_pool2d_backward(device.put(dy), cache))
-    expected, expected_dx = np.zeros(y.shape), np.zeros(x.shape)
-    for i, j in np.ndindex(y.shape[2:]):
-        inside = [(r, s) for r, s in product(rows[i], columns[j]) if 0 <= r < size[0] and 0 <= s < size[1]]
-        area = len(rows[i]) * len(columns[j]) if count_include_pad else len(inside)
-        for at in inside:
-            expected[:, :, i, j] += x[:, :, *at] / area
-            expected_dx[:, :, *at] += dy[:, :, i, j] / area
-    np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
-    np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5, (4, 1), (2, 9)])
-@pytest.mark.parametrize("height, width", [(1, 1), (6, 6), (5, 7), (13, 2)])
-def test_adaptive_pool_takes_the_mean_of_each_part(height, width, size, device, rng):
-    """The global one that of the whole."""
-    x = rng.standard_normal((2, 3, height, width))
-    rows, columns = (
-        [range(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]
-        for n, parts in zip((height, width), two(size), strict=True)
-    )
-    y, cache = ops.adaptive_avg_pool2d_forward(device.put(x), size)
-    assert y.shape == (2, 3, len(rows), len(columns))
-    dy = rng.standard_normal(y.shape)
-    dx = device.get(ops.adaptive_avg_pool2d_backward(device.put(dy), cache))
-    expected, expected_dx = np.zeros(y.shape), np.zeros(x.shape)
-    for i, j in np.ndindex(y.shape[2:]):
-        part = np.s_[:, :, rows[i].start : rows[i].stop, columns[j].start : columns[j].stop]
-        expected[:, :, i, j] = x[part].mean(axis=(2, 3))
-        expected_dx[part] += dy[:, :, i, j, None, None] / (len(rows[i]) * len(columns[j]))
-    np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
-    np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
-    if size == 1:
-        y, cache = ops.global_avg_pool_forward(device.put(x))
-        np.testing.assert_allclose(device.get(y), expected[:, :, 0, 0], atol=1e-12)
-        dx = device.get(ops.global_avg_pool_backward(device.put(dy[:, :, 0, 0]), cache))
+def test_avg_pool_takes_the_mean_and_shares_the_gradient(case, device, rng):
+    for count_include_pad in (True, False):
+        size, kernel, settings = POOLS[case]
+        x = rng.standard_normal((2, 3, *size))
+        rows, columns = pool_windows(size, kernel, **settings)
+        y, cache = ops.avg_pool2d_forward(device.put(x), kernel, count_include_pad=count_include_pad, **settings)
+        assert y.shape == (2, 3, len(rows), len(columns))
+        dy = rng.standard_normal(y.shape)
+        dx = device.get(ops.avg_pool2d_backward(device.put(dy), cache))
+        expected, expected_dx = np.zeros(y.shape), np.zeros(x.shape)
+        for i, j in np.ndindex(y.shape[2:]):
+            inside = [(r, s) for r, s in product(rows[i], columns[j]) if 0 <= r < size[0] and 0 <= s < size[1]]
+            area = len(rows[i]) * len(columns[j]) if count_include_pad else len(inside)
+            for at in inside:
+                expected[:, :, i, j] += x[:, :, *at] / area
+                expected_dx[:, :, *at] += dy[:, :, i, j] / area
+        np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
         np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
+
+
+def test_adaptive_pool_takes_the_mean_of_each_part(device, rng):
+    """The global one that of the whole."""
+    for (height, width), size in product([(1, 1), (6, 6), (5, 7), (13, 2)], [1, 2, 3, 5, (4, 1), (2, 9)]):
+        x = rng.standard_normal((2, 3, height, width))
+        rows, columns = (
+            [range(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]
+            for n, parts in zip((height, width), two(size), strict=True)
+        )
+        y, cache = ops.adaptive_avg_pool2d_forward(device.put(x), size)
+        assert y.shape == (2, 3, len(rows), len(columns))
+        dy = rng.standard_normal(y.shape)
+        dx = device.get(ops.adaptive_avg_pool2d_backward(device.put(dy), cache))
+        expected, expected_dx = np.zeros(y.shape), np.zeros(x.shape)
+        for i, j in np.ndindex(y.shape[2:]):
+            part = np.s_[:, :, rows[i].start : rows[i].stop, columns[j].start : columns[j].stop]
+            expected[:, :, i, j] = x[part].mean(axis=(2, 3))
+            expected_dx[part] += dy[:, :, i, j, None, None] / (len(rows[i]) * len(columns[j]))
+        np.testing.assert_allclose(device.get(y), expected, atol=1e-12)
+        np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
+        if size == 1:
+            y, cache = ops.global_avg_pool_forward(device.put(x))
+            np.testing.assert_allclose(device.get(y), expected[:, :, 0, 0], atol=1e-12)
+            dx = device.get(ops.global_avg_pool_backward(device.put(dy[:, :, 0, 0]), cache))
+            np.testing.assert_allclose(dx, expected_dx, atol=1e-12)
 
 
 @pytest.mark.parametrize("settings", [{}, {"pad": 1, "stride": 1}])
@@ -228,20 +227,20 @@ def test_relu_writes_to_out_only_when_asked(op, device):
     assert (device.get(y).tolist(), device.get(dy).tolist()) == ([0, 2, 5], [0, 4, 5])
 
 
-@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
 @pytest.mark.parametrize("case", POOLS)
-def test_pools_do_not_depend_on_their_tiles(op, case, device, rng, tiling):
-    size, kernel, settings = POOLS[case]
-    x = rng.standard_normal((3, 2, *size))
-    found = []
-    for tile_bytes, threads in ((None, 1), (1, 3), (100, 2)):
-        tiling(tile_bytes, threads)
-        y, cache = getattr(ops, f"{op}_forward")(device.put(x), kernel, **settings)
-        dy = np.random.default_rng(1).standard_normal(y.shape)
-        found.append([device.get(a) for a in (y, getattr(ops, f"{op}_backward")(device.put(dy), cache))])
-    for other in found[1:]:
-        for again, once in zip(other, found[0], strict=True):
-            np.testing.assert_allclose(again, once, rtol=1e-12, atol=1e-12)
+def test_pools_do_not_depend_on_their_tiles(case, device, rng, tiling):
+    for op in ("max_pool2d", "avg_pool2d"):
+        size, kernel, settings = POOLS[case]
+        x = rng.standard_normal((3, 2, *size))
+        found = []
+        for tile_bytes, threads in ((None, 1), (1, 3), (100, 2)):
+            tiling(tile_bytes, threads)
+            y, cache = getattr(ops, f"{op}_forward")(device.put(x), kernel, **settings)
+            dy = np.random.default_rng(1).standard_normal(y.shape)
+            found.append([device.get(a) for a in (y, getattr(ops, f"{op}_backward")(device.put(dy), cache))])
+        for other in found[1:]:
+            for again, once in zip(other, found[0], strict=True):
+                np.testing.assert_allclose(again, once, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])

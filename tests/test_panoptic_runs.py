@@ -207,6 +207,8 @@ def test_reproduce_says_before_its_first_stage_what_its_last_would_refuse(
     if options == ["--no-scipy"]:
         monkeypatch.setitem(sys.modules, "scipy", None)
         options = []
+    else:
+        pytest.importorskip("scipy", reason="SciPy is not installed; connected parts need it")
     assert run("reproduce", "--instances", "--data", toys, "--out", "all", "--iterations", 1, *options) == 2
     assert expected in capsys.readouterr().err.splitlines()[-1] and not Path("all").exists()
 

@@ -498,7 +498,7 @@ def test_an_image_whose_files_were_half_written_is_not_finished(toy, tmp_path, m
 
 
 @needs_mpi
-@pytest.mark.parametrize(("network", "count"), [("fcn", 2), ("panoptic", 3)])
+@pytest.mark.parametrize(("network", "count"), [("fcn", 3), ("panoptic", 2)])
 def test_processes_give_what_one_gives(network, count, toy, tmp_path, capsys):
     pytest.importorskip("scipy")
     for kind in ("predict", "evaluate"):
@@ -529,7 +529,7 @@ def test_a_file_that_cannot_be_read_is_named_once(toy, tmp_path):
 
 
 @needs_mpi
-@pytest.mark.parametrize("kind", ["predict", "evaluate"])
+@pytest.mark.parametrize("kind", ["predict", pytest.param("evaluate", marks=pytest.mark.slow)])
 def test_a_job_that_was_killed_goes_on(kind, toy, tmp_path, capsys):
     """kill -9 of a process when some images are done: the job ends, and with --resume it does the rest."""
     rng, more = np.random.default_rng(5), [] if kind == "predict" else ["--resume", str(tmp_path / "kept")]

@@ -28,39 +28,37 @@ def close(result, reference, dtype, what):
     )
 
 
-def compare(forward, backward, reference, arrays, dtype, seed=1):
+def compare(forward, backward, reference, arrays, dtype, seed=1, told=""):
     """forward(*arrays) -> (y, cache) and backward(dy, cache) -> gradients against reference(*tensors)."""
     arrays = [a.astype(dtype) for a in arrays]
     tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
     y, cache = forward(*arrays)
     expected = reference(*tensors)
-    close(y, expected, dtype, "result")
+    close(y, expected, dtype, f"result{told}")
     dy = np.asarray(np.random.default_rng(seed).standard_normal(y.shape), dtype)
     gradients = backward(dy, cache)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
     expected.backward(torch.tensor(dy))
     for i, (gradient, tensor) in enumerate(zip(gradients, tensors, strict=False)):
-        close(gradient, tensor.grad, dtype, f"gradient of argument {i}")
+        close(gradient, tensor.grad, dtype, f"gradient of argument {i}{told}")
     return cache
 
 
-@every_dtype
-@pytest.mark.parametrize("tile_bytes", [1, None], ids=["row-tiles", "whole"])
 @pytest.mark.parametrize(("shape", "outputs", "kernel", "settings"), conv_cases.CONV.values(), ids=conv_cases.CONV)
-def test_conv2d_of_every_kind(shape, outputs, kernel, settings, tile_bytes, dtype, rng, tiling):
-    tiling(tile_bytes)
+def test_conv2d_of_every_kind(shape, outputs, kernel, settings, rng, tiling):
     theirs = dict(settings)
     (top, bottom), (left, right) = pads(theirs.pop("pad", 0))
-    compare(
-        lambda x, w, b: ops.conv2d_forward(x, w, b, **settings),
-        ops.conv2d_backward,
-        lambda x, w, b: F.conv2d(F.pad(x, (left, right, top, bottom)), w, b, **theirs),
-        [
-            rng.standard_normal(s)
-            for s in (shape, (outputs, shape[1] // settings.get("groups", 1), *kernel), (outputs,))
-        ],
-        dtype,
-    )
+    weights = (outputs, shape[1] // settings.get("groups", 1), *kernel), (outputs,)
+    arrays = [rng.standard_normal(s) for s in (shape, *weights)]
+    for tile_bytes, dtype in product((None, 1), TOLERANCE):
+        tiling(tile_bytes)
+        compare(
+            lambda x, w, b: ops.conv2d_forward(x, w, b, **settings),
+            ops.conv2d_backward,
+            lambda x, w, b: F.conv2d(F.pad(x, (left, right, top, bottom)), w, b, **theirs),
+            arrays,
+            dtype,
+        )
 
 
 @every_dtype
@@ -125,11 +123,12 @@ def grid():
         yield "resize_bilinear", size, settings, partial(F.interpolate, mode="bilinear", **settings)
 
 
-@every_dtype
-@pytest.mark.parametrize(("op", "size", "settings", "reference"), list(grid()))
-def test_pools_normalisation_and_resizing(op, size, settings, reference, dtype, rng):
-    forward, backward = both(op, **settings)
-    compare(forward, backward, reference, [spread((2, 7, *size))], dtype)
+@pytest.mark.parametrize("op", dict.fromkeys(op for op, *_ in grid()))
+def test_pools_normalisation_and_resizing(op):
+    for size, settings, reference in (rest for name, *rest in grid() if name == op):
+        for dtype in TOLERANCE:
+            told = f" of {size}, {settings}"
+            compare(*both(op, **settings), reference, [spread((2, 7, *size))], dtype, told=told)
 
 
 @every_dtype

@@ -146,7 +146,9 @@ def test_missing_objects_are_named_at_construction(tmp_path):
     not {"MINIFCN_VOC", "MINIFCN_BOXES"} <= set(os.environ),
     reason="MINIFCN_VOC and MINIFCN_BOXES name no images and boxes",
 )
-@pytest.mark.parametrize("split, exact, objects", [("train", 322, 934), ("val", 152, 416)])
+@pytest.mark.parametrize(
+    "split, exact, objects", [pytest.param("train", 322, 934, marks=pytest.mark.slow), ("val", 152, 416)]
+)
 def test_how_many_images_of_voc_the_boxes_decide(tmp_path, split, exact, objects):
     """Of 955 and 424 objects; of the others every pixel is in a second box."""
     (tmp_path / "VOC2012").mkdir()

@@ -90,7 +90,7 @@ def test_a_state_that_does_not_fit_is_refused_by_name_and_changes_nothing(case):
 
 @pytest.mark.parametrize("ending", SAVE)
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending):
+def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending, blank):
     source, again, any_again = fill(BUILDERS[kind]()), BUILDERS[kind](), BUILDERS[kind]()
     source.card.preprocessing = CAFFE
     source.card.classes = tuple(f"class {i}" for i in range(source.card.num_classes))
@@ -127,7 +127,7 @@ def test_half_as_large_files_hold_rounded_numbers_and_refuse_what_they_cannot(tm
 
 @pytest.mark.parametrize("ending", SAVE)
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_files_of_older_versions_load(tmp_path, kind, ending):
+def test_files_of_older_versions_load(tmp_path, kind, ending, blank):
     """They hold the network's options flat, and call an upsampling's frozen kernel `line`."""
     source = fill(BUILDERS[kind]())
     path = tmp_path / f"old{ending}"

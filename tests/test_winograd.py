@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minifcn import layers, models, ops
+from minifcn import ops
 from minifcn.backend import tuning
 from minifcn.data.images import read_image
 from minifcn.data.transforms import shrink
-from minifcn.models.vgg import DEPTHS
+from minifcn.models.vgg import DEPTHS, WIDTHS, vgg_backbone
 from minifcn.ops.conv import im2col, reference, winograd
 from minifcn.ops.geometry import window
 from minifcn.preprocessing import CAFFE
@@ -166,9 +166,7 @@ def seen_of_a_photograph():
     image, _ = shrink(image, np.zeros(image.shape[:2], np.uint8), 160)
     x, seen = CAFFE.apply(image)[None], {}
     with ops.conv_algorithm("winograd"):
-        for name, (layer, _) in models.vgg16(num_classes=2).nodes.items():
-            if isinstance(layer, layers.Flatten):
-                break
+        for name, (layer, _) in vgg_backbone(WIDTHS, DEPTHS, 1, "same", np.random.default_rng(0)).nodes.items():
             if name in VGG_LAYERS:
                 seen[name] = x, layer.weight.value
             x = layer.forward(x)

@@ -181,7 +181,7 @@ BUGS = [
     ),
     *bugs("weights.onnx.writer",
         ("a file's sizes without their constants", "_File.size", "self.constant(size.constant)", "self.constant(0)",
-         "onnx_out::test_every_network_gives_the_same_logits_at_any_size[FCN-8s narrow VGG without normalisation-as-trained]"),
+         "onnx_out::test_every_network_gives_the_same_logits_at_any_size[FCN-8s narrow VGG without normalisation]"),
         ("a file of one size says that it takes any", "_image_shape",
          "network.layers_of(layers.Flatten) and network.card and network.card.native", "False",
          "onnx_out::test_what_takes_one_size_only_says_so"),
