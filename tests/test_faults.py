@@ -315,20 +315,27 @@ def test_ctrl_c_once_saves_and_more_often_stops_at_once(toy, whole, tmp_path, pr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-@pytest.mark.parametrize("ending", ["SIGTERM", "SIGHUP", "nohup"])
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGHUP", "nohup", "unsaid"])
 def test_a_request_to_end_and_a_closed_terminal_save(ending, toy, tmp_path):
-    """A terminal is closed while the run writes to it; under nohup the run goes on."""
+    """A terminal is closed while the run writes to it; under nohup, or where no signal says so, the run goes on."""
     folder, (terminal, end) = tmp_path / "run", os.openpty()
-    words = [str(word) for word in [*training(toy, folder), "--iterations", "60", "--eval-every", "2"]]
+    updates = "12" if ending == "unsaid" else "60"
+    words = [str(word) for word in [*training(toy, folder), "--iterations", updates, "--eval-every", "2"]]
     command = [*(["nohup"] if ending == "nohup" else []), sys.executable, "-m", "minifcn", *words]
+    shown = subprocess.DEVNULL if ending == "unsaid" else end
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=end, stderr=end, start_new_session=True, cwd=tmp_path
+        command, stdin=subprocess.DEVNULL, stdout=shown, stderr=end, start_new_session=True, cwd=tmp_path
     )
     os.close(end)
     deadline = time.monotonic() + 60
     while len(steps(folder)) < 3:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
+    if ending == "unsaid":
+        os.close(terminal)
+        assert process.wait(60) == 0
+        assert read_metrics(folder)[-1]["iteration"] == 12
+        return
     process.send_signal(signal.SIGTERM if ending == "SIGTERM" else signal.SIGHUP)
     if ending == "SIGHUP":
         process.send_signal(signal.SIGHUP)

@@ -1,5 +1,6 @@
 """A training run at the terminal: its progress, Ctrl-C, and the notice at its end. Everything goes to stderr."""
 
+import errno
 import os
 import signal
 import sys
@@ -36,9 +37,16 @@ def leads():
     return alone() or world().rank == 0
 
 
-def notice(text):
+def notice(text, bar=None):
+    """A line of the process that leads, above its bar if there is one. Goes nowhere where the terminal was closed, which a write
+    may notice before the signal does."""
     if leads():
-        print(text, file=sys.stderr)
+        try:
+            (bar.write if bar else print)(text, file=sys.stderr)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            _to_nowhere(sys.stderr.fileno())
 
 
 def bar_over(work=None, **more):
@@ -61,14 +69,19 @@ def catch(note, *more):
     shown = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def hung_up(number, frame):
-        for descriptor in shown:  # to write there fails from now on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        _to_nowhere(*shown)
         note(number, frame)
 
     handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, *more), note)
     if HANGUP and signal.getsignal(HANGUP) != signal.SIG_IGN:
         handlers[HANGUP] = hung_up
     return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+
+def _to_nowhere(*descriptors):
+    """What is written to a terminal goes nowhere from now on: it was closed, and a write fails."""
+    for descriptor in descriptors:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 @contextmanager
@@ -116,7 +129,7 @@ def do(run, title, go_on):
                     named = ((name, event.scores[key]) for key, name in shown.items() if key in event.scores)
                     scores = ", ".join(f"{name} {100 * score:.1f}" for name, score in named)
                     steps.keep(run, event.iteration)
-                    bar.write(f"{title} iteration {event.iteration}: {scores}", file=sys.stderr)
+                    notice(f"{title} iteration {event.iteration}: {scores}", bar)
             stopped = asked()  # also during the last update, after which nothing is left to stop
         except loop.Diverged as error:
             good = checkpoint.read(run.checkpoint)[1]["iteration"]
