@@ -392,8 +392,8 @@ answers.check("16.3", ...)
 # ## Further reading
 #
 # - P. Goyal and others, *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour*,
-#   2017, https://arxiv.org/abs/1706.02677
-# - S. Li and others, *PyTorch Distributed*, VLDB 2020, https://arxiv.org/abs/2006.15704
+#   2017, <https://arxiv.org/abs/1706.02677>
+# - S. Li and others, *PyTorch Distributed*, 2020, <https://arxiv.org/abs/2006.15704>
 # - T. Chan, G. Golub, R. LeVeque, *Updating Formulae and a Pairwise Algorithm for
 #   Computing Sample Variances*, 1979.
 # - In the code: `minifcn/distributed.py`, `minifcn/training/exchange.py`,
