@@ -211,7 +211,7 @@ print(f"each of 4 sent {sent:,} bytes; an array has {arrays[0].nbytes:,}")
 assert sent == 1.5 * arrays[0].nbytes
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 7, figsize=(7, 1.9))
+figure, axes = plt.subplots(1, 7, figsize=(7, 1.5))
 for step, (panel, counts_then) in enumerate(zip(axes, history, strict=True)):
     panel.imshow(counts_then, cmap="viridis", vmin=1, vmax=4)
     for (row, column), count in np.ndenumerate(counts_then):

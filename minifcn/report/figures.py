@@ -108,6 +108,7 @@ def curves(runs, path):
     left.set(title="training loss", xlabel="iteration", ylabel="cross-entropy per pixel", ylim=(0, None))
     right.set(title="validation mean IU", xlabel="iteration", ylim=(0, 1))
     for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     save(figure, path)
