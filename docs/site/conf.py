@@ -51,6 +51,7 @@ autodoc_typehints = "none"  # shapes and dtypes, which types do not have, stand 
 autosummary_generate = False
 autodoc_docstring_signature = False  # argparse has one that is none
 
+smartquotes_action = "qe"  # quotes and dots: --data stays an option of the command line
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["book.css"]
