@@ -219,12 +219,11 @@ for name, head in (("average", average), ("flat", flat)):
 first, second = flat.forward(maps).argmax(1), flat.forward(shuffled).argmax(1)
 i = int(np.flatnonzero((first == t_test) & (second != t_test) & (t_test > 0))[0])
 m = int(maps[i].std(axis=(1, 2)).argmax())  # the map with the largest differences
+print(" " * 19 + "".join(f"{name:>11s}" for name in CLASSES))
 for name, head in (("average", average), ("flat", flat)):
     for title, given in (("as it was", maps), ("shuffled", shuffled)):
-        scores = head.forward(given[i : i + 1])[0].astype(float).round(1)
-        print(
-            f"{name:8s} {title:10s}", dict(zip(CLASSES, scores.tolist(), strict=True))
-        )
+        scores = head.forward(given[i : i + 1])[0]
+        print(f"{name:8s} {title:10s}", *(f"{score:10.1f}" for score in scores))
 rows = [{"a map": maps[i, m], "cut up": shuffled[i, m]}]
 caption = f"One of the 32 maps of a {CLASSES[t_test[i]]}, and its places shuffled."
 lesson.pictures("02_shuffled", rows, caption=caption, cmap="viridis")

@@ -22,8 +22,8 @@ from minifcn.data.images import read_image
 
 drawn = read_image(Path(lesson.__file__).parents[1] / "docs" / "heatmap.png")
 caption = (
-    "A photograph, and a classifier's heat-map of three kinds of cats, as `minifcn "
-    "classify docs/photos/chelsea.jpg --heatmap tabby,282,285` draws it."
+    "A photograph, and a classifier's heat-map of three kinds of cats. (By minifcn "
+    "classify docs/photos/chelsea.jpg --heatmap tabby,282,285.)"
 )
 lesson.pictures("04_where", [{"": drawn}], caption=caption)
 

@@ -256,11 +256,11 @@ assert abs(alone - together[:1]).max() > 0.01
 #
 # A step goes against the gradient, and an *optimiser* says how far. *SGD* (stochastic
 # gradient descent: the gradient is that of a random batch) goes rate · g. *Momentum*
-# repeats 0.9 of the step before: what points the same way each time adds up, to 1 + 0.9
-# + 0.81 + … = 10 times as much, and what goes back and forth cancels. *Adam* keeps two
-# running means for each weight, of g and of g², and divides one by the root of the
-# other. Steps then have about the same length for every weight, however large its
-# gradients are.
+# repeats 0.9 of the step before: what points the same way each time adds up, to
+# 1 + 0.9 + 0.81 + … = 10 times as much, and what goes back and forth cancels. *Adam*
+# keeps two running means for each weight, of g and of g², and divides one by the root
+# of the other. Steps then have about the same length for every weight, however large
+# its gradients are.
 #
 # Both running means start at 0, so the first ones are too small. After t steps they
 # hold 1 − 0.9ᵗ and 1 − 0.999ᵗ of what they should. Adam divides by that.
@@ -392,8 +392,8 @@ answers.check("08.3", ...)
 # ## Further reading
 #
 # - S. Ioffe, C. Szegedy, *Batch Normalization*, ICML 2015,
-#   https://arxiv.org/abs/1502.03167
-# - D. Kingma, J. Ba, *Adam*, ICLR 2015, https://arxiv.org/abs/1412.6980; I. Loshchilov,
-#   F. Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019.
+#   <https://arxiv.org/abs/1502.03167>
+# - D. Kingma, J. Ba, *Adam*, ICLR 2015, <https://arxiv.org/abs/1412.6980>;
+#   I. Loshchilov, F. Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019.
 # - K. He and others, *Delving Deep into Rectifiers*, ICCV 2015: why a gain of 1.
 # - In the code: `minifcn/ops/batch_norm.py`, `minifcn/training/optimizers.py`.

@@ -393,8 +393,8 @@ answers.check("09.3", ...)
 # ## Further reading
 #
 # - J. Long, E. Shelhamer, T. Darrell, *Fully Convolutional Networks for Semantic
-#   Segmentation*, CVPR 2015, sections 3 and 4.1, https://arxiv.org/abs/1411.4038;
+#   Segmentation*, CVPR 2015, sections 3 and 4.1, <https://arxiv.org/abs/1411.4038>;
 #   appendix A has such bounds.
 # - K. Simonyan, A. Zisserman, *Very Deep Convolutional Networks for Large-Scale Image
-#   Recognition*, ICLR 2015: VGG, https://arxiv.org/abs/1409.1556
+#   Recognition*, ICLR 2015: VGG, <https://arxiv.org/abs/1409.1556>
 # - In the code: `minifcn/models/vgg.py`, `minifcn/models/fcn.py`.

@@ -394,7 +394,7 @@ answers.check("10.3", ...)
 #
 # - J. Long, E. Shelhamer, T. Darrell, *Fully Convolutional Networks for Semantic
 #   Segmentation*, CVPR 2015, section 4.2 and figures 3 and 4,
-#   https://arxiv.org/abs/1411.4038
+#   <https://arxiv.org/abs/1411.4038>
 # - W. Luo and others, *Understanding the Effective Receptive Field*, NeurIPS 2016: how
-#   little a cell hears of the rim of its field, https://arxiv.org/abs/1701.04128
+#   little a cell hears of the rim of its field, <https://arxiv.org/abs/1701.04128>
 # - In the code: `minifcn/models/fcn.py`; `minifcn/layers/graph.py`, the loop.

@@ -392,9 +392,9 @@ answers.check("11.3", ...)
 #
 # ## Further reading
 #
-# - Long, Shelhamer and Darrell, CVPR 2015, https://arxiv.org/abs/1411.4038, sections
+# - Long, Shelhamer and Darrell, CVPR 2015, <https://arxiv.org/abs/1411.4038>, sections
 #   4.2 (stages) and 4.3 (the training). The journal version,
-#   https://arxiv.org/abs/1605.06211, adds training at once.
-# - The authors' solvers: https://github.com/shelhamer/fcn.berkeleyvision.org
+#   <https://arxiv.org/abs/1605.06211>, adds training at once.
+# - The authors' solvers: <https://github.com/shelhamer/fcn.berkeleyvision.org>
 # - In the code: `minifcn/training/loop.py` (the whole loop fits on a page),
 #   `minifcn/training/optimizers.py`, `minifcn/ops/loss.py`.

@@ -28,7 +28,7 @@ from minifcn.data.images import read_image
 PHOTOS = Path(lesson.__file__).parents[1] / "docs" / "photos"
 photo = read_image(PHOTOS / "chelsea.jpg")
 middle, cell = (180, 150), 16
-figure, axes = plt.subplots(1, 3, figsize=(7, 2.9))
+figure, axes = plt.subplots(1, 3, figsize=(7, 1.9))
 for panel, rate in zip(axes, (1, 2, 4), strict=True):
     panel.imshow(photo)
     for i in (-1, 0, 1):
@@ -128,21 +128,14 @@ assert np.allclose(again[inside], moved[inside], atol=1e-12)
 print("every fourth cell is the old map; the others are old maps of shifted images")
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 3, figsize=(7, 2.7))
 channel = int(coarse[0].std(axis=(1, 2)).argmax())
-for panel, title, picture in (
-    (axes[0], "image", photo[80:208, 100:260]),
-    (axes[1], "two poolings", coarse[0, channel]),
-    (axes[2], "holes instead", dense[0, channel]),
-):
-    panel.imshow(picture, cmap="magma")
-    panel.set_title(title)
-    panel.set_axis_off()
+row = {"image": photo[80:208, 100:260], "two poolings": coarse[0, channel]}
+row["holes instead"] = dense[0, channel]
 caption = (
     "One channel of the same weights. Every fourth row and column on the right are the "
     "map in the middle."
 )
-lesson.show(figure, "13_denser", caption)
+lesson.pictures("13_denser", [row], caption=caption, cmap="magma")
 
 # %% [markdown]
 # The second assertion says that the other cells are no inventions: each is what the old
@@ -153,9 +146,9 @@ lesson.show(figure, "13_denser", caption)
 #
 # ## Where holes lose pixels
 #
-# Let three 3×3 kernels of rate 2 follow each other. Their field is 13 × 13, as 1 + 2·(2
-# + 2 + 2) says. But which pixels of it does a result depend on? Count the paths from
-# each pixel to one result, by sending back a 1 through kernels of ones:
+# Let three 3×3 kernels of rate 2 follow each other. Their field is 13 × 13, as
+# 1 + 2·(2 + 2 + 2) says. But which pixels of it does a result depend on? Count the paths
+# from each pixel to one result, by sending back a 1 through kernels of ones:
 
 
 # %%
@@ -362,9 +355,9 @@ answers.check("13.3", ...)
 # ## Further reading
 #
 # - L.-C. Chen and others, *Semantic Image Segmentation with Deep Convolutional Nets and
-#   Fully Connected CRFs*, ICLR 2015, https://arxiv.org/abs/1412.7062: LargeFOV;
-#   *DeepLab*, https://arxiv.org/abs/1606.00915: ASPP; *Rethinking Atrous Convolution*,
-#   https://arxiv.org/abs/1706.05587: v3, and what happens to large rates.
+#   Fully Connected CRFs*, ICLR 2015, <https://arxiv.org/abs/1412.7062>: LargeFOV;
+#   *DeepLab*, <https://arxiv.org/abs/1606.00915>: ASPP; *Rethinking Atrous
+#   Convolution*, <https://arxiv.org/abs/1706.05587>: v3, and what happens to large rates.
 # - F. Yu, V. Koltun, *Multi-Scale Context Aggregation by Dilated Convolutions*, ICLR
-#   2016, https://arxiv.org/abs/1511.07122
+#   2016, <https://arxiv.org/abs/1511.07122>
 # - In the code: `minifcn/models/deeplab.py`, `minifcn/ops/conv/atrous.py`.

@@ -211,7 +211,7 @@ print(f"each of 4 sent {sent:,} bytes; an array has {arrays[0].nbytes:,}")
 assert sent == 1.5 * arrays[0].nbytes
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 7, figsize=(7, 1.9))
+figure, axes = plt.subplots(1, 7, figsize=(7, 1.5))
 for step, (panel, counts_then) in enumerate(zip(axes, history, strict=True)):
     panel.imshow(counts_then, cmap="viridis", vmin=1, vmax=4)
     for (row, column), count in np.ndenumerate(counts_then):
@@ -392,8 +392,8 @@ answers.check("16.3", ...)
 # ## Further reading
 #
 # - P. Goyal and others, *Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour*,
-#   2017, https://arxiv.org/abs/1706.02677
-# - S. Li and others, *PyTorch Distributed*, VLDB 2020, https://arxiv.org/abs/2006.15704
+#   2017, <https://arxiv.org/abs/1706.02677>
+# - S. Li and others, *PyTorch Distributed*, 2020, <https://arxiv.org/abs/2006.15704>
 # - T. Chan, G. Golub, R. LeVeque, *Updating Formulae and a Pairwise Algorithm for
 #   Computing Sample Variances*, 1979.
 # - In the code: `minifcn/distributed.py`, `minifcn/training/exchange.py`,

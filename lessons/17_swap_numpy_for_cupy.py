@@ -393,7 +393,7 @@ answers.check("17.3", ...)
 # ## Further reading
 #
 # - CuPy's user guide, *Differences between CuPy and NumPy*, and *Performance best
-#   practices*: https://docs.cupy.dev/en/stable/user_guide/
+#   practices*: <https://docs.cupy.dev/en/stable/user_guide/>
 # - In the code: `minifcn/backend/registry.py` (the switch), `minifcn/testing/strict.py`
 #   (the stand-in), `minifcn/ops/loss.py` (masks before it indexes),
 #   `minifcn/backend/source.py` (how a kernel is written), and the `.cu` files in

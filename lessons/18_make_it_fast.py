@@ -392,7 +392,7 @@ answers.check("18.3", ...)
 # ## Further reading
 #
 # - A. Lavin, S. Gray, *Fast Algorithms for Convolutional Neural Networks*, CVPR 2016,
-#   https://arxiv.org/abs/1509.09308: the three matrices.
+#   <https://arxiv.org/abs/1509.09308>: the three matrices.
 # - K. Goto, R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, ACM
 #   TOMS 2008: why BLAS is made of tiles, too.
 # - S. Williams, A. Waterman, D. Patterson, *Roofline*, CACM 2009: arithmetic or memory?

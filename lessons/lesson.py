@@ -27,6 +27,17 @@ _places = itertools.count(1)  # each widget of a notebook has its own
 MAPS = 200_000  # bytes for the maps that an explorer shows
 _FRAMED = """header, footer, #looks, #right h2:last-of-type { display: none; } #stage { max-width: 20rem; }
 #left { position: static; max-height: none; } body { padding-bottom: .5rem; }"""  # an explorer inside a lesson
+# The frame's height is that of its page; its colours follow a switch of the page around it, whose letters are bright in the dark.
+_FIT = """const f = this, page = f.contentDocument, fit = () => { f.style.height = `${page.body.scrollHeight + 4}px`; };
+new ResizeObserver(() => requestAnimationFrame(fit)).observe(page.body);
+const dark = [...page.styleSheets].flatMap((sheet) => [...sheet.cssRules]).find((rule) => rule.media?.mediaText.includes(`dark`));
+const paint = () => {
+  const [red, green, blue] = getComputedStyle(f).color.match(/[0-9.]+/g).map(Number);
+  dark.media.mediaText = red + green + blue > 384 ? `all` : `not all`;
+};
+for (const root of [document.documentElement, document.body]) new MutationObserver(paint).observe(root, { attributes: true });
+matchMedia(`(prefers-color-scheme: dark)`).addEventListener(`change`, paint);
+paint();"""
 WIDTH = 7  # inches of every figure: with letters of 11 points and more still legible on a phone
 
 plt.rcParams.update(
@@ -123,12 +134,10 @@ def explorer(name, title, network, image):
 
 
 def framed(page, title):
-    """A page inside another: as high as it is, without what only a page of its own needs."""
+    """A page inside another: as high as it is, dark where the other is, without what only a page of its own needs."""
     page = html.escape(page.replace("</head>", f"<style>{_FRAMED}</style></head>", 1))
-    fit = "const f = this, d = f.contentDocument.body, fit = () => { f.style.height = `${d.scrollHeight + 4}px`; };"
-    fit += "new ResizeObserver(() => requestAnimationFrame(fit)).observe(d);"
     look = "width: 100%; height: 60rem; border: 1px solid #8886; border-radius: .4rem; box-sizing: border-box"
-    return f'<iframe title="{html.escape(title)}" style="{look}" onload="{fit}" srcdoc="{page}"></iframe>'
+    return f'<iframe title="{html.escape(title)}" style="{look}" onload="{_FIT}" srcdoc="{page}"></iframe>'
 
 
 def widget_html(name, numbers):
@@ -165,7 +174,7 @@ def display(markup):
     """Show HTML in a notebook."""
     from IPython import display
 
-    display.display(display.HTML(markup))
+    display.display({"text/html": markup}, raw=True)  # display.HTML warns of frames
 
 
 def over(image, labels):

@@ -517,9 +517,10 @@ def test_maps_that_are_not_finite_are_named():
 @WIDTHS
 def test_the_page_is_no_wider_than_the_window(width, eight, tmp_path):
     script = """const named = (e) => e.getAttribute("aria-label") || e.textContent.trim() || e.labels?.[0]?.textContent.trim() || e.alt;
-    return [document.documentElement.scrollWidth, innerWidth, [...document.querySelectorAll("button, input, select, img, [role]")].filter((e) => !named(e)).map((e) => e.outerHTML.slice(0, 80))];"""
-    page, window, nameless = in_page(eight[0], CLICK + script, width)
-    assert page <= window and nameless == []
+    const cut = [...document.querySelectorAll(".node span")].filter((e) => e.scrollWidth > e.offsetWidth || e.getBoundingClientRect().right > e.parentElement.getBoundingClientRect().right);
+    return [document.documentElement.scrollWidth, innerWidth, [...document.querySelectorAll("button, input, select, img, [role]")].filter((e) => !named(e)).map((e) => e.outerHTML.slice(0, 80)), cut.map((e) => e.textContent)];"""
+    page, window, nameless, cut = in_page(eight[0], CLICK + script, width)
+    assert page <= window and nameless == cut == []
 
 
 OTHERS = {

@@ -57,6 +57,13 @@ def test_lesson_opens_and_closes_as_all_do(name):
     ]
 
 
+@pytest.mark.parametrize("name", LESSONS)
+def test_no_line_opens_a_list_by_a_sum_and_every_address_is_a_link(name):
+    for text in texts_and_code(name)[0]:
+        assert not re.search(r"^\+ ", text, re.MULTILINE)
+        assert re.findall(r"(?<![(<])https?://\S+", text) == []
+
+
 @pytest.mark.parametrize("name", ON_STAND_IN)
 def test_lesson_runs_and_its_figures_can_be_seen(name):
     """Those that take seconds on the stand-in, so that a lesson that leaks to NumPy fails, as it would on a GPU."""

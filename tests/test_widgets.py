@@ -382,7 +382,8 @@ def test_the_explorer_in_a_lesson_sums_and_mutes_branches(width, tmp_path, monke
     assert str(path) in capsys.readouterr().out
     framed = lesson.framed(path.read_text(encoding="utf-8"), "A scene")
     outer = tmp_path / "page.html"
-    outer.write_text(f"<!DOCTYPE html><html><head></head><body>{framed}</body></html>", encoding="utf-8")
+    style = "<style>body { color: #111; } body[data-theme=dark] { color: #ddd; }</style>"
+    outer.write_text(f"<!DOCTYPE html><html><head>{style}</head><body>{framed}</body></html>", encoding="utf-8")
     script = """
         const frame = document.querySelector("iframe");
         await until(() => frame.contentDocument?.body?.dataset.ready === "all");
@@ -394,9 +395,16 @@ def test_the_explorer_in_a_lesson_sums_and_mutes_branches(width, tmp_path, monke
         const before = [bars(), mask()];
         inner.querySelector("[aria-label='mute score_pool3']").click();
         await until(() => Math.abs(frame.offsetHeight - inner.body.scrollHeight) < 12);
-        return [before, [bars(), mask()], inner.getElementById("pixel").textContent, frame.offsetHeight, inner.getElementById("looks").offsetHeight, document.documentElement.scrollWidth <= innerWidth];
+        const papers = [];
+        for (const theme of ["light", "dark", "light"]) {
+          document.body.dataset.theme = theme;
+          await sleep(50);
+          papers.push(getComputedStyle(inner.body).backgroundColor);
+        }
+        return [papers, before, [bars(), mask()], inner.getElementById("pixel").textContent, frame.offsetHeight, inner.getElementById("looks").offsetHeight, document.documentElement.scrollWidth <= innerWidth];
     """
-    whole, muted, pixel, height, hidden, fits = in_page(outer, script, width)
+    papers, whole, muted, pixel, height, hidden, fits = in_page(outer, script, width)
+    assert papers == ["rgb(255, 255, 255)", "rgb(20, 24, 29)", "rgb(255, 255, 255)"]  # those of the page around it
     assert pixel == "row 30, column 20"
     prepared, state = network.card.preprocessing.apply(image)[None], network.state_dict()
     for (bars, mask), without in ((whole, ()), (muted, ("score_pool3.weight", "score_pool3.bias"))):

@@ -43,6 +43,7 @@ nb_execution_mode = "cache"
 nb_execution_timeout = 600  # seconds a cell
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "warn"  # ends the build: what a reader should see is printed
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -50,11 +51,12 @@ autodoc_typehints = "none"  # shapes and dtypes, which types do not have, stand 
 autosummary_generate = False
 autodoc_docstring_signature = False  # argparse has one that is none
 
+smartquotes_action = "qe"  # quotes and dots: --data stays an option of the command line
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["book.css"]
 html_extra_path = ["top"]
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 copybutton_exclude = ".linenos, .gp, .go"
 
 

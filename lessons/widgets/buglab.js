@@ -64,11 +64,11 @@ function widget(root, { bugs, quotients, steps, tolerances, checks }) {
         ${text(wide - margin, y(tolerances[name]) - 5, "end", `${name} tolerates`, colours[name])}`;
     });
     const ticks = [0, -4, -8, -12, -16].map((n) => text(left - 6, y(10 ** n) + 4, "end", power(10 ** n)));
-    const along = steps.flatMap((e, i) => i % 3 ? [] : [text(x(i), tall - 14, "middle", power(e))]);
+    const along = steps.flatMap((e, i) => i % 3 ? [] : [text(x(i), tall - 11, "middle", power(e))]);
     const figure = element("figure");
-    figure.innerHTML = `<figcaption>relative error, by the step e</figcaption><svg viewBox="0 0 ${wide} ${tall + 4}" role="img"
+    figure.innerHTML = `<figcaption>relative error, by the step e</figcaption><svg viewBox="0 0 ${wide} ${tall + 8}" role="img"
       aria-label="The relative error in float64 and in float32 at every step e"><path d="M${left},8V${tall - 32}H${wide - margin}" stroke="currentColor" fill="none"/>
-      ${ticks.join("")}${along.join("")}${text((left + wide) / 2, tall + 2, "middle", "e")}${curves.join("")}</svg>`;
+      ${ticks.join("")}${along.join("")}${text((left + wide) / 2, tall + 5, "middle", "e")}${curves.join("")}</svg>`;
     return figure;
   }
 

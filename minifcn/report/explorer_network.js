@@ -55,6 +55,9 @@ function drawNetwork() {
     box.append(button);
   });
   $("network").replaceChildren(box);
+  for (const name of box.querySelectorAll(".node span")) {  // one that is too long is squeezed
+    Object.assign(name.style, { transform: `scaleX(${name.clientWidth / name.scrollWidth})`, width: `${name.scrollWidth}px` });
+  }
   $("network").addEventListener("keydown", (event) => {
     const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!way) return;

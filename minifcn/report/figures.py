@@ -108,6 +108,7 @@ def curves(runs, path):
     left.set(title="training loss", xlabel="iteration", ylabel="cross-entropy per pixel", ylim=(0, None))
     right.set(title="validation mean IU", xlabel="iteration", ylim=(0, 1))
     for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     save(figure, path)
@@ -214,7 +215,7 @@ def heat_map(image, heats, path, peak=None):
     """
     height, width = image.shape[:2]
     columns = 1 + len(heats)
-    figure = new_figure(4.8 * columns, 4.8 * height / width + 0.5)
+    figure = new_figure(4.8 * columns + 1, 4.8 * height / width + 0.4)  # beside the bar, and above
     first, *others = figure.subplots(1, columns)
     first.imshow(image)
     for panel, (title, heat) in zip(others, heats.items(), strict=True):

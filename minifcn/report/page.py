@@ -19,9 +19,9 @@ h1, h2 {{ font-weight: 600; line-height: 1.2; }} h2 {{ margin-top: 2.2rem; }}
 .wide {{ overflow-x: auto; }} table {{ border-collapse: collapse; }} th, td {{ padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd; }}
 th:first-child, td:first-child {{ text-align: left; }} thead th {{ border-bottom: 2px solid #888; }}
 figure {{ margin: 1rem 0; overflow-x: auto; }} img {{ max-width: 100%; height: auto; }} figcaption {{ color: #555; }}
-.steps img {{ width: 40rem; max-width: none; image-rendering: pixelated; }} .steps input {{ width: 16rem; max-width: 60vw; vertical-align: middle; }}
+.steps img {{ display: block; margin-bottom: .4rem; width: 40rem; max-width: none; image-rendering: pixelated; }} .steps input {{ width: 16rem; max-width: 60vw; vertical-align: middle; }}
 .settings {{ columns: 3 14rem; font-size: .9rem; padding: 0; list-style: none; }} .settings b {{ font-weight: 600; }}
-@media (max-width: 32rem) {{ th, td {{ padding: .3rem; font-size: .8rem; }} }}
+@media (max-width: 32rem) {{ figure img {{ max-width: 44rem; }} th, td {{ padding: .3rem; font-size: .8rem; }} }}
 </style></head><body>
 <h1>{title}</h1>
 {body}

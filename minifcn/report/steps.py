@@ -17,7 +17,7 @@ SHOWN = 3  # images of the validation split
 GIVEN = ("images.jpg", "truth.png")  # what is compared with
 MOST = 200  # evaluations on a page: of more, one of every few, the last among them
 
-_SCRUBBER = """<figure class="steps" id="{place}"><div class="wide"><img alt="Validation images" src="{images}"><br><img alt="Their labels" src="{truth}"><br>
+_SCRUBBER = """<figure class="steps" id="{place}"><div class="wide"><img alt="Validation images" src="{images}"><img alt="Their labels" src="{truth}">
 <img class="predicted" alt="What is predicted for them"></div>
 <p><label>evaluation <input type="range" min="0" max="{last}" value="{last}"></label> <output></output></p></figure>
 <script>{{
