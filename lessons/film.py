@@ -48,7 +48,7 @@ class Film:
                 np.pad(beside(found), gaps, constant_values=255)
                 for found in rows.values()
             ]
-            said = "mean IU of these images: " + "; ".join(scores)
+            said = "mean IoU of these images: " + "; ".join(scores)
             steps.append((step, said, _png(colourise(np.vstack(strips)))))
         images = beside([sample.image for sample in self.samples])
         truth = colourise(beside([sample.label for sample in self.samples]))
