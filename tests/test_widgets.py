@@ -367,7 +367,7 @@ def test_the_film_shows_what_each_network_predicted_at_a_step(tmp_path):
                 np.testing.assert_array_equal(part, colourise(labels))
                 matrix.update(sample.label, labels)
             words.append(f"{way} {100 * matrix.mean_iou():.1f}")
-        assert said == f"iteration {step}: mean IU of these images: {'; '.join(words)}"
+        assert said == f"iteration {step}: mean IoU of these images: {'; '.join(words)}"
 
 
 @needs_browser
