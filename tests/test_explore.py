@@ -135,16 +135,20 @@ SEEING = {
 }
 
 
-DEEP = ("EfficientNet-Lite0", "DeepLabv3+")
-ALONG = [(name, axis) for name in SEEING for axis in (2, 3)]
+ALONG = {"rows": 2, "columns": 3}
+LONG = [("EfficientNet-Lite0", "rows"), ("DeepLabv3+", "columns")]
 
 
 @pytest.mark.parametrize(
-    ("name", "axis"),
-    [pytest.param(*one, marks=pytest.mark.slow if one in [(name, 3) for name in DEEP] else ()) for one in ALONG],
+    ("name", "along"),
+    [
+        pytest.param(name, along, marks=pytest.mark.slow if (name, along) in LONG else ())
+        for name in SEEING
+        for along in ALONG
+    ],
 )
-def test_receptive_fields_are_what_changes_with_a_row_or_column_of_the_image(name, axis):
-    make, size = SEEING[name]
+def test_receptive_fields_are_what_changes_with_a_row_or_column_of_the_image(name, along):
+    (make, size), axis = SEEING[name], ALONG[along]
     network, rng, x = make().astype(np.float64), np.random.default_rng(5), np.abs(picture(*size, np.float64))
     of_node, lines = fields(network, x.shape), x.shape[axis]
     drawn = [node for node in network.prepare().nodes if node in of_node]
