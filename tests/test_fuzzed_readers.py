@@ -55,7 +55,7 @@ def test_damaged_files_load_or_are_refused_in_a_line(name, tmp_path):
     reader = READERS[name]
     path = tmp_path / f"damaged{reader.suffix}"
 
-    @hypothesis.settings(max_examples=60, derandomize=True, database=None, deadline=None)
+    @hypothesis.settings(max_examples=150, derandomize=True, database=None, deadline=None)
     @hypothesis.given(damaged(reader.seeds(tmp_path)))
     def attacked(content):
         attack(reader, path, content)

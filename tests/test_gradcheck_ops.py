@@ -10,7 +10,11 @@ from gradcheck_cases import LAYERS, LINEAR, OTHERS, ROUNDING, TOLERANCE, both, c
 from minifcn import layers, ops
 from minifcn.gradcheck import check_adjoint, check_layer
 
-ALGORITHMS = ["auto", "winograd_row_tiles"]  # test_ops_conv compares them all with the loops
+ALGORITHMS = [
+    "auto",
+    pytest.param("naive", marks=pytest.mark.slow),
+    "winograd_row_tiles",
+]  # test_ops_conv compares them all with the loops
 
 
 CONVOLUTIONS = {f"conv2d-{name}": ("conv2d", *case) for name, case in CONV.items()}

@@ -20,7 +20,7 @@ F = torch.nn.functional
 
 pytestmark = pytest.mark.torch
 
-CLASSES, STEPS, BATCHES = 3, 10, 2
+CLASSES, STEPS, BATCHES = 3, 16, 4
 DEPTHS = {"mini": (1, 1, 2, 2, 1), "plain": (1, 2, 2, 2, 2)}
 # A rate so small that float32's rounding is not amplified from step to step; what is compared is the arithmetic.
 LR, MOMENTUM, DECAY = 0.001, 0.9, 5e-4

@@ -18,7 +18,7 @@ F = torch.nn.functional
 
 pytestmark = pytest.mark.torch
 
-STEPS, LR = 10, 0.001  # a rate at which rounding is not amplified
+STEPS, LR = 20, 0.001  # a rate at which rounding is not amplified
 
 
 def normalised(x, w, norm, train):
