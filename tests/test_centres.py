@@ -7,7 +7,7 @@ from minifcn import ops
 from minifcn.data import AMBIGUOUS, VOID
 from minifcn.data.centres import CentreTargets, centres
 from minifcn.errors import InputError
-from minifcn.inference.panoptic import group, peaks
+from minifcn.inference.panoptic import apart, group, peaks
 from minifcn.tasks import PanopticSegmentation
 
 BOX = np.array([[1, 1, 1, 2], [1, 1, 1, 2], [0, 0, AMBIGUOUS, 2]], np.uint16)
@@ -131,10 +131,26 @@ def peaks_in_loops(centre, window):
     return sorted(found, key=lambda at: -centre[at])
 
 
+def apart_in_loops(centre, found):
+    """Of the peaks those from which every line to a higher one leads through a valley, pixel by pixel."""
+    kept = []
+    for peak in found:
+        valleys, steps = [], max([1, *(abs(a - b) for other in kept for a, b in zip(other, peak, strict=True))])
+        for other in kept:
+            line = [
+                [a + int(np.floor((b - a) * i / steps + 0.5)) for a, b in zip(peak, other, strict=True)]
+                for i in range(steps + 1)
+            ]
+            valleys.append(min(centre[row, column] for row, column in line) <= centre[peak] - 0.1)
+        if all(valleys):
+            kept.append(peak)
+    return kept
+
+
 def group_in_loops(logits, centre, offset, things, window, least):
     """Each pixel's object, then each object's class and score, as the article tells it."""
     labels, instances = logits.argmax(axis=0), np.zeros(centre.shape, int)
-    found, pixels = peaks_in_loops(centre, window), {}
+    found, pixels = apart_in_loops(centre, peaks_in_loops(centre, window)), {}
     for row, column in np.ndindex(centre.shape):
         if labels[row, column] in things and found:
             down, across = row + offset[0, row, column], column + offset[1, row, column]
@@ -169,6 +185,24 @@ def test_objects_are_those_of_the_loops(seed):
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
     assert [array.dtype for array in found] == [np.uint8, np.uint16, np.uint8, np.float64]
+
+
+def test_peaks_on_one_ridge_are_one_objects():
+    """Two bells, a wide one between them, and a lone one: the ridge's height decides, not how far its ends are from each other."""
+    rows, columns = np.mgrid[:40, :120]
+
+    def bell(row, column, height=1.0, sigma=6.0):
+        return height * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * sigma**2))
+
+    two = np.maximum(bell(20, 20), bell(20, 60, 0.8))
+    for ridge, expected in ((0.65, [(20, 20), (20, 60), (5, 110)]), (0.75, [(20, 20), (5, 110)])):
+        centre = np.maximum.reduce(
+            [two, ridge * (abs(rows - 20) < 3) * (columns >= 20) * (columns <= 60), bell(5, 110, 0.3)]
+        )
+        found = peaks(centre)
+        np.testing.assert_array_equal(found, [(20, 20), (20, 60), (5, 110)])
+        np.testing.assert_array_equal(apart(centre, found), expected)
+    assert apart(centre, found[:0]).shape == (0, 2)
 
 
 def test_no_peak_no_thing_and_more_peaks_than_200(caplog):
