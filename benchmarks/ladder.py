@@ -48,7 +48,7 @@ SOLVER = "--start imagenet --frozen-statistics --optimizer adamw --lr 2e-3 --bat
 RECIPES = {
     "voc": (
         384,
-        f"{SOLVER} --backbone-rate 0.1 --weight-decay 1e-4 --average 0.995 --scale 0.5 1.25 --colour 0.2 --iterations 1400 --eval-every 1400",
+        f"{SOLVER} --backbone-rate 0.025 --weight-decay 1e-4 --average 0.995 --scale 0.5 1.25 --colour 0.2 --iterations 1400 --eval-every 1400",
     ),
     "camvid": (
         352,
