@@ -346,7 +346,7 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
         ),
         ("convert WEIGHTS x.npz --variant 8s", "which say of what network they are; leave out --variant"),
         ("convert WEIGHTS x.npz --network vgg16", "leave out --network"),
-        ("train --data TOY --variant v3 --backbone mini", "deeplab: backbone: expected vgg16 or"),
+        ("train --data TOY --variant v3 --backbone mini", "deeplab: backbone: expected one of vgg16, "),
         ("train --data TOY --network fcn --variant v3", "fcn: variant: expected one of"),
         ("train --data TOY --out run --sigma 8", "sigma: counts in a panoptic network only; leave it out"),
         ("train --data TOY --out run --offset-weight 1", "offset-weight: counts in a panoptic network only"),

@@ -71,6 +71,20 @@ def test_the_networks_over_vgg16_are_as_published(variant, learned, field, billi
     assert {p.lr_mult for name, p in parameters.items() if not name.startswith("score")} == {1, 2}
 
 
+@pytest.mark.parametrize(
+    ("variant", "backbone", "learned", "millions"),
+    [
+        ("v3", "efficientnet_lite0", 3_715_157, 1663),
+        ("v3plus", "efficientnet_lite0", 3_866_949, 2657),
+        ("v3", "efficientnet_lite0_head", 5_387_797, 2231),
+        ("v3plus", "efficientnet_lite0_head", 5_539_589, 3225),
+    ],
+)
+def test_what_the_networks_over_lite0_learn_and_compute(variant, backbone, learned, millions):
+    found = models.explain(models.deeplab(variant, backbone), 320)
+    assert (found.learned, round(found.multiply_adds / 1e6)) == (learned, millions)
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 40), (33, 50), (65, 31)])
 @pytest.mark.parametrize("backbone", ["vgg16", "efficientnet_lite0"])
 @pytest.mark.parametrize("variant", ["largefov", "aspp", "v3", "v3plus"])
@@ -251,13 +265,16 @@ def test_released_caffemodels_are_read_by_their_names(variant, tmp_path):
     ("arguments", "message"),
     [
         ({"variant": "v4"}, "variant: expected one of largefov, aspp, v3, v3plus; got 'v4'"),
-        ({"backbone": "alexnet"}, "backbone: expected vgg16 or efficientnet_lite0, got 'alexnet'"),
-        ({"output_stride": 4}, "output_stride: expected 8 or 16, got 4"),
-        ({"output_stride": 0}, "output_stride: expected 8 or 16, got 0"),
+        (
+            {"backbone": "alexnet"},
+            "backbone: expected one of vgg16, efficientnet_lite0, efficientnet_lite0_head; got 'alexnet'",
+        ),
+        ({"output_stride": 4}, "output_stride: expected one of 8, 16; got 4"),
+        ({"output_stride": 0}, "output_stride: expected one of 8, 16; got 0"),
         ({"rates": 3}, "rates: expected 0 or more of at least 1 for v3plus, got 3"),
         ({"rates": [float("nan")]}, "rates: expected 0 or more of at least 1 for v3plus, got"),
         ({"num_classes": 2.5}, "num_classes: expected at least 1, got 2.5"),
-        ({"output_stride": 32}, "output_stride: expected 8 or 16, got 32"),
+        ({"output_stride": 32}, "output_stride: expected one of 8, 16; got 32"),
         ({"rates": (3, 0)}, "rates: expected 0 or more of at least 1 for v3plus, got"),
         ({"variant": "aspp", "rates": ()}, "rates: expected 1 or more of at least 1 for aspp, got"),
         ({"variant": "largefov", "rates": (6, 12)}, "rates: expected one of at least 1 for largefov, got"),

@@ -59,6 +59,7 @@ ANY_SIZE = {
     "U-Net over Lite0": lambda: models.unet(backbone="efficientnet_lite0"),
     "U-Net over Lite0, bilinear": lambda: models.unet(backbone="efficientnet_lite0_head", upsampling="bilinear"),
     "DeepLabv3": lambda: models.deeplab("v3", num_classes=5),
+    "DeepLabv3+ over lite0_head": lambda: models.deeplab(backbone="efficientnet_lite0_head", num_classes=5),
     "DeepLabv3+ at 1/8, without image pooling": lambda: models.deeplab(output_stride=8, image_pooling=False),
     "panoptic mini": lambda: models.panoptic("mini", width=4, num_classes=3),
     "panoptic U-Net": lambda: models.panoptic(None, "unet", 3, width=4, channels=1),

@@ -73,6 +73,8 @@ def lite0_trunk(x, w, output_stride):
                 x = x + before
             block += 1
             low = x if reached == 4 else low
+    if "lite0.head.weight" in w:
+        x = F.relu6(norm(conv(x, w, "lite0.head"), w, "lite0.bn_head", eps=1e-3))
     return low, x
 
 
@@ -126,6 +128,7 @@ CASES = {  # size, options
     "v3-8": ((41, 35), {"variant": "v3", "rates": [2, 4], "output_stride": 8}),
     "v3-plain": ((37, 45), {"variant": "v3", "rates": [], "image_pooling": False}),
     "v3plus": ((37, 45), {"variant": "v3plus", "rates": [1, 2, 3]}),
+    "v3plus-head": ((33, 40), {"variant": "v3plus", "rates": [1], "backbone": "efficientnet_lite0_head"}),
     "v3plus-vgg16": ((35, 41), {"variant": "v3plus", "rates": [1, 2], "backbone": "vgg16"}),
 }
 
@@ -140,7 +143,8 @@ def made(name, seed=1):
     if options["backbone"] == "vgg16":
         body = vgg.atrous_vgg_backbone(options["output_stride"], rng, (2, 3, 4, 4, 5))
     else:
-        body = efficientnet_lite0_backbone("same", rng, output_stride=options["output_stride"])
+        head = options["backbone"] == "efficientnet_lite0_head"
+        body = efficientnet_lite0_backbone("same", rng, head=head, output_stride=options["output_stride"])
     nodes = deeplab_nodes(body, options["variant"], 3, options["rates"], options["image_pooling"], rng, 16)
     network = stirred(Graph(nodes, backbone_prefix=body.prefix), scale=0.05)
     without_chance(network)

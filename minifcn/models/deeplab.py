@@ -39,7 +39,7 @@ DEEPLABS: dict = {
     "v3": ("efficientnet_lite0", 16, (3, 6, 9)),
     "v3plus": ("efficientnet_lite0", 16, (3, 6, 9)),
 }
-BACKBONES = ("vgg16", "efficientnet_lite0")
+BACKBONES = ("vgg16", "efficientnet_lite0", "efficientnet_lite0_head")
 OUTPUT_STRIDES = (8, 16)
 WIDE, WIDTH, LOW_WIDTH = 1024, 256, 48  # channels of fc6 and fc7; of v3's units; of v3plus's skip
 SCORE_SPREAD = 0.01
@@ -58,7 +58,7 @@ def deeplab(
     """A DeepLab with freshly drawn weights: (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W.
 
     variant: "largefov", "aspp", "v3" or "v3plus". backbone: "vgg16", the usual one of the first two, or
-    "efficientnet_lite0", that of the others. output_stride: image pixels from one value of the trunk's last map to the next, 8 or 16;
+    "efficientnet_lite0", that of the others, or "efficientnet_lite0_head" (with its last 1×1 convolution). output_stride: image pixels from one value of the trunk's last map to the next, 8 or 16;
     8 is usual over VGG16. rates: the dilations of the head's 3×3 convolutions, any number of them: largefov takes one, usually 12; aspp at least one,
     usually 6, 12, 18 and 24; v3 and v3plus may have none, usually 3, 6 and 9. At another than the usual output stride, the usual rates reach
     equally far. image_pooling: whether v3 and v3plus see the image's mean.
@@ -74,7 +74,7 @@ def deeplab(
         ("output_stride", output_stride, OUTPUT_STRIDES),
     ):
         if value not in known or isinstance(value, float):
-            raise InputError(f"deeplab: {what}: expected {' or '.join(map(str, known))}, got {value!r}")
+            raise InputError(f"deeplab: {what}: expected one of {', '.join(map(str, known))}; got {value!r}")
     if rates is None:
         rates = [rate * usual_stride // output_stride for rate in usual_rates]
     fewest = 0 if variant.startswith("v3") else 1
@@ -91,7 +91,9 @@ def deeplab(
     if backbone == "vgg16":
         body, preprocessing = atrous_vgg_backbone(output_stride, rng), CAFFE
     else:
-        body, preprocessing = efficientnet_lite0_backbone("same", rng, output_stride=output_stride), LITE0
+        head = backbone == "efficientnet_lite0_head"
+        body = efficientnet_lite0_backbone("same", rng, head=head, output_stride=output_stride)
+        preprocessing = LITE0
     nodes = deeplab_nodes(body, variant, num_classes, rates, image_pooling, rng)
     return Graph(nodes, card=Card("deeplab", options, preprocessing), backbone_prefix=body.prefix)
 

@@ -50,8 +50,8 @@ def panoptic(
     "offset": (N, 2, H, W), down and across in pixels}, for any H and W.
 
     decoder: the semantic network, whose names of parameters stay, so that its weights fit: "fcn", an FCN-8s of alignment "same"; "unet",
-    of padding "same", normalised; "v3plus", DeepLabv3+. backbone: "efficientnet_lite0", "efficientnet_lite0_head" (with its last 1×1 convolution; not for
-    v3plus), "mini"; None for the U-Net without one, of 4 levels. width: mini's or U-Net's. channels: of the images, 3 over a backbone. things: the
+    of padding "same", normalised; "v3plus", DeepLabv3+. backbone: "efficientnet_lite0", "efficientnet_lite0_head" (with its last 1×1 convolution),
+    "mini"; None for the U-Net without one, of 4 levels. width: mini's or U-Net's. channels: of the images, 3 over a backbone. things: the
     classes whose objects are told apart, all but the first unless given. peak_window: in so many pixels a side there is one centre at most; the
     article has 7 for images of 2049 × 1025. least: objects of fewer pixels are none.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
@@ -67,8 +67,6 @@ def panoptic(
     for what, known in (("decoder", DECODERS), ("backbone", backbones), ("channels", (3,) if backbone else (1, 3))):
         if options[what] not in known:
             raise InputError(f"panoptic: {what}: expected one of {', '.join(map(str, known))}; got {options[what]!r}")
-    if decoder == "v3plus" and backbone == "efficientnet_lite0_head":
-        raise InputError("panoptic: v3plus reads the trunk without its head; expected efficientnet_lite0")
     if things is not None:
         things = sorted({int(thing) for thing in things})
         if not things or not 0 <= things[0] <= things[-1] < num_classes:
