@@ -366,12 +366,12 @@ assert report.max_relative_error < 1e-6
 #
 # Replace the dots and run the cell again. More stars, more work.
 #
-# **1.** ★★ Write the backward of y = x · sigmoid(x), where sigmoid(x) = 1 / (1 +
-# exp(−x)), as a function `(dy, x)` that returns dx. Check it with `numeric_gradient`.
-#
-# **2.** ★ A forward pass is y = 3x and somebody's backward returns `3 * dy[::-1]`. Write
+# **1.** ★ A forward pass is y = 3x and somebody's backward returns `3 * dy[::-1]`. Write
 # a function of `n` (3 or more) that returns a `dy` of shape (n,), not all one number,
 # with which this bug would pass.
+#
+# **2.** ★★ Write the backward of y = x · sigmoid(x), where sigmoid(x) = 1 / (1 +
+# exp(−x)), as a function `(dy, x)` that returns dx. Check it with `numeric_gradient`.
 #
 # **3.** ★★★ Invent a bug that the check misses. Write a backward of ReLU, a function
 # `(dy, y)` that returns dx, that passes `check_op` on one image of 2 channels and 6 × 6

@@ -477,6 +477,24 @@ def _(answer):
 
 @exercise("07.1")
 def _(answer):
+    """The bug reads dy from behind, so any dy that is the same from both ends hides it, such as 1, 2, 3, 2, 1.
+
+    ```py
+    def answer(n):
+        return np.abs(np.arange(n) - (n - 1) / 2)
+    ```
+    """
+    for n in (5, 6):
+        dy = np.asarray(answer(n), float)
+        if dy.shape != (n,) or not np.ptp(dy) > 0:  # nor NaN
+            return "return an array of shape (n,) that is not all the same number."
+        if np.abs(dy - dy[::-1]).max() > 1e-9 * np.ptp(dy):  # rounding is allowed
+            return "with this dy the two gradients differ. Which arrays are the same from both ends?"
+    return None
+
+
+@exercise("07.2")
+def _(answer):
     """Both factors depend on x. The product rule gives s + x · s · (1 − s), and dy multiplies it.
 
     ```py
@@ -491,24 +509,6 @@ def _(answer):
     dx = np.asarray(answer(dy, x))
     if dx.shape != x.shape or np.abs(dx - dy * (ahead - behind) / (2 * e)).max() > 1e-6:
         return "finite differences disagree. It is a product of x and sigmoid(x): both factors depend on x."
-    return None
-
-
-@exercise("07.2")
-def _(answer):
-    """The bug reads dy from behind, so any dy that is the same from both ends hides it, such as 1, 2, 3, 2, 1.
-
-    ```py
-    def answer(n):
-        return np.abs(np.arange(n) - (n - 1) / 2)
-    ```
-    """
-    for n in (5, 6):
-        dy = np.asarray(answer(n), float)
-        if dy.shape != (n,) or not np.ptp(dy) > 0:  # nor NaN
-            return "return an array of shape (n,) that is not all the same number."
-        if np.abs(dy - dy[::-1]).max() > 1e-9 * np.ptp(dy):  # rounding is allowed
-            return "with this dy the two gradients differ. Which arrays are the same from both ends?"
     return None
 
 
