@@ -9,6 +9,7 @@ connected parts of its classes, over the image or, with --edges, over its edges 
     python benchmarks/pictures.py segments VOCdevkit runs/voc/*/checkpoint.npz --ids 2007_000033 … --out benchmarks/records/voc.png
     python benchmarks/pictures.py photographs docs/photos/astronaut.jpg docs/photos/chelsea.jpg --out docs/predicted.png
     python benchmarks/pictures.py photographs --crf docs/photos/chelsea.jpg docs/photos/astronaut.jpg --out docs/crf.png
+    python benchmarks/pictures.py photographs docs/photos/chelsea.jpg --weights runs/ladder/voc/8s/checkpoint.npz … --crf --out docs/ladder.png
     python benchmarks/pictures.py rates 6 12 18 24 --side 41 --out docs/rates.png
     python benchmarks/pictures.py centres VOCdevkit runs/objects/best.npz --edges --ids 2007_000925 … --out benchmarks/records/voc_objects.png
     python benchmarks/pictures.py objects nuclei runs/map/best.npz runs/plain/best.npz --ids … --out benchmarks/records/nuclei.png
@@ -67,25 +68,29 @@ def _borders(label):
 
 
 def photographs(args):
-    """Photographs, their masks and their overlays, by the network that comes with minifcn, as `minifcn predict` makes them; or overlays
-    before and after the dense CRF."""
-    model = models.pretrained(predict.PRETRAINED)
-    network, images = model.prepare(), [read_image(path) for path in args.photos]
+    """Photographs, their masks and their overlays, by the network that comes with minifcn, as `minifcn predict` makes them; or an overlay by
+    each of several networks, and by the last one before and after the dense CRF."""
+    loaded = [models.load_segmenter(path) for path in args.weights or ()] or [models.pretrained(predict.PRETRAINED)]
+    ways = [(model.prepare(), {}) for model in loaded]
+    ways += [(ways[-1][0], {"crf": {}})] if args.crf else []
+    overlays_alone = len(ways) > 1
+    titles = ["", *(args.titles or args.weights or ["as it is"]), "with the CRF"] if overlays_alone else []
+    card, images = loaded[-1].card, [read_image(path) for path in args.photos]
     heights = [image.shape[0] / image.shape[1] for image in images]
-    figure = Figure(figsize=(9.6, 0.5 + 3.2 * sum(heights)), layout="constrained")
-    grid, seen = figure.subplots(len(images), 3, squeeze=False, height_ratios=heights), set()
+    columns = 1 + len(ways) if overlays_alone else 3
+    figure = Figure(figsize=(9.6, 0.5 + 9.6 / columns * sum(heights)), layout="constrained")
+    grid, seen = figure.subplots(len(images), columns, squeeze=False, height_ratios=heights), set()
     for row, image in zip(grid, images, strict=True):
-        ways = [{}, {"crf": {}}] if args.crf else [{}]
-        found = [predict.predicted(network, image, predict.LONGEST, None, **way) for way in ways]
+        found = [predict.predicted(network, image, predict.LONGEST, None, **way) for network, way in ways]
         seen.update(np.unique(found).tolist())
-        colours = [colourise(labels, model.card.palette) for labels in found]
+        colours = [colourise(labels, card.palette) for labels in found]
         overlays = [predict.overlay(image, one) for one in colours]
-        for panel, picture in zip(row, (image, *([] if args.crf else colours), *overlays), strict=True):
+        for panel, picture in zip(row, (image, *([] if overlays_alone else colours), *overlays), strict=True):
             panel.imshow(picture, interpolation="nearest")
             panel.set_axis_off()
-    for panel, title in zip(grid[0], ("", "as it is", "with the CRF") if args.crf else (), strict=False):
+    for panel, title in zip(grid[0], titles, strict=False):
         panel.set_title(title, fontsize=9)
-    figures.add_legend(figure, seen, model.card.classes, model.card.palette)
+    figures.add_legend(figure, seen, card.classes, card.palette)
     figure.savefig(args.out, dpi=90)
 
 
@@ -182,7 +187,9 @@ def main():
         "photographs", help="photographs, masks and overlays by the network that comes with minifcn"
     )
     other.add_argument("photos", nargs="+", metavar="PHOTO")
-    other.add_argument("--crf", action="store_true", help="overlays before and after the dense CRF")
+    other.add_argument("--weights", nargs="+", metavar="WEIGHTS", help="overlays by these networks instead")
+    other.add_argument("--titles", nargs="+", help="what the networks are called")
+    other.add_argument("--crf", action="store_true", help="overlays before and after the dense CRF of the last network")
     other.set_defaults(draw=photographs)
     third = kinds.add_parser("objects", help="outlines of objects, true and found")
     third.add_argument("root", metavar="DATA")
