@@ -1,7 +1,8 @@
-"""The ladder from FCN-32s to DeepLabv3+ over EfficientNet-Lite0: what trains each rung, all of as many updates, and what each is worth.
+"""The ladder from FCN-32s to DeepLabv3+ over EfficientNet-Lite0 with its last 1×1 convolution: the command that trains each rung, with the
+same number of updates, and what each rung is worth.
 
     python benchmarks/ladder.py commands voc --data VOC2012 > ladder.sh     # then sh ladder.sh
-    python benchmarks/ladder.py table voc --data VOC2012                    # from the last weights of the finished runs
+    python benchmarks/ladder.py table voc --data VOC2012                    # from the last weights of the runs that are there
     python benchmarks/ladder.py commands camvid --data CamVid               # …, and its table on val, or with --split test
 
 VOC is read with the seven classes of animals.toml, put into VOC2012 as dataset.toml. The multiply-adds are those of an image of the crop's
@@ -47,8 +48,9 @@ SOLVER = "--start imagenet --frozen-statistics --optimizer adamw --lr 2e-3 --bat
 # data set -> (the crop's side, its recipe)
 RECIPES = {
     "voc": (
-        384,
-        f"{SOLVER} --backbone-rate 0.025 --weight-decay 1e-4 --average 0.995 --scale 0.5 1.25 --colour 0.2 --iterations 1400 --eval-every 1400",
+        320,
+        f"{SOLVER} --backbone-rate 0.04 --weight-decay 1e-4 --average 0.998 --scale 0.5 1.25 --colour 0.2 --iterations 3000 --eval-every 1000 "
+        "--class-weights 1,1,2,1,1.5,1.5,1.5",
     ),
     "camvid": (
         352,
@@ -66,12 +68,16 @@ def commands(args):
     for folder, options, averages in RUNGS.values():
         if not averages:
             where = ["train", "--data", args.data, "--out", f"{args.out}/{args.recipe}/{folder}"]
-            yield [*where, *f"--backbone efficientnet_lite0 --crop {side} {options} {recipe}".split()]
+            yield [*where, *f"--backbone efficientnet_lite0_head --crop {side} {options} {recipe}".split()]
+
+
+def folder_of(rung, args):
+    return Path(args.out, args.recipe, rung.folder)
 
 
 def row(name, rung, args):
     """The cells of a rung."""
-    folder = Path(args.out, args.recipe, rung.folder)
+    folder = folder_of(rung, args)
     network = models.load_segmenter(folder / "checkpoint.npz")
     samples = data.open_dataset(args.data, args.split, limit=args.limit)
     boundary, start = BoundaryIoU(len(samples.classes)), time.perf_counter()
@@ -104,8 +110,13 @@ def main():
             if args.what == "smoke" and (code := cli.main(given)):
                 raise SystemExit(code)
         if args.what != "commands":
+            trained = {
+                name: rung for name, rung in RUNGS.items() if (folder_of(rung, args) / "checkpoint.npz").exists()
+            }
+            if not trained:
+                parser.error(f"{args.out}/{args.recipe}: expected the runs of `ladder.py commands`, found none")
             print(f"| {' | '.join(TITLES)} |\n{'|---' * len(TITLES)}|")
-            for name, rung in RUNGS.items():
+            for name, rung in trained.items():
                 print(f"| {' | '.join(row(name, rung, args))} |", flush=True)
 
 
