@@ -22,11 +22,13 @@ def animals():
     return models.pretrained("animals").prepare()
 
 
+@pytest.mark.parametrize("network", ["animals", "animals_v3plus"])
 @pytest.mark.parametrize(("photo", "name", "least"), [("chelsea", "cat", 0.6), ("astronaut", "person", 0.3)])
-def test_photographs_come_out_as_what_they_show(animals, photo, name, least):
-    labels = inference.predict(animals, read_image(PHOTOS / f"{photo}.jpg"))
+def test_photographs_come_out_as_what_they_show(network, photo, name, least):
+    network = models.pretrained(network)
+    labels = inference.predict(network, read_image(PHOTOS / f"{photo}.jpg"))
     shares = np.bincount(labels.reshape(-1), minlength=7) / labels.size
-    assert animals.card.classes == CLASSES
+    assert network.card.classes == CLASSES
     assert CLASSES[shares[1:].argmax() + 1] == name and shares.max() < 0.9
     assert shares[CLASSES.index(name)] > least
     assert shares[0] + shares[CLASSES.index(name)] > 0.85  # part of the suit is taken for a horse
@@ -36,13 +38,14 @@ def test_a_cup_of_coffee_is_none_of_them(animals):
     assert (inference.predict(animals, read_image(PHOTOS / "coffee.jpg")) == 0).mean() > 0.98
 
 
+@pytest.mark.parametrize("options", [[], ["--weights", "animals_v3plus"]])
 def test_predict_needs_no_option_and_sees_large_photographs_at_the_size_that_the_network_knows(
-    tmp_path, monkeypatch, capsys
+    options, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     with Image.open(PHOTOS / "chelsea.jpg") as photo:
         photo.resize((1500, 998)).save("cat.jpg")
-    assert cli.main(["predict", "cat.jpg"]) == 0
+    assert cli.main(["predict", *options, "cat.jpg"]) == 0
     printed = capsys.readouterr()
     share = float(re.search(r"^cat\.jpg: cat ([\d.]+) %, background", printed.out, re.MULTILINE)[1])
     assert share > 60 and "1 mask and overlay written to predictions" in printed.err
@@ -52,13 +55,15 @@ def test_predict_needs_no_option_and_sees_large_photographs_at_the_size_that_the
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():
-    with pytest.raises(errors.InputError, match="pretrained: expected one of animals, nuclei; got 'plants'"):
+    with pytest.raises(
+        errors.InputError, match="pretrained: expected one of animals, animals_v3plus, nuclei; got 'plants'"
+    ):
         models.pretrained("plants")
 
 
 def test_it_is_small_and_has_a_card():
     for path in TRAINED.glob("*.npz"):
-        assert path.stat().st_size <= 7_000_000
+        assert path.stat().st_size <= (12_000_000 if path.stem == "animals_v3plus" else 7_000_000)
         card = path.with_suffix(".md").read_text(encoding="utf-8")
         classes = models.pretrained(path.stem).card.classes
         assert all(word in card for word in ("minifcn train", "seed", "License", "bad at", *classes))
@@ -66,16 +71,18 @@ def test_it_is_small_and_has_a_card():
 
 @pytest.mark.slow
 @pytest.mark.skipif("MINIFCN_VOC" not in os.environ, reason="MINIFCN_VOC names no VOCdevkit folder")
-def test_its_scores_are_those_of_its_card(animals):
-    """On the first 60 validation images of the subset that it was judged on; the card has the figure for these, too."""
-    card = (TRAINED / "animals.md").read_text(encoding="utf-8")
-    expected = float(re.search(r"first 60 .*?\*\*([\d.]+)\*\*", card)[1])
+@pytest.mark.parametrize("name", ["animals", "animals_v3plus"])
+def test_its_scores_are_those_of_its_card(name):
+    """On the first validation images of the subset that it was judged on; the card has the figure for these, too."""
+    card = (TRAINED / f"{name}.md").read_text(encoding="utf-8")
+    count, expected = re.search(r"first (\d+) .*?\*\*([\d.]+)\*\*", card).groups()
     seven = np.zeros(256, np.uint8)
     seven[OF_VOC] = range(7)
     seven[255] = 255
-    samples = data.VOC(os.environ["MINIFCN_VOC"], "val", limit=60)
+    samples = data.VOC(os.environ["MINIFCN_VOC"], "val", limit=int(count))
     relabelled = [data.sets.base.Sample(image, seven[label], id) for image, label, id in samples]
-    assert 100 * inference.evaluate(animals, relabelled, 7).mean_iou() == pytest.approx(expected, abs=0.1)
+    found = inference.evaluate(models.pretrained(name), relabelled, 7)
+    assert 100 * found.mean_iou() == pytest.approx(float(expected), abs=0.1)
 
 
 @pytest.mark.slow

@@ -31,7 +31,8 @@ from . import launch, options
 from .progress import notice, shared_out
 
 HELP = "segment any images"
-PRETRAINED, LONGEST = "animals", 500  # and the longer side of the photographs that it was trained on
+PRETRAINED = "animals"
+PHOTOGRAPHS, LONGEST = (PRETRAINED, "animals_v3plus"), 500  # and the longer side of those that these were trained on
 PREVIEW = 2048  # pixels of the longer side of the overlay of an image larger than memory, at most
 
 
@@ -55,7 +56,7 @@ def add_arguments(parser):
 
 def run(args):
     model = models.load_segmenter(args.weights)
-    resize = args.resize or (LONGEST if args.weights == PRETRAINED and not args.tile else None)
+    resize = args.resize or (LONGEST if args.weights in PHOTOGRAPHS and not args.tile else None)
     sliding_window.check_tile(args.tile)
     options.check_averages(args, model.card)
     panoptic = model.card.builder == "panoptic"

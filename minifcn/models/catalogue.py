@@ -109,8 +109,8 @@ def is_trained(source: str | Path) -> bool:
 def pretrained(name: str = "animals") -> Graph:
     """A segmentation network with the trained weights that come with this library, its class names and its colours.
 
-    "animals": FCN-8s over EfficientNet-Lite0, for photographs: background, cat, cow, dog, horse, person, sheep. "nuclei": U-Net, for
-    cells under a microscope: background, nucleus, border; see `inference.objects`. What each
+    "animals": FCN-8s over EfficientNet-Lite0, for photographs: background, cat, cow, dog, horse, person, sheep; "animals_v3plus": DeepLabv3+
+    for the same, better and slower. "nuclei": U-Net, for cells under a microscope: background, nucleus, border; see `inference.objects`. What each
     was trained on and how good it is stands in trained/NAME.md beside the weights. Raises InputError for another name.
     """
     if name not in trained():
