@@ -53,8 +53,8 @@ RECIPES = {
         "--class-weights 1,1,2,1,1.5,1.5,1.5",
     ),
     "camvid": (
-        352,
-        f"{SOLVER} --backbone-rate 0.3 --weight-decay 0.01 --average 0.99 --scale 0.6 2 --colour 0.3 --iterations 1000 --eval-every 1000 "
+        320,
+        f"{SOLVER} --backbone-rate 0.05 --weight-decay 0.01 --average 0.998 --scale 0.9 2.2 --colour 0.35 --iterations 2200 --eval-every 1100 "
         "--class-weights 1,1,2.5,1,1,1,2,1.5,1,2,1.5",
     ),
     "smoke": (64, "--batch-size 2 --iterations 1 --eval-every 1"),

@@ -36,11 +36,14 @@ def segments(args):
     networks = [models.load_segmenter(path).prepare() for path in args.weights]
     dataset = data.open_dataset(args.root, args.split, ids=args.ids)
     heights = [sample.label.shape[0] / sample.label.shape[1] for sample in dataset]
-    columns = 1 + len(networks)
-    figure = Figure(figsize=(9.6, 9.6 / columns * sum(heights) + 0.25 * len(dataset) + 0.6), layout="constrained")
-    grid = figure.subplots(len(dataset), columns, squeeze=False, height_ratios=heights)
+    heights = [max(heights[i : i + args.across]) for i in range(0, len(heights), args.across)]
+    columns = args.across * (1 + len(networks))
+    figure = Figure(figsize=(9.6, 9.6 / columns * sum(heights) + 0.25 * len(heights) + 0.6), layout="constrained")
+    grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    for panel in grid.flat:
+        panel.set_axis_off()
     seen = set()
-    for row, sample in zip(grid, dataset, strict=True):
+    for row, sample in zip(grid.reshape(-1, 1 + len(networks)), dataset, strict=False):
         pictures = [("true", colourise(sample.label, dataset.palette))]
         seen.update(np.unique(sample.label).tolist())
         for network, title in zip(networks, args.titles or args.weights, strict=True):
@@ -54,7 +57,6 @@ def segments(args):
         for panel, (title, picture) in zip(row, pictures, strict=True):
             panel.imshow(picture, interpolation="nearest")
             panel.set_title(title, fontsize=9)
-            panel.set_axis_off()
     figures.add_legend(figure, seen, dataset.classes, dataset.palette)
     figure.savefig(args.out, dpi=90)
 
@@ -181,6 +183,7 @@ def main():
     one.add_argument("weights", nargs="+", metavar="WEIGHTS")
     one.add_argument("--titles", nargs="+", help="what the networks are called")
     one.add_argument("--split", default="val")
+    one.add_argument("--across", type=int, default=1, help="images beside each other (default: 1)")
     one.add_argument("--ids", nargs="+", required=True)
     one.set_defaults(draw=segments)
     other = kinds.add_parser(
