@@ -12,8 +12,14 @@ except ImportError:
     sync_playwright = None
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def is_missing():
+    return CHROMIUM is None or sync_playwright is None
+
+
 needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or sync_playwright is None,
+    is_missing(),
     reason="pages are tested in chromium by playwright: one of them is not installed",
 )
 HELPERS = """

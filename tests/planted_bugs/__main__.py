@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import browser  # noqa: E402
 import planting  # noqa: E402
 
 from planted_bugs import backend, data, distributed, explore, kernels, networks, ops, panoptic, scoring, training  # noqa: E402
@@ -43,11 +44,19 @@ def matching(node, items):
     return [item for name, item in items.items() if name == node or name.startswith(f"{node}[")]
 
 
+def wants_a_browser(tests):
+    """Whether these tests cannot run, as there is no browser to open a page in."""
+    return browser.is_missing() and all(browser.needs_browser.mark in item.iter_markers() for item in tests)
+
+
 def run(session, chosen):
-    """Try all bugs, two at a time. -> what is wrong: [line]"""
-    items, wrong = {item.nodeid: item for item in session.items}, []
+    """Try all bugs, two at a time. -> (what is wrong: [line], the names of those that take a browser, where there is none)"""
+    items = {item.nodeid: item for item in session.items}
     tests = {bug.node: matching(bug.node, items) for bug in chosen}
-    wrong += [f"{node}: no such test" for node, found in tests.items() if not found]
+    wrong = [f"{node}: no such test" for node, found in tests.items() if not found]
+    untried = [bug for bug in chosen if tests[bug.node] and wants_a_browser(tests[bug.node])]
+    chosen = [bug for bug in chosen if bug not in untried]
+    tests = {bug.node: tests[bug.node] for bug in chosen}
     with planting.Forks(2, LIMIT) as forks:
 
         def tried():
@@ -65,7 +74,7 @@ def run(session, chosen):
             print(f"{outcome.verdict:8s} {outcome.seconds:5.1f} s  {name}", flush=True)
             if outcome.verdict != expected:
                 wrong.append(f"{name}: {outcome.verdict} {outcome.said}")
-    return wrong
+    return wrong, [bug.name for bug in untried]
 
 
 def main():
@@ -79,10 +88,14 @@ def main():
         return 1 if check(chosen) else 0
     began = time.monotonic()
     files = sorted({bug.node.split("::")[0] for bug in chosen})
-    wrong = planting.with_collected([f for f in files if Path(f).exists()], lambda session: run(session, chosen))
-    if wrong is None:
+    found = planting.with_collected([f for f in files if Path(f).exists()], lambda session: run(session, chosen))
+    if found is None:
         return 1  # pytest has said why
-    print(f"{len(chosen)} bugs, {len(wrong)} not caught as they should, {time.monotonic() - began:.0f} s")
+    wrong, untried = found
+    tried = len(chosen) - len(untried)
+    print(f"{tried} bugs, {len(wrong)} not caught as they should, {time.monotonic() - began:.0f} s")
+    if untried:
+        print(f"{len(untried)} not tried, as there is no chromium with playwright: {', '.join(untried)}")
     print("\n".join(wrong))
     return 1 if wrong else 0
 
