@@ -72,7 +72,7 @@ def _borders(label):
 def photographs(args):
     """Photographs, their masks and their overlays, by the network that comes with minifcn, as `minifcn predict` makes them; or an overlay by
     each of several networks, and by the last one before and after the dense CRF."""
-    loaded = [models.load_segmenter(path) for path in args.weights or ()] or [models.pretrained(predict.PRETRAINED)]
+    loaded = [models.load_segmenter(path) for path in args.weights or [predict.PRETRAINED]]
     ways = [(model.prepare(), {}) for model in loaded]
     ways += [(ways[-1][0], {"crf": {}})] if args.crf else []
     overlays_alone = len(ways) > 1

@@ -11,7 +11,7 @@ from minifcn import layers
 from minifcn.layers.graph import Graph
 from minifcn.models import vgg
 from minifcn.models.deeplab import deeplab_nodes
-from minifcn.models.efficientnet_lite0 import efficientnet_lite0_backbone
+from minifcn.models.efficientnet_lite0 import LITE0_BACKBONES
 from minifcn.training import loop
 from minifcn.training.optimizers import SGD
 
@@ -143,8 +143,7 @@ def made(name, seed=1):
     if options["backbone"] == "vgg16":
         body = vgg.atrous_vgg_backbone(options["output_stride"], rng, (2, 3, 4, 4, 5))
     else:
-        head = options["backbone"] == "efficientnet_lite0_head"
-        body = efficientnet_lite0_backbone("same", rng, head=head, output_stride=options["output_stride"])
+        body = LITE0_BACKBONES[options["backbone"]]("same", rng, output_stride=options["output_stride"])
     nodes = deeplab_nodes(body, options["variant"], 3, options["rates"], options["image_pooling"], rng, 16)
     network = stirred(Graph(nodes, backbone_prefix=body.prefix), scale=0.05)
     without_chance(network)

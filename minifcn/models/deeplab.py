@@ -28,7 +28,7 @@ from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
 from ..preprocessing import CAFFE, LITE0
 from .backbone import Backbone
 from .classifier import convolution, separable
-from .efficientnet_lite0 import efficientnet_lite0_backbone
+from .efficientnet_lite0 import LITE0_BACKBONES
 from .vgg import atrous_vgg_backbone
 
 # variant -> its usual backbone, output stride, and rates at that stride. Those of v3 are half the paper's: a crop of 320
@@ -39,7 +39,7 @@ DEEPLABS: dict = {
     "v3": ("efficientnet_lite0", 16, (3, 6, 9)),
     "v3plus": ("efficientnet_lite0", 16, (3, 6, 9)),
 }
-BACKBONES = ("vgg16", "efficientnet_lite0", "efficientnet_lite0_head")
+BACKBONES = ("vgg16", *LITE0_BACKBONES)
 OUTPUT_STRIDES = (8, 16)
 WIDE, WIDTH, LOW_WIDTH = 1024, 256, 48  # channels of fc6 and fc7; of v3's units; of v3plus's skip
 SCORE_SPREAD = 0.01
@@ -91,9 +91,7 @@ def deeplab(
     if backbone == "vgg16":
         body, preprocessing = atrous_vgg_backbone(output_stride, rng), CAFFE
     else:
-        head = backbone == "efficientnet_lite0_head"
-        body = efficientnet_lite0_backbone("same", rng, head=head, output_stride=output_stride)
-        preprocessing = LITE0
+        body, preprocessing = LITE0_BACKBONES[backbone]("same", rng, output_stride=output_stride), LITE0
     nodes = deeplab_nodes(body, variant, num_classes, rates, image_pooling, rng)
     return Graph(nodes, card=Card("deeplab", options, preprocessing), backbone_prefix=body.prefix)
 

@@ -3,6 +3,8 @@
 Its ImageNet weights come with a Python package (`weights.pretrained`), so that it is the backbone to fine-tune today.
 """
 
+from functools import partial
+
 import numpy as np
 
 from .. import layers
@@ -51,6 +53,13 @@ def efficientnet_lite0_backbone(
         nodes |= in_a_row(_convolution("head", 320, 1280, 1, rng), ends[15])
         features["fc7"] = ("relu_head", 1280, output_stride)
     return Backbone("lite0", nodes, features, input_pad=100 if alignment == "paper" else 0)
+
+
+# name -> its builder; the second keeps the classifier's last 1×1 convolution
+LITE0_BACKBONES: dict = {
+    "efficientnet_lite0": efficientnet_lite0_backbone,
+    "efficientnet_lite0_head": partial(efficientnet_lite0_backbone, head=True),
+}
 
 
 def _inverted_residual(name, before, inputs, outputs, kernel, stride, expansion, rng, dilation=1):

@@ -1,7 +1,5 @@
 """FCN-32s, FCN-16s and FCN-8s as tables: one backbone, one to three score layers, and the skips where branches meet."""
 
-from functools import partial
-
 import numpy as np
 
 from .. import layers
@@ -12,7 +10,7 @@ from ..layers.graph import IMAGE, Graph, coordinates, prefixed
 from ..preprocessing import CAFFE, LITE0, Preprocessing
 from .alexnet import alexnet_backbone
 from .backbone import Backbone
-from .efficientnet_lite0 import efficientnet_lite0_backbone
+from .efficientnet_lite0 import LITE0_BACKBONES
 from .vgg import mini_backbone, vgg16_backbone
 
 VARIANTS = ("32s", "16s", "8s")
@@ -25,8 +23,7 @@ BACKBONES: dict = {
     "mini": (mini_backbone, Preprocessing()),
     "vgg16": (vgg16_backbone, CAFFE),
     "alexnet": (alexnet_backbone, CAFFE),
-    "efficientnet_lite0": (efficientnet_lite0_backbone, LITE0),
-    "efficientnet_lite0_head": (partial(efficientnet_lite0_backbone, head=True), LITE0),
+    **{name: (build, LITE0) for name, build in LITE0_BACKBONES.items()},
 }
 
 KNOWN = {"variant": VARIANTS, "backbone": tuple(BACKBONES), "alignment": ALIGNMENTS, "upsampling": UPSAMPLING}

@@ -21,11 +21,12 @@ from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
 from ..preprocessing import GREY, Preprocessing
 from .classifier import convolution, separable
 from .deeplab import DEEPLABS, deeplab_nodes
+from .efficientnet_lite0 import LITE0_BACKBONES
 from .fcn import BACKBONES, fcn_nodes
 from .unet import unet_nodes
 
 DECODERS = ("fcn", "unet", "v3plus")
-PANOPTIC_BACKBONES = ("efficientnet_lite0", "efficientnet_lite0_head", "mini")
+PANOPTIC_BACKBONES = (*LITE0_BACKBONES, "mini")
 HEADS = ("semantic", "centre", "offset")
 INSTANCE = "instance"  # what the names of the instance part's nodes begin with
 SPREAD = 0.001  # of the last weights at the start, as published: no centre yet, and no offset

@@ -13,7 +13,6 @@ concatenated is read once from either side: in backward each gets its channels o
 around it. The graph does both; see `Graph.backward`, `ops.concat_backward` and `ops.crop_backward`.
 """
 
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -26,14 +25,11 @@ from ..layers.graph import IMAGE, Graph, coordinates, in_a_row, prefixed
 from ..preprocessing import GREY, LITE0, Preprocessing
 from .backbone import Backbone
 from .classifier import convolution
-from .efficientnet_lite0 import efficientnet_lite0_backbone
+from .efficientnet_lite0 import LITE0_BACKBONES
 
 PADDINGS = ("valid", "same")
 UNET_UPSAMPLING = ("learned", "bilinear")
-UNET_BACKBONES: dict = {
-    "efficientnet_lite0": efficientnet_lite0_backbone,
-    "efficientnet_lite0_head": partial(efficientnet_lite0_backbone, head=True),
-}
+UNET_BACKBONES = LITE0_BACKBONES
 SCALES = ("pool1", "pool2", "pool3", "pool4", "fc7")  # a backbone's features that are read, from 1/2 to 1/32
 MOST_LEVELS = 5
 DROPOUT = 0.5  # at the end of the contracting path; the paper gives no rate
