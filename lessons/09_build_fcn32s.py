@@ -385,8 +385,8 @@ answers.check("09.3", ...)
 # ## In practice
 #
 # - `minifcn train --variant 32s --data …` trains this network on your own images;
-#   `--backbone vgg16` or `efficientnet_lite0` takes a larger trunk, `--start imagenet`
-#   pretrained weights where they are installed.
+#   `--backbone vgg16` takes a larger trunk, `--start imagenet` EfficientNet-Lite0 with
+#   pretrained weights, where they are installed.
 # - Check the first loss of any new network: ln C, if the scores start at zero.
 # - `minifcn explain vgg16 --variant 32s` prints the shapes and costs of any network.
 #

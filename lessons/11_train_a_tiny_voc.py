@@ -386,8 +386,8 @@ answers.check("11.3", ...)
 # - `make demo` is the article's way at full size. `minifcn reproduce` does it on any
 #   folder in VOC's layout, `minifcn train` trains one network, with checkpoints, curves
 #   and a page. Ctrl-C and `--resume` go on to the same weights, bit for bit.
-# - For VOC, start from ImageNet weights: `--backbone efficientnet_lite0 --start
-#   imagenet --frozen-statistics`. docs/networks.md has what it reached.
+# - For VOC, start from ImageNet weights: `--network deeplab --start imagenet`.
+#   docs/networks.md has what that reached.
 # - First `--limit 16` and hundreds of steps: can it learn sixteen images by heart?
 #
 # ## Further reading

@@ -1,5 +1,6 @@
 """The commands do what they say, and wrong input ends in one line and exit code 2."""
 
+import argparse
 import contextlib
 import io
 import json
@@ -16,7 +17,7 @@ from PIL import Image
 from small_datasets import SMALL
 
 from minifcn import backend, cli, data, gradcheck, layers, models, ops, weights
-from minifcn.cli import explain, predict
+from minifcn.cli import explain, options, predict
 from minifcn.cli.options import named_images
 
 
@@ -45,6 +46,27 @@ def fails(capsys, *arguments):
     assert code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("minifcn")]
     return line
+
+
+def config_of(*arguments):
+    """The Config of a run that arguments describe."""
+    parser = argparse.ArgumentParser()
+    options.add_training(parser, single=True)
+    return options.config_of(parser.parse_args(["--data", "mydata", *arguments]))
+
+
+def test_a_run_from_imagenet_has_defaults_of_its_own_and_what_is_given_counts():
+    plain, fine = (
+        config_of("--backbone", "efficientnet_lite0"),
+        config_of("--network", "deeplab", "--start", "imagenet"),
+    )
+    assert (plain.optimizer, plain.backbone_rate, plain.frozen_statistics) == ("adam", 1, False)
+    assert (fine.optimizer, fine.backbone_rate, fine.frozen_statistics) == ("adamw", 0.04, True)
+    assert fine.options["backbone"] == "efficientnet_lite0_head" and fine.options["variant"] == "v3plus"
+    own = ["--start", "imagenet", "--backbone", "efficientnet_lite0", "--no-frozen-statistics", "--crop", "0"]
+    given = config_of(*own)
+    assert (given.options["backbone"], given.frozen_statistics, given.crop) == ("efficientnet_lite0", False, None)
+    assert given.lr == fine.lr != plain.lr
 
 
 def train(root, out, *more):

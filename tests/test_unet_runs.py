@@ -9,6 +9,7 @@ from PIL import Image
 from small_datasets import run, write_nuclei, write_plain, write_voc
 
 from minifcn import data, inference, layers, models
+from minifcn.errors import InputError
 from minifcn.training import checkpoint
 from minifcn.training.config import Config
 from minifcn.training.run import Run
@@ -110,6 +111,8 @@ def test_only_the_backbones_statistics_are_frozen(tmp_path):
     model = Run(config(tmp_path / "data", **values), tmp_path / "run").model
     norms = {layer.name: layer.frozen for layer in model.layers_of(layers.BatchNorm2d)}
     assert {name.startswith("lite0."): frozen for name, frozen in norms.items()} == {True: True, False: False}
+    with pytest.raises(InputError, match="got None; add --backbone efficientnet_lite0"):
+        Run(config(tmp_path / "data", start="imagenet"), tmp_path / "run")
     assert model.parameters()["lite0.stem.weight"].lr_mult == 0.1 and model.parameters()["score.weight"].lr_mult == 1
 
 
@@ -122,7 +125,7 @@ def test_only_the_backbones_statistics_are_frozen(tmp_path):
         ),
         (["--frozen-statistics"], "there are none yet without a backbone that has some"),
         (["--border-class"], "has classes only; train without the border class"),
-        (["--start", "imagenet"], "got None; add --backbone efficientnet_lite0"),
+        (["--start", "imagenet"], "depth: counts without a backbone only; leave it out"),
         (["--padding", "valid", "--crop", 50], "take sides of 44 + 4k; got 50x50, nearest to 50: 48 or 52"),
         (["--variant", "8s"], "variant: unet has no such option; it has backbone, width, depth"),
         (["--border-weight", 10], "expected images whose objects are told apart"),

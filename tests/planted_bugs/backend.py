@@ -189,6 +189,8 @@ BUGS = [
     *bugs("cli.options",
         ("a CRF asked for by its parameters alone is left out", "averages_of", "crf or args.crf", "args.crf",
          "dense_crf::test_commands_average_refine_and_search"),
+        ("what is given yields to the usual settings of a run from ImageNet's weights", "config_of", "usual | given", "given | usual",
+         "cli::test_a_run_from_imagenet_has_defaults_of_its_own_and_what_is_given_counts"),
         ("a CRF of its own parameters is left out", "averages_of", "crf if crf or args.crf else None", "crf or None",
          "dense_crf::test_commands_average_refine_and_search"),
     ),
