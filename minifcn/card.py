@@ -29,6 +29,10 @@ class Card:
     palette: np.ndarray | None = None
     native: int | None = None
 
+    def __post_init__(self) -> None:
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.options.items()}
+        self.options = plain  # for JSON, also where they were counted by NumPy
+
     @property
     def num_classes(self) -> int:
         return self.options["num_classes"]

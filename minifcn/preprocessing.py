@@ -63,7 +63,7 @@ class Preprocessing:
                 np.isfinite([made.mean, made.scale]).all()
                 and len(made.mean) == {"RGB": 3, "BGR": 3, "grey": 1}[made.order]
             )
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             sound = False
         if not sound:
             raise InputError(f"{source}: expected a preprocessing (order, mean, scale), got {str(values)[:80]!r}")

@@ -167,6 +167,11 @@ REFUSED = {
     "nowhere": (of_first("annotations", segmentation=[[float("nan"), 1, 2, 3, 4, 5]]), "got one without end"),
     "far": (of_first("annotations", segmentation=[[10**400, 1, 2, 3, 4, 5]]), "got one without end"),
     "an outline without end": (of_first("annotations", segmentation=[[0, 0, 300000, 0, 5, 300000]]), "an outline of at most"),
+    "neither a crowd nor none": (of_first("annotations", iscrowd="0"), "0.png: annotation 1: expected iscrowd as 0 or 1, got '0'"),
+    "images by other ids": (
+        lambda content: [entry.update(image_id=str(entry["image_id"])) for entry in content["annotations"]],
+        r"annotations\.json: expected annotations whose image_id is the id of an image, such as 0; got '0' and no other",
+    ),
     "runs of another size": (of_first("annotations", segmentation=RUNS | {"size": [30, 24]}), r"size \[24, 30\] .*got \[30, 24\]"),
     "runs too short": (of_first("annotations", segmentation=RUNS | {"counts": [719]}), "720 pixels in all, got 719"),
     "runs that are none": (of_first("annotations", segmentation=RUNS | {"counts": None}), "a list or compressed, got None"),

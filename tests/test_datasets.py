@@ -80,6 +80,7 @@ def test_coarse_labels_serve_where_there_are_no_fine_ones(tmp_path):
     for split in ("train", "train_extra"):
         for _, label, id in data.Cityscapes(tmp_path, split):
             np.testing.assert_array_equal(label, data.Cityscapes.table[written[id]])
+    assert not doctor.examine(tmp_path).findings.errors  # which opens train
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
@@ -208,6 +209,16 @@ def test_exif_data_of_masks_turn_them_with_their_images(kind, ending, tmp_path):
         assert not doctor.examine(root, exif=exif).findings.errors
 
 
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
+def test_masks_that_fit_their_images_as_stored_are_mended(ending, tmp_path):
+    found = doctor.examine(write_turned(tmp_path / "own", ending))
+    assert "exif-rotated" in found.findings
+    fix.write_fixed(found, tmp_path / "mended")
+    mended = data.Folder(tmp_path / "mended", "trainval")
+    turned = [sample for sample in mended if sample.id in ("5", "6", "7", "8")]  # those whose sides change places
+    assert len(turned) == 4 and all_on_their_objects(turned)
+
+
 def test_a_mask_that_fits_its_image_as_stored_is_told_what_to_do(tmp_path, capsys):
     root, out = write_turned(tmp_path / "own", ".png"), tmp_path / "run"
     told = (
@@ -280,6 +291,18 @@ def test_void_has_a_colour_of_its_own_and_colours_of_no_class_are_named(tmp_path
     else:
         with pytest.raises(ValueError, match=r"0\.png: expected the colours of .* got \[224, 224, 192\] \(4 pix"):
             own[0]
+
+
+def test_colours_of_16_bits_are_those_of_8_or_refused(tmp_path):
+    root = write_own(tmp_path, count=1)
+    (mask,) = (root / "masks").iterdir()
+    for value, told in (
+        (65535, r"of the classes only, got \[255, 255, 255\]"),
+        (1, "grey samples of 16 bits, such as 1; if they are class numbers"),
+    ):
+        Image.fromarray(np.full(np.array(Image.open(mask)).shape[:2], value, np.uint16)).save(mask)
+        with pytest.raises(InputError, match=told):
+            data.open_dataset(root, "trainval")[0]
 
 
 def test_match_colours_against_all_comparisons():
@@ -405,6 +428,9 @@ def test_the_labelmap_of_cvat(tmp_path):
     assert read.classes == ("ground", "leaf") and read.palette[1].tolist() == [250, 50, 83]
     np.testing.assert_array_equal(read[0].label, label)
     assert not doctor.examine(tmp_path).findings.errors
+    (tmp_path / "labelmap.txt").write_text("ground:0,0,0::\nleaf:250,50,83::\nstem:250,50,83::\n")
+    with pytest.raises(InputError, match="a name and a colour of its own for every label, got 'stem'"):
+        data.VOC(tmp_path)
     for wrong in ("leaf:300,0,0::", "leaf", "# nothing"):
         (tmp_path / "labelmap.txt").write_text(wrong + "\n")
         with pytest.raises(InputError, match="labelmap.txt: expected lines like leaf:250,50,83::"):
@@ -769,6 +795,7 @@ def test_masks_of_nuclei_that_do_not_fit_together(tmp_path):
     drawn[14:20, :6] = True
     assert told(drawn).startswith(f"{masks / '4.png'}: overlaps 1.png (pixels in both: 12)")
     assert "expected a mask of the image's size 24x24, got 24x10" in told(drawn[:10])
+    assert "4.png: overlaps 1.png" in told(drawn, np.uint16(1))  # of 16 bits, as stored
     drawn[:16] = False
     assert "4.png: expected one object in one value on black, got 2 values" in told(
         drawn, 255 - np.indices((24, 24))[1] // 4

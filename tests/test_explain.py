@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from networks import arrays_in, picture, tiny
 
-from minifcn import backend, layers, models
+from minifcn import backend, layers, models, weights
 from minifcn.card import Card
 from minifcn.errors import InputError
 from minifcn.models import explain, surgery
+from minifcn.models.fields import fields
 from minifcn.ops.maps import CACHE_LINE
 
 pytestmark = pytest.mark.usefixtures("blank")
@@ -293,3 +294,42 @@ def test_heads_joins_and_new_layers_are_described(rng):
     assert account.inference_bytes == image + own + both + max(up, score)  # the image is the caller's
     found = network.forward(picture(8, 6))
     assert [y.shape for y in found.values()] == [account.rows[1].shape, account.rows[4].shape]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: models.panoptic("mini", num_classes=3, width=4),
+        lambda: models.deeplab("v3plus", "efficientnet_lite0", 3, image_pooling=False),
+    ],
+)
+def test_fields_behind_a_resize_are_those_that_cells_depend_on(build):
+    """Far from the borders, within a cell of 1/32."""
+    network, height = build(), 2432
+    found, account = fields(network, (1, 3, height, 32)), explain(network, (height, 32))
+    for row in account.rows:
+        if row.name in found:
+            first, last = found[row.name].rows[len(found[row.name].rows) // 2]
+            assert abs(row.field - (last - first + 1)) <= 32, row.name
+    first = next(i for i, row in enumerate(account.rows) if row.kind in ("Upsample", "ResizeLike"))
+    assert account.receptive_field == max(row.field for row in account.rows[:first])
+
+
+def test_a_prepared_network_is_neither_explained_nor_saved(tmp_path):
+    network = models.fcn("32s", "mini", 2, width=2)
+    network.image_shape = (None, 3, 32, 32)
+    prepared = network.prepare()
+    assert prepared.image_shape == network.image_shape
+    for use in (
+        lambda: explain(prepared, 32),
+        lambda: weights.save(tmp_path / "a.npz", prepared),
+        lambda: weights.save_safetensors(tmp_path / "a.safetensors", prepared),
+    ):
+        with pytest.raises(InputError, match="prepared for inference"):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_counted_by_numpy_are_stored(tmp_path):
+    weights.save(tmp_path / "a.npz", models.fcn("32s", "mini", np.uint8(3), width=2))
+    assert models.load(tmp_path / "a.npz").card.num_classes == 3

@@ -10,6 +10,8 @@ from onnx_files import CONV, KERNEL, chain, external, helper, model, numpy_helpe
 
 from minifcn import layers, models, weights
 from minifcn.errors import InputError
+from minifcn.layers.graph import IMAGE
+from minifcn.models.fields import fields
 from minifcn.training import checkpoint
 
 pytestmark = pytest.mark.onnx
@@ -229,3 +231,46 @@ def test_the_shape_that_a_file_declares_is_written_again(shape, tmp_path):
     for one in (*again.graph.input, *again.graph.output):
         found = [d.dim_value or None for d in one.type.tensor_type.shape.dim]
         assert found == [None, *(n if isinstance(n, int) else None for n in shape[1:])]
+
+
+def test_a_scale_beside_its_layers_name_is_read(tmp_path):
+    made = chain(
+        ("Conv", ["x", "w"], ["y"], {}),
+        ("Mul", ["y", "block.gamma"], ["z"], {}),
+        **{"block.gamma": np.full((2, 1, 1), 3, np.float32)},
+    )
+    x = picture(4, 5)
+    close(read(made, tmp_path).forward(x), 3 * np.repeat(x.sum(axis=1, keepdims=True), 2, axis=1), 1e-6)
+
+
+def test_what_was_read_of_another_program_is_written_and_read_again(tmp_path):
+    made = chain(
+        ("Conv", ["x", "w"], ["y"], {}),
+        ("Add", ["y", "b.one"], ["s"], {}),
+        ("Clip", ["s", "c.low"], ["z"], {}),
+        **{"b.one": np.float32(1), "c.low": np.float32(0.5)},
+    )
+    network, x = read(made, tmp_path), picture(4, 5)
+    weights.save_onnx(tmp_path / "again.onnx", network)
+    close(weights.load_onnx(tmp_path / "again.onnx").forward(x), network.forward(x), 1e-6)
+
+
+def test_an_output_without_classes_is_not_written(tmp_path):
+    network = read(
+        chain(("Conv", ["x", "w"], ["y"], {}), ("ReduceMean", ["y"], ["z"], {"axes": [1, 2, 3], "keepdims": 0})),
+        tmp_path,
+    )
+    with pytest.raises(InputError, match="expected an output of images and classes"):
+        weights.save_onnx(tmp_path / "again.onnx", network)
+
+
+def test_rows_and_columns_of_a_resize_are_its_own(rng):
+    nodes = {"up": (layers.Resize(scale=(2, 3)), [IMAGE])}
+    found = fields(models.Graph(nodes, ["up"]), (1, 3, 10, 20))["up"]
+    assert (len(found.rows), len(found.columns)) == (20, 60)
+    assert found.columns[[0, 30, 59]].tolist() == [[0, 0], [9, 10], [19, 19]]
+    mean = models.Graph({"mean": (layers.Mean((1,)), [IMAGE])}, ["mean"])
+    np.testing.assert_array_equal(
+        fields(mean, (1, 3, 4, 5))["mean"].columns, np.repeat(np.arange(5)[:, None], 2, axis=1)
+    )
+    assert models.explain(mean, 8).receptive_field == 1

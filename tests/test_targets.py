@@ -8,6 +8,7 @@ import pytest
 from small_datasets import write_nuclei
 
 from minifcn.data import (
+    AMBIGUOUS,
     VOID,
     Augment,
     BatchStream,
@@ -160,6 +161,10 @@ def test_the_border_class_is_the_rim_of_objects_and_what_touches_two():
                 expected[y, x] = 2
         assert sample.label.dtype == np.uint8 and sample.id == scene.id
         np.testing.assert_array_equal(sample.label, expected)
+    unknown = scenes[0].instances.copy()
+    unknown[:12, :12] = AMBIGUOUS
+    found = with_border_class(Scenes([scenes[0]._replace(instances=unknown)]))[0].label
+    assert (found[:13, :13] == VOID).all() and not (found[14:, 14:] == VOID).any()
     void = scenes[0]._replace(label=np.full_like(scenes[0].label, VOID))
     assert (with_border_class(Scenes([void]))[0].label == VOID).all()
 

@@ -32,7 +32,12 @@ TURNS = {  # what takes each orientation back
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS_OF_GREY = {"L;2": 85, "L;4": 17}  # what Pillow multiplies the samples of such PNGs by
+_BITS_OF_GREY = {
+    "L;2": 85,
+    "L;4": 17,
+    "L;2I": 85,
+    "L;4I": 17,
+}  # what Pillow multiplies the samples of such PNGs and TIFFs by
 
 
 def read_image(source: File, exif: bool = True) -> np.ndarray:
@@ -80,6 +85,38 @@ def orientation(image: Image.Image) -> int | None:
         return None
 
 
+def marks_of(image: Image.Image, exif: bool = True) -> np.ndarray:
+    """An opened Pillow image whose values mark what is where, (H, W, 3): as `upright` gives it, but grey samples of 16 bits as they are
+    stored, uint16, where a mark of 1 would be divided away."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return np.repeat(numbers_of(image, exif, highest=65535)[:, :, None], 3, axis=2)
+    return upright(image, exif)
+
+
+def colours_of(image: Image.Image, exif: bool = True) -> np.ndarray:
+    """The colours (H, W, 3) uint8 in an opened Pillow image. Raises InputError for grey samples of 16 bits that are none of 8 bits."""
+    marks = marks_of(image, exif)
+    if marks.dtype == np.uint8:
+        return marks
+    colours, rest = np.divmod(marks, 257)
+    if rest.any():
+        raise InputError(
+            f"expected colours of 8 bits a channel, got grey samples of 16 bits, such as {marks[rest > 0][0]}; if they are "
+            'class numbers, set mask_kind = "numbers"'
+        )
+    return colours.astype(np.uint8)
+
+
+def read_colours(source: File, exif: bool = True) -> np.ndarray:
+    """A mask in colours, (H, W, 3) uint8. source, exif, errors: as for `read_image`; InputError also as `colours_of` raises it."""
+    return _read(source, partial(colours_of, exif=exif))
+
+
+def read_marks(source: File, exif: bool = True) -> np.ndarray:
+    """A mask of any values, (H, W, 3), as `marks_of` gives it. source, exif, errors: as for `read_image`."""
+    return _read(source, partial(marks_of, exif=exif))
+
+
 def kind_of(source: File) -> tuple[int, bool]:
     """(1 for a grey picture and 3 for any other, `is_deep`) of an image. source, errors: as for `read_image`."""
 
@@ -122,9 +159,9 @@ def numbers_of(image: Image.Image, exif: bool = True, highest: int = 255) -> np.
         raise InputError(
             f"expected {'class ' * (highest < 256)}numbers 0..{highest}, got {numbers.min()}..{numbers.max()}"
         )
-    return numbers.astype(np.uint8 if highest < 256 else np.uint16) // (
-        _BITS_OF_GREY.get(str(tile[0][3]), 1) if tile else 1
-    )
+    stored = tile[0][3] if tile else None
+    factor = _BITS_OF_GREY.get(stored[0] if isinstance(stored, tuple) else stored, 1)
+    return numbers.astype(np.uint8 if highest < 256 else np.uint16) // factor
 
 
 def write_mask(

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError, MissingFileError
 from ..metrics.boundary import around
-from .labels import VOID
+from .labels import AMBIGUOUS, VOID
 
 BORDER = "border"  # the name of the objects' rims as a class
 BORDER_COLOUR = (255, 128, 0)
@@ -47,6 +47,7 @@ def border_weights(
     if w0 < 0 or sigma <= 0:
         raise InputError(f"border weights: expected w0 >= 0 and sigma > 0, got {w0} and {sigma}")
     ndimage = scipy_ndimage("border weights")
+    instances = np.where(instances == AMBIGUOUS, 0, instances)  # of which it is not known where objects end
     label = separate(instances) if label is None else label
     first, second = np.full((2, *instances.shape), np.inf)
     reach = math.ceil(sigma * math.sqrt(2 * math.log1p(w0 * 2**24)))  # beyond it, float32 adds nothing to a weight of 1
@@ -94,11 +95,13 @@ class WithBorderClass(Sequence):
         return sample._replace(label=self.label_of(sample.label, numbered(sample, "the border class")))
 
     def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
-        """The labels of objects where they lie now, (H, W) uint8. label: the ones so far; void among them stays void."""
+        """The labels of objects where they lie now, (H, W) uint8. label: the ones so far; void among them stays void, and so is what
+        touches pixels of unknown objects."""
+        unknown = (label == VOID) | (around(np.maximum, instances) == AMBIGUOUS)
         beyond = np.where(label == VOID, np.iinfo(instances.dtype).max, instances)  # the picture's edge is no rim
         rim = (instances > 0) & (around(np.minimum, beyond) == 0)
-        border = (rim | _between(instances)) & (label != VOID)
-        return np.where(border, np.uint8(self._number), self.dataset.label_of(label, instances))
+        labels = np.where(rim | _between(instances), np.uint8(self._number), self.dataset.label_of(label, instances))
+        return np.where(unknown, np.uint8(VOID), labels)
 
 
 def with_border_class(dataset: Any) -> WithBorderClass:

@@ -1,5 +1,6 @@
 """Layers that networks of other libraries have and ours do without: general forms of clip, crop, padding, mean, resize, softmax."""
 
+from fractions import Fraction
 from math import prod
 
 import numpy as np
@@ -9,7 +10,7 @@ from ..backend import Array, array_module
 from ..errors import InputError
 from ..ops.geometry import Cache, pads
 from .base import Leaf
-from .coordinates import Affine
+from .coordinates import IDENTITY, Affine
 from .plain import WholeMap
 from .sizes import for_shapes, lenders
 
@@ -54,7 +55,7 @@ class Softmax(Leaf):
 
 
 class Mean(WholeMap):
-    """The mean along axes, counted from 0, which stay with a size of 1 where keep says so."""
+    """The mean along axes, counted from 0, which stay with a size of 1 where keep says so. Over channels alone, every value keeps its place."""
 
     onnx_operator = "ReduceMean"
 
@@ -73,6 +74,15 @@ class Mean(WholeMap):
     def output_shape(self, shape: tuple) -> tuple:
         kept = ((axis in self.axes, n) for axis, n in enumerate(shape))
         return tuple(1 if gone else n for gone, n in kept if self.keep or not gone)
+
+    def coordinates(self) -> Affine:
+        return super().coordinates() if max(self.axes) > 1 else IDENTITY
+
+    def receptive_field(self, field: float, step: Fraction) -> tuple:
+        return super().receptive_field(field, step) if max(self.axes) > 1 else (field, step)
+
+    def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        return super().reads(cells, axis, shapes, position) if axis in self.axes else (cells, cells)
 
 
 class Lending(Leaf):
@@ -209,7 +219,7 @@ class Resize(Lending):
         raise InputError(f"{self.title}: its scale depends on the sizes, so no fixed coordinates belong to it")
 
     def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Found by a line each of whose cells has a channel of its own."""
-        n, lent = shapes[0][axis], (np.empty((1, 1, s[axis], 1), np.float32) for s in shapes[1:])
-        used = self.run(np.eye(n, dtype=np.float32)[None, :, :, None], *lent, train=False)[0][0, :, :, 0] != 0
-        return used.argmax(axis=0), n - 1 - used[::-1].argmax(axis=0)
+        """Those that the matrix along the axis, (cells of the output, of the input), weighs."""
+        _, matrices = self.run(*(np.empty((1, 1, *shape[2:]), np.float32) for shape in shapes), train=False)
+        used = matrices[axis - 2] != 0
+        return used.argmax(axis=1)[cells], (used.shape[1] - 1 - used[:, ::-1].argmax(axis=1))[cells]

@@ -183,7 +183,7 @@ class Graph(Layer):
         for name, (layer, inputs) in fused(self.nodes, self.outputs, prepared=True).items():
             nodes[name] = (layer if isinstance(layer, FusedConv2d) else copy(layer), inputs)
         network = Graph(nodes, self.outputs, card=self.card, backbone_prefix=self.backbone_prefix)
-        network.prepared = True
+        network.image_shape, network.prepared = self.image_shape, True
         return network
 
     def folded(self) -> "Graph":

@@ -87,7 +87,7 @@ class MaxPool2d(_Pool):
     def __init__(
         self, kernel: Pair, *, stride: Pair | None = None, pad: Pair = 0, dilation: Pair = 1, ceil_mode: bool = False
     ):
-        self.settings = {"kernel": pair("kernel", kernel), "stride": stride or kernel, "pad": pad}
+        self.settings = {"kernel": pair("kernel", kernel), "stride": kernel if stride is None else stride, "pad": pad}
         self.settings |= {"dilation": dilation, "ceil_mode": ceil_mode}
 
 
@@ -105,7 +105,7 @@ class AvgPool2d(_Pool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ):
-        self.settings = {"kernel": pair("kernel", kernel), "stride": stride or kernel, "pad": pad}
+        self.settings = {"kernel": pair("kernel", kernel), "stride": kernel if stride is None else stride, "pad": pad}
         self.settings |= {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import inf, prod
 
+from .. import layers
 from ..errors import InputError
 from ..layers.graph import IMAGE, Graph
 from ..ops.geometry import Pair, pair
@@ -25,10 +26,14 @@ def explain(network: Graph, size: Pair, batch: int = 1) -> "Explanation":
     height, width = pair("image size", size)
     if batch < 1:
         raise InputError(f"explain: expected a batch of at least 1 image, got {batch}")
+    if network.prepared:
+        raise InputError(
+            "explain: prepared for inference, which folds layers into each other; explain the network that it was made of"
+        )
     declared = network.image_shape and network.image_shape[1]  # of another program's file
     channels = declared or (network.card.options.get("channels", 3) if network.card else 3)
     shapes = network.shapes((batch, channels, height, width))
-    fields, cached = _receptive_fields(network), _cached_bytes(network, shapes)
+    fields, cached = _receptive_fields(network, shapes), _cached_bytes(network, shapes)
     rows = []
     for name, (layer, inputs) in network.nodes.items():
         learned = sum(p.value.size for p in layer.parameters().values() if not p.frozen)
@@ -83,12 +88,12 @@ class Explanation:
 
     @property
     def receptive_field(self) -> float:
-        """That of the last layer before any upsampling: the one papers quote. Infinite if the whole image is seen."""
-        seen = 1
+        """The largest before any upsampling: the one papers quote. Infinite if the whole image is seen."""
+        seen: float = 1
         for row in self.rows:
-            if row.kind in ("Upsample", "LearnedUpsample", "ConvTranspose2d", "ResizeLike"):
+            if row.kind in ("Upsample", "LearnedUpsample", "ConvTranspose2d", "Resize", "ResizeLike"):
                 break
-            seen = row.field
+            seen = max(seen, row.field)
         return seen
 
     def __str__(self) -> str:
@@ -126,15 +131,19 @@ class Explanation:
         return "\n".join(line.rstrip() for line in lines)
 
 
-def _receptive_fields(network):
-    """{name: (the side of the part of the image that one value depends on, image pixels between neighbours)}
+def _receptive_fields(network, shapes):
+    """{name: (the side of the part of the image that one value depends on, image pixels between neighbours)}, down the rows
 
-    Branches that meet have one step; the larger field counts.
+    Where branches meet, the largest field and the smallest step count.
     """
     found = {IMAGE: (1, Fraction(1))}
     for name, (layer, inputs) in network.nodes.items():
-        seen = [found[i] for position, i in enumerate(inputs) if position not in layer.size_only]
-        found[name] = layer.receptive_field(*max(seen, default=found[IMAGE]))
+        seen = [found[i] for position, i in enumerate(inputs) if position not in layer.size_only] or [found[IMAGE]]
+        field, step = max(field for field, _ in seen), min(step for _, step in seen)
+        if isinstance(layer, layers.Resize):  # by how much, the sizes say
+            field += 0 if layer.settings["nearest"] else step
+            step *= Fraction(shapes[inputs[0]][2], shapes[name][2])
+        found[name] = layer.receptive_field(field, step)
     return found
 
 

@@ -59,15 +59,14 @@ def _weights(have, want, scale, nearest, positions, dtype):
     """The matrix (want, have) whose row i weighs the values nearest to where output i lies."""
     i = np.arange(want)
     exact = want if scale == want / have else have * scale  # before it was rounded
-    step = have / exact
     if positions == "align_corners":
         at = i * ((have - 1) / (exact - 1)) if want > 1 else np.zeros(1)
     elif positions == "asymmetric":
-        at = i * step
+        at = i * have / exact
     elif positions == "pytorch_half_pixel" and want == 1:
         at = np.zeros(1)
     else:
-        at = (i + 0.5) * step - 0.5
+        at = (i + 0.5) * have / exact - 0.5
     at = np.clip(NEAREST[nearest](at) if nearest else at, 0, have - 1)
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, have - 1)

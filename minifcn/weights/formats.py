@@ -44,6 +44,10 @@ def save_safetensors(path: str | Path, network: Network, half: bool = False, **m
 
 
 def _arrays(network, half):
+    if getattr(network, "prepared", False):
+        raise InputError(
+            "prepared for inference, which folds weights into each other; save the network that it was made of"
+        )
     arrays = network.state_dict()
     if not half:
         return arrays

@@ -86,13 +86,15 @@ def examine_mask(dataset, name):
             numbers = None if dataset.coloured else images.numbers_of(image, dataset.exif)
         except InputError as error:
             numbers, wrong = None, str(error).partition("got ")[2].partition(":")[0]
-        pixels, mode = images.upright(image, dataset.exif) if numbers is None else numbers, image.mode
+        pixels, mode = numbers, image.mode
+        if numbers is None:
+            pixels = (images.colours_of if dataset.coloured else images.upright)(image, dataset.exif)
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if mode == "P" else None
     if report.stored and dataset.coloured:
         _examine_colours(report, pixels, dataset)
     elif report.stored and numbers is not None:
         report.size = numbers.shape[::-1]
-        _examine_numbers(report, numbers, palette, dataset)
+        _examine_numbers(report, numbers, palette, mode, dataset)
     elif report.stored:
         _examine_wrong_mode(report, wrong, mode, pixels, dataset)
     return report
@@ -108,7 +110,7 @@ def read_labels(report, dataset):
     if report.readable_as == "objects":
         return dataset.read(report.id).label
     if report.readable_as == "colours":
-        labels, known = match_colours(images.read_image(report.path, dataset.exif), *dataset.colours())
+        labels, known = match_colours(images.read_colours(report.path, dataset.exif), *dataset.colours())
     else:
         with open(report.path, "rb") as file, Image.open(file) as image:
             numbers = images.numbers_of(image, dataset.exif)
@@ -120,7 +122,8 @@ def examine_header(report, image):
     """Size and format, before pixels are decoded. A phone's panorama or depth photograph (MPO) is a JPEG followed by others."""
     images.check_size(image)
     format = "JPEG" if image.format == "MPO" else image.format
-    report.size = report.stored = image.size
+    tags = getattr(image, "tag_v2", None)  # of a TIFF, whose size Pillow turns as it opens it
+    report.size, report.stored = image.size, (tags[256], tags[257]) if tags else image.size
     report.format = f"{format} {image.mode}"
     if Image.registered_extensions().get(report.path.suffix.lower()) != format:
         report.add("wrong-ending", f"a {format}")
@@ -150,8 +153,8 @@ def failures(report):
     report.size = report.stored = None
 
 
-def _examine_numbers(report, numbers, palette, dataset):
-    """numbers (H, W) uint8: the values of a palette or grey image."""
+def _examine_numbers(report, numbers, palette, mode, dataset):
+    """numbers (H, W) uint8: the values of a palette or grey image, of this mode in Pillow."""
     counts = np.bincount(numbers.reshape(-1), minlength=256)
     report.readable_as = "numbers"
     between = values_in_between(numbers, counts)
@@ -167,7 +170,7 @@ def _examine_numbers(report, numbers, palette, dataset):
             report.add("void-only")
     if palette is not None and dataset.shown:
         _examine_palette(report, palette, used, dataset)
-    elif palette is None and any(used) and max(used) < DARK and not outside.size and not between:
+    elif palette is None and mode != "1" and any(used) and max(used) < DARK and not outside.size and not between:
         report.add("looks-black", f"grey values {_list(used)}")
 
 

@@ -32,7 +32,8 @@ def open_for_doctor(root, findings, exif=True):
         return None
     repeated = [name for name, count in Counter(dataset.classes).items() if count > 1]
     if repeated:
-        findings.add("classes-file", "classes.txt", f"more than once: {', '.join(repeated)}")
+        name = "classes.txt" if dataset.layout == "PASCAL VOC" else dataset.layout
+        findings.add("classes-file", name, f"more than once: {', '.join(repeated)}")
     return dataset
 
 

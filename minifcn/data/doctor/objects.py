@@ -51,7 +51,7 @@ def _examine_object(dataset, name):
         images.check_kind(image, file)
         if image.format == "JPEG":
             single.add("lossy-mask")
-        picture = images.upright(image, dataset.exif)
+        picture = images.marks_of(image, dataset.exif)
         try:
             drawn = drawn_in(picture)
         except InputError as error:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..files import open_binary, read_lines
-from ..images import SUFFIXES, kind_of, read_image, read_mask
+from ..images import SUFFIXES, kind_of, read_colours, read_image, read_mask
 from ..labels import BLACK_AND_WHITE, VOID, check_labels, describe, match_colours, voc_palette
 
 log = logging.getLogger("minifcn.data")
@@ -216,7 +216,7 @@ class SegmentationDataset(Sequence):
             numbers = read_mask(self.files.open(name), self.exif)
             check_labels(numbers, self.allowed, self.folder / name)
             return self.table[numbers]
-        image = read_image(self.files.open(name), self.exif)
+        image = read_colours(self.files.open(name), self.exif)
         label, known = match_colours(image, *self.colours())
         if not known.all():
             found = describe(*np.unique(image[~known], axis=0, return_counts=True))

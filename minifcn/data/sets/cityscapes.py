@@ -35,6 +35,7 @@ _TABLE = (
     (33, "bicycle", (119, 11, 32)),
 )
 NUM_LABEL_IDS = 34
+COARSE = "gtCoarse", "_gtCoarse_labelIds.png"  # the masks of splits without gtFine
 INSTANCE_IDS = "_instanceIds.png"
 PER_CLASS = 1000  # an object's id: that of its label times this, and its number
 _THINGS = tuple(range([name for _, name, _ in _TABLE].index("person"), len(_TABLE)))  # what the annotators told apart
@@ -68,15 +69,18 @@ class Cityscapes(SegmentationDataset):
         self._splits = {name: _by_id(root, f"leftImg8bit/{name}", self.images[1]) for name in splits}
         # An id that several splits have is read from the one that was asked for.
         self._images = ChainMap(self._splits.get(split, {}), *self._splits.values())
-        if files.is_folder(f"gtCoarse/{split}") and not files.is_folder(f"gtFine/{split}"):
-            self.masks = "gtCoarse", "_gtCoarse_labelIds.png"
+        fine = {name for name in splits if files.is_folder(f"gtFine/{name}")}
+        self._coarse = {name for name in splits if name not in fine and files.is_folder(f"gtCoarse/{name}")}
         super().__init__(files, split, CITYSCAPES_CLASSES, ids, limit)
 
     def splits(self) -> dict:
         return {split: list(images) for split, images in self._splits.items()}
 
     def found(self) -> tuple:
-        return self._images, _by_id(self.folder, *self.masks)
+        masks = _by_id(self.folder, *self.masks)
+        for split in self._coarse:
+            masks |= _by_id(self.folder, f"{COARSE[0]}/{split}", COARSE[1])
+        return self._images, masks
 
     def image_name(self, id: str) -> str:
         unknown = f"leftImg8bit/{self.split}/{id.split('_')[0]}/{id}{self.images[1]}"
@@ -117,7 +121,8 @@ class Cityscapes(SegmentationDataset):
 
     def mask_name(self, id: str) -> str:
         place = self.image_name(id).removeprefix(self.images[0]).removesuffix(self.images[1])
-        return f"{self.masks[0]}{place}{self.masks[1]}"
+        folder, ending = COARSE if place.split("/")[1] in self._coarse else self.masks
+        return f"{folder}{place}{ending}"
 
 
 def _by_id(root, folder, ending):

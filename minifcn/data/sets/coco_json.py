@@ -83,6 +83,11 @@ def read_annotations(file: Any) -> Annotations:
         number = entry.get("image_id")
         home = images.get(number) if type(number) in (int, str) else None
         (strays if home is None else home.annotations).append(entry)
+    if strays and len(strays) == len(content["annotations"]):  # as where one program writes 3, another "3"
+        theirs, ours = strays[0].get("image_id"), next(iter(images), None)
+        raise InputError(
+            f"{file.name}: expected annotations whose image_id is the id of an image, such as {ours!r}; got {repr(theirs)[:40]} and no other"
+        )
     numbers = sorted(named)
     labels = {number: label for label, number in enumerate(numbers, 1)}
     return Annotations(labels, ("background", *(named[number] for number in numbers)), list(images.values()), strays)
@@ -98,6 +103,8 @@ def region_of(annotation: dict, size: tuple, labels: dict) -> Region:
     category, outline = annotation.get("category_id"), annotation.get("segmentation")
     if type(category) is not int or category not in labels:
         raise InputError(f"expected the id of a category, got {repr(category)[:40]}")
+    if (crowd := annotation.get("iscrowd")) not in (None, 0, 1):
+        raise InputError(f"expected iscrowd as 0 or 1, got {repr(crowd)[:40]}")
     if isinstance(outline, dict):
         mask = _from_runs(outline, size)
     elif isinstance(outline, list) and outline:
@@ -108,7 +115,7 @@ def region_of(annotation: dict, size: tuple, labels: dict) -> Region:
         raise InputError(
             "expected polygons or runs, got a box only; draw the objects, or train on boxes with another program"
         )
-    return Region(np.flatnonzero(mask), labels[category], bool(annotation.get("iscrowd")))
+    return Region(np.flatnonzero(mask), labels[category], bool(crowd))
 
 
 def corners_of(polygon: object) -> np.ndarray:

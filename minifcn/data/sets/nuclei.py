@@ -6,7 +6,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..files import FolderFiles
-from ..images import SUFFIXES, read_image
+from ..images import SUFFIXES, read_image, read_marks
 from ..labels import VOID
 from ..targets import separate
 from .base import ObjectSample, SegmentationDataset, random_split
@@ -92,13 +92,13 @@ class Nuclei(SegmentationDataset):
     def read_object(self, name: str) -> np.ndarray:
         """Where the object is that a mask shows, (H, W) bool. Raises InputError, naming the file, as `drawn_in` does."""
         try:
-            return drawn_in(read_image(self.files.open(name), self.exif))
+            return drawn_in(read_marks(self.files.open(name), self.exif))
         except InputError as error:
             raise InputError(f"{self.folder / name}: {error}") from error
 
 
 def drawn_in(picture: np.ndarray) -> np.ndarray:
-    """Where a picture (H, W, 3) uint8 is not black. -> (H, W) bool. Raises InputError unless it has one value there."""
+    """Where a picture (H, W, 3) of whole numbers is not black. -> (H, W) bool. Raises InputError unless it has one value there."""
     red, green, blue = np.moveaxis(picture, 2, 0)
     drawn = (red | green | blue) > 0  # far faster than any(axis=2)
     inside = picture[drawn]

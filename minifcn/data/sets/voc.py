@@ -122,6 +122,12 @@ def read_labelmap(file: BinaryIO) -> tuple[tuple, np.ndarray]:
         names.append(name)
     if not names:
         raise InputError(f"{file.name}: expected lines like leaf:250,50,83::, got none")
+    colours = palette[: len(names)].tolist()
+    for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        if name in names[:i] or colour in colours[:i]:
+            raise InputError(
+                f"{file.name}: expected a name and a colour of its own for every label, got {name!r} and {colour} again"
+            )
     return tuple(names), palette
 
 

@@ -100,12 +100,13 @@ class _Network:
 
     def __init__(self, model, opset, tensors, schema_of):
         self.file, self.opset, self.tensors, self.schema_of = model.graph, opset, tensors, schema_of
-        self.own = model.producer_name == PRODUCER
+        self.own = model.producer_name == PRODUCER and any(entry.key == "network" for entry in model.metadata_props)
         self.nodes, self.values, self.parameters = {}, {}, {}
         self.read = {name for node in self.file.node for name in node.input} | {v.name for v in self.file.output}
         for tensor in self.file.initializer:
             self._define(tensor.name, tensors.array(tensor))
-        check_arrays({name: array for name, array in self.values.items() if name and array.dtype.kind == "f"})
+        floats = {name: array for name, array in self.values.items() if name and array.dtype.kind == "f"}
+        check_arrays({name: array for name, array in floats.items() if array.size != 1 or not np.isinf(array).all()})
         images = [value for value in self.file.input if value.name not in self.values]
         if len(images) != 1:
             raise InputError(f"inputs {[value.name for value in images][:9]}; known: a single one, the image")
@@ -194,8 +195,8 @@ class _Network:
             return self._define(output, lists.computed(proto.op_type, attributes, inputs))
         if proto.op_type not in OPERATORS:
             raise InputError(f"known for sizes only, got a map; known for maps: {', '.join(OPERATORS)}")
-        array = proto.input[1] if len(inputs) > 1 and isinstance(inputs[1], np.ndarray) else ""
-        name = self.name_of(array.rpartition(".")[0], title, output)
+        kernel = proto.input[1] if proto.op_type in windows.OPERATORS and len(inputs) > 1 else ""
+        name = self.name_of(kernel.rpartition(".")[0], title, output)
         node = Node(self, inputs, list(proto.input), attributes, name)
         layer, maps, rank, channels = OPERATORS[proto.op_type](node)
         if attributes := node.attributes:

@@ -162,6 +162,8 @@ def _write(file, network, pixels):
             write = average_of_parts
         values[name] = write(file, name, layer, [values[i] for i in inputs], shapes[inputs[0]])
     for name in network.outputs:
+        if len(shapes[name]) < 2:
+            raise InputError(f"{name}: expected an output of images and classes, got one of shape {shapes[name]}")
         _, classes, *found = shapes[name]
         # A padded network's output is as large as the image; others have names of their own for their sizes.
         sides = [
