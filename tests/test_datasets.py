@@ -785,8 +785,8 @@ def test_masks_of_nuclei_that_do_not_fit_together(tmp_path):
     root = write_nuclei(tmp_path / "bowl", count=1)
     masks = root / f"stage1_train/{0:064x}/masks"
 
-    def told(drawn, value=255):
-        Image.fromarray(np.uint8(value) * drawn).save(masks / "4.png")
+    def told(drawn, value=255, dtype=np.uint8):
+        Image.fromarray((value * drawn).astype(dtype)).save(masks / "4.png")
         with pytest.raises(InputError) as error:
             data.Nuclei(root, "trainval")[0]
         return str(error.value)
@@ -795,7 +795,7 @@ def test_masks_of_nuclei_that_do_not_fit_together(tmp_path):
     drawn[14:20, :6] = True
     assert told(drawn).startswith(f"{masks / '4.png'}: overlaps 1.png (pixels in both: 12)")
     assert "expected a mask of the image's size 24x24, got 24x10" in told(drawn[:10])
-    assert "4.png: overlaps 1.png" in told(drawn, np.uint16(1))  # of 16 bits, as stored
+    assert "4.png: overlaps 1.png" in told(drawn, 1, np.uint16)  # of 16 bits, as stored
     drawn[:16] = False
     assert "4.png: expected one object in one value on black, got 2 values" in told(
         drawn, 255 - np.indices((24, 24))[1] // 4

@@ -11,6 +11,7 @@ from networks import arrays_in, picture, tiny
 from minifcn import backend, layers, models, weights
 from minifcn.card import Card
 from minifcn.errors import InputError
+from minifcn.layers.graph import IMAGE
 from minifcn.models import explain, surgery
 from minifcn.models.fields import fields
 from minifcn.ops.maps import CACHE_LINE
@@ -296,22 +297,30 @@ def test_heads_joins_and_new_layers_are_described(rng):
     assert [y.shape for y in found.values()] == [account.rows[1].shape, account.rows[4].shape]
 
 
+def up_and_on():
+    rng = np.random.default_rng(0)
+    nodes = {"down": (layers.Conv2d(3, 2, 4, rng, stride=4), [IMAGE]), "up": (layers.Resize(scale=(4, 4)), ["down"])}
+    return models.Graph({**nodes, "on": (layers.Conv2d(2, 2, 3, rng, pad=1), ["up"])}, ["on"])
+
+
 @pytest.mark.parametrize(
-    "build",
+    ("build", "cell"),
     [
-        lambda: models.panoptic("mini", num_classes=3, width=4),
-        lambda: models.deeplab("v3plus", "efficientnet_lite0", 3, image_pooling=False),
+        (up_and_on, 4),
+        (lambda: models.panoptic("mini", num_classes=3, width=4), 32),
+        (lambda: models.deeplab("v3plus", "efficientnet_lite0", 3, image_pooling=False), 32),
     ],
+    ids=["in a row", "panoptic", "v3plus"],
 )
-def test_fields_behind_a_resize_are_those_that_cells_depend_on(build):
-    """Far from the borders, within a cell of 1/32."""
+def test_fields_behind_a_resize_are_those_that_cells_depend_on(build, cell):
+    """Far from the borders, within a cell of the coarsest maps, in pixels."""
     network, height = build(), 2432
     found, account = fields(network, (1, 3, height, 32)), explain(network, (height, 32))
     for row in account.rows:
         if row.name in found:
             first, last = found[row.name].rows[len(found[row.name].rows) // 2]
-            assert abs(row.field - (last - first + 1)) <= 32, row.name
-    first = next(i for i, row in enumerate(account.rows) if row.kind in ("Upsample", "ResizeLike"))
+            assert abs(row.field - (last - first + 1)) <= cell, row.name
+    first = next(i for i, row in enumerate(account.rows) if row.kind in ("Upsample", "Resize", "ResizeLike"))
     assert account.receptive_field == max(row.field for row in account.rows[:first])
 
 
