@@ -83,7 +83,7 @@ def photographs(args):
     figure = Figure(figsize=(9.6, 0.5 + 9.6 / columns * sum(heights)), layout="constrained")
     grid, seen = figure.subplots(len(images), columns, squeeze=False, height_ratios=heights), set()
     for row, image in zip(grid, images, strict=True):
-        found = [predict.predicted(network, image, predict.LONGEST, None, **way) for network, way in ways]
+        found = [predict.predicted(network, image, network.card.longest, None, **way) for network, way in ways]
         seen.update(np.unique(found).tolist())
         colours = [colourise(labels, card.palette) for labels in found]
         overlays = [predict.overlay(image, one) for one in colours]

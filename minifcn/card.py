@@ -19,7 +19,7 @@ class Card:
     builder, options: `models.build(builder, options)` makes a network of the same shape. preprocessing: what it expects
     of its pixels. classes: a name for each of its outputs, None if unknown. palette: (256, 3) uint8, the colours of its
     labels; None for VOC's. native: the side of the images that a classifier was trained on, None for a network that
-    takes any size alike.
+    takes any size alike. longest: the longer side that larger images were shrunk to in training, None where they were not.
     """
 
     builder: str
@@ -28,6 +28,7 @@ class Card:
     classes: tuple | None = None
     palette: np.ndarray | None = None
     native: int | None = None
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.options.items()}
@@ -58,6 +59,8 @@ class Card:
             meta["classes"] = list(self.classes)
         if self.palette is not None:
             meta["palette"] = self.palette.tolist()
+        if self.longest is not None:
+            meta["longest"] = self.longest
         return meta
 
     def take_over(self, meta: dict, source: object) -> None:
@@ -72,6 +75,12 @@ class Card:
         self.preprocessing = Preprocessing.from_dict(meta.get("preprocessing"), source) or self.preprocessing
         if "palette" in meta:
             self.palette = palette_from(meta["palette"], source)
+        if "longest" in meta:
+            if type(meta["longest"]) is not int or meta["longest"] < 1:
+                raise InputError(
+                    f"{source}: expected the longer side of images in pixels, got {str(meta['longest'])[:60]!r}"
+                )
+            self.longest = meta["longest"]
 
 
 def settings_of(network: object, source: object) -> tuple[str, dict]:

@@ -48,6 +48,31 @@ def fails(capsys, *arguments):
     return line
 
 
+def test_images_are_shrunk_as_in_training_unless_told_otherwise(toy, tmp_path, capsys):
+    assert cli.main(list(map(str, train(toy, tmp_path / "run", "--resize", 24)))) == 0
+    best, image = tmp_path / "run/best.npz", next((toy / "VOC2012/JPEGImages").iterdir())
+    network, rng = models.load(best), np.random.default_rng(0)
+    assert network.card.longest == 24
+    for name, parameter in network.parameters().items():  # so that it finds several classes
+        if name.startswith("score"):
+            parameter.value = rng.normal(size=parameter.value.shape).astype(np.float32)
+    weights.save(best, network)
+
+    def mask(*more):
+        assert cli.main(["predict", "--weights", str(best), "--out", str(tmp_path / "masks"), *more, str(image)]) == 0
+        return np.array(Image.open(tmp_path / "masks" / f"{image.stem}.png"))
+
+    def score(*more):
+        capsys.readouterr()
+        assert cli.main(["evaluate", "--weights", str(best), "--data", str(toy), *more]) == 0
+        return capsys.readouterr().out.rpartition(" ")[0]  # without the seconds
+
+    np.testing.assert_array_equal(mask(), mask("--resize", "24"))
+    assert (mask("--resize", "40") != mask()).any()
+    np.testing.assert_array_equal(mask("--tile", "128"), mask("--resize", "100"))
+    assert score() == score("--resize", "24") != score("--resize", "40")
+
+
 def config_of(*arguments):
     """The Config of a run that arguments describe."""
     parser = argparse.ArgumentParser()

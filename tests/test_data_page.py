@@ -138,7 +138,8 @@ def test_every_command_runs(section, tmp_path, monkeypatch):
         command = [
             name for part in command for name in (sorted(map(str, Path().glob(part))) if "*" in part else [part])
         ]
-        small = [*SMALL, "--variant", "32s"] if command[0] == "train" else []
+        coarse = [] if "--network" in command else ["--variant", "32s"]
+        small = [*SMALL, *coarse] if command[0] == "train" else []
         assert run(*command, *small) == 0, command
     assert set(SECTIONS) == LAYOUTS.keys()
 

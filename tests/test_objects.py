@@ -1,5 +1,6 @@
 """Objects from probabilities: drawn scenes worked out by hand, and the true masks of real nuclei, blurred and with noise."""
 
+import csv
 import builtins
 import os
 from pathlib import Path
@@ -288,10 +289,16 @@ def test_predict_numbers_objects_and_outlines_them(by_brightness, tmp_path, caps
     assert cli.main([*command, "--objects"]) == 0
     assert "cells.png: 3 objects, background " in capsys.readouterr().out
     numbers = Image.open(tmp_path / "out/cells_objects.png")
-    expected = inference.objects(by_brightness, predict.shrunk(photo, 30))[0]
+    expected = inference.objects(by_brightness, inference.shrunk(photo, 30))[0]
     assert numbers.mode == "I;16"
     np.testing.assert_array_equal(np.asarray(numbers), expected.repeat(2, axis=0).repeat(2, axis=1))
     np.testing.assert_array_equal(Image.open(tmp_path / "out/cells.png"), mask)
+    rows = list(csv.DictReader((tmp_path / "out/objects.csv").open()))
+    inner = set(by_brightness.card.classes) - {"background", "border"}
+    assert [row["object"] for row in rows] == ["1", "2", "3"] and {row["class"] for row in rows} <= inner
+    assert [int(row["area"]) for row in rows] == np.bincount(np.asarray(numbers).reshape(-1))[1:].tolist()
+    assert cli.main([*command, "--table", str(tmp_path / "t.csv")]) == 2
+    assert "tells no objects apart; expected --objects, or a panoptic network" in capsys.readouterr().err
     assert (tmp_path / "out/cells_overlay.jpg").read_bytes() != plain
 
 

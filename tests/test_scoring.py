@@ -256,7 +256,7 @@ def test_a_picture_larger_than_memory_is_predicted_by_parts(toy, tmp_path, monke
     assert cli.main([*words, str(tmp_path / "parts"), "--resume"]) == 0
     assert capsys.readouterr().out == shares
     assert cli.main([*words, str(tmp_path / "refused"), "--flip"]) == 2
-    assert "large.tif: larger than is read at once; with --tile alone it is read by parts" in capsys.readouterr().err
+    assert "large.tif: larger than is read at once; it is read by parts with --tile alone" in capsys.readouterr().err
     assert cli.main([w for w in words if w not in ("--tile", "128")] + [str(tmp_path / "refused")]) == 2
     assert "at most 100000 are read at once" in capsys.readouterr().err
 

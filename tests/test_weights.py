@@ -95,6 +95,7 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending, blan
     source.card.preprocessing = CAFFE
     source.card.classes = tuple(f"class {i}" for i in range(source.card.num_classes))
     source.card.palette = np.arange(768, dtype=np.uint8).reshape(256, 3)
+    source.card.longest = 40
     path = tmp_path / "new folder" / f"net{ending}"
     SAVE[ending](path, source, note="hello")
     meta, loaded, rebuilt = weights.load(path, again), weights.load_any(path, any_again), models.load(path)
@@ -102,6 +103,7 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending, blan
         assert_same_state(network.state_dict(), source.state_dict())
         assert network.card.preprocessing == CAFFE and network.card.classes == source.card.classes
         np.testing.assert_array_equal(network.card.palette, source.card.palette)
+        assert network.card.longest == 40
         assert (network.card.builder, network.card.options) == (source.card.builder, source.card.options)
     assert meta["note"] == "hello" and meta["preprocessing"] == json.loads(json.dumps(CAFFE.as_dict()))
     assert meta["network"] == {"builder": source.card.builder, "options": source.card.options}
@@ -232,6 +234,8 @@ NOT_A_NUMBER = {"order": "RGB", "mean": [float("nan")] * 3, "scale": [1, 1, 1]}
         (lambda meta: {"classes": ["a"]}, "expected 2 class names, got 1"),
         (lambda meta: {"preprocessing": NOT_A_NUMBER}, "expected a preprocessing"),
         (lambda meta: {"preprocessing": [1]}, "expected a preprocessing"),
+        (lambda meta: {"longest": 0}, "expected the longer side of images in pixels, got '0'"),
+        (lambda meta: {"longest": "40"}, "expected the longer side of images in pixels, got '40'"),
     ],
 )
 def test_metadata_that_does_not_fit_is_refused(tmp_path, change, reason):

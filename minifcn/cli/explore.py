@@ -13,12 +13,12 @@ from .. import data, models
 from ..data.images import image_files, read_image
 from ..errors import InputError
 from ..files import make_folder
-from ..inference import ascent, maps
+from ..inference import ascent, maps, shrunk
 from ..inference.explore import channels_of_text, chosen, explore
 from ..report import explorer
 from . import options
 from .networks import at_least
-from .predict import PRETRAINED, shrunk
+from .predict import PRETRAINED
 from .progress import notice
 
 HELP = "look into a network, on a page for one photograph"
@@ -31,8 +31,8 @@ def add_arguments(parser):
     add = parser.add_argument
     add("photo", metavar="PHOTO", help="an image file")
     add("--out", default="explore.html", metavar="FILE", help="the page to write")
-    shrink = "shrink the photograph to this longer side first"
-    add("--resize", type=at_least(1), default=LONGEST, metavar="PIXELS", help=shrink)
+    shrink = f"shrink the photograph to this longer side first (default: as in the network's training, else {LONGEST})"
+    add("--resize", type=at_least(1), metavar="PIXELS", help=shrink)
     given = "channels of which to show what they look for; none after it: of none (default: some, chosen for the photograph)"
     add("--channels", nargs="*", metavar="NODE:CHANNEL", help=given)
     where = "also show the windows that excite these channels most, of the images of a folder or a data set"
@@ -49,6 +49,7 @@ def run(args):
     make_folder(out.parent)
     network, image = models.load_segmenter(args.weights), read_image(args.photo, args.exif)
     searched = _images(args) if args.data else []
+    args.resize = args.resize or network.card.longest or LONGEST
     found = explore(network, shrunk(image, args.resize), explorer.MAPS)
     notes = _notes(found, image, args, time.perf_counter() - start)
     channels = chosen(found) if args.channels is None else channels_of_text(args.channels, found)

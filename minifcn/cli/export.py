@@ -32,5 +32,7 @@ def run(args):
     if args.fold and not network.layers_of(BatchNorm2d):
         raise InputError(f"{args.source}: has no normalisation to fold; leave --fold out")
     weights.save_onnx(target, network, fold=args.fold, pixels=args.pixels)
-    notice(f"written: {target}, {target.stat().st_size / 1e6:.1f} MB")
+    size = network.card and network.card.longest
+    shrink = f"; shrink images to a longer side of {size} pixels for it, as in its training" if size else ""
+    notice(f"written: {target}, {target.stat().st_size / 1e6:.1f} MB{shrink}")
     return 0

@@ -105,9 +105,15 @@ def add_exif(parser):
 def add_size(parser):
     """Add --resize and --tile, for images that are too large or whose objects are."""
     add = parser.add_argument
-    add("--resize", type=at_least(1), metavar="PIXELS", help="shrink images to this longer side first")
+    resize = "shrink images to this longer side first (default: as in the network's training, but for --tile)"
+    add("--resize", type=at_least(1), metavar="PIXELS", help=resize)
     tile = "predict in squares of this side, a multiple of 32 from 128 on: less memory"
     add("--tile", type=int, metavar="PIXELS", help=tile)
+
+
+def longest_of(args, card):
+    """The longer side in pixels that images are shrunk to, None for any, by the arguments of add_size and a network's card."""
+    return args.resize or (None if args.tile else card.longest)
 
 
 def add_averages(parser):
@@ -167,7 +173,7 @@ def labelled(args, card):
             f"{args.weights}: a network for {len(classes)} classes, but {dataset.folder} has {len(dataset.classes)}; the "
             f"first difference is class {number}: {ours} in the network, {theirs} in the data"
         )
-    return data.CachedDataset(dataset, longest=args.resize, limit=0), classes
+    return data.CachedDataset(dataset, longest=longest_of(args, card), limit=0), classes
 
 
 def named_images(given):

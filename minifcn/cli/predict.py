@@ -1,9 +1,9 @@
 """Segment images. For each image (or each in a folder, such as the frames of a video) print what was found and its share
 of the pixels, and write NAME.png, a palette mask, and NAME_overlay.jpg. Without --weights the network that comes with
 minifcn looks for cats, cows, dogs, horses, people and sheep. With --objects also number what does not touch, such as the cells
-of a microscope's picture: NAME_objects.png has the number of each object as 16-bit grey, and the overlay their outlines. A panoptic
-network always tells objects apart, also those of one class that touch; the overlay then has their numbers, and objects.csv a row for each: class,
-score, box and area. What cannot be read is skipped and named; no image is ever written over. With --tile a TIFF, PPM or BMP may be
+of a microscope's picture: NAME_objects.png has the number of each object as 16-bit grey, the overlay their outlines, and objects.csv a row for
+each: class, score, box and area. A panoptic network always tells objects apart, also those of one class that touch; the overlay then has their
+numbers, too. What cannot be read is skipped and named; no image is ever written over. With --tile a TIFF, PPM or BMP may be
 larger than memory; its overlay is then small. Started by mpirun, the processes share the images out. After a stop, --resume
 leaves out what is finished."""
 
@@ -20,7 +20,6 @@ from .. import data, inference, models
 from ..data.images import note_of, read_image, write_mask
 from ..data.labels import colourise
 from ..data.large import open_large, write_mask_rows
-from ..data.transforms import shrink
 from ..distributed import world
 from ..errors import InputError
 from ..files import atomic_write, clear_leftovers, make_folder
@@ -32,7 +31,6 @@ from .progress import notice, shared_out
 
 HELP = "segment any images"
 PRETRAINED = "animals"
-PHOTOGRAPHS, LONGEST = (PRETRAINED, "animals_v3plus"), 500  # and the longer side of those that these were trained on
 PREVIEW = 2048  # pixels of the longer side of the overlay of an image larger than memory, at most
 
 
@@ -41,9 +39,7 @@ def add_arguments(parser):
     options.add_segmenter(parser, own=PRETRAINED)
     parser.add_argument("--out", default="predictions", metavar="FOLDER", help="folder for masks and overlays")
     parser.add_argument("--objects", action="store_true", help="also find single objects, and number them; takes scipy")
-    table = (
-        "of a panoptic network: where to write the table of all objects, .csv or .json (default: objects.csv in --out)"
-    )
+    table = "where to write the table of all objects, where they are told apart, .csv or .json (default: objects.csv in --out)"
     parser.add_argument("--table", metavar="FILE", help=table)
     resume = "leave out the images whose files this network has written to --out already, with the same settings"
     parser.add_argument("--resume", action="store_true", help=resume)
@@ -56,15 +52,13 @@ def add_arguments(parser):
 
 def run(args):
     model = models.load_segmenter(args.weights)
-    resize = args.resize or (LONGEST if args.weights in PHOTOGRAPHS and not args.tile else None)
+    resize = options.longest_of(args, model.card)
     sliding_window.check_tile(args.tile)
     options.check_averages(args, model.card)
     panoptic = model.card.builder == "panoptic"
     args.objects |= panoptic
-    if args.table and not panoptic:
-        raise InputError(
-            f"table: expected a panoptic network, whose objects have classes and scores; got {args.weights}"
-        )
+    if args.table and not args.objects:
+        raise InputError(f"table: {args.weights} tells no objects apart; expected --objects, or a panoptic network")
     named, network, out = options.named_images(args.images), model.prepare(), make_folder(args.out)
     endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))
     files = {name: [out / f"{name}{ending}" for ending in endings] for _, name in named}
@@ -77,7 +71,7 @@ def run(args):
     if twice := [file for file, count in times.items() if count > 1]:
         raise InputError(f"{twice[0]}: would be written for two of the images; rename one, or leave --objects out")
     table = Path(args.table or out / "objects.csv")
-    if panoptic and (table.suffix not in (".csv", ".json") or table.resolve() in images):
+    if args.objects and (table.suffix not in (".csv", ".json") or table.resolve() in images):
         raise InputError(f"{table}: expected a table's name, ending in .csv or .json")
     segmenter = Segmenter(args, model, network, resize, files)
     skipped, seen, tables, start = [], Counter(), {}, time.perf_counter()
@@ -93,7 +87,7 @@ def run(args):
         return 0
     if args.resume:
         clear_leftovers(out)
-    if panoptic:
+    if args.objects:
         data.write_table(table, tables)
         notice(f"the table of all objects: {table}")
     done, seconds = len(named) - len(skipped), time.perf_counter() - start
@@ -148,11 +142,13 @@ class Segmenter:
     def segmented(self, image, made_of, mask, overlaid, numbered=None):
         card, where = self.network.card, (self.resize, self.args.tile)
         found, instances = {"objects": []}, None
-        if self.panoptic:
-            labels, instances, *_ = objects = panoptic_objects(self.network, image, *where, mask.stem)
+        if numbered:
+            if self.panoptic:
+                objects = panoptic_objects(self.network, image, *where, mask.stem)
+            else:
+                objects = predicted_objects(self.network, image, *where, **self.averages)
+            labels, instances, *_ = objects
             found["objects"] = data.object_table(objects, card.classes)
-        elif numbered:
-            labels, instances = predicted_objects(self.network, image, *where, **self.averages)
         else:
             labels = predicted(self.network, image, *where, **self.averages)
         found |= described(np.bincount(labels.reshape(-1)), card.classes, instances)
@@ -169,7 +165,9 @@ class Segmenter:
     def large(self, image, made_of, mask, overlaid, numbered=None):
         """The same of a LargeImage: a row of tiles is in memory at a time, and the overlay shows every so manieth pixel."""
         if numbered or self.averages or self.resize:
-            raise InputError(f"{image.name}: larger than is read at once; with --tile alone it is read by parts")
+            raise InputError(
+                f"{image.name}: larger than is read at once; it is read by parts with --tile alone, without --objects, --resize and views"
+            )
         (height, width, _), card = image.shape, self.network.card
         step = -(-max(height, width) // PREVIEW)
         counts, found = np.zeros(card.num_classes, np.int64), {"objects": []}
@@ -207,25 +205,24 @@ def described(counts, classes, instances=None):
 
 def predicted(network, image, resize, tile, **averages):
     """The class of every pixel, also where the network sees the image shrunk to `resize` pixels.   -> (H, W) uint8"""
-    return as_large(inference.predict(network, shrunk(image, resize), tile, **averages), image)
+    return as_large(inference.predict(network, inference.shrunk(image, resize), tile, **averages), image)
 
 
 def predicted_objects(network, image, resize, tile, **averages):
-    """The class of every pixel, and the number of its object.   -> (H, W) uint8 and uint16, from one run of the network"""
-    probabilities = inference.probabilities(network, shrunk(image, resize), tile, **averages)
-    instances, _ = inference.objects_of(probabilities, network.card.classes)
-    return as_large(probabilities.argmax(axis=0).astype(np.uint8), image), as_large(instances, image)
+    """The Objects that do not touch, from one run of the network; each is of the class that is likeliest in it, but for the border."""
+    probabilities = inference.probabilities(network, inference.shrunk(image, resize), tile, **averages)
+    instances, scores = inference.objects_of(probabilities, network.card.classes)
+    inner = [i for i, name in enumerate(network.card.classes) if i and name != data.BORDER]
+    likely = [np.bincount(instances.reshape(-1), probabilities[i].reshape(-1), len(scores) + 1)[1:] for i in inner]
+    classes = np.array(inner, np.uint8)[np.argmax(likely, axis=0)]
+    labels = probabilities.argmax(axis=0).astype(np.uint8)
+    return inference.Objects(as_large(labels, image), as_large(instances, image), classes, scores)
 
 
 def panoptic_objects(network, image, resize, tile, name):
-    """The same by a panoptic network, and the class and the score of each object.   -> Objects"""
-    found = inference.panoptic(network, shrunk(image, resize), tile, name)
+    """The Objects that a panoptic network finds."""
+    found = inference.panoptic(network, inference.shrunk(image, resize), tile, name)
     return found._replace(labels=as_large(found.labels, image), instances=as_large(found.instances, image))
-
-
-def shrunk(image, resize):
-    """The image with a longer side of at most `resize` pixels, None for any."""
-    return shrink(image, image[:, :, 0], resize)[0] if resize else image
 
 
 def as_large(numbers, image):

@@ -4,7 +4,7 @@ from .classify import evaluate_windows
 from .dense_crf import dense_crf
 from .objects import evaluate_objects, objects, objects_of
 from .panoptic import Objects, components, evaluate_panoptic, panoptic, things_of
-from .segment import evaluate, parts, predict, probabilities
+from .segment import evaluate, parts, predict, probabilities, shrunk
 
 __all__ = [
     "Objects",
@@ -20,5 +20,6 @@ __all__ = [
     "parts",
     "predict",
     "probabilities",
+    "shrunk",
     "things_of",
 ]

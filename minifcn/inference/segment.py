@@ -9,7 +9,7 @@ import numpy as np
 from ..backend import Array, to_device, to_host
 from ..data import Sample
 from ..data.large import LargeImage
-from ..data.transforms import resize
+from ..data.transforms import resize, shrink
 from ..errors import InputError
 from ..layers import ExactSize
 from ..metrics import BoundaryIoU, ConfusionMatrix
@@ -20,6 +20,11 @@ from ..tasks import SEGMENTATION
 from .dense_crf import dense_crf
 from .shared_work import computed
 from .sliding_window import check_tile, unpadded_windows, windows
+
+
+def shrunk(image: np.ndarray, longest: int | None) -> np.ndarray:
+    """The image (H, W, 3) uint8 with a longer side of at most `longest` pixels, such as a network's `card.longest`; None for any."""
+    return shrink(image, image[:, :, 0], longest)[0] if longest else image
 
 
 def predict(

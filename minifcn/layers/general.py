@@ -220,6 +220,6 @@ class Resize(Lending):
 
     def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Those that the matrix along the axis, (cells of the output, of the input), weighs."""
-        _, matrices = self.run(*(np.empty((1, 1, *shape[2:]), np.float32) for shape in shapes), train=False)
+        _, matrices = self.run(*(np.zeros((1, 1, *shape[2:]), np.float32) for shape in shapes), train=False)
         used = matrices[axis - 2] != 0
         return used.argmax(axis=1)[cells], (used.shape[1] - 1 - used[:, ::-1].argmax(axis=1))[cells]

@@ -112,7 +112,8 @@ def start_from(source, model, whole=False):
             seen, channels = (one.card.options.get("channels", 3) for one in (given, model))
             if seen != channels:
                 raise InputError(
-                    f"a network for images of {seen} channel{'s' * (seen > 1)}, the data have {channels}; train without --start"
+                    f"a network for images of {seen} channel{'s' * (seen > 1)}, the data have {channels}; "
+                    + ("save them in colours, three equal channels will do" if seen == 3 else "train without --start")
                 )
             expected = SEMANTIC.get(given.card.builder, {}) if model.card.builder == "panoptic" else {}
             for name, value in expected.items():

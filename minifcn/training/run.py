@@ -101,7 +101,8 @@ class Run:
             log.info("%s: %s channel%s", config.data, found, "s" * (train.channels > 1))
         self.model = models.build(builder, options)
         self._check_crop(options.get("channels", 3))
-        self.model.card.classes, self.model.card.palette = train.classes, train.palette
+        card = self.model.card
+        card.classes, card.palette, card.longest = train.classes, train.palette, config.resize
         # What the network starts from, as a message; None for freshly drawn weights.
         begins = config.start and not resume
         self.started = checkpoint.start_from(config.start, self.model, config.frozen_semantic) if begins else None

@@ -86,7 +86,7 @@ def _check_operators(path, graph, pixels):
 def _metadata(path, model):
     """What `save_onnx` wrote beside the network, {} for another program's file."""
     texts = {entry.key: entry.value for entry in model.metadata_props}
-    known = {key: texts[key] for key in ("network", "preprocessing", "classes", "palette") if key in texts}
+    known = {key: texts[key] for key in ("network", "preprocessing", "classes", "palette", "longest") if key in texts}
     with parsing(path, "metadata in JSON"):
         return {key: json.loads(text) for key, text in known.items()} if model.producer_name == PRODUCER else {}
 
