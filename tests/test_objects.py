@@ -1,7 +1,7 @@
 """Objects from probabilities: drawn scenes worked out by hand, and the true masks of real nuclei, blurred and with noise."""
 
-import csv
 import builtins
+import csv
 import os
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from PIL import Image
 
 from minifcn import cli, data, inference, layers, models
 from minifcn.card import Card
-from minifcn.cli import predict
 from minifcn.errors import InputError, MissingFileError
 from minifcn.inference import objects_of
 from minifcn.metrics import InstanceScores
