@@ -123,16 +123,19 @@ def test_marginals_are_those_of_the_published_program(photo):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bilateral": (4, 0, 5)}, r"bilateral: expected \(weight, pixels, grey levels\), above 0, got 4, 0, 5"),
+        (
+            {"bilateral": (4, 0, 5)},
+            r"bilateral: expected \(weight, pixels, grey levels\), above 0 and below 1,000,000, got 4, 0, 5",
+        ),
         ({"bilateral": (4, 49)}, "bilateral: expected .* got 4, 49"),
-        ({"spatial": (-1, 3)}, r"spatial: expected \(weight, pixels\), above 0, got -1, 3"),
+        ({"spatial": (-1, 3)}, r"spatial: expected \(weight, pixels\), above 0 and below 1,000,000, got -1, 3"),
         ({"spatial": (3, np.nan)}, "spatial: .* got 3, nan"),
         ({"spatial": 3}, "spatial: .* got 3"),
         ({"bilateral": (1e39, 49, 5)}, "bilateral: .* got 1e\\+39, 49, 5"),
         ({"probabilities": np.full((2, 9, 8), -0.7)}, "expected probabilities from 0 to 1"),
         ({"probabilities": np.full((2, 9, 8), 128, np.uint8)}, "expected probabilities from 0 to 1"),
-        ({"iterations": 0}, "iterations: expected a whole number, above 0, got 0"),
-        ({"iterations": 2.0}, "iterations: expected a whole number, above 0, got 2.0"),
+        ({"iterations": 0}, "iterations: expected a whole number, above 0 and below 1,000,000, got 0"),
+        ({"iterations": 2.0}, "iterations: expected a whole number, above 0 and below 1,000,000, got 2.0"),
         ({"image": np.zeros((8, 9, 3), np.uint8)}, r"of the image's size \(8, 9\), got \(2, 9, 8\)"),
         ({"image": np.zeros((9, 8, 3))}, "image: expected"),
         ({"bilateral": (4, 1e-200, 5)}, "steps apart, too many in 5 dimensions"),
@@ -229,7 +232,7 @@ def test_commands_average_refine_and_search(tmp_path, monkeypatch, capsys):
     own = inference.evaluate(network, samples, len(samples.classes), crf={})
     assert f"{100 * own.pixel_accuracy():.1f}" in capsys.readouterr().out.splitlines()[1]
     assert cli.main(["evaluate", *common, "--crf", "--spatial", "3", "0"]) == 2
-    assert "spatial: expected (weight, pixels), above 0, got 3.0, 0.0" in capsys.readouterr().err
+    assert "spatial: expected (weight, pixels), above 0 and below 1,000,000, got 3.0, 0.0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bands", [(), (0,), (1.5,), (-1, 2)])

@@ -568,6 +568,7 @@ def test_what_channels_look_for_is_on_the_page(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     for i in range(11):
         Image.fromarray(photograph(40, 50, seed=i)).save(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "images/broken.png").write_bytes(b"no image")
     network = stirred(tiny("8s", "same", 3, width=2))
     page, found = written(
         tmp_path, network, photograph(), "--channels", "vgg.pool3:5", "score_fr:1", "--data", str(tmp_path / "images")

@@ -8,7 +8,7 @@ import pytest
 from networks import close, picture, tiny
 from onnx_files import CONV, KERNEL, chain, external, helper, model, numpy_helper, onnx, read, value
 
-from minifcn import layers, models, weights
+from minifcn import inference, layers, models, weights
 from minifcn.errors import InputError
 from minifcn.layers.graph import IMAGE
 from minifcn.models.fields import fields
@@ -274,3 +274,14 @@ def test_rows_and_columns_of_a_resize_are_its_own(rng):
         fields(mean, (1, 3, 4, 5))["mean"].columns, np.repeat(np.arange(5)[:, None], 2, axis=1)
     )
     assert models.explain(mean, 8).receptive_field == 1
+
+
+def test_an_unpadded_network_mirrors_images_after_its_way_through_a_file(tmp_path):
+    network = models.unet(3, width=2, depth=2)
+    network.card.classes = ("a", "b", "c")
+    weights.save_onnx(tmp_path / "unet.onnx", network)
+    image = np.random.default_rng(0).integers(0, 256, (37, 50, 3), np.uint8)
+    expected, found = (
+        inference.predict(one, image) for one in (network, models.load_segmenter(tmp_path / "unet.onnx"))
+    )
+    np.testing.assert_array_equal(found, expected)

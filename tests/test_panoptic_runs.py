@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from small_datasets import run, write_nuclei
 
-from minifcn import data, inference, models
+from minifcn import data, inference, models, weights
 from minifcn.data import toyvoc
 from minifcn.errors import InputError
 from minifcn.report import figures
@@ -172,6 +172,19 @@ def test_numbers_stand_on_their_objects():
 def test_settings_that_do_not_fit_are_refused(more, expected, toys, tmp_path):
     with pytest.raises(InputError, match=expected):
         Run(config(toys, **more), tmp_path / "run")
+
+
+def test_frozen_classes_are_those_of_the_data_by_name(toys, tmp_path):
+    classes = data.open_dataset(toys).classes
+    given = models.fcn("8s", "mini", len(classes), "same", width=2)
+    options = {"start": str(tmp_path / "start.npz"), "frozen_semantic": True}
+    given.card.classes = (classes[0], *reversed(classes[1:]))
+    weights.save(options["start"], given)
+    with pytest.raises(InputError, match="for other classes than the data have; frozen-semantic: expected"):
+        Run(config(toys, **options), tmp_path / "run")
+    given.card.classes = classes
+    weights.save(options["start"], given)
+    Run(config(toys, **options), tmp_path / "run")
 
 
 def test_data_without_objects_are_refused_in_a_line(tmp_path, capsys):

@@ -171,9 +171,9 @@ def test_the_border_class_is_the_rim_of_objects_and_what_touches_two():
 
 def test_samples_without_objects_are_named():
     scenes = nuclei(instances=False)
-    with pytest.raises(ValueError, match=r"the border class: expected .*'scene 1' has classes only"):
+    with pytest.raises(ValueError, match=r"the border class: expected .*'scene 1' with classes only"):
         with_border_class(scenes)[1]
-    with pytest.raises(ValueError, match=r"border weights: expected .*'scene 0' has classes only"):
+    with pytest.raises(ValueError, match=r"border weights: expected .*'scene 0' with classes only"):
         BatchStream(scenes, 1, Preprocessing(), np.random.default_rng(0), border_weight=10)
 
 

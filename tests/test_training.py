@@ -8,6 +8,7 @@ import pytest
 from small_datasets import SMALL, run
 
 from minifcn import backend, inference, models, weights
+from minifcn.errors import InputError
 from minifcn.training import checkpoint, loop
 from minifcn.training.config import Config
 from minifcn.training.run import Evaluated, Run, Saved, read_metrics
@@ -220,6 +221,30 @@ def test_divergence_stops_at_once_and_keeps_the_last_good_checkpoint(what, toy, 
     assert all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
     assert meta["iteration"] == 2 if what == "weights" else meta["iteration"] < 20
     assert all(np.isfinite(r["loss"]) for r in read_metrics(made.folder) if r["event"] == "step")
+
+
+def test_weights_that_are_none_are_not_the_best(toy, tmp_path, monkeypatch):
+    made, update = Run(settings(toy, iterations=3, eval_every=1), tmp_path / "run"), loop.update
+
+    def spoil(model, *given):
+        loss = update(model, *given)
+        if made.done == 1:  # in the second
+            model.parameters()["score_fr.bias"].value[0] = np.nan
+        return loss
+
+    monkeypatch.setattr(loop, "update", spoil)
+    with pytest.raises(loop.Diverged, match="iteration 2: weights are not finite"):
+        list(made.events())
+    models.load(made.folder / "best.npz")
+
+
+def test_skips_that_one_scales_and_the_other_does_not_are_no_start(toy, tmp_path):
+    first = Run(settings(toy, variant="8s", at_once=True, iterations=1), tmp_path / "first")
+    list(first.events())
+    start = {"variant": "8s", "start": str(first.checkpoint)}
+    with pytest.raises(InputError, match="at-once: an FCN-8s that scales its skips; add --at-once"):
+        Run(settings(toy, **start), tmp_path / "second")
+    Run(settings(toy, **start, at_once=True), tmp_path / "second")
 
 
 def test_best_weights_are_those_of_the_highest_score(toy, tmp_path):

@@ -124,7 +124,7 @@ def test_only_the_backbones_statistics_are_frozen(tmp_path):
             "padding valid takes crops of a size, such as --crop 252; got whole",
         ),
         (["--frozen-statistics"], "there are none yet without a backbone that has some"),
-        (["--border-class"], "has classes only; train without the border class"),
+        (["--border-class"], "with classes only; train without the border class"),
         (["--start", "imagenet"], "depth: counts without a backbone only; leave it out"),
         (["--padding", "valid", "--crop", 50], "take sides of 44 + 4k; got 50x50, nearest to 50: 48 or 52"),
         (["--variant", "8s"], "variant: unet has no such option; it has backbone, width, depth"),

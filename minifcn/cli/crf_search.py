@@ -39,6 +39,8 @@ def run(args):
             if bilateral:
                 found = inference.dense_crf(probabilities, sample.image, bilateral=bilateral, spatial=args.spatial)
             matrix.update(sample.label, to_host(found).argmax(axis=0))
+    if not matrices[None].counts.any():
+        raise InputError(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to choose by")
     scores = {bilateral: matrix.mean_iou() for bilateral, matrix in matrices.items()}
     ranked = sorted(scores, key=scores.get)
     for bilateral in ranked:

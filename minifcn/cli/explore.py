@@ -93,14 +93,22 @@ def _ascend(network, looks):
 def _search(network, looks, images, args):
     """Add the windows of --data that excite each channel most. -> a note"""
     start = time.perf_counter()
-    bar = tqdm(images, desc="windows", unit="image", disable=None, leave=False)
-    for channel, windows in maps.windows(
-        network.prepare(), (shrunk(read(), args.resize) for read in bar), list(looks)
-    ).items():
+    skipped = []
+
+    def readable():
+        for read in tqdm(images, desc="windows", unit="image", disable=None, leave=False):
+            try:
+                image = read()
+            except InputError as error:
+                skipped.append(error)
+                continue
+            yield shrunk(image, args.resize)
+
+    for channel, windows in maps.windows(network.prepare(), readable(), list(looks)).items():
         looks[channel]["windows"] = windows
-    return [
-        f"The windows: out of {len(images)} images of {Path(args.data).resolve().name}; {time.perf_counter() - start:.0f} seconds."
-    ]
+    options.tell_skipped(skipped)
+    count, folder = len(images) - len(skipped), Path(args.data).resolve().name
+    return [f"The windows: out of {count} images of {folder}; {time.perf_counter() - start:.0f} seconds."]
 
 
 def _images(args):

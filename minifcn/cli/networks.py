@@ -91,14 +91,14 @@ def network_of(args):
     known = [name for name in NETWORKS.get(builder, ()) if name != "backbone" or builder in WHOLE]
     known += ["num_classes"] + ["channels"] * (builder in WHOLE)
     own_options(builder, given, known)
+    if builder == "panoptic":  # as minifcn train has it
+        given.setdefault("backbone", None if given.get("decoder") == "unet" else "mini")
     check_count(given, {**NETWORKS.get(builder, {}), **given})
     if builder == "fcn" and args.network not in models.BACKBONES:
         known = ", ".join(models.BACKBONES)
         raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")
     if builder in ("fcn", "deeplab"):
         given["backbone"] = args.network
-    if given.get("decoder") == "unet":
-        given.setdefault("backbone", None)
     if builder in models.CLASSIFIERS:
         given.setdefault("num_classes", 1000)
     return models.build(builder, given)

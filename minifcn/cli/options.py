@@ -181,7 +181,7 @@ def named_images(given):
 
     The name is the file's stem, or longer where two images would overwrite each other's results.
     """
-    paths = [path for one in given for path in image_files(one)]
+    paths = list(dict.fromkeys(path for one in given for path in image_files(one)))
     choices = [(p.stem, p.name, "_".join(p.parts[-2:]), "_".join(p.absolute().parts[1:])) for p in paths]
     levels = [0] * len(paths)
     while True:  # those that share a name get longer ones, until none do or there are none

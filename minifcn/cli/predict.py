@@ -22,7 +22,7 @@ from ..data.labels import colourise
 from ..data.large import open_large, write_mask_rows
 from ..distributed import world
 from ..errors import InputError
-from ..files import atomic_write, clear_leftovers, make_folder
+from ..files import atomic_write, clear_leftovers, make_folder, writing
 from ..inference import sliding_window
 from ..inference.shared_work import fingerprint
 from ..report import figures
@@ -63,7 +63,7 @@ def run(args):
     endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))
     files = {name: [out / f"{name}{ending}" for ending in endings] for _, name in named}
     images = {path.resolve() for path, _ in named}
-    times = Counter(file for of_image in files.values() for file in of_image)
+    times = Counter(file for _, name in named for file in files[name])
     if lost := [file for file in times if file.resolve() in images]:
         raise InputError(
             f"{lost[0]}: is one of the images, and would be written over; choose another folder with --out"
@@ -155,9 +155,11 @@ class Segmenter:
         picture = overlay(image, colourise(labels, card.palette))
         mask.unlink(missing_ok=True)  # one from before would call files finished that are half written
         if numbered:
-            Image.fromarray(instances).save(numbered)
+            with writing(numbered):
+                Image.fromarray(instances).save(numbered)
             picture = (figures.numbered if self.panoptic else figures.outlined)(picture, instances)
-        Image.fromarray(picture).save(overlaid, quality=92)
+        with writing(overlaid):
+            Image.fromarray(picture).save(overlaid, quality=92)
         with atomic_write(mask) as file:
             write_mask(file, labels, card.palette, json.dumps(found | {"made_of": made_of}))
         return found

@@ -2,6 +2,7 @@
 weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never
 stopped: with compiled kernels (minifcn info) on any number of threads, without them on as many (MINIFCN_THREADS)."""
 
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,9 @@ def run(args):
             f"for other settings start a new run from its weights: --start {Path(args.resume, 'best.npz')} --out FOLDER"
         )
     title = run.model.card.title
-    go_on = f"minifcn train --resume {run.folder}" + (f" --processes {args.processes}" if args.processes else "")
+    go_on = f"minifcn train --resume {shlex.quote(str(run.folder))}" + (
+        f" --processes {args.processes}" if args.processes else ""
+    )
     result = finish(run, title, go_on)
     if result is None:
         return INTERRUPTED

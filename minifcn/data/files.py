@@ -20,6 +20,8 @@ def open_binary(source):
         return open(source, "rb")
     except FileNotFoundError:
         raise MissingFileError(f"{source}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror})") from error
 
 
 def read_lines(source):

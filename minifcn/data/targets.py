@@ -123,8 +123,8 @@ def numbered(sample: Any, what: str) -> np.ndarray:
     """The instances of a Sample. Raises InputError, saying that `what` needs them, where it has none."""
     if sample.instances is None:
         raise InputError(
-            f"{what}: expected images whose objects are told apart, such as one mask for each object "
-            f"(<id>/images and <id>/masks); {sample.id!r} has classes only; train without {what}"
+            f"{what}: expected images whose objects are told apart by one mask for each object (<id>/images and <id>/masks), got "
+            f"{sample.id!r} with classes only; train without {what}, or with --network panoptic, which takes objects of other layouts, too"
         )
     return sample.instances
 

@@ -111,4 +111,4 @@ def _check(probabilities, image, iterations, bilateral, spatial):
         fits = np.shape(given) == (meaning.count(",") + 1,) and all(0 < number < _MOST for number in given)
         if not fits or not isinstance(iterations, int | np.integer):
             shown = ", ".join(map(str, given)) if np.iterable(given) else given
-            raise InputError(f"dense_crf: {name}: expected {meaning}, above 0, got {shown}")
+            raise InputError(f"dense_crf: {name}: expected {meaning}, above 0 and below {_MOST:,.0f}, got {shown}")

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import to_host
+from ..data.labels import AMBIGUOUS
 from ..data.targets import scipy_ndimage
+from ..errors import InputError
 from ..models import Graph
 from ..preprocessing import require_image
 from ..tasks import PanopticScores
@@ -99,6 +101,8 @@ def components(logits: np.ndarray, things: Sequence[int]) -> Objects:
     instances, classes, scores = np.zeros(labels.shape, np.uint16), [], []
     for thing in things:
         parts, count = ndimage.label(labels == thing)
+        if len(classes) + count >= AMBIGUOUS:
+            raise InputError(f"connected parts: expected fewer than {AMBIGUOUS}, got {len(classes) + count} or more")
         instances[parts > 0] = parts[parts > 0] + len(classes)
         classes += [thing] * count
         scores += list(ndimage.mean(likely, parts, range(1, count + 1)))

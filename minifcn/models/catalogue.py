@@ -5,7 +5,8 @@ from pathlib import Path
 from ..card import settings_of
 from ..data.labels import VOC_CLASSES
 from ..errors import InputError
-from ..layers.graph import Graph
+from ..layers import ExactSize
+from ..layers.graph import IMAGE, Graph
 from ..weights import formats, load_onnx
 from . import surgery
 from .alexnet import alexnet, alexnet_torchvision
@@ -13,7 +14,7 @@ from .deeplab import deeplab
 from .efficientnet_lite0 import efficientnet_lite0
 from .fcn import fcn
 from .panoptic import panoptic
-from .unet import unet
+from .unet import sizes, unet
 from .vgg import mini, vgg16
 
 CLASSIFIERS = {
@@ -54,6 +55,15 @@ def load(path: str | Path) -> Graph:
                 f"{path}: expected a network that minifcn exported, got another program's, which does not say how it sees pixels; "
                 "load it in Python, by weights.load_onnx, and give it a card"
             )
+        if (
+            network.card.builder == "unet" and network.card.options.get("padding", "valid") == "valid"
+        ):  # of which sizes, ONNX does not say
+            table = {"size": (ExactSize(*sizes(network.card.options.get("depth", 4))), [IMAGE])}
+            table |= {
+                name: (layer, ["size" if i == IMAGE else i for i in inputs])
+                for name, (layer, inputs) in network.nodes.items()
+            }
+            network = Graph(table, network.outputs, card=network.card)
         return network
     arrays, meta = formats.read(path)
     if not meta:

@@ -32,7 +32,10 @@ def score_rows(results):
 def scores_table(results):
     """The four scores and the seconds of each network as lines of text. results: as score_rows takes them"""
     rows = [["", *SCORES.values(), "seconds"], *score_rows(results)]
-    return "\n".join(f"{name:12}{''.join(f'{cell:>12}' for cell in cells)}{last:>10}" for name, *cells, last in rows)
+    widest = max(12, *(len(name) + 1 for name in results))
+    return "\n".join(
+        f"{name:{widest}}{''.join(f'{cell:>12}' for cell in cells)}{last:>10}" for name, *cells, last in rows
+    )
 
 
 def objects_table(bowl, precision):
@@ -51,7 +54,8 @@ def panoptic_rows(results):
 def panoptic_table(results):
     """The scores of objects, for each of what found them, as lines of text. results: {name: PanopticScores}"""
     rows = [["objects by", *OBJECT_SCORES.values()], *panoptic_rows(results)]
-    return "\n".join(f"{name:12}{''.join(f'{cell:>11}' for cell in cells)}" for name, *cells in rows)
+    widest = max(12, *(len(name) + 1 for name in results))
+    return "\n".join(f"{name:{widest}}{''.join(f'{cell:>11}' for cell in cells)}" for name, *cells in rows)
 
 
 def panoptic_classes(scores, classes):

@@ -104,8 +104,14 @@ def start_from(source, model, whole=False):
         models.surgery.options_to_train(given)
         theirs, ours = given.card.num_classes, model.card.num_classes
         semantic = model.card.builder == "panoptic" and given.state_dict().keys() <= model.state_dict().keys()
-        if whole and not (theirs == ours and (semantic or given.card.builder == model.card.builder)):
-            raise InputError(f"a {given.card.title} for {theirs} classes, the data have {ours}; {WHOLE}")
+        named = given.card.classes in (None, model.card.classes)
+        if whole and not (theirs == ours and named and (semantic or given.card.builder == model.card.builder)):
+            which = (
+                f"{theirs} classes, the data have {ours}"
+                if theirs != ours or named
+                else "other classes than the data have"
+            )
+            raise InputError(f"a {given.card.title} for {which}; {WHOLE}")
         if semantic or (
             given.card.builder == model.card.builder and model.card.builder in ("unet", "deeplab", "panoptic")
         ):
@@ -129,7 +135,12 @@ def start_from(source, model, whole=False):
             models.surgery.take_over(model, given, backbone=True)
             message = "gives its backbone"
         elif given.card.builder == "fcn":
-            variant = given.card.options["variant"]
+            variant, at_once = given.card.options["variant"], given.card.options.get("at_once", False)
+            if variant != "32s" and theirs == ours and at_once != model.card.options.get("at_once", False):
+                scaled = "scales" if at_once else "does not scale"
+                raise InputError(
+                    f"at-once: an FCN-{variant} that {scaled} its skips; {'add' if at_once else 'leave out'} --at-once"
+                )
             message = f"starts where FCN-{variant} ended; what that does not have starts from zero"
             if theirs != ours:
                 given = models.surgery.replace_scores(given, ours)

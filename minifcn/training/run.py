@@ -125,6 +125,10 @@ class Run:
             norms = [one for name, one in norms if isinstance(one, layers.BatchNorm2d) and name.startswith(body)]
             if not (norms and (body or config.start or resume)):
                 raise InputError("frozen-statistics: there are none yet without a backbone that has some; leave it out")
+            if not (config.start or resume):
+                log.warning(
+                    "frozen-statistics: without --start the backbone's are those of no images: mean 0, variance 1"
+                )
             for norm in norms:
                 norm.frozen = True
         solver = {"weight_decay": config.weight_decay}
@@ -245,17 +249,22 @@ class Run:
             yield self._recorded(step)
             last = self.done == config.iterations
             if last or self.done % config.eval_every == 0:
+                self._require_finite(step.rate)
                 yield self._evaluated()
             stop = self.world.any(should_stop())
             if last or stop or self.done % config.save_every == 0:
-                if not all(np.isfinite(a).all() for a in self.model.state_dict().values()):
-                    at = f"iteration {self.done}: weights are not finite at learning rate {step.rate:.3g}"
-                    raise loop.Diverged(f"{at}; try a smaller one")
+                self._require_finite(step.rate)
                 self._save(batches)
                 yield self._recorded(Saved(self.done))
             if stop and not last:
                 yield self._recorded(Stopped(self.done))
                 return
+
+    def _require_finite(self, rate):
+        """Raise Diverged before weights that are none are kept."""
+        if not all(np.isfinite(a).all() for a in self.model.state_dict().values()):
+            at = f"iteration {self.done}: weights are not finite at learning rate {rate:.3g}"
+            raise loop.Diverged(f"{at}; try a smaller one")
 
     def _rate(self, i):
         return self.config.lr * SCHEDULES[self.config.schedule](i, self.config.iterations)
