@@ -19,6 +19,8 @@ from small_datasets import SMALL
 from minifcn import backend, cli, data, gradcheck, layers, models, ops, weights
 from minifcn.cli import explain, options, predict
 from minifcn.cli.options import named_images
+from minifcn.cli.train import seconds_of
+from minifcn.training.run import Run, read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,12 @@ def test_images_are_shrunk_as_in_training_unless_told_otherwise(toy, tmp_path, c
     assert (mask("--resize", "40") != mask()).any()
     np.testing.assert_array_equal(mask("--tile", "128"), mask("--resize", "100"))
     assert score() == score("--resize", "24") != score("--resize", "40")
+
+
+def test_a_run_that_goes_on_counts_the_seconds_before(toy, tmp_path):
+    assert cli.main(list(map(str, train(toy, tmp_path / "run")))) == 0
+    before = sum(record.get("seconds", 0) for record in read_metrics(tmp_path / "run"))
+    assert seconds_of(Run.resume(tmp_path / "run"), "again", "") >= before > 0
 
 
 def config_of(*arguments):

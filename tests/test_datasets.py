@@ -460,6 +460,7 @@ def test_an_older_labelme2voc_has_its_masks_in_a_folder_of_their_own(tmp_path):
         ("Main", {"train": "ab", "val": "c"}, {"train": "ab", "val": "c"}),
         ("Segmentation", {"Train": "ab", "Validation": "c", "Test": "d"}, {"train": "ab", "val": "c", "test": "d"}),
         ("Segmentation", {"default": "abcd"}, {"default": "abcd", "trainval": "abcd"}),
+        ("Segmentation", {"Train": "abcd"}, {"trainval": "abcd"}),
     ],
 )
 def test_lists_as_labelling_tools_call_them(place, lists, found, tmp_path):
@@ -469,7 +470,7 @@ def test_lists_as_labelling_tools_call_them(place, lists, found, tmp_path):
     for split, ids in found.items():
         assert data.open_dataset(tmp_path, split).ids == [*ids]
     parts = [data.open_dataset(tmp_path, split).ids for split in ("train", "val")]
-    assert "default" not in lists or sorted(parts[0] + parts[1]) == [*"abcd"]
+    assert len(lists) > 1 or sorted(parts[0] + parts[1]) == [*"abcd"]
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -939,6 +940,19 @@ def test_channels_follow_the_images_and_16_bits_are_told_once(tmp_path, caplog, 
     told = [record.getMessage() for record in caplog.records]
     expected = f"{root}: images of more than 8 bits a channel, of which the upper 8 are used"
     assert told == ([expected] if "16" in mode else [])
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_masks_of_many_numbers_may_be_of_objects(tmp_path, caplog, count):
+    root = write_plain(tmp_path / "plain")
+    for path in (root / "label").iterdir():
+        Image.fromarray(np.arange(720, dtype=np.uint8).reshape(24, 30) % count).save(path)
+    read = data.open_dataset(root)
+    read.check_for_training()
+    assert len(read.classes) == count
+    assert ("the numbers 0 to 8 in masks are taken for classes; where they number objects" in caplog.text) == (
+        count == 9
+    )
 
 
 def test_vocs_layout_comes_before_folders_that_others_put_beside_it(tmp_path):

@@ -116,7 +116,8 @@ class Segmenter:
 
         What cannot be read is given back as its InputError; raised where it is the only image.
         """
-        made_of = [self.made_by, path.stat().st_size if path.is_file() else None]
+        file = path.stat() if path.is_file() else None
+        made_of = [self.made_by, file and [file.st_size, file.st_mtime_ns]]
         if self.args.resume and (found := self.finished(name, made_of)):
             return found
         try:

@@ -17,10 +17,10 @@ from ..report import figures, tables
 from ..tasks import PanopticScores
 from ..training import checkpoint
 from ..training.config import NETWORKS, check_count, own_options
-from ..training.run import Run, read_metrics
+from ..training.run import Run
 from . import options
-from .progress import INTERRUPTED, do, notice
-from .train import finish, result_of, write_report
+from .progress import INTERRUPTED, notice
+from .train import finish, result_of, seconds_of, write_report
 
 HELP = "train a classifier, FCN-32s from it, then FCN-16s, then FCN-8s, and compare them"
 CLASSIFIER = "classifier"
@@ -46,6 +46,10 @@ def run(args):
     last = _panoptic(config, folder / "panoptic") if args.instances else None
     check_count(options.given_settings(args), (last or config).flat())
     start = config.start
+    if not (
+        folder / "32s/checkpoint.npz"
+    ).exists():  # refuses what that stage would, before a classifier is trained for it
+        Run(replace(config.with_options(variant="32s"), start=None), folder / "32s")
     if config.options["backbone"] == "mini" and not (start or args.from_scratch):
         found = _classifier(config, folder)
         if found is None:
@@ -61,12 +65,12 @@ def run(args):
     for name, title, variant, start in stages:
         start = checkpoints.get(start, start)
         settings = config.with_options(variant=variant) if variant else last
-        run, earlier = _stage(replace(settings, start=start), folder / name)
+        run = _stage(replace(settings, start=start), folder / name)
         checkpoints[name] = str(run.checkpoint)
         result = finish(run, title, go_on="the same command")
         if result is None:
             return INTERRUPTED
-        results[title] = result._replace(seconds=result.seconds + earlier)
+        results[title] = result
         if not variant:
             connected = PanopticScores(len(result.card.classes), inference.things_of(run.network))
             inference.evaluate_panoptic(run.network, run.val_data, len(result.card.classes), connected=connected)
@@ -98,13 +102,13 @@ def _panoptic(config, folder):
 
 
 def _stage(config, folder):
-    """(the Run of one stage, seconds its earlier part took): where a stopped one stands, else from the start."""
+    """The Run of one stage: where a stopped one stands, else from the start."""
     if not (folder / "checkpoint.npz").exists():
-        return Run(config, folder), 0.0
+        return Run(config, folder)
     run = Run.resume(folder)
     if run.config != config:
         raise InputError(f"{folder}: holds a run with other settings; choose another --out")
-    return run, sum(record.get("seconds", 0.0) for record in read_metrics(folder))
+    return run
 
 
 def _classifier(config, folder):
@@ -116,8 +120,8 @@ def _classifier(config, folder):
     width = config.options["width"]
     network = {"builder": "mini", "options": {} if width is None else {"width": width}}
     crop, batch_size = models.mini(1).card.native, 4 * config.batch_size
-    run, earlier = _stage(replace(config, network=network, crop=crop, batch_size=batch_size), folder / CLASSIFIER)
-    if (seconds := do(run, CLASSIFIER, "the same command")) is None:
+    run = _stage(replace(config, network=network, crop=crop, batch_size=batch_size), folder / CLASSIFIER)
+    if (seconds := seconds_of(run, CLASSIFIER, "the same command")) is None:
         return None
     windows = run.matrix or run.evaluate()
     if windows.counts.any():
@@ -128,7 +132,7 @@ def _classifier(config, folder):
     dense.card.classes, dense.card.palette = card.classes, card.palette
     checkpoint.start_from(str(run.checkpoint), dense)
     matrix = inference.evaluate(dense, run.val_data, card.num_classes)
-    return result_of(run, dense, matrix, earlier + seconds), _heat_maps(run, folder), str(run.checkpoint)
+    return result_of(run, dense, matrix, seconds), _heat_maps(run, folder), str(run.checkpoint)
 
 
 def _heat_maps(run, folder):

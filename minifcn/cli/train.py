@@ -79,9 +79,16 @@ def run(args):
 
 def finish(run, title, go_on):
     """Do a run to its end. -> its Result, None if Ctrl-C stopped it"""
-    if (seconds := do(run, title, go_on)) is None:
+    if (seconds := seconds_of(run, title, go_on)) is None:
         return None
     return result_of(run, run.network, run.matrix or run.evaluate(), seconds)
+
+
+def seconds_of(run, title, go_on):
+    """Do a run to its end. -> the seconds that it took, also those of the updates before it was resumed; None if Ctrl-C stopped it"""
+    earlier = sum(record.get("seconds", 0.0) for record in read_metrics(run.folder)) if run.done else 0.0
+    seconds = do(run, title, go_on)
+    return None if seconds is None else earlier + seconds
 
 
 def result_of(run, network, matrix, seconds):

@@ -46,7 +46,7 @@ BUGS = [
          "scoring::test_an_image_whose_files_were_half_written_is_not_finished"),
         ("finished without its overlay", "Segmenter.finished", "all(file.is_file() for file in self.files[name])",
          "self.files[name][0].is_file()", LEFT_OUT),
-        ("finished, though its file has changed", "Segmenter.__call__", "path.stat().st_size if path.is_file() else None", "0",
+        ("finished, though its file has changed", "Segmenter.__call__", "file and [file.st_size, file.st_mtime_ns]", "0",
          LEFT_OUT),
     ),
     *bugs("cli.evaluate",

@@ -1,5 +1,6 @@
 """Reader of a folder of images and a folder of masks of the same names, as ISBI's, without a description: the masks say the classes."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from .base import VAL_SHARE, random_split
 from .description import FILE_NAME, DescriptionError
 from .folder import MASK_SUFFIXES, Folder, number_table
 
+log = logging.getLogger("minifcn.data")
 IMAGES, MASKS = ("images", "image"), ("labels", "label", "masks", "mask")
+MANY = 8  # classes without names that are rather numbers of objects
 
 
 class PlainFolder(Folder):
@@ -39,6 +42,15 @@ class PlainFolder(Folder):
             self.palette[1] = 255
         classes = tuple(f"class {n}" for n in numbers) if self.shown else ("black", "white")
         self._open(files, split, classes, ids, limit)
+
+    def check_for_training(self) -> None:
+        super().check_for_training()
+        if self.num_classes > MANY:
+            log.warning(
+                "%s: the numbers 0 to %d in masks are taken for classes; where they number objects, write a mask for each object (docs/data.md)",
+                self.folder,
+                self.num_classes - 1,
+            )
 
     def splits(self) -> dict:
         return self.list_files() or random_split(self._found[0], VAL_SHARE)

@@ -101,9 +101,11 @@ class VOC(SegmentationDataset):
         return boxes is None or not voc_boxes.tell_apart(self.read_label(id), boxes)[1]
 
     def splits(self) -> dict:
-        lists = {_OF_CVAT.get(name, name): file for name, file in super().splits().items()}
-        if list(lists) == ["default"]:
-            ids = [self.id_of(line) for line in read_lines(self.files.open(lists["default"]))]
+        found = super().splits()
+        lists = {_OF_CVAT.get(name, name): file for name, file in found.items()}
+        if list(found) in (["default"], ["Train"]):  # CVAT's, alone
+            (file,) = found.values()
+            ids = [self.id_of(line) for line in read_lines(self.files.open(file))]
             return lists | random_split(ids, VAL_SHARE)
         return lists or random_split(find(self.folder, *self.images), VAL_SHARE) if self.folder.is_dir() else lists
 
