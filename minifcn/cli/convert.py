@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import models, weights
 from ..data.labels import read_class_names
-from ..errors import InputError, MissingFileError
+from ..errors import InputError
 from ..weights import formats
 from . import networks
 from .progress import notice
@@ -46,8 +46,6 @@ def run(args):
         model = networks.network_of(args)
         message = models.surgery.load_foreign(source, model)
     else:
-        if not source.exists():
-            raise MissingFileError(f"{source}: no such file")
         raise InputError(f"{source}: expected --network, the network of these weights")
     if classes:
         model.card.take_over({"classes": classes}, args.classes)
