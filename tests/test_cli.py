@@ -75,6 +75,15 @@ def test_images_are_shrunk_as_in_training_unless_told_otherwise(toy, tmp_path, c
     assert score() == score("--resize", "24") != score("--resize", "40")
 
 
+def test_what_fcn_32s_refuses_is_refused_before_a_classifier_is_trained(toy, tmp_path, capsys):
+    for more, told in (
+        (["--upsampling", "bilinear"], "upsampling: expected one of frozen"),
+        (["--crop", 0], "batch size must be 1"),
+    ):
+        assert told in fails(capsys, "reproduce", "--data", toy, "--out", tmp_path / "run", *SMALL, *more)
+        assert not (tmp_path / "run/classifier").exists()
+
+
 def test_a_run_that_goes_on_counts_the_seconds_before(toy, tmp_path):
     assert cli.main(list(map(str, train(toy, tmp_path / "run")))) == 0
     before = sum(record.get("seconds", 0) for record in read_metrics(tmp_path / "run"))

@@ -46,11 +46,10 @@ def run(args):
     last = _panoptic(config, folder / "panoptic") if args.instances else None
     check_count(options.given_settings(args), (last or config).flat())
     start = config.start
-    if not (
-        folder / "32s/checkpoint.npz"
-    ).exists():  # refuses what that stage would, before a classifier is trained for it
-        Run(replace(config.with_options(variant="32s"), start=None), folder / "32s")
     if config.options["backbone"] == "mini" and not (start or args.from_scratch):
+        if not (folder / "32s/checkpoint.npz").exists():
+            # What the next stage would refuse is refused now, before a classifier is trained for it.
+            Run(replace(config.with_options(variant="32s"), frozen_statistics=False), folder / "32s")
         found = _classifier(config, folder)
         if found is None:
             return INTERRUPTED

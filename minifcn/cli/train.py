@@ -66,9 +66,8 @@ def run(args):
             f"for other settings start a new run from its weights: --start {Path(args.resume, 'best.npz')} --out FOLDER"
         )
     title = run.model.card.title
-    go_on = f"minifcn train --resume {shlex.quote(str(run.folder))}" + (
-        f" --processes {args.processes}" if args.processes else ""
-    )
+    go_on = f"minifcn train --resume {shlex.quote(str(run.folder))}"
+    go_on += f" --processes {args.processes}" if args.processes else ""
     result = finish(run, title, go_on)
     if result is None:
         return INTERRUPTED

@@ -32,12 +32,8 @@ TURNS = {  # what takes each orientation back
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS_OF_GREY = {
-    "L;2": 85,
-    "L;4": 17,
-    "L;2I": 85,
-    "L;4I": 17,
-}  # what Pillow multiplies the samples of such PNGs and TIFFs by
+# What Pillow multiplies the samples of such PNGs and TIFFs by.
+_BITS_OF_GREY = {"L;2": 85, "L;4": 17, "L;2I": 85, "L;4I": 17}
 
 
 def read_image(source: File, exif: bool = True) -> np.ndarray:
