@@ -294,7 +294,7 @@ def test_a_stage_lets_go_of_the_network_before_it(toy, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Run, "__init__", watched)
     assert run("reproduce", "--data", toy, "--out", tmp_path / "stages", *SMALL) == 0
-    assert len(networks) == 4  # the classifier's and three FCNs
+    assert len(networks) == 5  # the classifier's, three FCNs', and one to see whether they can be built
 
 
 def test_the_backbone_has_its_own_rate_and_its_statistics_can_be_frozen(toy, tmp_path):
