@@ -125,6 +125,8 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("section", LAYOUTS)
 def test_every_command_runs(section, tmp_path, monkeypatch):
+    if any("--objects" in command for command in blocks(section, "sh")):
+        pytest.importorskip("scipy", reason="SciPy is not installed; predict --objects needs it")
     monkeypatch.chdir(tmp_path)
     place, write = LAYOUTS[section]
     write(Path(place))
