@@ -55,16 +55,8 @@ def load(path: str | Path) -> Graph:
                 f"{path}: expected a network that minifcn exported, got another program's, which does not say how it sees pixels; "
                 "load it in Python, by weights.load_onnx, and give it a card"
             )
-        if (
-            network.card.builder == "unet" and network.card.options.get("padding", "valid") == "valid"
-        ):  # of which sizes, ONNX does not say
-            table = {"size": (ExactSize(*sizes(network.card.options.get("depth", 4))), [IMAGE])}
-            table |= {
-                name: (layer, ["size" if i == IMAGE else i for i in inputs])
-                for name, (layer, inputs) in network.nodes.items()
-            }
-            network = Graph(table, network.outputs, card=network.card)
-        return network
+        unpadded = network.card.builder == "unet" and network.card.options.get("padding", "valid") == "valid"
+        return _of_sizes(network) if unpadded else network
     arrays, meta = formats.read(path)
     if not meta:
         raise InputError(
@@ -84,6 +76,16 @@ def load(path: str | Path) -> Graph:
         raise InputError(f"{path}: {error}") from error
     network.card.take_over(meta, path)
     return network
+
+
+def _of_sizes(network):
+    """An unpadded U-Net out of an ONNX file, which does not say what sizes it takes, with the layer that does."""
+    table = {"size": (ExactSize(*sizes(network.card.options.get("depth", 4))), [IMAGE])}
+    for name, (layer, inputs) in network.nodes.items():
+        table[name] = layer, ["size" if i == IMAGE else i for i in inputs]
+    found = Graph(table, network.outputs, card=network.card)
+    found.image_shape = network.image_shape
+    return found
 
 
 def load_segmenter(path: str | Path) -> Graph:

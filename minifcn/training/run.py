@@ -248,12 +248,14 @@ class Run:
                 self.network.move_towards(self.model, 1 - decay)
             yield self._recorded(step)
             last = self.done == config.iterations
-            if last or self.done % config.eval_every == 0:
+            judged = last or self.done % config.eval_every == 0
+            if judged:
                 self._require_finite(step.rate)
                 yield self._evaluated()
             stop = self.world.any(should_stop())
             if last or stop or self.done % config.save_every == 0:
-                self._require_finite(step.rate)
+                if not judged:
+                    self._require_finite(step.rate)
                 self._save(batches)
                 yield self._recorded(Saved(self.done))
             if stop and not last:
