@@ -261,6 +261,16 @@ def test_a_picture_larger_than_memory_is_predicted_by_parts(toy, tmp_path, monke
     assert "at most 100000 are read at once" in capsys.readouterr().err
 
 
+def test_the_line_of_a_file_of_several_pictures_tells_how_many(toy, tmp_path, capsys):
+    pages = [Image.fromarray(picture(size=(40, 52))).convert("L")] * 3
+    for name in ("stack.tif", "moving.gif", "panorama.mpo"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=[pages[1].rotate(90), pages[2]])
+        words = ["predict", "--weights", str(toy / "fcn.npz"), str(tmp_path / name), "--out", str(tmp_path / "out")]
+        assert cli.main(words) == 0
+        told = "of 3 pictures in it" in capsys.readouterr().out
+        assert told == (name != "panorama.mpo")
+
+
 def test_a_stretched_picture_is_stretched_as_a_whole(tmp_path):
     model = models.fcn("8s", "mini", 4, "same", width=2)
     model.card.preprocessing = data.Preprocessing(stretch=True)
@@ -451,6 +461,20 @@ def test_predictions_that_were_kept_are_not_made_again(network, toy, tmp_path, m
     kept[0].write_bytes(b"broken")
     assert cli.main(words) == 2
     assert f"{kept[0]}: not what was kept there; remove it" in capsys.readouterr().err
+
+
+def test_what_was_kept_of_another_picture_is_not_taken(tmp_path):
+    kept, black = shared_work.Kept(tmp_path), np.zeros((2, 3), np.uint8)
+    assert [kept("a", np.mean, picture).item() for picture in (black, black + 1, black)] == [0, 1, 0]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_outlines_on_an_enlarged_picture_are_no_stairs(monkeypatch):
+    """Of cells 4 pixels wide, with probabilities that are equal at pixel 31: there the class changes, not where a cell ends, at 32."""
+    second = np.tile(0.5 + (np.arange(2, 64, 4, dtype=np.float32) - 31) / 100, (2, 1))
+    monkeypatch.setattr(inference, "probabilities", lambda *_, **__: np.stack([1 - second, second]))
+    labels = predict.predicted(None, np.zeros((8, 64, 3), np.uint8), 16, None)
+    assert np.array_equal(labels, np.tile(np.arange(64) >= 31, (8, 1)))
 
 
 @pytest.mark.parametrize("network", ["fcn", "panoptic"])

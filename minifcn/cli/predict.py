@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import data, inference, models
-from ..data.images import note_of, read_image, write_mask
+from ..data.images import count_pictures, note_of, read_image, write_mask
 from ..data.labels import colourise
 from ..data.large import open_large, write_mask_rows
 from ..distributed import world
@@ -129,7 +129,9 @@ class Segmenter:
             if alone:
                 raise
             return error
-        return self.segmented(image, made_of, *self.files[name])
+        with Image.open(path) as file:
+            pictures = count_pictures(file)
+        return self.segmented(image, made_of, *self.files[name], pictures=pictures)
 
     def finished(self, name, made_of):
         """What was found in an image of which all files are there, made by these weights and settings; None for any other."""
@@ -140,7 +142,7 @@ class Segmenter:
             return None
         return found if found.pop("made_of", None) == made_of else None
 
-    def segmented(self, image, made_of, mask, overlaid, numbered=None):
+    def segmented(self, image, made_of, mask, overlaid, numbered=None, pictures=1):
         card, where = self.network.card, (self.resize, self.args.tile)
         found, instances = {"objects": []}, None
         if numbered:
@@ -152,7 +154,7 @@ class Segmenter:
             found["objects"] = data.object_table(objects, card.classes)
         else:
             labels = predicted(self.network, image, *where, **self.averages)
-        found |= described(np.bincount(labels.reshape(-1)), card.classes, instances)
+        found |= described(np.bincount(labels.reshape(-1)), card.classes, instances, pictures)
         picture = overlay(image, colourise(labels, card.palette))
         mask.unlink(missing_ok=True)  # one from before would call files finished that are half written
         if numbered:
@@ -196,19 +198,34 @@ class Segmenter:
         return found
 
 
-def described(counts, classes, instances=None):
-    """{"line": what an image shows, "classes": the names in it}, from its pixels of each class and the numbers of its objects."""
+def described(counts, classes, instances=None, pictures=1):
+    """{"line": what an image shows, "classes": the names in it}, from its pixels of each class and the numbers of its objects; the line
+    tells where it is the first of several pictures of a file."""
     shares = shares_of(counts, classes)
     line = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
     if instances is not None:
         count = int(instances.max())
         line = f"{count} object{'s' * (count != 1)}, {line}"
+    if pictures > 1:
+        line = f"the first of {pictures} pictures in it, {line}"
     return {"line": line, "classes": list(shares)}
 
 
 def predicted(network, image, resize, tile, **averages):
-    """The class of every pixel, also where the network sees the image shrunk to `resize` pixels.   -> (H, W) uint8"""
-    return as_large(inference.predict(network, inference.shrunk(image, resize), tile, **averages), image)
+    """The class of every pixel.   -> (H, W) uint8
+
+    Where the network sees the image shrunk to `resize` pixels, it is the probabilities that are enlarged: outlines of enlarged labels
+    would be stairs.
+    """
+    small = inference.shrunk(image, resize)
+    if small.shape == image.shape:
+        return inference.predict(network, image, tile, **averages)
+    labels, highest = np.zeros(image.shape[:2], np.uint8), np.zeros(image.shape[:2], np.float32)
+    for number, probability in enumerate(inference.probabilities(network, small, tile, **averages)):
+        enlarged = np.asarray(Image.fromarray(probability).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
+        labels[enlarged > highest] = number
+        np.maximum(highest, enlarged, out=highest)
+    return labels
 
 
 def predicted_objects(network, image, resize, tile, **averages):

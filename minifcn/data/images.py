@@ -128,6 +128,17 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in getattr(image, "tile", []))
 
 
+def count_pictures(image: Image.Image) -> int:
+    """How many pictures an opened file holds, pages or frames, of which the first is read; 1 where those behind it are damaged.
+
+    A phone's panorama or depth photograph (MPO) is one: the others are what it was made from.
+    """
+    try:
+        return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception:  # of any type
+        return 1
+
+
 def read_mask(source: File, exif: bool = True, highest: int = 255) -> np.ndarray:
     """A label image (H, W) uint8 from a palette or grey picture: the stored numbers, not their colours.
 

@@ -94,14 +94,20 @@ def computed(name: str, function: Callable, *given: Any, **more: Any) -> Any:
 
 
 class Kept:
-    """What functions gave, an array or a tuple of arrays, kept in files of a folder: asked for again by its name, it is read."""
+    """What functions gave, an array or a tuple of arrays, kept in files of a folder: asked for again by its name, and of the same arrays, such
+    as an image's pixels, it is read."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
     def __call__(self, name: str, function: Callable, *given: Any, **more: Any) -> Any:
-        """What the function gives, or gave when it was first asked for by this name. Raises InputError for a file that is none of these."""
-        path = self.folder / f"{name}.npz"
+        """What the function gives, or gave when it was first asked for by this name and of these arrays. Raises InputError for a file that is
+        none of these."""
+        sum = 0
+        for array in given:
+            if isinstance(array, np.ndarray):
+                sum = zlib.crc32(np.ascontiguousarray(array).data, sum)
+        path = self.folder / f"{name}.{sum:08x}.npz"
         if not path.is_file():
             found = function(*given, **more)
             with atomic_write(path) as file:

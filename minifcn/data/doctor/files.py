@@ -119,7 +119,7 @@ def read_labels(report, dataset):
 
 
 def examine_header(report, image):
-    """Size and format, before pixels are decoded. A phone's panorama or depth photograph (MPO) is a JPEG followed by others."""
+    """Size and format, before pixels are decoded. An MPO is a JPEG followed by others."""
     images.check_size(image)
     format = "JPEG" if image.format == "MPO" else image.format
     tags = getattr(image, "tag_v2", None)  # of a TIFF, whose size Pillow turns as it opens it
@@ -127,8 +127,8 @@ def examine_header(report, image):
     report.format = f"{format} {image.mode}"
     if Image.registered_extensions().get(report.path.suffix.lower()) != format:
         report.add("wrong-ending", f"a {format}")
-    if format == image.format and getattr(image, "n_frames", 1) > 1:
-        report.add("animated", f"{image.n_frames} frames")
+    if (count := images.count_pictures(image)) > 1:
+        report.add("animated", f"{count} frames")
 
 
 @contextmanager
