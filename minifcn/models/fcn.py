@@ -54,6 +54,8 @@ def fcn(
             raise InputError(f"fcn: {what}: expected one of {', '.join(known)}; got {options[what]!r}")
     if num_classes < 1:
         raise InputError(f"fcn: num_classes: expected at least 1, got {num_classes}")
+    if width is not None and width < 1:
+        raise InputError(f"fcn: width: expected at least 1, got {width}")
     if width is not None and backbone != "mini":
         raise InputError(f"fcn: width: only the mini backbone has one, not {backbone}")
     rng = np.random.default_rng(seed)
