@@ -77,7 +77,7 @@ class Run:
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.world.agree("versions", f"minifcn {__version__} with NumPy {np.__version__}")
-        # Others round otherwise, which a checkpoint cannot tell of one host; and all would wait for the one that is without.
+        # Compiled updates round otherwise than NumPy's (they multiply and add at once): weights would part ways unnoticed.
         compiled = backend.has_kernels(backend.to_device(np.empty(0))) or not backend.native_problem()
         self.world.agree("compiled kernels", "in use" if compiled else "not in use (minifcn info says why)")
         self.world.agree("settings", config)
