@@ -113,7 +113,7 @@ class MPIWorld(World):
         self._gpus: nccl.GPUs | None = None
         self._helper: ThreadPoolExecutor | None = None  # a thread, and the communicator on which it sends
         self._beside: MPIWorld | None = None
-        self._told = False  # that no thread may send beside others
+        self._warned = False  # that no thread may send beside others
 
     def sum(self, array: Array) -> Array:
         if self._between_gpus(array):
@@ -139,9 +139,9 @@ class MPIWorld(World):
         """Whether MPI lets a thread send beside others; where it does not, process 0 says so once."""
         if self.mpi.Query_thread() >= self.mpi.THREAD_MULTIPLE:
             return True
-        if self.rank == 0 and not self._told:
+        if self.rank == 0 and not self._warned:
             log.warning("this MPI is without MPI_THREAD_MULTIPLE: no gradients travel while others are computed")
-        self._told = True
+        self._warned = True
         return False
 
     def start_sum(self, array: Array) -> Callable[[], Array]:
