@@ -33,7 +33,7 @@ BUGS = [
          "World.start(self, work)", "distributed::test_between_hosts_a_process_goes_on_while_its_sums_travel"),
         ("a thread sends where MPI takes one thread only", "MPIWorld._sends_beside",
          "self.mpi.Query_thread() >= self.mpi.THREAD_MULTIPLE", "True", ONE_THREAD),
-        ("every sum says that MPI takes one thread only", "MPIWorld._sends_beside", "self._told = True", "", ONE_THREAD),
+        ("every sum says that MPI takes one thread only", "MPIWorld._sends_beside", "self._warned = True", "", ONE_THREAD),
         ("NCCL between two processes of one GPU", "MPIWorld._why_no_nccl", "why or first != rank", "why",
          "nccl::test_where_nccl_cannot_be_sums_travel_by_mpi_and_a_line_says_why"),
         ("processes that differ are not told so", "World.agree", "other != first", "False",
