@@ -305,6 +305,15 @@ def test_the_backbone_has_its_own_rate_and_its_statistics_can_be_frozen(toy, tmp
     assert moved and all(name.startswith("score_") for name in moved)
 
 
+def test_scores_have_their_own_rate(toy, tmp_path):
+    plain, fast = (Run(settings(toy, score_rate=rate), tmp_path / f"{rate}").model.parameters() for rate in (1.0, 10.0))
+    assert {name for name in plain if fast[name].lr_mult == 10 * plain[name].lr_mult} == {
+        *(f"score_{part}.{kind}" for part in ("fr", "pool3", "pool4") for kind in ("weight", "bias"))
+    }
+    others = plain.keys() - {name for name in plain if name.startswith("score_")}
+    assert all(fast[name].lr_mult == plain[name].lr_mult for name in others)
+
+
 @pytest.mark.parametrize(
     "values",
     [5, {"crop": 3}, {"data": "x", "unknown": 1}, {"data": "x", "network": {"builder": 3}}, {"data": "x", "limit": 0}],

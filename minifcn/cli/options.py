@@ -289,6 +289,8 @@ def add_training(parser, single):
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)
     option(solver, "backbone_rate", "the backbone's learning rate, as a multiple of --lr", type=float, metavar="FACTOR")
+    scores = "that of the layers that give the scores, likewise; DeepLab's articles have 10, and so have largefov and aspp without it"
+    option(solver, "score_rate", scores, type=float, metavar="FACTOR")
     option(solver, "seed", "of weights, order and augmentation", type=int)
     parser.set_defaults(of_memory=("--batch-size", "--crop", "--resize"))  # what to lower where memory runs out
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")

@@ -43,6 +43,7 @@ OPTIONS = {option: default for options in reversed(NETWORKS.values()) for option
 _AT_LEAST_0 = (
     "offset_weight",
     "backbone_rate",
+    "score_rate",
     "weight_decay",
     "seed",
     "dice",
@@ -55,7 +56,7 @@ _AT_LEAST_0 = (
 COUNT: tuple = (
     (("sigma", "offset_weight"), lambda of: of["network"] == "panoptic", "in a panoptic network"),
     (
-        ("class_weights", "dice", "hardest", "reduction"),
+        ("class_weights", "dice", "hardest", "reduction", "score_rate"),
         lambda of: not of["frozen_semantic"],
         "where classes are learned",
     ),
@@ -103,6 +104,7 @@ class Config:
     )  # for models.build
     start: str | None = None  # a coarser variant or a classifier to start from; "imagenet": the installed package's
     backbone_rate: float = 1.0  # the backbone's learning rate, as a multiple of lr
+    score_rate: float = 1.0  # that of the layers that give the scores of the classes
     frozen_statistics: bool = False  # batch normalisation keeps the statistics that it starts with
     crop: int | None = 128  # the side of the training crops; None trains on whole images, one at a time
     batch_size: int = 6

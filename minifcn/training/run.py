@@ -123,6 +123,8 @@ class Run:
         for name, parameter in self.model.parameters().items():
             if self.model.backbone_prefix and name.startswith(self.model.backbone_prefix + "."):
                 parameter.lr_mult *= config.backbone_rate
+            if name.startswith("score"):
+                parameter.lr_mult *= config.score_rate
         if config.frozen_statistics:
             norms, body = self.model.walk(), self.model.backbone_prefix or ""
             norms = [one for name, one in norms if isinstance(one, layers.BatchNorm2d) and name.startswith(body)]

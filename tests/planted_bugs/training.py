@@ -59,6 +59,8 @@ BUGS = [
          "arrays[key].copy()", "gpu::test_a_run_goes_on_on_another_device[on the host-strict]"),
     ),
     *bugs("training.run",
+        ("scores learn at the rate of the rest", "Run.__init__", "parameter.lr_mult *= config.score_rate", "",
+         "training::test_scores_have_their_own_rate"),
         ("the size of the images in training is forgotten", "Run.__init__", "(train.classes, train.palette, config.resize)",
          "(train.classes, train.palette, None)", "cli::test_images_are_shrunk_as_in_training_unless_told_otherwise"),
         ("the average moves by the share that it should keep", "Run._train", "1 - decay", "decay",
