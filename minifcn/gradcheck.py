@@ -30,6 +30,7 @@ TOLERANCE = 1e-6  # what every operation, layer and network here stays below
 STEP = 3e-5  # right gradients come out some 1e-8 off; a smaller step has more rounding, a larger one meets more kinks
 KINK = 5e-8  # relative: how far quotients at e and e/2 may differ before the point counts as a kink
 ROUNDING = 1e-15  # of F: some units in the last place
+ZERO = 1e-13  # of F: a gradient that small is the rounding of sums that cancel, such as that of a bias before batch normalisation
 REDRAWS = 5  # directions tried at one point, and points tried in all
 NUDGE = 0.01  # how far, relative to a typical value, a redrawn point lies from the one given
 
@@ -84,7 +85,7 @@ def check_op(
 def check_layer(layer: Layer, x: Array, rng: Generator, *, directions: int = 4, elements: int = 40) -> Report:
     """Check a layer or a whole network, its input gradient and every parameter's, on a float64 copy. -> Report
 
-    Random draws inside (dropout) repeat themselves in every evaluation, so that they are constants of the check.
+    What a network of several outputs gives counts as one row of numbers. Random draws inside (dropout) repeat themselves in every evaluation, so that they are constants of the check.
     """
     layer = copy.deepcopy(layer).astype(np.float64)
     parameters = {name: p for name, p in layer.parameters().items() if not p.frozen}
@@ -98,12 +99,15 @@ def check_layer(layer: Layer, x: Array, rng: Generator, *, directions: int = 4, 
         return layer.forward(at[0], train=True)
 
     def prepare(at):
-        upstream = _upstream(run(at), rng)
+        found = run(at)
+        upstream = _upstream(_in_a_row(found), rng)
         layer.zero_grad()
-        dx = layer.backward(upstream)
+        dx = layer.backward(_as(found, upstream))
         return upstream, {"input": dx, **{name: p.grad.copy() for name, p in parameters.items()}}
 
-    return _check_points(run, prepare, [x] + [p.value for p in parameters.values()], rng, directions, elements)
+    return _check_points(
+        lambda at: _in_a_row(run(at)), prepare, [x] + [p.value for p in parameters.values()], rng, directions, elements
+    )
 
 
 def check_adjoint(forward: Callable, backward: Callable, x: Array, rng: Generator) -> float:
@@ -119,6 +123,23 @@ def check_adjoint(forward: Callable, backward: Callable, x: Array, rng: Generato
     left, right = float((y * g).sum()), float((x * dx).sum())
     size = float((abs(y) * abs(g)).sum())
     return abs(left - right) / max(size, np.finfo(np.float64).tiny)
+
+
+def _in_a_row(found):
+    """What a layer gave, an array or a dict of arrays by name, as one array (size,)."""
+    arrays = [*found.values()] if isinstance(found, dict) else [found]
+    return array_module(arrays[0]).concatenate([array.reshape(-1) for array in arrays])
+
+
+def _as(found, row):
+    """The numbers of a row in the form of what a layer gave."""
+    if not isinstance(found, dict):
+        return row.reshape(found.shape)
+    parts, begin = {}, 0
+    for name, array in found.items():
+        parts[name] = row[begin : begin + array.size].reshape(array.shape)
+        begin += array.size
+    return parts
 
 
 def _check_points(evaluate, prepare, arrays, rng, directions, elements):
@@ -183,7 +204,9 @@ def _check(report, name, gradient, slope, draw):
     analytic = float((gradient * direction).sum())
     typical = float(np.sqrt((gradient**2).mean()))  # an entry that happens to be tiny is not held to its own size
     size, noise = max(abs(analytic), abs(numeric), typical), ROUNDING * value / STEP
-    if size <= noise:  # both are zero, as far as can be seen: the error has only F itself to be relative to
+    if (
+        size <= noise and max(abs(analytic), typical) <= ZERO * value
+    ):  # zero: the error has only F itself to be relative to
         size = value
     size = max(size, 1e-12)
     error = abs(analytic - numeric) / size

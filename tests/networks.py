@@ -54,10 +54,15 @@ def stirred(network, seed=1, scale=0.2):
     return network
 
 
-def without_chance(network):
-    """The network, such that training computes what inference does: no dropout, and the running statistics."""
+def without_dropout(network):
     for dropout in network.layers_of(layers.Dropout):
         dropout.p = 0.0
+    return network
+
+
+def without_chance(network):
+    """The network, such that training computes what inference does: no dropout, and the running statistics."""
+    without_dropout(network)
     for norm in network.layers_of(layers.BatchNorm2d):
         norm.frozen = True
     return network

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from networks import close, narrow_vgg, picture, stirred, tiny, without_chance
+from networks import close, narrow_vgg, picture, stirred, tiny, without_chance, without_dropout
 from test_foreign_weights import caffe_file
 from weight_writers import layer as caffe_layer
 
@@ -150,6 +150,14 @@ def test_gradients_of_whole_networks_at_odd_sizes(variant, backbone, options, na
     report = check_layer(network, picture(17, 23), np.random.default_rng(2), directions=1, elements=0)
     assert report.max_relative_error <= 1e-6, report
     assert report.checked >= sum(not parameter.frozen for parameter in network.parameters().values())
+
+
+@pytest.mark.parametrize("variant", ["v3", "v3plus"])
+def test_gradients_through_the_statistics_of_a_batch(variant, narrow):
+    """Without image pooling, whose four values a channel its normalisation would put near ±1."""
+    network = without_dropout(stirred(narrow(variant, "vgg16", image_pooling=False), scale=0.1))
+    report = check_layer(network, picture(17, 23, batch=4), np.random.default_rng(2), directions=1, elements=0)
+    assert report.max_relative_error <= 1e-6, report
 
 
 def vgg_classifier():

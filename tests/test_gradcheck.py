@@ -108,6 +108,9 @@ def test_rounding_that_could_hide_an_error_fails_the_check():
         check(lambda x: (1e6 + x, x), lambda dy, x: dy, spread((3, 4)))
     wrong = check(lambda x: (1e6 + x, x), lambda dy, x: 1.1 * dy, spread((3, 4)))
     assert wrong.max_relative_error > 0.05 and wrong.allowance > TOLERANCE  # which needs no precision
+    for factor in (1, 5, 10):  # of a gradient that no quotient can show
+        with pytest.raises(PrecisionError, match="rounding"):
+            check(lambda x: (1e3 + 1e-9 * x, x), lambda dy, x, factor=factor: factor * 1e-9 * dy, spread((3, 4)))
 
 
 def test_non_adjoint_is_found():

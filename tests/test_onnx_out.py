@@ -233,6 +233,12 @@ def test_only_what_nobody_else_reads_is_folded(tmp_path, rng):
         weights.save_onnx(tmp_path / "network.onnx", network.prepare())
 
 
+def test_what_is_folded_shares_no_weights_with_what_it_was_made_of():
+    network = models.fcn("8s", "mini", 3, "same", width=2)
+    own, others = (graph.parameters().values() for graph in (network.folded(), network))
+    assert not any(np.shares_memory(p.value, other.value) for p in own for other in others)
+
+
 def test_an_adaptive_average_of_a_known_map_is_a_plain_one(tmp_path, rng):
     table = {
         "conv": layers.Conv2d(3, 4, 3, rng, pad=1),

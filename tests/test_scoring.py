@@ -464,7 +464,7 @@ def test_predictions_that_were_kept_are_not_made_again(network, toy, tmp_path, m
 
 
 def test_what_was_kept_of_another_picture_is_not_taken(tmp_path):
-    kept, black = shared_work.Kept(tmp_path), np.zeros((2, 3), np.uint8)
+    kept, black = shared_work.PredictionCache(tmp_path), np.zeros((2, 3), np.uint8)
     assert [kept("a", np.mean, picture).item() for picture in (black, black + 1, black)] == [0, 1, 0]
     assert len(list(tmp_path.iterdir())) == 2
 

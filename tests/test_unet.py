@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from networks import close, picture, stirred, without_chance
+from networks import close, picture, stirred, without_chance, without_dropout
 
 from minifcn import inference, layers, models, weights
 from minifcn.errors import InputError
@@ -134,6 +134,21 @@ def test_gradients(padding, size, options):
     learned = [p for p in network.parameters().values() if not p.frozen]
     assert report.max_relative_error <= 1e-6, report
     assert report.checked >= 2 * (1 + len(learned))
+
+
+def test_gradients_through_the_statistics_of_a_batch():
+    network = without_dropout(stirred(tiny(batch_norm=True), scale=1))
+    report = check_layer(network, picture(9, 16, batch=4), np.random.default_rng(2), directions=1, elements=0)
+    assert report.max_relative_error <= 1e-6, report
+
+
+@pytest.mark.slow
+def test_gradients_over_lite0():
+    network = models.unet(2, width=1, padding="same", batch_norm=True, backbone="efficientnet_lite0")
+    network = without_chance(stirred(network, scale=1))
+    report = check_layer(network, 0.1 * picture(17, 23), np.random.default_rng(2), directions=1, elements=0)
+    assert report.max_relative_error <= 1e-6, report
+    assert report.checked >= 1 + sum(not parameter.frozen for parameter in network.parameters().values())
 
 
 def test_gradients_reach_both_ends_of_a_skip():

@@ -11,7 +11,7 @@ from .. import inference, models
 from ..data.labels import class_numbers
 from ..errors import InputError
 from ..files import clear_leftovers
-from ..inference.shared_work import Kept, computed, fingerprint
+from ..inference.shared_work import PredictionCache, computed, fingerprint
 from ..metrics import BoundaryIoU
 from ..report import tables
 from ..tasks import PanopticScores
@@ -46,30 +46,30 @@ def run(args):
         raise InputError(f"connected: expected a panoptic network, got {args.weights}; leave --connected out")
     samples, classes = options.labelled(args, model.card)
     chosen = class_numbers(args.classes, classes) if args.classes is not None else []
-    network, averages, kept = model.prepare(), options.averages_of(args), computed
+    network, averages, cached = model.prepare(), options.averages_of(args), computed
     if args.resume:
         names = ("data", "split", "year", "resize", "tile", "exif", "connected")
         settings = {name: getattr(args, name) for name in names}
-        kept = Kept(Path(args.resume) / fingerprint(model, **settings, **averages))
+        cached = PredictionCache(Path(args.resume) / fingerprint(model, **settings, **averages))
 
     def scored(i):
         """The scores of one image: of the classes, of what else is judged, or None."""
         if panoptic:
             connected = PanopticScores(len(classes), inference.things_of(model)) if args.connected else None
-            more = {"connected": connected, "kept": kept}
+            more = {"connected": connected, "cached": cached}
             return inference.evaluate_panoptic(network, [samples[i]], len(classes), args.tile, **more), connected
         boundary = BoundaryIoU(len(classes)) if args.boundary else None
-        more = {"boundary": boundary, "kept": kept, **averages}
+        more = {"boundary": boundary, "cached": cached, **averages}
         return inference.evaluate(network, [samples[i]], len(classes), args.tile, **more), boundary
 
     def objects_scored(i):
-        return inference.evaluate_objects(network, [samples[i]], args.tile, kept=kept, **averages)
+        return inference.evaluate_objects(network, [samples[i]], args.tile, cached=cached, **averages)
 
     start = time.perf_counter()
     found = total(shared_out(scored, len(samples)))
     if found:
         if args.resume:
-            clear_leftovers(kept.folder)
+            clear_leftovers(cached.folder)
         matrix, more = found
         if not matrix.counts.any():
             notice(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")

@@ -80,11 +80,11 @@ def evaluate_objects(
     turns: bool = False,
     least: int = LEAST,
     *,
-    kept: Callable = computed,
+    cached: Callable = computed,
     **more: Any,
 ) -> tuple[InstanceScores, AveragePrecision]:
     """The scores of a network's objects on samples with instances, each at its own size. tile, turns, more: as for `predict`;
-    kept: as for `evaluate`.
+    cached: as for `evaluate`.
 
     Raises InputError, beside what `objects_of` raises, for a sample without instances.
     """
@@ -93,7 +93,7 @@ def evaluate_objects(
         if sample.instances is None:
             raise InputError(f"{sample.id}: has no numbers of objects to compare with, only classes")
         given = {"tile": tile, "turns": turns, "least": least, **more}
-        found, scores = kept(f"{sample.id}.objects", objects, network, sample.image, **given)
+        found, scores = cached(f"{sample.id}.objects", objects, network, sample.image, **given)
         bowl.update(sample.instances, found)
         precision.update(sample.instances, found, scores)
     return bowl, precision

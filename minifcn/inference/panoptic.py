@@ -68,16 +68,16 @@ def evaluate_panoptic(
     tile: int | None = None,
     *,
     connected: PanopticScores | None = None,
-    kept: Callable = computed,
+    cached: Callable = computed,
 ) -> PanopticScores:
     """The PanopticScores of a network on ObjectSamples, each at its own size. tile: as for `predict`.
 
-    connected: also counts what connected parts of the same classes would be worth as objects (`components`). kept: as for `evaluate`.
+    connected: also counts what connected parts of the same classes would be worth as objects (`components`). cached: as for `evaluate`.
     """
     network, things = network.prepare(), things_of(network)
     scores = PanopticScores(num_classes, things)
     for sample in samples:
-        found = kept(sample.id, _found, network, sample.id, sample.image, tile, connected is not None)
+        found = cached(sample.id, _found, network, sample.id, sample.image, tile, connected is not None)
         scores.update_objects(sample.label, sample.instances, found[:4])
         if connected:
             connected.update_objects(sample.label, sample.instances, found[4:])

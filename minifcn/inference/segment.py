@@ -127,16 +127,16 @@ def semantic(outputs: Array | dict) -> Array:
 
 def evaluate(
     network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None, turns: bool = False, *,
-    boundary: BoundaryIoU | None = None, kept: Callable = computed, **more: Any,
+    boundary: BoundaryIoU | None = None, cached: Callable = computed, **more: Any,
 ) -> ConfusionMatrix:  # fmt: skip
     """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size.
 
-    tile, turns, more: as for `predict`. boundary: also counts the predictions, near outlines. kept: a `Kept`, where what was
+    tile, turns, more: as for `predict`. boundary: also counts the predictions, near outlines. cached: a `PredictionCache`, where what was
     predicted before is not predicted again.
     """
     network, matrix = network.prepare(), SEGMENTATION.metric(num_classes)
     for sample in samples:
-        labels = kept(sample.id, predict, network, sample.image, tile, turns, **more)
+        labels = cached(sample.id, predict, network, sample.image, tile, turns, **more)
         for metric in (matrix, boundary) if boundary else (matrix,):
             metric.update(sample.label, labels)
     return matrix

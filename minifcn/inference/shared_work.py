@@ -93,7 +93,7 @@ def computed(name: str, function: Callable, *given: Any, **more: Any) -> Any:
     return function(*given, **more)
 
 
-class Kept:
+class PredictionCache:
     """What functions gave, an array or a tuple of arrays, kept in files of a folder: asked for again by its name, and of the same arrays, such
     as an image's pixels, it is read."""
 

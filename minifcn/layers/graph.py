@@ -11,7 +11,7 @@ split_layer do the same from a prototxt.)
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import cached_property
 from inspect import signature
@@ -189,9 +189,9 @@ class Graph(Layer):
     def folded(self) -> "Graph":
         """The same network with its normalisations made part of the convolutions before them. -> a new Graph
 
-        It is for inference, and can be trained further, without them. The weights of other layers are shared with this one.
+        It is for inference, and can be trained further, without them. It shares no weights with this one.
         """
-        table, places, readers = {}, {}, readers_of(self.nodes)
+        table, places, readers, copied = {}, {}, readers_of(self.nodes), {}
         for name, (layer, inputs) in self.nodes.items():
             inputs = tuple(places.get(i, i) for i in inputs)
             conv, before = table.get(inputs[0], (None, ()))
@@ -201,7 +201,7 @@ class Graph(Layer):
                 table[inputs[0]] = Node(Conv2d.of(Parameter(w), Parameter(b), **conv.settings), before)
                 places[name] = inputs[0]
             else:
-                table[name] = Node(copy(layer), inputs)
+                table[name] = Node(deepcopy(layer, copied), inputs)
         card = self.card and replace(self.card, options={**self.card.options, "folded": True})
         network = Graph(table, self.outputs, card=card, backbone_prefix=self.backbone_prefix)
         network.image_shape = self.image_shape

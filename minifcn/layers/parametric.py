@@ -33,7 +33,7 @@ class Conv2d(Windowed):
     onnx_operator = "Conv"
     caches_input = True
     warned = False
-    told: ClassVar[set] = set()  # the sizes of maps of which some layer has warned
+    warned: ClassVar[set] = set()  # the sizes of maps of which some layer has warned
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Conv2d(Windowed):
         rates = pair("dilation", dilation)
         if max(rates) > 1 and not self.warned and all(r >= n for r, n in zip(rates, shape[2:], strict=True)):
             self.warned = True
-            if shape[2:] not in self.told:
-                self.told.add(shape[2:])
+            if shape[2:] not in self.warned:
+                self.warned.add(shape[2:])
                 why = "only the centre tap sees pixels; take larger images or smaller rates"
                 log.warning("%s: rate %s on a map of %dx%d: %s", self.title, rates, *shape[2:], why)
         if pad == "same":

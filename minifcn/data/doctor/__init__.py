@@ -48,13 +48,13 @@ def examine(root, progress=lambda results, total: results, exif=True):
     if dataset is None:
         return diagnosis
     diagnosis.lists = read_lists(dataset, findings)
-    pairs, told = find_pairs(dataset, diagnosis.lists, findings), _told_apart(dataset, findings)
+    pairs, objects = find_pairs(dataset, diagnosis.lists, findings), _told_apart(dataset, findings)
     Image.init()  # every format that Pillow knows, before threads ask for them
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow and NumPy release the interpreter's lock
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's about odd EXIF data and the like
         try:
-            results = pool.map(lambda id: _examine_pair(dataset, told, id, *pairs[id]), pairs)
+            results = pool.map(lambda id: _examine_pair(dataset, objects, id, *pairs[id]), pairs)
             diagnosis.files = dict(zip(pairs, progress(results, total=len(pairs)), strict=True))
         finally:
             pool.shutdown(cancel_futures=True)
@@ -86,10 +86,10 @@ def _told_apart(dataset, findings):
         return None
 
 
-def _examine_pair(dataset, told, id, image_name, mask_name):
-    """(FileReport of the image, FileReport of the mask); None for a file that is not there. told: as `_told_apart` gives it"""
+def _examine_pair(dataset, objects, id, image_name, mask_name):
+    """(FileReport of the image, FileReport of the mask); None for a file that is not there. objects: as `_told_apart` gives them"""
     image = image_name and examine_image(dataset, image_name)
-    mask = mask_name and _examine_labels(dataset, told, id, mask_name)
+    mask = mask_name and _examine_labels(dataset, objects, id, mask_name)
     if image and mask and image.size and mask.size and image.size != mask.size:
         detail = "image {}x{}, mask {}x{}".format(*image.size, *mask.size)
         if mask.size == image.stored:
@@ -98,14 +98,14 @@ def _examine_pair(dataset, told, id, image_name, mask_name):
     return image, mask
 
 
-def _examine_labels(dataset, told, id, name):
+def _examine_labels(dataset, objects, id, name):
     if isinstance(dataset, Coco):
         report = examine_annotations(dataset, id)
     else:
         report = (examine_objects if dataset.objects else examine_mask)(dataset, name)
     report.id = id
-    if told is not None:
-        examine_told_apart(told, id, report)
+    if objects is not None:
+        examine_told_apart(objects, id, report)
     return report
 
 

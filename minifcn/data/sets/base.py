@@ -186,9 +186,9 @@ class SegmentationDataset(Sequence):
         Raises MissingFileError, saying what was expected, where nothing tells them apart, and InputError for what is wrong.
         """
         self.check_instances()
-        told = copy(self)
-        told.tells_objects = True
-        return told
+        dataset = copy(self)
+        dataset.tells_objects = True
+        return dataset
 
     def check_instances(self) -> None:
         """What `with_instances` raises. Here: always, since masks of classes tell no objects apart."""
