@@ -1,8 +1,10 @@
-"""A training step in two processes, beside one process with two threads and PyTorch's DistributedDataParallel over gloo; and what travels.
+"""A training step in two processes, beside one process with two threads and PyTorch's DistributedDataParallel over gloo; what travels; and
+whether several processes learn what one learns.
 
     python benchmarks/distributed.py                    # needs pip install "minifcn[mpi]", torch for the last side
     python benchmarks/distributed.py --traffic          # bytes of a step, counted by the network card of a namespace (root)
     python benchmarks/distributed.py --precision        # what float16 on the wire costs
+    python benchmarks/distributed.py --equality         # losses and weights of 1, 2 and 4 processes in float64, after 200 updates
 
 Sides take turns, so that what disturbs the machine hits all alike; each is a job that stays, and sleeps between its turns.
 """
@@ -26,6 +28,8 @@ HERE = Path(__file__)
 NETWORKS = {"mini": works.MINI, "lite0": works.LITE0_STEP}
 SIDES = ("two processes", "one process, two threads", "PyTorch DDP")
 STEPS = {"mini": 8, "lite0": 2}  # of a turn
+RATES = {"mini": 0.01, "unet": 0.01, "lite0": 3e-4}  # of the networks whose processes are compared
+BATCH, CROP, UPDATES = 5, 64, 200  # which neither 2 nor 4 processes divide
 # All through TCP over the loopback device, which counts it.
 COUNTED = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_btl_tcp_if_include": "lo"}
 
@@ -110,6 +114,43 @@ def worker(args):
         turn += 1
 
 
+def learn(args):
+    """Train a network in float64 with batch normalisation of the whole batch, and write the losses and the weights after it to --folder."""
+    import numpy as np
+
+    from minifcn import data, distributed, models, weights
+    from minifcn.tasks import SemanticSegmentation
+    from minifcn.training import exchange, loop
+    from minifcn.training.optimizers import SGD
+
+    job, folder = distributed.world(), Path(args.folder)
+    build = {
+        "mini": lambda: models.fcn("8s", "mini", 6, "same"),
+        "unet": lambda: models.unet(6, width=8, depth=3, padding="same", batch_norm=True),
+        "lite0": lambda: models.fcn("8s", "efficientnet_lite0", 6, "same"),
+    }
+    model = build[args.network]()
+    if args.network == "lite0":
+        weights.load_pretrained(model)
+    model = model.astype(np.float64)
+    samples = data.CachedDataset(data.open_dataset(folder / "toy", "train"))
+    augment = data.Augment(scale=(0.7, 1.3), colour=0.2, rotate=10.0)
+    rng, part = np.random.default_rng(0), exchange.part_of(BATCH, job)
+    stream = data.BatchStream(
+        samples, BATCH, model.card.preprocessing, rng, crop=(CROP, CROP), augment=augment, part=part
+    )
+    exchange.share(model, job, BATCH)
+    sums = exchange.Exchange(model, job) if job.size > 1 else None
+    batches = ((images.astype(np.float64), labels) for images, labels in stream)
+    solver, rate = SGD(model.parameters()), RATES[args.network]
+    task = SemanticSegmentation(world=job)
+    losses = [
+        step.loss for step in loop.train(model, batches, solver, lambda i: rate, args.steps, task=task, exchange=sums)
+    ]
+    if job.rank == 0:
+        np.savez(folder / f"{args.network}{job.size}.npz", losses=losses, **model.state_dict())
+
+
 # --- Around them --------------------------------------------------------------------------------------------------
 
 
@@ -190,6 +231,36 @@ def traffic(network, processes, wire, smoke):
     )
 
 
+def equality(network, updates):
+    """Print how far the losses and the final weights of two and four processes are from those of one."""
+    import numpy as np
+
+    from minifcn import data
+    from minifcn.cli.launch import OPEN_MPI
+
+    with tempfile.TemporaryDirectory() as folder:
+        data.write_toyvoc(Path(folder, "toy"), train=40, val=1, size=CROP + 16, seed=0)
+        found = {}
+        for processes in (1, 2, 4):
+            command = [mpirun(), "-n", str(processes), sys.executable, str(HERE), "--learn", "--network", network]
+            command += ["--steps", str(updates), "--folder", folder]
+            environment = {**os.environ, **OPEN_MPI, "MINIFCN_THREADS": "1"}
+            subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=True)
+            with np.load(Path(folder, f"{network}{processes}.npz")) as file:
+                found[processes] = dict(file)
+    alone = found.pop(1)
+    weights = [name for name in alone if name != "losses"]
+    print(
+        f"{network}, {updates} updates in float64, batches of {BATCH} crops of {CROP}, loss {alone['losses'][0]:.3f} … {alone['losses'][-1]:.3f}"
+    )
+    for processes, other in found.items():
+        losses = abs(other["losses"] / alone["losses"] - 1).max()
+        final = max(abs(other[name] - alone[name]).max() / (abs(alone[name]).max() or 1) for name in weights)
+        print(
+            f"  {processes} processes: losses differ by {losses:.1e} of themselves at most, weights by {final:.1e} of the largest of their array"
+        )
+
+
 def precision():
     """Print how far sums of real gradients that travel in float16 are from those in float32."""
     sys.path.insert(0, str(HERE.parents[1] / "tests"))
@@ -219,19 +290,29 @@ def precision():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--network", choices=tuple(NETWORKS), help="only this one")
+    parser.add_argument("--network", choices=tuple(RATES), help="only this one")
     parser.add_argument("--smoke", action="store_true", help="sizes that take no time")
     parser.add_argument("--traffic", action="store_true")
     parser.add_argument("--precision", action="store_true")
+    parser.add_argument("--equality", action="store_true")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--learn", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, help="updates of --equality, 200 unless given")
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     parser.add_argument("--wire", default="float32", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    networks = [args.network] if args.network else list(NETWORKS)
+    every = RATES if args.equality or args.learn else NETWORKS
+    if args.network and args.network not in every:
+        parser.error(f"network: {args.network} is for --equality")
+    networks = [args.network] if args.network else list(every)
     if args.worker:
         worker(args)
+    elif args.learn:
+        learn(args)
+    elif args.equality:
+        for network in networks:
+            equality(network, 3 if args.smoke else args.steps or UPDATES)
     elif args.precision:
         precision()
     elif args.traffic:

@@ -113,6 +113,7 @@ class MPIWorld(World):
         self._gpus: nccl.GPUs | None = None
         self._helper: ThreadPoolExecutor | None = None  # a thread, and the communicator on which it sends
         self._beside: MPIWorld | None = None
+        self._warned = False  # that no thread may send beside others
 
     def sum(self, array: Array) -> Array:
         if self._between_gpus(array):
@@ -127,12 +128,21 @@ class MPIWorld(World):
     def start(self, work: Callable[[World], Array]) -> Callable[[], Array]:
         # Between hosts a thread waits for the network: MPI moves only within a call. Within a host it would take a core from what computes,
         # and hide nothing. (docs/processes.md, "Gradients on their way")
-        if self.local_size == self.size or self.mpi.Query_thread() < self.mpi.THREAD_MULTIPLE:
+        if self.local_size == self.size or not self._sends_beside():
             return super().start(work)
         if not self._helper:
             self._helper = ThreadPoolExecutor(1)
             self._beside = MPIWorld(self.mpi, self.everybody.Dup())
         return self._helper.submit(work, self._beside).result
+
+    def _sends_beside(self):
+        """Whether MPI lets a thread send beside others; where it does not, process 0 says so once."""
+        if self.mpi.Query_thread() >= self.mpi.THREAD_MULTIPLE:
+            return True
+        if self.rank == 0 and not self._warned:
+            log.warning("this MPI is without MPI_THREAD_MULTIPLE: no gradients travel while others are computed")
+        self._warned = True
+        return False
 
     def start_sum(self, array: Array) -> Callable[[], Array]:
         return self._gpus.start_sum(array) if self._between_gpus(array) else super().start_sum(array)

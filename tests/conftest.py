@@ -112,7 +112,7 @@ def tiling(monkeypatch):
         if tile_bytes is not None:
             for name in ("TILE_BYTES", "BLOCK_BYTES", "PIECE_BYTES", "WORKSPACE"):
                 monkeypatch.setattr(tuning, name, tile_bytes)
-            for name in ("BYTES_WORTH_A_THREAD", "WORTH_A_THREAD"):
+            for name in ("BYTES_WORTH_A_THREAD", "BYTES_WORTH_A_HELPER", "WORTH_A_THREAD"):
                 monkeypatch.setattr(tuning, name, 0)
             for name in ("WINOGRAD_TILES", "WINOGRAD_TILES_A_THREAD"):
                 monkeypatch.setattr(tuning, name, 1)

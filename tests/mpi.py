@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from minifcn.cli.launch import OPEN_MPI, find_mpirun
@@ -41,6 +42,29 @@ class Job:
             self.process.wait(PATIENCE)
             raise
         return code, self.said.read_text()
+
+
+class Terminal:
+    """A program in a terminal of its own, at which keys can be pressed. Takes setsid, of util-linux."""
+
+    def __init__(self, *command):
+        self._keys, end = os.openpty()
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *map(str, command)], stdin=end, stdout=end, stderr=end, env={**os.environ, **SETTINGS}
+        )
+        os.close(end)
+
+    def press_ctrl_c(self):
+        os.write(self._keys, b"\x03")
+
+    def wait(self):
+        """-> (exit code, what it said)"""
+        said = b""
+        with suppress(OSError):  # the terminal's end, once nobody has it open
+            while part := os.read(self._keys, 4096):
+                said += part
+        os.close(self._keys)
+        return self.process.wait(PATIENCE), said.decode().replace("\r\n", "\n")
 
 
 def mpirun(size, *command):

@@ -1,6 +1,7 @@
 """One batch in several processes gives what it gives in one: tried with processes that are threads, without MPI."""
 
 import pickle
+import shutil
 import sys
 from functools import partial
 from types import SimpleNamespace
@@ -8,10 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from networks import narrow_fcn, picture, without_chance
+from PIL import Image
 from small_datasets import write_nuclei
 from together import together, world
 
 from minifcn import backend, data, distributed, layers, models, ops
+from minifcn.cli import launch
+from minifcn.data.sets import base
 from minifcn.data.shared import SharedSamples
 from minifcn.errors import InputError
 from minifcn.tasks import PanopticSegmentation, SemanticSegmentation
@@ -442,6 +446,56 @@ def test_what_differs_between_hosts_is_named_before_training(toy, tmp_path):
     prints = [data.open_dataset(root, "train").fingerprint() for root in (toy, toy, other)]
     assert prints[0] == prints[1] != prints[2]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_mask_of_other_contents_and_the_same_size_is_noticed(toy, tmp_path):
+    copy = shutil.copytree(toy, tmp_path / "toy")
+    before = data.open_dataset(copy, "train")
+    assert before.fingerprint() == data.open_dataset(toy, "train").fingerprint()
+    mask = copy / "VOC2012" / before.mask_name(before.ids[-1])
+    label = Image.open(mask)
+    large = Image.fromarray(np.random.default_rng(0).integers(0, 6, (200, 200)).astype(np.uint8))
+    prints = []
+    for value in (0, 1):  # one pixel, in the middle of a file of which most is not read
+        large.putpixel((100, 100), value)
+        large.putpalette(label.getpalette())
+        large.save(mask, compress_level=0)
+        prints.append((mask.stat().st_size, data.open_dataset(copy, "train").fingerprint()))
+    assert prints[0][0] == prints[1][0] > 4 * base.END
+    assert prints[0][1] != prints[1][1]
+
+
+def test_a_host_without_compiled_kernels_is_named_before_training(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(backend, "native_problem", lambda: "no C++ compiler" if world().rank else None)
+    with pytest.raises(
+        InputError,
+        match=r"^compiled kernels: not the same in process 1 on \S+, not in use .* as in process 0 on \S+, in use;",
+    ):
+        together(2, lambda job: Run(settings(toy), tmp_path / "run"))
+
+
+def test_an_mpi_of_one_thread_adds_up_at_once_and_says_so_once(caplog):
+    def work(job):
+        job.mpi.Query_thread = lambda: job.mpi.THREAD_MULTIPLE - 1
+        return [job.start_sum(np.ones(3))().tolist() for _ in range(3)]
+
+    assert together(2, work) == [[[2.0] * 3] * 3] * 2
+    assert caplog.text.count("without MPI_THREAD_MULTIPLE") == 1
+
+
+def test_blank_lines_are_not_handed_on_and_what_mpirun_says_itself_is_kept_for_the_end(capsys):
+    said = [
+        "minifcn: run/checkpoint.npz: cannot be written\n",
+        " \n",
+        "----\n",
+        "prterun noticed\n",
+        "----\n",
+        "\n",
+        "1/2\r",
+        "done\n",
+    ]
+    assert launch._hand_on(said) == (True, "prterun noticed\n")
+    assert capsys.readouterr().err == "minifcn: run/checkpoint.npz: cannot be written\n1/2\rdone\n"
 
 
 def test_starting_weights_that_differ_are_named_before_training(toy, tmp_path, monkeypatch):

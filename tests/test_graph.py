@@ -10,6 +10,7 @@ from networks import close, narrow_fcn, picture, stirred, tiny, without_chance
 from minifcn import layers, models, ops
 from minifcn.errors import InputError
 from minifcn.gradcheck import check_layer
+from minifcn.inference.shared_work import fingerprint
 from minifcn.layers import Leaf
 
 CHANNELS = 6
@@ -462,3 +463,26 @@ def test_a_prepared_network_gives_the_same_and_again(name, monkeypatch):
         assert getattr(prepared, kept) == getattr(network, kept)
     for parameter, array in network.state_dict().items():
         np.testing.assert_array_equal(array, before[parameter], err_msg=parameter)
+
+
+def test_a_prepared_network_is_not_asked_for_its_weights():
+    network = tiny()
+    prepared = network.prepare()
+    asked = (
+        prepared.state_dict,
+        lambda: prepared.astype(np.float64),
+        lambda: prepared.load_state_dict(network.state_dict()),
+    )
+    for ask in (*asked, lambda: fingerprint(prepared)):
+        with pytest.raises(InputError, match="prepared for inference.*ask the network that it was made of"):
+            ask()
+
+
+def test_names_that_are_none_of_nodes_change_nothing(rng):
+    network = models.Sequential(conv=layers.Conv2d(3, 4, 3, rng), relu=layers.ReLU())
+    for ask in (network.freeze, lambda names: network.features(picture(5, 6), names)):
+        with pytest.raises(InputError, match="graph: expected names of nodes, such as conv; got nope"):
+            ask(["conv", "nope"])
+    assert not network.frozen
+    network.freeze("conv")
+    assert network.frozen == {"conv"} and network["conv"].weight.frozen

@@ -311,6 +311,39 @@ def test_maps_that_do_not_meet_are_refused(layer, shapes):
             ask()
 
 
+@pytest.mark.parametrize("layer", [layers.Conv2d, layers.ConvTranspose2d])
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(4, 6, 3), (4, 5, 2), (4, 4, 0)])
+def test_channels_that_groups_do_not_divide_are_refused(layer, inputs, outputs, groups, rng):
+    with pytest.raises(
+        InputError, match=f"expected channels that divide into groups, got {inputs}, {outputs} and {groups}"
+    ):
+        layer(inputs, outputs, 3, rng, groups=groups)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.Scale(np.float64(0.5)),
+        lambda: layers.Clip(np.float64(-0.5), np.float64(0.5)),
+        lambda: layers.Dropout(np.float64(0.5), np.random.default_rng(0)),
+        lambda: layers.BatchNorm2d(4, eps=np.float64(1e-3), momentum=np.float64(0.1)),
+        lambda: layers.LRN(5, np.float64(1e-4), np.float64(0.75)),
+    ],
+)
+def test_numbers_of_numpy_leave_float32_as_it_is(layer, rng):
+    layer, x = layer(), rng.normal(size=(2, 4, 5, 6)).astype(np.float32)
+    for _ in range(2):
+        y = layer.forward(x, train=True)
+        assert y.dtype == layer.backward(y).dtype == np.float32
+    assert layer.forward(x).dtype == np.float32
+
+
+def test_weights_are_float32_or_float64(rng):
+    for dtype in (np.float16, int):
+        with pytest.raises(TypeError, match="astype: expected float32 or float64"):
+            layers.Linear(2, 3, rng).astype(dtype)
+
+
 def test_one_layer_may_be_a_whole_network(rng):
     """A Layer with children writes its passes by hand, and is a node like any other."""
 

@@ -7,7 +7,7 @@ import pytest
 
 from minifcn import inference, models
 from minifcn.errors import InputError
-from minifcn.metrics import ConfusionMatrix
+from minifcn.metrics import BoundaryIoU, ConfusionMatrix
 
 SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
 # Worked out below by hand: two classes of three occur in the labels, and class 2 is predicted once.
@@ -68,6 +68,22 @@ def test_scores_by_hand():
 )
 def test_the_mean_iou_of_some_classes(classes, expected):
     assert matrix_of(5, LABELS, PREDICTIONS).mean_iou(classes) == pytest.approx(expected, nan_ok=True)
+
+
+def test_what_is_of_other_classes_is_refused():
+    matrix = matrix_of(5, LABELS, PREDICTIONS)
+    with pytest.raises(InputError, match="expected one of 5 classes to merge, got 1"):
+        matrix.merge(ConfusionMatrix(1))
+    for classes in ([-1], [0, 5]):
+        with pytest.raises(InputError, match=rf"mean_iou: expected classes 0\.\.4, got {classes[-1]}"):
+            matrix.mean_iou(classes)
+
+
+def test_outlines_are_those_of_an_image():
+    for shape in ((0, 3), (4,), (1, 4, 4)):
+        with pytest.raises(InputError, match=r"boundary: expected labels of an image, \(H, W\)"):
+            BoundaryIoU(2).update(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8))
+    assert list(BoundaryIoU(2, bands=np.array([1, 3])).matrices) == [1, 3]
 
 
 def test_without_a_counted_pixel_every_score_is_nan():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,16 +11,22 @@ import sys
 import time
 from contextlib import suppress
 
+import bad_ranks
 import kill_ranks
 import kills
 import mpi
+import numpy as np
 import pytest
 
 from minifcn import cli
+from minifcn.training import checkpoint
 from minifcn.training.config import Config
 from minifcn.training.run import Run, read_metrics
 
 pytestmark = pytest.mark.skipif(bool(mpi.PROBLEM), reason=mpi.PROBLEM)
+in_a_terminal = pytest.mark.skipif(
+    not shutil.which("setsid"), reason="a terminal of its own takes setsid of util-linux"
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +99,21 @@ def test_two_processes_learn_what_one_learns(whole, tmp_path):
     assert losses(whole)[:5] == pytest.approx(losses(alone.folder)[:5], abs=1e-3)  # in float32, which soon parts ways
 
 
+def test_two_processes_learn_in_float64_what_one_learns(toy, tmp_path):
+    (tmp_path / "toy").symlink_to(toy)
+    learn = [mpi.ROOT / "benchmarks" / "distributed.py", "--learn", "--network=mini", "--steps=4"]
+    found = []
+    for size in (1, 2):
+        code, said = mpi.Job(mpi.mpirun(size, *learn, "--folder", tmp_path), tmp_path / f"{size}.txt").wait()
+        assert code == 0, said
+        with np.load(tmp_path / f"mini{size}.npz") as file:
+            found.append(dict(file))
+    alone, two = found
+    assert len(alone["losses"]) == 4 and two.keys() == alone.keys()
+    for name, array in alone.items():
+        np.testing.assert_allclose(two[name], array, rtol=1e-10, atol=1e-10, err_msg=name)
+
+
 def test_a_killed_process_ends_the_job_which_goes_on_to_the_same_bits(toy, whole, tmp_path):
     folder = tmp_path / "killed"
     job = kill_ranks.start(toy, folder, 2)
@@ -125,26 +147,96 @@ def test_ctrl_c_saves_and_one_process_goes_on(toy, whole, tmp_path):
     assert len(losses(folder)) == kills.ITERATIONS
 
 
+@in_a_terminal
+def test_ctrl_c_at_mpirun_says_how_to_go_on(toy, tmp_path):
+    """Which it does on the terminal itself: mpirun hands on nothing any more."""
+    folder = tmp_path / "run"
+    settings = ["--data", toy, "--out", folder, *kills.SETTINGS, "--iterations", "100000"]
+    job = mpi.Terminal(*mpi.mpirun(2, "-m", "minifcn", "train", *settings))
+    assert mpi.until(steps_done(folder, 3), job)
+    job.press_ctrl_c()
+    code, said = job.wait()
+    assert code != 0
+    assert own_lines(said) == [f"minifcn: interrupted; go on with: minifcn train --resume {folder}"], said
+    kills.require_sound(folder)
+
+
+@in_a_terminal
+def test_the_shell_line_that_makes_ctrl_c_save_under_mpirun(toy, tmp_path):
+    (line,) = re.findall(r"^\(setsid mpirun .*\)$", (mpi.ROOT / "docs" / "processes.md").read_text(), re.MULTILINE)
+    folder = tmp_path / "run"
+    settings = ["--data", toy, "--out", folder, *kills.SETTINGS, "--iterations", "100000"]
+    command = shlex.join(map(str, [sys.executable, "-m", "minifcn", "train", *settings]))
+    line = line.replace("minifcn train --data mydata --out runs/mine", command).replace("-n 4", "-n 2")
+    job = mpi.Terminal("sh", "-c", line.replace("mpirun", shlex.quote(mpi.MPIRUN)))
+    assert mpi.until(steps_done(folder, 3), job)
+    job.press_ctrl_c()
+    _, said = job.wait()
+    assert f"stopped and saved; go on with: minifcn train --resume {folder}" in said
+    assert read_metrics(folder)[-1]["event"] == "stopped"
+
+
+def with_a_bad_rank(what, rank, said, *arguments):
+    return mpi.Job(mpi.mpirun(2, mpi.ROOT / "tests" / "bad_ranks.py", what, rank, "train", *arguments), said)
+
+
+def test_a_full_disk_ends_the_job_in_a_line_and_costs_nothing(toy, whole, tmp_path):
+    folder = tmp_path / "full"
+    code, said = with_a_bad_rank("full", 0, tmp_path / "said", "--data", toy, "--out", folder, *kills.SETTINGS).wait()
+    assert code == 2, said
+    assert own_lines(said) == [f"minifcn: {folder}/checkpoint.npz: cannot be written (No space left on device)"]
+    kills.require_sound(folder)
+    assert checkpoint.read(folder / "checkpoint.npz")[1]["iteration"] == bad_ranks.FULL_AFTER
+    code, said = kill_ranks.start(toy, folder, 2).wait()
+    assert code == 0, said
+    kills.require_same(folder, whole)
+
+
+def test_a_slow_process_is_waited_for_and_changes_nothing(toy, whole, tmp_path):
+    folder = tmp_path / "slow"
+    code, said = with_a_bad_rank("slow", 1, tmp_path / "said", "--data", toy, "--out", folder, *kills.SETTINGS).wait()
+    assert code == 0, said
+    kills.require_same(folder, whole)
+
+
 @pytest.mark.parametrize(
-    ("what", "expected"),
+    ("what", "size", "expected"),
     [
-        ("a broken image", r"minifcn: process 1 on \S+: toy/VOC2012/JPEGImages/\S+: not a readable image"),
-        ("another image", r"minifcn: data toy: not the same in process 1 on \S+ as in process 0 on"),
+        ("a broken image", 3, r"minifcn: process 2 on \S+: toy/VOC2012/JPEGImages/\S+: not a readable image"),
+        ("another image", 2, r"minifcn: data toy: not the same in process 1 on \S+ as in process 0 on"),
+        ("another mask", 2, r"minifcn: data toy: not the same in process 1 on \S+ as in process 0 on"),
     ],
 )
-def test_hosts_whose_disks_differ_end_in_a_line(what, expected, toy, tmp_path):
+def test_hosts_whose_disks_differ_end_in_a_line(what, size, expected, toy, tmp_path):
+    """The last process is on a host of its own."""
     for host in ("here", "there"):
         shutil.copytree(toy, tmp_path / host / "toy")
     images = sorted((tmp_path / "there" / "toy" / "VOC2012" / "JPEGImages").iterdir())
     if what == "another image":
         images[3].write_bytes(images[1].read_bytes())
+    elif what == "another mask":  # of the same size
+        mask = min((tmp_path / "there" / "toy" / "VOC2012" / "SegmentationClass").iterdir())
+        content = bytearray(mask.read_bytes())
+        content[len(content) // 2] ^= 1
+        mask.write_bytes(content)
     else:  # all, since which images a process reads depends on who is free
         for image in images:
             image.write_bytes(bytes(image.stat().st_size))
-    settings = [*kills.SETTINGS, "--data", "toy", "--out", tmp_path / "run"]
+    settings = [*kills.SETTINGS, "--batch-size", size, "--data", "toy", "--out", tmp_path / "run"]
     command = [mpi.MPIRUN]
-    for host in ("here", "there"):
-        command += ["-n", 1, "--wdir", tmp_path / host, sys.executable, "-m", "minifcn", "train", *settings, ":"]
+    for host, processes in (("here", size - 1), ("there", 1)):
+        command += [
+            "-n",
+            processes,
+            "--wdir",
+            tmp_path / host,
+            sys.executable,
+            "-m",
+            "minifcn",
+            "train",
+            *settings,
+            ":",
+        ]
     code, said = mpi.Job(command[:-1], tmp_path / "said").wait()
     assert code == 2, said
     (line,) = own_lines(said)

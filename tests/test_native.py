@@ -1,7 +1,9 @@
 """Kernels compiled for the CPU: they agree with NumPy on whole networks, give the same bits in every run, and are left out where
 they cannot be had."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 
 from minifcn import backend, models, ops
-from minifcn.backend import compiler, native
+from minifcn.backend import compiler, native, tuning
+from minifcn.backend.source import Source
 from minifcn.training import loop
 from minifcn.training.optimizers import AdamW
 
@@ -50,8 +53,10 @@ def test_a_training_gives_the_same_bits_in_every_run(threads, compiled):
 
 
 @pytest.mark.parametrize("backbone", ["mini", "efficientnet_lite0"])
-def test_a_training_gives_the_same_bits_for_any_number_of_threads(backbone, compiled, tiling):
-    tiling()
+def test_a_training_gives_the_same_bits_for_any_number_of_threads(backbone, compiled, tiling, monkeypatch):
+    worth_a_thread = tuning.WORTH_A_THREAD
+    tiling(1 << 14)  # small enough that every thread gets some of the work
+    monkeypatch.setattr(tuning, "WORTH_A_THREAD", worth_a_thread)  # BLAS adds up tiny products in another order
     found = [trained(3, threads=threads, backbone=backbone)[1] for threads in (1, 2, 3, 5)]
     for other in found[1:]:
         assert all(np.array_equal(other[name], found[0][name]) for name in other)
@@ -92,18 +97,30 @@ def test_a_nan_is_not_lost(compiled):
     assert np.isnan(normalised).sum() == 1
 
 
+def ended(*arguments, **environment):
+    """A process of Python's own that has ended well."""
+    environment = {**os.environ, "MINIFCN_NATIVE": "1", **environment}
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def run(code, **environment):
     """What a process of its own prints."""
-    environment = {**os.environ, **{name: value for name, value in environment.items() if value is not None}}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return ended("-c", code, **environment).stdout.strip()
+
+
+def info(**environment):
+    """(what `minifcn info` says of the kernels, the notices beside it)"""
+    done = ended("-m", "minifcn", "info", **environment)
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("kernels"))
+    return line, done.stderr.splitlines()
 
 
 ASKED = """
 import numpy as np
 from minifcn import ops
-from minifcn.backend import compiler, native
+from minifcn.backend import compiler, native, tuning
 x = np.ones((1, 16, 4, 4), np.float32)
 y, _ = ops.max_pool2d_forward(x, 2)
 print(native.runs(ops.pool.SOURCE, x.dtype), compiler.problem(), float(y.sum()))
@@ -112,8 +129,10 @@ print(native.runs(ops.pool.SOURCE, x.dtype), compiler.problem(), float(y.sum()))
 
 def test_kernels_are_used_unless_the_environment_says_no(tmp_path):
     cache = str(tmp_path)
-    assert run(ASKED, XDG_CACHE_HOME=cache, MINIFCN_NATIVE="1") == "True None 64.0"
+    assert run(ASKED, XDG_CACHE_HOME=cache) == "True None 64.0"
     assert len(list((tmp_path / "minifcn").glob("pool.cu-*.so"))) == 1
+    kept = tmp_path / "minifcn"
+    assert info(XDG_CACHE_HOME=cache) == (f"kernels   compiled by {' '.join(compiler.compiler())}, kept in {kept}", [])
     assert run(ASKED, MINIFCN_NATIVE="0") == "False MINIFCN_NATIVE=0 64.0"
 
 
@@ -121,21 +140,85 @@ def test_a_compiler_that_fails_leaves_it_to_numpy(tmp_path):
     broken = tmp_path / "c++"
     broken.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
     broken.chmod(0o755)
-    assert run(ASKED, XDG_CACHE_HOME=str(tmp_path), CXX=str(broken), MINIFCN_NATIVE="1").startswith(
-        "False activation.cu: "
-    )
-    assert run(ASKED, CXX="no-such-compiler", MINIFCN_NATIVE="1").startswith("False no C++ compiler was found")
+    assert run(ASKED, XDG_CACHE_HOME=str(tmp_path), CXX=str(broken)).startswith("False activation.cu: ")
+    assert run(ASKED, CXX="no-such-compiler").startswith("False no C++ compiler was found")
+
+
+NOTICE = "compiling the kernels for this processor, once; this may take a minute"
+
+
+def test_info_tells_of_a_compiler_that_fails_and_the_wait_is_announced(tmp_path):
+    refuses = shutil.which("false")
+    reason = f"left to NumPy: activation.cu: {refuses}: exit code 1"
+    line, notices = info(XDG_CACHE_HOME=str(tmp_path), CXX=refuses)
+    assert line == f"kernels   {reason}"
+    assert notices == [NOTICE, f"kernels are {reason}"]
+    assert not (tmp_path / "minifcn").exists()
+
+
+def test_where_no_cache_can_be_written_it_is_numpy_and_nothing_is_left_behind(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "scratch").mkdir()
+    places = {"XDG_CACHE_HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path / "scratch")}
+    line, notices = info(**places)
+    assert line.startswith("kernels   left to NumPy: no folder to keep compiled kernels in")
+    assert line.endswith("set XDG_CACHE_HOME to one that can be written to")
+    assert len(notices) == 1
+    assert run(ASKED, **places).startswith("False no folder to keep compiled kernels in")
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.fixture
+def cache_folder(tmp_path, monkeypatch):
+    """An empty folder for compiled libraries."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiler._announce.cache_clear()
+    return tmp_path / "minifcn"
+
+
+def test_what_is_compiled_is_announced_once_and_what_is_loaded_is_not(cache_folder, caplog):
+    caplog.set_level("INFO")
+    for text in ("int one;", "int two;"):
+        compiler.library("some", text, native.OPTIONS)
+    assert caplog.messages == [NOTICE]
+    compiler._announce.cache_clear()
+    compiler.library("some", "int one;", native.OPTIONS)
+    assert caplog.messages == [NOTICE]
+
+
+def test_a_cache_that_is_filled_need_not_be_writable(cache_folder, monkeypatch):
+    def refuse(**options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    kept = compiler.library("some", "int one;", native.OPTIONS)
+    monkeypatch.setattr(compiler.tempfile, "TemporaryDirectory", refuse)
+    assert compiler.library("some", "int one;", native.OPTIONS) == kept
+    with pytest.raises(compiler.CompileError, match="Read-only file system"):
+        compiler.library("some", "int two;", native.OPTIONS)
+
+
+def test_every_kind_of_processor_has_libraries_of_its_own(cache_folder, tmp_path, monkeypatch):
+    copy, described = tmp_path / "copy.cu", native._processor
+    copy.write_text("KERNEL void copy(RANGE, ARRAY(const T) x, ARRAY(T) y) { EACH(i) AT(y, i) = AT(x, i); }")
+    counts = []
+    for number, text in enumerate(["flags: sse2 avx2", "flags: sse2", "cpu MHz: 2000\nflags: sse2"]):
+        processor = tmp_path / f"cpuinfo{number}"
+        processor.write_text(text)
+        monkeypatch.setattr(native, "_processor", lambda processor=processor: described(processor))
+        assert native._library(Source(copy), "float32") is not None
+        counts.append(len(list(cache_folder.iterdir())))
+    assert counts == [1, 2, 2]
 
 
 def test_importing_compiles_nothing(tmp_path):
-    run("import minifcn, minifcn.models, minifcn.training.run", XDG_CACHE_HOME=str(tmp_path), MINIFCN_NATIVE="1")
+    run("import minifcn, minifcn.models, minifcn.training.run", XDG_CACHE_HOME=str(tmp_path))
     assert not (tmp_path / "minifcn").exists()
 
 
 @pytest.mark.slow
 def test_two_processes_may_compile_at_once(tmp_path):
     found = []
-    environment = {"XDG_CACHE_HOME": str(tmp_path), "MINIFCN_NATIVE": "1"}
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
     threads = [threading.Thread(target=lambda: found.append(run(ASKED, **environment))) for _ in range(2)]
     for thread in threads:
         thread.start()

@@ -233,6 +233,15 @@ def test_only_what_nobody_else_reads_is_folded(tmp_path, rng):
         weights.save_onnx(tmp_path / "network.onnx", network.prepare())
 
 
+def test_an_operator_of_a_later_version_is_refused(tmp_path, rng):
+    class Later(layers.ReLU):
+        onnx_operator = "Mish"  # of opset 18
+
+    network = models.Graph({"conv": (layers.Conv2d(3, 4, 3, rng), ["image"]), "later": (Later(), ["conv"])})
+    with pytest.raises(InputError, match=r"^later \(Later\): its operator Mish is none of those of opset 11"):
+        weights.save_onnx(tmp_path / "network.onnx", network)
+
+
 def test_what_is_folded_shares_no_weights_with_what_it_was_made_of():
     network = models.fcn("8s", "mini", 3, "same", width=2)
     own, others = (graph.parameters().values() for graph in (network.folded(), network))

@@ -14,8 +14,8 @@ CROP, PAD, RESIZE = ops.crop_forward, ops.pad_forward, ops.resize_bilinear_forwa
 X = (2, 4, 6, 5)
 
 
-def concat(*xs):
-    return ops.concat_forward(xs)
+def concat(*xs, **settings):
+    return ops.concat_forward(xs, **settings)
 
 
 def dropout(x, p):
@@ -73,8 +73,16 @@ REFUSED = [  # operation, shapes of its arrays, other arguments, settings, messa
     (concat, [], [], {}, "concat: expected at least one map"),
     (concat, [X, (2, 4, 6, 4)], [], {}, r"concat: expected maps of shape \(2, 4, 6, 5\)"),
     (RESIZE, [X], [0], {}, "size: expected .* at least 1; got 0"),
+    (ops.resize_forward, [X], [4], {"scale": (0, 1)}, r"resize: expected a scale of two numbers above 0, got \(0, 1\)"),
+    (ops.resize_forward, [X], [4], {"scale": (0.5,)}, r"resize: expected a scale of two numbers above 0, got \(0.5,\)"),
+    (concat, [X, X], [], {"axis": 4}, r"concat: expected an axis of 0\.\.3, got 4"),
+    (concat, [X, X], [], {"axis": -1}, r"concat: expected an axis of 0\.\.3, got -1"),
     (PAD, [X], [((0, 1), (-1, 0))], {}, "pad: expected .* at least 0"),
-    (UPSAMPLE, [X, (4, 4)], [], {"stride": 2}, r"upsample: a kernel \(4, 4\)"),
+    (UPSAMPLE, [X, (4, 4)], [], {"stride": 2}, r"upsample: expected a kernel of one axis, got shape \(4, 4\)"),
+    (UPSAMPLE, [X, (0,)], [], {"stride": 2}, r"upsample: expected a kernel of one axis, got shape \(0,\)"),
+    (UPSAMPLE, [X, (4,)], [], {"stride": 0}, "upsample: expected a whole stride of at least 1, got 0"),
+    (UPSAMPLE, [X, (40,)], [], {"stride": -1}, "upsample: expected a whole stride of at least 1, got -1"),
+    (UPSAMPLE, [X, (4,)], [], {"stride": (2, 2)}, r"upsample: expected a whole stride of at least 1, got \(2, 2\)"),
     (UPSAMPLE, [X, (4,)], [], {"stride": 1, "pad": 4}, "leave nothing of"),
     (UPSAMPLE, [X, (4,)], [], {"stride": 1, "pad": ((0, 0), (7, 1))}, r"upsample: .* leave nothing of \(6, 5\)"),
     (dropout, [X], [1.0], {}, r"dropout: expected 0 <= p < 1, got 1.0"),

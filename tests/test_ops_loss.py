@@ -274,6 +274,33 @@ def test_the_dice_loss_is_its_definition(shape, ignore, smooth, device, rng):
         np.testing.assert_allclose(device.get(loss), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_ignored_may_be_no_number(value, device, rng):
+    """In the losses whose docstrings promise so; PyTorch's softmax cross-entropy, too, has no gradient there."""
+    logits, labels = rng.normal(size=(2, 3, 4, 5)), rng.integers(0, 3, (2, 4, 5)).astype(np.uint8)
+    labels[0, 1, 2] = 255
+    targets = (labels[:, None] == np.arange(3)[:, None, None]).astype(np.uint8)
+    targets[0, :, 1, 2] = 255
+    for forward, backward, known in (
+        (ops.dice_forward, ops.dice_backward, labels),
+        (ops.sigmoid_cross_entropy_forward, ops.sigmoid_cross_entropy_backward, targets),
+    ):
+        found = []
+        for at in (0.0, value):
+            logits[0, :, 1, 2] = at
+            loss, cache = forward(device.put(logits), device.put(known))
+            found.append((float(loss), device.get(backward(1.0, cache))))
+        assert found[0][0] == found[1][0]
+        np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_an_upstream_gradient_of_another_shape_is_refused(device, rng):
+    labels = device.put(np.zeros((2, 4, 5), np.uint8))
+    _, cache = ops.softmax_cross_entropy_forward(device.put(rng.normal(size=(2, 3, 4, 5))), labels, reduction="none")
+    with pytest.raises(ValueError, match=r"softmax_cross_entropy backward: expected dloss of shape \(2, 4, 5\)"):
+        ops.softmax_cross_entropy_backward(device.put(np.ones((2, 2, 4, 5))), cache)
+
+
 def test_dice_by_hand(device):
     """Pixels of class 0, 0, 1, and an ignored one. Class 0: Σpq = 1, Σp = 3/2, Σq = 2; class 1: 1/2, 3/2, 1; class 2: none."""
     logits, labels = np.full((1, 3, 1, 4), -np.inf), np.array([[[0, 0, 1, 255]]])

@@ -569,6 +569,16 @@ def test_a_product_cut_into_pieces_is_the_product(worth, block_bytes, threads, d
         np.testing.assert_allclose(device.get(frame), expected, atol=1e-11, err_msg=str(size))
 
 
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(200, 1000, 50), (601, 1000, 100), (64, 40000, 64)])
+def test_a_product_has_the_same_bits_for_any_number_of_threads(rows, depth, columns, compiled, rng):
+    a, b = rng.standard_normal((rows, depth), np.float32), rng.standard_normal((depth, columns), np.float32)
+    found = []
+    for threads in (1, 2, 5, 12, 25, 64):
+        backend.set_threads(threads)
+        found.append(backend.matmul(a, b))
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(0, 3, 4), (3, 4, 0), (0, 0, 0), (3, 0, 4)])
 def test_a_product_of_nothing_is_empty_or_the_bias(rows, depth, columns):
     a, b, bias = np.ones((rows, depth)), np.ones((depth, columns)), np.arange(columns) + 1.0

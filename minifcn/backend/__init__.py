@@ -1,9 +1,9 @@
 """Where arrays live and what works on them: NumPy with threads on the CPU, CuPy on a GPU."""
 
-from .compiler import problem as native_problem
 from .compiler import use_native
 from .cpu import one_blas_thread
 from .memory import keep_freed_memory, out_of_memory
+from .native import problem as native_problem
 from .parallel import cut, matmul, run_blocks, run_tiles
 from .registry import (
     Array,

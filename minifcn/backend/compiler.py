@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +41,7 @@ def _environment_allows():
 
 
 def problem() -> str | None:
-    """Why nothing compiled is used on the CPU, in words; None where it is, or will be once it is needed."""
+    """Why nothing compiled is used on the CPU, in words; None where it is, or will be tried once it is needed (`native.problem`)."""
     if not is_wanted():
         return "switched off" if _wanted is False else f"{VARIABLE}=0"
     return _failed if compiler() else "no C++ compiler was found (g++, clang++, or pip install ziglang)"
@@ -72,23 +73,41 @@ def library(name: str, text: str, options: tuple[str, ...], machine: str = "") -
     """The shared library of a C++ text, compiled unless the cache has it. machine: what beside text, compiler and options it is for.
 
     Another process may be compiling the same: each writes a file of its own, and puts it in place in one step.
-    Raises CompileError; OSError where no file can be written.
+    Raises CompileError, also where there is no folder to keep it in; OSError where the disk is full.
     """
     command = compiler()
     parts = [text, machine, *command, _version(command), *options]
-    where = folder()
-    cached = where / f"{name}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:32]}.so"
-    if not cached.exists():
-        with tempfile.TemporaryDirectory(dir=where) as workplace:
-            code, made = Path(workplace) / "kernels.cpp", Path(workplace) / "kernels.so"
-            code.write_text(text, encoding="utf-8")
-            done = subprocess.run(
-                [*command, *options, "-o", made, code], capture_output=True, text=True, errors="replace"
-            )
-            if done.returncode:
-                raise CompileError(f"{name}: {' '.join(command)}: {done.stderr[:2000]}")
+    try:
+        where = folder()
+        cached = where / f"{name}-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:32]}.so"
+        if cached.exists():
+            return cached
+        where.mkdir(parents=True, exist_ok=True)
+        room = tempfile.TemporaryDirectory(dir=where)
+    except (OSError, RuntimeError) as error:  # read-only, or no home
+        raise CompileError(
+            f"no folder to keep compiled kernels in ({error}); set XDG_CACHE_HOME to one that can be written to"
+        ) from error
+    _announce()
+    with room as workplace:
+        code, made = Path(workplace) / "kernels.cpp", Path(workplace) / "kernels.so"
+        code.write_text(text, encoding="utf-8")
+        done = subprocess.run([*command, *options, "-o", made, code], capture_output=True, text=True, errors="replace")
+        if not done.returncode:
             os.replace(made, cached)
+    if done.returncode:
+        with suppress(OSError):  # it has others' libraries
+            where.rmdir()
+        raise CompileError(
+            f"{name}: {' '.join(command)}: {done.stderr[:2000].strip() or f'exit code {done.returncode}'}"
+        )
     return cached
+
+
+@cache
+def _announce():
+    """Say, once, what takes so long."""
+    log.info("compiling the kernels for this processor, once; this may take a minute")
 
 
 @cache
@@ -97,14 +116,6 @@ def _version(command):
     return subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace").stdout
 
 
-@cache
 def folder() -> Path:
-    """The folder of compiled libraries: in the user's cache, or, where that is not writable, one for this process."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):  # no home
-        pass
-    return Path(tempfile.mkdtemp(prefix="minifcn-"))
+    """The folder of compiled libraries, in the user's cache. Raises RuntimeError where there is no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minifcn"

@@ -6,11 +6,9 @@ needed, and then kept in the user's cache folder (`compiler`). Without a compile
 """
 
 import ctypes
-import logging
 import os
 import platform
 import struct
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -22,7 +20,6 @@ from . import compiler, cpu, helpers, tuning
 from .source import C_TYPES, MOST_THREADS, Source, checked
 from .threads import threads
 
-log = logging.getLogger("minifcn.kernels")
 WIDTHS = (16, 4, 1)
 OPTIONS = (
     "-std=c++14", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-w",
@@ -123,6 +120,13 @@ def runs(source: Source, dtype: np.dtype) -> bool:
     return compiler.is_wanted() and _is_compiled(source, dtype) and compiler.problem() is None
 
 
+def problem() -> str | None:
+    """Why NumPy does the kernels' work on the CPU, in words; None where they run. It compiles them: before, nobody knows."""
+    if compiler.problem() is None and _libraries("float32"):
+        helpers.share()
+    return compiler.problem()
+
+
 @cache
 def _is_compiled(source, dtype):
     return not source.gpu_only and _libraries(str(dtype)).get(source.path) is not None
@@ -177,16 +181,12 @@ def _libraries(dtype):
     """{path of a source: its library for arrays of this dtype, or None where it does not compile}; all of minifcn's at once."""
     if dtype not in C_TYPES or compiler.problem():
         return {}
-    start = time.perf_counter()
     paths = sorted(Path(__file__).parents[1].rglob("*.cu"))
     sources = [source for path in paths if "AT(" in (source := Source(path)).text]
     if _library(sources[0], dtype) is None:  # a compiler that cannot do this one need not try the others
         return {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip([s.path for s in sources], pool.map(lambda s: _library(s, dtype), sources), strict=True))
-    if (seconds := time.perf_counter() - start) > 0.2:
-        log.info("kernels compiled for this processor, once, in %.1f s; kept in %s", seconds, compiler.folder())
-    return found
+        return dict(zip([s.path for s in sources], pool.map(lambda s: _library(s, dtype), sources), strict=True))
 
 
 def _library(source, dtype):
@@ -216,10 +216,10 @@ extern "C" void run_{name}(Share share, const Argument* a, int lines, int channe
 
 
 @cache
-def _processor():
+def _processor(description=Path("/proc/cpuinfo")):
     """What -march=native depends on."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = description.read_text(encoding="utf-8").splitlines()
         return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
     except OSError:
         return f"{platform.machine()} {platform.processor()}"

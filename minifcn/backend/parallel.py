@@ -1,6 +1,7 @@
 """Work cut into independent tiles, which the threads of a CPU share; a GPU takes it as a whole."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from . import tuning
 from .registry import Array, array_module, device_of, has_kernels
@@ -60,14 +61,20 @@ def matmul(
         elif bias is not None:
             out[place] += some_bias
 
-    count = threads() if rows >= columns else sum_parts()  # BLAS sums alike for any rows, not for any columns
-    if has_kernels(a) or 2 * rows * columns * a.shape[1] < tuning.WORTH_A_THREAD:
+    operations = 2 * rows * columns * a.shape[1]
+    if has_kernels(a) or operations < tuning.WORTH_A_THREAD:
         count = 1
     elif rows >= columns:
-        count *= -(-out.nbytes // (count * tuning.PIECE_BYTES))
+        # BLAS sums alike for any number of rows, unless it is one or the product is small, but not for any of columns.
+        least = max(1, tuning.WORTH_A_THREAD // tuning.SHARES)
+        count = max(1, min(threads(), rows // 2, operations // least))
+        count = min(rows, count * -(-out.nbytes // (count * tuning.PIECE_BYTES)))
+    else:
+        count = sum_parts()
     everything = slice(None)
-    if rows >= columns:
-        tiles = [((part, everything),) for part in cut(rows, count)]
+    if rows >= columns:  # blocks of equal length: a last one that is shorter might be small
+        edges = [rows * i // count for i in range(count + 1)]
+        tiles = [((slice(*ends), everything),) for ends in pairwise(edges)]
     else:
         tiles = [((everything, part),) for part in cut(columns, count)]
     run_tiles(out, block, tiles)

@@ -17,7 +17,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    found, why = diagnosis.inspect(), compiler.problem()
+    found, why = diagnosis.inspect(), backend.native_problem()
     packages = [f"{name} {version}" for name, version in found.packages.items()]
     cuda = found.cuda and f"runs CUDA up to {'.'.join(map(str, found.cuda))}"
     lines = [

@@ -92,7 +92,7 @@ def _hand_on(lines):
             boxes.append(line)
         elif line.endswith("\r"):  # a bar, which is drawn over
             print(line, end="", file=sys.stderr, flush=True)
-        else:
+        elif line.strip():  # mpirun puts blank lines around its boxes
             print(line.strip() if own else line.rstrip("\r\n"), file=sys.stderr, flush=True)
         explained |= own
     return explained, "".join(boxes)

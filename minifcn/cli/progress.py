@@ -6,7 +6,8 @@ import signal
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 
 from tqdm import tqdm
 
@@ -85,12 +86,20 @@ def _to_nowhere(*descriptors):
             os.dup2(nowhere.fileno(), descriptor)
 
 
+def _say_that_mpirun_ends_this(go_on):
+    """On the terminal itself, if there is one: mpirun, which answers Ctrl-C by a request to end and a kill a quarter of a second later, hands on
+    nothing any more of what its processes write."""
+    with suppress(OSError), open("/dev/tty", "w") as terminal:
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # by which some terminals stop what writes in the background
+        terminal.write(f"\nminifcn: interrupted; go on with: {go_on}\n")  # below a bar, or the echo of Ctrl-C
+
+
 @contextmanager
-def _ctrl_c():
+def _ctrl_c(by_mpirun):
     """Within this context the first Ctrl-C only sets a flag, which the yielded function reads; the second ends at once.
 
     Any further one is ignored, also after the context: all that remains then is to clean up and to end. A process of several takes what
-    mpirun hands on as Ctrl-C. The terminal's end never is the second.
+    mpirun hands on as Ctrl-C; by_mpirun() is called in the one that leads when mpirun asks to end. The terminal's end never is the second.
     """
     asked, several = [], world().size > 1
     if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
@@ -98,6 +107,8 @@ def _ctrl_c():
         return
 
     def note(number, frame):
+        if several and leads() and number == signal.SIGTERM:
+            by_mpirun()
         if asked and number != HANGUP:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             raise KeyboardInterrupt
@@ -118,7 +129,8 @@ def do(run, title, go_on):
         notice(run.started)
     start, trained, waited = time.perf_counter(), 0.0, 0.0
     bar = bar_over(total=run.config.iterations, initial=run.done, desc=title, unit="it")
-    with _ctrl_c() as asked, bar, closing(run.events(asked)) as events:
+    by_mpirun = partial(_say_that_mpirun_ends_this, go_on)
+    with _ctrl_c(by_mpirun) as asked, bar, closing(run.events(asked)) as events:
         try:
             for event in events:
                 if isinstance(event, loop.Step):

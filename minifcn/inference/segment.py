@@ -24,6 +24,7 @@ from .sliding_window import check_tile, unpadded_windows, windows
 
 def shrunk(image: np.ndarray, longest: int | None) -> np.ndarray:
     """The image (H, W, 3) uint8 with a longer side of at most `longest` pixels, such as a network's `card.longest`; None for any."""
+    require_image(image)
     return shrink(image, image[:, :, 0], longest)[0] if longest else image
 
 

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from .. import ops
 from ..backend import Array, array_module, run_blocks, to_device, to_host
-from ..errors import InputError
+from ..errors import DtypeError, InputError
 from ..ops.geometry import Cache
 from .coordinates import IDENTITY, Affine
 
@@ -152,7 +152,9 @@ class Layer:
             run_blocks(block, getattr(*mine), getattr(*theirs))
 
     def astype(self, dtype: DTypeLike) -> Self:
-        """Convert all parameters and buffers to float32 or float64, in place; gradients start again from zero."""
+        """Convert all parameters and buffers to float32 or float64, in place; gradients start again from zero. Raises DtypeError for others."""
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise DtypeError(f"astype: expected float32 or float64, got {np.dtype(dtype)}")
         for owner, key in self._state().values():
             setattr(owner, key, getattr(owner, key).astype(dtype))
         self.zero_grad()

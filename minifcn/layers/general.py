@@ -22,8 +22,8 @@ class Clip(Leaf):
     caches_input = owns_results = True
 
     def __init__(self, low: float, high: float):
-        self.low, self.high = low, high
-        self.onnx_attributes = {"min": low, "max": high}
+        self.low, self.high = float(low), float(high)
+        self.onnx_attributes = {"min": self.low, "max": self.high}
 
     def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return array_module(x).clip(x, self.low, self.high), x

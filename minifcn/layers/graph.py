@@ -87,9 +87,16 @@ class Graph(Layer):
         """The layer of a node."""
         return self.nodes[name].layer
 
+    def _state(self):
+        if self.prepared:
+            raise InputError(
+                "prepared for inference, which folds weights into each other; ask the network that it was made of"
+            )
+        return super()._state()
+
     def freeze(self, names: Iterable) -> None:
         """Let these nodes learn nothing from now on: training computes them as inference does, and no gradient goes through them."""
-        self.frozen = frozenset(names)
+        self.frozen = frozenset(self._require_nodes(names))
         nodes = fused(self.nodes, self.outputs, among=self.frozen)
         self.training = schedule(fused_norms(nodes, self.outputs, self.frozen), self.outputs)
         for name in self.frozen:
@@ -105,7 +112,17 @@ class Graph(Layer):
     @one_blas_thread
     def features(self, x: Array, names: Sequence[str]) -> dict[str, Array]:
         """The values of any nodes, by name, in inference.   x (N, C, H, W) -> {name: array}"""
+        self._require_nodes(names)
         return self._run(x, schedule(fused(self.nodes, names), names), names, False)
+
+    def _require_nodes(self, names):
+        """The names; raises InputError for those that are none of nodes."""
+        names = [names] if isinstance(names, str) else list(names)
+        if unknown := sorted({*names} - {*self.nodes}):
+            raise InputError(
+                f"graph: expected names of nodes, such as {next(iter(self.nodes))}; got {', '.join(unknown)}"
+            )
+        return names
 
     def _run(self, x, steps, outputs, train):
         values = {IMAGE: x}

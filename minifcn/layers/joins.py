@@ -187,8 +187,8 @@ class Scale(Leaf):
     owns_results = True
 
     def __init__(self, factor: float):
-        self.factor = factor
-        self.onnx_attributes = {"factor": factor}
+        self.factor = float(factor)
+        self.onnx_attributes = {"factor": self.factor}
 
     def run(self, x: Array, train: bool) -> tuple[Array, Cache]:
         return x * self.factor, None

@@ -23,6 +23,14 @@ def _bias(outputs):
     return Parameter(zeros((outputs,)), lr_mult=2.0, decay_mult=0.0)
 
 
+def _require_groups(op, groups, inputs, outputs):
+    """Raise InputError unless channels divide into groups, which whole-number division would hide."""
+    if groups < 1 or inputs % groups or outputs % groups:
+        raise InputError(
+            f"{op}: expected channels that divide into groups, got {inputs}, {outputs} and {groups} groups"
+        )
+
+
 class Conv2d(Windowed):
     """A convolution of `outputs` kernels with bias. Weights (outputs, inputs/groups, kh, kw) start He-normal.
 
@@ -33,7 +41,7 @@ class Conv2d(Windowed):
     onnx_operator = "Conv"
     caches_input = True
     warned = False
-    warned: ClassVar[set] = set()  # the sizes of maps of which some layer has warned
+    warned_sizes: ClassVar[set] = set()  # the sizes of maps of which some layer has warned
 
     def __init__(
         self,
@@ -49,6 +57,7 @@ class Conv2d(Windowed):
         bias: bool = True,
         zero: bool = False,
     ):
+        _require_groups("conv2d", groups, inputs, outputs)
         shape = (outputs, inputs // groups, *pair("kernel", kernel))
         self.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
         self.weight = Parameter(zeros(shape) if zero else he_normal(shape, rng))
@@ -92,8 +101,8 @@ class Conv2d(Windowed):
         rates = pair("dilation", dilation)
         if max(rates) > 1 and not self.warned and all(r >= n for r, n in zip(rates, shape[2:], strict=True)):
             self.warned = True
-            if shape[2:] not in self.warned:
-                self.warned.add(shape[2:])
+            if shape[2:] not in self.warned_sizes:
+                self.warned_sizes.add(shape[2:])
                 why = "only the centre tap sees pixels; take larger images or smaller rates"
                 log.warning("%s: rate %s on a map of %dx%d: %s", self.title, rates, *shape[2:], why)
         if pad == "same":
@@ -134,6 +143,7 @@ class ConvTranspose2d(Transposed):
         groups: int = 1,
         bias: bool = True,
     ):
+        _require_groups("conv_transpose2d", groups, inputs, outputs)
         self.settings = {"stride": stride, "pad": pad, "output_pad": output_pad, "dilation": dilation, "groups": groups}
         taps, steps = prod(pair("kernel", kernel)), prod(pair("stride", stride))
         fan_in = max(1, inputs // groups * taps // steps)  # the stamps that meet at one output
@@ -249,8 +259,8 @@ class BatchNorm2d(Leaf):
     sums: Callable[[Array], Array] | None = None
 
     def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False):
-        self.eps, self.momentum, self.frozen = eps, momentum, frozen
-        self.onnx_attributes = {"epsilon": eps, "momentum": 1 - momentum}  # ONNX's is the share that stays
+        self.eps, self.momentum, self.frozen = float(eps), float(momentum), frozen
+        self.onnx_attributes = {"epsilon": self.eps, "momentum": 1 - self.momentum}  # ONNX's is the share that stays
         self.gamma = Parameter(np.ones(channels, np.float32), decay_mult=0.0)
         self.beta = Parameter(zeros((channels,)), decay_mult=0.0)
         self.running_mean = to_device(zeros((channels,)))

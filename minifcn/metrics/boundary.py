@@ -18,6 +18,7 @@ class BoundaryIoU:
     """
 
     def __init__(self, num_classes: int, bands: Sequence[int] = (1, 2, 4, 8)):
+        bands = tuple(bands)
         if not bands or not all(isinstance(band, int | np.integer) and band >= 1 for band in bands):
             raise InputError(f"boundary: expected bands of whole numbers of pixels from 1 on, got {bands}")
         self.matrices = {band: ConfusionMatrix(num_classes) for band in bands}
@@ -25,6 +26,8 @@ class BoundaryIoU:
     def update(self, labels: Array, predictions: Array, ignore: int = 255) -> None:
         """Count the pixels of the bands of one image.   labels, predictions (H, W); ignore, errors: as ConfusionMatrix.update"""
         labels = lowest = highest = to_host(labels)
+        if labels.ndim != 2 or not labels.size:
+            raise InputError(f"boundary: expected labels of an image, (H, W), got shape {labels.shape}")
         for width in range(1, max(self.matrices) + 1):
             lowest, highest = around(np.minimum, lowest), around(np.maximum, highest)
             if width in self.matrices:

@@ -49,7 +49,11 @@ class ConfusionMatrix:
         self.counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(self.counts.shape)
 
     def merge(self, other: Self) -> None:
-        """Count what another one has counted."""
+        """Count what another one has counted. Raises InputError where it is of other classes."""
+        if other.num_classes != self.num_classes:
+            raise InputError(
+                f"confusion matrix: expected one of {self.num_classes} classes to merge, got {other.num_classes}"
+            )
         self.counts += other.counts
 
     def pixel_accuracy(self) -> float:
@@ -66,9 +70,12 @@ class ConfusionMatrix:
         return ratio(hits, self.counts.sum(axis=1) + self.counts.sum(axis=0) - hits)
 
     def mean_iou(self, classes: Iterable[int] | None = None) -> float:
-        """The mean IoU over the classes that have one; over the listed ones only, if `classes` is given."""
+        """The mean IoU over the classes that have one; over the listed ones only, if `classes` is given. Raises InputError for others."""
         iou = self.per_class_iou()
-        return mean(iou if classes is None else iou[list(classes)])
+        classes = range(self.num_classes) if classes is None else list(classes)
+        if wrong := [number for number in classes if number not in range(self.num_classes)]:
+            raise InputError(f"mean_iou: expected classes 0..{self.num_classes - 1}, got {wrong[0]}")
+        return mean(iou[classes])
 
     def frequency_weighted_iou(self) -> float:
         """Σ_i t_i · IoU_i / Σ_i t_i"""

@@ -23,7 +23,7 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
-from ..errors import InputError
+from ..errors import InputError, require_known
 from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
 from ..preprocessing import CAFFE, LITE0
 from .backbone import Backbone
@@ -64,17 +64,12 @@ def deeplab(
     equally far. image_pooling: whether v3 and v3plus see the image's mean.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
     """
-    if variant not in tuple(DEEPLABS):
-        raise InputError(f"deeplab: variant: expected one of {', '.join(DEEPLABS)}; got {variant!r}")
+    require_known("deeplab: ", {"variant": variant}, {"variant": DEEPLABS})
     usual_backbone, usual_stride, usual_rates = DEEPLABS[variant]
     backbone = usual_backbone if backbone is None else backbone
     output_stride = usual_stride if output_stride is None else output_stride
-    for what, value, known in (
-        ("backbone", backbone, BACKBONES),
-        ("output_stride", output_stride, OUTPUT_STRIDES),
-    ):
-        if value not in known or isinstance(value, float):
-            raise InputError(f"deeplab: {what}: expected one of {', '.join(map(str, known))}; got {value!r}")
+    options = {"variant": variant, "backbone": backbone, "num_classes": num_classes, "output_stride": output_stride}
+    require_known("deeplab: ", options, {"backbone": BACKBONES, "output_stride": OUTPUT_STRIDES})
     if rates is None:
         rates = [rate * usual_stride // output_stride for rate in usual_rates]
     fewest = 0 if variant.startswith("v3") else 1
@@ -85,7 +80,6 @@ def deeplab(
     rates = [int(rate) for rate in rates]  # a card is JSON
     if not _is_count(num_classes):
         raise InputError(f"deeplab: num_classes: expected at least 1, got {num_classes!r}")
-    options = {"variant": variant, "backbone": backbone, "num_classes": num_classes, "output_stride": output_stride}
     options |= {"rates": rates, "image_pooling": image_pooling, "seed": seed}
     rng = np.random.default_rng(seed)
     if backbone == "vgg16":

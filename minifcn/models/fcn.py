@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
-from ..errors import InputError
+from ..errors import InputError, require_known
 from ..layers.coordinates import IDENTITY, crop_offset, upsampled, upsampling_kernel
 from ..layers.graph import IMAGE, Graph, coordinates, prefixed
 from ..preprocessing import CAFFE, LITE0, Preprocessing
@@ -49,11 +49,11 @@ def fcn(
     The network's `card` holds these arguments. Raises InputError for an unknown name.
     """
     options = dict(locals())  # the arguments, by name
-    for what, known in KNOWN.items():
-        if options[what] not in known:
-            raise InputError(f"fcn: {what}: expected one of {', '.join(known)}; got {options[what]!r}")
+    require_known("fcn: ", options, KNOWN)
     if num_classes < 1:
         raise InputError(f"fcn: num_classes: expected at least 1, got {num_classes}")
+    if width is not None and width < 1:
+        raise InputError(f"fcn: width: expected at least 1, got {width}")
     if width is not None and backbone != "mini":
         raise InputError(f"fcn: width: only the mini backbone has one, not {backbone}")
     rng = np.random.default_rng(seed)

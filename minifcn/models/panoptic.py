@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
-from ..errors import InputError
+from ..errors import InputError, require_known
 from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
 from ..preprocessing import GREY, Preprocessing
 from .classifier import convolution, separable
@@ -65,9 +65,8 @@ def panoptic(
         "channels": channels,
     }
     backbones = (*PANOPTIC_BACKBONES, *((None,) if decoder == "unet" else ()))
-    for what, known in (("decoder", DECODERS), ("backbone", backbones), ("channels", (3,) if backbone else (1, 3))):
-        if options[what] not in known:
-            raise InputError(f"panoptic: {what}: expected one of {', '.join(map(str, known))}; got {options[what]!r}")
+    choices = {"decoder": DECODERS, "backbone": backbones, "channels": (3,) if backbone else (1, 3)}
+    require_known("panoptic: ", options, choices)
     if things is not None:
         things = sorted({int(thing) for thing in things})
         if not things or not 0 <= things[0] <= things[-1] < num_classes:

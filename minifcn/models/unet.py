@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
-from ..errors import InputError
+from ..errors import InputError, require_known
 from ..layers.coordinates import crop_offset
 from ..layers.graph import IMAGE, Graph, coordinates, in_a_row, prefixed
 from ..preprocessing import GREY, LITE0, Preprocessing
@@ -66,10 +66,7 @@ def unet(
         known |= {"padding": ("same",), "channels": (3,)}
     elif padding == "valid":  # bilinear maps would lack neighbours at their rim, which nothing crops away
         known |= {"upsampling": ("learned",)}
-    for what, choices in known.items():
-        if options[what] not in choices:
-            expected = ", ".join(str(choice) for choice in choices)
-            raise InputError(f"unet: {what}: expected one of {expected}; got {options[what]!r}")
+    require_known("unet: ", options, known)
     for what, value, most in (
         ("num_classes", num_classes, None),
         ("channels", channels, None),

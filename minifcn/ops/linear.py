@@ -38,6 +38,7 @@ def dropout_forward(
         raise InputError(f"dropout: expected 0 <= p < 1, got {p}")
     if not train or p == 0:
         return x, None
+    p = float(p)  # one of NumPy's would make float64 of float32
     first, whole = part or (0, len(x))
     survives = rng.random((whole, *x.shape[1:]), dtype="float32")[first : first + len(x)] >= p
     mask = to_device_of(x, survives.astype(x.dtype) / (1 - p))

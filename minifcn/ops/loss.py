@@ -53,6 +53,8 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     """dlogits = dloss · share · (softmax − one-hot label).   dloss: a number, () or (N, ...) -> (N, C, ...)"""
     probabilities, index, share = cache
     xp = array_module(probabilities)
+    if getattr(dloss, "ndim", 0):
+        require_shape("softmax_cross_entropy backward", "dloss", dloss, share.shape)
     share = (share * dloss).astype(probabilities.dtype, copy=False)  # where dloss is a float64 of NumPy's
     dlogits = xp.empty_like(probabilities)
     if runs(SOURCE, probabilities):
@@ -141,6 +143,7 @@ def sigmoid_cross_entropy_forward(
         share = xp.ones_like(logits)
     else:
         targets, counted = _index(op, targets, 2, ignore)
+        logits = xp.where(counted, logits, 0)
         share = counted.astype(logits.dtype)
     _require_settings(op, logits, weight, pixel_weight, reduction)
     if pixel_weight is not None:
@@ -197,7 +200,9 @@ def dice_forward(
     _require_settings(op, logits, None, None, reduction)
     if not smooth >= 0:
         raise InputError(f"{op}: expected smooth of at least 0, got {smooth}")
+    smooth = float(smooth)  # one of NumPy's would make float64 of float32
     index, counted = _index(op, labels, logits.shape[1], ignore)
+    logits = xp.where(counted[:, None], logits, 0)
     _, probabilities = _pixel_losses(logits, index, counted.astype(logits.dtype))
     probabilities *= counted[:, None]
     is_label = counted[:, None] & (index[:, None] == _classes(logits))

@@ -42,7 +42,10 @@ def resize_forward(
     if positions not in POSITIONS or nearest not in (None, *NEAREST):
         raise InputError(f"resize: expected positions {POSITIONS}, nearest {(*NEAREST,)}; got {positions}, {nearest}")
     size = pair("size", size)
-    scale = scale or tuple(want / have for want, have in zip(size, x.shape[2:], strict=True))
+    if scale is None:
+        scale = tuple(want / have for want, have in zip(size, x.shape[2:], strict=True))
+    elif len(scale) != 2 or not all(0 < factor < np.inf for factor in scale):
+        raise InputError(f"resize: expected a scale of two numbers above 0, got {scale}")
     sides = zip(x.shape[2:], size, scale, strict=True)
     a, b = (constant(x, _weights, *side, nearest, positions, str(x.dtype)) for side in sides)
     return array_module(x).matmul(a @ x, b.T), (a, b)

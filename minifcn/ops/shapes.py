@@ -18,18 +18,17 @@ def crop_forward(x: Array, offset: Pair, size: Pair) -> tuple[Array, Cache]:
     (top, left), (height, width) = pair("crop offset", offset, least=0), pair("crop size", size)
     if top + height > x.shape[2] or left + width > x.shape[3]:
         raise InputError(f"crop: {(height, width)} at offset {(top, left)} does not lie inside a map of {x.shape[2:]}")
-    return x[:, :, top : top + height, left : left + width], (x.shape, top, left)
+    return x[:, :, top : top + height, left : left + width], (x.shape, (height, width), top, left)
 
 
 def crop_backward(dy: Array, cache: Cache) -> Array:
     """dx = dy in its place, zero around it; dy itself where nothing was cropped."""
-    shape, top, left = cache
-    if dy.shape[:2] != shape[:2]:
-        raise InputError(f"crop backward: expected dy with {shape[:2]} maps, got shape {dy.shape}")
+    shape, (height, width), top, left = cache
+    require_shape("crop backward", "dy", dy, (*shape[:2], height, width))
     if dy.shape == shape:
         return dy
     dx = array_module(dy).zeros(shape, dy.dtype)
-    dx[:, :, top : top + dy.shape[2], left : left + dy.shape[3]] = dy
+    dx[:, :, top : top + height, left : left + width] = dy
     return dx
 
 
@@ -66,6 +65,8 @@ def concat_forward(xs: Sequence[Array], *, axis: int = 1) -> tuple[Array, Cache]
     if not xs:
         raise InputError("concat: expected at least one map, got none")
     require_same_dtype("concat", *xs)
+    if axis not in range(xs[0].ndim):
+        raise InputError(f"concat: expected an axis of 0..{xs[0].ndim - 1}, got {axis}")
     before, after = xs[0].shape[:axis], xs[0].shape[axis + 1 :]
     for x in xs:
         require_shape("concat", "maps", x, (*before, *x.shape[axis : axis + 1], *after))

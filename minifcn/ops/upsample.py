@@ -17,9 +17,13 @@ def upsample_forward(x: Array, kernel_1d: Array, *, stride: int, pad: Pair = 0) 
     integer, pair, or ((top, bottom), (left, right)). Raises InputError for shapes that do not fit.
     """
     require_maps("upsample", x, kernel_1d)
+    if stride not in range(1, 1 << 16):
+        raise InputError(f"upsample: expected a whole stride of at least 1, got {stride!r}")
+    if kernel_1d.ndim != 1 or not kernel_1d.size:
+        raise InputError(f"upsample: expected a kernel of one axis, got shape {kernel_1d.shape}")
     both = pads(pad)
     size = tuple((n - 1) * stride + kernel_1d.size - sum(p) for n, p in zip(x.shape[2:], both, strict=True))
-    if kernel_1d.ndim != 1 or min(size) < 1:
+    if min(size) < 1:
         raise InputError(
             f"upsample: a kernel {kernel_1d.shape}, stride {stride} and pad {pad} leave nothing of {x.shape[2:]}"
         )

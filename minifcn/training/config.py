@@ -6,7 +6,7 @@ from math import inf
 from typing import Self
 
 from ..card import settings_of
-from ..errors import InputError
+from ..errors import InputError, require_known
 from ..models import DEEPLABS
 from .exchange import WIRES
 from .optimizers import OPTIMIZERS
@@ -137,9 +137,7 @@ class Config:
 
     def __post_init__(self) -> None:
         choices: dict = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "reduction": ("mean", "sum"), "wire": WIRES}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise InputError(f"{name}: expected one of {', '.join(known)}; got {getattr(self, name)!r}")
+        require_known("", vars(self), choices)
         values = {**vars(self), "width": self.options.get("width")}
         counts = ("limit", "resize", "crop", "batch_size", "iterations", "eval_every", "save_every", "width")
         for least, names in ((1, counts), (0, _AT_LEAST_0)):

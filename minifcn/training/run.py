@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import __version__, data, distributed, inference, layers, models, weights
+from .. import __version__, backend, data, distributed, inference, layers, models, weights
 from ..data.labels import balanced_weights
 from ..errors import InputError, MissingFileError
 from ..files import clear_leftovers, json_text, sync, write_text, writing
@@ -77,6 +77,9 @@ class Run:
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.world.agree("versions", f"minifcn {__version__} with NumPy {np.__version__}")
+        # Compiled updates round otherwise than NumPy's (they multiply and add at once): weights would part ways unnoticed.
+        compiled = backend.has_kernels(backend.to_device(np.empty(0))) or not backend.native_problem()
+        self.world.agree("compiled kernels", "in use" if compiled else "not in use (minifcn info says why)")
         self.world.agree("settings", config)
         self.world.agree(f"data {config.data}", lambda: [train.fingerprint(), val.fingerprint()])
         train.check_for_training()

@@ -4,6 +4,12 @@ from . import bugs
 
 # fmt: off
 BUGS = [
+    *bugs("backend.compiler",
+        ("a library that is there compiled anew", "library", "cached.exists()", "False",
+         "native::test_what_is_compiled_is_announced_once_and_what_is_loaded_is_not"),
+        ("what is only loaded announced as compiled", "library", "command = compiler()", "command = compiler()\n_announce()",
+         "native::test_what_is_compiled_is_announced_once_and_what_is_loaded_is_not"),
+    ),
     *bugs("backend.cpu",
         ("BLAS keeps its threads within tiles", "_OneBlasThread.__enter__", "_set_blas_threads([1] * len(_blas()))",
          "pass", "threads::test_blas_has_one_thread_within_tiles_and_as_many_as_before_after_them[the standard library's-2-2-2]"),
@@ -33,8 +39,12 @@ BUGS = [
     *bugs("backend.native",
         ("channels that no vector holds left out", "", "WIDTHS = (16, 4, 1)", "WIDTHS = (16, 4)",
          "native::test_kernels_and_numpy_agree_for_any_number_of_channels"),
+        ("libraries of another processor loaded", "_library", "compiler.library(source.path.name, text, OPTIONS, _processor())",
+         "compiler.library(source.path.name, text, OPTIONS)", "native::test_every_kind_of_processor_has_libraries_of_its_own"),
     ),
     *bugs("backend.parallel",
+        ("a product cut so small that BLAS sums otherwise", "matmul", "min(threads(), rows // 2, operations // least)", "threads()",
+         "threads::test_a_product_has_the_same_bits_for_any_number_of_threads[200-1000-50]"),
         ("a product's last columns dropped", "matmul", "cut(columns, count)", "cut(columns - 1, count)",
          "threads::test_a_product_cut_into_pieces_is_the_product[compiled-numpy-1-1000-3]"),
         ("blocks leave out the last values", "run_blocks", "arrays[0].shape[axis]", "arrays[0].shape[axis] - 1",

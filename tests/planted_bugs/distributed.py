@@ -9,6 +9,8 @@ STREAM = "distributed::test_parts_of_a_stream_are_the_batches_of_a_whole_one"
 UNDER_WAY = "distributed::test_sums_are_under_way_before_backward_ends_and_go_to_their_gradients"
 DROPOUT = "distributed::test_dropout_drops_of_a_part_what_it_drops_of_the_whole"
 NCCL = "nccl::test_gradients_are_added_up_beside_backward_and_the_update_waits_for_them"
+ONE_THREAD = "distributed::test_an_mpi_of_one_thread_adds_up_at_once_and_says_so_once"
+MASK = "distributed::test_a_mask_of_other_contents_and_the_same_size_is_noticed"
 HALF = "distributed::test_half_precision_on_the_wire_neither_overflows_nor_loses_the_small"
 
 # fmt: off
@@ -22,11 +24,16 @@ BUGS = [
     *bugs("cli.launch",
         ("every process takes the first GPU", "wanted", "world().local_rank % len(found)", "0",
          "nccl::test_a_process_takes_the_gpu_of_its_rank_on_its_host"),
+        ("mpirun's blank lines are handed on", "_hand_on", "if line.strip():", "if True:",
+         "distributed::test_blank_lines_are_not_handed_on_and_what_mpirun_says_itself_is_kept_for_the_end"),
     ),
     *bugs("distributed",
         ("a sum of the host is put on the GPU", "MPIWorld.sum", "to_device_of(array, whole)", "to_device(whole)", NCCL),
         ("a process between hosts waits for its sums", "MPIWorld.start", "self._helper.submit(work, self._beside).result",
          "World.start(self, work)", "distributed::test_between_hosts_a_process_goes_on_while_its_sums_travel"),
+        ("a thread sends where MPI takes one thread only", "MPIWorld._sends_beside",
+         "self.mpi.Query_thread() >= self.mpi.THREAD_MULTIPLE", "True", ONE_THREAD),
+        ("every sum says that MPI takes one thread only", "MPIWorld._sends_beside", "self._told = True", "", ONE_THREAD),
         ("NCCL between two processes of one GPU", "MPIWorld._why_no_nccl", "why or first != rank", "why",
          "nccl::test_where_nccl_cannot_be_sums_travel_by_mpi_and_a_line_says_why"),
         ("processes that differ are not told so", "World.agree", "other != first", "False",
@@ -67,6 +74,10 @@ BUGS = [
         ("the colours of samples of others are not drawn", "BatchStream._pass_over",
          "transforms.draw_colour(rng, augment.colour)", "", STREAM),
     ),
+    *bugs("data.sets.base",
+        ("masks of one size taken for the same", "SegmentationDataset.fingerprint", "found.update(self._ends_of(name))", "", MASK),
+        ("masks compared by their beginnings", "SegmentationDataset._ends_of", "start + file.read(END)", "start", MASK),
+    ),
     *bugs("data.shared",
         ("each process keeps its samples to itself", "SharedSamples.__init__", "all_homes[mine[0]][1]",
          "all_homes[world.rank][1]",
@@ -94,6 +105,8 @@ BUGS = [
     *bugs("training.run",
         ("every process writes the run's folder", "Run.__init__", "self.world.rank == 0", "True",
          "distributed::test_one_process_writes_and_the_others_touch_nothing"),
+        ("hosts with and without a compiler train together", "Run.__init__", "backend.native_problem()", "None",
+         "distributed::test_a_host_without_compiled_kernels_is_named_before_training"),
         ("a process that is asked to stop stops alone", "Run._train", "self.world.any(should_stop())", "should_stop()",
          "distributed::test_a_run_that_one_process_is_asked_to_stop_stops_in_all_and_goes_on_in_any_number"),
         ("every process counts all validation images", "Run.evaluate", "range(self.world.rank, len(self.val_data), self.world.size)",

@@ -17,6 +17,7 @@ from ..labels import BLACK_AND_WHITE, VOID, check_labels, describe, match_colour
 
 log = logging.getLogger("minifcn.data")
 SPLITS = ("train", "val", "test")
+END = 2048  # bytes at either end of a mask by which copies of a data set are compared
 VAL_SHARE = 0.2  # of the images, for validation, where no list says which
 
 
@@ -254,12 +255,22 @@ class SegmentationDataset(Sequence):
             raise InputError(f"{self.folder / self.masks[0]}: {BLACK_AND_WHITE}")
 
     def fingerprint(self) -> str:
-        """What two copies of a data set have in common: a hash of its classes, its ids and the sizes of their files."""
-        found = sha256(repr(self.classes).encode())
+        """What two copies of a data set have in common: a hash of its classes, its ids, the sizes of their files, and the ends of its masks."""
+        found, masks = sha256(repr(self.classes).encode()), {}
         for id in self.ids:
             names = [name for name in (self.image_name(id), self.mask_name(id)) if self.files.is_file(name)]
             found.update(repr((id, [self.files.size(name) for name in names])).encode("utf-8", "surrogateescape"))
+            masks |= dict.fromkeys(names[1:])  # one file may be the mask of many
+        for name in masks:
+            found.update(self._ends_of(name))
         return found.hexdigest()
+
+    def _ends_of(self, name):
+        """The first bytes of a file and the last, where a PNG has the checksums of all its pixels."""
+        with self.files.open(name) as file:
+            start = file.read(END)
+            file.seek(max(len(start), self.files.size(name) - END))
+            return start + file.read(END)
 
     def _exif_hint(self, name, label):
         """What to do where a mask fits its image as stored; nothing where it does not."""

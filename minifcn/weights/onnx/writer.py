@@ -83,6 +83,14 @@ class _File:
     def integers(self, name, *values):
         return self.array(name, values, np.int64)
 
+    def knows(self, operator):
+        """Whether the version in which files are written has such an operator."""
+        try:
+            self.onnx.defs.get_schema(operator, OPSET)
+        except self.onnx.defs.SchemaError:
+            return False
+        return True
+
     def node(self, operator, name, inputs, *more_outputs, **attributes):
         node = self.onnx.helper.make_node(operator, inputs, [name, *more_outputs], name, **attributes)
         self.graph.node.append(node)
