@@ -1,9 +1,9 @@
 """Convolutions and networks in minifcn."""
 
 import numpy as np
-from works import Convolution
+from works import Convolution, Photograph
 
-from minifcn import backend, data, layers, models, ops
+from minifcn import backend, data, inference, layers, models, ops
 from minifcn.models.fcn import fcn_nodes
 from minifcn.models.vgg import DEPTHS, WIDTHS, vgg_backbone
 from minifcn.training import loop
@@ -16,6 +16,8 @@ def prepare(side, threads):
     work = side.work
     if isinstance(work, Convolution):
         return _convolution(work), {"threads": backend.threads(), "flops": work.flops}
+    if isinstance(work, Photograph):
+        return _photograph(work)
     network = build(work)
     forward_flops = 2 * models.explain(network, (work.height, work.width), work.batch).multiply_adds
     if work.task == "forward":
@@ -43,6 +45,27 @@ def _convolution(work):
     _, cache = ops.conv2d_forward(x, w, b, **where)
     dy = drawn(work.outputs)
     return lambda: ops.conv2d_backward(dy, cache, inputs=not work.image)
+
+
+def _photograph(work):
+    image = np.random.default_rng(1).integers(0, 256, (work.height, work.width, 3), np.uint8)
+    if work.objects:
+        network = models.panoptic(work.backbone, "fcn", work.classes)
+        # Centres of a new network are nearly flat: some have to stand out, or there would be no objects to group.
+        score = network.parameters()["instance.centre.score.weight"]
+        score.value = backend.to_device(np.random.default_rng(0).standard_normal(score.value.shape, np.float32))
+    else:
+        network = models.fcn("8s", work.backbone, work.classes, "same")
+    of_classes = (
+        parameter
+        for name, parameter in network.parameters().items()
+        if name.startswith("score") and name.endswith("weight")
+    )
+    for parameter in of_classes:  # which begin as zero, and would find background alone
+        parameter.value = backend.to_device(np.random.default_rng(0).standard_normal(parameter.value.shape, np.float32))
+    flops = 2 * models.explain(network, (work.height, work.width)).multiply_adds
+    prepared, predict = network.prepare(), inference.panoptic if work.objects else inference.predict
+    return lambda: predict(prepared, image), {"threads": backend.threads(), "flops": flops}
 
 
 def build(work):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 LAYOUTS = ("NCHW", "channels last")  # PyTorch's memory formats
-GROUPS = ("layers", "atrous", "vgg", "mini", "lite0", "scaling", "unet", "dezero")
+GROUPS = ("layers", "atrous", "vgg", "mini", "lite0", "scaling", "unet", "panoptic", "dezero")
 AVERAGE_GOALS = {  # of the mean of a group's ratios
     ("layers", "forward"): 0.8,
     ("layers", "backward"): 1.0,
@@ -91,6 +91,18 @@ class Network:
         return self.height - lost, self.width - lost
 
 
+@dataclass(frozen=True)
+class Photograph:
+    """A picture of uint8 noise to labels, as `predict` does it. objects: by a panoptic network over FCN-8s, with its objects; or by FCN-8s alone."""
+
+    backbone: str
+    objects: bool
+    height: int
+    width: int
+    classes: int = 7
+    task: str = "forward"
+
+
 class Side(NamedTuple):
     """One process: a piece of work in one library; layout: PyTorch's memory format, one of LAYOUTS."""
 
@@ -139,6 +151,8 @@ UNET_SOLVER = Solver("sgd", 1e-4, 5e-4, momentum=0.99)
 UNET = Network("forward", "unet", 2, "same", 4, 256, 256, UNET_SOLVER, narrow=2)
 UNET_VALID = replace(UNET, alignment="valid", batch=1, height=572, width=572, narrow=1)
 
+PHOTOGRAPH = Photograph("efficientnet_lite0_head", True, 375, 500)
+
 SGEMM = Comparison("sgemm", "sgemm 2048³", (Side("NumPy", "NumPy", Product(2048)),))
 
 
@@ -147,7 +161,7 @@ def comparisons(smoke=False):
     layouts = LAYOUTS[-1:] if smoke else LAYOUTS
     shrink = tiny if smoke else lambda work: work
     vgg, mini, lite0, lite0_step = (shrink(network) for network in (VGG, MINI, LITE0, LITE0_STEP))
-    unet, valid = shrink(UNET), shrink(UNET_VALID)
+    unet, valid, photograph = shrink(UNET), shrink(UNET_VALID), shrink(PHOTOGRAPH)
     convolutions = list(VGG16)[:2] if smoke else VGG16
     for_dezero = FOR_DEZERO[:1] if smoke else FOR_DEZERO
     small, large = (
@@ -186,6 +200,14 @@ def comparisons(smoke=False):
             "unet", "U-Net valid, 572 × 572, training step", replace(valid, task="step"), goal=0.8, memory_goal=1.0
         ),
         Comparison("scaling", "FCN-8s-VGG16 forward, twice the sides", (large, small), goal=4.3),
+        Comparison(
+            "panoptic",
+            "panoptic FCN-8s and its objects",
+            (
+                Side("with objects", "minifcn", photograph),
+                Side("FCN-8s alone", "minifcn", replace(photograph, objects=False)),
+            ),
+        ),
         *(against_dezero(name, shrink(work)) for name, work in _convolutions(for_dezero)),
     ]
 
@@ -201,6 +223,8 @@ def tiny(work):
     """The same work at a size that takes no time."""
     if isinstance(work, Convolution):
         return replace(work, inputs=min(work.inputs, 4), outputs=5, side=12)
+    if isinstance(work, Photograph):
+        return replace(work, backbone="mini", height=45, width=60)
     if work.alignment == "valid":
         return replace(work, height=204, width=188, narrow=16)
     return replace(work, height=45, width=45, batch=min(work.batch, 2), narrow=16)

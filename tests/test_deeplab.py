@@ -8,6 +8,7 @@ import pytest
 from networks import close, narrow_vgg, picture, stirred, tiny, without_chance, without_dropout
 from test_foreign_weights import caffe_file
 from weight_writers import layer as caffe_layer
+from weight_writers import v1_layer
 
 from minifcn import cli, data, layers, models, tasks, weights
 from minifcn.card import Card
@@ -17,7 +18,7 @@ from minifcn.layers.graph import IMAGE, Graph, prefixed
 from minifcn.models import surgery, vgg
 from minifcn.models.deeplab import deeplab_nodes
 from minifcn.models.efficientnet_lite0 import STAGES, efficientnet_lite0_backbone
-from minifcn.preprocessing import TORCHVISION
+from minifcn.preprocessing import CAFFE, TORCHVISION
 from minifcn.training import checkpoint
 from minifcn.weights import names
 from minifcn.weights.safetensors import write_safetensors
@@ -267,6 +268,47 @@ def test_released_caffemodels_are_read_by_their_names(variant, tmp_path):
     assert not loaded.missing_keys and not loaded.unexpected_keys
     x = picture(33, 40)
     np.testing.assert_array_equal(ours.forward(x), theirs.forward(x))
+
+
+def test_an_average_that_only_the_released_network_has_is_named(tmp_path):
+    theirs, ours = (over(None, "largefov", (2,), 5) for _ in range(2))
+    ours.card.options["backbone"] = "vgg16"
+    path = caffe_file(tmp_path / "train_iter_6000.caffemodel", stirred(theirs), leave_out=("upscore",))
+    assert "pool5a" not in str(weights.load_any(path, ours))
+    for form in (caffe_layer, v1_layer):
+        caffe_file(path, theirs, form=form, leave_out=("upscore",))
+        path.write_bytes(path.read_bytes() + form("pool5a"))
+        assert str(weights.load_any(path, ours)).endswith(
+            "32 arrays loaded; its pool5a, an average of 3x3 behind pool5, is not in this network: scores are not the published ones"
+        )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("trunk", ["Caffe", "torchvision"])
+@pytest.mark.parametrize("variant", ["largefov", "aspp"])
+def test_ports_to_pytorch_are_read_by_their_names_and_say_how_they_see_pixels(variant, trunk, tmp_path):
+    """Trunks under torchvision's numbers, or all under Caffe's names; behind them Caffe's, or the numbers of a classifier."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    rates = (2,) if variant == "largefov" else (1, 2)
+    theirs, ours = (over(None, variant, rates, 5) for _ in range(2))
+    numbered = {ours: theirs for theirs, ours in names._VGG16.items()} if trunk == "torchvision" else {}
+    state = {}
+    for name, array in stirred(theirs).state_dict().items():
+        layer, _, kind = name.removeprefix("vgg.").replace("score", "fc8" if numbered else "fc8_voc12").rpartition(".")
+        if kind != "kernel_1d":
+            state[f"module.{numbered.get(layer, layer)}.{kind}"] = torch.tensor(array)
+    assert ("module.features.28.weight" in state) == (trunk == "torchvision")
+    assert f"module.{ {'aspp': 'fc6_1', 'largefov': 'classifier.0' if numbered else 'fc6'}[variant] }.weight" in state
+    torch.save({"state_dict": state, "iteration": 20000}, tmp_path / "deeplab.pth")
+    ours.card.options["backbone"] = "vgg16"
+    loaded = weights.load_any(tmp_path / "deeplab.pth", ours)
+    assert not loaded.missing_keys and not loaded.unexpected_keys
+    x = picture(33, 40)
+    np.testing.assert_array_equal(ours.forward(x), theirs.forward(x))
+    taken, other = (TORCHVISION, "CAFFE") if numbered else (CAFFE, "TORCHVISION")
+    assert ours.card.preprocessing == taken
+    assert f"arrays loaded; taken to see pixels as {trunk}'s" in str(loaded)
+    assert str(loaded).endswith(f": network.card.preprocessing = minifcn.preprocessing.{other}")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from minifcn import data
 from minifcn.errors import DtypeError, InputError
 from minifcn.metrics import COCOAveragePrecision, PanopticQuality, RegionAveragePrecision, coco, overlaps, regions
+from minifcn.tasks import PanopticScores
 
 VOID, AMBIGUOUS = 255, 65535
 
@@ -94,10 +95,21 @@ def cocos(images, num_classes):
 
 
 def equal_to_pycocotools(images, num_classes):
-    """Compare all scores, and those of each class, size and threshold. -> our scores"""
-    ours = COCOAveragePrecision(num_classes)
-    for image in images:
+    """Compare all scores, and those of each class, size and threshold, of images counted one by one, in two parts and as a panoptic network's.
+    -> our scores"""
+    ours, parts = COCOAveragePrecision(num_classes), [COCOAveragePrecision(num_classes) for _ in range(2)]
+    things = range(1, num_classes)
+    of_network = [PanopticScores(num_classes, things) for _ in range(3)]
+    for i, image in enumerate(images):
         ours.update(*image)
+        parts[2 * i >= len(images)].update(*image)
+        of_network[3 * i // len(images)].update_objects(*image)
+    parts[0].merge(parts[1])
+    for one in of_network[1:]:
+        of_network[0].merge(one)
+    for area in coco.AREAS:
+        np.testing.assert_array_equal(parts[0].ap(area=area), ours.ap(area=area))
+    np.testing.assert_equal(parts[0].scores(), ours.scores())
     precision, stats = cocos(images, num_classes)
     for i, area in enumerate(coco.AREAS):
         for t, threshold in enumerate(coco.THRESHOLDS):
@@ -105,9 +117,10 @@ def equal_to_pycocotools(images, num_classes):
             np.testing.assert_allclose(
                 ours.ap(threshold, area)[1:], np.where(expected < 0, np.nan, expected), atol=1e-9, rtol=0
             )
-    np.testing.assert_allclose(
-        list(ours.scores().values()), np.where(stats[:6] < 0, np.nan, stats[:6]), atol=1e-9, rtol=0
-    )
+    expected = np.where(stats[:6] < 0, np.nan, stats[:6])
+    np.testing.assert_allclose(list(ours.scores().values()), expected, atol=1e-9, rtol=0)
+    found = of_network[0].scores()
+    np.testing.assert_allclose([found["coco_ap"], found["coco_ap_50"]], expected[:2], atol=1e-9, rtol=0)
     return ours.scores()
 
 

@@ -21,7 +21,9 @@ KINDS = [
 SEMANTIC = {
     "fcn": lambda: models.fcn("8s", "mini", 3, "same", width=2),
     "unet": lambda: models.unet(3, width=2, padding="same", batch_norm=True),
+    "v3plus": lambda: models.deeplab(num_classes=3),
 }
+OVER = {"fcn": "mini", "unet": None, "v3plus": "efficientnet_lite0"}  # the backbone of each
 
 
 def small(backbone="mini", decoder="fcn", classes=3, **options):
@@ -76,16 +78,29 @@ def narrow():
     return models.Graph(table, models.HEADS)
 
 
-@pytest.mark.parametrize(("build", "size"), [(narrow, (9, 7)), (small, (33, 40))])
-def test_gradients_of_the_whole_network(build, size):
-    network = without_chance(stirred(build(), scale=0.1))
+@pytest.mark.parametrize(
+    ("build", "size", "scale", "contrast"),
+    [
+        (narrow, (9, 7), 0.1, 1),
+        (small, (33, 40), 0.1, 1),
+        (lambda: small("mini", "unet"), (33, 40), 0.1, 1),
+        (lambda: small("mini", "v3plus"), (17, 23), 1, 0.1),
+        (lambda: small(None, "unet"), (17, 23), 0.1, 1),
+        pytest.param(lambda: small("efficientnet_lite0", "fcn"), (9, 11), 0.1, 1, marks=pytest.mark.slow),
+        pytest.param(lambda: small("efficientnet_lite0", "v3plus"), (5, 7), 1, 0.1, marks=pytest.mark.slow),
+    ],
+    ids=["narrow", "mini-fcn", "mini-unet", "mini-v3plus", "unet", "lite0-fcn", "lite0-v3plus"],
+)
+def test_gradients_of_the_whole_network(build, size, scale, contrast):
+    """scale of what is stirred, contrast of the picture: such that no gradient is small beside the rounding of the outputs."""
+    network = without_chance(stirred(build(), scale=scale))
     for name, p in network.parameters().items():
         if name.endswith("score.weight"):  # which begin near zero, so that nothing would flow back
             p.value = np.random.default_rng(5).standard_normal(p.value.shape)
-    report = check_layer(Together(network), picture(*size), np.random.default_rng(2), directions=1, elements=0)
+    report = check_layer(network, contrast * picture(*size), np.random.default_rng(2), directions=1, elements=0)
     assert report.max_relative_error <= 1e-6, report
     learned = [p for p in network.parameters().values() if not p.frozen]
-    assert report.checked == 1 + len(learned)
+    assert report.checked >= 1 + len(learned)
 
 
 def test_the_trunk_gets_the_sum_of_what_comes_back_from_the_heads():
@@ -109,7 +124,7 @@ def test_the_trunk_gets_the_sum_of_what_comes_back_from_the_heads():
 def test_a_trained_network_keeps_its_predictions_bit_by_bit(decoder, tmp_path):
     trained = stirred(SEMANTIC[decoder]())
     weights.save(tmp_path / "trained.npz", trained)
-    network = small("mini" if decoder == "fcn" else None, decoder)
+    network = small(OVER[decoder], decoder)
     message = checkpoint.start_from(tmp_path / "trained.npz", network)
     assert "its objects afresh" in message
     image = picture(50, 70)
@@ -135,7 +150,7 @@ def test_a_trained_network_keeps_its_predictions_bit_by_bit(decoder, tmp_path):
 )
 def test_a_start_that_computes_something_else_by_the_same_names_is_refused(decoder, build, expected, tmp_path):
     weights.save(tmp_path / "trained.npz", build())
-    network = small({"fcn": "mini", "unet": None, "v3plus": "efficientnet_lite0"}[decoder], decoder)
+    network = small(OVER[decoder], decoder)
     with pytest.raises(InputError, match=expected):
         checkpoint.start_from(tmp_path / "trained.npz", network)
 

@@ -76,6 +76,11 @@ def test_train_evaluate_and_predict(toys, tmp_path, capsys):
     assert run("evaluate", "--data", toys, "--weights", out / "best.npz", "--connected", "--tile", 128) == 0
     printed = capsys.readouterr().out
     assert "centres" in printed and "connected" in printed and "AP^r 0.5" in printed
+    titles = [
+        line.split() for line in printed.splitlines() if "PQ" in line
+    ]  # of all objects, and of those of each class
+    for words in titles[0][:-3], titles[1]:
+        assert words[-4:] == ["COCO", "AP", "COCO", "AP50"]
     photo = next(toys.glob("VOC2012/JPEGImages/*.jpg"))
     assert run("predict", "--weights", out / "best.npz", "--out", tmp_path / "found", photo) == 0
     numbers = np.asarray(Image.open(tmp_path / f"found/{photo.stem}_objects.png"))

@@ -1,7 +1,8 @@
 """Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class. Where the
 data set has objects, also how well each is found: TP / (TP + FP + FN) where an IoU above 0.5 is a hit, the mean of that over
-the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5. That takes scipy. Started by
-mpirun, the processes share the images out, and the scores are those of one process."""
+the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5. That takes scipy. Of a panoptic
+network it is the panoptic quality, AP^r, and COCO's AP over 0.50:0.05:0.95 and at 0.5, of the things as a whole and of each class.
+Started by mpirun, the processes share the images out, and the scores are those of one process."""
 
 import time
 from pathlib import Path

@@ -3,7 +3,8 @@ of the pixels, and write NAME.png, a palette mask, and NAME_overlay.jpg. Without
 minifcn looks for cats, cows, dogs, horses, people and sheep. With --objects also number what does not touch, such as the cells
 of a microscope's picture: NAME_objects.png has the number of each object as 16-bit grey, the overlay their outlines, and objects.csv a row for
 each: class, score, box and area. A panoptic network always tells objects apart, also those of one class that touch; the overlay then has their
-numbers, too. What cannot be read is skipped and named; no image is ever written over. With --tile a TIFF, PPM or BMP may be
+numbers, too. --write also gives them to the tools of a data set: voc, SegmentationObject/NAME.png; coco, coco_results.json of all images;
+cityscapes, cityscapes/NAME_pred.txt, its masks and NAME_instanceIds.png. What cannot be read is skipped and named; no image is ever written over. With --tile a TIFF, PPM or BMP may be
 larger than memory; its overlay is then small. Started by mpirun, the processes share the images out. After a stop, --resume
 leaves out what is finished."""
 
@@ -17,12 +18,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import data, inference, models
-from ..data.images import count_pictures, note_of, read_image, write_mask
-from ..data.labels import colourise
+from ..data.images import count_pictures, note_of, read_image, read_mask, write_mask
+from ..data.labels import AMBIGUOUS, colourise
 from ..data.large import open_large, write_mask_rows
 from ..distributed import world
 from ..errors import InputError
-from ..files import atomic_write, clear_leftovers, make_folder, writing
+from ..files import atomic_write, clear_leftovers, json_text, make_folder, write_text, writing
 from ..inference import sliding_window
 from ..inference.shared_work import fingerprint
 from ..report import figures
@@ -31,6 +32,8 @@ from .progress import notice, shared_out
 
 HELP = "segment any images"
 PRETRAINED = "animals"
+# What --write can be, and the folder or file of it in --out.
+FORMS = {"voc": "SegmentationObject", "coco": "coco_results.json", "cityscapes": "cityscapes"}
 PREVIEW = 2048  # pixels of the longer side of the overlay of an image larger than memory, at most
 
 
@@ -41,6 +44,8 @@ def add_arguments(parser):
     parser.add_argument("--objects", action="store_true", help="also find single objects, and number them; takes scipy")
     table = "where to write the table of all objects, where they are told apart, .csv or .json (default: objects.csv in --out)"
     parser.add_argument("--table", metavar="FILE", help=table)
+    write = "also write the objects as the tools of that data set take them; coco's ids are the images' names, numbers where they are, and the numbers of the network's classes"
+    parser.add_argument("--write", choices=FORMS, help=write)
     resume = "leave out the images whose files this network has written to --out already, with the same settings"
     parser.add_argument("--resume", action="store_true", help=resume)
     options.add_size(parser)
@@ -57,8 +62,11 @@ def run(args):
     options.check_averages(args, model.card)
     panoptic = model.card.builder == "panoptic"
     args.objects |= panoptic
-    if args.table and not args.objects:
-        raise InputError(f"table: {args.weights} tells no objects apart; expected --objects, or a panoptic network")
+    for option in ("table", "write"):
+        if getattr(args, option) and not args.objects:
+            raise InputError(
+                f"{option}: {args.weights} tells no objects apart; expected --objects, or a panoptic network"
+            )
     named, network, out = options.named_images(args.images), model.prepare(), make_folder(args.out)
     endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))
     files = {name: [out / f"{name}{ending}" for ending in endings] for _, name in named}
@@ -73,8 +81,11 @@ def run(args):
     table = Path(args.table or out / "objects.csv")
     if args.objects and (table.suffix not in (".csv", ".json") or table.resolve() in images):
         raise InputError(f"{table}: expected a table's name, ending in .csv or .json")
-    segmenter = Segmenter(args, model, network, resize, files)
-    skipped, seen, tables, start = [], Counter(), {}, time.perf_counter()
+    form = args.write and ObjectForm(args.write, out, model.card.classes, files)
+    if form:
+        form.check(images, table)
+    segmenter = Segmenter(args, model, network, resize, files, form)
+    skipped, seen, tables, entries, start = [], Counter(), {}, [], time.perf_counter()
     bar = shared_out(lambda i: segmenter(*named[i], alone=len(named) == 1), len(named))
     for found, (path, _) in zip(bar, named, strict=False):  # in a process that is not the first the bar is empty
         if isinstance(found, InputError):
@@ -82,6 +93,7 @@ def run(args):
             continue
         seen.update(found["classes"])
         tables[str(path)] = found["objects"]
+        entries += found.get("entries", ())
         tqdm.write(f"{path}: {found['line']}")
     if world().rank:
         return 0
@@ -90,6 +102,10 @@ def run(args):
     if args.objects:
         data.write_table(table, tables)
         notice(f"the table of all objects: {table}")
+    if form:
+        if args.write == "coco":
+            write_text(form.place, json_text(entries) + "\n")
+        notice(f"the objects as {args.write} has them: {form.place}")
     done, seconds = len(named) - len(skipped), time.perf_counter() - start
     if done > 1:
         print(f"{done} images: " + ", ".join(f"{name} in {count}" for name, count in seen.most_common()))
@@ -105,8 +121,8 @@ class Segmenter:
     comes last and whole; in it is a note of what was found and by what, so that an image with such a mask is finished.
     """
 
-    def __init__(self, args, model, network, resize, files):
-        self.args, self.network, self.resize, self.files = args, network, resize, files
+    def __init__(self, args, model, network, resize, files, form=None):
+        self.args, self.network, self.resize, self.files, self.form = args, network, resize, files, form
         self.panoptic, self.averages = model.card.builder == "panoptic", options.averages_of(args)
         settings = {"resize": resize, "tile": args.tile, "exif": args.exif, "objects": args.objects}
         self.made_by = fingerprint(model, **settings, **self.averages)
@@ -114,21 +130,26 @@ class Segmenter:
     def __call__(self, path, name, alone):
         """What was found in an image: {"line": to print, "classes": names, "objects": rows of the table}, once its files are written.
 
-        What cannot be read is given back as its InputError; raised where it is the only image.
+        With them "entries", those of COCO's results, if there is a form to write them in. What cannot be read, or has more objects than
+        that form can hold, is given back as its InputError; raised where it is the only image.
         """
-        file = path.stat() if path.is_file() else None
-        made_of = [self.made_by, file and [file.st_size, file.st_mtime_ns]]
-        if self.args.resume and (found := self.finished(name, made_of)):
-            return found
         try:
-            image = self.args.tile and open_large(path, self.args.exif)
-            if image:
-                return self.large(image, made_of, *self.files[name])
-            image = read_image(path, self.args.exif)
+            found = self.found(path, name)
+            return found | {"entries": self.form.write(name, found["objects"])} if self.form else found
         except InputError as error:
             if alone:
                 raise
             return error
+
+    def found(self, path, name):
+        file = path.stat() if path.is_file() else None
+        made_of = [self.made_by, file and [file.st_size, file.st_mtime_ns]]
+        if self.args.resume and (found := self.finished(name, made_of)):
+            return found
+        image = self.args.tile and open_large(path, self.args.exif)
+        if image:
+            return self.large(image, made_of, *self.files[name])
+        image = read_image(path, self.args.exif)
         with Image.open(path) as file:
             pictures = count_pictures(file)
         return self.segmented(image, made_of, *self.files[name], pictures=pictures)
@@ -196,6 +217,56 @@ class Segmenter:
         mask.unlink(missing_ok=True)  # as above
         write_mask_rows(mask, (height, width), bands(), card.palette, lambda: json.dumps(found | {"made_of": made_of}))
         return found
+
+
+class ObjectForm:
+    """The objects of images once more, as the tools of a data set take them: made of each image's files, so that it does not matter which
+    process wrote them, and when.
+
+    place: the folder in `out`, or COCO's file.
+    """
+
+    def __init__(self, kind, out, classes, files):
+        self.kind, self.out, self.classes, self.files, self.place = kind, out, classes, files, out / FORMS[kind]
+        ids = {
+            "coco": lambda name: int(name) if name.isdecimal() else name,
+            "cityscapes": lambda name: name.removesuffix("_leftImg8bit"),
+        }
+        self.ids = {name: ids.get(kind, str)(name) for name in files}
+
+    def check(self, images, table):
+        """Raise InputError where a file would be written over, or twice, and for classes that are not the data set's.
+
+        images: those to segment; table: the other table of objects.
+        """
+        if self.kind == "cityscapes" and tuple(self.classes) != data.CITYSCAPES_CLASSES:
+            raise InputError(
+                "write: cityscapes takes a network of Cityscapes' 19 classes, in their order; expected voc or coco"
+            )
+        if self.kind == "voc" and (self.out / "JPEGImages").exists():
+            raise InputError(
+                f"{self.place}: is of a data set, and would be written over; choose another folder with --out"
+            )
+        if self.place.resolve() in {table.resolve(), *(image.parent for image in images)}:
+            raise InputError(f"{self.place}: is where the images or the table are; choose another folder with --out")
+        if twice := [id for id, count in Counter(self.ids.values()).items() if count > 1]:
+            raise InputError(f"write: two of the images would be {twice[0]} to {self.kind}; rename one")
+
+    def write(self, name, rows):
+        """Write the objects of an image. rows: its table. -> the entries of COCO's results, which are for all images together"""
+        mask, _, numbered = self.files[name]
+        classes = np.array([self.classes.index(row["class"]) for row in rows], int)
+        scores = np.array([row["score"] for row in rows], float)
+        instances = read_mask(numbered, highest=AMBIGUOUS)
+        prediction = read_mask(mask), instances, classes, scores
+        if self.kind == "coco":
+            return data.coco_results(self.ids[name], prediction)
+        with writing(make_folder(self.place)):
+            if self.kind == "voc":
+                data.write_voc_objects(self.place / f"{name}.png", instances)
+            else:
+                data.write_cityscapes_objects(self.place, self.ids[name], prediction)
+        return []
 
 
 def described(counts, classes, instances=None, pictures=1):

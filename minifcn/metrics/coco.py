@@ -4,6 +4,7 @@ The arithmetic is that of `cocoeval.py` in pycocotools, to the last bits, ties i
 """
 
 from collections.abc import Iterable
+from typing import Self
 
 import numpy as np
 
@@ -51,6 +52,13 @@ class COCOAveragePrecision:
                 counted = hits | ((matches < 0) & (found_sizes >= low) & (found_sizes <= high))
                 self._true[area][number] += np.count_nonzero(~ignored)
                 self._found[area][number].append((table.scores[own], hits, counted))
+
+    def merge(self, other: Self) -> None:
+        """Count the images that another one has counted, behind these."""
+        for area in AREAS:
+            self._true[area] += other._true[area]
+            for own, found in zip(self._found[area], other._found[area], strict=True):
+                own += found
 
     def ap(self, threshold: float | None = None, area: str = "all") -> np.ndarray:
         """Average precision of each class, (num_classes,) float64; NaN for a class without a true object of that size.

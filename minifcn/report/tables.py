@@ -10,6 +10,8 @@ OBJECT_SCORES = {
     "apr_50": "AP^r 0.5",
     "apr_70": "AP^r 0.7",
     "apr_vol": "AP^r vol",
+    "coco_ap": "COCO AP",
+    "coco_ap_50": "COCO AP50",
     "bowl_50": "Bowl 0.5",
     "bowl": "Bowl",
 }
@@ -23,9 +25,10 @@ SCORES = {
 
 def score_rows(results):
     """[[name, the four scores in percent, seconds]] as strings. results: {name: (ConfusionMatrix, seconds)}"""
+    found = {name: (matrix.scores(), seconds) for name, (matrix, seconds) in results.items()}
     return [
-        [name, *(f"{100 * matrix.scores()[key]:.1f}" for key in SCORES), f"{seconds:.1f}"]
-        for name, (matrix, seconds) in results.items()
+        [name, *(f"{100 * scores[key]:.1f}" for key in SCORES), f"{seconds:.1f}"]
+        for name, (scores, seconds) in found.items()
     ]
 
 
@@ -59,18 +62,20 @@ def panoptic_table(results):
 
 
 def panoptic_classes(scores, classes):
-    """Panoptic quality and AP^r of each class that occurs, as lines of text. scores: PanopticScores"""
-    lines = [f"{'class':16s}{'PQ':>8s}{'SQ':>8s}{'RQ':>8s}{'AP^r 0.5':>10s}{'AP^r 0.7':>10s}"]
-    columns = (
-        scores.quality.pq(),
-        scores.quality.sq(),
-        scores.quality.rq(),
-        scores.regions.ap(0.5),
-        scores.regions.ap(0.7),
-    )
-    for i in np.flatnonzero(~np.isnan(columns[0])):
-        cells = ["-" if np.isnan(column[i]) else f"{100 * column[i]:.1f}" for column in columns]
-        lines.append(f"{classes[i]:16s}" + "".join(f"{c:>{w}s}" for c, w in zip(cells, (8, 8, 8, 10, 10), strict=True)))
+    """Panoptic quality, AP^r and COCO's AP of each class that occurs, as lines of text. scores: PanopticScores"""
+    columns = {
+        "PQ": scores.quality.pq(),
+        "SQ": scores.quality.sq(),
+        "RQ": scores.quality.rq(),
+        "AP^r 0.5": scores.regions.ap(0.5),
+        "AP^r 0.7": scores.regions.ap(0.7),
+        "COCO AP": scores.coco.ap(),
+        "COCO AP50": scores.coco.ap(0.5),
+    }
+    lines = [f"{'class':16s}" + "".join(f"{name:>11s}" for name in columns)]
+    for i in np.flatnonzero(~np.isnan(columns["PQ"])):
+        cells = ["-" if np.isnan(column[i]) else f"{100 * column[i]:.1f}" for column in columns.values()]
+        lines.append(f"{classes[i]:16s}" + "".join(f"{cell:>11s}" for cell in cells))
     return "\n".join(lines)
 
 

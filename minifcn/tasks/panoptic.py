@@ -10,7 +10,7 @@ from ..backend import Array, to_device
 from ..data.centres import CentreTargets
 from ..data.labels import AMBIGUOUS, VOID
 from ..distributed import World
-from ..metrics import ConfusionMatrix, InstanceScores, PanopticQuality, RegionAveragePrecision
+from ..metrics import COCOAveragePrecision, ConfusionMatrix, InstanceScores, PanopticQuality, RegionAveragePrecision
 from ..ops.geometry import Cache
 from .semantic import SemanticSegmentation
 
@@ -18,19 +18,20 @@ CENTRE, OFFSET = 200.0, 0.01  # what the losses are multiplied by, as published 
 
 
 class PanopticScores(ConfusionMatrix):
-    """What is right of the pixels' classes, and of the objects: panoptic quality, AP^r and the measure of the Data Science Bowl."""
+    """What is right of the pixels' classes, and of the objects: panoptic quality, AP^r, COCO's AP and the measure of the Data Science Bowl."""
 
     def __init__(self, num_classes: int, things: Sequence[int]):
         super().__init__(num_classes)
         self.things = tuple(things)
         self.quality, self.regions = PanopticQuality(num_classes, self.things), RegionAveragePrecision(num_classes)
-        self.bowl = InstanceScores()
+        self.coco, self.bowl = COCOAveragePrecision(num_classes), InstanceScores()
 
     def update_objects(self, label: np.ndarray, instances: np.ndarray, found: tuple) -> None:
         """Count one image.   label (H, W), instances (H, W): as in an ObjectSample; found: labels, instances, classes, scores, as Objects"""
         self.update(label, found[0])
         self.quality.update(label, instances, found)
         self.regions.update(label, instances, found)
+        self.coco.update(label, instances, found)
         self.bowl.update(np.where(instances == AMBIGUOUS, 0, instances), found[1])
 
     def merge(self, other: Self) -> None:
@@ -38,11 +39,14 @@ class PanopticScores(ConfusionMatrix):
         super().merge(other)
         self.quality.merge(other.quality)
         self.regions.merge(other.regions)
+        self.coco.merge(other.coco)
         self.bowl.merge(other.bowl)
 
     def scores(self) -> dict[str, float]:
-        """All figures by name, as plain numbers."""
-        return super().scores() | self.quality.scores() | self.regions.scores(self.things) | self.bowl.scores()
+        """All figures by name, as plain numbers; of COCO's those over objects of all sizes."""
+        coco = self.coco.scores(self.things)
+        of_objects = self.quality.scores() | self.regions.scores(self.things) | self.bowl.scores()
+        return super().scores() | of_objects | {name: coco[name] for name in ("coco_ap", "coco_ap_50")}
 
 
 class PanopticSegmentation(SemanticSegmentation):

@@ -16,19 +16,20 @@ from ..preprocessing import Preprocessing
 @dataclass
 class Loaded:
     """What was loaded. matched: their name -> ours; missing_keys: our names that were not in the file and keep their
-    values; unexpected_keys: their names that the network has not."""
+    values; unexpected_keys: their names that the network has not; notes: what else there is to know of them."""
 
     source: str
     matched: dict = field(default_factory=dict)
     missing_keys: list = field(default_factory=list)
     unexpected_keys: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
 
     def __str__(self) -> str:
         text = f"{self.source}: {len(self.matched)} arrays loaded"
         for what, keys in (("missing", self.missing_keys), ("unexpected", self.unexpected_keys)):
             if keys:
                 text += f"; {len(keys)} {what} keys: {', '.join(keys[:8])}{', …' if len(keys) > 8 else ''}"
-        return text
+        return "; ".join([text, *self.notes])
 
 
 def adopt(

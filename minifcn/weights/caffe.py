@@ -32,6 +32,17 @@ def read_caffemodel(path, sha256=None):
     return parsed(path, "a .caffemodel file", _read_network, sha256)
 
 
+def has_layer(path, name):
+    """Whether a .caffemodel has a layer of that name, with blobs or without. Raises as `read_caffemodel`."""
+    return parsed(path, "a .caffemodel file", lambda content: name in _layer_names(content))
+
+
+def _layer_names(content):
+    for field, layer in fields(memoryview(content)):
+        if field in _NAME_AND_BLOBS:
+            yield from (str(value, "utf-8") for number, value in fields(layer) if number == _NAME_AND_BLOBS[field][0])
+
+
 def _read_network(content):
     arrays = {}
     for field, layer in fields(memoryview(content)):

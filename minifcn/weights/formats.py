@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..preprocessing import CAFFE, LITE0, TORCHVISION
 from . import names
 from .adopt import Loaded, adopt
-from .caffe import read_caffemodel
+from .caffe import has_layer, read_caffemodel
 from .checks import existing, parsing
 from .npz import by_chainer, read_archive, section, write_archive
 from .safetensors import read_safetensors, write_safetensors
@@ -168,7 +168,12 @@ def load_caffemodel(path: str | Path, network: Network, sha256: str | None = Non
     The blobs of a frozen upsampling must be the bilinear kernel that the network has; a network with
     upsampling="learned" takes any. Returns and raises as load_torchvision.
     """
-    return _adopt(path, network, read_caffemodel(path, sha256), _CAFFE, "a Caffe model")
+    loaded = _adopt(path, network, read_caffemodel(path, sha256), _CAFFE, "a Caffe model")
+    if network.card.builder == "deeplab" and has_layer(path, "pool5a"):
+        loaded.notes.append(
+            "its pool5a, an average of 3x3 behind pool5, is not in this network: scores are not the published ones"
+        )
+    return loaded
 
 
 def _adopt(path, network, arrays, known, what):
@@ -178,7 +183,22 @@ def _adopt(path, network, arrays, known, what):
     arrays, (rename, preprocessing) = names.unwrapped(arrays), known[name]
     if "conv1_1.weight" in arrays:  # Caffe's names: weights that somebody converted, which see pixels as Caffe does
         preprocessing = CAFFE
-    return adopt(path, network, arrays, rename, preprocessing)
+    loaded = adopt(path, network, arrays, rename, preprocessing)
+    if known is _TORCH and name == "vgg16" and any(target.startswith("score") for target in loaded.matched.values()):
+        loaded.notes.append(_pixels(preprocessing))
+    return loaded
+
+
+def _pixels(taken):
+    """What to know of the pixels where a whole network over VGG16 comes as a PyTorch file: names tell how they are seen, and may be wrong."""
+    seen = {
+        "CAFFE": "as Caffe's weights do, in BGR less the mean",
+        "TORCHVISION": "as torchvision's do, in RGB by mean and deviation",
+    }
+    own, other = ("CAFFE", "TORCHVISION") if taken == CAFFE else ("TORCHVISION", "CAFFE")
+    return (
+        f"taken to see pixels {seen[own]}; if {seen[other]}: network.card.preprocessing = minifcn.preprocessing.{other}"
+    )
 
 
 def network_name(network: Network) -> str | None:
