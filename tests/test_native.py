@@ -210,6 +210,14 @@ def test_every_kind_of_processor_has_libraries_of_its_own(cache_folder, tmp_path
     assert counts == [1, 2, 2]
 
 
+def test_the_compiler_that_pip_brings_is_taken_where_there_is_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    for there, command in ((True, (sys.executable, "-m", "ziglang", "c++")), (None, ())):
+        monkeypatch.setattr(compiler, "find_spec", lambda name, there=there: there and name == "ziglang")
+        assert compiler.compiler.__wrapped__() == command
+
+
 def test_importing_compiles_nothing(tmp_path):
     run("import minifcn, minifcn.models, minifcn.training.run", XDG_CACHE_HOME=str(tmp_path))
     assert not (tmp_path / "minifcn").exists()

@@ -18,8 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import data, inference, models
-from ..data.images import count_pictures, note_of, read_image, read_mask, write_mask
-from ..data.labels import AMBIGUOUS, colourise
+from ..data.images import count_pictures, note_of, read_image, write_mask
+from ..data.labels import colourise
 from ..data.large import open_large, write_mask_rows
 from ..distributed import world
 from ..errors import InputError
@@ -28,12 +28,11 @@ from ..inference import sliding_window
 from ..inference.shared_work import fingerprint
 from ..report import figures
 from . import launch, options
+from .object_form import FORMS, ObjectForm
 from .progress import notice, shared_out
 
 HELP = "segment any images"
 PRETRAINED = "animals"
-# What --write can be, and the folder or file of it in --out.
-FORMS = {"voc": "SegmentationObject", "coco": "coco_results.json", "cityscapes": "cityscapes"}
 PREVIEW = 2048  # pixels of the longer side of the overlay of an image larger than memory, at most
 
 
@@ -217,56 +216,6 @@ class Segmenter:
         mask.unlink(missing_ok=True)  # as above
         write_mask_rows(mask, (height, width), bands(), card.palette, lambda: json.dumps(found | {"made_of": made_of}))
         return found
-
-
-class ObjectForm:
-    """The objects of images once more, as the tools of a data set take them: made of each image's files, so that it does not matter which
-    process wrote them, and when.
-
-    place: the folder in `out`, or COCO's file.
-    """
-
-    def __init__(self, kind, out, classes, files):
-        self.kind, self.out, self.classes, self.files, self.place = kind, out, classes, files, out / FORMS[kind]
-        ids = {
-            "coco": lambda name: int(name) if name.isdecimal() else name,
-            "cityscapes": lambda name: name.removesuffix("_leftImg8bit"),
-        }
-        self.ids = {name: ids.get(kind, str)(name) for name in files}
-
-    def check(self, images, table):
-        """Raise InputError where a file would be written over, or twice, and for classes that are not the data set's.
-
-        images: those to segment; table: the other table of objects.
-        """
-        if self.kind == "cityscapes" and tuple(self.classes) != data.CITYSCAPES_CLASSES:
-            raise InputError(
-                "write: cityscapes takes a network of Cityscapes' 19 classes, in their order; expected voc or coco"
-            )
-        if self.kind == "voc" and (self.out / "JPEGImages").exists():
-            raise InputError(
-                f"{self.place}: is of a data set, and would be written over; choose another folder with --out"
-            )
-        if self.place.resolve() in {table.resolve(), *(image.parent for image in images)}:
-            raise InputError(f"{self.place}: is where the images or the table are; choose another folder with --out")
-        if twice := [id for id, count in Counter(self.ids.values()).items() if count > 1]:
-            raise InputError(f"write: two of the images would be {twice[0]} to {self.kind}; rename one")
-
-    def write(self, name, rows):
-        """Write the objects of an image. rows: its table. -> the entries of COCO's results, which are for all images together"""
-        mask, _, numbered = self.files[name]
-        classes = np.array([self.classes.index(row["class"]) for row in rows], int)
-        scores = np.array([row["score"] for row in rows], float)
-        instances = read_mask(numbered, highest=AMBIGUOUS)
-        prediction = read_mask(mask), instances, classes, scores
-        if self.kind == "coco":
-            return data.coco_results(self.ids[name], prediction)
-        with writing(make_folder(self.place)):
-            if self.kind == "voc":
-                data.write_voc_objects(self.place / f"{name}.png", instances)
-            else:
-                data.write_cityscapes_objects(self.place, self.ids[name], prediction)
-        return []
 
 
 def described(counts, classes, instances=None, pictures=1):
