@@ -48,7 +48,7 @@ BUGS = [
          "self.files[name][0].is_file()", LEFT_OUT),
         ("enlarged labels instead of enlarged probabilities", "predicted", "Image.Resampling.BILINEAR", "Image.Resampling.NEAREST",
          "scoring::test_outlines_on_an_enlarged_picture_are_no_stairs"),
-        ("finished, though its file has changed", "Segmenter.__call__", "file and [file.st_size, file.st_mtime_ns]", "0",
+        ("finished, though its file has changed", "Segmenter.found", "file and [file.st_size, file.st_mtime_ns]", "0",
          LEFT_OUT),
     ),
     *bugs("data.images",
