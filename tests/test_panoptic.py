@@ -31,23 +31,6 @@ def small(backbone="mini", decoder="fcn", classes=3, **options):
     return models.panoptic(backbone, decoder, classes, **{"width": width, **options})
 
 
-class Together(layers.Layer):
-    """A network of several outputs as one of a single: their channels one after the other."""
-
-    def __init__(self, network):
-        self.network = network
-
-    def forward(self, x, train=False):
-        found = self.network.forward(x, train=train)
-        self.channels = {name: maps.shape[1] for name, maps in found.items()}
-        return np.concatenate(list(found.values()), axis=1)
-
-    def backward(self, dy):
-        ends = np.cumsum([*self.channels.values()])
-        parts = np.split(dy, ends[:-1], axis=1)
-        return self.network.backward(dict(zip(self.channels, parts, strict=True)))
-
-
 @pytest.mark.parametrize(("backbone", "decoder"), KINDS)
 def test_three_outputs_of_the_images_size(backbone, decoder, quick):
     network = small(backbone, decoder, peak_window=3, things=[2])
@@ -101,6 +84,15 @@ def test_gradients_of_the_whole_network(build, size, scale, contrast):
     assert report.max_relative_error <= 1e-6, report
     learned = [p for p in network.parameters().values() if not p.frozen]
     assert report.checked >= 1 + len(learned)
+
+
+def test_gradients_through_the_statistics_of_a_batch():
+    network = stirred(narrow(), scale=0.1)
+    for name, p in network.parameters().items():
+        if name.endswith("score.weight"):
+            p.value = np.random.default_rng(5).standard_normal(p.value.shape)
+    report = check_layer(network, picture(17, 15, batch=4), np.random.default_rng(2), directions=1, elements=0)
+    assert report.max_relative_error <= 1e-6, report
 
 
 def test_the_trunk_gets_the_sum_of_what_comes_back_from_the_heads():

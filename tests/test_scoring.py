@@ -482,7 +482,9 @@ def test_finished_images_are_left_out(network, toy, tmp_path, monkeypatch, capsy
     plain = printed(capsys, command("predict", toy, tmp_path / "out", network=network))
     before, segmented = contents(tmp_path / "out"), []
     whole = predict.Segmenter.segmented
-    monkeypatch.setattr(predict.Segmenter, "segmented", lambda *args: segmented.append(args[3].name) or whole(*args))
+    monkeypatch.setattr(
+        predict.Segmenter, "segmented", lambda *args, **more: segmented.append(args[3].name) or whole(*args, **more)
+    )
     masks = sorted(path for path in (tmp_path / "out").glob("*.png") if "_objects" not in path.name)
     masks[1].unlink()
     (tmp_path / "out" / f"{masks[3].stem}_overlay.jpg").unlink()

@@ -232,16 +232,22 @@ def described(counts, classes, instances=None, pictures=1):
 
 
 def predicted(network, image, resize, tile, **averages):
-    """The class of every pixel.   -> (H, W) uint8
-
-    Where the network sees the image shrunk to `resize` pixels, it is the probabilities that are enlarged: outlines of enlarged labels
-    would be stairs.
-    """
+    """The class of every pixel, also where the network sees the image shrunk to `resize` pixels.   -> (H, W) uint8"""
     small = inference.shrunk(image, resize)
     if small.shape == image.shape:
         return inference.predict(network, image, tile, **averages)
+    return likeliest(inference.probabilities(network, small, tile, **averages), image)
+
+
+def likeliest(probabilities, image):
+    """The likeliest class of every pixel of an image, where the network may have seen it smaller.   probabilities (K, h, w) -> (H, W) uint8
+
+    It is the probabilities that are enlarged: outlines of enlarged labels would be stairs.
+    """
+    if probabilities.shape[1:] == image.shape[:2]:
+        return probabilities.argmax(axis=0).astype(np.uint8)
     labels, highest = np.zeros(image.shape[:2], np.uint8), np.zeros(image.shape[:2], np.float32)
-    for number, probability in enumerate(inference.probabilities(network, small, tile, **averages)):
+    for number, probability in enumerate(probabilities):
         enlarged = np.asarray(Image.fromarray(probability).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
         labels[enlarged > highest] = number
         np.maximum(highest, enlarged, out=highest)
@@ -255,8 +261,7 @@ def predicted_objects(network, image, resize, tile, **averages):
     inner = [i for i, name in enumerate(network.card.classes) if i and name != data.BORDER]
     likely = [np.bincount(instances.reshape(-1), probabilities[i].reshape(-1), len(scores) + 1)[1:] for i in inner]
     classes = np.array(inner, np.uint8)[np.argmax(likely, axis=0)]
-    labels = probabilities.argmax(axis=0).astype(np.uint8)
-    return inference.Objects(as_large(labels, image), as_large(instances, image), classes, scores)
+    return inference.Objects(likeliest(probabilities, image), as_large(instances, image), classes, scores)
 
 
 def panoptic_objects(network, image, resize, tile, name):

@@ -46,7 +46,7 @@ BUGS = [
          "scoring::test_an_image_whose_files_were_half_written_is_not_finished"),
         ("finished without its overlay", "Segmenter.finished", "all(file.is_file() for file in self.files[name])",
          "self.files[name][0].is_file()", LEFT_OUT),
-        ("enlarged labels instead of enlarged probabilities", "predicted", "Image.Resampling.BILINEAR", "Image.Resampling.NEAREST",
+        ("enlarged labels instead of enlarged probabilities", "likeliest", "Image.Resampling.BILINEAR", "Image.Resampling.NEAREST",
          "scoring::test_outlines_on_an_enlarged_picture_are_no_stairs"),
         ("finished, though its file has changed", "Segmenter.found", "file and [file.st_size, file.st_mtime_ns]", "0",
          LEFT_OUT),
