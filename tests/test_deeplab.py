@@ -345,7 +345,7 @@ def test_rates_at_the_other_output_stride_reach_equally_far():
 
 
 def test_a_rate_larger_than_the_map_is_told_once(caplog, monkeypatch):
-    monkeypatch.setattr(layers.Conv2d, "told", set())
+    monkeypatch.setattr(layers.Conv2d, "warned_sizes", set())
     rng = np.random.default_rng(0)
     network = Graph({"far": (layers.Conv2d(3, 2, 3, rng, pad=6, dilation=6), [IMAGE])})
     with caplog.at_level(logging.WARNING):
