@@ -85,7 +85,8 @@ def check_op(
 def check_layer(layer: Layer, x: Array, rng: Generator, *, directions: int = 4, elements: int = 40) -> Report:
     """Check a layer or a whole network, its input gradient and every parameter's, on a float64 copy. -> Report
 
-    What a network of several outputs gives counts as one row of numbers. Random draws inside (dropout) repeat themselves in every evaluation, so that they are constants of the check.
+    What a network of several outputs gives counts as one row of numbers. Random draws inside (dropout) repeat themselves in every
+    evaluation, so that they are constants of the check.
     """
     layer = copy.deepcopy(layer).astype(np.float64)
     parameters = {name: p for name, p in layer.parameters().items() if not p.frozen}
