@@ -64,10 +64,6 @@ class World:
         """The values of all processes by rank, in all."""
         return [value]
 
-    def gather(self, value: Any) -> list | None:
-        """The values of all processes by rank, in process 0; None in the others."""
-        return [value]
-
     def abort(self, code: int) -> None:
         """End all processes at once; where there is one, leave that to the caller."""
 
@@ -187,9 +183,6 @@ class MPIWorld(World):
 
     def everyone(self, value: Any) -> list:
         return self.everybody.allgather(value)
-
-    def gather(self, value: Any) -> list | None:
-        return self.everybody.gather(value)
 
     def abort(self, code: int) -> None:
         self.everybody.Abort(code)

@@ -120,6 +120,12 @@ def test_grey_images_of_8_and_16_bits_keep_their_brightness(tmp_path, dtype, uni
     np.testing.assert_array_equal(image, np.stack([grey] * 3, axis=-1))
 
 
+@pytest.mark.parametrize("brightest, seen", [(4095, (0, 1, 128, 255)), (4096, (0, 0, 8, 16))])
+def test_grey_below_4096_is_of_12_bits(tmp_path, brightest, seen):
+    Image.fromarray(np.array([[0, 17, 2048, brightest]], np.uint16)).save(tmp_path / "camera.tif")
+    assert images.read_image(tmp_path / "camera.tif")[0, :, 0].tolist() == list(seen)
+
+
 def test_a_photograph_is_turned_upright_by_its_exif_data(tmp_path):
     photo = Image.new("RGB", (32, 16))
     ImageDraw.Draw(photo).rectangle((0, 0, 7, 15), fill=(255, 255, 255))  # the left end is bright

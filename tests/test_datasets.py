@@ -938,7 +938,7 @@ def test_channels_follow_the_images_and_16_bits_are_told_once(tmp_path, caplog, 
     assert all(sample.image.shape == (24, 30, 3) for sample in read)
     read.check_for_training()
     told = [record.getMessage() for record in caplog.records]
-    expected = f"{root}: images of more than 8 bits a channel, of which the upper 8 are used"
+    expected = f"{root}: images of more than 8 bits a channel, of which 8 are used"
     assert told == ([expected] if "16" in mode else [])
 
 

@@ -527,7 +527,7 @@ def test_alone_mpi_is_not_asked_for(environment, monkeypatch):
     distributed.world.cache_clear()
     job = distributed.world()
     assert (job.rank, job.size) == (0, 1)
-    assert job.gather(3) == [3]
+    assert job.everyone(3) == [3]
     assert not job.any(False)
     assert job.any(True)
     distributed.world.cache_clear()

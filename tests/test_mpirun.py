@@ -79,7 +79,7 @@ def test_what_processes_see_of_each_other(tmp_path):
         "first": [0, 1, 3],
         "any": [True, False],
         "shared": "of 0",
-        "gathered": [[0, 1, 2], None],
+        "everyone": [0, 1, 2],
     }
 
 

@@ -77,6 +77,10 @@ FILES = {
         path, compression="tiff_lzw"
     ),
     "big_endian_deep.tif": lambda path: Image.fromarray((picture()[:, :, 0] * np.uint16(85)).astype(">u2")).save(path),
+    "twelve_bits.tif": lambda path: Image.fromarray(picture()[:, :, 0] * np.uint16(16)).save(path),
+    "dark_first.tif": lambda path: Image.fromarray(
+        picture()[:, :, 0] * np.repeat(np.uint16([16, 257]), 75)[:, None]
+    ).save(path, compression="tiff_lzw", tiffinfo={278: 32}),
     "colours.ppm": save,
     "grey.pgm": lambda path: save(path, "L"),
     "colours.bmp": save,

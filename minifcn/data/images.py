@@ -23,6 +23,7 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"),
 )
 ORIENTATION = 0x0112  # the EXIF tag
+WHITE_OF_12_BITS = 4095
 TURNS = {  # what takes each orientation back
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,18 +47,22 @@ def read_image(source: File, exif: bool = True) -> np.ndarray:
     return _read(source, partial(upright, exif=exif))
 
 
-def upright(image: Image.Image, exif: bool = True) -> np.ndarray:
-    """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB. Raises InputError for values of unknown range."""
+def upright(image: Image.Image, exif: bool = True, white: int | None = None) -> np.ndarray:
+    """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB. white: the 16-bit grey value that becomes 255, `white_of`
+    the image unless given. Raises InputError for values of unknown range."""
     image = _turned(image, exif)
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         raise InputError(f"a picture of mode {image.mode}, whose range of values is unknown; save it with 8 or 16 bits")
     if image.mode[0] == "I":  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
         grey = np.asarray(image).astype(np.uint32)
-        grey *= 255
-        grey += 32895  # grey / 257, rounded, in whole numbers
-        grey >>= 16
-        image = Image.fromarray(grey.astype(np.uint8))
+        white = white or white_of(grey)
+        image = Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8))
     return np.asarray(image.convert("RGB"))
+
+
+def white_of(grey: np.ndarray) -> int:
+    """The value that is white in grey of 16 bits: 4095 where none is above it, as a camera of 12 bits leaves a picture; else 65535."""
+    return WHITE_OF_12_BITS if grey.max() <= WHITE_OF_12_BITS else 65535
 
 
 def _turned(image, exif):

@@ -47,9 +47,9 @@ class LargeImage:
     strips and as wide as the picture.
     """
 
-    def __init__(self, parts: Any, name: object, table: np.ndarray | None = None):
+    def __init__(self, parts: Any, name: object, white: int | None = None, table: np.ndarray | None = None):
         self.shape, self.name = (*parts.size, 3), name
-        self._parts, self._table = parts, table
+        self._parts, self._white, self._table = parts, white, table
         self._place: tuple = (0, 0, 0, 0)
         self._pixels = np.empty((0, 0, 3), np.uint8)
 
@@ -75,7 +75,7 @@ class LargeImage:
                 raise InputError(
                     f"{columns}x{rows} pixels have to be read for {right - left}x{bottom - top}; take a smaller --tile, or save it as a TIFF of tiles"
                 )
-            pixels = images.upright(self._parts.picture(*down, *across), exif=False)
+            pixels = images.upright(self._parts.picture(*down, *across), exif=False, white=self._white)
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from error
         except Exception as error:  # a broken file can make Pillow raise anything
@@ -94,7 +94,7 @@ class LargeImage:
 
     def through(self, table: np.ndarray) -> "LargeImage":
         """The same picture with its values replaced by a table (256,) uint8."""
-        return LargeImage(self._parts, self.name, table)
+        return LargeImage(self._parts, self.name, self._white, table)
 
 
 class _Tiff:
@@ -190,6 +190,20 @@ class _Rows:
         return Image.frombytes(self._mode, size, rows, "raw", self._rawmode, self._stride, self._order)
 
 
+def _white_of(parts):
+    """`images.white_of` a whole picture in 16-bit grey: of its parts, a row at a time, no more are read than it takes."""
+    (height, width), (rows, columns) = parts.grid, parts.size
+    across = -(-columns // width)
+    step = max(1, images.MAX_PIXELS // (height * width))
+    white = images.WHITE_OF_12_BITS
+    for row, column in product(range(-(-rows // height)), range(0, across, step)):
+        grey = np.asarray(parts.picture(row, row + 1, column, min(column + step, across)))
+        white = images.white_of(grey[: rows - row * height, : columns - column * width])
+        if white > images.WHITE_OF_12_BITS:
+            break
+    return white
+
+
 def open_large(source: File, exif: bool = True, more_than: int | None = None) -> LargeImage | None:
     """A picture of more pixels than `more_than`, MAX_PIXELS unless given, to be read by windows; None for a smaller one, and for a file that is no TIFF, PPM or BMP.
 
@@ -213,7 +227,7 @@ def open_large(source: File, exif: bool = True, more_than: int | None = None) ->
         parts = (_Tiff if plugin is TiffImagePlugin.TiffImageFile else _Rows)(file, image)
         if math.prod(parts.grid) > images.MAX_PIXELS:
             raise InputError("larger than is read at once, and compressed in one piece; save it as a TIFF of tiles")
-        return LargeImage(parts, file.name)
+        return LargeImage(parts, file.name, _white_of(parts) if image.mode[0] == "I" else None)
     except InputError as error:
         raise InputError(f"{file.name}: {error}") from error
     except Exception as error:

@@ -245,7 +245,7 @@ class SegmentationDataset(Sequence):
         masks that hold nothing but 0 and 255, which is void, so that 0 would be the answer everywhere; one mask that shows a
         class is enough."""
         if self._kind_of_images()[1]:
-            log.warning("%s: images of more than 8 bits a channel, of which the upper 8 are used", self.folder)
+            log.warning("%s: images of more than 8 bits a channel, of which 8 are used", self.folder)
         pixels = np.zeros(256, np.int64)
         for sample in self if self.shown and not self.coloured and self.num_classes > 1 else ():
             pixels += np.bincount(sample.label.reshape(-1), minlength=256)
