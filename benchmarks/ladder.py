@@ -12,6 +12,7 @@ account.
 
 import argparse
 import shlex
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -22,15 +23,15 @@ from minifcn.metrics import BoundaryIoU
 from minifcn.training.run import read_metrics
 
 DEEPLAB = "--network deeplab --variant"
-VIEWS = {"scales": [0.75, 1, 1.25], "flip": True}
 
 
 class Rung(NamedTuple):
-    """A run's folder, its network's options, and what is done at test time."""
+    """A run's folder, its network's options, and what is done at test time: the CRF, and the recipe's views."""
 
     folder: str
     options: str
-    averages: dict = {}
+    crf: bool = False
+    views: bool = False
 
 
 RUNGS = {
@@ -40,35 +41,37 @@ RUNGS = {
     "+ ASPP": Rung("aspp", f"{DEEPLAB} v3 --no-image-pooling"),
     "+ image pooling (v3)": Rung("v3", f"{DEEPLAB} v3"),
     "+ decoder (v3+)": Rung("v3plus", f"{DEEPLAB} v3plus"),
-    "+ CRF": Rung("v3plus", "", {"crf": {}}),
-    "+ multi-scale and flip": Rung("v3plus", "", {"crf": {}, **VIEWS}),
-    "v3+, multi-scale and flip alone": Rung("v3plus", "", VIEWS),
+    "+ CRF": Rung("v3plus", "", crf=True),
+    "+ multi-scale and flip": Rung("v3plus", "", crf=True, views=True),
+    "v3+, multi-scale and flip alone": Rung("v3plus", "", views=True),
 }
 SOLVER = "--start imagenet --frozen-statistics --optimizer adamw --lr 2e-3 --batch-size 6 --seed 0"
-# data set -> (the crop's side, its recipe)
+# data set -> (the crop's side, the scales of the views, which are mirrored too, its recipe)
 RECIPES = {
     "voc": (
         320,
+        [0.75, 1, 1.25],
         f"{SOLVER} --backbone-rate 0.04 --weight-decay 1e-4 --average 0.998 --scale 0.5 1.25 --colour 0.2 --iterations 3000 --eval-every 1000 "
         "--class-weights 1,1,2,1,1.5,1.5,1.5",
     ),
     "camvid": (
         320,
+        [1, 1.5, 2],
         f"{SOLVER} --backbone-rate 0.05 --weight-decay 0.01 --average 0.998 --scale 0.9 2.2 --colour 0.35 --iterations 2200 --eval-every 1100 "
         "--class-weights 1,1,2.5,1,1,1,2,1.5,1,2,1.5",
     ),
-    "smoke": (64, "--batch-size 2 --iterations 1 --eval-every 1"),
+    "smoke": (64, [0.75, 1, 1.25], "--batch-size 2 --iterations 1 --eval-every 1"),
 }
-TITLES = ("", "mean IU", "within 1 px", "2", "4", "8", "minutes", "multiply-adds", "s an image")
+TITLES = ("", "mean IU", "within 1 px", "2", "4", "8", "minutes", "s an update", "multiply-adds", "s an image")
 
 
 def commands(args):
     """The command that trains each rung, as the arguments of minifcn."""
-    side, recipe = RECIPES[args.recipe]
-    for folder, options, averages in RUNGS.values():
-        if not averages:
-            where = ["train", "--data", args.data, "--out", f"{args.out}/{args.recipe}/{folder}"]
-            yield [*where, *f"--backbone efficientnet_lite0_head --crop {side} {options} {recipe}".split()]
+    side, _, recipe = RECIPES[args.recipe]
+    for rung in RUNGS.values():
+        if rung.options:
+            where = ["train", "--data", args.data, "--out", f"{args.out}/{args.recipe}/{rung.folder}"]
+            yield [*where, *f"--backbone efficientnet_lite0_head --crop {side} {rung.options} {recipe}".split()]
 
 
 def folder_of(rung, args):
@@ -77,17 +80,19 @@ def folder_of(rung, args):
 
 def row(name, rung, args):
     """The cells of a rung."""
-    folder = folder_of(rung, args)
+    folder, (side, scales, _) = folder_of(rung, args), RECIPES[args.recipe]
+    averages = ({"crf": {}} if rung.crf else {}) | ({"scales": scales, "flip": True} if rung.views else {})
     network = models.load_segmenter(folder / "checkpoint.npz")
     samples = data.open_dataset(args.data, args.split, limit=args.limit)
     boundary, start = BoundaryIoU(len(samples.classes)), time.perf_counter()
-    found = inference.evaluate(network.prepare(), samples, len(samples.classes), boundary=boundary, **rung.averages)
+    found = inference.evaluate(network.prepare(), samples, len(samples.classes), boundary=boundary, **averages)
     seconds = (time.perf_counter() - start) / len(samples)
     scores = [matrix.mean_iou() for matrix in (found, *boundary.matrices.values())]
-    trained = sum(event["seconds"] for event in read_metrics(folder) if event["event"] == "step")
-    views = sum(scale**2 for scale in rung.averages.get("scales", [1])) * (1 + rung.averages.get("flip", False))
-    work = views * models.explain(network, RECIPES[args.recipe][0]).multiply_adds / 1e9
-    return [name, *(f"{100 * score:.1f}" for score in scores), f"{trained / 60:.1f}", f"{work:.2f} G", f"{seconds:.2f}"]
+    trained = [event["seconds"] for event in read_metrics(folder) if event["event"] == "step"]
+    views = 2 * sum(scale**2 for scale in scales) if rung.views else 1
+    work = views * models.explain(network, side).multiply_adds / 1e9
+    times = f"{sum(trained) / 60:.1f}", f"{statistics.median(trained):.2f}", f"{work:.2f} G", f"{seconds:.2f}"
+    return [name, *(f"{100 * score:.1f}" for score in scores), *times]
 
 
 def main():
@@ -101,6 +106,8 @@ def main():
     parser.add_argument("--split", default="val", help="which images the table is of (default: %(default)s)")
     parser.add_argument("--limit", type=int, help="only the first so many of them")
     args = parser.parse_args()
+    if args.what != "smoke" and (args.recipe == "smoke" or not args.data):
+        parser.error(f"{args.what}: expected voc or camvid, and --data with its folder")
     with tempfile.TemporaryDirectory() as scratch:
         if args.what == "smoke":
             args.recipe, args.data, args.out = "smoke", f"{scratch}/toy", f"{scratch}/runs"

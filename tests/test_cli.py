@@ -422,6 +422,10 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
             "reduction: counts where classes are learned only",
         ),
         ("train --resume WEIGHTS --out run", "out: --resume goes on in the folder of the run"),
+        (
+            "train --data TOY --out run --network deeplab --variant largefov --score-rate 10",
+            "score-rate: counts outside largefov and aspp only",
+        ),
         ("reproduce --data TOY --out run --sigma 4", "sigma: counts in a panoptic network only"),
         ("explain unet --backbone efficientnet_lite0 --depth 5", "depth: counts without a backbone only"),
         ("explain mini --variant 32s --at-once", "at-once: counts in FCN-16s and 8s"),

@@ -12,6 +12,7 @@ from ..backend import diagnosis
 from ..data.images import image_files, read_image
 from ..errors import DeviceError, InputError
 from ..inference import sliding_window
+from ..inference.segment import check_views
 from ..training.config import BALANCED, FROM_IMAGENET, NETWORKS, OPTIONS, Config
 from ..training.exchange import WIRES
 from ..training.optimizers import OPTIMIZERS
@@ -140,9 +141,11 @@ def averages_of(args):
 
 
 def check_averages(args, card):
-    """Raise InputError where views are to be averaged for a panoptic network, whose offsets do not turn with them."""
-    if card.builder == "panoptic" and (averages_of(args) or getattr(args, "boundary", False)):
+    """Raise InputError for views that no network takes, and for any with a panoptic network, whose offsets do not turn with the image."""
+    averages = averages_of(args)
+    if card.builder == "panoptic" and (averages or getattr(args, "boundary", False)):
         raise InputError(f"{args.weights}: a panoptic network takes no --turns, --flip, --scales, --crf or --boundary")
+    check_views(averages.get("scales", [1.0]), averages.get("crf"))
 
 
 def add_labelled(parser):

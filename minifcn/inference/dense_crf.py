@@ -58,7 +58,8 @@ def dense_crf(
     result is on the device of the probabilities. Raises InputError for a parameter that is not above 0, and for an image of
     another size than the probabilities'.
     """
-    _check(probabilities, image, iterations, bilateral, spatial)
+    check_settings(iterations, bilateral, spatial)
+    _check(probabilities, image)
     xp, count = array_module(probabilities), len(probabilities)
     # A row for each pixel, so that what goes to a vertex lies together for all labels.
     unary = xp.ascontiguousarray(probabilities.reshape(count, -1).T).astype("float32")
@@ -94,15 +95,10 @@ def _softmax(xp, scores):
     return scores
 
 
-def _check(probabilities, image, iterations, bilateral, spatial):
-    require_image(image)
-    if probabilities.dtype.kind != "f" or not ((probabilities >= 0) & (probabilities <= 1.001)).all():
-        raise InputError("dense_crf: expected probabilities from 0 to 1, as floats; take the softmax of scores first")
-    if probabilities.ndim != 3 or probabilities.shape[1:] != image.shape[:2]:
-        raise InputError(
-            f"dense_crf: expected probabilities (K, H, W) of the image's size {image.shape[:2]}, got {probabilities.shape}; "
-            "resize one of the two"
-        )
+def check_settings(
+    iterations: int = 10, bilateral: Sequence[float] = BILATERAL, spatial: Sequence[float] = SPATIAL
+) -> None:
+    """Raise InputError for settings that `dense_crf` does not take, which can be told before there is an image."""
     for name, given, meaning in (
         ("iterations", (iterations,), "a whole number"),
         ("bilateral", bilateral, "(weight, pixels, grey levels)"),
@@ -112,3 +108,14 @@ def _check(probabilities, image, iterations, bilateral, spatial):
         if not fits or not isinstance(iterations, int | np.integer):
             shown = ", ".join(map(str, given)) if np.iterable(given) else given
             raise InputError(f"dense_crf: {name}: expected {meaning}, above 0 and below {_MOST:,.0f}, got {shown}")
+
+
+def _check(probabilities, image):
+    require_image(image)
+    if probabilities.ndim != 3 or not len(probabilities) or probabilities.shape[1:] != image.shape[:2]:
+        raise InputError(
+            f"dense_crf: expected probabilities (K, H, W) of the image's size {image.shape[:2]}, got {probabilities.shape}; "
+            "resize one of the two"
+        )
+    if probabilities.dtype.kind != "f" or not ((probabilities >= 0) & (probabilities <= 1.001)).all():
+        raise InputError("dense_crf: expected probabilities from 0 to 1, as floats; take the softmax of scores first")

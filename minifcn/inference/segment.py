@@ -17,9 +17,11 @@ from ..models import Graph
 from ..ops import resize_bilinear_forward
 from ..preprocessing import require_image, spread_table
 from ..tasks import SEGMENTATION
-from .dense_crf import dense_crf
+from .dense_crf import check_settings, dense_crf
 from .shared_work import computed
 from .sliding_window import check_tile, unpadded_windows, windows
+
+MOST_SCALE = 100  # so that no view is larger than what can be held
 
 
 def shrunk(image: np.ndarray, longest: int | None) -> np.ndarray:
@@ -72,18 +74,28 @@ def probabilities(
 
     They are averaged over the image in these scales (1.0: as it is), flip: also mirrored left and right, turns: in all eight
     ways of turning and mirroring it. The time grows with each. crf: settings of `dense_crf`, which then refines them; {}: its own.
-    Raises InputError for scales that are none, or not above 0.
+    Raises InputError as `check_views`.
 
     Source of the turns: Ronneberger et al., MICCAI 2015, section 4; of the scales: Chen et al., arXiv 1606.00915, section 4.
     """
     require_image(image)
-    scales = np.atleast_1d(scales).tolist()
-    if not scales or not all(0 < scale < np.inf for scale in scales):
-        raise InputError(f"scales: expected factors above 0, such as 0.75 1 1.25; got {', '.join(map(str, scales))}")
+    check_views(scales, crf)
     quarters, steps = range(4 if turns else 1), (1, -1) if turns or flip else (1,)
-    ways = list(product(scales, quarters, steps))
+    ways = list(product(np.atleast_1d(scales).tolist(), quarters, steps))
     found = sum(_seen(network, image, tile, *way) for way in ways) / len(ways)
     return found if crf is None else to_host(dense_crf(to_device(found), image, **crf))
+
+
+def check_views(scales: Sequence[float] = (1.0,), crf: Mapping[str, Any] | None = None) -> None:
+    """Raise InputError for scales that are none, not above 0, or above 100, and for settings that `dense_crf` does not take."""
+    factors = np.atleast_1d(scales).tolist()
+    if not factors or not all(0 < factor <= MOST_SCALE for factor in factors):
+        given = ", ".join(map(str, factors))
+        raise InputError(
+            f"scales: expected factors above 0 and up to {MOST_SCALE}, such as 0.75 1 1.25; got {given or 'none'}"
+        )
+    if crf is not None:
+        check_settings(**crf)
 
 
 def _seen(network, image, tile, scale, quarters, step):

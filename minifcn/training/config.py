@@ -60,6 +60,8 @@ COUNT: tuple = (
         lambda of: not of["frozen_semantic"],
         "where classes are learned",
     ),
+    # whose scores learn ten times as fast anyway
+    (("score_rate",), lambda of: of.get("variant") not in ("largefov", "aspp"), "outside largefov and aspp"),
     (("momentum",), lambda of: of["optimizer"] == "sgd", "for sgd"),
     (("backbone_rate",), lambda of: of["network"] == "deeplab" or of["backbone"], "over a backbone"),
     (("depth",), lambda of: not of["backbone"], "without a backbone"),

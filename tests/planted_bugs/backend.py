@@ -192,7 +192,7 @@ BUGS = [
          "dense_crf::test_marginals_are_near_those_of_the_sums_over_all_pairs"),
         ("pairs weighed by one side", "reference", "weight * n[:, None] * kernel * n", "weight * n[:, None] * kernel",
          "dense_crf::test_two_pixels_by_hand"),
-        ("a CRF's parameter of 0", "_check", "0 < number < _MOST", "0 <= number < _MOST",
+        ("a CRF's parameter of 0", "check_settings", "0 < number < _MOST", "0 <= number < _MOST",
          "dense_crf::test_wrong_input_is_named"),
     ),
     *bugs("metrics.boundary",
