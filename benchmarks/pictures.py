@@ -76,22 +76,24 @@ def photographs(args):
     ways = [(model.prepare(), {}) for model in loaded]
     ways += [(ways[-1][0], {"crf": {}})] if args.crf else []
     overlays_alone = len(ways) > 1
-    titles = ["", *(args.titles or args.weights or ["as it is"]), "with the CRF"] if overlays_alone else []
+    titles = ["", *(args.titles or args.weights or ["as it is"]), "with the CRF"] if overlays_alone else ["", "", ""]
     card, images = loaded[-1].card, [read_image(path) for path in args.photos]
-    heights = [image.shape[0] / image.shape[1] for image in images]
-    columns = 1 + len(ways) if overlays_alone else 3
-    figure = Figure(figsize=(9.6, 0.5 + 9.6 / columns * sum(heights)), layout="constrained")
-    grid, seen = figure.subplots(len(images), columns, squeeze=False, height_ratios=heights), set()
-    for row, image in zip(grid, images, strict=True):
+    across = min(args.across or len(titles), len(titles))
+    heights = np.repeat([image.shape[0] / image.shape[1] for image in images], -(-len(titles) // across))
+    figure = Figure(figsize=(9.6, 0.3 + 9.6 / across * sum(heights) + 0.2 * len(heights)), layout="constrained")
+    grid, seen = figure.subplots(len(heights), across, squeeze=False, height_ratios=heights), set()
+    for panel in grid.flat:
+        panel.set_axis_off()
+    for first, image in zip(range(0, grid.size, grid.size // len(images)), images, strict=True):
         found = [predict.predicted(network, image, network.card.longest, None, **way) for network, way in ways]
         seen.update(np.unique(found).tolist())
         colours = [colourise(labels, card.palette) for labels in found]
         overlays = [predict.overlay(image, one) for one in colours]
-        for panel, picture in zip(row, (image, *([] if overlays_alone else colours), *overlays), strict=True):
+        pictures = [image, *([] if overlays_alone else colours), *overlays]
+        for panel, picture, title in zip(grid.flat[first:], pictures, titles, strict=False):
             panel.imshow(picture, interpolation="nearest")
-            panel.set_axis_off()
-    for panel, title in zip(grid[0], titles, strict=False):
-        panel.set_title(title, fontsize=9)
+            if first == 0 or across < len(titles):
+                panel.set_title(title, fontsize=9)
     figures.add_legend(figure, seen, card.classes, card.palette)
     figure.savefig(args.out, dpi=90)
 
@@ -192,6 +194,7 @@ def main():
     other.add_argument("photos", nargs="+", metavar="PHOTO")
     other.add_argument("--weights", nargs="+", metavar="WEIGHTS", help="overlays by these networks instead")
     other.add_argument("--titles", nargs="+", help="what the networks are called")
+    other.add_argument("--across", type=int, help="so many pictures side by side (default: all of a photograph)")
     other.add_argument("--crf", action="store_true", help="overlays before and after the dense CRF of the last network")
     other.set_defaults(draw=photographs)
     third = kinds.add_parser("objects", help="outlines of objects, true and found")
