@@ -1,4 +1,4 @@
-"""Writes what is usable of a data set as a new one beside it: your own data, with palette masks. Originals are only read."""
+"""Writes the usable part of a data set as a new one beside it: your own data, with palette masks. Originals are only read."""
 
 import json
 import shutil
@@ -97,7 +97,7 @@ def _usable_lists(diagnosis, usable):
 
 
 def _write_image(image, folder, id, exif):
-    """A copy of an image that is read as it is; of any other a PNG, which is lossless, of what the reader makes of it."""
+    """Copy an image that is read as it is; write any other, as the reader decodes it, as a lossless PNG."""
     copied = not image.problems and image.format in _COPIED
     target = folder / f"{id}{'.jpg' if copied and image.format.startswith('JPEG') else '.png'}"
     target.parent.mkdir(parents=True, exist_ok=True)
