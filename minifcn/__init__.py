@@ -12,7 +12,7 @@ __all__ = ["backend", "data", "errors", "gradcheck", "inference", "layers", "met
 
 
 def __getattr__(name):
-    """A part of the library, loaded when it is first asked for: a program waits for those that it uses."""
+    """A part of the library, loaded on first use, so that a program waits only for the parts that it uses."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module(f".{name}", __name__)

@@ -1,4 +1,4 @@
-"""The card of a network: how to build another of its shape, what it expects of its pixels, what its outputs mean."""
+"""The card of a network: how to build another of its shape, its preprocessing, and what its outputs mean."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +16,8 @@ Network = Any  # a models.Graph, which stands above this file
 class Card:
     """The card of a network, made by its builder and stored with its weights.
 
-    builder, options: `models.build(builder, options)` makes a network of the same shape. preprocessing: what it expects
-    of its pixels. classes: a name for each of its outputs, None if unknown. palette: (256, 3) uint8, the colours of its
+    builder, options: `models.build(builder, options)` makes a network of the same shape. preprocessing: that of its
+    input. classes: a name for each of its outputs, None if unknown. palette: (256, 3) uint8, the colours of its
     labels; None for VOC's. native: the side of the images that a classifier was trained on, None for a network that
     takes any size alike. longest: the longer side that larger images were shrunk to in training, None where they were not.
     """
@@ -32,7 +32,7 @@ class Card:
 
     def __post_init__(self) -> None:
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.options.items()}
-        self.options = plain  # for JSON, also where they were counted by NumPy
+        self.options = plain  # NumPy's numbers as Python's, for JSON
 
     @property
     def num_classes(self) -> int:

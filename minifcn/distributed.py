@@ -1,4 +1,4 @@
-"""The processes of one job, over MPI: who this one is, and sums over all of them. Without a launcher it is alone, and mpi4py is not imported."""
+"""The processes of one MPI job: which of them this is, and sums over all. Without a launcher it is alone, and mpi4py is not imported."""
 
 import hashlib
 import logging
@@ -16,17 +16,17 @@ from .errors import InputError, one_line
 
 log = logging.getLogger("minifcn.distributed")
 
-# What mpirun and srun tell a process that they start: Open MPI, PMIx, MPICH and Intel MPI.
+# Variables that mpirun and srun set for a process that they start: Open MPI, PMIx, MPICH and Intel MPI.
 LAUNCHED = "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"
-SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"  # of how many, where they tell
+SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"  # the number of processes, if the launcher sets it
 INSTALL = 'pip install "minifcn[mpi]"'
 
 
 class World:
-    """A job of one process: every sum is what it is given, and nothing is sent.
+    """A job of one process: every sum is its input, and nothing is sent.
 
-    rank: the number of this process, from 0. size: of how many. local_rank, local_size: of those on this host. host: its name.
-    The methods are called by all processes in the same order.
+    rank: the number of this process, from 0. size: the number of processes. local_rank, local_size: the same among those on this host.
+    host: its name. All processes call the methods in the same order.
     """
 
     rank, size, local_rank, local_size = 0, 1, 0, 1
@@ -39,49 +39,49 @@ class World:
         return array
 
     def start(self, work: Callable[["World"], Array]) -> Callable[[], Array]:
-        """Begin work(world) beside what this process goes on with, after what was begun so before; world: these processes, for what the work
-        sends. -> a function that waits for what work returns, and gives it"""
+        """Begin work(world) in the background, after any work begun before; world: these processes, for what the work sends.
+        -> a function that waits for the work and returns its result"""
         found = work(self)
         return lambda: found
 
     def start_sum(self, array: Array) -> Callable[[], Array]:
-        """Begin a sum of arrays, which may not be written to before it is there. -> a function that waits for it, and gives it, on the host or
-        the device"""
+        """Begin a sum over all processes; the array may not be written to until it is done. -> a function that waits for the sum and
+        returns it, on the host or the device"""
         return self.start(lambda world: world.sum(np.array(to_host(array))))
 
     def join_gpus(self) -> None:
         """From here on, add up arrays on GPUs by NCCL if each process has a GPU of its own; the log says whether, and why not."""
 
     def exchange(self, rows: np.ndarray) -> np.ndarray:
-        """Send each process its row of a contiguous array (size, ...). -> the rows that they send here, by rank"""
+        """Send each process its row of a contiguous array (size, ...). -> the rows received, by rank"""
         return rows
 
     def share(self, value: Any) -> Any:
-        """The value that process 0 gives, in all."""
+        """Process 0's value, in all processes."""
         return value
 
     def everyone(self, value: Any) -> list:
-        """The values of all processes by rank, in all."""
+        """The values of all processes, by rank, in all processes."""
         return [value]
 
     def abort(self, code: int) -> None:
-        """End all processes at once; where there is one, leave that to the caller."""
+        """End all processes at once; a single process leaves that to the caller."""
 
     def any(self, flag: bool) -> bool:
-        """Whether one of the processes says so."""
+        """Whether the flag is set in any process."""
         return bool(self.sum(np.array(flag, np.float64)) > 0)
 
     def join(self, array: Array) -> tuple[Array, int]:
-        """The arrays (N, ...) of all processes, one after the other, and where in it this process's begins."""
+        """The arrays (N, ...) of all processes, concatenated, and the index at which this process's begins."""
         if self.size == 1:
             return array, 0
         parts = self.everyone(to_host(array))
         return to_device(np.concatenate(parts)), sum(map(len, parts[: self.rank]))
 
     def agree(self, what: str, value: Any) -> None:
-        """Raise InputError in all processes, naming the first that differs and its host, unless each gives an equal value.
+        """Raise InputError in all processes, naming the first that differs and its host, unless all values are equal.
 
-        value: bytes, of which a hash is compared, or what has a `repr`; or a function that gives it, which one process alone never calls.
+        value: bytes, or anything with a `repr`, compared by hash; or a function that returns it, which a single process never calls.
         """
         if self.size == 1:
             return
@@ -97,7 +97,7 @@ class World:
 
 
 class MPIWorld(World):
-    """The processes that a launcher of MPI started. mpi4py: its MPI module. everybody: a communicator of its own for all of them."""
+    """The processes that a launcher of MPI started. mpi4py: its MPI module. everybody: a communicator of all of them."""
 
     def __init__(self, mpi4py: Any, everybody: Any = None):
         super().__init__()
@@ -109,7 +109,7 @@ class MPIWorld(World):
         self._gpus: nccl.GPUs | None = None
         self._helper: ThreadPoolExecutor | None = None  # a thread, and the communicator on which it sends
         self._beside: MPIWorld | None = None
-        self._warned = False  # that no thread may send beside others
+        self._warned = False  # that MPI lets no thread send beside others
 
     def sum(self, array: Array) -> Array:
         if self._between_gpus(array):
@@ -122,8 +122,8 @@ class MPIWorld(World):
         return array
 
     def start(self, work: Callable[[World], Array]) -> Callable[[], Array]:
-        # Between hosts a thread waits for the network: MPI moves only within a call. Within a host it would take a core from what computes,
-        # and hide nothing. (docs/processes.md, "Gradients on their way")
+        # Between hosts a thread waits for the network, as MPI makes progress only within a call. Within a host it would take a core from
+        # the computation, and hide nothing. (docs/processes.md, "Gradients on their way")
         if self.local_size == self.size or not self._sends_beside():
             return super().start(work)
         if not self._helper:
@@ -162,7 +162,7 @@ class MPIWorld(World):
             log.info("%d processes, each on the GPU of its rank on its host, which NCCL joins", self.size)
 
     def _why_no_nccl(self, gpu, problem):
-        """What the first process says that cannot, or shares a GPU with another; None if all can."""
+        """The reason of the first process that cannot use NCCL or shares a GPU with another; None if all can."""
         others = {}
         for rank, (host, theirs, why) in enumerate(self.everyone((self.host, gpu, problem))):
             first = others.setdefault((host, theirs), rank)
@@ -196,7 +196,7 @@ def world() -> World:
         return World()
     try:
         from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # the latter: mpi4py is there, and no library of MPI
+    except (ImportError, RuntimeError) as error:  # the latter: mpi4py is there, but no MPI library
         raise InputError(
             f"started by a launcher of MPI, which mpi4py has to speak to: {INSTALL}; it says: {error}"
         ) from error

@@ -1,11 +1,11 @@
-"""What wrong input raises. Everything else that is raised is a bug, and shows its traceback."""
+"""The errors that wrong input raises. Any other exception is a bug, and shows its traceback."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 
 class InputError(ValueError):
-    """Wrong input. The message names the file or layer, what was expected, what came, and what to do, in one line."""
+    """Wrong input. The message names the file or layer, what was expected, what was found, and what to do, in one line."""
 
 
 class DtypeError(InputError, TypeError):
@@ -21,7 +21,7 @@ class DeviceError(InputError, RuntimeError):
 
 
 def require_known(where: str, given: Mapping[str, Any], choices: Mapping[str, Collection]) -> None:
-    """Raise InputError unless given[name] is among choices[name], for every name of these. where: begins the message, such as "fcn: "."""
+    """Raise InputError unless given[name] is among choices[name], for each name in choices. where: begins the message, such as "fcn: "."""
     for name, known in choices.items():
         if given[name] not in tuple(known) or isinstance(given[name], float):  # 8.0 is no stride
             raise InputError(f"{where}{name}: expected one of {', '.join(map(str, known))}; got {given[name]!r}")

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a crash or a full disk leaves the old file. And what stands in for files."""
+"""Files that are written whole or not at all: a crash or a full disk leaves the old file. And placeholders found in place of files."""
 
 import json
 import os
@@ -30,14 +30,14 @@ def atomic_write(path):
 
 
 def write_text(path, text):
-    """Write a text in UTF-8, whole or not at all, as `atomic_write`; what is no text in a file's name reads \\udce9."""
+    """Write a text in UTF-8, whole or not at all, as `atomic_write`; bytes of a file's name that are no text are written as \\udce9."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 @contextmanager
 def writing(path):
-    """Around the writing of a file or folder: an OSError names it, which the system's own does not for a full disk."""
+    """A context for writing a file or folder: an OSError names it, which the system's own does not for a full disk."""
     try:
         yield
     except OSError as error:
@@ -45,7 +45,7 @@ def writing(path):
 
 
 def json_text(values, **options):
-    """JSON, with null for each NaN in dicts of dicts, which JSON does not have."""
+    """JSON, with null for each NaN, which JSON lacks, in dicts and dicts of dicts."""
 
     def plain(value):
         if isinstance(value, dict):
@@ -61,7 +61,7 @@ START = 512  # bytes of a file that are enough for `stand_in`
 
 
 def stand_in(start):
-    """What stands where a file should be, after a checkout or a download that went wrong, and what to do; None for anything else.
+    """What is in place of a file after a failed checkout or download, and what to do about it; None for anything else.
 
     start: the file's first START bytes.
     """

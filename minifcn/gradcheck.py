@@ -29,8 +29,8 @@ from .layers import Layer
 TOLERANCE = 1e-6  # what every operation, layer and network here stays below
 STEP = 3e-5  # right gradients come out some 1e-8 off; a smaller step has more rounding, a larger one meets more kinks
 KINK = 5e-8  # relative: how far quotients at e and e/2 may differ before the point counts as a kink
-ROUNDING = 1e-15  # of F: some units in the last place
-ZERO = 1e-13  # of F: a gradient that small is the rounding of sums that cancel, such as that of a bias before batch normalisation
+ROUNDING = 1e-15  # relative to F: a few units in the last place
+ZERO = 1e-13  # relative to F: so small a gradient is the rounding of sums that cancel, as for a bias before batch normalisation
 REDRAWS = 5  # directions tried at one point, and points tried in all
 NUDGE = 0.01  # how far, relative to a typical value, a redrawn point lies from the one given
 
@@ -83,10 +83,10 @@ def check_op(
 
 
 def check_layer(layer: Layer, x: Array, rng: Generator, *, directions: int = 4, elements: int = 40) -> Report:
-    """Check a layer or a whole network, its input gradient and every parameter's, on a float64 copy. -> Report
+    """Check a layer or a whole network, its input gradient and that of every parameter that is not frozen, on a float64 copy. -> Report
 
-    What a network of several outputs gives counts as one row of numbers. Random draws inside (dropout) repeat themselves in every
-    evaluation, so that they are constants of the check.
+    Several outputs are checked as one concatenated row. Random draws inside (dropout) are the same in every evaluation, so that they
+    are constants of the check.
     """
     layer = copy.deepcopy(layer).astype(np.float64)
     parameters = {name: p for name, p in layer.parameters().items() if not p.frozen}
@@ -133,7 +133,7 @@ def _in_a_row(found):
 
 
 def _as(found, row):
-    """The numbers of a row in the form of what a layer gave."""
+    """The numbers of a row in the form of `found`, a layer's output: the inverse of `_in_a_row`."""
     if not isinstance(found, dict):
         return row.reshape(found.shape)
     parts, begin = {}, 0

@@ -1,4 +1,4 @@
-"""What a network expects of its pixels: part of its weights, and stored with them."""
+"""The preprocessing that a network expects: it belongs to the weights, and is stored with them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -10,11 +10,11 @@ from .errors import InputError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The order and the range of the pixels that a network expects.
+    """The channel order and the range of values that a network expects.
 
-    order: "RGB", "BGR" or "grey", one channel (ITU-R 601's luma). mean, scale: a number for each channel, in that order; the network
-    sees (pixel − mean) · scale, pixels 0 … 255. stretch: images are to be spread over that range first (`stretched`), for
-    pictures whose brightness says nothing, as a microscope's.
+    order: "RGB", "BGR" or "grey", one channel (ITU-R 601's luma). mean, scale: a number for each channel, in that order; the network's
+    input is (pixel − mean) · scale, pixels 0 … 255. stretch: spread images over that range first (`stretched`), for images whose
+    absolute brightness means nothing, such as a microscope's.
     """
 
     order: str = "RGB"
@@ -23,9 +23,9 @@ class Preprocessing:
     stretch: bool = False
 
     def stretched(self, image: np.ndarray) -> np.ndarray:
-        """What `apply` is to be given, whole or in windows: the image (H, W, 3) uint8, spread where `stretch` says so.
+        """The image to give to `apply`, whole or in windows: (H, W, 3) uint8, spread if `stretch` is set.
 
-        Raises InputError for anything else than such an image.
+        Raises InputError for anything but such an image.
         """
         require_image(image)
         return spread(image) if self.stretch else image
@@ -34,7 +34,7 @@ class Preprocessing:
         """image (H, W, 3) uint8 RGB -> (3, H, W) float32, (1, H, W) where the order is "grey". Raises InputError for anything else."""
         require_image(image)
         channels = {"RGB": image, "BGR": image[:, :, ::-1]}.get(self.order)
-        if channels is None:  # in whole numbers, so that what is grey already stays as it is
+        if channels is None:  # in integers, so that grey pixels keep their value
             channels = (image @ np.array([299, 587, 114]) / 1000)[:, :, None].astype(np.float32)
         mean, scale = np.asarray(self.mean, np.float32), np.asarray(self.scale, np.float32)
         return np.ascontiguousarray(((channels - mean) * scale).transpose(2, 0, 1))
@@ -49,7 +49,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict | None, source: object) -> Self | None:
-        """What `as_dict` gave, and None for None. Raises InputError, naming `source`, for anything else."""
+        """The inverse of `as_dict`; None for None. Raises InputError, naming `source`, for anything else."""
         if values is None:
             return None
         try:
@@ -83,12 +83,12 @@ def require_image(image: Any) -> np.ndarray:
 
 
 def spread(image: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) uint8, the darkest 1 % of its values at 0 and the brightest 0.2 % at 255, all channels alike. -> the same shape"""
+    """Stretch an image (H, W, 3) uint8: the darkest 1 % of values to 0, the brightest 0.2 % to 255, all channels alike. -> its shape"""
     return spread_table(np.bincount(image.reshape(-1), minlength=256))[image]
 
 
 def spread_table(counts: np.ndarray) -> np.ndarray:
-    """What `spread` makes of each value, (256,) uint8, in an image that has the values 0 … 255 so often.   counts (256,)"""
+    """The lookup table of `spread`, (256,) uint8, for an image with this histogram.   counts (256,)"""
     shares = np.cumsum(counts) / counts.sum()
     low, high = np.searchsorted(shares, (0.01, 0.998))
     table = (np.arange(256) - low) * (255 / max(high - low, 1))

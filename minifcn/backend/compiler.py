@@ -1,4 +1,4 @@
-"""C++ compilers: which one is there, and libraries made by it, kept in the user's cache folder by the hash of all that they depend on."""
+"""Finds a C++ compiler and keeps the libraries that it makes in the user's cache folder, by the hash of all that they depend on."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ _failed = None  # why nothing could be compiled
 
 
 def use_native(on: bool | None = True) -> None:
-    """Use what is compiled for the CPU from now on, or (False) leave it all to NumPy; None: as the environment says.
+    """From now on use compiled code on the CPU, or (False) leave it all to NumPy; None: as the environment says.
 
     MINIFCN_NATIVE=0 in the environment means NumPy. Results differ by rounding.
     """
@@ -31,7 +31,7 @@ def use_native(on: bool | None = True) -> None:
 
 
 def is_wanted() -> bool:
-    """Whether what is compiled may be used."""
+    """Whether compiled code may be used."""
     return _environment_allows() if _wanted is None else _wanted
 
 
@@ -48,7 +48,7 @@ def problem() -> str | None:
 
 
 def give_up(error: Exception) -> None:
-    """Leave it to NumPy from now on, as something was not compiled; the first time that is logged."""
+    """Leave all to NumPy from now on, because something did not compile; logged the first time."""
     global _failed
     if _failed is None:
         _failed = str(error).strip().splitlines()[0]
@@ -56,7 +56,7 @@ def give_up(error: Exception) -> None:
 
 
 class CompileError(RuntimeError):
-    """A source was not compiled; the message has the compiler's first words."""
+    """A source did not compile; the message has the compiler's first words."""
 
 
 @cache
@@ -70,7 +70,9 @@ def compiler() -> tuple[str, ...]:
 
 
 def library(name: str, text: str, options: tuple[str, ...], machine: str = "") -> Path:
-    """The shared library of a C++ text, compiled unless the cache has it. machine: what beside text, compiler and options it is for.
+    """The shared library of a C++ text, compiled unless the cache has it.
+
+    machine: what it depends on besides text, compiler and options.
 
     Another process may be compiling the same: each writes a file of its own, and puts it in place in one step.
     Raises CompileError, also where there is no folder to keep it in; OSError where the disk is full.
@@ -112,7 +114,7 @@ def _announce():
 
 @cache
 def _version(command):
-    """What a compiler says of itself; an update makes new libraries."""
+    """A compiler's version text: after an update, libraries are compiled anew."""
     return subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace").stdout
 
 

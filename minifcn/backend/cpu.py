@@ -72,7 +72,7 @@ def _set_blas_threads(counts):
 
 @cache
 def _helpers(count):
-    """So many threads. All start here, because `submit` leaves its work behind if it cannot start one: a RuntimeError."""
+    """A pool of `count` threads, all started here: if `submit` cannot start one, it raises RuntimeError but leaves its work queued."""
     pool, started = ThreadPoolExecutor(count, "minifcn"), threading.Event()
     try:
         for _ in range(count):
@@ -141,7 +141,7 @@ def run_tiles(task: Callable, tiles: list) -> None:
                 helping.extend(pool.submit(copy_context().run, run) for _ in range(count - 1))
             copy_context().run(run)
         finally:
-            # Helpers that other callers keep busy need not come; when they look here, no array is held for them.
+            # Helpers that are busy with other callers are not waited for; if they come later, no array is kept for them.
             errors = [helper.exception() for helper in helping if not helper.cancel()]
             task = None
         for error in errors:

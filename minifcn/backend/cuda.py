@@ -24,9 +24,9 @@ PRELUDE = (
 
 
 def probe(number=None):
-    """Return (cupy, which GPU) if a GPU multiplies two matrices rightly, else (None, the reason in one line).
+    """Return (cupy, which GPU) if a GPU multiplies two matrices correctly, else (None, the reason in one line).
 
-    number: which GPU, from 0; from then on it is this thread's. None: the one that CUDA has chosen.
+    number: which GPU, counted from 0; it becomes this thread's. None: the one that CUDA has chosen.
     """
     try:
         with warnings.catch_warnings():
@@ -89,7 +89,7 @@ THREADS_IN_A_BLOCK = 256
 
 
 def launch(source, name, grid, *arguments):
-    """Run the kernel `name` of a Source by a thread for each result on the GPU where the arrays are."""
+    """Run the kernel `name` of a Source on the GPU that holds the arrays, one thread per result."""
     dtype, arguments = checked(name, grid, arguments)
     count = results(grid)
     blocks = -(-count // THREADS_IN_A_BLOCK)
@@ -123,7 +123,7 @@ def set_tf32(on):
 
 
 def in_tf32():
-    """Whether it does; also where CuPy's own variable CUPY_TF32 asks for it."""
+    """Whether it multiplies in TF32, also if CuPy's own variable CUPY_TF32 asks for it."""
     import cupy
     from cupy_backends.cuda.libs import cublas
 

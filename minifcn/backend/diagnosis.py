@@ -1,4 +1,4 @@
-"""What there is to compute with, and what to do where a GPU cannot be used: facts first, then advice.
+"""What this machine can compute with, and what to do if a GPU cannot be used: facts first, then advice.
 
 Nothing here needs CuPy, a driver or a GPU; what is missing is reported as missing.
 """

@@ -1,7 +1,7 @@
-"""Threads that share the work of the CPU, ready within a microsecond or two: helpers.cpp, compiled, and what it needs of Python.
+"""Threads that share the work of the CPU, ready within a microsecond or two: helpers.cpp, compiled, and its Python side.
 
-A helper is a thread of Python's that lives in C, without the interpreter's lock. It works on C's jobs there, parts of kernels, and
-comes out for those that are written in Python, tiles. Where nothing is compiled, `cpu` has threads of the standard library.
+A helper is a Python thread that stays inside C, without the interpreter's lock. There it runs C jobs (parts of kernels); it
+returns to Python for jobs written in Python (tiles). Without compiled code, `cpu` uses threads of the standard library.
 """
 
 import ctypes
@@ -17,13 +17,13 @@ from . import compiler
 
 _OPTIONS = ("-std=c++14", "-O2", "-shared", "-fPIC", "-pthread")
 _serving = []  # the helpers
-_job = None  # Python's, where the one that is open is Python's
+_job = None  # the open job, if it is a Python one
 
 
 def ready(count: int) -> int:
-    """Start helpers, unless there are so many. -> how many there are, at most `count`: 0 where nothing is compiled
+    """Start helpers until there are `count`. -> how many there are, at most `count`; 0 without compiled code
 
-    Where no thread can be had, a limit or the interpreter's end, there are fewer.
+    There are fewer if no thread can be started (a limit, or the interpreter's end).
     """
     if count < 1 or sys.is_finalizing() or not compiler.is_wanted() or _library() is None:
         return 0
@@ -37,7 +37,7 @@ def ready(count: int) -> int:
 
 @cache
 def share() -> int | None:
-    """The address of C's `share`, through which kernels are shared out; None where nothing is compiled."""
+    """The address of C's `share`, through which kernels are shared out; None without compiled code."""
     return ctypes.cast(_library().share, ctypes.c_void_p).value if _library() else None
 
 
@@ -67,7 +67,7 @@ def run(task: Callable, count: int) -> None:
         library.post(count)
         job()
     finally:
-        while True:  # an interruption waits, too: helpers may still be at work
+        while True:  # an interruption has to wait: helpers may still be at work
             try:
                 library.wait_for_helpers()
                 break

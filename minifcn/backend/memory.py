@@ -1,4 +1,4 @@
-"""Memory: in one line, that it ran out, on the host or on a GPU; and how freed memory is used again."""
+"""Memory: a one-line message when it runs out, on the host or on a GPU, and how freed memory is reused."""
 
 import ctypes
 import re
@@ -7,10 +7,10 @@ GPU_CODES = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_ST
 
 
 def out_of_memory(error: BaseException) -> str | None:
-    """That memory ran out, where, and how much was asked for; None for an error of another kind.
+    """A message that memory ran out, where, and how much was asked for; None for an error of another kind.
 
-    NumPy and CuPy both raise a MemoryError when an array does not fit (CuPy's is cupy.cuda.memory.OutOfMemoryError). What
-    CUDA's own libraries cannot get, such as cuBLAS its workspace, they report as a RuntimeError with a code.
+    NumPy and CuPy both raise a MemoryError when an array does not fit (CuPy's is cupy.cuda.memory.OutOfMemoryError). CUDA's
+    own libraries, such as cuBLAS without room for its workspace, raise a RuntimeError with a code.
     """
     text = str(error)
     if isinstance(error, MemoryError):
@@ -37,11 +37,11 @@ KEPT = 1 << 30
 
 
 def keep_freed_memory() -> bool:
-    """Let this process use freed memory again instead of returning it to the system. -> whether it does now
+    """Let this process reuse freed memory instead of returning it to the system. -> whether it does now
 
     Each step of training frees and asks for the same large arrays, and fresh pages for them cost some 7 % of a step
-    (FCN-8s-mini, 128 × 128, batch 6). It is the process's memory that grows to the most it ever used and stays there, so
-    a program decides this, not a library. It works with glibc, in versions that accept both thresholds. The threshold
+    (FCN-8s-mini, 128 × 128, batch 6). The process's memory then grows to the most it ever used and stays there, so this
+    is for a program to decide, not a library. It works with glibc, in versions that accept both thresholds. The threshold
     for mmap comes first: where it is refused, nothing has changed. The other alone would end glibc's own adaptation,
     and every array would be mapped anew.
     """

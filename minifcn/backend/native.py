@@ -1,8 +1,8 @@
-"""The library's own kernels on a CPU: compiled once by the C++ compiler that is there, for this processor.
+"""The library's own kernels on a CPU: compiled once, by the C++ compiler at hand, for this processor.
 
 A kernel's text (`source`) is compiled for vectors of 16, of 4 and of a single value, which make up any number of channels.
-Calls go through ctypes, which lets go of Python's lock: two threads are two threads. Nothing is compiled before it is
-needed, and then kept in the user's cache folder (`compiler`). Without a compiler, or where it fails, there is NumPy.
+Calls go through ctypes, which releases Python's lock, so threads run in parallel. Nothing is compiled before it is
+needed; what is compiled is kept in the user's cache folder (`compiler`). Without a compiler, or where it fails, there is NumPy.
 """
 
 import ctypes
@@ -121,7 +121,7 @@ def runs(source: Source, dtype: np.dtype) -> bool:
 
 
 def problem() -> str | None:
-    """Why NumPy does the kernels' work on the CPU, in words; None where they run. It compiles them: before, nobody knows."""
+    """Why NumPy does the kernels' work on the CPU, in words; None where they run. This compiles them, the only way to know."""
     if compiler.problem() is None and _libraries("float32"):
         helpers.share()
     return compiler.problem()
@@ -133,7 +133,7 @@ def _is_compiled(source, dtype):
 
 
 def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> None:
-    """Run the kernel `name` over a grid, (lines, columns, channels) or so many values, its lines shared out among threads."""
+    """Run the kernel `name` over a grid, (lines, columns, channels) or a number of values, its lines shared out among threads."""
     dtype = arguments[0].dtype
     passed, read = [], 0
     for argument in arguments:
@@ -152,7 +152,7 @@ def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> Non
     lines, _, channels = (grid, 1, 0) if isinstance(grid, int) else grid
     if lines >= MOST_THREADS:
         checked(name, grid, arguments)
-    # Some more parts than threads: they do not all go equally fast.
+    # A few more parts than threads, which do not all run equally fast.
     step = -(-lines // (4 * (helping + 1) if helping else 1))
     if not channels:  # values, in whole vectors
         step = -(-step // WIDTHS[0]) * WIDTHS[0]

@@ -22,14 +22,14 @@ def place() -> tuple[str | None, str | None]:
 
 
 def new_identity() -> Any:
-    """What all processes have to be given that are to be joined."""
+    """The identity that all processes must share to be joined."""
     from cupy.cuda import nccl
 
     return nccl.get_unique_id()
 
 
 class GPUs:
-    """The chosen GPUs of `size` processes, which all make this at the same time. Raises NCCL's or CUDA's error where it cannot be."""
+    """The chosen GPUs of `size` processes, which all create this at the same time. Raises NCCL's or CUDA's error if that fails."""
 
     def __init__(self, size: int, identity: Any, rank: int):
         from cupy import cuda
@@ -41,9 +41,9 @@ class GPUs:
         self._stream = cuda.Stream(non_blocking=True)
 
     def start_sum(self, array: Array) -> Callable[[], Array]:
-        """Begin a sum over all processes once what is computing the array has done so; the host goes on.
+        """Begin a sum over all processes as soon as the array is computed; the host goes on.
 
-        -> a function that gives the sum: what the GPU is told to compute from then on waits for it, the host does not
+        -> a function that gives the sum: GPU work started after its call waits for the sum, the host does not
         """
         xp = array_module(array)
         array = xp.ascontiguousarray(array)

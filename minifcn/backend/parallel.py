@@ -65,7 +65,7 @@ def matmul(
     if has_kernels(a) or operations < tuning.WORTH_A_THREAD:
         count = 1
     elif rows >= columns:
-        # BLAS sums alike for any number of rows, unless it is one or the product is small, but not for any of columns.
+        # BLAS sums in the same order for any number of rows (unless it is one, or the product is small), but not of columns.
         least = max(1, tuning.WORTH_A_THREAD // tuning.SHARES)
         count = max(1, min(threads(), rows // 2, operations // least))
         count = min(rows, count * -(-out.nbytes // (count * tuning.PIECE_BYTES)))

@@ -1,7 +1,7 @@
 """The devices that are known, and the one that is chosen: NumPy on the CPU, CuPy on a GPU.
 
 An operation never asks which device is chosen; it follows the arrays it is given (`array_module(x)`).
-Only code that brings new data in, such as parameters at birth and batches in the training loop, goes through
+Only code that brings new data in, such as new parameters and batches in the training loop, goes through
 `to_device`, and only code that takes results out goes through `to_host`.
 """
 
@@ -42,7 +42,7 @@ _devices = {"numpy": _current}
 
 
 def register(device: Device) -> None:
-    """Make arrays of another kind known, so that `array_module` recognises them and `use` accepts their name."""
+    """Register another kind of array, so that `array_module` recognises them and `use` accepts their name."""
     _devices[device.name] = device
 
 
@@ -91,8 +91,8 @@ def use_tf32(on: bool = True) -> None:
     """Let the chosen device multiply float32 matrices in TF32 from now on, or (False) no longer. For the calling thread.
 
     NVIDIA's tensor cores, from Ampere on, then do the products, several times as fast: factors are rounded to 10 bits
-    of mantissa, sums are float32. It is off unless somebody asks for it. Convolutions come out some 3e-4 off
-    (relative, by norm); Winograd's algorithm, where it would be 3e-3, is then not used. float64 stays as it is.
+    of mantissa, sums are float32. It is off by default. It changes convolutions by some 3e-4 (relative,
+    by norm); Winograd's algorithm, where that would be 3e-3, is then not used. float64 is not affected.
     Raises DeviceError on a device that cannot.
     """
     if _current.set_tf32 is None:
@@ -142,7 +142,7 @@ def to_host(array: Array) -> np.ndarray:
 def constant(like: Array, make: Callable, *arguments: Any) -> Array:
     """make(*arguments), a NumPy array determined by these arguments, where `like` lives. Read-only.
 
-    It is sent there once and cached: a transfer in every call would let a GPU wait.
+    It is sent there once and cached: a transfer in every call would stall a GPU.
     """
     return _constant(device_of(like).to_device, str(getattr(like, "device", "")), make, arguments)
 
@@ -167,7 +167,7 @@ def einsum_into(out: Array, subscripts: str, *operands: Array) -> None:
 def has_kernels(array: Array) -> bool:
     """Whether the device that `array` lives on runs every kernel, and takes an operation as a whole: a GPU, or a stand-in for one.
 
-    Tiles that fit a CPU's caches would only be many launches there.
+    There, tiles that fit a CPU's caches would only mean many launches.
     """
     device = device_of(array)
     return device.launch is not None and device.array_type is not np.ndarray

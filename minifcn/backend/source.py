@@ -1,4 +1,4 @@
-"""How the library's own kernels are written, and what has to be in front of them.
+"""How the library's own kernels are written, and what is put in front of them.
 
 A kernel is a function in a `.cu` file. It works out each of its results from whatever it reads, and writes to no other
 place. So there is nothing to synchronise, nothing atomic, and the same input gives the same bits in every run. One text
@@ -12,10 +12,10 @@ serves two machines; macros hide what differs between them:
     }
 
 Maps are (N, H, W, C), so that neighbouring channels are neighbouring values. On a GPU a thread works out one value: `lanes`
-is T, AT(y, i) is y[i], and neighbouring threads, having neighbouring channels, read addresses that are joined into one
+is T, AT(y, i) is y[i], and neighbouring threads have neighbouring channels, so that their reads coalesce into one
 access. On a CPU (`native`) a thread takes some of the lines, and `lanes` is a vector register: AT(y, i) stands for the
 values of i and of the channels that follow it. What depends on the pixel, such as whether a tap lies in the padding, is the
-same for all lanes. The last argument of EACH_LANES is how many columns a CPU works out at once; RUN of it is that, and 1 on
+same for all lanes. The last argument of EACH_LANES is how many columns a CPU works out at once; RUN(n) is n there, and 1 on
 a GPU. EACH(i) goes over arrays without a shape.
 
 T is float or double, as the arrays are, and WHOLE an integer of its size. DEVICE marks a function that kernels call,
@@ -38,7 +38,7 @@ from ..errors import DtypeError, InputError
 # So that i, and i plus one stride of the grid, fit into 32 bits, whose divisions are fast on a GPU.
 MOST_THREADS = 1 << 31
 C_TYPES = {"float32": ("float", "int"), "float64": ("double", "long long")}  # T and WHOLE
-# What is alike wherever a thread works out one value: behind a prelude that defines EACH.
+# What is the same wherever a thread works out one value; it follows a prelude that defines EACH.
 ONE_LANE = """#define LANES_DEVICE DEVICE
 #define AT(array, index) (array)[index]
 #define RANGE unsigned count

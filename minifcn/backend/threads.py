@@ -1,4 +1,4 @@
-"""How many threads the work is spread over: what the machine grants this process, unless somebody says otherwise."""
+"""How many threads the work is spread over: what the machine grants this process, unless told otherwise."""
 
 import os
 from math import ceil
@@ -49,7 +49,7 @@ def set_threads(count: int | None = None) -> None:
 
 
 def threads_because() -> str:
-    """In words, what the number of threads comes from."""
+    """In words, where the number of threads comes from."""
     asked, granted = os.environ.get(VARIABLE, "").strip(), _granted()
     if asked and threads() == _checked(VARIABLE, asked):
         return f"{VARIABLE}={asked}"

@@ -19,7 +19,7 @@ SHARES = 4  # parts of a sum, where compiled helpers share them
 
 # In between, work and its overhead balance.
 DEPTHWISE_PIECE = 1000  # values of a row: fewer take longer to begin than to compute, more fall out of the cache
-# A part of the values and results at Winograd's points: where kernels transform them for all threads it is one at a time, in
-# the cache that cores share; by NumPy each thread has its own. The products for fewer tiles spend their time on fetching kernels.
+# A part of the values and results at Winograd's points. With kernels, all threads share one part at a time, in the cache that
+# cores share; with NumPy, each thread has its own. With fewer tiles, the products would spend their time fetching kernels.
 WINOGRAD_BYTES, WINOGRAD_TILES = 16 << 20, 512
 WINOGRAD_TILES_A_THREAD = 128

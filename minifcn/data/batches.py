@@ -1,4 +1,4 @@
-"""From samples to batches: shuffling, augmenting, stacking; a state to resume from, bit by bit; batches made ahead."""
+"""From samples to batches: shuffling, augmentation, stacking, prefetching, and a state to resume from bit for bit."""
 
 import threading
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ _PATIENCE = 2.0  # seconds to wait for the batch in the making when the stream i
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes in training: mirroring, size (low, high), colours (strength); (1, 1) and 0 change nothing.
+    """Random augmentation in training: mirroring, scale (low, high), colour (strength); (1, 1) and 0 change nothing.
 
-    rotate (degrees), shift and elastic (pixels): as `transforms.warp` takes them. turn: by a multiple of 90 degrees and
-    mirrored, for pictures without an up.
+    rotate (degrees), shift and elastic (pixels): as for `transforms.warp`. turn: rotate by a multiple of 90 degrees and
+    mirror, for images without a fixed up direction.
     """
 
     flip: bool = True
@@ -39,9 +39,9 @@ class Augment:
 
 
 class CachedDataset(Sequence):
-    """A data set whose samples stay in memory once read, up to `limit` bytes, shrunk to `longest` pixels if that is given.
+    """A data set whose samples stay in memory once read, up to `limit` bytes.
 
-    world: the processes of a job, of which those on one host keep them together.
+    longest: images are shrunk to this longer side, if it is given. world: the processes of a job; those on one host share one cache.
     """
 
     def __init__(self, dataset: Sequence, longest: int | None = None, limit: int = 1 << 30, world: World | None = None):
@@ -89,14 +89,14 @@ class _Kept(dict):
 class BatchStream:
     """An endless stream of batches (images (N, C, H, W) float32, labels (N, H, W) uint8, or Targets, or CentreTargets).
 
-    Every epoch shows each sample once, in a new order. crop: (height, width) of what is cut from each sample; without
-    it images keep their sizes, so that batch_size must be 1. rng: numpy.random.Generator for order and augmentation.
-    context: pixels on each side that the network sees but does not label: the image is mirrored by so many, its labels
-    are void there, before the crop. border_weight: w0 of `targets.border_weights`; where it is not 0, labels come with their
-    weights, as Targets, class_weights (K,) among them. sigma: that of `centres`; where it is given, labels come as CentreTargets. Raises
-    InputError where samples then have no instances.
-    part: make only these of each batch's samples. The others, which other processes make, are drawn all the same: their parts together are
-    the batch of a stream without.
+    Every epoch shows each sample once, in a new order. crop: (height, width) to cut from each sample; without it images
+    keep their sizes, and batch_size must be 1. rng: numpy.random.Generator for order and augmentation.
+    context: pixels on each side that the network sees but does not label; before the crop, the image is padded by its
+    mirror image there, and its labels by void. border_weight: w0 of `targets.border_weights`; unless it is 0, labels come
+    as Targets, with weights that include class_weights (K,). sigma: that of `centres`; if given, labels come as
+    CentreTargets. Both raise InputError for samples without instances.
+    part: make only these samples of each batch. The random draws for the others, which other processes make, are done as well, so
+    that all parts together are the batch of a stream without part.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class BatchStream:
             raise InputError(f"batches: pictures turned by 90 degrees take a square crop, got {crop}")
         if border_weight:
             first = targets.numbered(dataset[0], "border weights")
-            targets.border_weights(first, w0=border_weight)  # what is wrong is told now, not in the midst of training
+            targets.border_weights(first, w0=border_weight)  # raises now, not in the middle of training
         if sigma:
             targets.numbered(dataset[0], "centres")
         self.dataset: Any = dataset
@@ -180,11 +180,11 @@ class BatchStream:
         if augment.colour:
             image, label = transforms.jitter_colour(image, label, self.rng, augment.colour)
         label, instances = targets.part(label)
-        # Gaps and rims of a pixel do not survive a change of size.
+        # Gaps and rims one pixel wide do not survive resizing.
         return image, targets.labels_of(self.dataset, label, instances), instances
 
     def _pass_over(self, index):
-        """Draw what `_augmented` draws for a sample, without making it: that depends on its size alone."""
+        """Make the random draws of `_augmented` without making the sample: they depend on its size alone."""
         if index not in self._sizes:
             self._sizes[index] = self.dataset[index].label.shape
         size, rng, augment = self._sizes[index], self.rng, self.augment
@@ -194,7 +194,7 @@ class BatchStream:
             transforms.draw_warp(rng, augment.rotate, augment.shift, augment.elastic)
         if self.crop:
             transforms.draw_crop([length + 2 * self.context for length in size], rng, self.crop)
-        # What costs next to nothing draws as it is, on a picture of a pixel.
+        # Cheap transforms make their draws by running on an image of one pixel.
         pixel = np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), rng
         if augment.turn:
             transforms.random_turn(*pixel)
@@ -214,9 +214,9 @@ class BatchStream:
 
 
 class Prefetch:
-    """The batches of a `BatchStream` in their order, made ahead in a thread: AHEAD of them wait, one more is in the making.
+    """The batches of a `BatchStream`, in order, prefetched by a thread: AHEAD of them wait while one more is made.
 
-    Use it in a `with` statement, at whose end the thread ends. An error in the thread (a file that cannot be read) is
+    Use it in a `with` statement; the thread ends with it. An error in the thread (a file that cannot be read) is
     raised by the `next` that asks for that batch, and by every later one.
     """
 
@@ -249,7 +249,7 @@ class Prefetch:
         return batch
 
     def state(self) -> tuple[dict, dict]:
-        """The stream's state after the batch that `next` gave last: those made ahead do not count."""
+        """The stream's state after the batch that `next` last returned; prefetched batches do not count."""
         return self._state
 
     def _work(self):

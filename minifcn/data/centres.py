@@ -1,4 +1,4 @@
-"""What a network learns of objects by their centres: how near each pixel is to one, and the way from each pixel to its object's."""
+"""Targets for objects by their centres: a heat map of the centres, and each pixel's offset to the centre of its object."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from .labels import AMBIGUOUS, VOID
 
 
 class CentreTargets(NamedTuple):
-    """labels (N, H, W) uint8; and float32: centre (N, 1, H, W), 1 in the middle of an object; offset (N, 2, H, W), the way to the middle,
-    down and across in pixels; known (N, H, W), 1 where the centre counts; inside (N, H, W), 1 where the offset does."""
+    """labels (N, H, W) uint8, the rest float32: centre (N, 1, H, W), 1 at the centre of an object; offset (N, 2, H, W), from each pixel
+    to that centre, down and across in pixels; known (N, H, W), 1 where centre counts; inside (N, H, W), 1 where offset counts."""
 
     labels: np.ndarray
     centre: np.ndarray
@@ -29,10 +29,12 @@ class CentreTargets(NamedTuple):
 def centres(
     label: np.ndarray, instances: np.ndarray, sigma: float = 8.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The targets of one image.   label (H, W) uint8, instances (H, W) uint16 -> (centre (1, H, W), offset (2, H, W), known, inside (H, W)), float32
+    """The targets of one image.   label (H, W) uint8, instances (H, W) uint16
+    -> (centre (1, H, W), offset (2, H, W), known, inside (H, W)), float32
 
-    The centre c of an object is the mean of its pixels. centre = max over objects of exp(−|x − c|² / 2σ²), 0 beyond 3σ; sigma: σ in pixels.
-    offset = c − x in objects, 0 elsewhere. Void and pixels of some object, unknown which, count in neither; pixels outside of objects not in the offset.
+    The centre c of an object is the mean of its pixels. centre = max over objects of exp(−|x − c|² / 2σ²), cut off 3σ away along either axis; sigma: σ in
+    pixels. offset = c − x in objects, 0 elsewhere. Void and ambiguous pixels count in neither; pixels outside objects do not count
+    in the offset.
     Source: Cheng et al., CVPR 2020, section 3.2, https://arxiv.org/abs/1911.10194
     """
     inside = (instances > 0) & (instances != AMBIGUOUS) & (label != VOID)

@@ -44,7 +44,7 @@ ARCHIVES = {
 
 
 class DownloadError(InputError):
-    """A host, or in the end none of them, delivers the archive; the last message says what to do by hand."""
+    """A host fails to deliver the archive, or in the end all of them; the last message says what to do by hand."""
 
 
 def download(archive, folder, timeout=TIMEOUT, progress=lambda what, done, total: None, failed=lambda line: None):
@@ -53,7 +53,7 @@ def download(archive, folder, timeout=TIMEOUT, progress=lambda what, done, total
 
     progress: called with (the host or "checking", bytes that are here or checked, bytes in all). failed: called with a line
     for each host that did not deliver. A file of that name is never overwritten, only verified. Raises InputError if it is
-    another file, DownloadError if no host delivers, and OSError, naming the folder or file, without the space or the right to write.
+    another file, DownloadError if no host delivers, and OSError, naming the folder or file, if space or permission to write is missing.
     """
     folder = Path(folder)
     target, part = folder / archive.name, folder / f"{archive.name}.part"

@@ -13,7 +13,7 @@ File = str | Path | BinaryIO  # a file by its path, or open
 
 
 def open_binary(source):
-    """A source is a path, or a binary file that is open and has a `name` for messages. -> a binary file with a name"""
+    """Open a source: a path, or an already open binary file with a `name` for messages. -> a binary file with a name"""
     if hasattr(source, "read"):
         return source
     try:

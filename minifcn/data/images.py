@@ -18,13 +18,13 @@ from .labels import voc_palette
 
 log = logging.getLogger("minifcn.data")
 MAX_PIXELS = 1 << 26  # 8192 × 8192
-PNG, NOTE = b"\x89PNG\r\n\x1a\n", b"minifcn\0"  # what such a file begins with, and the text of ours in it
+PNG, NOTE = b"\x89PNG\r\n\x1a\n", b"minifcn\0"  # the signature of a PNG, and the keyword of our text in one
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"),
 )
 ORIENTATION = 0x0112  # the EXIF tag
 WHITE_OF_12_BITS = 4095
-TURNS = {  # what takes each orientation back
+TURNS = {  # what undoes each orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -33,7 +33,7 @@ TURNS = {  # what takes each orientation back
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow multiplies the samples of such PNGs and TIFFs by.
+# The factor by which Pillow multiplies grey samples of 2 and 4 bits from PNGs and TIFFs.
 _BITS_OF_GREY = {"L;2": 85, "L;4": 17, "L;2I": 85, "L;4I": 17}
 
 
@@ -41,8 +41,7 @@ def read_image(source: File, exif: bool = True) -> np.ndarray:
     """A photograph as (H, W, 3) uint8 RGB, turned upright if its EXIF data says so.
 
     source: a path, or an open binary file with a name, which is closed. exif: False leaves the pixels as they are stored.
-    Raises InputError, naming the file, if it is not
-    there (MissingFileError), cannot be decoded whole or has more than MAX_PIXELS.
+    Raises InputError, naming the file, if it is missing (MissingFileError), cannot be decoded whole or has more than MAX_PIXELS.
     """
     return _read(source, partial(upright, exif=exif))
 
@@ -61,14 +60,14 @@ def upright(image: Image.Image, exif: bool = True, white: int | None = None) -> 
 
 
 def white_of(grey: np.ndarray) -> int:
-    """The value that is white in grey of 16 bits: 4095 where none is above it, as a camera of 12 bits leaves a picture; else 65535."""
+    """The white level of a 16-bit grey image: 4095 if no value is above it, as from a 12-bit camera; else 65535."""
     return WHITE_OF_12_BITS if grey.max() <= WHITE_OF_12_BITS else 65535
 
 
 def _turned(image, exif):
     """An opened image with its pixels loaded, turned as its EXIF data say, or as they are stored."""
     format = image.format
-    before = orientation(image) if format == "TIFF" else None  # which Pillow turns while it loads it
+    before = orientation(image) if format == "TIFF" else None  # Pillow turns a TIFF while it loads it
     image.load()  # some formats have their EXIF data behind the pixels
     turn = orientation(image) if exif else {6: 8, 8: 6}.get(before, before)
     if turn:
@@ -78,7 +77,7 @@ def _turned(image, exif):
 
 
 def orientation(image: Image.Image) -> int | None:
-    """How the EXIF data of an opened image says that it was stored, 2 … 8; None for upright, and where they are damaged."""
+    """The EXIF orientation of an opened image, 2 … 8; None if it is upright or its EXIF data are damaged."""
     try:
         found = image.getexif().get(ORIENTATION)
         return found if found in TURNS else None
@@ -87,15 +86,15 @@ def orientation(image: Image.Image) -> int | None:
 
 
 def marks_of(image: Image.Image, exif: bool = True) -> np.ndarray:
-    """An opened Pillow image whose values mark what is where, (H, W, 3): as `upright` gives it, but grey samples of 16 bits as they are
-    stored, uint16, where a mark of 1 would be divided away."""
+    """The values of a mask (H, W, 3) in an opened Pillow image: as `upright` gives it, but 16-bit grey samples as stored, uint16,
+    because scaling them to 8 bits would turn a value of 1 into 0."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         return np.repeat(numbers_of(image, exif, highest=65535)[:, :, None], 3, axis=2)
     return upright(image, exif)
 
 
 def colours_of(image: Image.Image, exif: bool = True) -> np.ndarray:
-    """The colours (H, W, 3) uint8 in an opened Pillow image. Raises InputError for grey samples of 16 bits that are none of 8 bits."""
+    """The colours (H, W, 3) uint8 in an opened Pillow image. Raises InputError for 16-bit grey samples that do not fit 8 bits."""
     marks = marks_of(image, exif)
     if marks.dtype == np.uint8:
         return marks
@@ -119,7 +118,7 @@ def read_marks(source: File, exif: bool = True) -> np.ndarray:
 
 
 def kind_of(source: File) -> tuple[int, bool]:
-    """(1 for a grey picture and 3 for any other, `is_deep`) of an image. source, errors: as for `read_image`."""
+    """(the number of channels, 1 if grey, else 3; `is_deep`) of an image. source, errors: as for `read_image`."""
 
     def decode(image):
         grey = image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF"
@@ -134,9 +133,9 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def count_pictures(image: Image.Image) -> int:
-    """How many pictures an opened file holds, pages or frames, of which the first is read; 1 where those behind it are damaged.
+    """The number of pages or frames in an opened file, of which the first is read; 1 if the later ones are damaged.
 
-    A phone's panorama or depth photograph (MPO) is one: the others are what it was made from.
+    A phone's panorama or depth photograph (MPO) counts as one: its other frames are what it was made from.
     """
     try:
         return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -164,7 +163,7 @@ def numbers_of(image: Image.Image, exif: bool = True, highest: int = 255) -> np.
             f"expected a palette PNG or a grey one, whose values are class numbers, got a {image.mode} image: the numbers are "
             'lost; for masks in colours write a dataset.toml with mask_kind = "colours" (see `minifcn data doctor --help`)'
         )
-    tile = getattr(image, "tile", None)  # what a file's pixels are stored as
+    tile = getattr(image, "tile", None)  # how the file stores its pixels
     numbers = np.array(_turned(image, exif))
     numbers = numbers[:, :, 0] if image.mode == "LA" else numbers
     if numbers.min() < 0 or numbers.max() > highest:
@@ -179,9 +178,9 @@ def numbers_of(image: Image.Image, exif: bool = True, highest: int = 255) -> np.
 def write_mask(
     path: str | Path | BinaryIO, labels: np.ndarray, palette: np.ndarray | None = None, note: str | None = None
 ) -> None:
-    """Write labels (H, W) uint8 as a palette PNG in the colours palette (256, 3) uint8, VOC's unless given.
+    """Write labels (H, W) uint8 as a palette PNG. palette: its colours (256, 3) uint8, VOC's unless given.
 
-    path: or an open binary file. note: a text in Latin-1 to go with it, for `note_of`.
+    path: may be an open binary file instead. note: a Latin-1 text to store in the file, for `note_of`.
     """
     image, texts = Image.fromarray(labels), PngInfo()
     image.putpalette((voc_palette() if palette is None else palette).tobytes())
@@ -191,7 +190,7 @@ def write_mask(
 
 
 def note_of(path: str | Path) -> str | None:
-    """The note that was written with a mask; None for one without, and for any other file."""
+    """The note stored in a mask; None for a mask without one and for any other file."""
     with open(path, "rb") as file:
         if file.read(len(PNG)) != PNG:
             return None
@@ -237,7 +236,7 @@ def check_kind(image: Image.Image, file: BinaryIO) -> None:
 
 
 def reason_of(error: Exception, file: BinaryIO) -> str:
-    """What is wrong with a picture in an open file, in a line: why Pillow does not read it, in our words where they say more."""
+    """Why Pillow cannot read the image in an open file, in one line; in our own words where they say more."""
     if isinstance(error, UnidentifiedImageError):
         file.seek(0)
         if reason := stand_in(file.read(START)):

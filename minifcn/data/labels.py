@@ -9,7 +9,7 @@ from ..errors import InputError
 from .files import File, open_binary, read_lines
 
 VOID = 255  # the label of pixels that do not count: VOC's borders, and what augmentation leaves uncovered
-AMBIGUOUS = 65535  # among the numbers of objects: a pixel of some object, unknown which
+AMBIGUOUS = 65535  # in instance maps: a pixel of some object, unknown which
 
 BLACK_AND_WHITE = 'masks of 0 and 255 only, and 255 is void: in dataset.toml set mask_kind = "colours" with black and white, or write 1 for 255'
 VOC_CLASSES = (
@@ -20,7 +20,7 @@ VOC_CLASSES = (
 
 @cache
 def voc_palette() -> np.ndarray:
-    """VOC's colour map, (256, 3) uint8: the bits of the class number in turn to red, green and blue, from the top bit down."""
+    """VOC's colour map, (256, 3) uint8: the class number's bits go to red, green and blue in turn, filling each from its top bit down."""
     palette, rest = np.zeros((256, 3), int), np.arange(256)
     for bit in range(7, -1, -1):
         for channel in range(3):
@@ -48,10 +48,10 @@ def palette_from(values: object, source: object) -> np.ndarray:
 
 
 def match_colours(image: np.ndarray, colours: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which label has exactly this colour.   image (H, W, 3), colours (K, 3), labels (K,), all uint8
+    """The label whose colour each pixel has exactly.   image (H, W, 3), colours (K, 3), labels (K,), all uint8
     -> (labels (H, W) uint8, known (H, W) bool)
 
-    Where a colour is not known, the label means nothing.
+    Where known is False, the label means nothing.
     """
     listed, codes = (array.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32) for array in (colours, image))
     order = np.argsort(listed, kind="stable")
@@ -61,10 +61,10 @@ def match_colours(image: np.ndarray, colours: np.ndarray, labels: np.ndarray) ->
 
 
 def balanced_weights(labels: Iterable[np.ndarray], num_classes: int) -> np.ndarray:
-    """The weight of each class by median frequency balancing: the median of all classes' frequencies over its own. -> (K,) float64
+    """Class weights by median frequency balancing: the median of all classes' frequencies, divided by the class's own. -> (K,) float64
 
     labels: label maps (H, W). A class's frequency is its share of the labelled pixels in the images that show it; a class that
-    none shows gets 1. Source: Eigen and Fergus, ICCV 2015, section 4.3, https://arxiv.org/abs/1411.4734
+    no image shows gets 1. Source: Eigen and Fergus, ICCV 2015, section 4.3, https://arxiv.org/abs/1411.4734
     """
     pixels, of_images = np.zeros(num_classes), np.zeros(num_classes)
     for label in labels:

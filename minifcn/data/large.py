@@ -1,8 +1,8 @@
-"""Images larger than memory: read by windows from the parts that a file is stored in, and masks written a few rows at a time.
+"""Images larger than memory: read by windows from a file's tiles, strips or rows, and masks written a few rows at a time.
 
-A TIFF is stored in tiles, or in strips of rows, each compressed by itself. Those that a window touches make a small TIFF of their own,
-which Pillow decodes like any other: every kind of pixel and compression that it knows is read, and no file whole. PPM and BMP
-store plain rows.
+A TIFF is stored in tiles, or in strips of rows, each compressed by itself. Those that a window touches are put into a small TIFF,
+which Pillow decodes like any other: every kind of pixel and compression that Pillow knows works, and no file is read whole. PPM and
+BMP store plain rows.
 """
 
 import math
@@ -24,14 +24,14 @@ from . import images
 from .files import File, open_binary
 from .labels import voc_palette
 
-# TIFF 6.0 (Adobe, 1992): the numbers of the tags. Pixels are decoded by the bits, the photometric kind, fill order, predictor, colour
-# map, extra samples, sample format, JPEG tables and three of YCbCr.
+# TIFF 6.0 (Adobe, 1992): the numbers of the tags. The tags without a name in DECODING: photometric interpretation, fill order,
+# predictor, colour map, extra samples, sample format, JPEG tables and three of YCbCr.
 WIDTH, LENGTH, BITS, COMPRESSION, SAMPLES, PLANES = 256, 257, 258, 259, 277, 284
 STRIPS, STRIP_LENGTH, STRIP_BYTES = 273, 278, 279
 TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES = 322, 323, 324, 325
 DECODING = (BITS, COMPRESSION, 262, 266, SAMPLES, PLANES, 317, 320, 338, 339, 347, 529, 530, 532)
 RAW, OLD_JPEG, SEPARATE = 1, 6, 2
-SLACK = 1 << 16  # bytes that a compressed part may take beyond twice its pixels'
+SLACK = 1 << 16  # bytes that a compressed tile or strip may take beyond twice the bytes of its pixels
 PLUGINS: dict[bytes, Any] = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0"), TiffImagePlugin.TiffImageFile),
     **dict.fromkeys((b"P6", b"P5"), PpmImagePlugin.PpmImageFile),
@@ -41,10 +41,10 @@ BYTES = {"L": 1, "RGB": 3, "BGR": 3}  # of a pixel in plain rows
 
 
 class LargeImage:
-    """A picture in a file, of which image[rows, columns], two slices, is read as (h, w, 3) uint8 RGB; shape as an array has it.
+    """An image in a file: image[rows, columns], with two slices, reads (h, w, 3) uint8 RGB. shape: as that of an array.
 
-    What was last read stays, so that windows side by side read a strip once. It is a multiple of the file's tiles, or of its
-    strips and as wide as the picture.
+    The region read last stays in memory, so that windows side by side read a strip once. It consists of whole tiles, or of whole
+    strips as wide as the image.
     """
 
     def __init__(self, parts: Any, name: object, white: int | None = None, table: np.ndarray | None = None):
@@ -59,14 +59,14 @@ class LargeImage:
         )
         first, last, start, end = self._place
         if not (first <= top and bottom <= last and start <= left and right <= end):
-            self._pixels = np.empty((0, 0, 3), np.uint8)  # not two at a time
+            self._pixels = np.empty((0, 0, 3), np.uint8)  # so that two regions are never in memory at once
             self._pixels, (first, start) = self._read(top, bottom, left, right)
             self._place = (first, first + len(self._pixels), start, start + self._pixels.shape[1])
         found = self._pixels[top - first : bottom - first, left - start : right - start]
         return found if self._table is None else self._table[found]
 
     def _read(self, top, bottom, left, right):
-        """The pixels of all parts that a window touches, and the row and column where they begin."""
+        """The pixels of all tiles or strips that a window touches, and the row and column where they begin."""
         height, width = self._parts.grid
         down, across = (top // height, -(-bottom // height)), (left // width, -(-right // width))
         try:
@@ -85,7 +85,7 @@ class LargeImage:
         return pixels[: self.shape[0] - first, : self.shape[1] - start], (first, start)
 
     def counts(self) -> np.ndarray:
-        """How often each value occurs in all channels, (256,) integers: read once through, a row of parts at a time."""
+        """The histogram of all channels, (256,) integers, from one pass over the image, a row of tiles or strips at a time."""
         (height, width), counts = self._parts.grid, np.zeros(256, np.int64)
         width *= max(1, images.MAX_PIXELS // (height * width))
         for top, left in product(range(0, self.shape[0], height), range(0, self.shape[1], width)):
@@ -102,7 +102,7 @@ class _Tiff:
 
     def __init__(self, file: BinaryIO, image: Any):
         tags, self._file = image.tag_v2, file
-        self.size = tags[LENGTH], tags[WIDTH]  # as stored; the image's own is turned
+        self.size = tags[LENGTH], tags[WIDTH]  # as stored; image.size is already turned
         tiled = TILES in tags
         height, width = (tags[TILE_LENGTH], tags[TILE_WIDTH]) if tiled else (tags.get(STRIP_LENGTH, 0), self.size[1])
         height = height if tiled or 0 < height < self.size[0] else self.size[0]
@@ -113,9 +113,9 @@ class _Tiff:
         planes = tags.get(SAMPLES, 1) if tags.get(PLANES) == SEPARATE else 1
         self.grid = height, width
         grid = planes, *(-(-length // max(side, 1)) for length, side in zip(self.size, self.grid, strict=True))
-        row = width * int(np.sum(tags.get(BITS, 1))) / planes / 8  # bytes of a part's row, if it is not compressed
+        row = width * int(np.sum(tags.get(BITS, 1))) / planes / 8  # bytes of a row of a tile or strip, uncompressed
         most, end = 2 * height * row + SLACK, file.seek(0, os.SEEK_END)
-        # Before anything is fetched by what the file says of itself, which may be any number.
+        # Checked before anything is read: the numbers come from the file, and may be anything.
         if (
             tags.get(COMPRESSION) == OLD_JPEG
             or not len(starts) == len(lengths) == math.prod(grid)
@@ -124,7 +124,7 @@ class _Tiff:
             or lengths.max() > most
         ):
             raise InputError("a TIFF whose parts are not where its size says; save it again, in tiles")
-        if tags.get(COMPRESSION, RAW) == RAW and not tiled and height > 1:  # rows lie one behind the other
+        if tags.get(COMPRESSION, RAW) == RAW and not tiled and height > 1:  # each row can be read by itself
             rows = np.minimum(height, self.size[0] - height * np.arange(len(starts) // planes))
             if lengths[0] < rows[0] * row:
                 raise InputError("a TIFF that holds less than its size says; save it again, in tiles")
@@ -137,7 +137,7 @@ class _Tiff:
         self._tags = {tag: tags[tag] for tag in DECODING if tag in tags}, tags.tagtype, tags.prefix
 
     def picture(self, top, bottom, left, right):
-        """The parts of these rows and columns of the grid, as an opened Pillow image."""
+        """The tiles or strips in these rows and columns of the grid, as an opened Pillow image."""
         here = np.s_[:, top:bottom, left:right]
         starts, lengths = self._starts[here].reshape(-1), self._lengths[here].reshape(-1)
         parts = []
@@ -161,7 +161,7 @@ class _Tiff:
             table[tag] = tuple(values.tolist())
         file = BytesIO()
         table.save(file)
-        if self._tiled:  # Pillow moves the offsets of strips behind the table, those of tiles not
+        if self._tiled:  # Pillow moves the offsets of strips past the table, but not those of tiles
             table[TILES] = tuple((offsets + file.tell()).tolist())
             file = BytesIO()
             table.save(file)
@@ -191,7 +191,7 @@ class _Rows:
 
 
 def _white_of(parts):
-    """`images.white_of` a whole picture in 16-bit grey: of its parts, a row at a time, no more are read than it takes."""
+    """`images.white_of` a whole 16-bit grey image, read a row of tiles or strips at a time, and no further than it takes."""
     (height, width), (rows, columns) = parts.grid, parts.size
     across = -(-columns // width)
     step = max(1, images.MAX_PIXELS // (height * width))
@@ -205,10 +205,11 @@ def _white_of(parts):
 
 
 def open_large(source: File, exif: bool = True, more_than: int | None = None) -> LargeImage | None:
-    """A picture of more pixels than `more_than`, MAX_PIXELS unless given, to be read by windows; None for a smaller one, and for a file that is no TIFF, PPM or BMP.
+    """An image of more than `more_than` pixels, MAX_PIXELS unless given, to be read by windows; None for a smaller one, and for a file
+    that is not a TIFF, PPM or BMP.
 
-    source: as for `images.read_image`; the file stays open. exif: whether the picture is to be turned as its EXIF data say. Raises
-    InputError, naming the file, for one that cannot be read by windows: its one strip is compressed, or it is stored turned.
+    source: as for `images.read_image`; the file stays open. exif: whether to turn the image as its EXIF data say. Raises InputError,
+    naming the file, if it cannot be read by windows: it is compressed in a single strip, or is stored turned.
     """
     file, limit = open_binary(source), images.MAX_PIXELS if more_than is None else more_than
     start = file.read(4)
@@ -238,9 +239,9 @@ def write_mask_rows(
     path: str | Path, size: tuple[int, int], bands: Iterable[np.ndarray], palette: np.ndarray | None = None,
     note: Callable[[], str] | None = None,
 ) -> None:  # fmt: skip
-    """Write labels as `images.write_mask` does, given as bands (h, W) uint8 of rows, of which no more than one is in memory.
+    """Write labels as `images.write_mask` does, from bands (h, W) uint8 of rows, with one band in memory at a time.
 
-    size: (height, width) of the whole. note: asked for behind the last band. Source of the format: https://www.w3.org/TR/png-3/
+    size: (height, width) of the whole mask. note: called after the last band. Source of the format: https://www.w3.org/TR/png-3/
     """
 
     def chunk(kind, content):
@@ -252,7 +253,7 @@ def write_mask_rows(
         chunk(b"PLTE", (voc_palette() if palette is None else palette).tobytes())
         packer = zlib.compressobj()
         for band in bands:
-            rows = np.pad(band, ((0, 0), (1, 0)))  # before each row a 0: it is stored as it is
+            rows = np.pad(band, ((0, 0), (1, 0)))  # a 0 before each row: stored without a filter
             chunk(b"IDAT", packer.compress(rows.tobytes()))
         chunk(b"IDAT", packer.flush())
         if note:

@@ -1,4 +1,4 @@
-"""Objects out: as pictures of VOC's and Cityscapes', as COCO's results, and as a table.
+"""Writes objects: as pictures in VOC's and Cityscapes' formats, as COCO results, and as tables.
 
 A prediction is (labels (H, W), objects (H, W), classes (n,), scores (n,)), as in `metrics.overlaps`.
 """
@@ -24,9 +24,9 @@ COLUMNS = ("object", "class", "score", "x", "y", "width", "height", "area")
 
 
 def write_voc_objects(path: str | Path, instances: np.ndarray, label: np.ndarray | None = None) -> None:
-    """Write a SegmentationObject picture of VOC's: numbers of objects in a palette, 255 where it is unknown and where label is void.
+    """Write a picture for VOC's SegmentationObject: a palette PNG of object numbers, 255 where the object is unknown or label is void.
 
-    instances (H, W): 0 where no object is, else its number; label (H, W) uint8. Raises InputError for numbers beyond 254.
+    instances (H, W): the number of each pixel's object, 0 for none; label (H, W) uint8. Raises InputError for numbers beyond 254.
     """
     numbers = np.where(instances == AMBIGUOUS, VOID, instances)
     if (highest := int(instances[instances != AMBIGUOUS].max(initial=0))) >= VOID:
@@ -41,8 +41,8 @@ def coco_results(
 ) -> list[dict[str, Any]]:
     """The objects of an image as entries of a COCO results file: compressed runs and scores.
 
-    categories: the category id of each class, such as {label: id for id, label in dataset.labels.items()}; None for the same numbers.
-    Boxes are left out: pycocotools would take objects for boxes.
+    categories: the category id of each class, such as {label: id for id, label in dataset.labels.items()}; None for class numbers as ids.
+    Boxes are left out: with them, pycocotools would take the objects for boxes.
     """
     _, objects, classes, scores = check_prediction(prediction, VOID)
     return [
@@ -57,10 +57,10 @@ def coco_results(
 
 
 def write_cityscapes_objects(root: str | Path, id: str, prediction: tuple) -> None:
-    """Write the objects of an image, of Cityscapes' 19 classes, as its evaluation takes them and as its annotations are.
+    """Write an image's objects, of Cityscapes' 19 classes, in the format of its evaluation and in that of its annotations.
 
-    <id>_pred.txt has a line for each object: a picture of its mask, 255 on 0, the id of its label, and its score. <id>_instanceIds.png
-    has, as in gtFine, that id · 1000 and the number within the class from 0, and elsewhere the id of the label, 0 for void.
+    <id>_pred.txt has a line for each object: the file of its mask (255 on 0), its label id and its score. <id>_instanceIds.png has,
+    as in gtFine, label id · 1000 plus the object's number within its class, from 0; elsewhere the label id alone, 0 for void.
     Source: evalInstanceLevelSemanticLabeling.py of cityscapesScripts. Raises InputError for more than 1000 objects of a class.
     """
     labels, objects, classes, scores = check_prediction(prediction, len(LABEL_IDS))
@@ -105,7 +105,7 @@ def object_table(prediction: tuple, names: Sequence[str]) -> list[dict[str, Any]
 
 
 def write_table(path: str | Path, rows: dict[str, list[dict]]) -> None:
-    """Write the tables of images by name: as CSV with a column "image", or as JSON {name: rows} where path ends in .json."""
+    """Write the tables of several images, {name: rows}: as JSON if path ends in .json, else as CSV with a column "image"."""
     if Path(path).suffix.lower() == ".json":
         write_text(path, json_text(rows, indent=1) + "\n")
         return

@@ -1,4 +1,4 @@
-"""COCO's run-length encoding of masks: runs of 0 and 1 in turn, down the columns, beginning with 0; as numbers or as text.
+"""COCO's run-length encoding of masks: alternating runs of 0 and 1, down the columns, beginning with 0; as numbers or as text.
 
 Source: rleEncode, rleToString and rleFrString in `maskApi.c` of pycocotools, https://github.com/cocodataset/cocoapi
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import InputError
 
-_BITS, _MORE, _FIRST = 5, 0x20, 48  # of a character: its payload, the flag that another follows, the lowest
+_BITS, _MORE, _FIRST = 5, 0x20, 48  # of a character: its payload bits, the flag that another follows, the lowest code
 
 
 def counts_of(mask: np.ndarray) -> list[int]:
@@ -29,7 +29,7 @@ def mask_from(counts: list[int], size: tuple[int, int]) -> np.ndarray:
 
 
 def text_of(counts: list[int]) -> str:
-    """Runs as text: from the fourth on the difference to the last but one, five bits a character, the lowest first."""
+    """Runs as text, five bits a character, lowest bits first. From the fourth run on: the difference from the run two before."""
     letters = []
     for i, count in enumerate(counts):
         rest, more = count - (counts[i - 2] if i > 2 else 0), True
@@ -41,7 +41,7 @@ def text_of(counts: list[int]) -> str:
 
 
 def counts_in(text: str) -> list[int]:
-    """The runs in a text. Raises InputError for other characters than text_of writes, for a number that is cut off or too large."""
+    """The runs in a text. Raises InputError for characters that text_of does not write and for numbers cut off or too large."""
     counts, value, shift = [], 0, 0
     for letter in text:
         code = ord(letter) - _FIRST

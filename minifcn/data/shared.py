@@ -1,4 +1,4 @@
-"""Samples in memory that the processes of a host share: each is read and kept once, by whichever comes to it first."""
+"""Samples in memory that the processes of a host share: each is kept once, by whichever process reads it first."""
 
 import mmap
 import os
@@ -16,15 +16,15 @@ POSSIBLE = hasattr(os, "memfd_create")  # on Linux
 class SharedSamples:
     """A dict {index: sample} in memory that all processes of a job on one host see; at most `limit` bytes.
 
-    There are no locks. Each process adds to a piece of its own, and writes where a sample lies when it is all there; if two put the same
-    one there at once, one copy stays unused. The memory is the kernel's (memfd), under no name, and goes with the last process, however
-    that ends.
+    There are no locks. Each process appends to its own part, and publishes a sample's position once all of it is written; if two store
+    the same sample at once, one copy stays unused. The memory is the kernel's (memfd), has no name, and is freed with the last process,
+    however that ends.
     """
 
     def __init__(self, world: World, count: int, limit: int):
         home = os.memfd_create("minifcn")
         os.ftruncate(home, 16 * count + limit)  # takes memory only where something is written
-        # Names of hosts may be equal; whoever was started by the same kernel, and sees the same processes, is on this one.
+        # Host names may be equal, so a host is known by its boot id and its process namespace.
         here = Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")
         all_homes = world.everyone((here, f"/proc/{os.getpid()}/fd/{home}"))
         mine = [rank for rank, (host, _) in enumerate(all_homes) if host == here]
@@ -32,7 +32,7 @@ class SharedSamples:
             self._memory = mmap.mmap(file.fileno(), 16 * count + limit)
         world.everyone(None)  # all have opened it
         os.close(home)
-        # Of each sample: where, 0 for nowhere; how long.
+        # For each sample: its position, 0 if it is not stored; its length.
         self._places = np.frombuffer(self._memory, np.int64, 2 * count).reshape(count, 2)
         share = limit // len(mine)
         self._free = 16 * count + share * mine.index(world.rank)

@@ -1,4 +1,4 @@
-"""What a network learns from objects that touch: labels that keep them apart, and weights that make it look between them."""
+"""Targets for objects that touch: labels with gaps between them, and loss weights that are high in the gaps."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from ..errors import InputError, MissingFileError
 from ..metrics.boundary import around
 from .labels import AMBIGUOUS, VOID
 
-BORDER = "border"  # the name of the objects' rims as a class
+BORDER = "border"  # the name of the class of object borders
 BORDER_COLOUR = (255, 128, 0)
 
 
@@ -22,9 +22,9 @@ class Targets(NamedTuple):
 
 
 def separate(instances: np.ndarray) -> np.ndarray:
-    """1 in objects and 0 elsewhere, also where a pixel touches another object than its own, corners included.
+    """1 in objects; 0 elsewhere, and where a pixel touches an object other than its own, corners included.
 
-    instances: (H, W) integers, the number of the object from 1, and 0 where none is. -> (H, W) uint8
+    instances: (H, W) integers, the number of each pixel's object from 1, 0 for none. -> (H, W) uint8
     """
     return ((instances > 0) & ~_between(instances)).astype(np.uint8)
 
@@ -37,17 +37,17 @@ def border_weights(
     class_weights: Sequence | None = None,
     label: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Weights in the loss that are high between objects: w_c + w0 · exp(−(d1 + d2)² / 2σ²).   instances (H, W) -> (H, W) float32
+    """Loss weights that are high between objects: w_c + w0 · exp(−(d1 + d2)² / 2σ²).   instances (H, W) -> (H, W) float32
 
-    d1, d2: the distances, in pixels, to the nearest and the second nearest object. The second term counts in the background,
-    where label (H, W) uint8, `separate`'s unless given, is 0; fewer than two objects have none. w_c: class_weights[label], 1
+    d1, d2: the distances, in pixels, to the nearest and the second nearest object. The second term counts only in the
+    background, where label (H, W) uint8 (`separate`'s unless given) is 0, and only with two objects or more. w_c: class_weights[label], 1
     unless given. Source: Ronneberger et al., MICCAI 2015, equation 2, https://arxiv.org/abs/1505.04597
     Raises InputError for w0 < 0 or sigma <= 0, and where SciPy, which measures the distances, is not installed.
     """
     if w0 < 0 or sigma <= 0:
         raise InputError(f"border weights: expected w0 >= 0 and sigma > 0, got {w0} and {sigma}")
     ndimage = scipy_ndimage("border weights")
-    instances = np.where(instances == AMBIGUOUS, 0, instances)  # of which it is not known where objects end
+    instances = np.where(instances == AMBIGUOUS, 0, instances)  # where objects end there is unknown
     label = separate(instances) if label is None else label
     first, second = np.full((2, *instances.shape), np.inf)
     reach = math.ceil(sigma * math.sqrt(2 * math.log1p(w0 * 2**24)))  # beyond it, float32 adds nothing to a weight of 1
@@ -74,7 +74,7 @@ def scipy_ndimage(what: str) -> Any:
 
 
 class WithBorderClass(Sequence):
-    """A data set with one class more, "border", the last: what `with_border_class` gives. All else is the data set's."""
+    """A data set with a further class, "border", as the last: the result of `with_border_class`. All else is the data set's own."""
 
     def __init__(self, dataset: Any):
         self.dataset, self._number = dataset, len(dataset.classes)
@@ -95,8 +95,8 @@ class WithBorderClass(Sequence):
         return sample._replace(label=self.label_of(sample.label, numbered(sample, "the border class")))
 
     def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
-        """The labels of objects where they lie now, (H, W) uint8. label: the ones so far; void among them stays void, and so is what
-        touches pixels of unknown objects."""
+        """The labels redrawn where objects lie now, (H, W) uint8. label: the previous labels; their void stays void, and pixels that touch
+        ambiguous ones become void."""
         unknown = (label == VOID) | (around(np.maximum, instances) == AMBIGUOUS)
         beyond = np.where(label == VOID, np.iinfo(instances.dtype).max, instances)  # the picture's edge is no rim
         rim = (instances > 0) & (around(np.minimum, beyond) == 0)
@@ -105,16 +105,16 @@ class WithBorderClass(Sequence):
 
 
 def with_border_class(dataset: Any) -> WithBorderClass:
-    """The data set with one class more: the outermost pixels of every object, and pixels that touch two objects.
+    """The data set with a further class, "border": the outermost pixels of every object, and pixels that touch two objects.
 
-    So border is one pixel wide, and two or three where objects touch or nearly do. Objects cut by the picture's edge have none there.
-    dataset: of samples with instances; a sample without raises InputError.
+    The border is one pixel wide, two or three where objects touch or nearly do. Objects cut by the image's edge have none there.
+    dataset: one of samples with instances; a sample without them raises InputError.
     """
     return WithBorderClass(dataset)
 
 
 def labels_of(dataset: Any, label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
-    """The labels of objects that were moved, scaled or bent: drawn anew where the data set can (`label_of`), else those so far."""
+    """The labels after objects were moved, scaled or bent: redrawn if the data set can (`label_of`), else unchanged."""
     again = getattr(dataset, "label_of", None)
     return label if instances is None or again is None else again(label, instances)
 
@@ -130,7 +130,7 @@ def numbered(sample: Any, what: str) -> np.ndarray:
 
 
 def join(label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
-    """One map of both, so that what moves pixels moves both: label + 256 · instances (H, W) int32; or the label, if that is all."""
+    """Both in one map, so that a transform moves both: label + 256 · instances (H, W) int32; the label alone without instances."""
     return label if instances is None else label + 256 * instances.astype(np.int32)
 
 
@@ -142,6 +142,6 @@ def part(joined: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _between(instances):
-    """Where the 3×3 pixels around each hold two objects or more."""
+    """Where a pixel's 3×3 neighbourhood holds two objects or more."""
     lowest = around(np.minimum, np.where(instances > 0, instances, np.iinfo(instances.dtype).max))
     return lowest < around(np.maximum, instances)

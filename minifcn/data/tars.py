@@ -1,4 +1,4 @@
-"""Plain tar files: where each file in one lies, and unpacking. What a hostile archive could do with its names is refused.
+"""Plain tar files: an index of their members, and unpacking. Names by which a hostile archive could do harm are refused.
 
 Nothing here asks `tarfile` to write: it only reads the headers, and every file is then copied by its offset and size.
 """

@@ -1,8 +1,8 @@
 """A toy data set in VOC's layout: textured scenes of simple shapes, drawn here, so that anyone can train without a download.
 
 Each class is a shape with a coat of its own: spots, stripes, checks … of any colour on a ground of about the class's hue.
-It lies somewhere, turned, sized and lit at random, in front of a dull background with clutter of all hues, partly
-hidden by others or by the image's edge.
+Its place, rotation, size and lighting are random. Behind it is a dull background with clutter of all hues; other shapes
+or the image's edge may hide part of it.
 """
 
 from colorsys import hsv_to_rgb
@@ -52,8 +52,8 @@ def write_toyvoc(
 ) -> None:
     """Write a VOCdevkit tree that data.VOC reads: root/VOC2012 with JPEG photographs, palette masks, lists, class names.
 
-    train, val: number of images in each split. size: their typical height and width in pixels; each varies by a quarter. instances: other scenes, in which
-    shapes of a class touch and overlap, and SegmentationObject, masks that tell them apart.
+    train, val: number of images in each split. size: their typical height and width in pixels; each varies by a quarter.
+    instances: draw other scenes, in which shapes of a class touch and overlap, and write their instance maps to SegmentationObject.
     The same arguments write the same scenes. Raises InputError rather than write into a folder that holds something.
     """
     root = Path(root)
@@ -90,9 +90,9 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndar
 def draw_objects(
     rng: np.random.Generator, size: int, crowds: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One scene, as `draw_scene`, and the number of each pixel's object, from 1, (H, W) uint8, void along the outlines, too.
+    """One scene as `draw_scene` makes it, and its instance map (H, W) uint8: object numbers from 1, void along the outlines.
 
-    crowds: with smaller shapes, most of them beside or over another of their class.
+    crowds: draw smaller shapes, most of them beside or over another of their class.
     """
     height, width = (int(size * rng.uniform(0.75, 1.25)) for _ in range(2))
     image = _ground(height, width, rng)
@@ -142,7 +142,7 @@ def _crowds(image, label, numbers, size, rng):
 
 
 def _object(image, label, numbers, count, kind, radius, centre, rng):
-    """One shape in its coat, over whatever was there; its outline becomes void. centre: None for any. -> its centre"""
+    """Draw a shape in its coat over whatever was there; its outline becomes void. centre: None for a random one. -> its centre"""
     shape, coat = SHAPES[CLASSES[kind]]
     x, y, centre = _coordinates(image.shape[:2], radius, rng, centre)
     distance = shape(x, y) * radius
@@ -164,7 +164,7 @@ def _hue(hue, rng):
 
 
 def _coordinates(shape, radius, rng, centre=None):
-    """Coordinates (x, y) of every pixel around a centre, a random one unless given, turned at random, in units of `radius`; and the centre."""
+    """(x, y, centre): every pixel's coordinates around a centre (random unless given), rotated at random, in units of `radius`."""
     height, width = shape
     if centre is None:
         centre = np.array([rng.uniform(0, height), rng.uniform(0, width)])

@@ -27,14 +27,14 @@ def shrink(image: np.ndarray, label: np.ndarray, longest: int) -> tuple[np.ndarr
 
 
 def random_flip(image, label, rng):
-    """Mirror left and right, every other time."""
+    """Mirror left and right, with probability 1/2."""
     if rng.random() < 0.5:
         return image[:, ::-1], label[:, ::-1]
     return image, label
 
 
 def random_turn(image, label, rng):
-    """Turn by a multiple of 90 degrees and mirror, each of the eight ways as often: for pictures without an up."""
+    """Rotate by a multiple of 90 degrees and mirror, all eight ways equally likely: for images without a fixed up direction."""
     quarters = int(rng.integers(4))
     return random_flip(np.rot90(image, quarters), np.rot90(label, quarters), rng)
 
@@ -55,10 +55,10 @@ def scaled(size, factor):
 
 
 def warp(image, label, rng, *, rotate=0.0, shift=0.0, elastic=0.0):
-    """Turn around the middle, shift and bend, all by one field of displacements; what comes in from outside is mirrored.
+    """Rotate around the centre, shift and bend, in one field of displacements; pixels from outside the image are mirrored in.
 
     rotate: at most so many degrees. shift: at most so many pixels, down and across. elastic: σ, in pixels, of Gaussian
-    displacements on a 3×3 grid, bicubic in between. The photograph is read bilinearly, labels by nearest neighbour.
+    displacements on a 3×3 grid, bicubic in between. The photograph is sampled bilinearly, labels by nearest neighbour.
     Source: Ronneberger et al., MICCAI 2015, section 3.1, https://arxiv.org/abs/1505.04597
     """
     if not (rotate or shift or elastic):
@@ -74,17 +74,17 @@ def warp(image, label, rng, *, rotate=0.0, shift=0.0, elastic=0.0):
 
 
 def draw_warp(rng, rotate, shift, elastic):
-    """What `warp` draws: an angle in radians, pixels down and across, and displacements (2, 3, 3) float32."""
+    """The random draws of `warp`: an angle in radians, pixels down and across, and displacements (2, 3, 3) float32."""
     angle = math.radians(rng.uniform(-rotate, rotate))
     moved = rng.uniform(-shift, shift, 2).tolist()
     return angle, moved, (elastic * rng.standard_normal((2, 3, 3))).astype(np.float32)
 
 
 def _bilinear(image, rows, columns):
-    """The image (H, W, 3) at places between its pixels, which may lie outside.   rows, columns (h, w) float32"""
+    """The image (H, W, 3) sampled between its pixels; places may lie outside.   rows, columns (h, w) float32"""
     height, width = image.shape[:2]
     pixels, top, left = image.reshape(height * width, 3), np.floor(rows), np.floor(columns)
-    lower, right = (rows - top)[..., None], (columns - left)[..., None]  # the shares of the pixels there
+    lower, right = (rows - top)[..., None], (columns - left)[..., None]  # the weights of the pixels there
     west, east = _mirrored(left, width), _mirrored(left + 1, width)
     lines = []
     for row in (top, top + 1):
@@ -94,19 +94,19 @@ def _bilinear(image, rows, columns):
 
 
 def mirror(image, label, context):
-    """`context` more pixels on each side: the photograph mirrored, void around the labels."""
+    """Pad by `context` pixels on each side: the photograph by its mirror image, the labels by void."""
     rows, columns = (_mirrored(np.arange(-context, length + context), length) for length in label.shape)
     return image[np.ix_(rows, columns)], np.pad(label, context, constant_values=VOID)
 
 
 def _mirrored(places, length):
-    """Places in a row of `length` pixels, those outside mirrored at its ends, which are not repeated, as often as it takes."""
+    """Places in a row of `length` pixels; those outside are mirrored at its ends, without repeating them, as often as it takes."""
     places = np.abs(places).astype(np.intp) % max(1, 2 * length - 2)
     return np.minimum(places, 2 * length - 2 - places)
 
 
 def random_crop(image, label, rng, size, fill):
-    """A part of `size` (height, width) from a random place; where the image is smaller, `fill` (3,) and void go around it."""
+    """A random crop of `size` (height, width); a smaller image is padded with `fill` (3,), its labels with void."""
     out, out_label = np.full(size + (3,), fill, np.uint8), np.full(size, VOID, label.dtype)
     source, target = [], []
     for have, want, shift in zip(image.shape[:2], size, draw_crop(image.shape[:2], rng, size), strict=True):
@@ -119,7 +119,7 @@ def random_crop(image, label, rng, size, fill):
 
 
 def draw_crop(have, rng, size):
-    """What `random_crop` draws for an image of the size `have`: a shift down and one across, in pixels."""
+    """The random draws of `random_crop` for an image of size `have`: a shift down and one across, in pixels."""
     return [int(rng.integers(0, abs(had - want) + 1)) for had, want in zip(have, size, strict=True)]
 
 
@@ -131,7 +131,7 @@ def jitter_colour(image, label, rng, strength):
 
 
 def draw_colour(rng, strength):
-    """What `jitter_colour` draws: a factor of contrast, one for each channel, and a shift of brightness."""
+    """The random draws of `jitter_colour`: a factor of contrast, one for each channel, and a shift of brightness."""
     contrast = 1 + rng.uniform(-strength, strength)
     channels = 1 + rng.uniform(-strength, strength, 3)
     return contrast, channels, 255 * rng.uniform(-strength, strength) / 2

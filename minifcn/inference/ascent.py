@@ -1,7 +1,7 @@
 """What a channel looks for: an image that excites it, found by gradient ascent through the hand-written backward passes.
 
-From grey noise, step by step, along the gradient of the channel's mean. Left to itself that ends in fine noise, so the image is
-moved by a few pixels before each step, its gradient is smoothed, and it starts small and is enlarged twice.
+From grey noise, each step follows the gradient of the channel's mean. On its own that ends in fine noise, so the image is
+shifted by a few pixels before each step, its gradient is smoothed, and it starts small and is enlarged twice.
 Source: Olah, Mordvintsev and Schubert, Feature Visualization, Distill 2017; the enlarging: Mordvintsev et al., DeepDream, 2015.
 """
 
@@ -25,9 +25,9 @@ NOISE, GREY = 8.0, 127.5  # of the first image: standard deviation and mean, in 
 
 
 def ascend(network: Graph, node: str, channels: Sequence[int], seed: int = 0, steps: int = STEPS) -> np.ndarray:
-    """An image for each of a node's channels that excites it.   -> (len(channels), SIDE, SIDE, 3) uint8 RGB
+    """For each of these channels of a node, an image that excites it.   -> (len(channels), side, side, 3) uint8 RGB
 
-    steps: on each of the sizes. The network, unprepared, stays as it is. Its last nodes are left out.
+    steps: at each size. The network, which must not be prepared, stays unchanged. Nodes after this one are left out.
     """
     part, rng = until(network, node), np.random.default_rng(seed)
     pixels = GREY + NOISE * rng.normal(size=(len(channels), SIDES[0], SIDES[0], 3))
@@ -46,7 +46,7 @@ def ascend(network: Graph, node: str, channels: Sequence[int], seed: int = 0, st
 
 
 def excitement_gradient(part: Graph, pixels: np.ndarray, channels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of channel channels[n] over image n's map, and its gradient by the pixels.   pixels (N, H, W, 3), 0 … 255
+    """The mean of channel channels[n] over image n's map, and its gradient with respect to the pixels.   pixels (N, H, W, 3), 0 … 255
     -> (N,) and (N, H, W, 3)"""
     preprocessing = part.card.preprocessing
     at = np.arange(len(channels)), list(channels)
@@ -59,7 +59,7 @@ def excitement_gradient(part: Graph, pixels: np.ndarray, channels: Sequence[int]
 
 
 def seen(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Pixels (N, H, W, 3) that need not be whole numbers as the network sees them, (N, C, H, W). As `Preprocessing.apply`."""
+    """Pixels (N, H, W, 3), whole numbers or not, as the network sees them, (N, C, H, W). Like `Preprocessing.apply`."""
     if preprocessing.order == "grey":
         ordered = (pixels @ LUMA)[..., None]
     else:
@@ -76,7 +76,7 @@ def seen_backward(dx: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def until(network: Graph, node: str) -> Graph:
-    """The part of a network that leads to a node, for gradients by its image only: as in inference, and nothing is learned."""
+    """The part of a network up to a node, for gradients of the image only: it computes as in inference and learns nothing."""
     nodes = {}
     for step in schedule(network.nodes, [node]):
         layer = copy(step.layer)

@@ -13,13 +13,13 @@ from ..models import Graph
 from ..tasks.classification import CLASSIFICATION, middle
 
 CROP_SHARE = 224 / 256  # of the shorter side: what ImageNet networks are shown when they are tested
-WINDOW = 3  # cells that a heat-map averages over: single cells are restless, the native map's side is blunt
+WINDOW = 3  # cells that a heat-map averages over: single cells are noisy, the native map's side blurs
 
 
 def top(network: Graph, image: np.ndarray, count: int = 5) -> list[tuple[int, float]]:
     """The `count` likeliest classes of an image (H, W, 3) uint8 RGB, of any size. -> [(class number, probability)], best first
 
-    As such networks are tested: the shorter side to 8/7 of the native size, then the middle.
+    As such networks are tested: the shorter side is scaled to 8/7 of the native size, then the middle is cropped.
     """
     image, native = network.card.preprocessing.stretched(image), network.card.native
     photo = _resized(image, native / CROP_SHARE / min(image.shape[:2]), native)
@@ -32,9 +32,9 @@ def top(network: Graph, image: np.ndarray, count: int = 5) -> list[tuple[int, fl
 
 
 def evaluate_windows(network: Graph, samples: Iterable[Sample], num_classes: int) -> ConfusionMatrix:
-    """The ConfusionMatrix of a classifier on windows of its native size, a quarter of it apart: is that in the middle told?
+    """The ConfusionMatrix of a classifier on windows of its native size, a quarter of it apart: does it name the class in the middle?
 
-    samples: labelled images, of which those smaller than a window have none.
+    samples: labelled images; one smaller than a window has none.
     """
     side, matrix = network.card.native, CLASSIFICATION.metric(num_classes)
     for image, label, *_ in samples:
@@ -52,7 +52,7 @@ def heat_map(network: Graph, image: np.ndarray, classes: Iterable[int], window: 
     """The sum of the scores of `classes` (numbers) at every place of the image. -> (rows, columns) float32
 
     The classifier made convolutional, run on the image at its own size. An image smaller than the network's native size
-    is enlarged to it first. window: of cells that are averaged, for networks that average their last map.
+    is enlarged to it first. window: the side in cells of that average, for networks that average their last map.
     """
     image = network.card.preprocessing.stretched(image)
     window = window if models.surgery.averages(network) else None

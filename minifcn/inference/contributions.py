@@ -1,13 +1,13 @@
 """A segmenter's logits as an exact sum: what each score layer contributes to the score of every pixel.
 
-Behind its last score layers an FCN only enlarges, crops and adds, which is linear. So the logits are a sum over the score
+After its score layers an FCN only enlarges, crops and adds, which is linear. So the logits are a sum over the score
 layers, each enlarged by itself:
 
     logits = up₈(S₈) + up₁₆(S₁₆) + up₃₂(S₃₂) + the same of their biases        (FCN-8s; S: scores without bias)
 
-and since rows and columns are enlarged each by themselves, up(S) = R · S · Cᵀ: a matrix for the rows and one for the columns, a few
-weights in each of their rows. What the layers do is what these matrices say: they are read off the layers, by giving each
-row and each column of cells a channel of its own.
+and since rows and columns are enlarged independently, up(S) = R · S · Cᵀ: one matrix for the rows and one for the columns, with
+a few weights in each of their rows. These matrices say exactly what the layers do, because they are read off the layers, by
+giving each row and each column of cells a channel of its own.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from ..backend import to_device, to_host
 from ..layers.general import Resize, Slice
 from ..models import Graph
 
-# What moves, weighs or adds maps, every channel alike, and rows and columns each by themselves.
+# Layers that move, weigh or add maps, all channels alike, and rows and columns independently.
 SEPARABLE = (layers.Upsample, Resize, Slice, layers.Scale, layers.Add, layers.Dropout)
 CHANNELS = 16  # rows or columns of cells that are enlarged at a time
 TOLERANCE = 2e-6  # of the largest part, a term: what float32 rounds
@@ -42,14 +42,14 @@ class Branch(NamedTuple):
         return self.rows @ self.scores @ self.columns.T
 
     def bias_part(self) -> np.ndarray:
-        """What the bias does: less than itself only where an enlarged map fades out.   -> (K, H, W)"""
+        """What the bias contributes: smaller than the bias only where an enlarged map fades out.   -> (K, H, W)"""
         return self.bias[:, None, None] * np.outer(self.rows.sum(axis=1), self.columns.sum(axis=1))
 
 
 def tail(network: Graph, output: str) -> tuple[list[tuple[str, tuple]], str | None]:
     """The score layers whose enlarged maps add up to an output: [(score layer, the nodes from it to the output)].
 
-    -> (them, None), or ([], why the output is no such sum, a part of a sentence).
+    -> (them, None), or ([], a phrase that says why the output is no such sum).
     """
     found: list[tuple[str, tuple]] = []
     open_ends: list[tuple[str, tuple]] = [(output, ())]
@@ -87,9 +87,9 @@ def branches(network: Graph, output: str, values: dict, shapes: dict) -> tuple[l
 
 
 def check_sum(found: list[Branch], logits: np.ndarray) -> float:
-    """The largest difference of the parts' sum to the logits (K, H, W). Raises AssertionError where it is more than rounding."""
+    """The largest difference between the parts' sum and the logits (K, H, W). Raises AssertionError where it is more than rounding."""
     difference = largest = 0.0
-    for k, wanted in enumerate(logits):  # the whole of many classes would take long, and much memory
+    for k, wanted in enumerate(logits):  # all of many classes at once would take long, and much memory
         own = [branch._replace(scores=branch.scores[k : k + 1], bias=branch.bias[k : k + 1]) for branch in found]
         parts = [part for branch in own for part in (branch.part(), branch.bias_part())]
         difference = max(difference, float(np.abs(sum(parts) - wanted).max()))
@@ -120,7 +120,7 @@ def _matrices(network, name, path, shapes, dtype):
 
 
 def _follow(network, name, path, shapes, maps):
-    """Maps of a score layer's size through the layers of a path, alone: where others are added, nothing is."""
+    """Maps of a score layer's size through the layers of a path, alone: joins add nothing to them."""
     for node in path:
         layer, inputs = network.nodes[node]
         if not isinstance(layer, layers.Add):
@@ -133,11 +133,11 @@ def _follow(network, name, path, shapes, maps):
 def channels_of(
     rows: np.ndarray, columns: np.ndarray, maps: np.ndarray, most: int
 ) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
-    """The channels of the map (C, h, w) that a 1×1 score layer reads, enlarged by a Branch's matrices as its scores are: what channel
-    c contributes to class k is weight[k, c] times that.
+    """The channels of the map (C, h, w) that a 1×1 score layer reads, enlarged by a Branch's matrices like its scores: channel c
+    contributes weight[k, c] times that to class k.
 
-    most: how many numbers there may be. -> (step, (channels (C, H', W'), what the bias is to be multiplied by (H', W'))), of every
-    `step`-th row of both matrices
+    most: the most numbers allowed. -> (step, (channels (C, H', W'), the factor of the bias (H', W'))), from every `step`-th row of
+    both matrices
     """
     step = 1
     while (len(maps) + 1) * -(-len(rows) // step) * -(-len(columns) // step) > most:

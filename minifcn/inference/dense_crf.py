@@ -2,15 +2,16 @@
 
     E(x) = Σ_i −log P_i(x_i) + Σ_{i<j} [x_i ≠ x_j] (w₁ k₁(f_i, f_j) + w₂ k₂(g_i, g_j)),   k(f_i, f_j) = exp(−|f_i − f_j|² / 2)
 
-P: a network's probabilities. f: a pixel's place over σ_xy and colour over σ_rgb, so that near pixels of like colour want one label
-(bilateral). g: its place alone, over a σ_xy of its own, which removes specks (spatial). Mean field, so many iterations:
+P: a network's probabilities. f: a pixel's position over σ_xy and colour over σ_rgb, so that near pixels of similar colour favour one
+label (bilateral). g: its position alone, over a σ_xy of its own, which removes specks (spatial). Each mean-field iteration:
 
     Q_i(l) ← softmax over l of  log P_i(l) + Σ_m w_m Σ_j n_i k_m(i, j) n_j Q_j(l),   n_i = (Σ_j k_m(i, j))^−½
 
-Under Potts' [x_i ≠ x_j] to lower all other labels is to raise one's own. n makes the sums independent of how many pixels are alike;
-a pixel counts among its own neighbours. Krähenbühl and Koltun, NIPS 2011, and the C++ that they published with it.
-`reference` is the one to read first; `dense_crf` differs in how it sums over j: by a permutohedral lattice, for the spatial kernel
-too, which is separable, since that C++ does so and results are compared with it.
+With the Potts term [x_i ≠ x_j], lowering all other labels is the same as raising one's own. n makes the sums independent of
+how many pixels are alike; a pixel counts among its own neighbours. Krähenbühl and Koltun, NIPS 2011, and the C++ that they
+published with it.
+`reference` is the one to read first; `dense_crf` differs in how it sums over j: by a permutohedral lattice. The spatial kernel is
+separable and would not need one, but that C++ uses one, and results are compared with it.
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def dense_crf(
     check_settings(iterations, bilateral, spatial)
     _check(probabilities, image)
     xp, count = array_module(probabilities), len(probabilities)
-    # A row for each pixel, so that what goes to a vertex lies together for all labels.
+    # One row per pixel, so that the values of all labels for a vertex lie together.
     unary = xp.ascontiguousarray(probabilities.reshape(count, -1).T).astype("float32")
     unary = xp.log(xp.maximum(unary, np.float32(LEAST)))
     lattices = []

@@ -1,4 +1,4 @@
-"""One photograph in one network, looked at from everywhere: its maps, what each cell sees, and what each score is made of."""
+"""One photograph in one network, seen from all sides: its maps, what each cell sees, and what each score is made of."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from ..models.fields import Field, fields
 from .contributions import Branch, branches, check_sum
 from .maps import Pictures, Seen, seen, that_fit
 
-UNSEEN = (layers.Dropout, layers.PadToMultiple, layers.ExactSize)  # what leaves maps as they are, or puts zeros around
-CHOSEN = 8  # channels of which it is shown what they look for, unless others are asked for
+UNSEEN = (layers.Dropout, layers.PadToMultiple, layers.ExactSize)  # layers that leave maps as they are, or pad them
+CHOSEN = 8  # channels shown with what they look for, unless others are asked for
 
 
 class Node(NamedTuple):
-    """A node as it is drawn. inputs: the drawn nodes that it reads, through others."""
+    """A node as it is drawn. inputs: the drawn nodes that it reads, directly or through others."""
 
     name: str
     layer: Any
@@ -31,8 +31,9 @@ class Node(NamedTuple):
 
 class Exploration(NamedTuple):
     """seen: what the network was given. nodes: {name: Node}. output: the name of the logits'
-    node; logits (K, h, w), of the photograph alone. branches: what they are the sum of, and by how much that is off at most; or
-    none, and why not. read: the map (C, h, w) that a single 1×1 score layer reads, and its weights (K, C); None for several."""
+    node; logits (K, h, w), of the photograph alone. branches: what they are the sum of; difference: by how much that is off at
+    most; why: the reason if there are no branches. read: the map (C, h, w) that a single 1×1 score layer reads, and its weights
+    (K, C); None for several."""
 
     seen: Seen
     nodes: dict
@@ -50,8 +51,8 @@ class Exploration(NamedTuple):
 
 
 def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
-    """All about an image (H, W, 3) uint8 in a network, the maps' pictures in at most so many bytes. Raises InputError where they do not fit,
-    and for maps that are not finite, naming their layer.
+    """All about an image (H, W, 3) uint8 in a network, with the maps' pictures in at most `most` bytes. Raises InputError where
+    they do not fit, and for maps that are not finite, naming their layer.
 
     The sum of the branches is compared with the logits (`contributions.check_sum`).
     """
@@ -73,7 +74,7 @@ def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
     made = that_fit(values, most)
 
     def shown(name):
-        """The drawn node, or none, whose maps another reads under this name."""
+        """(the drawn node whose maps this name stands for,), or () for the image."""
         while name not in drawn and name != IMAGE:
             name = prepared.nodes[name].inputs[0]
         return () if name == IMAGE else (name,)
@@ -90,10 +91,10 @@ def explore(network: Graph, image: np.ndarray, most: int) -> Exploration:
 
 
 def chosen(found: Exploration, most: int = CHOSEN) -> list[tuple[str, int]]:
-    """The channels (node, channel) of which it is shown what they look for, at most so many.
+    """The channels (node, channel) to show with what they look for, at most `most`.
 
-    The scores, by the coarsest score layer, of the two most frequent classes but the first; then of every map that a score layer
-    reads, without branches of the last map of each size, the two channels whose values differ most.
+    First, in the coarsest score layer, the two most frequent classes other than class 0; then, in every map that a score layer
+    reads (without branches: in the last map of each size), the two channels whose values vary most.
     """
     counts = np.bincount(found.labels.reshape(-1))
     classes = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k] and k > 0][:2]

@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """A node's maps in 8 bits. cells (C, h, w) uint8, `factor` × `factor` of the map's averaged; low, high (C,) float32: what 0
+    """A node's maps in 8 bits. cells (C, h, w) uint8, each the mean of `factor` × `factor` of the map's; low, high (C,) float32: what 0
     and 255 stand for."""
 
     factor: int
@@ -62,10 +62,10 @@ def pictures(maps: np.ndarray, factor: int) -> Pictures:
 
 
 def that_fit(values: dict[str, np.ndarray], most: int) -> dict[str, Pictures]:
-    """Pictures of the maps {name: (C, h, w)} whose cells, compressed, fit into so many bytes: of at most SIDE cells a side, and those
-    that take most averaged further until all fit.
+    """Pictures of the maps {name: (C, h, w)} whose cells, compressed, fit into `most` bytes: of at most SIDE cells a side, the largest
+    ones averaged further until all fit.
 
-    Raises InputError where they cannot.
+    Raises InputError if they cannot fit.
     """
 
     def averaged(name, factor):
@@ -93,7 +93,7 @@ class Window(NamedTuple):
 def windows(
     network: Graph, images: Iterable[np.ndarray], channels: Sequence[tuple[str, int]], count: int = 9
 ) -> dict[tuple[str, int], list[Window]]:
-    """The windows that excite channels (node, channel) most, one of an image at most, cut out by receptive field.
+    """The windows that excite channels (node, channel) most, at most one per image, cut out by receptive field.
 
     network: prepared. images: (H, W, 3) uint8. channels: those of nodes with maps. -> {channel: at most `count` Windows, the most exciting first}
     """

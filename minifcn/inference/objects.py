@@ -1,8 +1,8 @@
-"""Objects from a segmentation network: connected parts of what it is sure of, grown to where the objects end.
+"""Objects from a segmentation network: connected components of what it is sure of, grown to the objects' edges.
 
-Networks are trained to keep objects that touch apart, by a class "border" for their rims or by weights on the background
-between them. Both leave cores that do not touch. An object is a core, connected over the four sides of pixels, and the
-pixels around it that the rim took.
+Networks are trained to separate touching objects, by a class "border" for their rims or by weights on the background
+between them. Both leave cores that do not touch. An object is a 4-connected core and the pixels around it that the rim
+took.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,9 +20,9 @@ from .shared_work import computed
 
 # Chosen on the validation images of the 2018 Data Science Bowl, by the probabilities of the network "nuclei".
 LEAST = 16  # pixels of an object; the smallest nucleus has 21
-SURE = 0.7  # how probable objects are in a core
+SURE = 0.7  # the probability of objects that a core exceeds
 LIKELY = 0.75  # the score of an object: the mean probability in it
-RIM = 3  # pixels: a core grows to what is nearer than this, two pixels along a row
+RIM = 3  # pixels: a core grows to those nearer than this, two along a row
 
 
 def objects(
@@ -41,9 +41,10 @@ def objects_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The objects in the probabilities (K, H, W) of the classes, background first; "border" is the objects' rim.
 
-    least: objects of fewer pixels are dropped, cores of less than a quarter, and objects with a score below `LIKELY`. sure: how
-    probable the classes of objects, together, have to be in a core. -> instances (H, W) uint16, 0 where no object is, else its number from 1; scores (n,)
-    float64, the mean probability that a pixel is not background, over those of the object where that is likely.
+    least: objects of fewer pixels are dropped, as are cores of less than a quarter of that, and objects with a score below
+    `LIKELY`. sure: the probability that the object classes together must exceed in a core. -> instances (H, W) uint16, the
+    number of the object from 1, or 0 for none; scores (n,) float64, the mean probability that a pixel is not background, over
+    the object's pixels where that is above 0.5.
 
     Raises InputError for probabilities that are not of these classes, for classes without an object and for more than 65535
     objects; MissingFileError where SciPy is not installed.
@@ -86,7 +87,7 @@ def evaluate_objects(
     """The scores of a network's objects on samples with instances, each at its own size. tile, turns, more: as for `predict`;
     cached: as for `evaluate`.
 
-    Raises InputError, beside what `objects_of` raises, for a sample without instances.
+    Raises InputError, besides what `objects_of` raises, for a sample without instances.
     """
     network, bowl, precision = network.prepare(), InstanceScores(), AveragePrecision()
     for sample in samples:
@@ -100,7 +101,7 @@ def evaluate_objects(
 
 
 def _cores(ndimage, sure, foreground, least):
-    """Numbers of the connected parts of what is sure; what is foreground, but too small or thin to have such a part, is one itself."""
+    """The numbered connected components of what is sure; a foreground component too small or thin to hold one counts as one."""
     cores, count = ndimage.label(sure)
     cores[(np.bincount(cores.reshape(-1)) < least / 4)[cores]] = 0
     parts, _ = ndimage.label(foreground)
@@ -110,7 +111,7 @@ def _cores(ndimage, sure, foreground, least):
 
 
 def _grown(ndimage, cores, foreground):
-    """Cores with the foreground around them, each pixel to the nearest."""
+    """Cores grown into the foreground around them, each pixel joining the nearest."""
     distance, nearest = ndimage.distance_transform_edt(cores == 0, return_indices=True)
     nearest = cores[tuple(nearest)]
     found = np.where((distance < RIM) & foreground, nearest, 0)

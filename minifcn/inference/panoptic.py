@@ -1,4 +1,4 @@
-"""From a panoptic network's maps to objects: the peaks of its centres, and every pixel to the one that its offset leads to.
+"""From a panoptic network's maps to objects: the peaks of its centre map, and every pixel to the peak that its offset leads to.
 
 Nothing is chosen among overlapping masks, since there are none: a pixel votes for one centre.
 Cheng et al., Panoptic-DeepLab, CVPR 2020, section 3.3, https://arxiv.org/abs/1911.10194
@@ -22,13 +22,13 @@ from . import segment
 from .shared_work import computed
 
 log = logging.getLogger("minifcn.inference")
-LEAST_CENTRE = 0.1  # a peak rises so much above zero, and above the saddle between it and a higher one
+LEAST_CENTRE = 0.1  # a peak rises at least so far above zero, and above the saddle to a higher one
 MOST = 200  # objects in an image
 
 
 class Objects(NamedTuple):
-    """What is in an image: labels (H, W) uint8, the class of every pixel, of an object's all the same; instances (H, W) uint16, 0 where no
-    object is, else its number from 1; classes (n,) uint8 and scores (n,) float64, those of object i at i − 1."""
+    """What is in an image: labels (H, W) uint8, the class of every pixel, one and the same within an object; instances (H, W) uint16,
+    the number of the object from 1, or 0 for none; classes (n,) uint8 and scores (n,) float64, those of object i at i − 1."""
 
     labels: np.ndarray
     instances: np.ndarray
@@ -72,7 +72,7 @@ def evaluate_panoptic(
 ) -> PanopticScores:
     """The PanopticScores of a network on ObjectSamples, each at its own size. tile: as for `predict`.
 
-    connected: also counts what connected parts of the same classes would be worth as objects (`components`). cached: as for `evaluate`.
+    connected: also scores the connected components of the same classes as objects (`components`). cached: as for `evaluate`.
     """
     network, things = network.prepare(), things_of(network)
     scores = PanopticScores(num_classes, things)
@@ -85,13 +85,13 @@ def evaluate_panoptic(
 
 
 def _found(network, name, image, tile, connected):
-    """The four arrays of the Objects in an image, and where asked for those of its connected parts behind them."""
+    """The four arrays of the Objects in an image, followed, if asked for, by those of its connected components."""
     maps = maps_of(network, image, tile)
     return objects_in(network, maps, name) + (components(maps["semantic"], things_of(network)) if connected else ())
 
 
 def components(logits: np.ndarray, things: Sequence[int]) -> Objects:
-    """As objects the connected parts of each of `things`, over the four sides of pixels: what classes alone tell.   logits (K, H, W)
+    """The 4-connected components of each of `things` as Objects: what the classes alone can tell.   logits (K, H, W)
 
     The score of an object is the mean probability of its class. Raises MissingFileError where SciPy is not installed.
     """
@@ -110,7 +110,7 @@ def components(logits: np.ndarray, things: Sequence[int]) -> Objects:
 
 
 def things_of(network: Graph) -> Sequence[int]:
-    """The classes whose objects a panoptic network tells apart."""
+    """The classes that have instances in a panoptic network."""
     things = network.card.options["things"]
     return range(1, network.card.num_classes) if things is None else things
 
@@ -121,17 +121,17 @@ def group(
 ) -> Objects:  # fmt: skip
     """The Objects of one image's maps.   logits (K, H, W), centre (H, W), offset (2, H, W), down and across in pixels
 
-    A pixel of one of `things`, classes by number, is of the object whose peak is nearest to where its offset leads; at equal distances, of the
-    higher peak's. Peaks that no saddle parts are one object's (`apart`).
-    An object's class is the most frequent of its pixels, the first of several; its score the mean probability of that class in it,
-    times the height of the centres at the mean of its pixels, from 0 to 1. window: as for `peaks`. least: what has fewer
-    pixels is no object, and keeps its classes. Objects are numbered from the highest peak on, of which the 200 highest count: where
-    there are more, a warning says so, once for the image of a name. Without a peak there are none.
+    A pixel of one of `things` (class numbers) belongs to the object whose peak is nearest to where its offset leads; at equal
+    distances, to that of the higher peak. Peaks that no saddle separates belong to one object (`apart`).
+    An object's class is the most frequent among its pixels, on a tie the first; its score is the mean probability of that class
+    in it, times the height of the centre map at the mean position of its pixels, from 0 to 1. window: as for `peaks`. least: a
+    group of fewer pixels is no object, and keeps its classes. Objects are numbered from the highest peak down. Only the 200
+    highest peaks count; if there are more, a warning says so, once per image name. Without a peak there are no objects.
     """
     labels, width = logits.argmax(axis=0).astype(np.uint8), logits.shape[2]
     instances, is_thing = np.zeros(labels.shape, np.uint16), np.zeros(len(logits), bool)
     is_thing[list(things)] = True
-    at, found = np.flatnonzero(is_thing[labels]), peaks(centre, window)  # pixels by one number each, row after row
+    at, found = np.flatnonzero(is_thing[labels]), peaks(centre, window)  # flat pixel numbers, row by row
     if len(found) > MOST:
         _warn_of_more(name)
         found = found[:MOST]
@@ -168,8 +168,8 @@ def _warn_of_more(name):
 
 
 def peaks(centre: np.ndarray, window: int = 7) -> np.ndarray:
-    """The places (n, 2), row and column, where a map (H, W) is at least 0.1 and the highest in a window of so many pixels a side around, an
-    odd number, the highest first.
+    """The positions (n, 2), row and column, where a map (H, W) is at least 0.1 and the highest in the window around it, which is
+    `window` pixels a side (an odd number); the highest first.
 
     Of equal heights in such a window only the first, row by row, can be a peak; equally high peaks come in that order.
     """
@@ -193,11 +193,12 @@ def peaks(centre: np.ndarray, window: int = 7) -> np.ndarray:
 
 
 def apart(centre: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Of the peaks (n, 2) of a map (H, W), the highest first, those that are objects of their own.
+    """The peaks that are objects of their own, out of the peaks (n, 2) of a map (H, W), the highest first.
 
-    On the straight line from a peak to every higher one that is kept, the map falls to 0.1 below it at least. A large object, whose middle is
-    uncertain, has several peaks on one ridge, which the published rule, a window around each, keeps where they are far enough apart. The
-    depth was chosen on VOC's training images; from 0.05 to 0.15 it is worth little less there, and on toys and nuclei it hardly matters.
+    On the straight line from such a peak to every higher one that is kept, the map falls at least 0.1 below it. A large object,
+    whose middle is uncertain, has several peaks on one ridge, which the published rule (a window around each) keeps if they are far
+    enough apart. The depth was chosen on VOC's training images; values from 0.05 to 0.15 do almost as well there, and on toys and
+    nuclei it hardly matters.
     """
     kept = found[:0]
     for peak in found:
@@ -209,7 +210,7 @@ def apart(centre: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def _running_maximum(x, window):
-    """The maxima of `window` rows in a row, of windows twice as long each time.   x (H, W) -> (H - window + 1, W)"""
+    """The maximum of every `window` successive rows, by windows that double in length.   x (H, W) -> (H - window + 1, W)"""
     length = 1
     while length < window:
         step = min(length, window - length)

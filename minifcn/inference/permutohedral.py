@@ -7,7 +7,7 @@ to the d + 1 corners of its simplex (splat). There they are blurred by ½ 1 ½ a
 (slice), with the same weights both times. Only the corners of some point's simplex exist, so time and memory grow
 with the number of points, where the sum over pairs grows with its square. Adams, Baek and Davis, Eurographics 2010.
 
-A vertex has d + 1 coordinates. They are kept as one integer, the vertex's code: coordinates times the places of a mixed base. A
+A vertex has d + 1 coordinates. They are kept as one integer, the vertex's code: coordinates times the place values of a mixed base. A
 step along axis j adds 1 to each coordinate and takes d + 1 from the j-th, so it adds a constant to the code. The last
 coordinate follows from the others and has no place.
 """
@@ -128,7 +128,7 @@ class Lattice:
 
 
 def _in_parts(task: Callable, count: int, values: Array, gathered: float = 1) -> None:
-    """Call task(part) for parts of range(count), for each of which so many rows of values are gathered, or `gathered` times as many."""
+    """Call task(part) for parts of range(count). Each part gathers as many rows of values as it is long, or `gathered` times as many."""
     room = tuning.WORKSPACE if has_kernels(values) else tuning.BLOCK_BYTES
     parts = -(-int(count * gathered * values.shape[1] * values.itemsize) // room)
     run_tiles(values, task, [(part,) for part in cut(count, parts)])

@@ -35,9 +35,9 @@ def predict(
 ) -> np.ndarray:
     """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8
 
-    tile: work in overlapping windows of at most so many pixels a side (`sliding_window`), which needs less memory;
-    None: all at once. turns, more: what `probabilities` takes, of which the likeliest class is taken. Of a LargeImage, and of a memory
-    map with a tile, no more than a window is read at a time; with turns or more it takes an array.
+    tile: the largest side in pixels of overlapping windows (`sliding_window`), which need less memory; None: all at once.
+    turns, more: as for `probabilities`, whose likeliest class is taken. A LargeImage, or a memory map with a tile, is read one
+    window at a time; turns or more need an array.
     For many images, give `network.prepare()`.
     """
     _check(network, image)
@@ -52,14 +52,17 @@ def predict(
 def parts(
     network: Graph, image: np.ndarray | LargeImage, tile: int | None
 ) -> Iterator[tuple[np.ndarray, tuple[slice, slice]]]:
-    """The classes (h, w) uint8 of the parts of an image, row after row, and where in it each lies. Arguments and errors: as for `predict`."""
+    """The classes (h, w) uint8 of the parts of an image, row after row, and where each lies in it.
+
+    Arguments and errors: as for `predict`.
+    """
     _check(network, image)
     for outputs, place in pieces(network, image, tile):
         yield to_host(SEGMENTATION.predict(semantic(outputs))[0]).astype(np.uint8), place
 
 
 def _check(network, image):
-    """Raise InputError for what has no labels (H, W) uint8: more classes, or no image."""
+    """Raise InputError if there can be no labels (H, W) uint8: too many classes, or no image."""
     if (count := network.card.num_classes) > 256:
         raise InputError(f"predict: expected at most 256 classes, as many as uint8 labels hold, got {count}")
     if not isinstance(image, LargeImage):
@@ -72,8 +75,8 @@ def probabilities(
 ) -> np.ndarray:  # fmt: skip
     """The softmax of the scores of every pixel.   image (H, W, 3) uint8 RGB, tile: as for `predict` -> (K, H, W) float32
 
-    They are averaged over the image in these scales (1.0: as it is), flip: also mirrored left and right, turns: in all eight
-    ways of turning and mirroring it. The time grows with each. crf: settings of `dense_crf`, which then refines them; {}: its own.
+    They are averaged over the image at these scales (1.0: as it is); flip: also mirrored left to right; turns: in all eight
+    rotations and reflections. Each adds time. crf: settings of `dense_crf`, which then refines them; {}: its defaults.
     Raises InputError as `check_views`.
 
     Source of the turns: Ronneberger et al., MICCAI 2015, section 4; of the scales: Chen et al., arXiv 1606.00915, section 4.
@@ -99,7 +102,7 @@ def check_views(scales: Sequence[float] = (1.0,), crf: Mapping[str, Any] | None 
 
 
 def _seen(network, image, tile, scale, quarters, step):
-    """The probabilities by the image scaled, turned so many quarters, and mirrored where `step` is -1; back in its size and place."""
+    """The probabilities from the image scaled, rotated by quarter turns and, if `step` is -1, mirrored; transformed back."""
     size = image.shape[:2]
     if scale != 1:
         image = resize(image, image[:, :, 0], tuple(max(1, round(scale * length)) for length in size))[0]
@@ -114,7 +117,7 @@ def _seen(network, image, tile, scale, quarters, step):
 
 
 def pieces(network: Graph, image: np.ndarray | LargeImage, tile: int | None) -> Iterator[tuple[Array | dict, tuple]]:
-    """The logits (1, K, h, w) of the parts of an image, or a dict of outputs by name, and the slices where in the image each lies."""
+    """The logits (1, K, h, w) of the parts of an image, or a dict of outputs by name, and the slices where each lies in the image."""
     preprocessing = network.card.preprocessing
     if not isinstance(image, LargeImage):
         image = preprocessing.stretched(image)
@@ -144,8 +147,8 @@ def evaluate(
 ) -> ConfusionMatrix:  # fmt: skip
     """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size.
 
-    tile, turns, more: as for `predict`. boundary: also counts the predictions, near outlines. cached: a `PredictionCache`, where what was
-    predicted before is not predicted again.
+    tile, turns, more: as for `predict`. boundary: also counts the predictions, near outlines. cached: a `PredictionCache`, which reuses
+    earlier predictions.
     """
     network, matrix = network.prepare(), SEGMENTATION.metric(num_classes)
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Images shared out among the processes of a job: whoever is free takes the next one. And what was found, kept in case the job ends."""
+"""Images shared out among a job's processes, each free one taking the next; and results kept in files, in case the job ends."""
 
 import json
 import threading
@@ -24,7 +24,8 @@ PAUSE = 0.001  # seconds between two looks for a message
 def in_order(world: World, count: int, work: Callable[[int], Any]) -> Iterator[Any]:
     """work(0) … work(count − 1), in this order, in process 0; each is computed by the process that is free first. In the others: nothing.
 
-    All processes of the world have to come here, and go on to the end. What `work` gives has to be picklable. What it raises is raised where it runs.
+    All processes of the world must call this and iterate to the end. What `work` returns must be picklable; what it raises is
+    raised where it runs.
     """
     if not isinstance(world, MPIWorld):
         yield from map(work, range(count))
@@ -40,7 +41,7 @@ def in_order(world: World, count: int, work: Callable[[int], Any]) -> Iterator[A
         results: list = [Future() for _ in range(count)]
         server = threading.Thread(target=_serve, args=(world, waiting, results), daemon=True)
         server.start()
-        first = 0  # that was not given yet
+        first = 0  # the next result to yield
         while (number := _next(waiting)) is not None:
             results[number].set_result(work(number))
             while first < count and results[first].done():
@@ -60,7 +61,7 @@ def _next(waiting):
 
 
 def _serve(world, waiting, results):
-    """Answer each message, (a number, its result) or None, with the next number; until every other process was told that none is left."""
+    """Answer each message, (a number, its result) or None, with the next number, until every other process knows that none is left."""
     working = world.size - 1
     try:
         while working:
@@ -89,20 +90,20 @@ def fingerprint(network: Graph, **settings: Any) -> str:
 
 
 def computed(name: str, function: Callable, *given: Any, **more: Any) -> Any:
-    """What the function gives."""
+    """The result of the function, without any cache."""
     return function(*given, **more)
 
 
 class PredictionCache:
-    """What functions gave, an array or a tuple of arrays, kept in files of a folder: asked for again by its name, and of the same arrays, such
-    as an image's pixels, it is read."""
+    """Results of functions, each an array or a tuple of arrays, kept as files in a folder: a call with the same name and the same
+    input arrays, such as an image's pixels, reads its result from there."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
     def __call__(self, name: str, function: Callable, *given: Any, **more: Any) -> Any:
-        """What the function gives, or gave when it was first asked for by this name and of these arrays. Raises InputError for a file that is
-        none of these."""
+        """The function's result, now or from the first call with this name and these arrays. Raises InputError for a file that holds no
+        such result."""
         sum = 0
         for array in given:
             if isinstance(array, np.ndarray):

@@ -1,4 +1,4 @@
-"""Large images in overlapping windows, of each of which the inside counts.
+"""Large images in overlapping windows, each counting only with its inside.
 
 At a window's edge a network sees zeros where the whole image goes on, so its prediction there is worth less. Windows
 therefore overlap, and a pixel is taken from the window in which it lies further inside: `MARGIN` of a window's side,
@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError
 from ..layers import ExactSize
 
-STRIDE = 32  # image pixels a cell of the coarsest maps, in every FCN here
+STRIDE = 32  # image pixels per cell of the coarsest maps, in every FCN here
 LEAST = 128
 MARGIN = 1 / 8
 

@@ -32,7 +32,7 @@ class Parameter:
 
     @property
     def grad(self) -> Array:
-        """The sum of the gradients since the last `zero_grad`; zeros that nobody asks for take no memory."""
+        """The sum of the gradients since the last `zero_grad`; zeros that are never read take no memory."""
         if self._grad is None:
             # Zeros by zeros_like are written one by one; these take memory only where something is added to them.
             self._grad = array_module(self.value).zeros(self.value.shape, self.value.dtype)
@@ -43,7 +43,7 @@ class Parameter:
         self._grad = gradient
 
     def add_gradient(self, gradient: Array) -> None:
-        """grad += gradient. The first one after `zero_grad` is taken as it is, so it has to be the caller's to give."""
+        """grad += gradient. The first one after `zero_grad` is kept without a copy, so the caller must own it."""
         if self.frozen:
             return
         if self._grad is None:
@@ -74,7 +74,7 @@ class Layer:
 
     @contextmanager
     def named_in_errors(self) -> Iterator[None]:
-        """What raises InputError in here names this layer."""
+        """Any InputError raised inside this context names the layer."""
         try:
             yield
         except InputError as error:
@@ -107,7 +107,7 @@ class Layer:
         }
 
     def parameters(self) -> dict[str, Parameter]:
-        """dict of dotted name -> Parameter, frozen ones included, in the order of construction; a shared one once."""
+        """dict of dotted name -> Parameter, frozen ones included, in the order of construction; each shared one once."""
         first = {}
         for name, parameter in self._collect(Parameter).items():
             first.setdefault(id(parameter), (name, parameter))
@@ -143,7 +143,7 @@ class Layer:
         return {name: (parameter, "value") for name, parameter in self.parameters().items()} | self.buffers()
 
     def move_towards(self, other: "Layer", share: float) -> None:
-        """Move every array of the state by this share of the way to that of another network of the same shape, in place."""
+        """Move every array of the state, in place, this share of the way to its counterpart in a network of the same shape."""
 
         def block(mine, theirs):
             mine += share * (theirs - mine)
@@ -165,7 +165,7 @@ class Layer:
         return {name: to_host(getattr(*at)).copy() for name, at in self._state().items()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take over values by name. Raises InputError, and changes nothing, unless names and shapes agree exactly.
+        """Set all values by name. Raises InputError, and changes nothing, unless names and shapes agree exactly.
 
         Older files call the frozen kernel of an upsampling `line` instead of `kernel_1d`.
         """
@@ -200,8 +200,8 @@ class Leaf(Layer):
     A `run` that can write y over x takes `overwrite`, and so does a `run_backward` that can write dx over dy; one that can
     leave out the gradient of its input takes `inputs`.
 
-    The layer keeps one cache: a forward with train=True fills it, backward takes it away, so that nothing piles up.
-    Beside its passes it says what the tools need that read networks without running them: `output_shape`, and where the
+    The layer keeps one cache: a forward with train=True fills it and backward removes it, so that nothing piles up.
+    Besides its passes, it declares what tools need that read networks without running them: `output_shape` and, where the
     defaults here do not hold, `multiply_adds`, `coordinates`, `receptive_field`, its ONNX operator and the attributes below.
     """
 
@@ -210,7 +210,7 @@ class Leaf(Layer):
     _cache = None
 
     # What a network may do with the memory around this layer.
-    size_only: tuple = ()  # positions of inputs that lend their size and no values
+    size_only: tuple = ()  # positions of inputs that only lend their size
     caches_input = False  # its cache refers to its first input
     caches_output = False  # its cache refers to its output
     owns_results = False  # y shares no memory with an input, nor dx with the upstream gradient (ReLU in place aside)
@@ -222,7 +222,7 @@ class Leaf(Layer):
     def forward(self, *inputs: Array, train: bool = False, **options: bool) -> Array:
         """inputs -> y. With train=True the layer remembers what backward needs. Raises InputError that names the layer.
 
-        options: what this layer's `run` takes besides.
+        options: further arguments of this layer's `run`.
         """
         with self.named_in_errors():
             y, cache = self.run(*inputs, train=train, **options)
@@ -232,7 +232,7 @@ class Leaf(Layer):
     def backward(self, dy: Array, **options: bool) -> Array:
         """dy -> dx, adding to the parameters' gradients. Raises InputError without a forward(x, train=True) before it.
 
-        options: what this layer's `run_backward` takes besides.
+        options: further arguments of this layer's `run_backward`.
         """
         with self.named_in_errors():
             if self._cache is None:
@@ -241,7 +241,7 @@ class Leaf(Layer):
             return self.run_backward(dy, cache, **options)
 
     def forget(self) -> None:
-        """Let go of the cache, as a forward without train=True does."""
+        """Drop the cache, as a forward without train=True does."""
         self._cache = None
 
     def output_shape(self, *shapes: tuple) -> tuple:
@@ -253,7 +253,7 @@ class Leaf(Layer):
         return 0
 
     def extra_cached(self, shape: tuple) -> int:
-        """How many values the cache holds beside input and output, for an input of `shape`."""
+        """How many values the cache holds besides input and output, for an input of `shape`."""
         return 0
 
     def is_view(self, shape: tuple, train: bool) -> bool:
@@ -270,11 +270,11 @@ class Leaf(Layer):
         return field, step
 
     def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """The first and the last cell of the input at a position that these cells of the output read, along an axis of maps.
+        """The first and the last cell of input number `position` that these output cells read, along an axis of maps.
 
         shapes: those of all inputs. Cells outside the input are padding.
         """
-        read = cells if shapes[position][axis] > 1 else 0 * cells  # a single value is for all
+        read = cells if shapes[position][axis] > 1 else 0 * cells  # all cells read the one value
         return read, read
 
     def onnx(self) -> tuple[str, dict]:

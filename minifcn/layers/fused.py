@@ -1,4 +1,4 @@
-"""What takes the layers that follow it along, in one pass over memory: a convolution in inference, a normalisation in training."""
+"""Layers fused with those that follow them, in one pass over memory: a convolution in inference, a normalisation in training."""
 
 from .. import ops
 from ..backend import Array
@@ -10,12 +10,12 @@ from .plain import ReLU
 
 
 class FusedConv2d(Leaf):
-    """A Conv2d, and the BatchNorm2d and ReLU that follow it, at once: a value costs more to fetch from memory and to put
-    back than to change.
+    """A Conv2d fused with the BatchNorm2d and ReLU that follow it: loading a value from memory and storing it costs more
+    than changing it.
 
-    norm, relu: those layers, or None. prepared: fold the normalisation into the weights once, and keep what the
-    convolution makes of them, instead of at each call; the layers' values then must not change any more. There is no
-    training: that runs the layers one by one.
+    norm, relu: those layers, or None. prepared: fold the normalisation into the weights, and transform them for the
+    convolution, once instead of at each call; the layers' values must not change after that. For inference only: training
+    runs the layers one by one.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class FusedConv2d(Leaf):
         self.conv, self.norm = conv, norm
         self.activation = relu.operation if relu else "none"
         self.folded = self._fold() if prepared else None
-        self.cached = {} if prepared else None  # what an algorithm makes of the weights
+        self.cached = {} if prepared else None  # what an algorithm derives from the weights
 
     def children(self) -> dict:
         return {}  # the parameters are those of the network that this was made of
@@ -53,7 +53,7 @@ class FusedConv2d(Leaf):
 
 
 class FusedBatchNorm2d(Leaf):
-    """A BatchNorm2d and the ReLU that follows it, in both passes of a training."""
+    """A BatchNorm2d and the ReLU that follows it, in both passes of training."""
 
     caches_input = caches_output = owns_results = True
 

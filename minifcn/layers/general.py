@@ -1,4 +1,4 @@
-"""Layers that networks of other libraries have and ours do without: general forms of clip, crop, padding, mean, resize, softmax."""
+"""Layers that other libraries' networks have and ours do not need: general forms of clip, crop, padding, mean, resize, softmax."""
 
 from fractions import Fraction
 from math import prod
@@ -55,7 +55,7 @@ class Softmax(Leaf):
 
 
 class Mean(WholeMap):
-    """The mean along axes, counted from 0, which stay with a size of 1 where keep says so. Over channels alone, every value keeps its place."""
+    """The mean along axes, counted from 0; with keep they stay, with size 1. Over channels alone, every value keeps its position."""
 
     onnx_operator = "ReduceMean"
 
@@ -86,7 +86,7 @@ class Mean(WholeMap):
 
 
 class Lending(Leaf):
-    """What numbers say of a layer, some of which may be Sizes of its inputs; those beside x lend their size, and get no gradient."""
+    """A layer whose settings are numbers, or Sizes of its inputs. Inputs besides x only lend their size and get no gradient."""
 
     def __init__(self, numbers: tuple):
         self.numbers = numbers
@@ -138,7 +138,7 @@ class Slice(Lending):
 
 
 class Pad(Lending):
-    """A value around maps; pad as in ops.pad_forward."""
+    """Padding around maps with one value; pad as in ops.pad_forward."""
 
     onnx_operator = "Pad"
 
@@ -172,7 +172,7 @@ class Pad(Lending):
 
 
 class Resize(Lending):
-    """x brought to a size, or `scale` times its size.
+    """x resized to a size, or to `scale` times its own.
 
     size, scale: (height, width). nearest, positions: as in ops.resize_forward.
     """
@@ -211,7 +211,7 @@ class Resize(Lending):
         return (*x[:2], *size)
 
     def multiply_adds(self, x: tuple, *like: tuple) -> int:
-        """Of two weights a value, along the rows first; those of the nearest value are ones."""
+        """Two weights per value, along the rows first; none for the nearest value, whose weight is 1."""
         height, width = self.output_shape(x, *like)[2:]
         return 0 if self.settings["nearest"] else 2 * x[0] * x[1] * (x[2] * width + height * width)
 
@@ -219,7 +219,7 @@ class Resize(Lending):
         raise InputError(f"{self.title}: its scale depends on the sizes, so no fixed coordinates belong to it")
 
     def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Those that the matrix along the axis, (cells of the output, of the input), weighs."""
+        """The cells with nonzero weight in the matrix (output cells, input cells) along the axis."""
         _, matrices = self.run(*(np.zeros((1, 1, *shape[2:]), np.float32) for shape in shapes), train=False)
         used = matrices[axis - 2] != 0
         return used.argmax(axis=1)[cells], (used.shape[1] - 1 - used[:, ::-1].argmax(axis=1))[cells]

@@ -49,16 +49,16 @@ class Step(NamedTuple):
 class Graph(Layer):
     """Nodes {name: (layer, inputs)} in an order in which they can be computed; "image" is what forward is given.
 
-    outputs: the names of the nodes whose values forward returns, the last node unless given: an array for one, a dict by
-    name for several. card: what the network says about itself. backbone_prefix: what the names of its backbone's nodes
-    begin with, None where it has none. Names of parameters are those of nodes: "score_fr.weight". A Graph among the layers
-    is replaced by its nodes: "features.conv1".
+    outputs: the names of the nodes whose values forward returns, by default the last node: an array for one, a dict by
+    name for several. card: what the network says about itself. backbone_prefix: the prefix of its backbone's node names,
+    None without a backbone. Parameters are named after nodes: "score_fr.weight". A Graph among the layers is replaced by
+    its nodes: "features.conv1".
     Raises InputError for an input that no earlier node gives, and for one layer under two names.
     """
 
     card: Any  # a `minifcn.card.Card`, which stands above this file; None where it was made without
     prepared = False  # whether `prepare` made it
-    image_shape: tuple | None = None  # of what forward is given, None for a size that is free, where a file declared it
+    image_shape: tuple | None = None  # of forward's input, if a file declared it, with None for a free size
 
     def __init__(
         self, nodes: dict, outputs: Iterable | None = None, *, card: Any = None, backbone_prefix: str | None = None
@@ -116,7 +116,7 @@ class Graph(Layer):
         return self._run(x, schedule(fused(self.nodes, names), names), names, False)
 
     def _require_nodes(self, names):
-        """The names; raises InputError for those that are none of nodes."""
+        """The names; raises InputError for any that is not the name of a node."""
         names = [names] if isinstance(names, str) else list(names)
         if unknown := sorted({*names} - {*self.nodes}):
             raise InputError(
@@ -139,8 +139,8 @@ class Graph(Layer):
     def backward(self, dy: Array, inputs: bool = True, passed: Callable[[str], Any] | None = None) -> Array:
         """The gradient of the output (or a dict by name) -> that of the image, adding to every learned parameter's.
 
-        inputs=False: nobody asks for the image's gradient (None); it and what leads to frozen parameters only is left out.
-        passed: called with the name of each step of `training` after its turn, when the gradients of `completed_by` are whole.
+        inputs=False: the image's gradient is not needed (None); it is left out, as is what leads to frozen parameters only.
+        passed: called with the name of each step of `training` once it is done, when its gradients in `completed_by` are complete.
         """
         gradients = dict(dy) if len(self.outputs) > 1 else {self.outputs[0]: dy}
         if unknown := gradients.keys() - set(self.outputs):
@@ -165,9 +165,9 @@ class Graph(Layer):
         return gradients.get(IMAGE)
 
     def completed_by(self) -> dict[str, list[Parameter]]:
-        """{step of `training`: the learned parameters that nothing adds a gradient to after backward has passed it}, the last step first."""
+        """{step of `training`: the learned parameters whose gradients are complete once backward has passed it}, the last step first."""
         found, seen = {}, set()
-        for step in self.training:  # of the readers of a shared parameter, the first is the last that backward comes to
+        for step in self.training:  # backward reaches the first user of a shared parameter last
             own = {id(p): p for p in step.layer.parameters().values() if not p.frozen and id(p) not in seen}
             found[step.name] = list(own.values())
             seen |= own.keys()
@@ -185,11 +185,11 @@ class Graph(Layer):
 
     @cached_property
     def inference(self) -> list[Step]:
-        """The steps of an inference: convolutions take the normalisation and the ReLU behind them along."""
+        """The steps of an inference: convolutions are fused with the normalisation and the ReLU that follow them."""
         return schedule(fused(self.nodes, self.outputs), self.outputs)
 
     def prepare(self) -> "Graph":
-        """The same network for inference only, with everything done that depends on weights alone. -> a new Graph, or this one if it is such
+        """The same network for inference only, with all that depends on weights alone computed. -> a new Graph, or this one if prepared
 
         Normalisations are folded, and the kernels that Winograd's algorithm transforms are cached. Weights that need no
         change are shared with this network: prepare again after training it further.
@@ -204,7 +204,7 @@ class Graph(Layer):
         return network
 
     def folded(self) -> "Graph":
-        """The same network with its normalisations made part of the convolutions before them. -> a new Graph
+        """The same network with its normalisations folded into the convolutions before them. -> a new Graph
 
         It is for inference, and can be trained further, without them. It shares no weights with this one.
         """
@@ -259,7 +259,7 @@ def inlined(nodes: dict) -> dict:
 
 
 def takes(layer: Layer, method: str, option: str) -> bool:
-    """Whether a method of a layer has this option: a subclass that writes the method anew need not."""
+    """Whether a method of a layer has this option: a subclass that overrides the method may lack it."""
     return hasattr(layer, method) and option in signature(getattr(layer, method)).parameters
 
 
@@ -284,7 +284,7 @@ def coordinates(nodes: dict, name: str) -> Affine:
 
 
 def readers_of(nodes: dict) -> dict[str, list]:
-    """{name: the names of the nodes that read it, once for each time}, of the image and of every node."""
+    """{name: the names of the nodes that read it, once per read}, for the image and every node."""
     readers = {name: [] for name in (IMAGE, *nodes)}
     for name, (_, inputs) in nodes.items():
         for i in inputs:
@@ -293,11 +293,11 @@ def readers_of(nodes: dict) -> dict[str, list]:
 
 
 def schedule(nodes: dict, outputs: Sequence[str]) -> list[Step]:
-    """The Steps that lead to the outputs: which nodes are needed, when a value can go, and what can be overwritten.
+    """The Steps that lead to the outputs: which nodes are needed, when a value can be freed, and what can be overwritten.
 
     A layer may write over its input where it is the only reader, the input is neither an output nor the caller's image,
-    and its maker neither remembers it nor shares its memory. It may write over dy where the only reader of its output gave
-    that gradient in memory of its own.
+    and the layer that made it neither caches it nor shares its memory. It may write over dy where the only reader of its
+    output returned that gradient in memory of its own.
     """
     needed = set(outputs)
     for name, (_, inputs) in reversed(nodes.items()):
@@ -328,7 +328,7 @@ def schedule(nodes: dict, outputs: Sequence[str]) -> list[Step]:
 
 def followers(nodes: dict, outputs: Sequence[str], among: Collection) -> Callable:
     """A function (name, types) -> the only reader of a node, if it is `among` these nodes and of exactly one of these types,
-    and the node is no output; else None."""
+    and the node is not an output; else None."""
     of_node = readers_of(nodes)
 
     def follower(name, kinds):
@@ -342,8 +342,8 @@ def followers(nodes: dict, outputs: Sequence[str], among: Collection) -> Callabl
 
 
 def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False, among: Collection | None = None) -> dict:
-    """The nodes with every convolution, and the normalisation and the ReLU that alone read it, as one FusedConv2d of the
-    last one's name. By exact type: a subclass may compute something else. among: only of these nodes, if given."""
+    """The nodes, with every convolution fused with the normalisation and the ReLU that are its only readers, as a FusedConv2d
+    under the last one's name. By exact type: a subclass may compute something else. among: only of these nodes, if given."""
     table, taken, among = {}, set(), nodes if among is None else among
     follower = followers(nodes, outputs, among)
     for name, (layer, inputs) in nodes.items():
@@ -359,7 +359,7 @@ def fused(nodes: dict, outputs: Sequence[str], prepared: bool = False, among: Co
 
 
 def fused_norms(nodes: dict, outputs: Sequence[str], frozen: Collection = ()) -> dict:
-    """The nodes with every normalisation, and the ReLU that alone reads it, as one FusedBatchNorm2d of the ReLU's name.
+    """The nodes, with every normalisation fused with the ReLU that is its only reader, as a FusedBatchNorm2d under the ReLU's name.
 
     Nodes that are frozen are left as they are.
     """

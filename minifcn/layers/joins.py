@@ -16,14 +16,14 @@ from .sizes import dimension
 
 
 def _broadcast(a, b):
-    """The shape of what two maps that are as large, or have a single value, along each axis become together."""
+    """The shape that two maps broadcast to: along each axis they are equally large, or one has a single value."""
     if len(a) != len(b) or any(n != m and 1 not in (n, m) for n, m in zip(a, b, strict=True)):
         raise InputError(f"expected maps as large, or with a single value, along each axis; got {a} and {b}")
     return tuple(m if n == 1 else n for n, m in zip(a, b, strict=True))
 
 
 def _summed(dy, shape):
-    """The gradient of what was repeated: the sum over the axes along which it had a single value."""
+    """The gradient of a broadcast map: the sum over the axes along which it had a single value."""
     once = tuple(axis for axis, (n, whole) in enumerate(zip(shape, dy.shape, strict=True)) if n != whole)
     return dy.sum(axis=once, keepdims=True) if once else dy
 
@@ -51,7 +51,7 @@ class Add(Leaf):
 
 
 class _Elementwise(Leaf):
-    """What is computed of each value of two maps; either may have a single value along an axis."""
+    """An elementwise operation on two maps; either may have a single value along an axis."""
 
     def output_shape(self, a: tuple, b: tuple) -> tuple:
         return _broadcast(a, b)
@@ -103,7 +103,7 @@ class Divide(_Elementwise):
 
 
 class Constant(Leaf):
-    """A learned array, with axes of a single value before its own, as many as x has; x lends no more than that."""
+    """A learned array, with leading axes of size 1 so that it has as many axes as x; x is used for nothing else."""
 
     onnx_operator = "Constant"
     size_only = (0,)
@@ -115,7 +115,7 @@ class Constant(Leaf):
         return self.weight.value.reshape(self.output_shape(x.shape)), None
 
     def run_backward(self, dy: Array, cache: Cache) -> None:
-        self.weight.add_gradient(dy.reshape(self.weight.value.shape).copy())  # dy may be another's too
+        self.weight.add_gradient(dy.reshape(self.weight.value.shape).copy())  # dy may be shared
 
     def output_shape(self, x: tuple) -> tuple:
         shape = self.weight.value.shape
@@ -173,7 +173,7 @@ class CropLike(Slice):
 
 
 class ResizeLike(Resize):
-    """x brought to the height and width of a second map, which gets no gradient, by bilinear interpolation."""
+    """x resized to the height and width of a second map, which gets no gradient, by bilinear interpolation."""
 
     def __init__(self, *, align_corners: bool = False):
         size = dimension(1, 2), dimension(1, 3)
@@ -181,7 +181,7 @@ class ResizeLike(Resize):
 
 
 class Scale(Leaf):
-    """y = factor · x, by a fixed number: the published at-once training scales what its skips are given."""
+    """y = factor · x, by a fixed number: the published at-once training scales its skips' inputs this way."""
 
     onnx_operator = "Mul"
     owns_results = True

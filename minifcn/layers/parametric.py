@@ -24,7 +24,7 @@ def _bias(outputs):
 
 
 def _require_groups(op, groups, inputs, outputs):
-    """Raise InputError unless channels divide into groups, which whole-number division would hide."""
+    """Raise InputError unless the groups divide the channels, which integer division would hide."""
     if groups < 1 or inputs % groups or outputs % groups:
         raise InputError(
             f"{op}: expected channels that divide into groups, got {inputs}, {outputs} and {groups} groups"
@@ -41,7 +41,7 @@ class Conv2d(Windowed):
     onnx_operator = "Conv"
     caches_input = True
     warned = False
-    warned_sizes: ClassVar[set] = set()  # the sizes of maps of which some layer has warned
+    warned_sizes: ClassVar[set] = set()  # sizes of maps that some layer has warned about
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Conv2d(Windowed):
         dilation: Pair = 1,
         groups: int = 1,
     ) -> Self:
-        """A convolution with Parameters that are there already."""
+        """A convolution with existing Parameters."""
         layer = cls.__new__(cls)
         layer.settings = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
         layer.weight, layer.bias = weight, bias
@@ -85,7 +85,7 @@ class Conv2d(Windowed):
         return ops.conv2d_forward(x, self.weight.value, self.bias and self.bias.value, **self.settings_for(x.shape))
 
     def run_backward(self, dy: Array, cache: Cache, inputs: bool = True) -> Array:
-        """inputs=False: nobody asks for the gradient of the input, as for an image's; dx is None."""
+        """inputs=False: the gradient of the input is not needed, as for an image; dx is None."""
         dx, dw, db = ops.conv2d_backward(dy, cache, inputs=inputs, weights=not self.weight.frozen)
         self.weight.add_gradient(dw)
         if self.bias:
@@ -95,7 +95,7 @@ class Conv2d(Windowed):
     def settings_for(self, shape: tuple) -> dict:
         """The settings for an input of this shape, with the padding worked out where it was given as "same".
 
-        Says once where the dilation is too large for the input, and for all layers whose input is of that size.
+        Warns if the dilation is too large for the input, once for all layers with inputs of that size.
         """
         pad, stride, dilation = (self.settings[key] for key in ("pad", "stride", "dilation"))
         rates = pair("dilation", dilation)
@@ -247,9 +247,9 @@ class Linear(Leaf):
 class BatchNorm2d(Leaf):
     """Batch normalisation by channel: the batch's statistics while training, the running ones otherwise.
 
-    With `frozen` the running statistics, a pretrained network's, serve in training too and stay as they are; gamma and
-    beta are learned all the same. Small batches are too small a sample to replace them. They serve, for this once, too where
-    a batch has a single value per channel, which has no variance: a map of 1 × 1 and a batch of one.
+    With `frozen`, the running statistics, such as a pretrained network's, are used in training too and stay unchanged: small
+    batches are too small a sample to replace them. gamma and beta are still learned. The running statistics are also used
+    for any batch with a single value per channel (a 1 × 1 map, a batch of one), which has no variance.
     sums: as for ops.batch_norm_forward, where several processes share a batch.
     """
 
@@ -289,7 +289,7 @@ class BatchNorm2d(Leaf):
         return dx
 
     def folded_into(self, w: Array, b: Array | None = None) -> tuple[Array, Array]:
-        """(w, b) of the one convolution that is the convolution w (C, …), b (C,) or None, and then this, in inference."""
+        """(w, b) of the one convolution that equals convolution w (C, …), b (C,) or None, followed by this layer in inference."""
         require_shape(self.title, "one value per channel", self.gamma.value, w.shape[:1])
         scale = self.gamma.value / array_module(w).sqrt(self.running_var + self.eps)
         centre = self.running_mean if b is None else self.running_mean - b

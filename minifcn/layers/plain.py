@@ -110,7 +110,7 @@ class AvgPool2d(_Pool):
 
 
 class WholeMap(Operation):
-    """What sees the whole map: a value of its output has no place in it."""
+    """A layer that sees the whole map: its output values have no position in it."""
 
     def coordinates(self) -> Affine:
         raise InputError(f"{self.title}: its output has no coordinates in the image")
@@ -146,7 +146,7 @@ class GlobalAvgPool(WholeMap):
 
 
 class Flatten(WholeMap):
-    """(N, C, H, W) -> (N, C·H·W), channel by channel, row by row. features: how many these have to be, if given."""
+    """(N, C, H, W) -> (N, C·H·W), channel by channel, row by row. features: the required C·H·W, if given."""
 
     owns_results = False
     onnx_operator = "Flatten"

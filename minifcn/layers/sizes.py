@@ -1,4 +1,4 @@
-"""Sizes that are computed from the sizes of maps, as sums that can be compared before any map is there: "height of x, minus 3"."""
+"""Sizes that are computed from the sizes of maps, as sums that can be compared before any map exists: "height of x, minus 3"."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -105,12 +105,12 @@ def replaced(value: Any, by: Callable) -> Any:
 
 
 def for_shapes(value: Any, shapes: tuple) -> Any:
-    """The numbers that Sizes of a layer's inputs are where these have the given shapes."""
+    """The numbers that Sizes of a layer's inputs become for inputs of the given shapes."""
     return replaced(value, lambda dimension: shapes[dimension.of][dimension.axis])
 
 
 def lenders(value: Any) -> tuple:
-    """The positions of the inputs, beside the first, whose sizes a number, a Size, or tuples and slices of them take up."""
+    """The positions of the inputs, other than the first, whose sizes occur in a number, a Size, or tuples and slices of them."""
     seen = {0}
 
     def see(found):
@@ -122,7 +122,7 @@ def lenders(value: Any) -> tuple:
 
 
 def bounded(number: "int | Size") -> "int | Size":
-    """Refuse what a file's own arithmetic, of 64 bits, could not hold: it would grow without end here."""
+    """Refuse a number beyond the 64 bits of a file's own arithmetic: here it could grow without limit."""
     if isinstance(number, int) and abs(number) >= _LARGEST:
         raise InputError("a size of 2⁶³ or more")
     return number

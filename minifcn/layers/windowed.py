@@ -1,4 +1,4 @@
-"""What the layers share through which a window slides: where a value lies, what it depends on, and their ONNX attributes."""
+"""What layers with a sliding window share: where a value lies, what it depends on, and their ONNX attributes."""
 
 from fractions import Fraction
 from math import ceil
@@ -25,9 +25,9 @@ class Windowed(Operation):
     def along_height(self) -> tuple:
         """(kernel, stride, pad above, dilation) down the rows.
 
-        What is padded "same" counts as what it was trained to be, a division of its input into cells of `stride` pixels,
-        each cell's value lying in its middle, which may take half a pixel. (Its window leans to the bottom and right of
-        that, but the weights make up for it: a trained EfficientNet's heat-map peaks where the middles say.)
+        Padding "same" counts as what the weights were trained for: a division of the input into cells of `stride` pixels, with
+        each value in the middle of its cell, which may fall on half a pixel. (The window leans to the bottom and right of
+        that, but the weights make up for it: a trained EfficientNet's heat-map peaks at these middles.)
         """
         kernel, pad = self.kernel[0], self.settings["pad"]
         stride, dilation = (pair(key, self.settings.get(key, 1))[0] for key in ("stride", "dilation"))
@@ -42,7 +42,7 @@ class Windowed(Operation):
         return field + dilation * (kernel - 1) * step, step * stride
 
     def along(self, axis: int, shape: tuple) -> tuple:
-        """(reach behind the first cell, stride, pad before) of the window along an axis of an input of this shape."""
+        """(reach beyond the first cell, stride, pad before) of the window along an axis of an input of this shape."""
         stride, rate = (pair(key, self.settings.get(key, 1)) for key in ("stride", "dilation"))
         pad, i = self.settings["pad"], axis - 2
         both = same_pads(shape[2:], self.kernel, stride, rate) if pad == "same" else pads(pad)
@@ -87,7 +87,7 @@ class Transposed(Windowed):
 
     def receptive_field(self, field: float, step: Fraction) -> tuple:
         kernel, stride, *_ = self.along_height()
-        neighbours = ceil(Fraction(kernel, stride)) - 1  # that a value is made of, beside the first
+        neighbours = ceil(Fraction(kernel, stride)) - 1  # that a value is made of, besides the first
         return field + neighbours * step, step / stride
 
     def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:

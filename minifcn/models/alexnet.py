@@ -1,4 +1,4 @@
-"""AlexNet, of which two different networks go by the name: Caffe's (CaffeNet) and torchvision's.
+"""AlexNet. Two different networks go by this name: Caffe's (CaffeNet) and torchvision's.
 
 CaffeNet pools before it normalises and splits conv2, conv4 and conv5 into two groups, as the paper did for its two GPUs
 (Krizhevsky, Sutskever, Hinton, 2012). torchvision's has neither normalisation nor groups, and narrower layers
@@ -30,7 +30,7 @@ def alexnet_backbone(alignment: str, rng: np.random.Generator) -> Backbone:
 
     "paper": the image padded by 100, fc6 not at all. "same": every layer padded so that an image whose sides are
     multiples of 32 gives maps of exactly 1/4, 1/8, 1/16 and 1/32; even windows have to lean to one side for that, and
-    fc6 leans against the others.
+    fc6 leans the other way.
     """
     if alignment == "paper":
         chain = _caffe_features(rng, first_pad=100)
@@ -70,7 +70,7 @@ def alexnet_torchvision(num_classes: int = 1000, seed: int = 0) -> Sequential:
 
 
 def _caffe_features(rng, first_pad=0, pool=None):
-    """conv1 to pool5; pool: how the pools treat what does not fit (as Caffe does: a last window that fits in part)."""
+    """conv1 to pool5; pool: how the pools treat what does not fit (by default as Caffe: keep a last window that partly fits)."""
     pool = pool or {"ceil_mode": True}
     chain = convolution("conv", "1", 3, 96, 11, rng, stride=4, pad=first_pad)
     chain |= {"pool1": layers.MaxPool2d(3, stride=2, **pool), "norm1": layers.LRN()}

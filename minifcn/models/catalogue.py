@@ -1,4 +1,4 @@
-"""Networks by their names, and networks with their weights: out of files of this library, and those that come with it."""
+"""Networks by name, and networks with their weights: from files of this library, and those that come with it."""
 
 from pathlib import Path
 
@@ -25,14 +25,14 @@ CLASSIFIERS = {
     "mini": mini,
 }
 SEGMENTERS = {"fcn": fcn, "unet": unet, "deeplab": deeplab, "panoptic": panoptic}
-TRAINED = Path(__file__).parent / "trained"  # NAME.npz, and beside it its card for people, NAME.md
+TRAINED = Path(__file__).parent / "trained"  # NAME.npz, and beside it a readable card, NAME.md
 LONGEST = {"animals": 500, "animals_v3plus": 500}  # Card.longest of those trained on photographs of at most this side
 
 
 def build(builder: str, options: dict) -> Graph:
-    """A network with freshly drawn weights by its builder's name: "fcn", "unet", "deeplab" or a classifier's. See `Card`.
+    """A network with freshly drawn weights by its builder's name: "fcn", "unet", "deeplab", "panoptic" or a classifier's. See `Card`.
 
-    A classifier with the option "convolutional" is the heat-map network made of it, any network with the option "folded" what
+    The option "convolutional" turns a classifier into its heat-map network, the option "folded" any network into what
     `Graph.folded` makes of it. Raises InputError for an unknown builder, TypeError for options that it does not have.
     """
     builders: dict = {**SEGMENTERS, **CLASSIFIERS}
@@ -79,7 +79,7 @@ def load(path: str | Path) -> Graph:
 
 
 def _of_sizes(network):
-    """An unpadded U-Net out of an ONNX file, which does not say what sizes it takes, with the layer that does."""
+    """An unpadded U-Net from an ONNX file, which does not say what sizes it takes, plus the layer that checks them."""
     table = {"size": (ExactSize(*sizes(network.card.options.get("depth", 4))), [IMAGE])}
     for name, (layer, inputs) in network.nodes.items():
         table[name] = layer, ["size" if i == IMAGE else i for i in inputs]
@@ -91,7 +91,7 @@ def _of_sizes(network):
 def load_segmenter(path: str | Path) -> Graph:
     """The segmentation network that a file holds, or that comes with the library by this name (`pretrained`). Raises InputError for a file that holds another network.
 
-    Where the file has no class names, as one converted from another library's, they are VOC's or "class 0", "class 1", ….
+    If the file has no class names, such as one converted from another library, they are VOC's or "class 0", "class 1", ….
     """
     if is_trained(path):
         return pretrained(str(path))
@@ -124,7 +124,7 @@ def pretrained(name: str = "animals") -> Graph:
 
     "animals": FCN-8s over EfficientNet-Lite0, for photographs: background, cat, cow, dog, horse, person, sheep; "animals_v3plus": DeepLabv3+
     for the same, better and slower. "nuclei": U-Net, for cells under a microscope: background, nucleus, border; see `inference.objects`. What each
-    was trained on and how good it is stands in trained/NAME.md beside the weights. Raises InputError for another name.
+    was trained on, and how good it is: see trained/NAME.md beside the weights. Raises InputError for another name.
     """
     if name not in trained():
         raise InputError(f"pretrained: expected one of {', '.join(trained())}; got {name!r}")

@@ -13,14 +13,14 @@ def convolution(kind, number, inputs, outputs, kernel, rng, *, batch_norm=False,
 
 
 def separable(inputs, outputs, rng, kernel=3, rate=1):
-    """A convolution over each channel, at a rate, then a 1×1 over all, both normalised with their ReLU: a fraction of a dense one's cost."""
+    """A depthwise convolution with a dilation rate, then a 1×1, each with normalisation and ReLU: a fraction of a dense one's cost."""
     where = {"pad": rate * (kernel // 2), "dilation": rate, "groups": inputs}
     chain = convolution("depthwise", "1", inputs, inputs, kernel, rng, batch_norm=True, **where)
     return chain | convolution("pointwise", "2", inputs, outputs, 1, rng, batch_norm=True)
 
 
 def fully_connected(inputs, num_classes, rng):
-    """The upper half that VGG16 and CaffeNet share: two hidden layers of 4096, each dropped out by half, and the scores."""
+    """The upper half that VGG16 and CaffeNet share: two hidden layers of 4096, each with dropout of one half, and the scores."""
     return {
         "flatten": layers.Flatten(),
         "fc6": layers.Linear(inputs, 4096, rng),

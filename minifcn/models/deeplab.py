@@ -1,7 +1,7 @@
-"""DeepLab as tables: maps that stay fine, and windows with gaps, which see far in them.
+"""DeepLab as tables: maps that stay fine, and dilated convolutions, which see far in them.
 
-A convolution of rate r (its dilation) reads every r-th pixel. So a trunk can leave out its last strides and keep what its
-weights have learned, and a head can look around at several rates side by side:
+A convolution of rate r (its dilation) reads every r-th pixel. So a trunk can drop its last strides and still use its
+learned weights, and a head can look at several rates side by side:
 
     largefov   trunk 1/8 ── fc6 rate 12 ── fc7 ── score ── ×8                         Chen et al., ICLR 2015
     aspp       trunk 1/8 ──┬ fc6_1 rate  6 ── fc7_1 ── score_1 ┬ + ── ×8              Chen et al., TPAMI 2018
@@ -57,11 +57,12 @@ def deeplab(
 ) -> Graph:
     """A DeepLab with freshly drawn weights: (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W.
 
-    variant: "largefov", "aspp", "v3" or "v3plus". backbone: "vgg16", the usual one of the first two, or
-    "efficientnet_lite0", that of the others, or "efficientnet_lite0_head" (with its last 1×1 convolution). output_stride: image pixels from one value of the trunk's last map to the next, 8 or 16;
-    8 is usual over VGG16. rates: the dilations of the head's 3×3 convolutions, any number of them: largefov takes one, usually 12; aspp at least one,
-    usually 6, 12, 18 and 24; v3 and v3plus may have none, usually 3, 6 and 9. At another than the usual output stride, the usual rates reach
-    equally far. image_pooling: whether v3 and v3plus see the image's mean.
+    variant: "largefov", "aspp", "v3" or "v3plus". backbone: "vgg16" (default for the first two),
+    "efficientnet_lite0" (default for the others) or "efficientnet_lite0_head" (with its last 1×1 convolution). output_stride:
+    8 or 16, image pixels from one value of the trunk's last map to the next; by default 8 for the first two variants
+    and 16 for the others. rates: the dilations of the head's 3×3 convolutions: largefov takes one, by default 12; aspp at least
+    one, by default 6, 12, 18 and 24; v3 and v3plus any number or none, by default 3, 6 and 9. At another output stride than
+    the default, the default rates are scaled to reach equally far. image_pooling: whether v3 and v3plus see the image's mean.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
     """
     require_known("deeplab: ", {"variant": variant}, {"variant": DEEPLABS})
@@ -103,7 +104,7 @@ def deeplab_nodes(
     rng: np.random.Generator,
     width: int | None = None,
 ) -> dict:
-    """The table of a DeepLab over a Backbone; width: of fc6 and fc7, or of v3's units, unless given as published."""
+    """The table of a DeepLab over a Backbone; width: channels of fc6 and fc7, or of v3's units, by default as published."""
     head = _Head(backbone, num_classes, rng)
     node, channels, stride = backbone.features["fc7"]
     source = f"{backbone.prefix}.{node}"
@@ -165,7 +166,7 @@ class _Head:
         return total
 
     def pyramid(self, source, channels, width, rates, image_pooling):
-        """What a place and its surroundings look like: at each of the rates, and the whole image's mean. -> the node"""
+        """Atrous spatial pyramid pooling: branches at each of the rates, and the whole image's mean. -> the node"""
         branches = [self.unit("aspp1", source, channels, width)]
         for i, rate in enumerate(rates, start=2):
             branches.append(self.unit(f"aspp{i}", source, channels, width, rate))
@@ -178,7 +179,7 @@ class _Head:
         return self.unit("project", "aspp", len(branches) * width, width)
 
     def decode(self, source, width, stride):
-        """The maps at 1/4, beside few channels of the trunk's there, and two convolutions. -> (node, channels, stride)"""
+        """The maps enlarged to 1/4, a few channels of the trunk's maps there, two convolutions. -> (node, channels, stride)"""
         node, channels, fine = self.backbone.features["pool2"]
         low_width = LOW_WIDTH * width // WIDTH
         low = self.unit("low", f"{self.backbone.prefix}.{node}", channels, low_width)

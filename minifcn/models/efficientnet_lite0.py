@@ -44,7 +44,7 @@ def efficientnet_lite0_backbone(
 
     Its padding, TensorFlow's, is the same in both alignments; "paper" puts the pad of 100 around the image itself.
     head: keep the classifier's last 1×1 convolution, too, as the article keeps fc6 and fc7; 1280 channels at 1/32.
-    output_stride: 8 or 16 for features that become no coarser, DeepLab's: strides beyond it turn into dilations.
+    output_stride: 8 or 16 if features must not become coarser, as in DeepLab: strides beyond it turn into dilations.
     """
     nodes, ends = _features(rng, output_stride)
     features = {"pool1": (ends[0], 16, 2), "pool2": (ends[2], 24, 4), "pool3": (ends[4], 40, 8)}
@@ -83,8 +83,8 @@ def _inverted_residual(name, before, inputs, outputs, kernel, stride, expansion,
 def _features(rng, output_stride=32):
     """(The nodes of the stem and the sixteen blocks, the last node of each block.)
 
-    A stride that would lead beyond the output stride is left out, and the windows of all blocks behind it get so many
-    times as wide: on every second row and column of the finer maps they compute what they did.
+    A stride that would exceed the output stride is left out, and the windows of all later blocks are dilated by as much:
+    on every second row and column of the finer maps they compute what they did before.
     """
     nodes = in_a_row(_convolution("stem", 3, 32, 3, rng, stride=2, pad="same"))
     inputs, before, ends = 32, list(nodes)[-1], []

@@ -1,9 +1,9 @@
 """What a network would cost, worked out node by node without running it: shapes, parameters, multiply-adds, memory,
 receptive field.
 
-Each layer says what it does to shapes, and the network's own steps say when a value is made, written over and let go. So
-the account cannot differ from the network's. Multiply-adds are those of the definition, whatever algorithm runs: of a
-transposed convolution, frozen or learned, one for each tap of each stamp; of pools, normalisation and sums, none.
+Each layer says what it does to shapes, and the network's own steps say when a value is made, overwritten and freed. So
+the account cannot differ from the network's. Multiply-adds are those of the definition, whatever algorithm runs: a
+transposed convolution, frozen or learned, has one for each tap of each stamp; pools, normalisation and sums have none.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def explain(network: Graph, size: Pair, batch: int = 1) -> "Explanation":
         raise InputError(
             "explain: prepared for inference, which folds layers into each other; explain the network that it was made of"
         )
-    declared = network.image_shape and network.image_shape[1]  # of another program's file
+    declared = network.image_shape and network.image_shape[1]  # by another program's file
     channels = declared or (network.card.options.get("channels", 3) if network.card else 3)
     shapes = network.shapes((batch, channels, height, width))
     fields, cached = _receptive_fields(network, shapes), _cached_bytes(network, shapes)
@@ -140,7 +140,7 @@ def _receptive_fields(network, shapes):
     for name, (layer, inputs) in network.nodes.items():
         seen = [found[i] for position, i in enumerate(inputs) if position not in layer.size_only] or [found[IMAGE]]
         field, step = max(field for field, _ in seen), min(step for _, step in seen)
-        if isinstance(layer, layers.Resize):  # by how much, the sizes say
+        if isinstance(layer, layers.Resize):  # the factor follows from the sizes
             field += 0 if layer.settings["nearest"] else step
             step *= Fraction(shapes[inputs[0]][2], shapes[name][2])
         found[name] = layer.receptive_field(field, step)
@@ -169,7 +169,7 @@ def _cached_bytes(network, shapes):
 
 
 def _peak_bytes(network, shapes):
-    """The most bytes of values that exist at one moment of an inference, the image among them."""
+    """The most bytes of values that exist at one moment of an inference, including the image."""
     steps = network.inference
     owner, readable = _owners(steps, shapes, False), {IMAGE}
     peak = 0

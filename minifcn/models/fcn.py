@@ -43,9 +43,10 @@ def fcn(
     """A fully convolutional network with freshly drawn weights: (N, 3, H, W) -> logits (N, num_classes, H, W), for any H and W.
 
     variant: "32s", "16s" or "8s". backbone: "mini", "vgg16", "alexnet" (CaffeNet), "efficientnet_lite0" or
-    "efficientnet_lite0_head" (with its last 1×1 convolution); width: mini's number of channels in its first group. alignment: "paper" pads the image by 100 and crops the result; "same" wastes
-    nothing. at_once: scale the skips' inputs, which start out much larger than fc7's, to train 8s without the stages
-    before it. upsampling: "frozen" bilinear kernels, or "learned" ones that start so.
+    "efficientnet_lite0_head" (with its last 1×1 convolution); width: channels of mini's first group. alignment: "paper" pads
+    the image by 100 and crops the result; "same" wastes nothing. at_once: scale the skips' inputs, which start out much larger
+    than fc7's, to train 8s without the stages before it. upsampling: "frozen" bilinear kernels, or "learned" ones that start
+    as bilinear.
     The network's `card` holds these arguments. Raises InputError for an unknown name.
     """
     options = dict(locals())  # the arguments, by name

@@ -2,7 +2,7 @@
 
 `explain` gives the side of a receptive field far from all borders. Here it is the first and the last row and column for
 every cell of an image of a given size: a loop over the table, in which each layer says which cells of its input one cell of
-its output reads (`Leaf.reads`). Windows are rectangles, so rows and columns are worked out each by themselves.
+its output reads (`Leaf.reads`). Windows are rectangles, so rows and columns are worked out independently.
 """
 
 from typing import NamedTuple
@@ -55,7 +55,7 @@ def fields(network: Graph, shape: tuple) -> dict[str, Field]:
 
 
 def _through(read, spans):
-    """What cells depend on that read these cells, which depend on these spans. Cells outside the map are padding."""
+    """The spans of output cells, given the cells that each reads and the spans of those. Cells outside the map are padding."""
     n = len(spans)
     found = _nothing(len(read))
     for cell, (first, last) in enumerate(np.clip(read, [0, -1], [n, n - 1])):
@@ -74,7 +74,7 @@ def _nothing(cells):
 
 
 def _place(layer, inputs, found):
-    """The map from a pixel to a cell; what was resized to lie on another map lies where that does."""
+    """The map from a pixel to a cell; a map resized to match another lies where that one does."""
     if isinstance(layer, layers.Resize) and len(inputs) > 1:
         return found[inputs[1]].at
     before = found[inputs[0]].at

@@ -1,11 +1,11 @@
-"""Which object each pixel is of, by what a fully convolutional network does by itself: a class, a centre and an offset.
+"""Which object each pixel belongs to, from what a fully convolutional network can predict: a class, a centre and an offset.
 
     image ── trunk ──┬── the semantic network's way up ───────────────────────────── semantic (K)
                      └── 1/32 ── ×2 ─ ‖ 1/16 ── ×2 ─ ‖ 1/8 ──┬── centre (1): how near is the middle of an object
                                                              └── offset (2): how far is it, down and across, in pixels
 
-An object is the pixels whose offsets lead to the same peak of the centres: see `inference.panoptic`. The trunk is a fork: its
-maps are read by both ways up, and in backward it gets the sum of what comes back from both; the graph does that.
+An object consists of the pixels whose offsets lead to the same peak of the centre map: see `inference.panoptic`. The trunk is
+a fork: both decoders read its maps, and in backward it gets the sum of their gradients; the graph does that.
 
 Cheng et al., Panoptic-DeepLab, CVPR 2020, https://arxiv.org/abs/1911.10194
 """
@@ -28,8 +28,8 @@ from .unet import unet_nodes
 DECODERS = ("fcn", "unet", "v3plus")
 PANOPTIC_BACKBONES = (*LITE0_BACKBONES, "mini")
 HEADS = ("semantic", "centre", "offset")
-INSTANCE = "instance"  # what the names of the instance part's nodes begin with
-SPREAD = 0.001  # of the last weights at the start, as published: no centre yet, and no offset
+INSTANCE = "instance"  # the prefix of the instance part's node names
+SPREAD = 0.001  # of the last initial weights, as published: no centre yet, and no offset
 HEAD_WIDTH = 32
 # backbone -> channels of the instance part, and the stride of its finest maps: objects are small where mini and U-Net are used
 FINEST: dict = {"mini": (64, 4), "efficientnet_lite0": (128, 8), "efficientnet_lite0_head": (128, 8), None: (64, 2)}
@@ -50,11 +50,12 @@ def panoptic(
     """A network with freshly drawn weights: (N, channels, H, W) -> {"semantic": logits (N, num_classes, H, W), "centre": (N, 1, H, W),
     "offset": (N, 2, H, W), down and across in pixels}, for any H and W.
 
-    decoder: the semantic network, whose names of parameters stay, so that its weights fit: "fcn", an FCN-8s of alignment "same"; "unet",
-    of padding "same", normalised; "v3plus", DeepLabv3+. backbone: "efficientnet_lite0", "efficientnet_lite0_head" (with its last 1×1 convolution),
-    "mini"; None for the U-Net without one, of 4 levels. width: mini's or U-Net's. channels: of the images, 3 over a backbone. things: the
-    classes whose objects are told apart, all but the first unless given. peak_window: in so many pixels a side there is one centre at most; the
-    article has 7 for images of 2049 × 1025. least: objects of fewer pixels are none.
+    decoder: the semantic network, which keeps its parameter names, so that its weights fit: "fcn", an FCN-8s of alignment
+    "same"; "unet", of padding "same", normalised; "v3plus", DeepLabv3+. backbone: "efficientnet_lite0",
+    "efficientnet_lite0_head" (with its last 1×1 convolution), "mini"; None for a U-Net without one, of 4 levels. width: mini's
+    or U-Net's. channels: of the images, 3 over a backbone. things: the classes with instances, by default all but the first.
+    peak_window: the side in pixels of a window that holds at most one centre; the article has 7 for images of 2049 × 1025.
+    least: objects of fewer pixels do not count.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
     """
     options = {
@@ -101,7 +102,7 @@ def panoptic(
 def instance_nodes(features: dict, width: int, finest: int, rng: np.random.Generator) -> dict:
     """The table of the instance part over maps {stride: (node, channels)}: from the coarsest to those of stride `finest`, with the two heads.
 
-    width: of its maps. Beside them, at each finer scale, lie half as many channels of the trunk's.
+    width: channels of its maps. At each finer scale they are joined by half as many channels from the trunk.
     """
     table: dict = {}
 

@@ -36,10 +36,10 @@ def convolutionalize(classifier: Graph, window: int | None = None) -> Graph:
     native size. The weights are copies of the classifier's numbers under the same names, reshaped: Linear (K, C·h·w)
     becomes (K, C, h, w) for the first, which sees the h × w map, and (K, C, 1, 1) for the rest.
 
-    A global average becomes an average over a window of the native map's side, moved by single steps. window: an odd
-    side of one's own, around every cell of the map: the smaller, the finer the heat-map and the less of the surroundings
-    each score knows. (Its columns no longer equal the classifier's output; for networks without a global average there
-    is no choice.) Raises InputError for a window that cannot be.
+    A global average becomes an average over a window of the native map's side, at stride 1. window: another, odd side of
+    the window around every cell of the map: the smaller it is, the finer the heat-map and the less context each score sees.
+    (Its columns no longer equal the classifier's output; networks without a global average leave no choice.) Raises
+    InputError for a window that is not possible.
     """
     if window is not None and (not averages(classifier) or window not in range(1, 1000, 2)):
         raise InputError(f"convolutionalize: a window needs a global average to replace and an odd side; got {window}")
@@ -68,7 +68,7 @@ def convolutionalize(classifier: Graph, window: int | None = None) -> Graph:
 
 
 def averages(classifier: Graph) -> bool:
-    """Whether the classifier takes the average of its last maps, so that a heat-map's window is a matter of choice."""
+    """Whether the classifier takes the average of its last maps, so that a heat-map's window can be chosen."""
     return bool(classifier.layers_of(layers.GlobalAvgPool))
 
 
@@ -79,7 +79,7 @@ def _average(side, window):
 
 
 def _as_convolution(linear, channels):
-    """A convolution over maps of so many channels, with a copy of a Linear's numbers, and its multipliers."""
+    """A convolution over maps with `channels` channels, with a copy of a Linear's numbers and multipliers."""
     outputs, inputs = linear.weight.value.shape
     side = isqrt(inputs // channels)
     copied = deepcopy(linear)
@@ -93,8 +93,8 @@ def transplant(classifier: Graph, network: Graph, scores: bool = False) -> list[
 
     The fully connected layers become convolutions on the way; the classifier's last layer stays behind, and the score
     layers start from zero. The preprocessing goes with the weights. -> the classifier's names that were not used
-    scores: take the last layer along, as the coarsest score layer; both then know the same classes.
-    Raises InputError, and changes nothing, if the backbone needs a name that the classifier has not, or of another shape.
+    scores: also take the last layer, as the coarsest score layer; both then have the same classes.
+    Raises InputError, and changes nothing, if the classifier lacks a name that the backbone needs, or has another shape for it.
     """
     if network.backbone_prefix is None:
         raise InputError("a classifier gives its backbone, and this network has none")
@@ -119,8 +119,8 @@ def decimate(classifier: Graph, network: Graph, seed: int = 0) -> list[str]:
     """Give a DeepLab-LargeFOV or -ASPP the weights of a classifier with fc6 and fc7, VGG16's: the trunk, and at each rate a
     part of fc6 and fc7. Chen et al., ICLR 2015, section 3.1. -> the classifier's names that were not used
 
-    As many kernels are drawn as the network has, and of fc6's 7×7 taps every third is kept, the first, middle and last:
-    the rate that the network spreads them by is its own. fc7 keeps what leads from those kernels to others drawn anew.
+    As many kernels as the network has are drawn at random, and of fc6's 7×7 taps every third is kept, the first, middle and
+    last; the network spreads them at its own rate. fc7 keeps the weights from those kernels to outputs drawn likewise.
     Raises InputError, and changes nothing, for a classifier or a network that has no such layers.
     """
     rng, given = np.random.default_rng(seed), classifier.state_dict()
@@ -169,8 +169,8 @@ def load_foreign(path: str | Path, network: Graph) -> str:
 
 
 def take_over(network: Graph, given: Graph, backbone: bool = False) -> None:
-    """Give a network the weights of another that has the same names, the backbone's only or all; scores of other classes stay, and so
-    does a panoptic network's instance part where the other has none.
+    """Give a network the weights of another with the same names, all or only the backbone's. Its score layers stay if the number
+    of classes differs, and so does a panoptic network's instance part if the other has none.
 
     Raises InputError, and changes nothing, for networks without a backbone to share, and for names or shapes that differ.
     """

@@ -1,4 +1,4 @@
-"""U-Net as a table: a contracting path, an expanding path, and at every scale the maps of the one beside those of the other.
+"""U-Net as a table: a contracting path, an expanding path, and at every scale the maps of the one joined to those of the other.
 
 Ronneberger, Fischer and Brox, MICCAI 2015, figure 1. With its four levels and a width of 64:
 
@@ -8,9 +8,9 @@ Ronneberger, Fischer and Brox, MICCAI 2015, figure 1. With its four levels and a
                                    └ pool ── 512 ── ‖ ── 512 ── up ┘     two 3×3 convolutions of so many
                                               └ pool ── 1024 ── up ┘     channels, each with its ReLU
 
-What comes down a path is read twice, by the pool and by the crop: in backward the two gradients are added. What is
-concatenated is read once from either side: in backward each gets its channels of the gradient, the cropped one with zeros
-around it. The graph does both; see `Graph.backward`, `ops.concat_backward` and `ops.crop_backward`.
+Maps on the way down are read twice, by the pool and by the crop: in backward the two gradients are added. The two maps of a
+concatenation are read once each: in backward each gets its channels of the gradient, the cropped one with zeros around
+it. The graph does both; see `Graph.backward`, `ops.concat_backward` and `ops.crop_backward`.
 """
 
 from itertools import pairwise
@@ -49,20 +49,21 @@ def unet(
 ) -> Graph:
     """A U-Net with freshly drawn weights: (N, channels, H, W) -> logits (N, num_classes, H', W').
 
-    channels: of the images; 3, 1 for grey ones, others for `forward` only. padding: "valid", the usual one, is the paper's: it takes
-    sides of 188 + 16k (at depth 4) and labels the middle 4 + 16k. "same", the usual one over a backbone, pads every convolution,
-    takes any H and W from 1 up and gives logits of that size. width: channels at the image's own scale, doubled from level to
-    level; 64 unless given, 16 over a backbone. depth: how often the contracting path halves, 1 to 5; a backbone's is 5. batch_norm: normalise behind every
-    convolution, instead of dropout at the end of the contracting path. upsampling: "learned", a transposed convolution
-    2×2 that halves the channels, or for padded networks "bilinear", with half as many channels above it instead. backbone: in place of the contracting path
-    "efficientnet_lite0" or "efficientnet_lite0_head" (with its last 1×1 convolution), which halves five times; "same" and 3 channels only.
+    channels: of the images: 3, or 1 for grey ones; other numbers for `forward` only. padding: "valid" (default), the paper's,
+    takes sides of 188 + 16k (at depth 4) and labels the middle 4 + 16k; "same" (default over a backbone) pads every
+    convolution, takes any H and W from 1 up and gives logits of that size. width: channels at the image's own scale, doubled
+    from level to level; default 64, 16 over a backbone. depth: how often the contracting path halves, 1 to 5; a backbone's is
+    5. batch_norm: normalise after every convolution, instead of dropout at the end of the contracting path. upsampling:
+    "learned", a 2×2 transposed convolution that halves the channels, or for padded networks "bilinear", with half as many
+    channels above it instead. backbone: in place of the contracting path "efficientnet_lite0" or "efficientnet_lite0_head"
+    (with its last 1×1 convolution), which halves five times; "same" and 3 channels only.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
     """
     padding = padding or ("same" if backbone else "valid")
     options = dict(locals())  # the arguments, by name
     width = (16 if backbone else 64) if width is None else width
     known: dict = {"padding": PADDINGS, "upsampling": UNET_UPSAMPLING, "backbone": (None, *UNET_BACKBONES)}
-    if backbone:  # whose own paddings and channels are these
+    if backbone:  # which has its own padding and channels
         known |= {"padding": ("same",), "channels": (3,)}
     elif padding == "valid":  # bilinear maps would lack neighbours at their rim, which nothing crops away
         known |= {"upsampling": ("learned",)}
@@ -95,7 +96,7 @@ def unet_nodes(
     batch_norm: bool,
     learned: bool,
 ) -> tuple[dict, dict]:
-    """The table of a U-Net, over a Backbone if there is one, and {stride: (node, channels)} of what its way down has at each scale."""
+    """The table of a U-Net, over a Backbone if there is one, and {stride: (node, channels)} of the way down at each scale."""
     path = _Path(same, batch_norm, learned, rng)
     if backbone:
         path.add_backbone(backbone)
@@ -110,8 +111,8 @@ def unet_nodes(
 
 
 class _Path:
-    """A table as it grows. last: the node that the next one reads, of so many channels. skips: (node, channels) of what was left
-    behind on the way down, the coarsest last; None where a scale has nothing to give."""
+    """A table as it grows. last, channels: the node that the next one reads, and its channels. skips: (node, channels) of the maps
+    kept on the way down, the coarsest last; None for a scale without any."""
 
     def __init__(self, same: bool, batch_norm: bool, learned: bool, rng: np.random.Generator):
         self.same, self.batch_norm, self.learned, self.rng = same, batch_norm, learned, rng
@@ -123,7 +124,7 @@ class _Path:
         self.last = name
 
     def convolve(self, name, *widths):
-        """3×3 convolutions of so many channels each, one after the other."""
+        """3×3 convolutions with these numbers of channels, one after the other."""
         chain, pad = {}, int(self.same)
         for i, (inputs, outputs) in enumerate(pairwise((self.channels, *widths)), start=1):
             chain |= convolution("conv", str(i), inputs, outputs, 3, self.rng, pad=pad, batch_norm=self.batch_norm)
@@ -131,7 +132,7 @@ class _Path:
         self.last, self.channels = list(self.table)[-1], widths[-1]
 
     def contract(self, channels, width, depth):
-        """The way down: two convolutions, what they give kept for the way up, a pool that halves it."""
+        """The way down: two convolutions, whose output is kept for the way up, and a pool that halves it."""
         if self.same:
             self.add("pad_input", layers.PadToMultiple(2**depth))
         else:
@@ -151,8 +152,8 @@ class _Path:
     def add_backbone(self, backbone):
         """A classifier's features as the way down; at the image's own scale there is none.
 
-        Those of EfficientNet-Lite0 are narrow and have no ReLU: their values are eight times as large as what comes up to
-        them, normalised, so that at every scale a new network would see little else. Normalised too, both count alike.
+        Those of EfficientNet-Lite0 are narrow and have no ReLU: their values are eight times as large as the normalised maps that
+        come up to them, so that at every scale a new network would see little else. Once normalised too, both count alike.
         """
         self.add("pad_input", layers.PadToMultiple(2 ** len(SCALES)))
         self.table |= prefixed(backbone.nodes, backbone.prefix, self.last)
@@ -166,7 +167,7 @@ class _Path:
         self.last, self.channels = self.skips.pop()
 
     def expand(self, width):
-        """The way up: maps of twice the size, those from the way down beside them, two convolutions."""
+        """The way up: maps enlarged to twice the size, joined to those from the way down, and two convolutions."""
         for level in reversed(range(len(self.skips))):
             wide, skip, name = width << level, self.skips[level], f"up{level}"
             if self.learned:

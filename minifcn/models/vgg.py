@@ -73,7 +73,7 @@ def atrous_vgg_backbone(output_stride: int, rng: Generator, widths: tuple = WIDT
     """The backbone of the DeepLabs over VGG16, "fc7" being its pool5 at 1/8 or 1/16. Chen et al., 2015, section 3.1.
 
     Pools are 3×3, so that a map's pixel i lies on pixel 2i of the map before: 321, 161, 81, 41. A pool that no longer
-    halves leaves its maps twice as fine, and the convolutions behind it reach twice as far: each sees what it saw before.
+    halves leaves its maps twice as fine, and the convolutions after it reach twice as far: each sees what it saw before.
     """
     chain, channels, dilation = {}, 3, 1
     for group, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):

@@ -1,4 +1,4 @@
-"""ReLU and ReLU6: as operations of their own, and as what a convolution does to its results in passing."""
+"""ReLU and ReLU6, as operations of their own and as the activation fused into a convolution."""
 
 from collections.abc import Callable
 from math import inf
@@ -14,7 +14,7 @@ SOURCE = Source.beside(__file__)
 LIMITS = {"none": (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}  # what an activation clips values to
 
 
-PASSED = {"relu": lambda y: y > 0, "relu6": lambda y: (y > 0) & (y < 6)}  # where gradients come back, by the results
+PASSED = {"relu": lambda y: y > 0, "relu6": lambda y: (y > 0) & (y < 6)}  # where the gradient passes, given the results
 
 
 def relu_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Cache]:
@@ -41,7 +41,7 @@ def _forward(activation, x, out):
     require_same_dtype(activation, x)
     y = array_module(x).empty_like(x) if out is None else out
     activate(x, activation, y)
-    return y, y  # it says where x was clipped, which is all that backward needs
+    return y, y  # y shows where x was clipped, which is all that backward needs
 
 
 def _backward(activation, dy, y, out):
@@ -101,7 +101,7 @@ def add_bias_and_activate(y: Array, bias: Array | None, activation: str) -> None
 
 
 def _add_bias_and_clip(values, bias, activation):
-    """The same by one kernel, for contiguous values (..., C)."""
+    """Add the bias and clip, in one kernel, for contiguous values (..., C)."""
     channels = values.shape[-1]
     if bias is not None or activation != "none":
         arrays = values, bias_or_zeros(bias, values, channels)

@@ -13,7 +13,7 @@ SOURCE = Source.beside(__file__)
 
 
 class BatchNormCache(NamedTuple):
-    """What backward needs, and the running statistics that this batch leads to (shape (C,); unchanged without `train`)."""
+    """What backward needs, and the running statistics after this batch (shape (C,); unchanged without `train`)."""
 
     x: Array
     scale: Array  # y = x · scale + offset
@@ -23,10 +23,10 @@ class BatchNormCache(NamedTuple):
     train: bool
     running_mean: Array
     running_var: Array
-    y: Array | None = None  # where the results were clipped by this activation, which says what came through
+    y: Array | None = None  # the results, if this activation clipped them: they show what it let through
     activation: str = "none"
-    pixels: float = 0  # the values of a channel in the whole batch, of which x may be a part
-    sums: Callable | None = None  # over all parts
+    pixels: float = 0  # values per channel in the whole batch, of which x may be a part
+    sums: Callable | None = None  # sums over all parts
 
 
 def batch_norm_forward(
@@ -44,10 +44,10 @@ def batch_norm_forward(
 ) -> tuple[Array, BatchNormCache]:
     """y = γ · (x − mean) / √(var + eps) + β, by channel.   x, y (N, C, H, W); gamma, beta, running_mean, running_var (C,)
 
-    With `train` mean and variance are the batch's, else the running ones ("frozen" when done while training). The cache's
-    running_mean and running_var are (1 − momentum)·old + momentum·batch (the variance unbiased); the arguments are left
-    as they are. sums: where x is a part of the batch, of which other processes have the rest, the sum of an array over all
-    of them; mean and variance are then the whole batch's, in both passes, and the gradients of gamma and beta the part's.
+    With `train`, mean and variance are the batch's, otherwise the running ones ("frozen" if used while training). The cache's
+    running_mean and running_var are (1 − momentum)·old + momentum·batch (the variance unbiased); the arguments stay
+    unchanged. sums: if other processes hold the rest of the batch, a function that sums an array over all of them; mean and
+    variance are then the whole batch's, in both passes, and the gradients of gamma and beta this part's.
     Raises InputError in training on a single value per channel. Ioffe, Szegedy, 2015.
     """
     op = "batch_norm"
@@ -80,10 +80,10 @@ def batch_norm_forward(
 def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None = None) -> tuple[Array, Array, Array]:
     """dy (N, C, H, W) -> (dx, dgamma, dbeta).
 
-    With z the normalised x and g = γ·dy:  dx = (g − mean(g) − z · mean(g·z)) / std where the batch made its own
-    statistics, and g / std where the running ones were used as constants; the means are the whole batch's, dgamma and
-    dbeta the sums over the part that x is of it. out: an array that dx may be written over, such
-    as dy: that saves fetching the memory for dx. It is used if its channels lie together.
+    With z the normalised x and g = γ·dy:  dx = (g − mean(g) − z · mean(g·z)) / std with the batch's own
+    statistics, and g / std with the running ones, which are constants. The means are over the whole batch, dgamma and dbeta
+    sums over this part of it. out: an array that dx may overwrite, such as dy, which saves new memory for dx. It is used if
+    it is contiguous with channels last.
     """
     x = cache.x
     require_shape("batch_norm backward", "dy", dy, x.shape)
@@ -96,7 +96,7 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None =
     centre, scale = _repeat(cache.mean, x), _repeat(cache.scale, x)
 
     def came_through(dy, y):
-        """What the activation lets through of dy; y: its results, if there is one."""
+        """The part of dy that the activation lets through; y: its results, if there is one."""
         return dy * PASSED[cache.activation](*y) if y else dy
 
     def sums(x, dy, dx, *y):
@@ -166,8 +166,8 @@ def _backward_by_kernels(dy, cache, out):
 def _statistics(x):
     """The mean and the variance of each channel.   x (N, C, H, W) -> (C,), (C,)
 
-    Each tile (with kernels, each row) finds its own, and then they are put together: a variance is the mean of the
-    variances in the tiles plus the variance of their means. (Chan, Golub, LeVeque, 1979.) No long float32 sum is needed.
+    Each tile (with kernels, each row) computes its own, and then they are combined: the variance is the mean of the tiles'
+    variances plus the variance of their means. (Chan, Golub, LeVeque, 1979.) This needs no long float32 sum.
     """
     xp, (n, channels, height, width) = array_module(x), x.shape
     if runs(SOURCE, x):
@@ -191,9 +191,10 @@ def _statistics(x):
 
 
 def _of_all_parts(count, mean, var, near, sums):
-    """(count, mean, var) of a whole batch from those of its parts, (C,) each; near (C,): about the mean, equal in all parts.
+    """(count, mean, var) of a whole batch from those of its parts, (C,) each; near (C,): close to the mean, equal in all parts.
 
-    One sum of float64s: counts, distances from `near`, and squares of them, which there leave the digits that a variance needs.
+    One float64 sum of counts, distances from `near` and their squares: so close to the mean, the squares keep the digits that
+    a variance needs.
     """
     xp, channels = array_module(mean), len(mean)
     distance = (mean - near).astype("float64")
@@ -212,7 +213,7 @@ def _of_whole_batch(dgamma, dbeta, cache):
 def _run_rows(task, *maps):
     """Call task on corresponding tiles of maps (N, C, H, W), each as (rows, W · C); return all results, in order.
 
-    A row of an image, the channels of a pixel together, is long enough to be worked through at full speed.
+    An image row with all its channels is long enough to be processed at full speed.
     """
     maps = [channels_last(m) for m in maps]
     n, height, width, channels = maps[0].shape

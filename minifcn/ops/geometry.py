@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import DtypeError, InputError
 
 Pair = int | tuple | list  # an integer for both, or (height, width); of a pad also ((top, bottom), (left, right))
-Cache = Any  # what a forward keeps for its backward: each operation's own affair
+Cache = Any  # what a forward keeps for its backward; each operation has its own form
 
 
 def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
@@ -41,7 +41,7 @@ def same_pads(size, kernel, stride, dilation=1):
 
 
 def require_nchw(op, x, channels=None):
-    """Raise InputError unless x is (N, C, H, W), with C as asked and nothing empty."""
+    """Raise InputError unless x is (N, C, H, W), with C = channels if given, and no empty axis."""
     if x.ndim != 4 or 0 in x.shape:
         raise InputError(f"{op}: expected an array (N, C, H, W) with no empty axis, got shape {x.shape}")
     if channels is not None and x.shape[1] != channels:
@@ -90,7 +90,7 @@ class Window:
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     def mirrored(self):
-        """At stride 1, the window that leads back: dx is the convolution of dy with mirrored kernels. Its pad may be negative."""
+        """At stride 1, the window of the backward pass: dx is the convolution of dy with mirrored kernels. Its pad may be negative."""
         pad = tuple(tuple(extent - 1 - p for p in both) for extent, both in zip(self.extent, self.pad, strict=True))
         return replace(self, pad=pad, input_size=self.output_size, output_size=self.input_size)
 
@@ -100,11 +100,11 @@ def window(op, kernel, stride, pad, dilation, groups, input_size, ceil_mode=Fals
     arguments = op, kernel, stride, pad, dilation, groups, input_size, ceil_mode
     try:
         return _window(*arguments)
-    except TypeError:  # a list among them
+    except TypeError:  # a list, which has no hash
         return _window.__wrapped__(*arguments)
 
 
-@lru_cache(maxsize=1024)  # a network asks for the same ones at every image
+@lru_cache(maxsize=1024)  # a network needs the same ones for every image
 def _window(op, kernel, stride, pad, dilation, groups, input_size, ceil_mode):
     kernel, stride = pair("kernel", kernel), pair("stride", stride)
     dilation, pad = pair("dilation", dilation), pads(pad)
@@ -112,7 +112,7 @@ def _window(op, kernel, stride, pad, dilation, groups, input_size, ceil_mode):
     for size, (before, after), k, d, s in zip(input_size, pad, kernel, dilation, stride, strict=True):
         room = size + before + after - d * (k - 1) - 1
         count = (-(-room // s) if ceil_mode else room // s) + 1
-        if ceil_mode and (count - 1) * s >= size + before:  # the last window would start in the padding behind
+        if ceil_mode and (count - 1) * s >= size + before:  # the last window would start in the padding after
             count -= 1
         if count < 1:
             raise InputError(
@@ -123,7 +123,7 @@ def _window(op, kernel, stride, pad, dilation, groups, input_size, ceil_mode):
 
 
 def conv_params(window, channels):
-    """A window over whole maps of so many channels, as numbers for a kernel: channels, sizes, and `window_params`."""
+    """The numbers that describe a window over whole maps to a kernel: channels, sizes, and `window_params`."""
     return (channels, *window.input_size, *window.output_size, *window_params(window))
 
 

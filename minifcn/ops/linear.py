@@ -27,10 +27,10 @@ def linear_backward(dy: Array, cache: Cache, *, weights: bool = True) -> tuple[A
 def dropout_forward(
     x: Array, p: float, rng: Generator, train: bool, part: tuple[int, int] | None = None
 ) -> tuple[Array, Cache]:
-    """y = x · mask / (1 − p): each value is dropped with probability p, and the rest grow so that the mean stays.
+    """y = x · mask / (1 − p): each value is dropped with probability p, and the rest are scaled up to keep the mean.
 
     rng: a numpy.random.Generator, drawn on the host. Without `train`, or at p = 0, y is x. Srivastava et al., 2014.
-    part: (first, whole) where x are the images from `first` on of a batch of `whole`: rng draws for all of them.
+    part: (first, whole) if x holds the images from `first` on of a batch of `whole`: rng then draws for the whole batch.
     Raises InputError unless 0 ≤ p < 1.
     """
     require_same_dtype("dropout", x)
@@ -38,7 +38,7 @@ def dropout_forward(
         raise InputError(f"dropout: expected 0 <= p < 1, got {p}")
     if not train or p == 0:
         return x, None
-    p = float(p)  # one of NumPy's would make float64 of float32
+    p = float(p)  # a NumPy float would turn float32 into float64
     first, whole = part or (0, len(x))
     survives = rng.random((whole, *x.shape[1:]), dtype="float32")[first : first + len(x)] >= p
     mask = to_device_of(x, survives.astype(x.dtype) / (1 - p))

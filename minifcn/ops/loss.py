@@ -1,4 +1,4 @@
-"""Losses of pixels, with an ignored label: softmax cross-entropy, sigmoid cross-entropy, soft Dice."""
+"""Per-pixel losses with an ignored label: softmax cross-entropy, sigmoid cross-entropy, soft Dice."""
 
 from collections.abc import Callable
 from math import prod
@@ -26,8 +26,8 @@ def softmax_cross_entropy_forward(
 
     logits (N, C, ...) float, labels (N, ...) integers in 0 … C−1 or `ignore`, weight (C,) or None for ones; pixel_weight
     (N, ...), finite and ≥ 0, multiplies the weight of each pixel's class. Both in the logits' dtype.
-    reduction: "mean" divides the sum by the sum of the weights of the counted pixels (0 if all are ignored), "sum" (the
-    published solvers' choice) does not, both give an array of shape (); "none" gives one loss a pixel, (N, ...), 0 where ignored.
+    reduction: "mean" divides the sum by the total weight of the counted pixels (0 if all are ignored), "sum" (the published
+    solvers' choice) does not; both give an array of shape (). "none" gives one loss per pixel, (N, ...), 0 where ignored.
     Raises InputError for shapes that do not fit and for labels outside the classes, DtypeError for non-integer labels.
     """
     op = "softmax_cross_entropy"
@@ -55,7 +55,7 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     xp = array_module(probabilities)
     if getattr(dloss, "ndim", 0):
         require_shape("softmax_cross_entropy backward", "dloss", dloss, share.shape)
-    share = (share * dloss).astype(probabilities.dtype, copy=False)  # where dloss is a float64 of NumPy's
+    share = (share * dloss).astype(probabilities.dtype, copy=False)  # if dloss is a NumPy float64
     dlogits = xp.empty_like(probabilities)
     if runs(SOURCE, probabilities):
         lines, *sizes = _lines(probabilities)
@@ -83,12 +83,13 @@ def hardest_cross_entropy_forward(
     pixel_weight: Array | None = None,
     join: Callable[[Array], tuple[Array, int]] | None = None,
 ) -> tuple[Array, Cache]:
-    """The mean softmax cross-entropy of the hardest pixels: of the labelled ones, rounded up, the share with the greatest losses.
+    """The mean softmax cross-entropy of the hardest pixels: the share of the labelled ones that have the greatest losses.
 
-    hardest: the share, above 0 and up to 1; of equal losses, those of the first pixels count. The sum is divided by how many count, whatever they
-    weigh. join: where logits are a part of the batch, the arrays of all parts one after the other, and where the own begins; the share is
-    then that of all, and the loss what the part's pixels add to it.
-    The rest: as for `softmax_cross_entropy_forward`, whose gradient reaches the pixels that count. -> (loss of shape (), cache)
+    hardest: the share, above 0 and up to 1; the number of pixels is rounded up, and among equal losses the first pixels count.
+    The sum is divided by that number, whatever the weights. join: if logits are a part of the batch, a function that gives an
+    array concatenated over all parts and the start of this part; the share is then one of the whole batch's pixels, and the
+    loss is what this part's pixels add to it. The other arguments are as for `softmax_cross_entropy_forward`; only pixels that
+    count get a gradient. -> (loss of shape (), cache)
     """
     if not 0 < hardest <= 1:
         raise InputError(f"hardest_cross_entropy: expected a share above 0 and up to 1, got {hardest}")
@@ -108,7 +109,7 @@ def hardest_cross_entropy_forward(
 
 
 def hardest_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
-    """dlogits = dloss · w (softmax − one-hot label) / how many count, 0 elsewhere.   dloss: a number or () -> (N, C, ...)"""
+    """dlogits = dloss · w (softmax − one-hot label) / (number that count), 0 elsewhere.   dloss: a number or () -> (N, C, ...)"""
     return softmax_cross_entropy_backward(dloss, cache)
 
 
@@ -122,13 +123,13 @@ def sigmoid_cross_entropy_forward(
     ignore: int = 255,
     reduction: str = "mean",
 ) -> tuple[Array, Cache]:
-    """loss = −w · t · log σ(x) − (1 − t) · log(1 − σ(x)) for each logit x and its target t: a yes or no in every channel.
+    """loss = −w · t · log σ(x) − (1 − t) · log(1 − σ(x)) for each logit x and its target t: one binary decision per channel.
 
-    logits (N, K, ...) float; targets of the same shape: integers 0, 1 or `ignore`, or numbers from 0 to 1 in the logits'
-    dtype, of which none is ignored. weight (K,) is w, that of a channel's positives; pixel_weight (N, ...), finite and
-    ≥ 0, that of a pixel in all channels; both in the logits' dtype, None for ones.
-    reduction: "mean" divides the sum by that of the counted targets' pixel weights (0 if all are ignored; w does not enter,
-    as in PyTorch), "sum" does not; "none" gives (N, K, ...), 0 where ignored.
+    logits (N, K, ...) float; targets of the same shape: integers 0, 1 or `ignore`, or floats from 0 to 1 in the logits'
+    dtype, none of them ignored. weight (K,) is w, the weight of a channel's positives; pixel_weight (N, ...), finite and
+    ≥ 0, is the weight of a pixel in all channels; both in the logits' dtype, None for ones.
+    reduction: "mean" divides the sum by the total pixel weight of the counted targets (0 if all are ignored; w does not
+    enter, as in PyTorch), "sum" does not; "none" gives (N, K, ...), 0 where ignored.
     Raises InputError for shapes that do not fit and for other targets, DtypeError for other dtypes.
     """
     op = "sigmoid_cross_entropy"
@@ -154,7 +155,7 @@ def sigmoid_cross_entropy_forward(
     positive, negative = share * targets, share * (1 - targets)
     if weight is not None:
         positive *= weight.reshape((-1,) + (1,) * (logits.ndim - 2))
-    # −log σ(x) = max(−x, 0) + log(1 + e^−|x|), which no logit makes overflow; −log(1 − σ(x)) is that of −x.
+    # −log σ(x) = max(−x, 0) + log(1 + e^−|x|), which cannot overflow; −log(1 − σ(x)) is the same for −x.
     rest = xp.log1p(xp.exp(-abs(logits)))
     loss = positive * (xp.maximum(-logits, 0) + rest) + negative * (xp.maximum(logits, 0) + rest)
     if reduction != "none":
@@ -185,10 +186,10 @@ def dice_forward(
 
     p = softmax(logits) of the class, q = 1 where it is the label, else 0. logits (N, C, ...) float, labels (N, ...) integers
     in 0 … C−1 or `ignore`. reduction: "mean" and "sum" are over the classes in labels, shape () (0 if all are ignored);
-    "none" gives (C,). smooth ≥ 0 calms classes of few pixels. sums: where logits are a part of the batch, the sum of an array over all
-    parts; the loss is then the whole batch's.
-    A class that no pixel has overlaps with nothing, whatever is predicted: its loss is 1, without a gradient, and "mean" and
-    "sum" leave it out. What is wrongly predicted as that class costs the classes in labels their overlap.
+    "none" gives (C,). smooth ≥ 0 steadies classes with few pixels. sums: if logits are a part of the batch, a function that
+    sums an array over all parts; the loss is then the whole batch's.
+    A class that is not in labels overlaps with nothing, whatever is predicted: its loss is 1, without a gradient, and "mean"
+    and "sum" leave it out. Pixels wrongly predicted as that class reduce the overlap of the classes in labels.
     The denominator is without squares, as in Sudre et al. 2017, https://arxiv.org/abs/1707.03237; Milletari et al. 2016
     (V-Net), https://arxiv.org/abs/1606.04797, have Σ p² + Σ q².
     Raises InputError for shapes that do not fit and for labels outside the classes, DtypeError for non-integer labels.
@@ -200,7 +201,7 @@ def dice_forward(
     _require_settings(op, logits, None, None, reduction)
     if not smooth >= 0:
         raise InputError(f"{op}: expected smooth of at least 0, got {smooth}")
-    smooth = float(smooth)  # one of NumPy's would make float64 of float32
+    smooth = float(smooth)  # a NumPy float would turn float32 into float64
     index, counted = _index(op, labels, logits.shape[1], ignore)
     logits = xp.where(counted[:, None], logits, 0)
     _, probabilities = _pixel_losses(logits, index, counted.astype(logits.dtype))
@@ -237,7 +238,7 @@ def dice_backward(dloss: Array | float, cache: Cache) -> Array:
 
 
 def _classes(logits):
-    """The numbers of the classes, in the axis of logits (N, C, ...) that they have there."""
+    """The class numbers, shaped to lie along the class axis of logits (N, C, ...)."""
     return array_module(logits).arange(logits.shape[1]).reshape((-1,) + (1,) * (logits.ndim - 2))
 
 
@@ -273,7 +274,7 @@ def _require_settings(op, logits, weight, pixel_weight, reduction):
             )
 
 
-@np.errstate(under="ignore")  # the exponential of a class that is out of the question is 0
+@np.errstate(under="ignore")  # the exponential of an improbable class underflows to 0
 def _pixel_losses(logits, index, share):
     """The loss of each pixel (N, ...), 0 where its share is 0, and the probabilities (N, C, ...)."""
     xp = array_module(logits)

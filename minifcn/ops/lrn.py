@@ -16,7 +16,7 @@ def lrn_forward(
     require_maps("lrn", x)
     if size < 1:
         raise InputError(f"lrn: expected a size of at least 1, got {size}")
-    alpha, beta, k = float(alpha), float(beta), float(k)  # those of NumPy would make float64 of float32
+    alpha, beta, k = float(alpha), float(beta), float(k)  # NumPy floats would turn float32 into float64
     s = k + alpha / size * _sum_channels(x * x, size // 2, (size - 1) // 2)
     return x * s**-beta, (x, s, size, alpha, beta)
 

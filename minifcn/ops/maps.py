@@ -1,7 +1,7 @@
-"""How maps lie in memory, and how a window's view of them is read.
+"""How feature maps lie in memory, and how windows read them.
 
-By shape maps are (N, C, H, W). In memory, what the convolutions write keeps the channels of a pixel together, as if the
-shape were (N, H, W, C): then a patch is a few long runs of values and one pixel's channels are one row of a matrix.
+Maps have the shape (N, C, H, W). In memory, the convolutions write the channels of a pixel side by side, as if the
+shape were (N, H, W, C): a patch is then a few long runs of values, and a pixel's channels are one row of a matrix.
 Any other order is read as well, only more slowly.
 """
 
@@ -26,9 +26,9 @@ def to_nhwc(maps):
 
 
 def new_maps(like, channels, size, zeros=False):
-    """Maps (N, channels, *size) for the N images of `like`, in its dtype and where it lives, whose channels lie together.
+    """Maps (N, channels, *size) for the N images of `like`, in its dtype and on its device, channels last in memory.
 
-    They are uninitialised unless zeros are asked for.
+    They are uninitialised unless zeros=True.
     """
     maps = new_array(like, (len(like), *size, channels))
     if zeros:
@@ -37,8 +37,8 @@ def new_maps(like, channels, size, zeros=False):
 
 
 def new_array(like, shape):
-    """An uninitialised array in the dtype of `like` and where it lives, which begins where a CPU's cache line does: a vector
-    that lies across two lines takes two reads."""
+    """An uninitialised array in the dtype and on the device of `like`, aligned to a CPU's cache lines: a vector that straddles
+    two lines takes two reads."""
     xp = array_module(like)
     if xp is not np:
         return xp.empty(shape, like.dtype)
@@ -59,7 +59,7 @@ def channel_sums(maps):
 
 
 class Band:
-    """A rectangle of the padded image: what some output rows look at. The unit in which maps are read and written.
+    """A rectangle of the padded image: what some output rows read. The unit in which maps are read and written.
 
     top, left: where it begins, negative in the padding. size, image: (height, width), its own and the image's.
     """
@@ -71,7 +71,7 @@ class Band:
 
     @classmethod
     def of(cls, window, rows):
-        """What the output rows `rows` (a slice) of a window look at."""
+        """The band that the output rows `rows` (a slice) of a window read."""
         (top, _), (left, _) = window.pad
         height = (rows.stop - rows.start - 1) * window.stride[0] + window.extent[0]
         width = (window.output_size[1] - 1) * window.stride[1] + window.extent[1]
@@ -121,8 +121,8 @@ def taps(window):
 
 
 def row_tiles(n, height, row_bytes, bound, least):
-    """Cut n images of `height` rows of row_bytes into [(images, rows)]: several small images, or some rows of one, of about
-    `bound` bytes. There are at least `least` tiles, if there are rows enough and bytes worth it."""
+    """Cut n images with `height` rows of row_bytes each into tiles [(images, rows)] of about `bound` bytes: several small
+    images, or some rows of one. There are at least `least` tiles, given enough rows and enough bytes to be worth it."""
     if n * height * row_bytes < tuning.BYTES_WORTH_A_THREAD:
         least = 1
     if height * row_bytes <= bound and n >= least:

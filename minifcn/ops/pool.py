@@ -67,7 +67,7 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> Array:
         some_nan = bool(xp.isnan(best).any())
         for u, v in taps(where):
             wins = seen[:, :, :, u, v] == best
-            if some_nan:  # which is equal to nothing
+            if some_nan:  # NaN equals nothing, itself included
                 wins |= xp.isnan(seen[:, :, :, u, v])
             wins &= unclaimed
             unclaimed ^= wins
@@ -122,7 +122,7 @@ def avg_pool2d_backward(dy: Array, cache: Cache) -> Array:
 
 
 def adaptive_avg_pool2d_forward(x: Array, size: Pair) -> tuple[Array, Cache]:
-    """y = the mean of each of `size` (height, width) parts that the map is cut into.   x (N, C, H, W) -> y (N, C, *size)
+    """y = the mean of each part of a map that is cut into `size` (height, width) parts.   x (N, C, H, W) -> y (N, C, *size)
 
     Part i of n covers the positions ⌊i·H/n⌋ … ⌈(i + 1)·H/n⌉ − 1, as in PyTorch, so parts may share a row; y = A x Bᵀ with
     the shares as matrices A (height, H) and B (width, W). size: integer or pair.
@@ -141,7 +141,7 @@ def adaptive_avg_pool2d_backward(dy: Array, cache: Cache) -> Array:
 
 
 def global_avg_pool_forward(x: Array) -> tuple[Array, Cache]:
-    """y = the mean of each map; where in the map something was, is lost here.   x (N, C, H, W) -> y (N, C)"""
+    """y = the mean of each map; positions within the map are lost.   x (N, C, H, W) -> y (N, C)"""
     require_maps("global_avg_pool", x)
     return channels_last(x).mean(axis=2).mean(axis=1), x.shape
 
@@ -170,7 +170,7 @@ def _seen(x, where, rows, fill=0):
 
 
 def _spread(shares, dy, where):
-    """dx (N, C, H, W), to which shares(images, rows) yields, tap by tap, what the tap's pixels get of dy's rows."""
+    """dx (N, C, H, W). shares(images, rows) yields each tap and what the pixels at that tap get from these rows of dy."""
     xp = array_module(dy)
     overlap_down, overlap_across = (extent > stride for extent, stride in zip(where.extent, where.stride, strict=True))
     overlap = overlap_down or overlap_across
@@ -205,7 +205,7 @@ def _each_once(where):
 
 
 def _tiles(maps, where):
-    """The tiles of the output maps, of about BLOCK_BYTES; a single one where a tile is many launches."""
+    """The tiles of the output maps, of about BLOCK_BYTES; a single one where every tile would cost many launches."""
     height, width = where.output_size
     if has_kernels(maps):
         return [(slice(0, len(maps)), slice(0, height))]

@@ -12,11 +12,11 @@ from .geometry import Cache, require_same_dtype, require_shape
 def squared_error_forward(
     x: Array, target: Array, weight: Array, sums: Callable[[Array], Array] | None = None
 ) -> tuple[Array, Cache]:
-    """loss = Σ w · (x − t)² / Σ w, the sums over pixels and, above, over channels; 0 where nothing has weight.
+    """loss = Σ w · (x − t)² / Σ w, summed over pixels and, in the numerator, over channels; 0 if nothing has weight.
 
     x, target (N, C, ...), weight (N, ...), finite and ≥ 0, of one float dtype -> (loss of shape (), cache).
-    sums: where x is a part of the batch, the sum of an array over all parts; Σ w below the line is then the whole batch's, and the loss
-    the part's share of its.
+    sums: if x is a part of the batch, a function that sums an array over all parts; the denominator Σ w is then the whole
+    batch's, and the loss is this part's share of the batch's loss.
     Raises InputError for shapes and weights that do not fit, DtypeError for other dtypes.
     """
     share, difference = _shared("squared_error", x, target, weight, sums)
@@ -32,7 +32,7 @@ def squared_error_backward(dloss: Array | float, cache: Cache) -> Array:
 def absolute_error_forward(
     x: Array, target: Array, weight: Array, sums: Callable[[Array], Array] | None = None
 ) -> tuple[Array, Cache]:
-    """loss = Σ w · |x − t| / Σ w, the sums over pixels and, above, over channels; 0 where nothing has weight.
+    """loss = Σ w · |x − t| / Σ w, summed over pixels and, in the numerator, over channels; 0 if nothing has weight.
 
     Arguments, result and errors: as for `squared_error_forward`.
     """
@@ -47,7 +47,7 @@ def absolute_error_backward(dloss: Array | float, cache: Cache) -> Array:
 
 
 def _shared(op, x, target, weight, sums):
-    """(each pixel's share of the weight (N, 1, ...), x − target, 0 where nothing has weight, whatever is there)"""
+    """(each pixel's share of the total weight (N, 1, ...); x − target, 0 at pixels without weight, whatever their values)"""
     require_same_dtype(op, x, target, weight)
     xp = array_module(x)
     require_shape(op, "target", target, x.shape)

@@ -18,8 +18,8 @@ NEAREST = {  # how a position between two values is rounded
 def resize_bilinear_forward(x: Array, size: Pair, *, align_corners: bool = False) -> tuple[Array, Cache]:
     """y = A x Bᵀ: each value from the two nearest rows and columns, without smoothing where the map shrinks, as in PyTorch.
 
-    x (N, C, H, W), size: integer or (height, width) -> y (N, C, *size). align_corners: the outer pixels' centres meet;
-    otherwise their outer edges. Raises InputError for sizes that do not fit.
+    x (N, C, H, W), size: integer or (height, width) -> y (N, C, *size). align_corners: the outermost pixels' centres
+    coincide; otherwise their outer edges do. Raises InputError for sizes that do not fit.
     """
     return resize_forward(x, size, positions="align_corners" if align_corners else "half_pixel")
 
@@ -32,10 +32,10 @@ def resize_bilinear_backward(dy: Array, cache: Cache) -> Array:
 def resize_forward(
     x: Array, size: Pair, *, scale: tuple | None = None, nearest: str | None = None, positions: str = "half_pixel"
 ) -> tuple[Array, Cache]:
-    """y = A x Bᵀ, as ONNX's operator Resize has it.   x (N, C, H, W), size: integer or (height, width) -> y (N, C, *size)
+    """y = A x Bᵀ, as ONNX's operator Resize defines it.   x (N, C, H, W), size: integer or (height, width) -> y (N, C, *size)
 
-    scale: (vertical, horizontal), where it is not quite size / (H, W). positions: which positions meet, one of POSITIONS.
-    nearest: take the one nearest value, rounded as one of NEAREST, instead of weighing two. Raises InputError for others.
+    scale: (vertical, horizontal), if it is not exactly size / (H, W). positions: how positions correspond, one of POSITIONS.
+    nearest: take the nearest value, rounded as one of NEAREST, instead of averaging two. Raises InputError for others.
     Source: https://github.com/onnx/onnx/blob/main/docs/Operators.md#Resize
     """
     require_maps("resize", x)

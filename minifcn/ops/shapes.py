@@ -59,8 +59,8 @@ def pad_backward(dy: Array, cache: Cache) -> Array:
 def concat_forward(xs: Sequence[Array], *, axis: int = 1) -> tuple[Array, Cache]:
     """y = the channels of all maps, one after the other.   xs: maps (N, C_i, H, W) -> y (N, Σ C_i, H, W)
 
-    axis: along which they are put together, from 0, for arrays of any number of axes.
-    Raises InputError for no maps, and for maps that differ in more than that; DtypeError for mixed dtypes.
+    axis: the axis along which they are joined, counted from 0, for arrays with any number of axes.
+    Raises InputError for no maps, and for maps whose other axes differ; DtypeError for mixed dtypes.
     """
     if not xs:
         raise InputError("concat: expected at least one map, got none")

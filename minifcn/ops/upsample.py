@@ -51,7 +51,7 @@ def upsample_backward(dy: Array, cache: Cache) -> Array:
 
 
 def _along(name, maps, kernel_1d, axis, length, stride, before):
-    """Run a kernel of ours along an axis of maps (N, C, H, W), which then has that length; `before` of it is cut off."""
+    """Run one of our kernels along an axis of maps (N, C, H, W), which gets this length after `before` is cut off its start."""
     xp = array_module(maps)
     result = xp.empty((*maps.shape[:axis], length, *maps.shape[axis + 1 :]), maps.dtype)
     inner = maps.shape[3] if axis == 2 else 1
@@ -81,9 +81,9 @@ def _both_sides(a, maps, b):
 
 
 def _blocks(matrix, filled, side=64):
-    """The blocks of at most `side` rows outside of which a matrix is zero: [(rows, columns, block)], all rows in turn.
+    """The nonzero blocks of a matrix, of at most `side` rows each: [(rows, columns, block)], covering all rows in order.
 
-    A stamp is small, so that these matrices are zero but near the diagonal. filled: where they are not.
+    A stamp is small, so these matrices are zero except near the diagonal. filled: where they are not.
     """
     blocks = []
     for rows in cut(len(filled), -(-max(filled.shape) // side)):
@@ -94,13 +94,13 @@ def _blocks(matrix, filled, side=64):
 
 
 def _matrix(kernel_1d, size, length, stride, before):
-    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before; on the host, where taps lie in it."""
+    """The matrix (length, size) whose column i is the kernel, shifted down by i·stride − before; and, on the host, where its taps lie."""
     xp, geometry = array_module(kernel_1d), (kernel_1d.size, size, length, stride, before)
     with_zero = xp.concatenate([kernel_1d, xp.zeros(1, kernel_1d.dtype)])
     return with_zero[constant(kernel_1d, _taps, *geometry)], _taps(*geometry) < kernel_1d.size
 
 
 def _taps(taps, size, length, stride, before):
-    """Which tap lies at each place of that matrix; `taps` where none does."""
+    """Which tap lies at each position of that matrix; `taps` where there is none."""
     tap = np.arange(length)[:, None] + before - stride * np.arange(size)
     return np.where((tap >= 0) & (tap < taps), tap, taps)

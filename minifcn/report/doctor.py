@@ -104,8 +104,8 @@ def _plural(count, what):
 
 
 def picture(diagnosis, path):
-    """A PNG: for every class its number and name over a bar of its colour and, where a mask shows the class, the place with most
-    of it, and its mask, other classes pale.
+    """Write a PNG with a panel for each class: its number and name over a bar of its colour and, if a mask shows the class, the
+    part of an image with most of it beside its mask, other classes pale.
 
     Raises InputError for a data set whose description could not be used.
     """
@@ -138,7 +138,7 @@ def picture(diagnosis, path):
 
 
 def _sample(diagnosis, number):
-    """A square part of the image with most of a class, where most of it is. -> (image, label)"""
+    """A square crop, where a class is densest, of the image that shows most of it. -> (image, label)"""
     image, mask = diagnosis.files[diagnosis.samples[number]]
     image, label = read_image(image.path, diagnosis.dataset.exif), read_labels(mask, diagnosis.dataset)
     there = label == number

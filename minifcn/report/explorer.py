@@ -28,8 +28,8 @@ WINDOW = 96  # pixels, the longer side of a window that is shown
 
 
 def write_explorer(path, title, found, network, looks, notes):
-    """Write the page. found: an Exploration. title: the photograph's name. looks: {(node, channel): {"windows": [Window], "ascent": image or None}}.
-    notes: sentences on how the page was made.   -> its size in bytes"""
+    """Write the page. found: an Exploration. title: the photograph's name. notes: sentences on how the page was made.
+    looks: {(node, channel): {"windows": [Window], "ascent": image or None}}.   -> its size in bytes"""
     card, blobs = network.card, {}
 
     def blob(name, *arrays):
@@ -132,7 +132,7 @@ def _kind(layer):
 
 
 def _sum(found, order, blob):
-    """What the logits are the sum of, on every `step`-th row and column of the output: branches, or the logits themselves."""
+    """The branches whose sum is the logits, or the logits themselves, on every `step`-th row and column of the output."""
     branches, grid = found.branches, found.logits.shape
     step = 1
     sizes = [branch.scores.shape for branch in branches] or [grid]
@@ -176,7 +176,7 @@ def _channels(maps, weights, rows, columns, blob):
 
 
 def _taps(matrix):
-    """The weights of a matrix of which each row has a few neighbouring ones: {"start": [column], "weights": [[…]]}"""
+    """The non-zero weights of a matrix, a few adjacent ones in each row: {"start": [column], "weights": [[…]]}"""
     starts, weights = [], []
     for line in matrix:
         used = np.flatnonzero(line)
@@ -193,7 +193,7 @@ def _packed(*arrays):
 
 
 def _jpeg(pixels, longest, quality=85):
-    """An image (H, W, 3) uint8 as a data URL, with a longer side of at most so many pixels."""
+    """An image (H, W, 3) uint8 as a data URL, its longer side at most `longest` pixels."""
     image, file = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
     if longest:
         image.thumbnail((longest, longest))

@@ -16,12 +16,12 @@ log = logging.getLogger("minifcn.report")
 
 
 def data_url(content, kind):
-    """A picture's file, bytes of this kind ("png", "jpeg"), as an address that holds it all."""
+    """The bytes of a picture file of this kind ("png", "jpeg") as a data URL."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def new_figure(width, height):
-    """An empty matplotlib Figure of so many inches."""
+    """An empty matplotlib Figure of this width and height, in inches."""
     from matplotlib.figure import (
         Figure,  # here, and all of matplotlib below: it takes longer to import than all else together
     )
@@ -31,14 +31,14 @@ def new_figure(width, height):
 
 @contextmanager
 def plain_text(names=()):
-    """Within it, figures show texts as they are, in any installed fonts that have their letters.
+    """A context in which figures show texts as they are, in any installed fonts that have their letters.
 
-    Yields the names of classes as they can be shown: one with a letter that no font has is "class 3", by its place, which is logged.
+    Yields the class names as they can be shown: a name with a letter that no font has becomes "class 3", by its index; this is logged.
     """
     from matplotlib import rc_context, rcParams
 
     shown, families = _readable(tuple(names), tuple(rcParams["font.family"]))
-    # Names are no formulas: "us$ and ca$".
+    # Names are not formulas: "us$ and ca$".
     with rc_context({"text.usetex": False, "text.parse_math": False, "font.family": families}):
         yield shown
 
@@ -159,22 +159,22 @@ def add_legend(figure, labels, classes, palette=None):
 
 
 def outlined(image, instances, width=1):
-    """An image (H, W, 3) uint8 with the outline of each object in a colour of its own.   instances (H, W) numbers, 0 for none; width: in pixels"""
+    """An image (H, W, 3) uint8 with each object outlined in its own colour.   instances (H, W), 0 for none; width: in pixels"""
     from matplotlib.colors import hsv_to_rgb
 
     height, length = instances.shape
-    around = np.pad(instances, width)  # what ends at the picture's edge has its outline there
+    around = np.pad(instances, width)  # objects cut by the image's edge are outlined there
     shifts = [(i, j) for n in range(1, width + 1) for i, j in ((n, 0), (-n, 0), (0, n), (0, -n))]
     sides = [around[width + i : width + i + height, width + j : width + j + length] for i, j in shifts]
     edge = (instances > 0) & np.logical_or.reduce([side != instances for side in sides])
-    hues = instances[edge] * 0.618034 % 1  # of the golden ratio: near numbers get far colours
+    hues = instances[edge] * 0.618034 % 1  # steps of the golden ratio: close numbers get distant colours
     image = image.copy()
     image[edge] = 255 * hsv_to_rgb(np.stack([hues, np.ones_like(hues), np.ones_like(hues)], axis=-1))
     return image
 
 
 def numbered(image, instances, width=1):
-    """`outlined`, with the number of each object at its middle, the pixel of it that is nearest to the mean of all."""
+    """`outlined`, with each object's number at its middle: its pixel nearest to the mean of its pixels."""
     picture = Image.fromarray(outlined(image, instances, width))
     draw, size = ImageDraw.Draw(picture), max(10, min(image.shape[:2]) // 20)
     for number in np.unique(instances[instances > 0]):
@@ -186,7 +186,7 @@ def numbered(image, instances, width=1):
 
 
 def objects(samples, found, classes, path):
-    """A row for each image: its true objects outlined, and those that were found with their numbers, classes and scores.
+    """A row for each image: its true objects outlined, and the predicted ones with numbers, classes and scores.
 
     samples: ObjectSamples. found: the Objects of each.
     """
@@ -235,7 +235,7 @@ def heat_map(image, heats, path, peak=None):
 
 
 def confusion(matrix, classes, path):
-    """Of each true class's pixels (rows), the share that was predicted as each class (columns)."""
+    """The confusion matrix: for each true class (row), the share of its pixels predicted as each class (column)."""
     with plain_text(classes) as classes:
         counts = matrix.counts.astype(float)
         present = np.flatnonzero(counts.sum(axis=1) + counts.sum(axis=0) + (not counts.any()))

@@ -32,8 +32,8 @@ figure {{ margin: 1rem 0; overflow-x: auto; }} img {{ max-width: 100%; height: a
 def write_page(path, title, results, classes, figures, settings):
     """One HTML page with everything inside it.
 
-    results: {name: (ConfusionMatrix, seconds)}. figures: {PNG path: caption}. settings: {name: value}. What runs inside the
-    page's folder have kept of their training is on it, too.
+    results: {name: (ConfusionMatrix, seconds)}. figures: {PNG path: caption}. settings: {name: value}. The page also shows
+    the training steps kept by runs inside its folder.
     """
     body = [
         "<h2>Scores on the validation images</h2>",

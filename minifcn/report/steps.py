@@ -1,4 +1,4 @@
-"""What a network predicts while it is trained: kept at every evaluation, shown step by step on the run's page."""
+"""A network's predictions during training: kept at every evaluation, shown step by step on the run's page."""
 
 import html
 import json
@@ -14,8 +14,8 @@ from ..training.run import read_metrics
 from .figures import data_url
 
 SHOWN = 3  # images of the validation split
-GIVEN = ("images.jpg", "truth.png")  # what is compared with
-MOST = 200  # evaluations on a page: of more, one of every few, the last among them
+GIVEN = ("images.jpg", "truth.png")  # what the predictions are compared with
+MOST = 200  # evaluations on a page: of more, every n-th is shown, counted back from the last
 
 _SCRUBBER = """<figure class="steps" id="{place}"><div class="wide"><img alt="Validation images" src="{images}"><img alt="Their labels" src="{truth}">
 <img class="predicted" alt="What is predicted for them"></div>
@@ -34,9 +34,9 @@ show();
 
 
 def keep(run, iteration):
-    """Write what a run's network predicts now for the first validation images: figures/steps/ITERATION.png in its folder.
+    """Write a network's current predictions for the first validation images: figures/steps/ITERATION.png in the run's folder.
 
-    Networks that label no pixels are passed over.
+    Networks that label no pixels are skipped.
     """
     card = run.model.card
     if card.builder not in models.SEGMENTERS:
@@ -58,14 +58,14 @@ def keep(run, iteration):
 
 
 def shown(folder):
-    """The sliders for what was kept in the folder of a run, or of several, as HTML."""
+    """The sliders for the predictions kept in the folder of one run or of several, as HTML."""
     places = [place for pattern in ("figures/steps", "*/figures/steps") for place in sorted(folder.glob(pattern))]
     found = [(place, _evaluations(place)) for place in places if all((place / name).exists() for name in GIVEN)]
     return [_of_run(place, kept, number) for number, (place, kept) in enumerate(found) if kept]
 
 
 def _evaluations(place):
-    """[(picture, the record of its evaluation)] of those that are shown; none of an evaluation that was undone."""
+    """[(picture, the record of its evaluation)] for the evaluations shown, without those that were undone."""
     score = {record["iteration"]: record for record in read_metrics(place.parents[1]) if record["event"] == "evaluated"}
     kept = [(path, score[int(path.stem)]) for path in sorted(place.glob("[0-9]*.png")) if int(path.stem) in score]
     return kept[:: -max(1, -(-len(kept) // MOST))][::-1]
@@ -78,7 +78,7 @@ def _of_run(place, kept, number):
 
 
 def scrubber(place, images, truth, steps):
-    """Images, their labels and, below them, what was predicted at a step that a slider chooses, as HTML.
+    """Images, their labels and, below them, the predictions at the step that a slider chooses, as HTML.
 
     place: its id on the page. images, truth: data URLs. steps: [(iteration, what is said of it, a data URL)]
     """
@@ -96,7 +96,7 @@ def _inside(path):
 
 
 def beside(pictures):
-    """Pictures (H, W) or (H, W, 3) in one, side by side from their upper edge on, 4 pixels apart; void or white around them."""
+    """Pictures (H, W) or (H, W, 3) side by side in one, aligned at the top, 4 pixels apart; void or white around them."""
     height = max(len(picture) for picture in pictures)
     around = [((0, height - len(p)), (0, 4), *[(0, 0)] * (p.ndim - 2)) for p in pictures]
     return np.hstack([np.pad(p, edge, constant_values=VOID) for p, edge in zip(pictures, around, strict=True)])

@@ -55,7 +55,7 @@ def panoptic_rows(results):
 
 
 def panoptic_table(results):
-    """The scores of objects, for each of what found them, as lines of text. results: {name: PanopticScores}"""
+    """The scores of objects, for each method that found them, as lines of text. results: {name: PanopticScores}"""
     rows = [["objects by", *OBJECT_SCORES.values()], *panoptic_rows(results)]
     widest = max(12, *(len(name) + 1 for name in results))
     return "\n".join(f"{name:{widest}}{''.join(f'{cell:>11}' for cell in cells)}" for name, *cells in rows)

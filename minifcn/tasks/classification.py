@@ -20,7 +20,7 @@ class Classification(SemanticSegmentation):
 
 
 def middle(labels: np.ndarray) -> np.ndarray:
-    """The labels of windows: of maps (N, H, W) the pixel in the middle; labels (N,) are theirs already.   -> (N,)"""
+    """The labels of windows: the middle pixel of maps (N, H, W); labels (N,) stay as they are.   -> (N,)"""
     return labels if labels.ndim == 1 else np.ascontiguousarray(labels[:, labels.shape[1] // 2, labels.shape[2] // 2])
 
 

@@ -1,4 +1,4 @@
-"""Panoptic segmentation: a class for every pixel, and which object it is of."""
+"""Panoptic segmentation: a class for every pixel, and which object it belongs to."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -18,7 +18,7 @@ CENTRE, OFFSET = 200.0, 0.01  # what the losses are multiplied by, as published 
 
 
 class PanopticScores(ConfusionMatrix):
-    """What is right of the pixels' classes, and of the objects: panoptic quality, AP^r, COCO's AP and the measure of the Data Science Bowl."""
+    """Scores of the pixels' classes and of the objects: panoptic quality, AP^r, COCO's AP and the measure of the Data Science Bowl."""
 
     def __init__(self, num_classes: int, things: Sequence[int]):
         super().__init__(num_classes)
@@ -35,7 +35,7 @@ class PanopticScores(ConfusionMatrix):
         self.bowl.update(np.where(instances == AMBIGUOUS, 0, instances), found[1])
 
     def merge(self, other: Self) -> None:
-        """Count the images that another one has counted, behind these."""
+        """Append the images that another instance has counted."""
         super().merge(other)
         self.quality.merge(other.quality)
         self.regions.merge(other.regions)
@@ -52,7 +52,7 @@ class PanopticScores(ConfusionMatrix):
 class PanopticSegmentation(SemanticSegmentation):
     """The loss of the classes, 200 times the squared error of the centres, and offset_weight times the absolute error of the offsets, in pixels.
 
-    reduction, class_weights, dice, hardest: of the classes' loss. frozen: without it, for a network whose semantic part does not learn.
+    reduction, class_weights, dice, hardest: of the classes' loss. frozen: leave that loss out, for a frozen semantic part.
     Source of the sum: Cheng et al., CVPR 2020, section 3.2, https://arxiv.org/abs/1911.10194
     """
 
@@ -75,8 +75,8 @@ class PanopticSegmentation(SemanticSegmentation):
     def loss(self, outputs: dict, targets: CentreTargets) -> tuple[Array, float, Cache]:
         """The loss of a batch, or of a part of it.   outputs: the network's, by name; targets on the host -> (total, weight, cache)
 
-        As SemanticSegmentation has it. Each part has losses of centres and offsets of its own, which count as the part's pixels do;
-        parts of processes have shares of the whole batch's.
+        As in SemanticSegmentation. Each part has its own losses of centres and offsets, weighted like the part's pixels; the parts of
+        several processes have shares of the whole batch's.
         """
         logits = outputs["semantic"]
         pixels = float((targets.labels != VOID).sum())

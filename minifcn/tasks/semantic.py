@@ -21,14 +21,14 @@ class SemanticSegmentation:
     """Softmax cross-entropy over the labelled pixels, and the soft Dice loss if asked for; judged by the mean IoU.
 
     reduction: "mean" divides the loss by the number of labelled pixels, each counted as its weight; "sum", as in the
-    published solver, does not. class_weights: one number for each class, None for 1. dice: what the Dice loss, in which all
-    labelled pixels count alike, is multiplied by; under "sum" also by the number that "mean" divides by. hardest: below 1, the mean of this share
-    of the pixels, those with the greatest losses, in place of the mean of all; of each part its own.
-    world: the processes that share a batch, if several do; dice and the hardest are then those of the whole batch.
+    published solver, does not. class_weights: one number for each class, None for 1. dice: the factor of the Dice loss, in which
+    all labelled pixels count alike; under "sum" that is also multiplied by the number that "mean" divides by. hardest: below 1,
+    the mean over this share of the pixels, those with the greatest losses, replaces the mean over all; each part has its own.
+    world: the processes that share a batch, if several do; dice and hardest then refer to the whole batch.
     grid: (stride, first), as `grid_of` gives it: only every stride-th pixel down and across counts as labelled, from the first on.
     """
 
-    score_name = "mean_iou"  # which of the metric's scores says that a network is better
+    score_name = "mean_iou"  # the score of the metric by which networks are compared
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class SemanticSegmentation:
     def loss(self, logits: Array, targets: np.ndarray | tuple) -> tuple[Array, float, Cache]:
         """The loss of a batch, or of a part of it.   logits (N, C, h, w) -> (total, weight, cache)
 
-        targets, on the host: labels (N, H, W), or (labels, weights of the pixels (N, H, W)). Where the logits are of fewer
-        pixels, as without padding, they are those of the middle; the sizes then differ by an even number, else InputError.
+        targets, on the host: labels (N, H, W), or (labels, weights of the pixels (N, H, W)). Where the logits have fewer
+        pixels, as without padding, they are those in the middle; the sizes must differ by an even number, else InputError.
         The batch's loss is Σ total / Σ weight over its parts, and Σ total where nothing has weight: reduction "sum", or
-        no labelled pixel. Each part has a Dice loss of its own, which counts as the part's pixels do: parts give the mean of
-        theirs, not that of the whole batch, unless they are those of processes. total is a float64 of shape () on the logits' device.
+        no labelled pixel. Each part has its own Dice loss, weighted like the part's pixels: parts give the mean of theirs, not
+        the whole batch's, unless they belong to several processes. total is a float64 of shape () on the logits' device.
         """
         maps = targets if isinstance(targets, tuple) else (targets, None)
         labels, of_pixels = (None if array is None else _middle(array, logits) for array in maps)
@@ -100,19 +100,19 @@ class SemanticSegmentation:
         return logits.argmax(axis=1)
 
     def metric(self, num_classes: int) -> ConfusionMatrix:
-        """What labels and predictions are counted in, from the start."""
+        """A new metric, to count labels and predictions in."""
         return ConfusionMatrix(num_classes)
 
 
 def shrunk(labels: np.ndarray, stride: int, first: int) -> np.ndarray:
-    """Labels (N, H, W) of every stride-th pixel down and across, from the first on; the others are void. -> (N, H, W)"""
+    """Labels (N, H, W) at every stride-th pixel down and across, from `first` on; all others void. -> (N, H, W)"""
     kept, on_grid = np.full_like(labels, VOID), (slice(None), *[slice(first, None, stride)] * 2)
     kept[on_grid] = labels[on_grid]
     return kept
 
 
 def grid_of(network: Graph) -> tuple[int, int]:
-    """The pixels that a network's scores lie on before their last enlargement, or next to: (stride, first), down and across.
+    """The pixels on which, or next to which, a network's scores lie before they are last enlarged: (stride, first), down and across.
 
     Over VGG16 a DeepLab's enlarged scores are at these pixels what they were before, so that a loss there is that of Chen et al.
     (ICLR 2015), who shrink the labels to the scores' size. Where maps divide the image into cells, the pixel below and right
@@ -126,7 +126,7 @@ def grid_of(network: Graph) -> tuple[int, int]:
     name = network.nodes[name].inputs[0]
     while name != IMAGE:
         layer, inputs = network.nodes[name]
-        if isinstance(layer, layers.ResizeLike):  # lies where the map does whose size it takes
+        if isinstance(layer, layers.ResizeLike):  # lies where the map that gives its size does
             name = inputs[1]
         else:
             name, place = inputs[0], layer.coordinates().then(place)
@@ -135,7 +135,7 @@ def grid_of(network: Graph) -> tuple[int, int]:
 
 
 def _middle(maps, logits):
-    """The middle of maps (N, H, W), in the size of logits (N, C, h, w)."""
+    """The middle of maps (N, H, W), as large as logits (N, C, h, w)."""
     size, found = logits.shape[2:], maps.shape[1:]
     margins = [have - want for have, want in zip(found, size, strict=False)]
     if any(margin < 0 or margin % 2 for margin in margins):

@@ -1,4 +1,4 @@
-"""A stand-in for a GPU's arrays that runs on any machine: NumPy inside, and outside as strict as CuPy.
+"""A stand-in for a GPU's arrays that runs on any machine: NumPy inside, as strict as CuPy outside.
 
 A StrictArray is not a NumPy array and never becomes one by itself; `get()` is the only way out and copies, as a GPU does.
 It raises TypeError where it meets a NumPy array that has axes, and for arguments that CuPy's functions lack. Every result
@@ -236,7 +236,7 @@ def _module():
 
 
 def _array(a, dtype=None):
-    """The transfer: the one door for NumPy arrays, and always a copy."""
+    """The transfer: the only way in for NumPy arrays, and always a copy."""
     return StrictArray(np.array(a if isinstance(a, np.ndarray) else _unwrap(a), dtype=dtype))
 
 

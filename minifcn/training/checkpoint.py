@@ -10,7 +10,7 @@ from ..weights.pretrained import PACKAGES
 
 log = logging.getLogger("minifcn.training")
 WHOLE = "frozen-semantic: expected --start with a network of the same classes, whose semantic part stays"
-# Options of a semantic network as a panoptic one has them, of which the names and shapes of its weights say nothing.
+# Options that a panoptic network needs of its semantic network, which names and shapes of weights do not show.
 SEMANTIC: dict = {
     "fcn": {"alignment": "same", "at_once": False},
     "unet": {"padding": "same"},
@@ -21,7 +21,7 @@ SEMANTIC: dict = {
 def write(run, stream):
     """Write a run's weights, optimiser, data stream, random generators and best score, whole or not at all.
 
-    Under "weights" are those to use; where they are an average, those to go on with are under "latest".
+    "weights" holds those to use; if they are an average, "latest" holds those to continue training with.
     """
     moments, optimizer_rest = run.optimizer.state()
     order, stream_rest = stream.state()
@@ -44,13 +44,13 @@ def write(run, stream):
 
 
 def _order_of_sums(run):
-    """In words, what the bits of a run depend on beside its settings."""
+    """In words, what the bits of a run depend on besides its settings."""
     size = run.world.size
     return backend.order_of_sums() + (f" in {size} processes" if size > 1 else "")
 
 
 def read(path):
-    """(arrays, meta) of a checkpoint. Raises InputError, naming the file, if it is none."""
+    """(arrays, meta) of a checkpoint. Raises InputError, naming the file, if it is not one."""
     arrays, meta = npz.read_archive(path)
     if not {"config", "iteration", "best", "optimizer", "stream", "generators"} <= meta.keys():
         raise InputError(f"{path}: expected a checkpoint to resume from, got weights only")
@@ -63,7 +63,7 @@ def restore(run, arrays, meta):
     model.card.take_over(meta, run.checkpoint)
     stream.preprocessing = model.card.preprocessing
     order = _order_of_sums(run)
-    if (before := meta.get("sums", order)) != order:  # which older files do not tell
+    if (before := meta.get("sums", order)) != order:  # older files lack it
         log.warning(
             "%s: trained with %s, goes on with %s: not the same bits as never stopped, for sums are added up in another order",
             run.folder,
@@ -85,11 +85,11 @@ def restore(run, arrays, meta):
 
 
 def start_from(source, model, whole=False):
-    """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, a DeepLab, a panoptic network or its semantic part, or what
-    has the same backbone.
+    """Begin a network where another ended: an FCN as coarse or coarser, a U-Net, a DeepLab, a panoptic network or its semantic part,
+    or any network with the same backbone.
 
     source: "imagenet" or "hed", for the installed packages' weights; a file of this library; one of another's; or the name of
-    a network that comes with this one. whole: it has to give all of the semantic part, scores included.
+    a network that comes with this one. whole: the source must supply the whole semantic part, scores included.
     -> what was taken over, as a message. Raises InputError or FileNotFoundError, naming the file, if it does not fit.
     """
     if models.is_trained(source):

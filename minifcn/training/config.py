@@ -52,7 +52,7 @@ _AT_LEAST_0 = (
     "shift",
     "elastic",
 )
-# Options that count in some runs and networks only: their names, whether they count where all has these values, and where that is.
+# Options that only some runs and networks use: their names, whether they count given all settings, and where, in words.
 COUNT: tuple = (
     (("sigma", "offset_weight"), lambda of: of["network"] == "panoptic", "in a panoptic network"),
     (
@@ -69,7 +69,8 @@ COUNT: tuple = (
     (("image_pooling",), lambda of: of["variant"] in ("v3", "v3plus"), "in v3 and v3plus"),
     (("width",), lambda of: of.get("decoder", "unet") == "unet" or of["backbone"] in (None, "mini"), "over mini"),
 )
-# The usual settings of a run that starts from ImageNet's weights, those of `animals_v3plus`: what is new learns 25 times as fast as the backbone.
+# The usual settings of a run that starts from ImageNet's weights, those of `animals_v3plus`: new layers learn 25 times as fast
+# as the backbone.
 FROM_IMAGENET = {
     "backbone": "efficientnet_lite0_head",
     "backbone_rate": 0.04,
@@ -89,24 +90,24 @@ BALANCED = "balanced"  # in place of class weights: those of data.labels.balance
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of a run. Two runs with equal settings on one machine give the same weights, bit by bit, with compiled kernels on any number of
-    threads, without them on as many."""
+    """The settings of a run. Two runs with equal settings on one machine give the same weights, bit for bit: with compiled kernels for
+    any number of threads, without them for the same number."""
 
     data: str  # the VOCdevkit folder, or VOC's tar
     year: str = "2012"
     sbd: str | None = None  # a folder with SBD, whose images are trained on as well
     split: str = "train"
     val_split: str = "val"
-    limit: int | None = None  # train on the first so many images only
+    limit: int | None = None  # train only on this many images, the first ones
     exif: bool = True  # turn images and masks as their EXIF data say
-    resize: int | None = None  # shrink images so that the longer side has at most so many pixels
+    resize: int | None = None  # shrink images to a longer side of at most this many pixels
     stretch: bool | None = None  # spread each image's values over the whole range; None: as what the run starts from
     network: dict = field(
         default_factory=lambda: {"builder": "fcn", "options": dict(NETWORKS["fcn"])}
     )  # for models.build
     start: str | None = None  # a coarser variant or a classifier to start from; "imagenet": the installed package's
     backbone_rate: float = 1.0  # the backbone's learning rate, as a multiple of lr
-    score_rate: float = 1.0  # that of the layers that give the scores of the classes
+    score_rate: float = 1.0  # that of the score layers
     frozen_statistics: bool = False  # batch normalisation keeps the statistics that it starts with
     crop: int | None = 128  # the side of the training crops; None trains on whole images, one at a time
     batch_size: int = 6
@@ -116,24 +117,24 @@ class Config:
     momentum: float = 0.9  # of sgd
     weight_decay: float = 5e-4
     schedule: str = "poly"
-    average: float = 0.0  # the weights that are evaluated and kept are an average, in which the past keeps this share
+    average: float = 0.0  # evaluate and keep a moving average of the weights, in which the past has this share
     class_weights: str | tuple | None = None  # of the loss: numbers, or "balanced" by median frequency
     dice: float = 0.0  # the share of the Dice loss that is added to the cross-entropy
     border_weight: float = 0.0  # w0 of U-Net's weight map, for data sets with objects
-    hardest: float = 1.0  # the share of the pixels, those with the greatest losses, whose cross-entropy counts
-    shrink_labels: bool = False  # only the pixels count that the scores lie on before they are enlarged to the image
+    hardest: float = 1.0  # the share of pixels whose cross-entropy counts: those with the greatest losses
+    shrink_labels: bool = False  # count only pixels on which the scores lie before they are enlarged to the image
     sigma: float = 8.0  # of the bell around an object's centre, in pixels, that a panoptic network learns
     offset_weight: float = 0.01  # of the offsets' error in pixels, in its loss; more for objects of fewer pixels
     frozen_semantic: bool = False  # a panoptic network keeps the semantic part that it starts with
-    border_class: bool = False  # a class more, for the objects' rims and what lies between two that touch
+    border_class: bool = False  # an extra class for the objects' rims and what lies between two that touch
     reduction: str = "mean"  # "sum" is the published solver's loss, with its tiny learning rates
     wire: str = "float32"  # the type in which gradients travel between processes; float16 is half the bytes
     flip: bool = True
     scale: tuple = (1.0, 1.0)
     colour: float = 0.0
     turn: bool = False  # by multiples of 90 degrees, and mirrored
-    rotate: float = 0.0  # by up to so many degrees
-    shift: float = 0.0  # by up to so many pixels
+    rotate: float = 0.0  # by up to this many degrees
+    shift: float = 0.0  # by up to this many pixels
     elastic: float = 0.0  # standard deviation in pixels of an elastic deformation
     eval_every: int = 100
     save_every: int = 100
@@ -223,7 +224,7 @@ class Config:
 
 
 def check_count(given: Collection, settings: dict) -> None:
-    """Raise InputError where one of these options, by name, would change nothing beside settings and a network's options."""
+    """Raise InputError if one of these options, by name, has no effect with the settings, which include the network's options."""
     for names, counts, where in COUNT:
         if (idle := [name for name in names if name in given]) and not counts(settings):
             raise InputError(f"{idle[0].replace('_', '-')}: counts {where} only; leave it out")

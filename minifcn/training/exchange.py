@@ -1,4 +1,4 @@
-"""One batch on several processes: each has a part of it, and sums make of the parts' gradients those of the whole.
+"""One batch on several processes: each has a part of it, and summing the parts' gradients gives the whole batch's.
 
     share(model, world, 8)                     # once: normalisation and dropout by the whole batch of 8
     exchange = Exchange(model, world)
@@ -34,7 +34,7 @@ def part_of(batch_size: int, world: World) -> slice:
 
 
 def share(model: Graph, world: World, batch_size: int) -> None:
-    """Let a network's normalisations and dropouts see the whole batch, of which this process has `part_of`."""
+    """Make a network's normalisations and dropouts see the whole batch, of which `part_of` is this process's part."""
     if world.size > 1:
         for norm in model.layers_of(BatchNorm2d):
             norm.sums = world.sum
@@ -55,7 +55,7 @@ class Exchange:
         world.join_gpus()
 
     def whole_loss(self, total: Array, weight: float) -> tuple[float, float]:
-        """The loss of the whole batch and its weight, of those of the parts: each pixel counts as it would in one process."""
+        """The whole batch's loss and weight, summed from the parts': each pixel counts as it would in one process."""
         total, weight = self.world.sum(np.array([float(total), weight], np.float64)).tolist()
         return total, weight
 
@@ -88,9 +88,9 @@ class Exchange:
 def half_sum(array: np.ndarray, world: World) -> np.ndarray:
     """A sum that travels in float16, and is added up in float32: half the bytes.
 
-    Each process adds up one piece of the array and sends its sum round. What is sent is scaled to have 2¹⁵ as its largest
-    value, so that nothing overflows, however many processes add to it, and what is 2²⁹ times smaller still has all of
-    float16's eleven bits. Every process takes what was sent round, so all have the same bits.
+    Each process adds up one piece of the array and sends its sum to all. What is sent is scaled so that its largest value is
+    2¹⁵: nothing overflows, however many processes add to it, and values 2²⁹ times smaller still have all of float16's eleven
+    bits. Every process uses the sums as they were sent, so all have the same bits.
     """
     pieces = np.zeros((world.size, -(-array.size // world.size)), array.dtype)
     pieces.reshape(-1)[: array.size] = array

@@ -47,7 +47,7 @@ def train(model, stream, optimizer, rate, iterations, *, done=0, task=SEGMENTATI
 def update(model, images, labels, optimizer, lr, task=SEGMENTATION, exchange=None):
     """One update of the weights on one batch of host arrays. -> the loss before it
 
-    exchange: an `Exchange` where images are a part of the batch, of which other processes have the rest.
+    exchange: an `Exchange` if other processes hold the rest of the batch.
     """
     # A run that diverges overflows on its way; the check for a finite loss reports that once and clearly.
     with np.errstate(all="ignore"):

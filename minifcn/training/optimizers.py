@@ -93,7 +93,7 @@ class Adam(Optimizer):
         def block(value, gradient, first, second):
             if shrink != 1:
                 value *= shrink
-            # One array of a block's size, for what is computed on the way.
+            # One array of a block's size, for intermediate results.
             work = gradient + added * value if added else gradient.copy()
             first *= beta1
             second *= beta2
@@ -119,7 +119,7 @@ class AdamW(Adam):
 
 
 def _by_kernel(kernel, p, state, *numbers):
-    """Update a parameter by a kernel, if one can: it writes the values in the order in which they lie in memory. -> whether"""
+    """Update a parameter by a kernel, if possible: it writes the values in memory order. -> whether it did"""
     if not (runs(KERNELS, p.value) and p.value.flags.c_contiguous):
         return False
     gradient = array_module(p.grad).ascontiguousarray(p.grad)

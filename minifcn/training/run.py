@@ -66,7 +66,7 @@ class Run:
         self.checkpoint, self.metrics = self.folder / "checkpoint.npz", self.folder / "metrics.jsonl"
         self.world = distributed.world()
         self.writes = self.world.rank == 0
-        self._found = self.writes and _stamp(self.checkpoint)  # to notice whether somebody else has gone on since
+        self._found = self.writes and _stamp(self.checkpoint)  # to notice if another process has gone on since
         if self._found and not resume:
             with locked(self.folder):  # raises where another process is at work there, which is the better message
                 raise InputError(f"{self.folder}: holds a run already; use --resume, or choose another --out")
@@ -77,7 +77,7 @@ class Run:
         if config.sbd:
             train = data.train_aug(train, val, config.sbd, limit=config.limit)
         self.world.agree("versions", f"minifcn {__version__} with NumPy {np.__version__}")
-        # Compiled updates round otherwise than NumPy's (they multiply and add at once): weights would part ways unnoticed.
+        # Compiled updates round differently from NumPy's (fused multiply-add): weights would drift apart unnoticed.
         compiled = backend.has_kernels(backend.to_device(np.empty(0))) or not backend.native_problem()
         self.world.agree("compiled kernels", "in use" if compiled else "not in use (minifcn info says why)")
         self.world.agree("settings", config)
@@ -85,7 +85,7 @@ class Run:
         train.check_for_training()
         if config.border_class:
             train, val = map(data.with_border_class, (train, val))
-            train[0], val[0]  # raises where objects are not told apart
+            train[0], val[0]  # raises if the data have no instances
         self.train_data = data.CachedDataset(train, longest=config.resize, world=self.world)
         self.val_data = data.CachedDataset(val, longest=config.resize, world=self.world)
         self._task, self._evaluate = SemanticSegmentation, inference.evaluate
@@ -205,14 +205,14 @@ class Run:
         return weights
 
     def evaluate(self):
-        """The ConfusionMatrix on the validation split, as the network stands: of several processes, each looks at its images."""
+        """The ConfusionMatrix of the network, as it is now, on the validation split; each of several processes takes its own images."""
         own, count = range(self.world.rank, len(self.val_data), self.world.size), self.model.card.num_classes
         samples = map(self.val_data.__getitem__, own)
         if self._task is not PanopticSegmentation:
             self.matrix = self._evaluate(self.network, samples, count)
             self.world.sum(self.matrix.counts)
             return self.matrix
-        # Of objects more is kept than counts that add up: all have the scores of each image, and merge them in the images' order.
+        # Object scores are more than counts that add up: every process gets the scores of each image and merges them in image order.
         network = self.network.prepare()
         found = self.world.everyone([self._evaluate(network, [sample], count) for sample in samples])
         self.matrix = PanopticScores(count, inference.things_of(network))
@@ -248,7 +248,7 @@ class Run:
         for step in loop.train(*solver, config.iterations, done=self.done, **more):
             self.done = step.iteration
             if config.average:
-                # The first updates count more, or else the average would long remember where it began.
+                # Early updates count more; otherwise the average would long remember where it began.
                 decay = min(config.average, (1 + self.done) / (10 + self.done))
                 self.network.move_towards(self.model, 1 - decay)
             yield self._recorded(step)
@@ -268,7 +268,7 @@ class Run:
                 return
 
     def _require_finite(self, rate):
-        """Raise Diverged before weights that are none are kept."""
+        """Raise Diverged before weights that are not finite are kept."""
         if not all(np.isfinite(a).all() for a in self.model.state_dict().values()):
             at = f"iteration {self.done}: weights are not finite at learning rate {rate:.3g}"
             raise loop.Diverged(f"{at}; try a smaller one")
@@ -304,13 +304,13 @@ class Run:
         records = read_metrics(self.folder) if self.metrics.exists() else []
         kept = [record for record in records if 0 < record["iteration"] <= iteration]
         saved = {"event": "saved", "iteration": iteration}
-        if iteration and saved not in kept:  # the process was killed before it could write so
+        if iteration and saved not in kept:  # the process was killed before it could write this event
             kept.append(saved)
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _stamp(path):
-    """What changes whenever a file is replaced; None if there is none."""
+    """A stamp that changes whenever a file is replaced; None without a file."""
     found = path.stat() if path.exists() else None
     return found and (found.st_mtime_ns, found.st_ino)
 

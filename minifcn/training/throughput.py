@@ -10,14 +10,14 @@ from .optimizers import SGD
 
 
 class Throughput(NamedTuple):
-    """Samples a second: what the loader alone makes, and what training takes of a batch that is there already."""
+    """Samples a second: what the loader alone makes, and what training consumes from a batch already in memory."""
 
     loader: float
     training: float
 
 
 def seconds(work, times):
-    """How long it takes to do `work` so many times."""
+    """How many seconds it takes to do `work` `times` times."""
     start = time.perf_counter()
     for _ in range(times):
         work()

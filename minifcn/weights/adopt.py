@@ -16,7 +16,7 @@ from ..preprocessing import Preprocessing
 @dataclass
 class Loaded:
     """What was loaded. matched: their name -> ours; missing_keys: our names that were not in the file and keep their
-    values; unexpected_keys: their names that the network has not; notes: what else there is to know of them."""
+    values; unexpected_keys: their names that the network lacks; notes: what else to know of the weights."""
 
     source: str
     matched: dict = field(default_factory=dict)
@@ -43,8 +43,8 @@ def adopt(
     """Put arrays (by their name) into a network, and their preprocessing into its card. -> Loaded
 
     rename: their name -> ours, None for an array that is not needed. The names of a classifier match those of a
-    backbone. absent: beginnings of names of a backbone that may be missing. Raises InputError, and changes nothing, if a
-    shape does not fit or a name is missing other than these and those of an FCN's own layers, or all are.
+    backbone. absent: prefixes of backbone names that may be missing. Raises InputError, and changes nothing, if a shape
+    does not fit, if no name matches, or if a name is missing other than these and those of an FCN's own layers.
     """
     own, loaded = network.state_dict(), Loaded(str(path))
     prefix = f"{network.backbone_prefix}." if network.backbone_prefix else ""
@@ -56,7 +56,7 @@ def adopt(
         kernel_1d = ours.removesuffix("weight") + "kernel_1d"
         score = re.sub("^fc8(_voc12)?", "score", ours)  # as the released DeepLabs call it
         target = next((name for name in (prefix + ours, ours, kernel_1d) if name in own), None)
-        if target is None and score in own and own[score].size == array.size:  # a classifier's fc8 is another's
+        if target is None and score in own and own[score].size == array.size:  # else it is a classifier's fc8
             target = score
         if target is None:
             loaded.unexpected_keys.append(theirs)

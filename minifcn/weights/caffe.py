@@ -1,7 +1,7 @@
-"""Caffe's .caffemodel: a network as a protocol buffer, of which the layers' names and blobs are read, by hand.
+"""Caffe's .caffemodel: a network as a protocol buffer, whose layers' names and blobs are read by hand.
 
-Three messages stand inside each other here, network, layer and blob,
-and no field tells how much memory to reserve. A number where a message is expected, or the reverse, is a TypeError.
+Three messages are nested here, network, layer and blob, and no field tells how much memory to reserve. A number where a
+message is expected, or the reverse, is a TypeError.
 """
 
 import math

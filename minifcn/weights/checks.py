@@ -59,8 +59,8 @@ def _check_sha256(path, content, sha256):
 
 @contextmanager
 def parsing(path, kind):
-    """Around the reading of bytes from elsewhere, and nothing else: whatever damaged content raises becomes one
-    InputError in one line, "file: expected kind, got reason"."""
+    """A context for parsing untrusted bytes, and nothing else: whatever damaged content raises becomes one InputError
+    in one line, "file: expected kind, got reason"."""
     try:
         yield
     except Exception as error:  # NumPy, zipfile, struct, json and safetensors raise some of every kind

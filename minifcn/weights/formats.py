@@ -92,7 +92,7 @@ def read(path: str | Path, sha256: str | None = None) -> tuple[dict, dict]:
 
 
 def _load(path, network, arrays, meta):
-    """Put a file's arrays and what it says of them into a network. -> Loaded"""
+    """Put a file's arrays and its metadata into a network. -> Loaded"""
     card = copy.copy(network.card)
     if card and "network" in meta:
         builder, options = settings_of(meta["network"], path)
@@ -177,11 +177,11 @@ def load_caffemodel(path: str | Path, network: Network, sha256: str | None = Non
 
 
 def _adopt(path, network, arrays, known, what):
-    """Put the arrays of another library into a network that its names are known for. -> Loaded"""
+    """Put another library's arrays into a network for which its names are known. -> Loaded"""
     if (name := network_name(network)) not in known:
         raise InputError(f"{path}: expected {what} for {', '.join(known)}, got a network {name or 'without a name'}")
     arrays, (rename, preprocessing) = names.unwrapped(arrays), known[name]
-    if "conv1_1.weight" in arrays:  # Caffe's names: weights that somebody converted, which see pixels as Caffe does
+    if "conv1_1.weight" in arrays:  # Caffe's names: converted weights, which expect Caffe's preprocessing
         preprocessing = CAFFE
     loaded = adopt(path, network, arrays, rename, preprocessing)
     if known is _TORCH and name == "vgg16" and any(target.startswith("score") for target in loaded.matched.values()):
@@ -190,7 +190,7 @@ def _adopt(path, network, arrays, known, what):
 
 
 def _pixels(taken):
-    """What to know of the pixels where a whole network over VGG16 comes as a PyTorch file: names tell how they are seen, and may be wrong."""
+    """The note on a whole network over VGG16 in a PyTorch file: its preprocessing is guessed from names, and may be wrong."""
     seen = {
         "CAFFE": "as Caffe's weights do, in BGR less the mean",
         "TORCHVISION": "as torchvision's do, in RGB by mean and deviation",

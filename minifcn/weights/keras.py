@@ -1,6 +1,6 @@
 """Keras' HDF5 (.weights.h5): the variables of a model's layers, read by h5py.
 
-HDF5 is a format for a library in C, which nobody should hand unknown bytes. So this reader is for files whose SHA-256 is
+HDF5 is read by a library in C, which should not be given unknown bytes. So this reader is for files whose SHA-256 is
 known (`pretrained`), and no command opens others.
 """
 

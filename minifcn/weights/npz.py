@@ -37,7 +37,7 @@ def by_chainer(path):
 
 
 def read_archive(path):
-    """(arrays by name, meta); of an archive by Chainer, whose arrays are called conv1_1/W and conv1_1/b, meta is empty.
+    """(arrays by name, meta); meta is empty for an archive by Chainer, whose arrays are called conv1_1/W and conv1_1/b.
 
     Raises MissingFileError, or InputError naming the file if it is damaged or of another kind.
     """

@@ -1,4 +1,4 @@
-"""Pretrained weights that come in Python packages, of which no code is run: ImageNet's EfficientNet-Lite0, and VGG16's convolutions."""
+"""Pretrained weights in Python packages whose code is never run: ImageNet's EfficientNet-Lite0, and VGG16's convolutions."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -15,8 +15,8 @@ from .keras import read_keras
 
 
 class Package(NamedTuple):
-    """What a package brings: the file's place in it and its SHA-256, what pip is to install, what the weights are, and the
-    networks or backbones that they are for, the first as an advice, and load(path, network, sha256) -> Loaded, which reads them."""
+    """A package with weights: its name, the file's place in it and its SHA-256, what pip is to install, what the weights are, the
+    networks or backbones that they are for (messages suggest the first), and load(path, network, sha256) -> Loaded."""
 
     name: str
     file: str
@@ -28,7 +28,7 @@ class Package(NamedTuple):
 
 
 def _load_hed(path, network, sha256):
-    """VGG16's convolutions; fc6 and fc7 stay as drawn where a network has them."""
+    """Load VGG16's convolutions; fc6 and fc7, if the network has them, stay as initialised."""
     if network.backbone_prefix is None:
         raise InputError(f"hed: {PACKAGES['hed'].what}, without a classifier; expected an FCN or DeepLab over them")
     loaded = adopt(path, network, read_keras(path, sha256), names.keras_vgg16, CAFFE, absent=("fc6.", "fc7."))
@@ -59,7 +59,7 @@ PACKAGES = {
 
 
 def file_of(source: str) -> Path:
-    """The file of a source out of PACKAGES. Raises MissingFileError, saying how to install its package, if that is not installed."""
+    """The weight file of a source in PACKAGES. Raises MissingFileError, saying how to install its package, if that is not installed."""
     package = PACKAGES[source]
     spec = find_spec(package.name)
     for folder in (spec and spec.submodule_search_locations) or []:
@@ -71,8 +71,8 @@ def file_of(source: str) -> Path:
 
 
 def load_pretrained(network: Network, source: str = "imagenet") -> Loaded:
-    """Give a network the weights of a source out of PACKAGES: "imagenet" an EfficientNet-Lite0, or what is built over one, "hed" what
-    is built over VGG16, of which fc6 and fc7 stay as drawn where it has them.
+    """Load the weights of a source in PACKAGES: "imagenet" for an EfficientNet-Lite0 or a network over one, "hed" for a network over
+    VGG16, whose fc6 and fc7, if it has them, stay as initialised.
 
     The preprocessing that belongs to the weights is set in its card. -> Loaded. Raises as file_of and load_torchvision.
     """

@@ -33,7 +33,7 @@ def fields(message):
 
 
 def varint(data, at):
-    """(number, position behind it) of a number in 7-bit groups, the lowest first; all bytes but the last have the
+    """(number, position after it) of a number in 7-bit groups, the lowest first; all bytes but the last have the
     highest bit set."""
     number = 0
     for i, byte in enumerate(data[at : at + 10]):

@@ -33,7 +33,7 @@ def _read(content):
     if size > _MAX_HEADER:
         raise InputError(f"a header of {size} bytes, more than {_MAX_HEADER}")
     tensors = dict(safetensors.deserialize(content))
-    # The library takes the last of two entries of one name; and it does not hand out the metadata.
+    # The library keeps the last of two entries with one name, and does not return the metadata.
     header = json.loads(content[8 : 8 + size], object_pairs_hook=_without_repeats)
     metadata = header.pop(_METADATA, None) or {}
     if not tensors:

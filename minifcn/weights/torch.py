@@ -19,13 +19,13 @@ _LOCAL_HEADER = 30  # bytes before the name, whose length stands at 26 and that 
 _MAX_MEMBERS = 20_000
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001
-# Tensors that share a storage are copied for each of them: tied weights make two, no network makes more.
+# A shared storage is copied for each tensor that uses it: tied weights make two copies, no network makes more.
 _MAX_GROWTH = 4
 
 
 def read_torch(path, sha256=None):
-    """The arrays, by name, of a state dictionary in a .pth or .pt file: contiguous copies, of the types they have in
-    the file, bfloat16 as float32.
+    """The arrays, by name, of a state dictionary in a .pth or .pt file: contiguous copies in the file's
+    types, bfloat16 as float32.
 
     A checkpoint that holds one such dictionary among other things ({"state_dict": ..., "epoch": 3}) is searched for it.
     Nothing in the file is executed: see `torch_pickle`. Memory stays below six times the file's size and some 50 MB.
@@ -35,7 +35,7 @@ def read_torch(path, sha256=None):
 
 
 def _read(content):
-    with warnings.catch_warnings(action="ignore"):  # pickletools': of odd escapes in texts that are refused anyway
+    with warnings.catch_warnings(action="ignore"):  # pickletools': odd escapes in texts that are refused anyway
         value, storages = (_read_zip if content.startswith(_ZIP) else _read_legacy)(content)
     state = _find_state(value)
     itemsize = {"bfloat16": 4}
@@ -55,7 +55,7 @@ def _find_state(value):
         raise InputError(f"a {type(value).__name__.lower()}")
     if _is_state(value):
         return value
-    # One dictionary may be held under many keys, and is looked at once.
+    # One dictionary may be held under many keys; it is checked once.
     states = {key for key, held in {id(held): held for held in value.values()}.items() if _is_state(held)}
     inner = [key for key, held in value.items() if id(held) in states]
     if len(inner) == 1:
@@ -77,7 +77,7 @@ def _is_state(value):
 
 
 def _stored_type(storage):
-    """The type of a storage's numbers as NumPy can read them: bfloat16 it does not know."""
+    """The type as which NumPy reads a storage's numbers: uint16 for bfloat16, which it does not know."""
     return np.dtype("uint16" if storage.dtype == "bfloat16" else storage.dtype).newbyteorder("<")
 
 

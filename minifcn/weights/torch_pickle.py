@@ -39,7 +39,7 @@ class Tensor(NamedTuple):
 
 def _ordered_dict(items=None):
     made = {}
-    if items is not None:  # so wrote Python 2; Python 3 sets the items afterwards
+    if items is not None:  # as Python 2 wrote it; Python 3 sets the items afterwards
         if type(items) is not list:
             raise InputError(f"an OrderedDict made of a {type(items).__name__}")
         for key, value in items:

@@ -49,7 +49,7 @@ def examine(root, progress=lambda results, total: results, exif=True):
         return diagnosis
     diagnosis.lists = read_lists(dataset, findings)
     pairs, objects = find_pairs(dataset, diagnosis.lists, findings), _told_apart(dataset, findings)
-    Image.init()  # every format that Pillow knows, before threads ask for them
+    Image.init()  # load all of Pillow's formats before threads need them
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # Pillow and NumPy release the interpreter's lock
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's about odd EXIF data and the like
@@ -68,7 +68,7 @@ def examine(root, progress=lambda results, total: results, exif=True):
 
 
 def _told_apart(dataset, findings):
-    """The data set with its objects, where masks of classes have them beside; None where there are none."""
+    """The data set with instances, if it has them beside its class masks; else None."""
     for source, annotations in dataset.strays.items() if isinstance(dataset, Coco) else ():
         for annotation in annotations:
             findings.add(

@@ -1,4 +1,4 @@
-"""Objects told apart by polygons and runs in JSON, by numbers in a second picture, or by boxes: do they fit image and mask?"""
+"""Instances from polygons and runs in JSON, from numbers in a second picture, or from boxes: do they fit image and mask?"""
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def examine_annotations(dataset, id):
 
 
 def _outside(annotation, size):
-    """The box of an annotation, or of its polygons, if it leaves the image of this size (height, width)."""
+    """As text, the first corner of an annotation's box or polygons outside an image of this size (height, width); or None."""
     box, outline = annotation.get("bbox"), annotation.get("segmentation")
     corners = [(box[0], box[1]), (box[0] + box[2], box[1] + box[3])] if _is_numbers(box) and len(box) == 4 else []
     for polygon in outline if isinstance(outline, list) else ():
@@ -62,8 +62,8 @@ def _is_numbers(values):
 
 
 def examine_told_apart(dataset, id, report):
-    """Beside a mask of classes: the objects of an image in VOC's and Cityscapes' layout, where there are any. report: the mask's,
-    which gets the problems. dataset: `with_instances`."""
+    """Check the instances beside a class mask in VOC's or Cityscapes' layout, if there are any. report: the mask's, to which problems
+    are added. dataset: one made by `with_instances`."""
     if report.readable_as != "numbers" or any(KINDS[kind][0] != WARNING for kind, _ in report.problems):
         return
     label = read_labels(report, dataset)

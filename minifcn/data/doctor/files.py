@@ -16,7 +16,7 @@ from .. import images
 from ..labels import VOID, describe, match_colours
 
 _STORED = {2: "mirrored", 3: "upside down", 4: "mirrored", **dict.fromkeys((5, 6, 7, 8), "on its side")}
-MIN_BETWEEN = 3  # so many different intermediate values in a mask are the trace of a smooth resize
+MIN_BETWEEN = 3  # this many different intermediate values in a mask are the trace of a smooth resize
 DARK = 40  # a grey value below this looks black
 
 
@@ -106,7 +106,7 @@ def _examine_turn(report, image, dataset):
 
 
 def read_labels(report, dataset):
-    """The labels (H, W) uint8 of a mask, as its report says that they can be read; void where there is none."""
+    """The labels (H, W) uint8 of a mask, read as its report says; void where there is none."""
     if report.readable_as == "objects":
         return dataset.read(report.id).label
     if report.readable_as == "colours":

@@ -1,4 +1,4 @@
-"""Writes what is usable of a data set as a new one beside it: your own data, with palette masks. Originals are only read."""
+"""Writes the usable part of a data set as a new one beside it: your own data, with palette masks. Originals are only read."""
 
 import json
 import shutil
@@ -21,8 +21,8 @@ _COPIED = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")  # what is read as it is; a
 def write_fixed(diagnosis, target):
     """Write what is usable of a data set that `examine` has read: upright RGB images, palette masks of class numbers, lists.
 
-    target: a folder, absent or empty. Lists lose what cannot be used, what they name twice, and (those to train on)
-    what also stands in a list to validate or test on. Nothing is guessed: a label that is no class is not repaired.
+    target: a folder, absent or empty. Lists lose what cannot be used, what they name twice, and (those to train and
+    to validate on) what also stands in a later list, to validate or test on. Nothing is guessed: a label that is no class is not repaired.
     Raises InputError for a folder that is not empty and where nothing is usable; nothing is written then.
     -> ({split: the ids of the new list}, [(an id that was left out, why)])
     """
@@ -85,7 +85,7 @@ def _in_utf8(id):
 
 
 def _usable_lists(diagnosis, usable):
-    """{split: usable ids}, those to train on without what stands in the others, by id or by content; no empty ones."""
+    """{split: usable ids}, each without what stands in a later one, by id or by content; no empty ones."""
     if not any(diagnosis.lists.values()):
         return {"train": sorted(usable)} if usable else {}
     digest = {id: image.digest for id, (image, _) in diagnosis.files.items() if image}
@@ -97,7 +97,7 @@ def _usable_lists(diagnosis, usable):
 
 
 def _write_image(image, folder, id, exif):
-    """A copy of an image that is read as it is; of any other a PNG, which is lossless, of what the reader makes of it."""
+    """Copy an image that is read as it is; write any other, as the reader decodes it, as a lossless PNG."""
     copied = not image.problems and image.format in _COPIED
     target = folder / f"{id}{'.jpg' if copied and image.format.startswith('JPEG') else '.png'}"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a data set names in its lists and holds in its folders, without opening an image; broken data sets too."""
+"""The ids in a data set's lists and the files in its folders, found without opening an image; also for broken data sets."""
 
 import os
 from collections import Counter
@@ -13,9 +13,9 @@ from ..sets.description import FILE_NAME, DescriptionError
 
 
 def open_for_doctor(root, findings, exif=True):
-    """The data set in a folder, with no samples; None, and a finding, where what it says of its classes or folders is wrong.
+    """The data set in a folder, without samples; None, and a finding, if its description or its list of classes is wrong.
 
-    Raises InputError as `layout_of` for what is no data set, and for a file.
+    Raises InputError as `layout_of` does, and for a file.
     """
     if Path(root).is_file():
         raise InputError(f"{root}: expected a folder, got a file; unpack the archive first")
@@ -38,7 +38,7 @@ def open_for_doctor(root, findings, exif=True):
 
 
 def read_lists(dataset, findings):
-    """{split: ids, each once}; none of a list that is no text."""
+    """{split: ids, each once}; no ids for a list that is not text."""
     lists = {}
     for split, source in dataset.splits().items():
         name = source if isinstance(source, str) else dataset.lists.format(split)

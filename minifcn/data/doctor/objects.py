@@ -44,7 +44,7 @@ def examine_objects(dataset, name):
 
 
 def _examine_object(dataset, name):
-    """([(kind, detail)] of the mask of one object, where it is as (H, W) bool, or None)"""
+    """([(kind, detail)] of one object's mask, the object's pixels (H, W) bool or None)"""
     single, drawn = FileReport(dataset.folder / name, name), None
     with failures(single), open(single.path, "rb") as file, Image.open(file) as image:
         examine_header(single, image)

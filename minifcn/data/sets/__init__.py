@@ -1,4 +1,4 @@
-"""Readers of data sets: one class for each layout, what they share in `base`, and which layout a folder has."""
+"""Readers of data sets: one class for each layout, their common base in `base`, and the choice of one for a folder."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-_HINTS = {  # what tools leave that is no data set yet -> what to do
+_HINTS = {  # output of tools that is not a data set yet -> what to do
     "SegmentationClass*": "; masks without their images: put these into JPEGImages beside it (CVAT: Save images)",
     "task-*-annotation-*": "; masks of Label Studio, one for each brush: docs/data.md has the lines that join them",
     "*.json": "; labelme's polygons become masks by its labelme2voc.py; see docs/data.md",
@@ -42,9 +42,9 @@ _HINTS = {  # what tools leave that is no data set yet -> what to do
 
 
 def layout_of(root: str | Path) -> type:
-    """The class that reads what is here, such as VOC, which reads its official tar too.
+    """The reader class for a folder or tar, such as VOC, which also reads its official tar.
 
-    Raises MissingFileError for no folder and InputError, saying what was expected and what is there, for another.
+    Raises MissingFileError if nothing is there, and InputError, saying what was expected and found, for an unknown layout.
     """
     root = Path(root)
     if not root.exists():
@@ -92,9 +92,9 @@ def open_dataset(
 ) -> SegmentationDataset:
     """The samples of one split of a data set in any of the layouts, by the class that `layout_of` finds.
 
-    year: of VOC's; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
-    exif: False reads images and masks as they are stored, whatever their EXIF data say. instances: with their objects told apart.
-    Raises InputError, naming the folder or file, for what is none of them and for what the reader refuses.
+    year: for VOC; 2012 unless given, or the latest there is. ids, limit: as the readers take them.
+    exif: False reads images and masks as they are stored, whatever their EXIF data say. instances: as ObjectSamples.
+    Raises InputError, naming the folder or file, for an unknown layout and for what the reader refuses.
     """
     layout = layout_of(root)
     options = {"year": year} if layout is VOC else {}

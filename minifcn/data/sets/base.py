@@ -1,4 +1,4 @@
-"""What every data set is: a sequence of samples, each an image and a mask that an id names, and where their files lie."""
+"""The base of every data set: a sequence of samples, each an image and a mask with one id, and where their files lie."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from ..labels import BLACK_AND_WHITE, VOID, check_labels, describe, match_colour
 log = logging.getLogger("minifcn.data")
 SPLITS = ("train", "val", "test")
 END = 2048  # bytes at either end of a mask by which copies of a data set are compared
-VAL_SHARE = 0.2  # of the images, for validation, where no list says which
+VAL_SHARE = 0.2  # share of the images for validation, if no list says which
 
 
 class Sample(NamedTuple):
@@ -30,13 +30,13 @@ class Sample(NamedTuple):
 
     @property
     def instances(self) -> np.ndarray | None:
-        """Of data sets with objects (`ObjectSample`): the number of each pixel's. None here."""
+        """None: only an `ObjectSample` has an instance map."""
         return None
 
 
 class ObjectSample(NamedTuple):
-    """A Sample whose objects are told apart. instances: (H, W) uint16, 0 where no object is, else its number from 1, or
-    AMBIGUOUS where it is unknown of which object a pixel is. Numbers may be missing."""
+    """A Sample with an instance map. instances: (H, W) uint16, the number of each pixel's object from 1, 0 for none, AMBIGUOUS
+    where it is unknown which object it is. Numbers may be missing."""
 
     image: np.ndarray
     label: np.ndarray
@@ -45,18 +45,18 @@ class ObjectSample(NamedTuple):
 
 
 class SegmentationDataset(Sequence):
-    """Samples that are read when they are asked for, from files in one layout.
+    """Samples read on demand from files in one layout.
 
-    A layout is a subclass that says where files lie. What it says serves the reader, which refuses what is wrong, and
-    the doctor, which reports it. Here: a folder of lists, one of images and one of masks, named by the id.
+    A layout is a subclass that says where files lie. The reader uses this to refuse what is wrong, and the doctor to
+    report it. Here: a folder of lists, one of images and one of masks; files are named by their ids.
 
-    layout: its name. images, masks: (folder, endings of the names); where several may do, the first is the usual one.
+    layout: its name. images, masks: (folder, endings of the file names, the usual one first).
     lists: what names the ids of a split, with {} for the split. hints: {split: what to do if its list is missing}.
     others: endings of files that also belong in the folders. palette: (256, 3) uint8, the colour of each label, so that
-    palette[label] is a picture. coloured: masks are pictures in these colours; void: whether palette[255] in them is void.
-    Else masks hold numbers; table: (256,) uint8, the label of each; shown: whether palettes in such masks should have the
-    classes' colours. exif: whether images and masks are turned as their EXIF data say; False reads them as stored.
-    objects: masks are those of single objects, in a folder or a file. tells_objects: samples are ObjectSamples (`with_instances`).
+    palette[label] is a picture. coloured: masks are pictures in these colours; void: whether palette[255] is void in them.
+    If not coloured, masks hold numbers; table: (256,) uint8, the label of each number; shown: whether the masks' own palettes
+    should have the classes' colours. exif: whether images and masks are turned as their EXIF data say; False reads them as
+    stored. objects: an id's mask is a folder or file of single objects. tells_objects: samples are ObjectSamples (`with_instances`).
 
     files: FolderFiles or TarFiles. split: a split's name, or a path ending in .txt to a list elsewhere. ids: use these
     instead. limit: only the first so many. Raises InputError, naming the file, for a missing list, image or mask
@@ -96,12 +96,12 @@ class SegmentationDataset(Sequence):
 
     @property
     def things(self) -> tuple[int, ...]:
-        """The classes whose objects are told apart where any are: all but the first, which is the background."""
+        """The classes that can have instances: all but the first, which is the background."""
         return tuple(range(1, self.num_classes))
 
     @property
     def channels(self) -> int:
-        """1 where the first image is grey, as stored; else 3."""
+        """1 if the first image is stored in grey, else 3."""
         return self._kind_of_images()[0]
 
     def _kind_of_images(self):
@@ -134,9 +134,9 @@ class SegmentationDataset(Sequence):
         return str(self.folder / self.mask_name(id))
 
     def _existing(self, where, id):
-        """The file of an id with the first of the endings, in small letters or capitals, that there is; else the usual name.
+        """The file of an id with the first ending for which one exists, in lower or upper case; else the usual name.
 
-        Letters with accents are found whichever way the file system writes them.
+        Letters with accents are found in either Unicode form (NFC, NFD).
         """
         folder, *endings = where
         forms = dict.fromkeys((id, *(normalize(form, id) for form in ("NFD", "NFC"))))
@@ -150,11 +150,11 @@ class SegmentationDataset(Sequence):
         return {name.removesuffix(ending): folder + name for name in names}
 
     def list_files(self) -> dict:
-        """{split: the name of its list} of those of SPLITS whose list is there, whatever other files are beside them."""
+        """{split: the name of its list} for those of SPLITS that have one; other files beside them are ignored."""
         return {split: self.lists.format(split) for split in SPLITS if self.files.is_file(self.lists.format(split))}
 
     def found(self) -> tuple:
-        """({id: its images}, {id: its masks}): the names of the files that are there, in a list or not. Of folders, not tars."""
+        """({id: its images}, {id: its masks}): the names of the files that exist, listed or not. For folders, not tars."""
         return find(self.folder, *self.images), find(self.folder, *self.masks)
 
     def read_split(self, split: str) -> list[str]:
@@ -169,8 +169,8 @@ class SegmentationDataset(Sequence):
         return [id for id in map(self.id_of, read_lines(file)) if id is not None]
 
     def id_of(self, line: str) -> str | None:
-        """The id in a line of a list: all of it, unless a number follows, as in the lists of VOC's Main, -1 for "not in this
-        list" (None); or two paths do, an image's and its mask's."""
+        """The id in a line of a list: the whole line; or the first word if 1, 0 or -1 follows, as in VOC's Main (None for -1, "not
+        in this list"); or the image's name if the line is two paths, an image's and its mask's."""
         id, *more = line.split()
         if not more or self.files.is_file(self.image_name(line)):
             return line
@@ -182,9 +182,9 @@ class SegmentationDataset(Sequence):
         return (None if more == ["-1"] else id) if more in (["1"], ["0"], ["-1"]) else line
 
     def with_instances(self) -> Self:
-        """The same samples, each with its objects told apart, as ObjectSample.
+        """The same samples as ObjectSamples, with instance maps.
 
-        Raises MissingFileError, saying what was expected, where nothing tells them apart, and InputError for what is wrong.
+        Raises MissingFileError, saying what was expected, if the data set has no instances, and InputError for what is wrong.
         """
         self.check_instances()
         dataset = copy(self)
@@ -192,22 +192,22 @@ class SegmentationDataset(Sequence):
         return dataset
 
     def check_instances(self) -> None:
-        """What `with_instances` raises. Here: always, since masks of classes tell no objects apart."""
+        """Raise what `with_instances` raises. Here: always, as class masks have no instances."""
         raise MissingFileError(
             f"{self.folder}: expected objects told apart, as in PASCAL VOC, Cityscapes, COCO's JSON or one mask for each; "
             f"got {self.layout or 'a data set'}, which has classes only"
         )
 
     def boxes(self, id: str) -> list | None:
-        """The boxes that alone tell an id's objects apart; None where more does."""
+        """An id's boxes, if its instances come from boxes alone; else None."""
         return None
 
     def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
-        """The numbers of an id's objects, (H, W) uint16 as in ObjectSample, where they are told apart. label: its labels."""
+        """An id's instance map, (H, W) uint16 as in ObjectSample. label: its labels."""
         raise NotImplementedError
 
     def label_of(self, label: np.ndarray, instances: np.ndarray) -> np.ndarray:
-        """The labels of objects that have been moved, scaled or bent: those that moved with them, unless a layout draws them anew."""
+        """The labels after objects were moved, scaled or bent: unchanged here; a layout may redraw them."""
         return label
 
     def read_label(self, id: str) -> np.ndarray:
@@ -225,12 +225,12 @@ class SegmentationDataset(Sequence):
         return label
 
     def read_maps(self, id: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """An id's labels, and its objects where they are told apart: `read_label` and `read_instances`."""
+        """An id's labels, and its instance map or None: `read_label` and `read_instances`."""
         label = self.read_label(id)
         return label, self.read_instances(id, label) if self.tells_objects else None
 
     def read(self, id: str) -> Sample | ObjectSample:
-        """The Sample of an id, or the ObjectSample where objects are told apart."""
+        """The Sample of an id; its ObjectSample after `with_instances`."""
         name = self.image_name(id)
         image, (label, instances) = read_image(self.files.open(name), self.exif), self.read_maps(id)
         if label.shape != image.shape[:2]:
@@ -241,9 +241,9 @@ class SegmentationDataset(Sequence):
         return Sample(image, label, id) if instances is None else ObjectSample(image, label, id, instances)
 
     def check_for_training(self) -> None:
-        """What training would not say: warns of images of more than 8 bits a channel, told by the first. Raises InputError for
-        masks that hold nothing but 0 and 255, which is void, so that 0 would be the answer everywhere; one mask that shows a
-        class is enough."""
+        """Check what training itself would not report. Warns if the first image has more than 8 bits a channel. Raises InputError if
+        all masks hold only 0 and 255, which is void: a network would learn to answer 0 everywhere. One mask that shows another
+        class is enough to pass."""
         if self._kind_of_images()[1]:
             log.warning("%s: images of more than 8 bits a channel, of which 8 are used", self.folder)
         pixels = np.zeros(256, np.int64)
@@ -255,7 +255,7 @@ class SegmentationDataset(Sequence):
             raise InputError(f"{self.folder / self.masks[0]}: {BLACK_AND_WHITE}")
 
     def fingerprint(self) -> str:
-        """What two copies of a data set have in common: a hash of its classes, its ids, the sizes of their files, and the ends of its masks."""
+        """A hash that copies of a data set share: of its classes, its ids, the sizes of their files, and the ends of its masks."""
         found, masks = sha256(repr(self.classes).encode()), {}
         for id in self.ids:
             names = [name for name in (self.image_name(id), self.mask_name(id)) if self.files.is_file(name)]
@@ -266,14 +266,14 @@ class SegmentationDataset(Sequence):
         return found.hexdigest()
 
     def _ends_of(self, name):
-        """The first bytes of a file and the last, where a PNG has the checksums of all its pixels."""
+        """The first and the last bytes of a file; a PNG's last bytes hold the checksums of all its pixels."""
         with self.files.open(name) as file:
             start = file.read(END)
             file.seek(max(len(start), self.files.size(name) - END))
             return start + file.read(END)
 
     def _exif_hint(self, name, label):
-        """What to do where a mask fits its image as stored; nothing where it does not."""
+        """A hint for a mask that fits its image as stored; empty for any other."""
         if not self.exif or read_image(self.files.open(name), exif=False).shape[:2] != label.shape:
             return ""
         return (
@@ -290,7 +290,7 @@ class SegmentationDataset(Sequence):
 def random_split(ids: Iterable[str], share: float) -> dict:
     """{"train", "val", "trainval": ids}, `share` of them for validation, and at least one.
 
-    The choice depends on a hash of each id alone, so that adding images moves almost none of the others.
+    The choice depends on a hash of each id alone, so that adding images leaves almost all others in their split.
     """
     order = sorted(ids, key=lambda id: sha256(id.encode("utf-8", "surrogateescape")).digest())
     val = set(order[: max(1, round(share * len(order)))])
@@ -298,10 +298,10 @@ def random_split(ids: Iterable[str], share: float) -> dict:
 
 
 def find(root: str | Path, folder: str, *endings: str) -> dict:
-    """{id: names} of the files in root/folder and below whose names end so, in any case; an id is the name without the ending.
+    """{id: names} of the files in root/folder and below with one of the endings, in any case; an id is the name without it.
 
-    Hidden files and folders are none (.ipynb_checkpoints, macOS's ._ files). Letters with accents are one character in an id,
-    whichever way the file system writes them.
+    Hidden files and folders are skipped (.ipynb_checkpoints, macOS's ._ files). In an id, a letter with an accent is one character
+    (NFC), whichever way the file system writes it.
     """
     found, start = {}, Path(root, folder)
     for path in sorted(start.rglob("*")):

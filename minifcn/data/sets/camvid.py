@@ -11,7 +11,7 @@ from ..images import SUFFIXES
 from .base import VAL_SHARE, find, random_split
 from .folder import Folder, number_table
 
-# A class and its colour in pictures, SegNet's; then the original's classes that it takes, as label_colors.txt has them.
+# Each class with its colour in SegNet's pictures; then the original classes merged into it, as in label_colors.txt.
 _TABLE = {
     ("sky", (128, 128, 128)): {"Sky": (128, 128, 128)},
     ("building", (128, 0, 0)): {
@@ -56,7 +56,7 @@ EXPECTED = "train with trainannot or 701_StillsRaw_full with LabeledApproved_ful
 _ORIGINAL = {  # folder of images -> folder of masks x_L.png in 32 colours
     "701_StillsRaw_full": "LabeledApproved_full",
     "images": "labels",
-    **{split: f"{split}_labels" for split in _SPLITS},  # a copy that is often met
+    **{split: f"{split}_labels" for split in _SPLITS},  # a common copy
 }
 
 
@@ -67,12 +67,12 @@ class CamVid(Folder):
     masks hold the numbers 0..10 and 11 for void; or the original, 701_StillsRaw_full beside LabeledApproved_full (also images
     beside labels, or train beside train_labels and so on) with masks x_L.png in 32 colours. split: a list in root, train.txt,
     val.txt, trainval.txt or test.txt, or a path ending in .txt to a list elsewhere. A line is a frame's name, or the paths of
-    frame and mask, of which the first one's name counts: frames may be PNG or JPEG, whatever the list says. Without lists the
-    folders are the splits; of a single folder, a random fifth is val. ids: use these instead of the split's. limit: only the
+    frame and mask, where only the frame's name counts: frames may be PNG or JPEG, whatever the list says. Without lists the
+    folders are the splits; if there is one folder, a random fifth of it is val. ids: use these instead of the split's. limit: only the
     first so many. Raises InputError as data.Cityscapes does.
 
     Sources: Brostow et al., Pattern Recognition Letters 30 (2009), the 32 classes; Badrinarayanan et al., SegNet,
-    https://arxiv.org/abs/1511.00561, the 11 and the splits; MathWorks' camvidPixelLabelIDs, which of the 32 each takes.
+    https://arxiv.org/abs/1511.00561, the 11 and the splits; MathWorks' camvidPixelLabelIDs, which of the 32 are merged into each.
     """
 
     layout = "CamVid"
@@ -94,7 +94,7 @@ class CamVid(Folder):
         frames = {name: find(root, name, *SUFFIXES) for name in order}
         masks = {name: find(root, self._folders[name], self.masks[1]) for name in order}
         self._found = {}, {}
-        for name in order:  # a frame that two folders have is read from that of the split
+        for name in order:  # a frame in two folders is read from the split's folder
             self._found[0].update(frames[name])
             self._found[1].update(masks[name])
         self._place = {id: name for kind in (masks, frames) for name in order for id in kind[name]}
@@ -115,7 +115,7 @@ class CamVid(Folder):
 
 
 def mask_folders(files: Any) -> dict[str, str]:
-    """{folder of frames: folder of their masks} of CamVid in `files`; none where it is something else."""
+    """{folder of frames: folder of their masks} of CamVid in `files`; empty for any other layout."""
     names = [name for name in files.children("") if files.is_folder(name)]
     if any(f"{name}annot" in names for name in names):
         return {name: f"{name}annot" for name in names if f"{name}annot" in names or name in _SPLITS}

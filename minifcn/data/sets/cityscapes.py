@@ -11,8 +11,8 @@ from ..images import read_mask
 from ..labels import AMBIGUOUS, VOID
 from .base import SegmentationDataset, find
 
-# The classes that count of the official table (labels.py of cityscapesScripts): label id, name, colour. The train id is
-# the row's number here. All other ids are void; "license plate", id −1, is in no labelIds file.
+# The classes of the official table (labels.py of cityscapesScripts) that count: label id, name, colour. The train id is
+# the row's index here. All other ids are void; "license plate", id −1, is in no labelIds file.
 _TABLE = (
     (7, "road", (128, 64, 128)),
     (8, "sidewalk", (244, 35, 232)),
@@ -37,8 +37,8 @@ _TABLE = (
 NUM_LABEL_IDS = 34
 COARSE = "gtCoarse", "_gtCoarse_labelIds.png"  # the masks of splits without gtFine
 INSTANCE_IDS = "_instanceIds.png"
-PER_CLASS = 1000  # an object's id: that of its label times this, and its number
-_THINGS = tuple(range([name for _, name, _ in _TABLE].index("person"), len(_TABLE)))  # what the annotators told apart
+PER_CLASS = 1000  # an object's id is its label id times this, plus its number
+_THINGS = tuple(range([name for _, name, _ in _TABLE].index("person"), len(_TABLE)))  # those with instances
 LABEL_IDS = np.array([id for id, _, _ in _TABLE])  # of each class
 CITYSCAPES_CLASSES = tuple(name for _, name, _ in _TABLE)
 
@@ -49,7 +49,7 @@ class Cityscapes(SegmentationDataset):
     They are made from the labelIds files through the official table; the labelTrainIds files that some copies hold are
     not read. A split without gtFine has gtCoarse's. root: the folder that holds leftImg8bit and gtFine. split: a folder
     in them. ids: use these, such as "aachen_000000_000019", instead of all. limit: only the first so many.
-    `with_instances` tells persons, riders and vehicles apart by the instanceIds files; what is of a group of them is AMBIGUOUS.
+    `with_instances` takes the instances of persons, riders and vehicles from the instanceIds files; their groups are AMBIGUOUS.
     Raises InputError, naming the file, at construction for what is missing (MissingFileError); when they are read, for
     files that do not fit together and for ids that the table does not have.
     """
@@ -67,7 +67,7 @@ class Cityscapes(SegmentationDataset):
         files = FolderFiles(root)
         splits = [name for name in files.children("leftImg8bit") if files.is_folder(f"leftImg8bit/{name}")]
         self._splits = {name: _by_id(root, f"leftImg8bit/{name}", self.images[1]) for name in splits}
-        # An id that several splits have is read from the one that was asked for.
+        # An id in several splits is read from the requested one.
         self._images = ChainMap(self._splits.get(split, {}), *self._splits.values())
         fine = {name for name in splits if files.is_folder(f"gtFine/{name}")}
         self._coarse = {name for name in splits if name not in fine and files.is_folder(f"gtCoarse/{name}")}

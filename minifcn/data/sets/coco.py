@@ -29,7 +29,7 @@ _SPLITS = {"valid": "val", "validation": "val"}  # what tools call splits -> the
 
 
 class Place(NamedTuple):
-    """Where an image and its objects are: the image's name, that of the JSON file, and its Entry there."""
+    """Where an image and its objects are: the image's name, the JSON file's name, and the Entry there."""
 
     image: str
     annotations: str
@@ -39,14 +39,14 @@ class Place(NamedTuple):
 class Coco(SegmentationDataset):
     """The samples of one split: background 0, the categories from 1 on in the order of their ids.
 
-    root: the folder with annotations/instances_<split>.json as COCO's own, <split>/_annotations.coco.json as Roboflow's, or one
-    annotations.json, of whose images a fifth is val. Images lie beside the file, in root, or in root's folder of the split, images
+    root: the folder with annotations/instances_<split>.json (COCO), <split>/_annotations.coco.json (Roboflow), or one
+    annotations.json, a fifth of whose images is val. Images lie beside the file, in root, or in one of root's folders: the split's, images
     or JPEGImages. split: "train", "val", "test". An id is an image's name in root, without its ending; ids: use these instead.
     limit: only the first so many.
 
-    Where objects overlap, the smaller is seen. `with_instances` tells them apart; what is of a crowd is AMBIGUOUS.
-    Raises InputError, naming the file, for JSON of another form, at construction, and for objects that are no polygons or runs and
-    images of another size than the file says, when they are read; MissingFileError for images that are not there.
+    Where objects overlap, the smaller is on top. `with_instances` adds instance maps; crowds are AMBIGUOUS.
+    Raises InputError, naming the file: at construction for JSON of another form; when samples are read, for objects without
+    polygons or runs and for images of another size than the file says. Raises MissingFileError for missing images.
     """
 
     layout, objects, shown = "COCO's JSON", True, False
@@ -62,7 +62,7 @@ class Coco(SegmentationDataset):
                 raise InputError(f"{files.path / source}: expected the categories of the other files, got others")
             self._labels, classes, self.strays[source] = read.labels, read.classes, read.strays
             self._places[name] = _places(files, source, read.entries)
-        # An id that several splits have is read from the one that was asked for.
+        # An id in several splits is read from the requested one.
         self._by_id = ChainMap(self._places.get(split, {}), *self._places.values())
         super().__init__(files, split, classes, ids, limit)
 
@@ -91,7 +91,7 @@ class Coco(SegmentationDataset):
         return self._by_id[id].entry
 
     def check_instances(self) -> None:
-        """Nothing: objects are always told apart."""
+        """Nothing: there are always instances."""
 
     def read_maps(self, id: str) -> tuple[np.ndarray, np.ndarray | None]:
         regions, entry = [], self.entry(id)
@@ -117,7 +117,7 @@ class Coco(SegmentationDataset):
 
 
 def annotation_files(files: Any) -> dict[str, str]:
-    """{split: its JSON file} in a folder; under the name "trainval" one that is for all. Empty where there is none."""
+    """{split: its JSON file} in a folder; a single file for all splits is "trainval". Empty if there is none."""
     roboflow = {name: f"{name}/{ROBOFLOW}" for name in files.children("") if files.is_file(f"{name}/{ROBOFLOW}")}
     if roboflow:
         return {_SPLITS.get(name, name): file for name, file in roboflow.items()}
@@ -144,7 +144,7 @@ def _places(files, source, entries):
         inside = [part for part in name.parts if part not in ("..", name.anchor)]
         names = dict.fromkeys(
             ("/".join(inside), inside[-1])
-        )  # as it is there, and without folders that were somebody's
+        )  # as it is given there, and without the folders of another machine
         choices = [f"{folder}/{name}".lstrip("/") for name in names for folder in folders]
         image = next((name for name in choices if files.is_file(name)), choices[0])
         id = PurePosixPath(image).with_suffix("").as_posix()

@@ -13,7 +13,7 @@ from .. import polygons, rle
 from ..images import MAX_PIXELS
 from ..labels import AMBIGUOUS, VOID
 
-FAR = 1 << 24  # pixels; no corner is so far away
+FAR = 1 << 24  # pixels; corners beyond this are refused
 _PARTS = {"images": "id, file_name, height and width", "categories": "id and name", "annotations": "image_id"}
 
 
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 
 class Annotations(NamedTuple):
-    """labels: {category id: label from 1}, by id; classes: their names, background first; entries: of the images, in the file's
+    """labels: {category id: label from 1}, by id; classes: their names, background first; entries: the images', in the file's
     order; strays: annotations of images that the file does not list."""
 
     labels: dict
@@ -36,7 +36,7 @@ class Annotations(NamedTuple):
 
 
 class Region(NamedTuple):
-    """An object's pixels, (n,) places in the image read row by row, its label, and whether it is a crowd, of several."""
+    """An object: the (n,) indices of its pixels in the flattened image, its label, and whether it is a crowd of several."""
 
     places: np.ndarray
     label: int
@@ -44,7 +44,7 @@ class Region(NamedTuple):
 
 
 def read_json(file: Any) -> Any:
-    """What a JSON file holds. Raises InputError, naming it, for what is none."""
+    """The content of a JSON file. Raises InputError, naming it, if it is not JSON."""
     with file:
         try:
             return json.loads(file.read().decode("utf-8-sig"))
@@ -53,7 +53,7 @@ def read_json(file: Any) -> Any:
 
 
 def read_annotations(file: Any) -> Annotations:
-    """The Annotations in a binary file, whose objects are not looked at yet. Raises InputError, naming it, for another form."""
+    """The Annotations in a binary file; their objects are not checked yet. Raises InputError, naming it, for another form."""
     content = read_json(file)
     for part, keys in _PARTS.items():
         entries = content.get(part) if isinstance(content, dict) else None
@@ -98,8 +98,8 @@ def _is_name(name):
 
 
 def region_of(annotation: dict, size: tuple, labels: dict) -> Region:
-    """The Region of an annotation in an image of this size (height, width). Raises InputError, without a file's name, for one that
-    has neither polygons nor runs, or wrong ones, or a category that is none of `labels`."""
+    """The Region of an annotation in an image of this size (height, width). Raises InputError, without a file's name, for
+    missing or wrong polygons or runs, and for a category that is not in `labels`."""
     category, outline = annotation.get("category_id"), annotation.get("segmentation")
     if type(category) is not int or category not in labels:
         raise InputError(f"expected the id of a category, got {repr(category)[:40]}")
@@ -142,9 +142,9 @@ def _from_runs(outline, size):
 
 
 def draw(regions: list[Region], size: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Objects as maps: labels (H, W) uint8, 0 where none is; instances (H, W) uint16, numbered as the regions from 1.
+    """Objects as maps: labels (H, W) uint8, 0 for none; instances (H, W) uint16, numbered like the regions, from 1.
 
-    Of several objects at a pixel the smallest is seen, of equal ones the last. Crowds, which are AMBIGUOUS, are under all others.
+    Where objects overlap, the smallest is on top; of equal ones, the last. Crowds, which are AMBIGUOUS, are below all others.
     """
     label, instances = np.zeros(size[0] * size[1], np.uint8), np.zeros(size[0] * size[1], np.uint16)
     for i in sorted(range(len(regions)), key=lambda i: (not regions[i].crowd, -len(regions[i].places))):

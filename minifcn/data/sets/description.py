@@ -44,7 +44,7 @@ _DEFAULTS = {
 
 
 class DescriptionError(InputError):
-    """problems: of each wrong entry of a dataset.toml its key, what was expected and what came. The message is the first."""
+    """problems: for each wrong entry of a dataset.toml, its key, what was expected and what was found. The message is the first."""
 
     def __init__(self, path, problems):
         super().__init__(f"{path}: {problems[0]}")
@@ -60,7 +60,7 @@ def read_description(path):
         content = file.read()
     try:
         given = tomllib.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # of what is no UTF-8, and of what is no TOML
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not TOML
         hint = "; write folders with / in place of \\" if b"\\" in content else ""
         raise DescriptionError(path, [f"expected TOML in UTF-8, got: {error}{hint}"]) from error
     values = _DEFAULTS | given

@@ -86,7 +86,7 @@ class Folder(SegmentationDataset):
 
 
 def number_table(numbers: Iterable[Any], void: list | tuple = (VOID,)) -> np.ndarray:
-    """(256,) uint8: the label of each number in a mask. numbers: of each class, one or more; what no class has stays outside."""
+    """(256,) uint8: the label of each number in a mask. numbers: each class's, one or more; unlisted ones get a label that is no class."""
     numbers = list(numbers)
     table = np.full(256, len(numbers), np.uint8)
     table[list(void)] = VOID
@@ -96,9 +96,9 @@ def number_table(numbers: Iterable[Any], void: list | tuple = (VOID,)) -> np.nda
 
 
 def paired(images: dict, masks: dict, together: bool) -> tuple[dict, dict]:
-    """The images and the masks that `find` found, masks under the ids of their images: also a_mask.png, a.jpg.png and so on.
+    """The images and masks that `find` found, each mask under its image's id: also a_mask.png, a.jpg.png and so on.
 
-    together: both lie in one folder, where only such names are masks.
+    together: both lie in one folder, where only files with such names are masks.
     """
     found = {}
     for name, files in masks.items():

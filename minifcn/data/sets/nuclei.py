@@ -13,21 +13,21 @@ from .base import ObjectSample, SegmentationDataset, random_split
 
 STAGE = "stage1_train"
 _VAL_SHARE = 0.15
-# Of the smaller object. Masks drawn apart share a pixel or two at the rim; an object that is there twice shares far more.
+# Share of the smaller object. Masks drawn separately share a pixel or two at the rim; an object drawn twice shares far more.
 MOST_SHARED = 0.01
 
 
 class Nuclei(SegmentationDataset):
-    """The samples of one split: background 0, nucleus 1, and which object each pixel is of (`Sample.instances`).
+    """The samples of one split: background 0, nucleus 1, and instance maps (`Sample.instances`).
 
-    root: the folder with <id>/images/<id>.png and <id>/masks/*.png, one object each, or what holds it as stage1_train. Labels are
-    background where objects touch (see `separate`), so that what a network learns of them falls apart into objects; not after `with_instances`, for
-    networks that tell objects apart by themselves.
-    split: "train", "val" (15 in 100 of the ids), "trainval", or a path ending in .txt to a list of ids.
+    root: the folder with <id>/images/<id>.png and <id>/masks/*.png, one object each, or the folder that holds it as stage1_train.
+    Labels are background where objects touch (see `separate`), so that a network learns to leave gaps between objects; not after
+    `with_instances`, for networks that find instances by themselves.
+    split: "train", "val" (15 % of the ids), "trainval", or a path ending in .txt to a list of ids.
     ids: use these instead. limit: only the first so many.
     Raises MissingFileError, naming the image or the folder of masks that is missing, at construction; InputError, naming the file, when
     samples are read: for masks of another size than the image, of more than two values, or that overlap in more than a
-    hundredth of the smaller object. Of a smaller overlap each pixel goes to the first object.
+    hundredth of the smaller object. The pixels of a smaller overlap go to the first object.
     """
 
     layout = "Data Science Bowl"
@@ -60,7 +60,7 @@ class Nuclei(SegmentationDataset):
         return [f"{folder}/{n}" for n in self.files.children(folder) if n.lower().endswith(SUFFIXES) and n[0] != "."]
 
     def check_instances(self) -> None:
-        """Nothing: objects are always told apart."""
+        """Nothing: there are always instances."""
 
     def read(self, id: str) -> ObjectSample:
         image = read_image(self.files.open(self.image_name(id)), self.exif)
@@ -90,7 +90,7 @@ class Nuclei(SegmentationDataset):
         return (instances > 0).astype(np.uint8) if self.tells_objects else separate(instances)
 
     def read_object(self, name: str) -> np.ndarray:
-        """Where the object is that a mask shows, (H, W) bool. Raises InputError, naming the file, as `drawn_in` does."""
+        """The pixels of the object in a mask, (H, W) bool. Raises InputError, naming the file, as `drawn_in` does."""
         try:
             return drawn_in(read_marks(self.files.open(name), self.exif))
         except InputError as error:
@@ -98,7 +98,7 @@ class Nuclei(SegmentationDataset):
 
 
 def drawn_in(picture: np.ndarray) -> np.ndarray:
-    """Where a picture (H, W, 3) of whole numbers is not black. -> (H, W) bool. Raises InputError unless it has one value there."""
+    """Where an integer image (H, W, 3) is not black. -> (H, W) bool. Raises InputError unless all these pixels have one value."""
     red, green, blue = np.moveaxis(picture, 2, 0)
     drawn = (red | green | blue) > 0  # far faster than any(axis=2)
     inside = picture[drawn]
@@ -111,7 +111,7 @@ def drawn_in(picture: np.ndarray) -> np.ndarray:
 
 
 def overlap(instances: np.ndarray, drawn: np.ndarray) -> tuple[int, int] | None:
-    """(the number of the object that shares most with `drawn`, the pixels they share); None where that is within MOST_SHARED.
+    """(the number of the object that overlaps `drawn` most, the pixels they share); None if that is within MOST_SHARED.
 
     instances (H, W) uint16, drawn (H, W) bool.
     """

@@ -1,4 +1,4 @@
-"""Reader of a folder of images and a folder of masks of the same names, as ISBI's, without a description: the masks say the classes."""
+"""Reader of folders of images and of masks with the same names, such as ISBI's, without a description: classes come from the masks."""
 
 import logging
 from pathlib import Path
@@ -15,16 +15,16 @@ from .folder import MASK_SUFFIXES, Folder, number_table
 
 log = logging.getLogger("minifcn.data")
 IMAGES, MASKS = ("images", "image"), ("labels", "label", "masks", "mask")
-MANY = 8  # classes without names that are rather numbers of objects
+MANY = 8  # more classes without names than this are probably object numbers
 
 
 class PlainFolder(Folder):
     """The samples of one split. Masks of 0 and 255 have the classes black and white; masks of the numbers 0..K-1, with 255 for
     void, have "class 0" to "class K-1".
 
-    root: the folder with images (or image) and labels (or label, masks, mask). split: "train", "val", "trainval", a random fifth of
-    the images being val; where there are train.txt, val.txt or test.txt, these; or a path ending in .txt to a list. ids: use these
-    instead. limit: only the first so many. Raises InputError as data.Folder does, and for masks of other numbers.
+    root: the folder with images (or image) and labels (or label, masks, mask). split: "train", "val" (a random fifth of
+    the images) or "trainval"; if there are train.txt, val.txt or test.txt, these instead; or a path ending in .txt to a list. ids: use
+    these instead. limit: only the first so many. Raises InputError as data.Folder does, and for masks of other numbers.
     """
 
     layout = "images and masks"
@@ -56,7 +56,7 @@ class PlainFolder(Folder):
         return self.list_files() or random_split(self._found[0], VAL_SHARE)
 
     def _numbers(self, files):
-        """The number of each class in the masks. Masks that cannot be read are passed over: whoever needs them will say so."""
+        """The number of each class in the masks. Unreadable masks are skipped: whoever needs them reports them."""
         pixels, wrong = np.zeros(256, np.int64), ""
         for name in (name for names in self._found[1].values() for name in names):
             try:

@@ -15,7 +15,7 @@ _SPLITS = {"train": "train", "valid": "val", "test": "test"}  # a folder -> what
 
 
 class Roboflow(Folder):
-    """The samples of one split. root: the folder that holds train, valid and test; "val" is valid. Only one of them: a fifth is val.
+    """The samples of one split. root: the folder that holds train, valid and test; "val" is valid. Of one alone, a fifth is val.
 
     ids: use these, such as "train/x", instead of all. limit: only the first so many. Raises InputError as data.Folder does.
     """

@@ -15,7 +15,7 @@ _PARENTS = ("", "dataset", "benchmark_RELEASE/dataset")
 class SBD(SegmentationDataset):
     """The samples of one split of SBD, read when asked for. Its labels are VOC's 21 classes, without void.
 
-    root: the folder benchmark_RELEASE, what it lies in, or the folder dataset in it, with img/, cls/, train.txt, val.txt.
+    root: the folder benchmark_RELEASE, its parent, or the folder dataset in it, with img/, cls/, train.txt, val.txt.
     split, ids, limit: as for VOC. Needs SciPy, which reads the .mat files: pip install scipy.
     Raises InputError, naming the file, as VOC does; MissingFileError without SciPy.
     """
@@ -70,7 +70,7 @@ class _Joined(SegmentationDataset):
 def train_aug(
     train: SegmentationDataset, val: SegmentationDataset, sbd_root: str | Path, limit: int | None = None
 ) -> SegmentationDataset:
-    """VOC's training samples, and SBD's that are in neither VOC set: of the whole VOC 2012 and SBD the usual 10,582.
+    """VOC's training samples plus SBD's that are in neither VOC set: for all of VOC 2012 and SBD, the usual 10,582.
 
     train, val: data.VOC of the lists trained and validated on. sbd_root: as for SBD. Raises InputError for other classes.
     """

@@ -28,13 +28,13 @@ class VOC(SegmentationDataset):
 
     root: the tar, the folder that it was unpacked into, VOCdevkit, or the VOC<year> folder itself, in which case `year`
     does not matter. split: a list in ImageSets/Segmentation, such as "train", or a path ending in .txt to a list
-    elsewhere. year: None for 2012 or else the latest there is. ids: use these ids instead of the split's. limit: only the
+    elsewhere. year: None for 2012 if it is there, else the latest. ids: use these ids instead of the split's. limit: only the
     first so many.
-    Files beside the folders name other classes than VOC's 21: `classes.txt`, or what tools leave: `class_names.txt`
+    Classes other than VOC's 21 are named in a file beside the folders: `classes.txt`, or what tools write: `class_names.txt`
     (labelme) and `labelmap.txt` (CVAT, whose masks are in its colours). Lists may also be in ImageSets/Main. Without any, or with
     CVAT's default.txt only, a fifth of the images is val.
-    `with_instances` tells the objects apart: by the pictures in SegmentationObject, else by the boxes of Annotations/<id>.xml or of
-    `boxes.json`, as far as masks and boxes decide it (`voc_boxes`).
+    `with_instances` takes instances from the pictures in SegmentationObject, or else from masks and the boxes in
+    Annotations/<id>.xml or `boxes.json`, as far as these decide them (`voc_boxes`).
     Raises InputError, naming the file, for a missing list, image or mask (MissingFileError), or a tar that is not safe
     and sound, at construction; and for files that do not fit together (sizes, labels, colours), when they are read.
     """
@@ -92,11 +92,11 @@ class VOC(SegmentationDataset):
         return np.where(label == VOID, np.uint16(0), numbers)
 
     def boxes(self, id: str) -> list[voc_boxes.Box] | None:
-        """The boxes that tell an id's objects apart; None where a picture does. Only after `with_instances`."""
+        """The boxes that an id's instances come from; None if they come from a picture. Only after `with_instances`."""
         return None if self._boxes is None else self._boxes.of(id)
 
     def is_exact(self, id: str) -> bool:
-        """Whether no pixel is in two boxes of its class, so that it is known which object it is of. Only after `with_instances`."""
+        """Whether no pixel is in two boxes of its class, which would leave its object unknown. Only after `with_instances`."""
         boxes = self.boxes(id)
         return boxes is None or not voc_boxes.tell_apart(self.read_label(id), boxes)[1]
 

@@ -1,6 +1,6 @@
-"""Which object of its class a pixel of VOC is of, where no picture says it: by the boxes around the objects.
+"""Instances of VOC images that have no picture of them: from masks and the boxes around the objects.
 
-Every object of VOC has a box, and most images have no two boxes of a class that share pixels of it.
+Every object of VOC has a box, and in most images no two boxes of a class share pixels of that class.
 """
 
 from typing import Any, NamedTuple
@@ -40,9 +40,9 @@ class Box(NamedTuple):
 
 
 class Boxes:
-    """The boxes of a data set in VOC's layout: of boxes.json beside its folders if it is there, else of Annotations/<id>.xml.
+    """The boxes of a data set in VOC's layout: from boxes.json beside its folders if there is one, else from Annotations/<id>.xml.
 
-    Raises InputError, naming the file, for a boxes.json that is none; `of` for boxes that are none, MissingFileError for missing ones.
+    Raises InputError, naming the file, for a wrong boxes.json; `of` raises it for wrong boxes, and MissingFileError for missing ones.
     """
 
     def __init__(self, files: Any, classes: tuple):
@@ -94,9 +94,9 @@ class Boxes:
 
 
 def tell_apart(label: np.ndarray, boxes: list[Box]) -> tuple[np.ndarray, int]:
-    """The objects in labels (H, W) uint8: a pixel is of the object in whose box alone, among those of its class, it lies.
+    """The objects in labels (H, W) uint8: a pixel belongs to an object if it lies in that object's box and no other box of its class.
 
-    A box holds columns x − MARGIN … x + width + MARGIN, and rows alike. Pixels of a class that are in several of its boxes, in
+    A box holds columns x − MARGIN … x + width + MARGIN, and rows likewise. Pixels of a class that are in several of its boxes, in
     none, or in a crowd's are AMBIGUOUS; background and void are 0.
     -> instances (H, W) uint16, numbered as the boxes from 1; how many pixels are in several boxes
     """

@@ -1,11 +1,11 @@
-"""3×3 convolutions with gaps: dilation d at stride 1 is d² ordinary convolutions, of maps that lie interleaved in the image.
+"""Dilated 3×3 convolutions: at stride 1, dilation d means d² ordinary convolutions of maps that lie interleaved in the image.
 
-A window of dilation d that begins in row r sees rows r, r + d, r + 2d: always of the same residue modulo d. So the rows
-r, r + d, … and likewise columns, are maps of their own, which an ordinary window slides over; there are d · d of them, here
-taken as so many images. What convolves them, Winograd's algorithm, needs a quarter of the products. (Chen et al., TPAMI
-2018, section 3.1, has this as the second of two ways.)
+A window of dilation d that begins in row r sees rows r, r + d, r + 2d, which all have the same residue modulo d. So the rows
+r, r + d, …, and likewise the columns, form maps of their own, over which an ordinary window slides. There are d · d of them,
+treated here as separate images. Winograd's algorithm convolves them with a quarter of the products. (Chen et al., TPAMI 2018,
+section 3.1, has this as the second of two ways.)
 
-Maps of a size that d does not divide get rows of zeros at the end; what they make of y is thrown away.
+Maps whose size d does not divide get zeros at the end; what these contribute to y is discarded.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from . import winograd
 
 
 def applies(window):
-    """Whether a window is a 3×3 with gaps: stride 1, one group."""
+    """Whether a window is a dilated 3×3: stride 1, one group."""
     gaps = window.dilation != (1, 1)
     return gaps and (window.kernel, window.stride, window.groups) == ((3, 3), (1, 1), 1)
 
@@ -43,7 +43,7 @@ def weight_gradient(x, dy, window):
 
 
 def interleaved(window):
-    """(by how many rows and columns to shift the maps, so that their pad is whole; the ordinary Window of each of the d²)"""
+    """(the rows and columns by which to shift the maps so that their pad is whole; the ordinary Window of each of the d²)"""
     axes = list(zip(window.pad, window.dilation, window.input_size, window.output_size, strict=True))
     shift = tuple(before % d for (before, _), d, _, _ in axes)
     inputs = tuple(-(-(have + s) // d) for s, (_, d, have, _) in zip(shift, axes, strict=True))
@@ -67,7 +67,7 @@ def _split(maps, dilation, shift=(0, 0)):
 
 
 def _joined(parts, dilation, shift, size):
-    """What `_split` took apart: (N · d², K, h, w) -> (N, K, *size), without what lies beyond."""
+    """The inverse of `_split`: (N · d², K, h, w) -> (N, K, *size), without what lies beyond that size."""
     count = dilation[0] * dilation[1]
     y = new_maps(parts[::count], parts.shape[1], size)
     whole, parts = channels_last(y), channels_last(parts).reshape(-1, *dilation, *parts.shape[2:], parts.shape[1])

@@ -1,7 +1,7 @@
 """im2col for an image that lies channel by channel in memory, as images come from outside.
 
-There a tap of a whole row of patches is one long run of values, where a patch's own would be runs of kw · C. So patches
-stand in columns, a matrix (D, Wo) for each row of results. (A training step of the small network takes 0.92 of the time it
+There, one tap of a whole row of patches is one long run of values, whereas a single patch has runs of kw · C. So patches
+become columns, a matrix (D, Wo) for each row of results. (A training step of the small network takes 0.92 of the time it
 takes without.)
 """
 
@@ -13,7 +13,7 @@ from ..maps import Band, channels_last, sum_of_tiles, windows
 
 
 def applies(x, window):
-    """Whether maps x (N, C, H, W) lie so in memory that columns are copied in longer runs than rows."""
+    """Whether the memory layout of maps x (N, C, H, W) lets columns be copied in longer runs than rows."""
     longer = window.output_size[1] > x.shape[1] * window.kernel[1] * window.stride[1]
     return x.flags.c_contiguous and window.groups == 1 and longer and not has_kernels(x)
 

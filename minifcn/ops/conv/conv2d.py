@@ -33,11 +33,12 @@ def conv2d_forward(
     stride, dilation: integer or (height, width). pad: integer, pair, or ((top, bottom), (left, right)).
     All float32 or all float64. Raises InputError for shapes that do not fit, DtypeError for mixed dtypes.
 
-    For inference: activation "relu" or "relu6" is applied to each part of y while it is in a cache; backward knows nothing
-    of it. cached: a dict of a caller who promises that w does not change, in which an algorithm keeps what it makes of w.
+    For inference: activation "relu" or "relu6" is applied to each part of y while it is in a cache; backward does not
+    account for it. cached: a dict from a caller who promises that w does not change; the algorithm keeps what it derives from
+    w there.
 
-    3×3 convolutions of stride 1 and one group are computed by Winograd's algorithm where that is faster. Its rounding errors go with the
-    greatest value in a tile of 6×6 pixels, not with the values that a result is made of (`conv/winograd.py`).
+    3×3 convolutions of stride 1 and one group are computed by Winograd's algorithm where that is faster. Its rounding errors scale with the
+    greatest value in a tile of 6×6 pixels, not with the values that a result is computed from (`conv/winograd.py`).
     """
     op = "conv2d"
     require_activation(op, activation)
@@ -137,7 +138,7 @@ def _input_gradient(dy, w, where):
 
 
 def _weight_gradient(x, dy, where):
-    """dw, contiguous as w is: whoever changes w by it reads both side by side, several times."""
+    """dw, contiguous like w: an optimiser reads both side by side, several times."""
     w_shape = (dy.shape[1], x.shape[1] // where.groups, *where.kernel)
     return array_module(x).ascontiguousarray(_chosen(where, w_shape, x, "weights").weight_gradient(x, dy, where))
 

@@ -1,13 +1,13 @@
-"""Depthwise convolution: one kernel a channel, so there is no sum over channels that a large matrix product could do.
+"""Depthwise convolution: one kernel per channel, so there is no sum over channels for a large matrix product to do.
 
-What is left is the definition itself, whole rows of an image at a time: with the channels last, what a tap sees of a row
-is the row again, some pixels further on, and it is multiplied by the tap's weights for all channels, repeated for every
-pixel. The taps are added up piece by piece of a row, so that the sum stays in a core's first cache.
+What remains is the definition itself, applied to whole image rows at a time. With the channels last, a tap sees the same row
+shifted by some pixels; it is multiplied by the tap's weights for all channels, repeated for every pixel. The taps are summed
+over one piece of a row at a time, so that the sum stays in a core's first-level cache.
 
-A stride of s leaves gaps between the pixels that a tap sees. Every s-th column of the image by itself is an image without
-gaps; the taps that see it are every s-th tap. So there is one such sum for each of the s phases.
+A stride of s leaves gaps between the pixels that a tap sees. Every s-th column, taken by itself, forms an image without
+gaps, and every s-th tap sees that image. So there is one such sum for each of the s phases.
 
-Where kernels run, they add up the taps of some results that are next to each other.
+Kernels, where they run, sum the taps of several neighbouring results at once.
 """
 
 from itertools import product
@@ -27,7 +27,7 @@ def applies(window, w_shape):
 
 
 def forward(x, w, window, bias=None, activation="none", cached=None):
-    """y = Σ over taps of w[tap] · (x, a tap further on).   -> (N, C, Ho, Wo)"""
+    """y = Σ over taps of w[tap] · (x shifted by the tap).   -> (N, C, Ho, Wo)"""
     xp = array_module(x)
     y = new_maps(x, x.shape[1], window.output_size)
     x_last, y_last = channels_last(x), channels_last(y)
@@ -60,10 +60,10 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
 
 
 def input_gradient(dy, w, window):
-    """dx: each tap's share w[tap] · dy goes to where that tap looked.   -> (N, C, H, W)
+    """dx: each tap's share w[tap] · dy goes back to where that tap read.   -> (N, C, H, W)
 
-    At stride 1 that is the forward of dy with the kernel mirrored. With a stride, the pixels of dx that the same every
-    s-th taps looked at are such a forward each, by these taps alone.
+    At stride 1 that is the forward of dy with the kernel mirrored. At a stride of s, each set of every s-th taps reads its
+    own pixels, and there dx is such a forward with these taps alone.
     """
     if runs(SOURCE, dy):
         dx = new_maps(dy, dy.shape[1], window.input_size)
@@ -83,7 +83,7 @@ def input_gradient(dy, w, window):
 
 
 def weight_gradient(x, dy, window):
-    """dw[tap] = Σ of dy · (x, a tap further on), over images and pixels.   -> (C, 1, kh, kw)"""
+    """dw[tap] = Σ of dy · (x shifted by the tap), over images and pixels.   -> (C, 1, kh, kw)"""
     xp = array_module(x)
     if runs(SOURCE, x):
         n, channels, rows, _ = dy.shape
@@ -112,7 +112,7 @@ def _by_tap(w):
 
 
 def _pixels_together(width, channels):
-    """How many pixels make a piece of DEPTHWISE_PIECE values or more, such that pieces make up a row of `width` pixels."""
+    """The number of pixels in a piece of at least DEPTHWISE_PIECE values, such that whole pieces fill a row of `width` pixels."""
     enough = min(-(-tuning.DEPTHWISE_PIECE // channels), width)
     return next(pixels for pixels in range(enough, width + 1) if width % pixels == 0)
 
@@ -133,9 +133,9 @@ def _phases(x, window, rows):
 
 
 def _phases_back(window, axis):
-    """Yield (which taps, which positions of dx they looked at, kernel, pad, dilation, size of the way back) along an axis.
+    """Yield (which taps, which positions of dx they read, kernel, pad, dilation, size of the backward pass) along an axis.
 
-    Tap first + a·step looked from output o at  o·s + (first + a·step)·gap − pad  =  (o + a·dilation)·s + begin,  where
+    Tap first + a·step reads, for output o, position  o·s + (first + a·step)·gap − pad  =  (o + a·dilation)·s + begin,  where
     dilation = step·gap / s: so position q·s + begin collects  Σ over a of w[first + a·step] · dy[q − a·dilation].
     """
     stride, gap, (before, _) = window.stride[axis], window.dilation[axis], window.pad[axis]

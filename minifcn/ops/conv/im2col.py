@@ -1,13 +1,13 @@
 """Convolution as a matrix product: lay every patch out as a row, then multiply by the kernels as columns.
 
-The rows repeat each pixel kh·kw times, so they are never made whole: they come and go tile by tile, a tile being
-some output rows of some images, and the workspace stays bounded whatever the image. (Chellapilla, Puri, Simard: High
+The rows repeat each pixel kh·kw times, so they never all exist at once: they are made and dropped tile by tile, a tile being
+some output rows of some images, and the workspace stays bounded for any image size. (Chellapilla, Puri, Simard: High
 Performance Convolutional Neural Networks for Document Processing, 2006. There patches are columns, hence the name.)
 On a device with kernels, one launch gathers patches or adds them back, and tiles are as large as the workspace.
 
 A tile of P pixels is a matrix for each group: patches (groups, P, D), kernels (groups, K/groups, D), D = kh · kw · C/groups.
-The D values of a patch come tap by tap, as they lie in memory, and the kernels are copied into that order. Where there
-are more kernels than patches it is the other way round, channel by channel as in w.
+The D values of a patch are ordered tap by tap, as they lie in memory, and the kernels are copied into that order. With more
+kernels than patches it is the other way round: patches are ordered channel by channel, as in w.
 """
 
 from itertools import product
@@ -113,13 +113,13 @@ def _kernel_matrices(w, groups, by_tap):
 
 
 def _mirrored(w, groups):
-    """The kernels from dy to dx: w (K, C/groups, kh, kw) -> (C, K/groups, kh, kw), turned by half a turn."""
+    """The kernels from dy to dx: w (K, C/groups, kh, kw) -> (C, K/groups, kh, kw), rotated by 180 degrees."""
     w = w.reshape(groups, -1, *w.shape[1:])[:, :, :, ::-1, ::-1].transpose(0, 2, 1, 3, 4)
     return w.reshape(-1, *w.shape[2:])
 
 
 def _readable(maps):
-    """Maps (N, C, H, W) as they are read here: (N, H, W, C), for a kernel contiguous."""
+    """Maps (N, C, H, W) as they are read here: (N, H, W, C), contiguous for kernels."""
     return to_nhwc(maps) if has_kernels(maps) else channels_last(maps)
 
 
@@ -160,7 +160,7 @@ def _add_patches(dx, first, patches, window, rows, by_tap):
 
 
 def _params(maps, first, channels, window, rows, by_tap):
-    """What both kernels want to know about maps (n, H, W, C), some channels of them, and the window over them."""
+    """The arguments of both kernels: maps (n, H, W, C), some of their channels, and the window over them."""
     _, height, width, all_channels = maps.shape
     steps = (channels, 1) if by_tap else (1, prod(window.kernel))
     size = rows.stop - rows.start, window.output_size[1]

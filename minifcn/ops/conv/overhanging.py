@@ -1,7 +1,7 @@
-"""im2col for windows that hang over the edge of small maps, as those of 7×7 do on maps of 4×4: a row of the kernel at a time.
+"""im2col for windows that hang over the edge of small maps, as 7×7 windows do on 4×4 maps: one kernel row at a time.
 
-There most rows of a window see nothing but padding. So a patch is what one row of the kernel sees, every output row uses
-it, and each row of the kernel multiplies the rows of x that it does see.
+Most rows of such a window see nothing but padding. So a patch covers what one kernel row sees, and all output rows share it;
+each kernel row multiplies only the rows of x that it does see.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from ..maps import Band, channels_last, new_maps, windows
 
 
 def applies(x, window):
-    """Whether of the rows that windows look at no more than two thirds lie in maps x (N, C, H, W), and an image's patches in a tile."""
+    """Whether at most two thirds of the rows that windows read lie inside maps x (N, C, H, W), and an image's patches fit a tile."""
     if window.stride != (1, 1) or window.groups > 1 or has_kernels(x):
         return False
     if x[0].nbytes // x.shape[3] * window.output_size[1] * window.kernel[1] > tuning.TILE_BYTES:

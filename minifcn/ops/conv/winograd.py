@@ -1,30 +1,30 @@
 """3×3 convolutions with a quarter of the multiplications: Winograd's F(4×4, 3×3).
 
-A 3-tap filter over 6 values gives 4 results, for which the definition takes 12 products. Read the 6 values and the 3
-taps as polynomials, and their convolution is a product of polynomials, which 6 multiplications do: one at each of the
-points 0, 1, −1, 2, −2 and infinity. Going to the points and coming back are additions and small constants:
+A 3-tap filter over 6 values gives 4 results, for which the definition takes 12 products. Seen as a product of
+polynomials, the convolution of the 6 values with the 3 taps takes 6 multiplications: one at each of the points
+0, 1, −1, 2, −2 and infinity. The transforms to the points and back use only additions and small constants:
 
     one line   y = Aᵀ [ (G w) ⊙ (Bᵀ d) ]                d 6 values, w 3 taps, y 4 results
     a tile     y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A         d 6×6, w 3×3, y 4×4: 36 products for 144
 
-Here ⊙ sums over channels too, so that each of the 36 points is a matrix product of its own, (tiles, C) · (C, K). A tile
-taken as a vector of 36, the transform from both sides is one matrix, Bᵀ ⊗ Bᵀ: that is a matrix product as well.
+Here ⊙ sums over channels too, so that each of the 36 points is a matrix product of its own, (tiles, C) · (C, K). With
+a tile written as a vector of 36, the two-sided transform is one matrix, Bᵀ ⊗ Bᵀ, so it is a matrix product as well.
 
-The passes back are transposes of the same three steps. What w multiplied collects its share of dy:
+The backward passes are the transposes of these three steps. Whatever w multiplied collects its share of dy:
 
     dw = Gᵀ [ Σ over tiles of (A dy Aᵀ) ⊙ (Bᵀ d B) ] G
 
 and dx is the forward with the kernel mirrored. (Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, 2016,
 section 4. Winograd: Arithmetic Complexity of Computations, 1980.)
 
-Rounding errors go with the greatest value in a tile: each point is a sum over the whole tile, whose large parts cancel on
+Rounding errors scale with the greatest value in a tile: each point is a sum over the whole tile, whose large parts cancel on
 the way back. A result is off by up to 10 · eps · max|x| · Σ|w|, with the maximum over its tile of 6×6 pixels, whether or not
 the kernel reaches that pixel: beside a value of 1e6, float32 results of about 1 are off by several. An infinity or a NaN
-can spoil all 16 results of every tile that sees it, up to 64. im2col does neither.
+can spoil all 16 results of every tile that sees it, up to 64. im2col has neither problem.
 
 T is a number of tiles; at the 36 points x is (36, T, C), w (36, C, K), y (36, T, K). A part is some rows of tiles of some
-images. In NumPy each thread does a part while its values are in a cache, and transforms are matrix products. Kernels
-transform one part after the other, and transforms and products are shared out; on a GPU a part fills the workspace.
+images. With NumPy, each thread works on a part while its values are in cache, and transforms are matrix products. With
+kernels, parts come one after the other, and threads share each transform and product; on a GPU a part fills the workspace.
 """
 
 import numpy as np
@@ -60,7 +60,7 @@ def forward(x, w, window, bias=None, activation="none", cached=None):
 
 
 def input_gradient(dy, w, window):
-    """dx: the forward of dy with the kernels mirrored, from K channels to C, the pad turned inside out.   -> (N, C, H, W)"""
+    """dx: the forward of dy with the kernels mirrored, from K channels to C, with a pad of 2 − pad.   -> (N, C, H, W)"""
     (top, _), (left, _) = window.pad
     return _correlate(dy, _transform_kernels(w, mirrored=True), (2 - top, 2 - left), window.input_size)
 
@@ -68,8 +68,8 @@ def input_gradient(dy, w, window):
 def weight_gradient(x, dy, window):
     """dw = Gᵀ [ Σ over tiles of (A dy Aᵀ) ⊙ (Bᵀ d B) ] G.   -> (K, C, 3, 3)
 
-    The sums are as large as the kernels at 36 points, so few large products are added up, each of as many tiles as the
-    workspace holds. On a CPU the threads share the tiles first and the points then.
+    The sums are as large as the kernels at 36 points, so few large products are added up, each over as many tiles as the
+    workspace holds. On a CPU the threads first share the tiles, then the points.
     """
     xp = array_module(x)
     c, k = x.shape[1], dy.shape[1]
@@ -176,7 +176,7 @@ def _shares(size, at_points):
 
 
 def _readable(maps):
-    """Maps (N, C, H, W) as they are read here: (N, H, W, C), for a kernel contiguous."""
+    """Maps (N, C, H, W) as they are read here: (N, H, W, C), contiguous for kernels."""
     return to_nhwc(maps) if runs(SOURCE, maps) else channels_last(maps)
 
 

@@ -1,4 +1,4 @@
-"""ONNX files: networks written for other programs, and other programs' networks read. The package onnx parses and writes."""
+"""ONNX files: networks are written for other programs, and theirs are read. The package onnx does the parsing and writing."""
 
 from .reader import load_onnx
 from .writer import save_onnx

@@ -1,4 +1,4 @@
-"""What an ONNX file computes of the sizes of its maps: lists of whole numbers, and of sizes that depend on the image."""
+"""Computations with sizes in an ONNX file: on lists of integers, and of sizes that depend on the image."""
 
 from math import prod
 
@@ -28,7 +28,7 @@ def _slice(attributes, x, starts, ends, axes=None, steps=None):
 
 
 def slices(rank, axes, starts, ends, steps):
-    """A slice for each of so many axes, whole where none is given."""
+    """A slice for each of `rank` axes, the whole axis where none is given."""
     parts = [slice(None)] * rank
     for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
         parts[axis] = slice(*bounds[:2], None if bounds[2] == 1 else bounds[2])
@@ -47,7 +47,7 @@ def _filled(attributes, shape):
     return np.full([int(n) for n in shape], value.item(), object)
 
 
-# What a file does with lists of sizes: (attributes, inputs) -> output, all of them arrays of integers and Sizes.
+# Operators on lists of sizes: (attributes, inputs) -> output. Inputs and output are arrays of integers and Sizes.
 COMPUTED = {
     "Add": _binary(lambda a, b: a + b),
     "Sub": _binary(lambda a, b: a - b),
@@ -70,11 +70,11 @@ _ATTRIBUTES = {
     **dict.fromkeys(("Gather", "Concat"), "axis"), **dict.fromkeys(("Unsqueeze", "Squeeze"), "axes"), "Cast": "to",
     "Transpose": "perm", "ConstantOfShape": "value",
 }  # fmt: skip
-_INTEGERS = (6, 7)  # ONNX's numbers of int32 and int64
+_INTEGERS = (6, 7)  # ONNX's type codes of int32 and int64
 
 
 def computed(operator, attributes, inputs):
-    """The list of sizes that an operator makes of lists of sizes.   inputs: integer or object arrays, None where left out"""
+    """An operator applied to lists of sizes. -> a list of sizes.   inputs: integer or object arrays, None where left out"""
     if operator not in COMPUTED:
         raise InputError(f"a size computed by {operator}; known: {', '.join(COMPUTED)}")
     if unknown := [n for n, value in attributes.items() if n != _ATTRIBUTES.get(operator) and value != 0]:

@@ -1,4 +1,4 @@
-"""A node of an ONNX file, its inputs looked up and its settings checked as they are asked for."""
+"""A node of an ONNX file: its inputs are resolved, its settings are checked when they are read."""
 
 from math import isfinite
 from typing import NamedTuple
@@ -13,7 +13,7 @@ LARGEST = 1 << 31  # of a kernel, a stride, a pad
 
 
 class Map(NamedTuple):
-    """A value that depends on the image: the node of the network that gives it, how many axes it has, its channels or None."""
+    """A value that depends on the image: the network node that computes it, its number of axes, its channels or None."""
 
     node: str
     rank: int
@@ -21,7 +21,7 @@ class Map(NamedTuple):
 
 
 class Node:
-    """A node of a file, its inputs looked up. What is taken of `attributes` is gone from there."""
+    """A node of a file with its inputs resolved. Reading an attribute removes it from `attributes`."""
 
     def __init__(self, network, inputs, names, attributes, name):
         self.network, self.opset, self.name = network, network.opset, name
@@ -41,7 +41,7 @@ class Node:
         return value
 
     def operand(self, position):
-        """An input of arithmetic: a map, or fixed numbers as a layer that gives them; a single number is not trained."""
+        """An input of arithmetic: a map, or constants as a layer that outputs them; a single number is not trained."""
         value = self.given(position)
         if isinstance(value, Map):
             return value
@@ -58,7 +58,7 @@ class Node:
         return self.network.put(name, layer, [like], like.rank, channels[1] if like.rank > 1 else None)
 
     def array(self, position, shape=None):
-        """An input of fixed numbers, in the network's dtype; shape: with None for any size."""
+        """A constant input, in the network's dtype. shape: the expected one, with None for any size."""
         value = self.given(position)
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             raise InputError(f"expected fixed numbers as input {position}")
@@ -68,14 +68,14 @@ class Node:
             raise InputError(f"expected an array of shape {shape} as input {position}, got {value.shape}")
         if value.size == 0:
             raise InputError(f"expected numbers as input {position}, got an array of shape {value.shape}")
-        if value.size == 1 and not np.isfinite(value).all():  # of more, the file was refused
+        if value.size == 1 and not np.isfinite(value).all():  # larger arrays were checked with the file
             raise InputError(f"expected a finite number as input {position}")
         return value.astype(self.network.dtype)  # a copy: it is trained, and the file's is read-only
 
     def parameter(self, position, shape=None):
-        """A kernel or matrix as a Parameter, and behind it its bias; the same one for every node that reads the same arrays.
+        """A kernel or matrix, or the bias after it, as a Parameter, which all nodes that read the same arrays share.
 
-        A vector alone says nothing: PyTorch's exporter makes one of all small arrays that happen to have equal values.
+        A bias is shared only together with its kernel: PyTorch's exporter merges small arrays that happen to have equal values.
         """
         key = tuple(self.names[1 : position + 1])
         if key not in self.network.parameters:
@@ -100,14 +100,14 @@ class Node:
         return found
 
     def axes(self, found, rank):
-        """Axes counted from 0, each once. Raises InputError for others than so many axes have."""
+        """Axes counted from 0. Raises InputError for repeated ones and for those that `rank` axes do not have."""
         axes = [axis % rank for axis in found if -rank <= axis < rank]
         if len(set(axes)) < len(found):
             raise InputError(f"axes {found} of {rank}; known: each once, from {-rank} to {rank - 1}")
         return axes
 
     def lent(self, x, numbers):
-        """Tuples of numbers and Sizes of maps by name as those of a layer's inputs. -> them, and these inputs: x and others"""
+        """Tuples in which Sizes of maps, by name, become Sizes of a layer's inputs. -> the tuples; these inputs, x first"""
         names = [x.node]
 
         def by_position(size):
@@ -135,7 +135,7 @@ class Node:
         return number
 
     def take(self, attribute, default):
-        """An attribute of the default's type; a list of as many small integers."""
+        """An attribute of the default's type; for a list, of as many small integers."""
         value = self.attributes.pop(attribute, default)
         fits = isinstance(value, type(default)) and (not isinstance(value, list) or len(value) == len(default))
         fits = fits and (not isinstance(value, float) or isfinite(value))
@@ -144,11 +144,11 @@ class Node:
         return value
 
     def only(self, attribute, known, default):
-        """An attribute of which one value is known."""
+        """Take an attribute that may have only one value."""
         if (value := self.attributes.pop(attribute, default)) != known:
             raise InputError(f"{attribute} = {str(value)[:60]}; known: {known}")
 
 
 def same(layer, x):
-    """What an operator gives whose output has the axes and channels of its one input: layer, inputs, axes, channels."""
+    """(layer, inputs, axes, channels) of an operator whose output has the axes and channels of its only input."""
     return layer, [x], x.rank, x.channels

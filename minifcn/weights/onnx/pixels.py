@@ -1,4 +1,4 @@
-"""The nodes in front of a network in an ONNX file that make its images of the bytes of photographs."""
+"""The nodes before a network in an ONNX file that turn the bytes of photographs into its input."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ PIXELS = "pixels"
 
 
 def preprocess(file, preprocessing):
-    """The nodes from pixels to the network's image, to the same bits as `Preprocessing.stretched` and `apply`."""
+    """Add the nodes from pixels to the network's input, bit for bit as `Preprocessing.stretched` and `apply`."""
     x = _stretch(file) if preprocessing.stretch else PIXELS
     x = file.cast("pixels.cast", x, file.dtype)
     if preprocessing.order == "BGR":
         x = file.node("Gather", "pixels.bgr", [x, file.integers("pixels.order", 2, 1, 0)], axis=3)
-    if preprocessing.order == "grey":  # whole numbers and one division, so that what is grey already stays as it is
+    if preprocessing.order == "grey":  # integers and one division, so that grey pixels keep their value
         shares = file.node("Mul", "pixels.shares", [x, file.array("pixels.luma", [299, 587, 114])])
         total = file.node("ReduceSum", "pixels.total", [shares], axes=[3])
         x = file.node("Div", "pixels.grey", [total, file.array("pixels.thousand", 1000)])
@@ -23,7 +23,7 @@ def preprocess(file, preprocessing):
 
 
 def _stretch(file):
-    """`preprocessing.spread`: of each image's n values the ⌈n / 100⌉th smallest to 0, the ⌈998 n / 1000⌉th to 255."""
+    """`preprocessing.spread`: the ⌈n / 100⌉th smallest of each image's n values becomes 0, the ⌈998 n / 1000⌉th 255."""
 
     def number(name, *value):
         return file.integers(f"stretch.{name}", *value)

@@ -1,4 +1,4 @@
-"""ONNX's operators that move maps, and put them together, as layers, each a function of a node.
+"""ONNX's operators that move, resize and join maps: for each, a function that makes a layer of a node.
 
 Source: https://github.com/onnx/onnx/blob/main/docs/Operators.md
 """
@@ -62,7 +62,7 @@ def _pad(node):
 
 
 def _to_multiple(pad):
-    """The layer that pads so, to a multiple of a number; None where the pad is another."""
+    """The PadToMultiple layer with this pad; None if there is none."""
     front, behind = pad[0]
     for term in behind.terms if isinstance(behind, Size) and isinstance(front, int) else ():
         if isinstance(term, Rounded) and isinstance(term.divisor, int) and term.divisor > 0:

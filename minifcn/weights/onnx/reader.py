@@ -92,10 +92,10 @@ def _metadata(path, model):
 
 
 class _Network:
-    """The nodes of a file as they become layers.
+    """Turns the nodes of a file into layers.
 
-    values: {name in the file: Map | array | list of sizes}. read: the names of those that some node or the user reads.
-    parameters: {names of arrays: the Parameter that every node has of them}.
+    values: {name in the file: Map | array | list of sizes}. read: the names that some node reads or the file outputs.
+    parameters: {names of arrays: the Parameter that all nodes share for them}.
     """
 
     def __init__(self, model, opset, tensors, schema_of):
@@ -150,7 +150,7 @@ class _Network:
         return network
 
     def _check_shapes(self, network):
-        """What the file declares of its outputs' sizes, where it says the image's."""
+        """Compare the outputs' sizes with those that the file declares, if it declares the image's."""
         if None in self.shape:
             return
         shapes = network.shapes(self.shape)
@@ -204,7 +204,7 @@ class _Network:
         return self._define(output, self.put(name, layer, maps, rank, channels))
 
     def put(self, name, layer, maps, rank, channels):
-        """Add a layer that reads maps. -> the Map that it gives, of so many axes and channels"""
+        """Add a layer that reads maps. -> the Map of its output, with this rank and these channels"""
         if self.dtype != np.float32:
             layer.astype(self.dtype)
         self.nodes[name] = graph.Node(layer, tuple(m.node for m in maps))
@@ -241,7 +241,7 @@ class _Network:
 
 
 def _declared(value):
-    """The shape that a file declares of a value, None for a size that is open."""
+    """The shape that a file declares for a value, with None for a free size."""
     return tuple(
         d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim
     )

@@ -1,4 +1,4 @@
-"""The arrays in an ONNX file, and beside it. The package onnx parses the file; what it then takes is bounded before."""
+"""The arrays in an ONNX file and in files beside it. The package onnx parses the file; its memory is bounded beforehand."""
 
 from math import prod
 
@@ -20,7 +20,7 @@ _MAX_STRUCTURE, _MAX_FIELDS = 8 << 20, 1 << 18  # bytes of a file that are no nu
 
 
 def check_structure(content):
-    """Refuse a file of which too much is no array: any two bytes of that may be a message, which takes a hundred in memory."""
+    """Refuse a file with too many bytes outside arrays: any two of them may be a message, which takes a hundred in memory."""
     structure = len(content)
     for number, value in _counted(content):
         if number == _GRAPH:
@@ -32,7 +32,7 @@ def check_structure(content):
 
 
 def _counted(message):
-    """The fields of bytes of a message, as long as these are not too many."""
+    """The fields of a message that hold bytes. Refuses a message of too many fields."""
     for count, (number, value) in enumerate(fields(message)):
         if count > _MAX_FIELDS:
             raise InputError(f"a message of more than {_MAX_FIELDS} fields")
@@ -41,14 +41,14 @@ def _counted(message):
 
 
 class Tensors:
-    """Makes arrays of a file's tensors, once their bytes were counted."""
+    """Makes arrays of a file's tensors, after counting their bytes."""
 
     def __init__(self, onnx, folder):
         self.kinds, self.external, self.folder = onnx.TensorProto.DataType, onnx.TensorProto.EXTERNAL, folder
         self.beside, self.taken = {}, 0  # the sizes of other files; how many bytes of them were read
 
     def array(self, tensor):
-        """The array of a tensor, read-only where it lies in the file as it is."""
+        """The array of a tensor; read-only if the file's bytes are used as they are."""
         name, dims = tensor.name, tuple(tensor.dims)
         kind = self.kinds.Name(tensor.data_type) if tensor.data_type in self.kinds.values() else tensor.data_type
         if kind not in DTYPES:
@@ -75,7 +75,7 @@ class Tensors:
         return from_bfloat16(found) if kind == "BFLOAT16" else found
 
     def _external(self, tensor, dtype, count):
-        """Numbers in a file of their own, in the folder of the network's."""
+        """Numbers in a separate file, in the folder of the network's file."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         where = (self.folder / entries.get("location", "")).resolve()
         if not where.is_relative_to(self.folder.resolve()):

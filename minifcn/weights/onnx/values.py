@@ -1,4 +1,4 @@
-"""ONNX's operators that compute with single values, or with all values of a map, as layers, each a function of a node.
+"""ONNX's operators on single values, or on all values of a map: for each, a function that makes a layer of a node.
 
 Source: https://github.com/onnx/onnx/blob/main/docs/Operators.md
 """
@@ -36,7 +36,7 @@ def _dropout(node):
 
 
 def _two(node, layer):
-    """Arithmetic of two maps, or of one and fixed numbers, which are trained unless it is a single one."""
+    """Arithmetic of two maps, or of a map and constants, which are trained unless it is a single one."""
     a, b = node.operand(0), node.operand(1)
     if a.rank != b.rank:
         raise InputError(f"maps of {a.rank} and {b.rank} axes; known: as many")
@@ -48,7 +48,7 @@ def _two(node, layer):
 
 
 def _scaled(node, position):
-    """A map times a single number, which stays as it is; None where the input at this position is none.   -> (map, number)"""
+    """A map and the single number that scales it, which is not trained; None if the input here is not one.   -> (map, number)"""
     value, x = node.given(position), node.given(1 - position)
     if isinstance(value, np.ndarray) and value.size == 1 and isinstance(x, Map) and value.ndim <= x.rank:
         return x, node.array(position).item()
@@ -86,7 +86,7 @@ def _mean(node):
 
 
 def _flat(node, x, features=None):
-    """x as (N, the rest); the mean of each map where that is what comes before."""
+    """x as (N, the rest); after an average over whole maps, one layer for both."""
     layer, inputs = node.network.nodes.get(x.node, (None, ()))
     features = features if isinstance(features, int) and features > 0 else None
     if isinstance(layer, layers.AdaptiveAvgPool2d):

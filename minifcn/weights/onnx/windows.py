@@ -1,4 +1,4 @@
-"""ONNX's operators that slide windows over maps or mix their channels, as layers, each a function of a node.
+"""ONNX's operators that slide windows over maps or mix their channels: for each, a function that makes a layer of a node.
 
 Source: https://github.com/onnx/onnx/blob/main/docs/Operators.md
 """
@@ -11,11 +11,11 @@ from ...layers import Parameter
 from ...layers.init import bilinear_1d
 from .nodes import same
 
-_RNG = np.random.default_rng  # of layers whose numbers are replaced
+_RNG = np.random.default_rng  # for layers whose initial weights are replaced
 
 
 def _window(node, kernel=None):
-    """The settings of what slides a window: kernel, stride, dilation and pad."""
+    """The settings of a sliding window: kernel, stride, dilation and pad."""
     kernel = node.take("kernel_shape", list(kernel or (0, 0)))
     stride, dilation, pads = node.take("strides", [1, 1]), node.take("dilations", [1, 1]), node.take("pads", [0] * 4)
     top, left, bottom, right = pads

@@ -1,7 +1,7 @@
 """A network as an ONNX file, of standard operators only; the package onnx writes it.
 
-A node of the network is a node of the file, or several where a size depends on the image's; the last has the network's name for it, as
-has its value, and the learned arrays have the names of the network's state. Batch, height and width are the user's to choose.
+Each node of the network becomes a node of the file, or several if a size depends on the image's; the last of them, and its value, have
+the name of the network's node. Learned arrays have the names of the network's state. Batch, height and width are free.
 Source: https://github.com/onnx/onnx/blob/main/docs/Operators.md
 """
 
@@ -25,17 +25,17 @@ PRODUCER = "minifcn"
 OPSET = 11  # the lowest in which Slice, Pad and Resize take sizes that the file computes
 IR_VERSION = 6  # of the same release of ONNX
 LABELS = "labels"
-_MAX_BYTES = (2 << 30) - (1 << 20)  # protobuf's 2 GiB, with room for all but the arrays
-_SIDE = 512  # of the image by which channels are counted, for networks that take any
+_MAX_BYTES = (2 << 30) - (1 << 20)  # protobuf's 2 GiB, with room for everything besides the arrays
+_SIDE = 512  # of the image by which shapes are found, for networks that take any size
 
 
 def save_onnx(path: str | Path, network: Graph, *, fold: bool = False, pixels: bool = False) -> None:
     """Write a network for inference as .onnx, its card beside the weights as metadata: JSON under the keys of `save`.
 
-    (N, C, H, W) -> what `forward` gives, in the dtype of the weights, for any N, H and W that the network takes; for the native
-    H and W only where it flattens its maps. fold: batch normalisation as part of the convolutions, the same but for rounding. pixels: with the card's
-    preprocessing before the network and the likeliest class behind it: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8, or int64 where there
-    are more than 256 classes. Raises InputError for a layer that ONNX cannot express and for a file of 2 GiB or more;
+    (N, C, H, W) -> what `forward` gives, in the dtype of the weights, for any N, H and W that the network takes; if it
+    flattens its maps, only for the native H and W. fold: batch normalisation merged into the convolutions, the same but for rounding.
+    pixels: with the card's preprocessing before the network and the likeliest class after it: (N, H, W, 3) uint8 RGB -> (N, H, W)
+    uint8, or int64 for more than 256 classes. Raises InputError for a layer that ONNX cannot express and for a file of 2 GiB or more;
     MissingFileError where the package onnx is not installed.
     """
     if (size := sum(parameter.value.nbytes for parameter in network.parameters().values())) > _MAX_BYTES:
@@ -66,7 +66,7 @@ def onnx_package() -> Any:
 
 
 class _File:
-    """The graph of a file as it grows. Each method adds a node or an array and gives back the name of its value."""
+    """The graph of a file while it is built. Each method adds a node or an array and returns the name of its value."""
 
     def __init__(self, graph: Any, network: Graph):
         self.graph, self.onnx = graph, onnx_package()
@@ -76,7 +76,7 @@ class _File:
     def array(self, name, values, dtype=None):
         values = np.asarray(values, dtype or self.dtype)
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
-        # Put together in its place, as a tensor that is appended would be copied.
+        # Built in place: an appended tensor would be copied.
         self.graph.initializer.add(name=name, dims=values.shape, data_type=kind, raw_data=values.tobytes())
         return name
 
@@ -84,7 +84,7 @@ class _File:
         return self.array(name, values, np.int64)
 
     def knows(self, operator):
-        """Whether the version in which files are written has such an operator."""
+        """Whether the opset of the written files has this operator."""
         try:
             self.onnx.defs.get_schema(operator, OPSET)
         except self.onnx.defs.SchemaError:
@@ -97,13 +97,13 @@ class _File:
         return name
 
     def learned(self, name, parameter):
-        """A parameter's array, once where several layers have it."""
+        """A parameter's array, written once if several layers share it."""
         if id(parameter) not in self.written:
             self.written[id(parameter)] = self.array(name, to_host(parameter.value))
         return self.written[id(parameter)]
 
     def dimension(self, of, axis):
-        """A list of one size of a value."""
+        """One size of a value, as a list."""
         name = f"{of}.shape{axis}"
         if name not in self.shared:
             self.shared.add(name)
@@ -113,7 +113,7 @@ class _File:
         return name
 
     def constant(self, number):
-        """A list of one whole number."""
+        """One integer, as a list."""
         name = f"number.{number}"
         if name not in self.shared:
             self.shared.add(self.integers(name, number))
@@ -127,7 +127,7 @@ class _File:
         return self.node("Concat", name, parts, axis=0)
 
     def size(self, name, size, inputs):
-        """A list of one integer or Size of a layer's inputs."""
+        """One integer, or one Size of a layer's inputs, as a list."""
         if not isinstance(size, Size):
             return self.constant(size)
         total = None
@@ -147,7 +147,7 @@ class _File:
         return self.node("Cast", name, [value], to=self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def declare(self, values, name, dtype, shape):
-        """Say what an input or output of the graph is."""
+        """Declare an input or output of the graph."""
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         values.append(self.onnx.helper.make_tensor_value_info(name, kind, shape))
 
@@ -173,7 +173,7 @@ def _write(file, network, pixels):
         if len(shapes[name]) < 2:
             raise InputError(f"{name}: expected an output of images and classes, got one of shape {shapes[name]}")
         _, classes, *found = shapes[name]
-        # A padded network's output is as large as the image; others have names of their own for their sizes.
+        # A padded network's output is as large as the image; the sizes of other outputs get names of their own.
         sides = [
             side if fixed else axis if side == whole else f"{name}_{axis}"
             for side, axis, whole in zip(found, ("height", "width"), shape[2:], strict=False)
@@ -188,7 +188,7 @@ def _write(file, network, pixels):
 
 
 def _image_shape(network):
-    """The shape of an image that the network takes, and the same as a file declares it, with names for what is free."""
+    """The shape of an image that the network takes, and the same as the file declares it, with names for free sizes."""
     declared, side = network.image_shape, (network.card and network.card.native) or _SIDE
     for layer in network.layers_of(layers.ExactSize):
         side = layer.fitting(side)

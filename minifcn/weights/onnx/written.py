@@ -1,4 +1,4 @@
-"""A network's layers as nodes of an ONNX file: most by what they say of themselves, the others by a function each.
+"""A network's layers as nodes of an ONNX file: most by their own description, the others by a function each.
 
 (file, name, layer, the names of its inputs, the shape of the first) -> the name of its output
 """
@@ -15,7 +15,7 @@ _END = (1 << 63) - 1  # of a slice that goes on to the end
 
 
 def plain(file, name, layer, inputs, shape):
-    """A layer whose operator and attributes say all."""
+    """A layer that its operator and attributes describe completely."""
     try:
         operator, attributes = layer.onnx()
     except NotImplementedError as error:
@@ -33,7 +33,7 @@ def plain(file, name, layer, inputs, shape):
 
 
 def _upsample(file, name, layer, inputs, shape):
-    """The kernel written out, the same for each channel by itself."""
+    """A transposed convolution with the kernel written out, the same for each channel."""
     line, channels = to_host(layer.kernel_1d.value), shape[1]
     kernel = file.array(f"{name}.weight", np.tile(np.outer(line, line), (channels, 1, 1, 1)))
     operator, attributes = layer.onnx()
@@ -63,7 +63,7 @@ def _pad(file, name, layer, inputs, shape):
 
 def _resize(file, name, layer, inputs, shape):
     operator, attributes = layer.onnx()
-    unused = file.array(f"{name}.unused", [], np.float32)  # regions and scales, which this opset wants to be there
+    unused = file.array(f"{name}.unused", [], np.float32)  # regions and scales, which this opset requires
     if layer.scale:
         scales = file.array(f"{name}.scales", [1, 1, *layer.scale], np.float32)
         return file.node(operator, name, [inputs[0], unused, scales], **attributes)
@@ -92,7 +92,7 @@ def _global_average(file, name, layer, inputs, shape):
 
 
 def average_of_parts(file, name, layer, inputs, shape):
-    """An adaptive average of a map of known size, as a plain one."""
+    """Adaptive average pooling of a map of known size, as plain average pooling."""
     parts = layer.output_shape(shape)[2:]
     if any(side % count for side, count in zip(shape[2:], parts, strict=True)):
         raise InputError(f"{layer.title}: expected a map that divides into {parts} equal parts, got {shape[2:]}")
