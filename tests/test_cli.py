@@ -426,6 +426,7 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
             "train --data TOY --out run --network deeplab --variant largefov --score-rate 10",
             "score-rate: counts outside largefov and aspp only",
         ),
+        ("train --data TOY --out run --turn --no-flip", "flip: counts without turn only"),
         ("reproduce --data TOY --out run --sigma 4", "sigma: counts in a panoptic network only"),
         ("explain unet --backbone efficientnet_lite0 --depth 5", "depth: counts without a backbone only"),
         ("explain mini --variant 32s --at-once", "at-once: counts in FCN-16s and 8s"),

@@ -195,7 +195,24 @@ def test_what_is_no_data_set_is_refused_in_a_line(tmp_path, case):
 def test_other_categories_in_another_file_are_refused(tmp_path):
     write_coco(tmp_path, "train.json", "images")
     write_coco(tmp_path, "val.json", "images", change=of_first("categories", name="root"))
-    with pytest.raises(InputError, match=r"val\.json: expected the categories of the other files, got others"):
+    with pytest.raises(
+        InputError, match=r"val\.json: expected the categories of the other files under the same ids, got"
+    ):
+        data.open_dataset(tmp_path)
+
+
+def test_the_same_categories_under_other_ids_are_refused(tmp_path):
+    """The ids of one file would be read by the table of the other."""
+
+    def renumbered(content):
+        content["categories"][0]["id"] = 109
+        for annotation in content["annotations"]:
+            if annotation["category_id"] == 9:
+                annotation["category_id"] = 109
+
+    write_coco(tmp_path, "train.json", "images")
+    write_coco(tmp_path, "val.json", "images", change=renumbered)
+    with pytest.raises(InputError, match=r"val\.json: expected the categories of the other files under the same ids"):
         data.open_dataset(tmp_path)
 
 

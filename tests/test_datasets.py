@@ -365,6 +365,21 @@ def test_masks_are_found_by_the_names_that_tools_give_them(name, place, tmp_path
     assert not doctor.examine(tmp_path).findings.errors
 
 
+@pytest.mark.parametrize(("images_in", "masks_in"), [("images", "images/masks"), (".", "masks")])
+def test_masks_in_a_folder_within_the_images_are_no_images(images_in, masks_in, tmp_path):
+    write_own(tmp_path, kind="ids")
+    (tmp_path / "masks").rename(tmp_path / "kept")
+    (tmp_path / "kept").rename(tmp_path / masks_in)
+    description = tmp_path / "dataset.toml"
+    description.write_text(f'images = "{images_in}"\nmasks = "{masks_in}"\n' + description.read_text())
+    if images_in == ".":
+        for path in (tmp_path / "images").iterdir():
+            path.rename(tmp_path / path.name)
+    read = data.Folder(tmp_path, "trainval")
+    assert read.ids == [*"012345"] and all(set(np.unique(sample.label)) == {0, 1, 2} for sample in read)
+    assert not doctor.examine(tmp_path).findings.errors
+
+
 def test_hidden_files_are_no_samples_and_accents_are_one_letter(tmp_path):
     write_own(tmp_path, kind="ids", count=3)
     for place in ("images", "masks"):

@@ -202,6 +202,64 @@ def test_foreign_colours_smooth_edges_and_two_files_are_told_apart(tmp_path):
         assert found.names(kind) == [name]
 
 
+def mended_copy(root, target):
+    """-> (what was left out, {id: sample} of the copy's training part), of a copy that the doctor finds sound"""
+    _, left_out = write_fixed(doctor.examine(root), target)
+    assert doctor.examine(target).findings.errors == []
+    return dict(left_out), {sample.id: sample for sample in data.open_dataset(target, "trainval")}
+
+
+def test_of_two_files_of_an_id_none_is_guessed(tmp_path):
+    root = write_own(tmp_path / "own")
+    Image.new("RGB", (30, 24)).save(root / "images/2.bmp")  # the first by name, and the wrong one
+    left_out, copied = mended_copy(root, tmp_path / "new")
+    assert left_out.keys() == {"2"} and "2" not in copied
+
+
+def test_void_of_a_renumbered_palette_stays_void(tmp_path):
+    root = write_own(tmp_path / "own", kind="ids")
+    (root / "dataset.toml").write_text((root / "dataset.toml").read_text().replace("[10, 20, 30]", "[0, 0, 0]"))
+    numbers, palette = np.array(Image.open(root / "masks/0.png")), np.zeros((256, 3), np.uint8)
+    palette[1:3] = (200, 100, 0), (60, 180, 75)  # the other way round
+    numbers[:8, :8] = 255  # black, as padding of a palette leaves it: background's colour
+    images.write_mask(root / "masks/0.png", numbers, palette)
+    assert names(root, "renumbered-palette") == ["masks/0.png"]
+    _, copied = mended_copy(root, tmp_path / "new")
+    swapped = np.where(numbers == 255, 255, np.array([0, 2, 1])[numbers % 3])
+    np.testing.assert_array_equal(copied["0"].label, swapped)
+
+
+def test_numbers_and_colours_of_void_are_those_of_the_description(tmp_path):
+    root = write_own(tmp_path / "own", kind="ids", void="void = [1, 2, 3]\nvoid_numbers = [7]")
+    numbers, palette = np.array(Image.open(root / "masks/0.png")), np.zeros((256, 3), np.uint8)
+    palette[[0, 1, 2, 7]] = (10, 20, 30), (60, 180, 75), (200, 100, 0), (1, 2, 3)
+    numbers[:8, :8] = 7
+    images.write_mask(root / "masks/0.png", numbers, palette)
+    assert doctor.examine(root).findings.errors == []
+
+
+def test_a_class_may_have_the_usual_colour_of_void(tmp_path):
+    root = write_own(tmp_path / "own")
+    for path in (root / "masks").iterdir():
+        pixels = np.array(Image.open(path))
+        pixels[(pixels == (200, 100, 0)).all(axis=2)] = (224, 224, 192)
+        Image.fromarray(pixels).save(path)
+    described = (root / "dataset.toml").read_text().replace("[200, 100, 0]", "[224, 224, 192]")
+    (root / "dataset.toml").write_text(described)
+    assert doctor.examine(root).findings.errors == []
+    _, copied = mended_copy(root, tmp_path / "new")
+    np.testing.assert_array_equal(copied["0"].label, data.open_dataset(root, "trainval")[0].label)
+
+
+def test_grey_images_stay_grey_in_the_copy(tmp_path):
+    root = write_plain(tmp_path / "plain", values=(0, 1))
+    for path in (root / "image").iterdir():
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    mended_copy(root, tmp_path / "new")
+    assert data.open_dataset(tmp_path / "new").channels == data.open_dataset(root).channels == 1
+
+
 def test_masks_of_black_and_white_are_explained(tmp_path):
     root = write_own(tmp_path / "own", kind="ids")
     for path in (root / "masks").iterdir():
@@ -306,8 +364,8 @@ def test_masks_get_their_numbers_back_and_photographs_become_rgb_and_upright(fau
     id, whole = sick.ids[fault], data.VOC(healthy, "trainval").read(sick.ids[fault])
     np.testing.assert_array_equal(images.read_mask(mended[0] / f"masks/{id}.png"), whole.label)
     with Image.open(mended[0] / f"images/{id}{'.jpg' if fault in WRONG_MASKS else '.png'}") as image:
-        pixels = np.asarray(image)
-        assert image.mode == "RGB" and not image.getexif()
+        pixels = np.asarray(image.convert("RGB"))
+        assert image.mode == ("L" if fault == "sixteen_bit_grey" else "RGB") and not image.getexif()
     np.testing.assert_array_equal(pixels, images.read_image(sick.folder / f"JPEGImages/{id}.jpg"))
     assert fault not in TURNED or np.abs(pixels - whole.image.astype(int)).mean() < 20  # JPEG once more
 

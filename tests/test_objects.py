@@ -11,6 +11,7 @@ from PIL import Image
 
 from minifcn import cli, data, inference, layers, models
 from minifcn.card import Card
+from minifcn.data.labels import AMBIGUOUS
 from minifcn.errors import InputError, MissingFileError
 from minifcn.inference import objects_of
 from minifcn.metrics import InstanceScores
@@ -251,6 +252,9 @@ def test_a_network_is_scored_by_its_objects(by_brightness):
     assert bowl.at(0.5) == 3 / 4 and precision.ap() == 3 / 4
     bowl, _ = inference.evaluate_objects(by_brightness, samples, least=50)  # the third has 36 pixels
     assert bowl.at(0.5) == 2 / 4
+    unknown = np.where(SCENE == 4, AMBIGUOUS, SCENE)  # a crowd, which is no object
+    bowl, _ = inference.evaluate_objects(by_brightness, [samples[0]._replace(instances=unknown)])
+    assert bowl.at(0.5) == 1
     with pytest.raises(InputError, match="b: has no numbers of objects"):
         inference.evaluate_objects(by_brightness, [*samples, data.Sample(PHOTO, PHOTO[:, :, 0], "b")])
 

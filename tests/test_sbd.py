@@ -126,6 +126,8 @@ def test_train_aug_is_voc_first_then_what_sbd_adds_and_nothing_of_val(both):
     assert [sample.label[0, 0] for sample in joined] == [0, 1, 20, 20, 20]
     for id, source in (("a", train), ("x", data.SBD(both / "sbd", "val"))):
         assert same(joined.read(id), source.read(id))
+    train.exif = False
+    assert not any(home.exif for home in data.train_aug(train, val, both / "sbd")._home.values())
     assert data.train_aug(train, val, both / "sbd", limit=3).ids == ["a", "b", "y"]
     assert data.train_aug(val, val, both / "sbd").ids == ["c", "d", "y", "a", "x", "z"]  # what was asked for stays
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_datasets import SMALL, run
 
-from minifcn import backend, inference, models, weights
+from minifcn import backend, data, inference, models, weights
 from minifcn.errors import InputError
 from minifcn.training import checkpoint, loop
 from minifcn.training.config import Config
@@ -46,6 +46,24 @@ def test_resume_is_exact_to_the_last_bit(toy, tmp_path, optimizer, stop_after, a
     resumed = Run.resume(tmp_path / "halted")
     list(resumed.events())
     require_same_state(whole, resumed)
+
+
+@pytest.mark.parametrize("change", ["a shorter list", "other names"])
+def test_a_run_whose_data_changed_does_not_go_on(change, tmp_path):
+    root = tmp_path / "toy"
+    data.write_toyvoc(root, train=6, val=2, size=32)
+    run = Run(settings(root), tmp_path / "run")
+    list(run.events(lambda: run.done == 2))
+    if change == "a shorter list":
+        path = next(root.rglob("train.txt"))
+        path.write_text("\n".join(path.read_text().split()[:4]))
+        told = r"run.checkpoint.npz: began with 6 images, .*; .*toy has 4, "
+    else:
+        path = next(root.rglob("classes.txt"))
+        path.write_text("\n".join(reversed(path.read_text().split())))
+        told = r"began with 6 images, classes background, .*; .* has 6, \w+, .*, background; put the data back, or begin anew with --start .*best.npz"
+    with pytest.raises(InputError, match=told):
+        Run.resume(tmp_path / "run")
 
 
 @pytest.mark.parametrize("class_weights", ["balanced", (0.1, 1.0, 1.0, 1.0, 1.0, 5.0)])

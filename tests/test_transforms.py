@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minifcn.data import VOID, Augment, BatchStream, CachedDataset, Preprocessing, Sample, transforms
+from minifcn.data.labels import AMBIGUOUS
 
 CLASSES = (0, 3, 5, 20)  # halfway between two of these lie numbers that are none of them
 VGG_MEAN = (104.00699, 116.66877, 122.67892)  # blue, green, red
@@ -240,6 +241,22 @@ def test_warped_photograph_and_labels_come_from_the_same_places(options, size):
         assert (warped.shape, warped.dtype, labels.shape, labels.dtype) == (image.shape, np.uint8, size, np.int32)
         differences = np.stack([labels >> 8, labels & 255], -1) - warped[..., :2]
         assert abs(differences).max() <= 1 and (differences != 0).mean() < 0.01
+
+
+def test_a_mirrored_copy_of_an_object_is_not_the_object():
+    """Number 7 lies at the upper edge; what a shift down mirrors in above it has another centre."""
+    label = np.zeros((30, 20), np.int32)
+    label[2:6, 5:9] = 7 * 256 + 1
+    image, copied = np.zeros((30, 20, 3), np.uint8), False
+    for seed in range(20):
+        _, every = transforms.warp(image, label, np.random.default_rng(seed), shift=15)
+        _, known = transforms.warp(image, label, np.random.default_rng(seed), shift=15, copies=False)
+        np.testing.assert_array_equal(known & 255, every & 255)
+        differ = known != every
+        assert (known[differ] >> 8 == AMBIGUOUS).all() and (every[differ] >> 8 == 7).all()
+        assert len(np.unique(np.nonzero(known >> 8 == 7)[0])) <= 4  # its own rows
+        copied |= bool(differ.any())
+    assert copied
 
 
 def moved(size, **options):

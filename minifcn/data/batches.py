@@ -167,7 +167,13 @@ class BatchStream:
         if augment.scale != (1.0, 1.0):
             image, label = transforms.random_scale(image, label, self.rng, *augment.scale)
         image, label = transforms.warp(
-            image, label, self.rng, rotate=augment.rotate, shift=augment.shift, elastic=augment.elastic
+            image,
+            label,
+            self.rng,
+            rotate=augment.rotate,
+            shift=augment.shift,
+            elastic=augment.elastic,
+            copies=not self.sigma,
         )
         if self.context:
             image, label = transforms.mirror(image, label, self.context)

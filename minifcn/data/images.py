@@ -102,7 +102,7 @@ def colours_of(image: Image.Image, exif: bool = True) -> np.ndarray:
     if rest.any():
         raise InputError(
             f"expected colours of 8 bits a channel, got grey samples of 16 bits, such as {marks[rest > 0][0]}; if they are "
-            'class numbers, set mask_kind = "numbers"'
+            'class numbers, set mask_kind = "ids"'
         )
     return colours.astype(np.uint8)
 

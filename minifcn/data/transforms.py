@@ -9,7 +9,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from .labels import VOID
+from .labels import AMBIGUOUS, VOID
 
 
 def resize(image, label, size):
@@ -54,11 +54,13 @@ def scaled(size, factor):
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def warp(image, label, rng, *, rotate=0.0, shift=0.0, elastic=0.0):
+def warp(image, label, rng, *, rotate=0.0, shift=0.0, elastic=0.0, copies=True):
     """Rotate around the centre, shift and bend, in one field of displacements; pixels from outside the image are mirrored in.
 
     rotate: at most so many degrees. shift: at most so many pixels, down and across. elastic: σ, in pixels, of Gaussian
     displacements on a 3×3 grid, bicubic in between. The photograph is sampled bilinearly, labels by nearest neighbour.
+    copies: False makes mirrored copies of objects AMBIGUOUS in a label joined with instances (`targets.join`): an object's centre
+    is not that of its copy.
     Source: Ronneberger et al., MICCAI 2015, section 3.1, https://arxiv.org/abs/1505.04597
     """
     if not (rotate or shift or elastic):
@@ -70,7 +72,12 @@ def warp(image, label, rng, *, rotate=0.0, shift=0.0, elastic=0.0):
     y, x = (np.arange(n, dtype=np.float32) - m for n, m in zip((height, width), middle, strict=True))
     rows = bends[0] + (cos * y + (middle[0] + down))[:, None] + sin * x
     columns = bends[1] - (sin * y - (middle[1] + across))[:, None] + cos * x
-    return _bilinear(image, rows, columns), label[_mirrored(np.rint(rows), height), _mirrored(np.rint(columns), width)]
+    places = _mirrored(np.rint(rows), height), _mirrored(np.rint(columns), width)
+    found = label[places]
+    if not copies:
+        outside = (places[0] != np.rint(rows)) | (places[1] != np.rint(columns))
+        found = np.where(outside & (found > 255), (found & 255) | AMBIGUOUS << 8, found)
+    return _bilinear(image, rows, columns), found
 
 
 def draw_warp(rng, rotate, shift, elastic):

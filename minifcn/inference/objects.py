@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data import BORDER, Sample
+from ..data.labels import AMBIGUOUS
 from ..data.targets import scipy_ndimage
 from ..errors import InputError
 from ..metrics import AveragePrecision, InstanceScores
@@ -95,8 +96,9 @@ def evaluate_objects(
             raise InputError(f"{sample.id}: has no numbers of objects to compare with, only classes")
         given = {"tile": tile, "turns": turns, "least": least, **more}
         found, scores = cached(f"{sample.id}.objects", objects, network, sample.image, **given)
-        bowl.update(sample.instances, found)
-        precision.update(sample.instances, found, scores)
+        true = np.where(sample.instances == AMBIGUOUS, 0, sample.instances)
+        bowl.update(true, found)
+        precision.update(true, found, scores)
     return bowl, precision
 
 

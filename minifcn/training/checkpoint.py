@@ -3,6 +3,8 @@
 import logging
 from dataclasses import asdict
 
+import numpy as np
+
 from .. import backend, models
 from ..errors import InputError
 from ..weights import formats, npz
@@ -60,7 +62,13 @@ def read(path):
 def restore(run, arrays, meta):
     """Put a checkpoint's state back into a new run. Raises InputError, naming the file, if it belongs to another one."""
     model, stream = run.model, run.stream
+    classes, begun = model.card.classes, np.size(npz.section(arrays, "stream").get("order", ()))
     model.card.take_over(meta, run.checkpoint)
+    if classes != model.card.classes or begun not in (0, len(run.train_data)):
+        raise InputError(
+            f"{run.checkpoint}: began with {begun} images, classes {', '.join(model.card.classes)}; {run.config.data} has "
+            f"{len(run.train_data)}, {', '.join(classes)}; put the data back, or begin anew with --start {run.folder / 'best.npz'}"
+        )
     stream.preprocessing = model.card.preprocessing
     order = _order_of_sums(run)
     if (before := meta.get("sums", order)) != order:  # older files lack it

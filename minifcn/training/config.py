@@ -60,6 +60,7 @@ COUNT: tuple = (
         lambda of: not of["frozen_semantic"],
         "where classes are learned",
     ),
+    (("flip",), lambda of: not of["turn"], "without turn"),
     # whose scores learn ten times as fast anyway
     (("score_rate",), lambda of: of.get("variant") not in ("largefov", "aspp"), "outside largefov and aspp"),
     (("momentum",), lambda of: of["optimizer"] == "sgd", "for sgd"),

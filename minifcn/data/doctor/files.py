@@ -41,6 +41,9 @@ class FileReport:
     def add(self, kind, detail=""):
         self.problems.append((kind, detail))
 
+    def has(self, kind):
+        return any(found == kind for found, _ in self.problems)
+
 
 def examine_image(dataset, name):
     """A photograph: can it be decoded whole, and what does the reader change without a word? -> FileReport"""
@@ -111,11 +114,17 @@ def read_labels(report, dataset):
         return dataset.read(report.id).label
     if report.readable_as == "colours":
         labels, known = match_colours(images.read_colours(report.path, dataset.exif), *dataset.colours())
+        if report.has("renumbered-palette"):  # whose own colour for void may be any
+            known &= dataset.table[_stored_numbers(report, dataset)] != VOID
     else:
-        with open(report.path, "rb") as file, Image.open(file) as image:
-            numbers = images.numbers_of(image, dataset.exif)
+        numbers = _stored_numbers(report, dataset)
         labels, known = dataset.table[numbers], dataset.allowed[numbers]
     return np.where(known, labels, VOID).astype(np.uint8)
+
+
+def _stored_numbers(report, dataset):
+    with open(report.path, "rb") as file, Image.open(file) as image:
+        return images.numbers_of(image, dataset.exif)
 
 
 def examine_header(report, image):
@@ -176,10 +185,10 @@ def _examine_numbers(report, numbers, palette, mode, dataset):
 
 def _examine_palette(report, palette, used, dataset):
     """Are the colours behind the numbers those of the classes, and can they be seen?"""
-    known = {tuple(dataset.palette[v]): v for v in (*range(dataset.num_classes), VOID)}
+    known = {tuple(dataset.palette[v]): v for v in (VOID, *range(dataset.num_classes))}
     used = [v for v in used if v < len(palette) and dataset.allowed[v]]
     class_of = {v: known.get(tuple(palette[v])) for v in used}
-    wrong = [v for v in used if v != class_of[v]]
+    wrong = [v for v in used if dataset.table[v] != class_of[v]]
     if any(used) and all(palette[v].max() < DARK for v in used):
         report.add("looks-black", f"a black palette; numbers {_list(used)}")
     elif wrong and None not in class_of.values() and len(set(class_of.values())) == len(used):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import InputError
-from ..images import TURNS, orientation, read_image, write_mask
+from ..images import TURNS, kind_of, orientation, read_image, write_mask
 from ..labels import VOID
 from ..sets.description import FILE_NAME
 from .files import read_labels
@@ -19,7 +19,7 @@ _COPIED = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")  # what is read as it is; a
 
 
 def write_fixed(diagnosis, target):
-    """Write what is usable of a data set that `examine` has read: upright RGB images, palette masks of class numbers, lists.
+    """Write what is usable of a data set that `examine` has read: upright images, in 8 bits of grey or RGB, palette masks of class numbers, lists.
 
     target: a folder, absent or empty. Lists lose what cannot be used, what they name twice, and (those to train and
     to validate on) what also stands in a later list, to validate or test on. Nothing is guessed: a label that is no class is not repaired.
@@ -36,6 +36,10 @@ def write_fixed(diagnosis, target):
         if kind in diagnosis.findings:
             raise InputError(f"{target}: nothing was written; correct this by hand first: {KINDS[kind][1]}")
     reasons = {id: _reason_unusable(*pair) for id, pair in diagnosis.files.items()}
+    double = set(diagnosis.findings.names("two-files"))
+    for id, pair in diagnosis.files.items():
+        if double & {report.name for report in pair if report}:
+            reasons[id] = KINDS["two-files"][1]
     lists = _usable_lists(diagnosis, {id for id, reason in reasons.items() if reason is None})
     if not lists:
         raise InputError(f"{target}: nothing was written: no image can be used together with its mask and a list")
@@ -104,7 +108,8 @@ def _write_image(image, folder, id, exif):
     if copied:
         shutil.copyfile(image.path, target)
     else:
-        Image.fromarray(read_image(image.path, exif)).save(target)
+        pixels = read_image(image.path, exif)
+        Image.fromarray(pixels[:, :, 0] if kind_of(image.path)[0] == 1 else pixels).save(target)
 
 
 def _write_mask(dataset, image, mask, target):
@@ -122,7 +127,7 @@ def _description(dataset, lists):
     lines = [
         f"# {dataset.layout}, repaired",
         'mask_kind = "ids"',
-        f"void = {void}",
+        *([] if void in dataset.palette[: dataset.num_classes].tolist() else [f"void = {void}"]),
         f"void_numbers = [{VOID}]",
         f"exif = {str(dataset.exif).lower()}",
         "",

@@ -58,8 +58,10 @@ class Coco(SegmentationDataset):
         self._places, self.strays, classes = {}, {}, ()
         for name, source in annotation_files(files).items():
             read = read_annotations(files.open(source))
-            if classes and read.classes != classes:
-                raise InputError(f"{files.path / source}: expected the categories of the other files, got others")
+            if classes and (read.classes, read.labels) != (classes, self._labels):
+                raise InputError(
+                    f"{files.path / source}: expected the categories of the other files under the same ids, got others"
+                )
             self._labels, classes, self.strays[source] = read.labels, read.classes, read.strays
             self._places[name] = _places(files, source, read.entries)
         # An id in several splits is read from the requested one.

@@ -1,7 +1,7 @@
 """Reader of your own data: a folder of images, a folder of masks, and a dataset.toml that describes them."""
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -53,8 +53,11 @@ class Folder(SegmentationDataset):
         self._open(files, split, tuple(entry["name"].strip() for entry in classes), ids, limit)
 
     def _find(self, files):
-        found = find(files.path, *self.images), find(files.path, *self.masks)
-        self._found = paired(*found, together=self.images[0] == self.masks[0])
+        images, masks = PurePosixPath(self.images[0]), PurePosixPath(self.masks[0])
+        of_images, of_masks = find(files.path, *self.images), find(files.path, *self.masks)
+        if images != masks:  # where one folder lies in the other, what is in the inner one is of its kind alone
+            of_images, of_masks = _without(of_images, masks, images), _without(of_masks, images, masks)
+        self._found = paired(of_images, of_masks, together=images == masks)
 
     def _open(self, files, split, classes, ids, limit):
         super().__init__(files, split, classes, ids, limit)
@@ -93,6 +96,16 @@ def number_table(numbers: Iterable[Any], void: list | tuple = (VOID,)) -> np.nda
     for label, of_class in enumerate(numbers):
         table[of_class] = label
     return table
+
+
+def _without(found, inner, outer):
+    """The files that `find` found in the folder `outer`, without those of the folder `inner`, if that lies in it."""
+    if not inner.is_relative_to(outer):
+        return found
+    kept = {
+        id: [name for name in names if not PurePosixPath(name).is_relative_to(inner)] for id, names in found.items()
+    }
+    return {id: names for id, names in kept.items() if names}
 
 
 def paired(images: dict, masks: dict, together: bool) -> tuple[dict, dict]:

@@ -78,5 +78,6 @@ def train_aug(
         raise InputError(f"{train.folder}: expected VOC's {len(VOC_CLASSES)} classes, got {train.num_classes}")
     home, excluded = dict.fromkeys(train.ids, train), set(val.ids)
     for extra in (SBD(sbd_root, "train"), SBD(sbd_root, "val")):
+        extra.exif = train.exif
         home |= {id: extra for id in extra.ids if id not in home and id not in excluded}
     return _Joined(dict(list(home.items())[:limit]), train)
