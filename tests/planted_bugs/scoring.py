@@ -29,7 +29,7 @@ BUGS = [
          "top", f"{WINDOWS}[colours.bmp]"),
         ("a whole row of tiles read for a window", "LargeImage._read", "(left // width, -(-right // width))",
          "(0, -(-self.shape[1] // width))", "scoring::test_no_more_is_read_than_a_window_touches"),
-        ("each window by its own brightest value", "LargeImage._read", "white=self._white", "white=None",
+        ("each window by its own brightest value", "LargeImage._read", "self._white", "None",
          f"{WINDOWS}[dark_first.tif]"),
         ("the first part alone says what is white", "_white_of", "white > images.WHITE_OF_12_BITS", "True",
          f"{WINDOWS}[dark_first.tif]"),
