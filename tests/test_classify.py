@@ -106,6 +106,26 @@ def test_photographs_that_cannot_be_read_are_skipped_and_named(tmp_path, capsys)
     assert cli.main([str(word) for word in (*command, tmp_path / "m.png")]) == 2
 
 
+def test_a_heat_map_takes_the_place_of_no_image(tmp_path, capsys):
+    for name in ("a", "a_heatmap"):
+        Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
+    weights.save(tmp_path / "w.npz", models.efficientnet_lite0())
+    words = [
+        "classify",
+        "--weights",
+        tmp_path / "w.npz",
+        "--heatmap",
+        "tabby",
+        "--out",
+        tmp_path,
+        *tmp_path.glob("*.png"),
+    ]
+    before = (tmp_path / "a_heatmap.png").read_bytes()
+    assert cli.main([str(word) for word in words]) == 2
+    assert "a_heatmap.png: is one of the images" in capsys.readouterr().err
+    assert (tmp_path / "a_heatmap.png").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -600,6 +600,7 @@ WRONG = {
     "no such photograph": (["nowhere.jpg"], "nowhere.jpg: "),
     "a classifier's weights": (["{photo}", "--weights", "{classifier}"], "got a classifier's weights"),
     "a folder to write": (["{photo}", "--out", "{folder}"], "expected the name of a page to write"),
+    "another photograph": (["{photo}", "--out", "{folder}/other.jpg"], "expected the name of a page to write"),
     "the photograph itself": (["{photo}", "--out", "{photo}"], "expected the name of a page to write"),
     "below a file": (["{photo}", "--out", "{text}/page.html"], "text.txt"),
     "no such node": (["{photo}", "--channels", "pool9:1"], "expected NODE:CHANNEL"),

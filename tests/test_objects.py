@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minifcn import cli, data, inference, layers, models
+from minifcn import cli, data, inference, layers, models, weights
 from minifcn.card import Card
 from minifcn.data.labels import AMBIGUOUS
 from minifcn.errors import InputError, MissingFileError
@@ -325,3 +325,18 @@ def test_outlines_are_the_objects_outermost_pixels_in_colours_of_their_own():
     colours = [np.unique(drawing[changed & (numbers == number)], axis=0) for number in (1, 2, 300)]
     assert [len(one) for one in colours] == [1, 1, 1] and len(np.unique(np.concatenate(colours), axis=0)) == 3
     assert (image == 100).all()
+
+
+def test_what_no_image_can_pass_is_told_once_and_the_table_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    network = models.unet(1, width=2, depth=2, padding="same")
+    network.card.classes = ("ground",)
+    weights.save("net.npz", network)
+    for name in "ab":
+        Image.new("RGB", (20, 30)).save(f"{name}.png")
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions/objects.csv").write_text("of an earlier run")
+    assert cli.main(["predict", "--device", "cpu", "--weights", "net.npz", "--objects", "a.png", "b.png"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("net.npz: has no class of objects beside the background (ground)") == 1 and "skipped" not in told
+    assert (tmp_path / "predictions/objects.csv").read_text() == "of an earlier run"

@@ -144,6 +144,7 @@ def test_an_image_of_more_objects_than_a_picture_can_hold_is_named_and_the_other
     monkeypatch.setattr(predict, "panoptic_objects", crowded)
     assert run(*command(folder, tmp_path, "--write", "voc")) == 1
     assert "b.png: expected at most 254 objects" in capsys.readouterr().err.splitlines()[-1]
+    assert sum("b.png" in line for line in (tmp_path / "objects.csv").read_text().splitlines()) == 255
     assert {path.stem for path in (tmp_path / "SegmentationObject").iterdir()} == set(NAMES[:2])
 
 

@@ -24,6 +24,7 @@ from minifcn.cli import predict
 from minifcn.data import images, large
 from minifcn.distributed import MPIWorld
 from minifcn.errors import InputError
+from minifcn.files import atomic_write
 from minifcn.inference import segment, shared_work
 from minifcn.metrics import AveragePrecision, BoundaryIoU, ConfusionMatrix, InstanceScores
 from minifcn.tasks import PanopticScores
@@ -273,6 +274,39 @@ def test_the_line_of_a_file_of_several_pictures_tells_how_many(toy, tmp_path, ca
         assert cli.main(words) == 0
         told = "of 3 pictures in it" in capsys.readouterr().out
         assert told == (name != "panorama.mpo")
+
+
+def test_an_overlay_is_written_of_a_picture_longer_than_a_jpeg(tmp_path):
+    weights.save(tmp_path / "net.npz", seeing(models.fcn("8s", "mini", 4, "same", width=2)))
+    Image.new("RGB", (65_600, 2)).save(tmp_path / "scan.png")
+    words = ["predict", "--weights", tmp_path / "net.npz", "--out", tmp_path / "masks", tmp_path / "scan.png"]
+    assert cli.main([str(word) for word in words]) == 0
+    assert images.read_mask(tmp_path / "masks/scan.png").shape == (2, 65_600)
+    assert images.read_image(tmp_path / "masks/scan_overlay.jpg").shape == (1, 32_800, 3)
+
+
+def test_a_file_of_the_longest_name_is_written(tmp_path):
+    path = tmp_path / f"{'漢' * 83}.png"  # 253 bytes
+    with atomic_write(path) as file:
+        file.write(b"content")
+    assert path.read_bytes() == b"content"
+
+
+def test_masks_beside_the_images_are_not_resumed(tmp_path, capsys):
+    weights.save(tmp_path / "net.npz", seeing(models.fcn("8s", "mini", 4, "same", width=2)))
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "photos/a.jpg")
+    words = [
+        "predict",
+        "--weights",
+        tmp_path / "net.npz",
+        "--resume",
+        "--out",
+        tmp_path / "photos",
+        tmp_path / "photos",
+    ]
+    assert cli.main([str(word) for word in words]) == 2
+    assert "photos: holds the images" in capsys.readouterr().err
 
 
 def test_a_stretched_picture_is_stretched_as_a_whole(tmp_path):

@@ -226,7 +226,9 @@ def test_the_image_goes_on_mirrored_beyond_its_border():
 
 
 def test_a_tile_too_small_for_the_context_is_refused():
-    with pytest.raises(InputError, match="tile: expected at least 204 pixels for this network, got 203"):
+    with pytest.raises(
+        InputError, match="tile: expected at least 224 pixels, a multiple of 32, for this network, got 203"
+    ):
         inference.predict(models.unet(width=1), np.zeros((300, 300, 3), np.uint8), 203)
 
 

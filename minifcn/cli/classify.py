@@ -45,6 +45,9 @@ def run(args):
     else:
         weights.load_pretrained(model)
     if chosen:
+        images, files = {path.resolve() for path, _ in named}, [Path(args.out, heatmap_of(name)) for _, name in named]
+        if lost := [file for file in files if file.resolve() in images or files.count(file) > 1]:
+            raise InputError(f"{lost[0]}: is one of the images, or of two of them; choose another folder with --out")
         make_folder(args.out)
     skipped = []
     for path, name, image in options.readable(named, skipped):
@@ -55,7 +58,12 @@ def run(args):
             image = shrink(image, image[:, :, 0], args.resize)[0]
             heat = classify.heat_map(model, image, chosen)
             title = "score of " + ", ".join(IMAGENET_CLASSES[i] for i in chosen)
-            picture = Path(args.out) / f"{name}_heatmap.png"
+            picture = Path(args.out, heatmap_of(name))
             figures.heat_map(image, {title: heat}, picture, peak=classify.peak(heat, image.shape[:2]))
             notice(f"heat-map: {picture}")
     return options.tell_skipped(skipped)
+
+
+def heatmap_of(name):
+    """The name of an image's heat-map."""
+    return f"{name}_heatmap.png"

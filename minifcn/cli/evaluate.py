@@ -69,7 +69,8 @@ def run(args):
     found = total(shared_out(scored, len(samples)))
     if found:
         if args.resume:
-            clear_leftovers(cached.folder)
+            for folder in {cached.folder, *(part.parent for part in cached.folder.rglob(".*.part"))}:
+                clear_leftovers(folder)
         matrix, more = found
         if not matrix.counts.any():
             notice(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")

@@ -44,7 +44,7 @@ def add_arguments(parser):
 
 def run(args):
     out, start = Path(args.out), time.perf_counter()
-    if out.is_dir() or (out.exists() and out.samefile(args.photo)):
+    if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):  # which no photograph is
         raise InputError(f"{out}: expected the name of a page to write, such as explore.html")
     make_folder(out.parent)
     network, image = models.load_segmenter(args.weights), read_image(args.photo, args.exif)

@@ -9,6 +9,7 @@ larger than memory; its overlay is then small. Started by mpirun, the processes 
 leaves out what is finished."""
 
 import json
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,10 +18,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .. import data, inference, models
+from .. import data, inference, layers, models
 from ..data.images import count_pictures, note_of, read_image, write_mask
 from ..data.labels import colourise
 from ..data.large import open_large, write_mask_rows
+from ..data.targets import scipy_ndimage
 from ..distributed import world
 from ..errors import InputError
 from ..files import atomic_write, clear_leftovers, json_text, make_folder, write_text, writing
@@ -33,6 +35,7 @@ from .progress import notice, shared_out
 
 HELP = "segment any images"
 PRETRAINED = "animals"
+JPEG_MOST = 65500  # pixels a side that libjpeg writes
 PREVIEW = 2048  # pixels of the longer side of the overlay of an image larger than memory, at most
 
 
@@ -66,11 +69,14 @@ def run(args):
             raise InputError(
                 f"{option}: {args.weights} tells no objects apart; expected --objects, or a panoptic network"
             )
+    check_fits(args, model)
     named, network, out = options.named_images(args.images), model.prepare(), make_folder(args.out)
     endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))
     files = {name: [out / f"{name}{ending}" for ending in endings] for _, name in named}
     images = {path.resolve() for path, _ in named}
     times = Counter(file for _, name in named for file in files[name])
+    if args.resume and out.resolve() in {Path(image).resolve() for image in args.images}:
+        raise InputError(f"{out}: holds the images, among which masks would be taken for more; choose another --out")
     if lost := [file for file in times if file.resolve() in images]:
         raise InputError(
             f"{lost[0]}: is one of the images, and would be written over; choose another folder with --out"
@@ -78,13 +84,15 @@ def run(args):
     if twice := [file for file, count in times.items() if count > 1]:
         raise InputError(f"{twice[0]}: would be written for two of the images; rename one, or leave --objects out")
     table = Path(args.table or out / "objects.csv")
-    if args.objects and (table.suffix not in (".csv", ".json") or table.resolve() in images):
+    if args.objects and (table.suffix not in (".csv", ".json") or table.resolve() in images or table.is_dir()):
         raise InputError(f"{table}: expected a table's name, ending in .csv or .json")
+    if args.objects and not os.access(make_folder(table.parent), os.W_OK):
+        raise InputError(f"{table}: cannot be written; choose another place with --table")
     form = args.write and ObjectForm(args.write, out, model.card.classes, files)
     if form:
         form.check(images, table)
     segmenter = Segmenter(args, model, network, resize, files, form)
-    skipped, seen, tables, entries, start = [], Counter(), {}, [], time.perf_counter()
+    skipped, refused, seen, tables, entries, start = [], [], Counter(), {}, [], time.perf_counter()
     bar = shared_out(lambda i: segmenter(*named[i], alone=len(named) == 1), len(named))
     for found, (path, _) in zip(bar, named, strict=False):  # in a process that is not the first the bar is empty
         if isinstance(found, InputError):
@@ -93,6 +101,8 @@ def run(args):
         seen.update(found["classes"])
         tables[str(path)] = found["objects"]
         entries += found.get("entries", ())
+        if "refused" in found:
+            refused.append(found["refused"])
         tqdm.write(f"{path}: {found['line']}")
     if world().rank:
         return 0
@@ -110,7 +120,19 @@ def run(args):
         print(f"{done} images: " + ", ".join(f"{name} in {count}" for name, count in seen.most_common()))
     written = f"mask{'s' * (done != 1)} and overlay{'s' * (done != 1)}"
     notice(f"{done} {written} written to {out}, {done / seconds:.1f} images a second")
-    return options.tell_skipped(skipped)
+    return options.tell_skipped([*skipped, *refused])
+
+
+def check_fits(args, model):
+    """Raise InputError, before any image is looked at, for what the network would refuse of every image."""
+    for sizes in model.layers_of(layers.ExactSize):
+        sliding_window.check_unpadded_tile(args.tile, sizes)
+    if args.objects and model.card.builder != "panoptic":
+        scipy_ndimage("objects")
+        if not any(name != data.BORDER for name in model.card.classes[1:]):
+            raise InputError(
+                f"{args.weights}: has no class of objects beside the background ({', '.join(model.card.classes)}); leave --objects out"
+            )
 
 
 class Segmenter:
@@ -134,11 +156,14 @@ class Segmenter:
         """
         try:
             found = self.found(path, name)
-            return found | {"entries": self.form.write(name, found["objects"])} if self.form else found
         except InputError as error:
             if alone:
                 raise
             return error
+        try:
+            return found | {"entries": self.form.write(name, found["objects"])} if self.form else found
+        except InputError as error:  # its own files are whole, and its objects in the table
+            return found | {"refused": error}
 
     def found(self, path, name):
         file = path.stat() if path.is_file() else None
@@ -181,14 +206,19 @@ class Segmenter:
             with writing(numbered):
                 Image.fromarray(instances).save(numbered)
             picture = (figures.numbered if self.panoptic else figures.outlined)(picture, instances)
+        step = -(-max(picture.shape) // JPEG_MOST)  # of a very long strip every n-th pixel, as of a large image
         with writing(overlaid):
-            Image.fromarray(picture).save(overlaid, quality=92)
+            Image.fromarray(picture[::step, ::step]).save(overlaid, quality=92)
         with atomic_write(mask) as file:
             write_mask(file, labels, card.palette, json.dumps(found | {"made_of": made_of}))
         return found
 
     def large(self, image, made_of, mask, overlaid, numbered=None):
         """The same of a LargeImage: a row of tiles is in memory at a time, and the overlay shows every so manieth pixel."""
+        if self.panoptic:
+            raise InputError(
+                f"{image.name}: larger than is read at once, and a panoptic network takes no image by parts; make it smaller"
+            )
         if numbered or self.averages or self.resize:
             raise InputError(
                 f"{image.name}: larger than is read at once; it is read by parts with --tile alone, without --objects, --resize and views"

@@ -223,7 +223,8 @@ def check_size(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise Image.DecompressionBombError(
-            f"{width}x{height} is {width * height} pixels; at most {MAX_PIXELS} are read at once"
+            f"{width}x{height} is {width * height} pixels; at most {MAX_PIXELS} are read at once; shrink it, or save it as a TIFF "
+            "of tiles, which minifcn predict --tile 512 reads in parts"
         )
 
 

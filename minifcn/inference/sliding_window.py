@@ -28,6 +28,15 @@ def check_tile(tile: int | None) -> None:
         raise InputError(f"tile: expected a multiple of {STRIDE} of at least {LEAST} pixels, got {tile}")
 
 
+def check_unpadded_tile(tile: int | None, sizes: ExactSize) -> None:
+    """Raise InputError for a window's side from which a network of unpadded convolutions would give nothing."""
+    least = sizes.fitting(2 * sizes.context + sizes.step)
+    if tile is not None and tile < least:
+        raise InputError(
+            f"tile: expected at least {-(-least // STRIDE) * STRIDE} pixels, a multiple of {STRIDE}, for this network, got {tile}"
+        )
+
+
 def windows(size: tuple, tile: int) -> list[tuple]:
     """The windows of an image of `size` (height, width): [(window, inside, place)], each a pair of slices, down and across.
 
@@ -60,9 +69,7 @@ def unpadded_windows(image: Any, tile: int | None, sizes: ExactSize) -> tuple[np
     """
     if not isinstance(image, np.ndarray):
         raise InputError("tile: a network of unpadded convolutions takes no image larger than memory; make it smaller")
-    least = sizes.fitting(2 * sizes.context + sizes.step)
-    if tile is not None and tile < least:
-        raise InputError(f"tile: expected at least {least} pixels for this network, got {tile}")
+    check_unpadded_tile(tile, sizes)
     spans = [_unpadded_spans(length, tile, sizes) for length in image.shape[:2]]
     before = sizes.context
     around = [(before, some[-1][0].stop - length - before) for some, length in zip(spans, image.shape[:2], strict=True)]
