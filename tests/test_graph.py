@@ -8,7 +8,7 @@ import pytest
 from networks import close, narrow_fcn, picture, stirred, tiny, without_chance
 
 from minifcn import layers, models, ops
-from minifcn.errors import InputError
+from minifcn.errors import DtypeError, InputError
 from minifcn.gradcheck import check_layer
 from minifcn.inference.shared_work import fingerprint
 from minifcn.layers import Leaf
@@ -82,6 +82,8 @@ def test_several_outputs_are_a_dict_forward_and_backward(rng):
     graph.forward(x, train=True)
     with pytest.raises(InputError, match="got one of scores"):
         graph.backward({"scores": dy["score"]})
+    with pytest.raises(DtypeError, match=r"score \(Conv2d\): backward: .*float64, like the output, got float32"):
+        graph.backward({**dy, "score": dy["score"].astype(np.float32)})
 
 
 def test_the_value_of_any_node_can_be_had(rng):

@@ -10,7 +10,7 @@ from gradcheck_cases import LAYERS, spread
 from networks import arrays_in, close, picture, tiny
 
 from minifcn import layers, models
-from minifcn.errors import InputError
+from minifcn.errors import DtypeError, InputError
 from minifcn.layers import Leaf, Parameter, init
 from minifcn.training import optimizers
 
@@ -71,6 +71,20 @@ def test_layer_keeps_the_dtype(build, shape, dtype):
     dx = layer.backward(y)
     arrays = [y, dx, layer.forward(spread(shape).astype(dtype)), *layer.state_dict().values()]
     assert {a.dtype for a in arrays + [p.grad for p in layer.parameters().values()]} == {np.dtype(dtype)}
+
+
+@every_layer
+def test_an_upstream_gradient_of_another_dtype_is_refused(build, shape):
+    layer, x = ready(build, shape)
+    layer.name_all()
+    named = next(reversed(layer.children().values()), layer)
+    y = layer.forward(x, train=True)
+    problem = (
+        rf"{type(named).__name__}.*backward: expected an upstream gradient of float32, like the output, got float64"
+    )
+    with pytest.raises(DtypeError, match=problem):
+        layer.backward(y.astype(np.float64))
+    assert layer.backward(y).dtype == np.float32  # the cache is still there
 
 
 @pytest.mark.parametrize("kind", [layers.ReLU, layers.ReLU6])

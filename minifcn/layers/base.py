@@ -226,18 +226,22 @@ class Leaf(Layer):
         """
         with self.named_in_errors():
             y, cache = self.run(*inputs, train=train, **options)
-        self._cache = (cache,) if train else None
+        self._cache = (cache, y.dtype) if train else None
         return y
 
     def backward(self, dy: Array, **options: bool) -> Array:
-        """dy -> dx, adding to the parameters' gradients. Raises InputError without a forward(x, train=True) before it.
+        """dy -> dx, adding to the parameters' gradients. Raises InputError without a forward(x, train=True) before it, DtypeError
+        unless dy has the dtype of that forward's y.
 
         options: further arguments of this layer's `run_backward`.
         """
         with self.named_in_errors():
             if self._cache is None:
                 raise InputError("backward needs a forward(x, train=True) before it, and takes its cache only once")
-            (cache,), self._cache = self._cache, None
+            cache, dtype = self._cache
+            if dy.dtype != dtype:
+                raise DtypeError(f"backward: expected an upstream gradient of {dtype}, like the output, got {dy.dtype}")
+            self._cache = None
             return self.run_backward(dy, cache, **options)
 
     def forget(self) -> None:
