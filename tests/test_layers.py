@@ -275,6 +275,25 @@ def test_coordinates_say_what_a_ruler_shows(build):
 
 
 @pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "pad"), [(3, 1, 4, 5), (3, 2, 3, 2), (5, 4, 2, 0), (4, 6, 4, 3), (7, 2, 2, 9)]
+)
+@pytest.mark.parametrize("kind", [layers.Conv2d, layers.ConvTranspose2d])
+def test_a_dilated_window_reads_from_tap_to_tap(kind, kernel, stride, dilation, pad, rng):
+    """Down the rows, one of which is bright in each image. Taps in the padding do not count."""
+    settings = {"stride": (stride, 1), "dilation": (dilation, 1), "pad": (pad, 0), "bias": False}
+    layer = kind(1, 1, (kernel, 1), rng, **settings)
+    layer.weight.value = np.ones_like(layer.weight.value)
+    x = np.eye(40, dtype=np.float32)[:, None, :, None]
+    y = layer.forward(x)[:, 0, :, 0]
+    spans = np.stack(layer.reads(np.arange(y.shape[1]), 2, [x.shape]), axis=1)
+    for reached, (first, last) in zip(y.T, spans, strict=True):
+        (read,) = np.nonzero(reached)
+        assert (read.size == 0 and last < first) or (read[0], read[-1]) == (first, last)
+    field, _ = layer.receptive_field(1, Fraction(1))
+    assert field == max(last - first + 1 for first, last in spans)
+
+
+@pytest.mark.parametrize(
     "layer", [layers.Flatten(), layers.GlobalAvgPool(), layers.AdaptiveAvgPool2d(2), layers.ResizeLike()]
 )
 def test_what_has_no_fixed_place_in_the_image_has_no_coordinates(layer):
