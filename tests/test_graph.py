@@ -488,3 +488,14 @@ def test_names_that_are_none_of_nodes_change_nothing(rng):
     assert not network.frozen
     network.freeze("conv")
     assert network.frozen == {"conv"} and network["conv"].weight.frozen
+
+
+def test_nodes_frozen_before_stay_frozen():
+    network = models.unet(2, width=2, depth=1, padding="same", batch_norm=True)
+    norms = [name for name, node in network.nodes.items() if isinstance(node.layer, layers.BatchNorm2d)]
+    network.freeze(norms[:1])
+    network.freeze(norms[1:2])
+    before = network.state_dict()
+    network.forward(picture(8, 8), train=True)
+    moved = [name for name in norms if (network[name].running_mean != before[f"{name}.running_mean"]).any()]
+    assert moved == norms[2:]

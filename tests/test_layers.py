@@ -242,6 +242,7 @@ RULED = {  # layers of one channel that keep an even slope
     "upsampling learned": lambda: layers.LearnedUpsample(1, 2, kernel=4),
     "transposed": lambda: layers.LearnedUpsample(1, 3, kernel=5, pad=1),
     "padding": lambda: layers.PadToMultiple(7, pad=3),
+    "padding by a pair": lambda: layers.Pad((3, 1)),
     "crop": lambda: models.Graph(
         {"like": (layers.AvgPool2d(1, stride=2), ["image"]), "crop": (layers.CropLike(5), ["image", "like"])}
     ),

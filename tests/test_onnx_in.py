@@ -165,6 +165,12 @@ def test_a_classifier_keeps_its_native_size(tmp_path):
     assert network.card.native == 48
 
 
+def test_a_card_without_a_number_of_classes_may_name_them(tmp_path, rng):
+    card = Card("own", {}, classes=("a", "b"))
+    weights.save_onnx(tmp_path / "own.onnx", models.Sequential(conv=layers.Conv2d(3, 2, 1, rng), card=card))
+    assert weights.load_onnx(tmp_path / "own.onnx").card.classes == ("a", "b")
+
+
 def test_a_network_that_was_read_computes_on_the_device(tmp_path, device):
     network, x = tiny("8s"), picture(33, 57)
     weights.save_onnx(tmp_path / "network.onnx", network)

@@ -30,6 +30,10 @@ class Parameter:
         self.frozen = frozen
         self._grad = None
 
+    def with_value(self, value: Array) -> "Parameter":
+        """Another Parameter that the optimiser treats alike."""
+        return Parameter(value, lr_mult=self.lr_mult, decay_mult=self.decay_mult, frozen=self.frozen)
+
     @property
     def grad(self) -> Array:
         """The sum of the gradients since the last `zero_grad`; zeros that are never read take no memory."""
