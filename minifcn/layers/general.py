@@ -137,14 +137,18 @@ class Slice(Lending):
         return read, read
 
 
+def _pads(pad):
+    """`pad` as ((top, bottom), (left, right)). Where Sizes are among them, it has that form already."""
+    return pad if any(isinstance(n, Size) for n in np.ravel(np.array(pad, object))) else pads(pad)
+
+
 class Pad(Lending):
     """Padding around maps with one value; pad as in ops.pad_forward, or ((top, bottom), (left, right)) with Sizes among them."""
 
     onnx_operator = "Pad"
 
     def __init__(self, pad: Pair, value: float = 0.0):
-        by_size = any(isinstance(n, Size) for n in np.ravel(np.array(pad, object)))
-        super().__init__(pad if by_size else pads(pad))
+        super().__init__(_pads(pad))
         self.value = value
 
     def run(self, x: Array, *like: Array, train: bool) -> tuple[Array, Cache]:
