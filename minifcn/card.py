@@ -10,6 +10,7 @@ from .errors import InputError
 from .preprocessing import Preprocessing
 
 Network = Any  # a models.Graph, which stands above this file
+_SIDES = {"native": "the side of a classifier's images", "longest": "the longer side of images"}
 
 
 @dataclass
@@ -59,8 +60,9 @@ class Card:
             meta["classes"] = list(self.classes)
         if self.palette is not None:
             meta["palette"] = self.palette.tolist()
-        if self.longest is not None:
-            meta["longest"] = self.longest
+        for key in _SIDES:
+            if getattr(self, key) is not None:
+                meta[key] = getattr(self, key)
         return meta
 
     def take_over(self, meta: dict, source: object) -> None:
@@ -69,18 +71,17 @@ class Card:
         if classes is not None:
             if not (isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)):
                 raise InputError(f"{source}: expected a list of class names, got {str(classes)[:60]!r}")
-            if len(classes) != self.num_classes:
+            if len(classes) != self.options.get("num_classes", len(classes)):
                 raise InputError(f"{source}: expected {self.num_classes} class names, got {len(classes)}")
             self.classes = tuple(classes)
         self.preprocessing = Preprocessing.from_dict(meta.get("preprocessing"), source) or self.preprocessing
         if "palette" in meta:
             self.palette = palette_from(meta["palette"], source)
-        if "longest" in meta:
-            if type(meta["longest"]) is not int or meta["longest"] < 1:
-                raise InputError(
-                    f"{source}: expected the longer side of images in pixels, got {str(meta['longest'])[:60]!r}"
-                )
-            self.longest = meta["longest"]
+        for key, side in _SIDES.items():
+            if key in meta:
+                if type(meta[key]) is not int or meta[key] < 1:
+                    raise InputError(f"{source}: expected {side} in pixels, got {str(meta[key])[:60]!r}")
+                setattr(self, key, meta[key])
 
 
 def settings_of(network: object, source: object) -> tuple[str, dict]:

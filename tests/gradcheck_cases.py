@@ -250,6 +250,7 @@ LAYERS = {  # name: rng -> layer, shape of x
     "Divide": (_by_constant(layers.Divide(), (2, 1, 1)), (2, 2, 5, 4)),
     "Constant": (_by_constant(layers.Divide(), (1, 1), first=True), (2, 2, 5, 4)),
     "Concat-rows": _join(layers.Concat(2), "image", "conv"),
+    "Pad-number": (lambda rng: layers.Pad(1), (2, 2, 3, 2)),
     "Pad": (lambda rng: layers.Pad(((1, 2), (0, 3)), value=0.5), (2, 2, 3, 2)),
     "Pad-by-sizes": _join(
         layers.Pad(((0, dimension(1, 2) - dimension(0, 2)), (1, -dimension(0, 3) % 4))), "pool", "image"

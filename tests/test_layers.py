@@ -10,7 +10,7 @@ from gradcheck_cases import LAYERS, spread
 from networks import arrays_in, close, picture, tiny
 
 from minifcn import layers, models
-from minifcn.errors import InputError
+from minifcn.errors import DtypeError, InputError
 from minifcn.layers import Leaf, Parameter, init
 from minifcn.training import optimizers
 
@@ -71,6 +71,20 @@ def test_layer_keeps_the_dtype(build, shape, dtype):
     dx = layer.backward(y)
     arrays = [y, dx, layer.forward(spread(shape).astype(dtype)), *layer.state_dict().values()]
     assert {a.dtype for a in arrays + [p.grad for p in layer.parameters().values()]} == {np.dtype(dtype)}
+
+
+@every_layer
+def test_an_upstream_gradient_of_another_dtype_is_refused(build, shape):
+    layer, x = ready(build, shape)
+    layer.name_all()
+    named = next(reversed(layer.children().values()), layer)
+    y = layer.forward(x, train=True)
+    problem = (
+        rf"{type(named).__name__}.*backward: expected an upstream gradient of float32, like the output, got float64"
+    )
+    with pytest.raises(DtypeError, match=problem):
+        layer.backward(y.astype(np.float64))
+    assert layer.backward(y).dtype == np.float32  # the cache is still there
 
 
 @pytest.mark.parametrize("kind", [layers.ReLU, layers.ReLU6])
@@ -228,6 +242,7 @@ RULED = {  # layers of one channel that keep an even slope
     "upsampling learned": lambda: layers.LearnedUpsample(1, 2, kernel=4),
     "transposed": lambda: layers.LearnedUpsample(1, 3, kernel=5, pad=1),
     "padding": lambda: layers.PadToMultiple(7, pad=3),
+    "padding by a pair": lambda: layers.Pad((3, 1)),
     "crop": lambda: models.Graph(
         {"like": (layers.AvgPool2d(1, stride=2), ["image"]), "crop": (layers.CropLike(5), ["image", "like"])}
     ),
@@ -258,6 +273,25 @@ def test_coordinates_say_what_a_ruler_shows(build):
         seen = max(seen, reached.max() - reached.min() + 1)
     field, step = network[last].receptive_field(1, Fraction(1))
     assert (seen, step) == (field, 1 / a)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "pad"), [(3, 1, 4, 5), (3, 2, 3, 2), (5, 4, 2, 0), (4, 6, 4, 3), (7, 2, 2, 9)]
+)
+@pytest.mark.parametrize("kind", [layers.Conv2d, layers.ConvTranspose2d])
+def test_a_dilated_window_reads_from_tap_to_tap(kind, kernel, stride, dilation, pad, rng):
+    """Down the rows, one of which is bright in each image. Taps in the padding do not count."""
+    settings = {"stride": (stride, 1), "dilation": (dilation, 1), "pad": (pad, 0), "bias": False}
+    layer = kind(1, 1, (kernel, 1), rng, **settings)
+    layer.weight.value = np.ones_like(layer.weight.value)
+    x = np.eye(40, dtype=np.float32)[:, None, :, None]
+    y = layer.forward(x)[:, 0, :, 0]
+    spans = np.stack(layer.reads(np.arange(y.shape[1]), 2, [x.shape]), axis=1)
+    for reached, (first, last) in zip(y.T, spans, strict=True):
+        (read,) = np.nonzero(reached)
+        assert (read.size == 0 and last < first) or (read[0], read[-1]) == (first, last)
+    field, _ = layer.receptive_field(1, Fraction(1))
+    assert field == max(last - first + 1 for first, last in spans)
 
 
 @pytest.mark.parametrize(

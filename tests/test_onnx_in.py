@@ -9,6 +9,7 @@ from networks import close, picture, tiny
 from onnx_files import CONV, KERNEL, chain, external, helper, model, numpy_helper, onnx, read, value
 
 from minifcn import inference, layers, models, weights
+from minifcn.card import Card
 from minifcn.errors import InputError
 from minifcn.layers.graph import IMAGE
 from minifcn.models.fields import fields
@@ -124,6 +125,65 @@ def test_out_and_in_again(build, fold, tmp_path):
     y = back.forward(x, train=True)
     assert back.backward(y).shape == x.shape
     assert models.load_segmenter(path).card.classes
+
+
+def test_learned_upsampling_of_one_class_stays_learned(tmp_path):
+    """Its kernels begin as those of frozen upsampling."""
+    network, x = models.fcn("8s", "mini", 1, "same", upsampling="learned", width=2), picture(33, 57)
+    weights.save_onnx(tmp_path / "network.onnx", network)
+    back = weights.load_onnx(tmp_path / "network.onnx")
+    assert type(back["upscore8"]) is layers.ConvTranspose2d
+    weights.save(tmp_path / "again.npz", back)
+    np.testing.assert_array_equal(models.load(tmp_path / "again.npz").forward(x), network.forward(x))
+
+
+@pytest.mark.parametrize(
+    "change", [{"bias": True}, {"output_pad": 1}, {"dilation": 2}], ids=["bias", "output pad", "dilation"]
+)
+def test_a_bilinear_kernel_keeps_what_a_frozen_upsampling_lacks(change, tmp_path, rng):
+    up = layers.ConvTranspose2d(3, 3, 4, rng, **{"stride": 2, "pad": 1, "groups": 3, "bias": False, **change})
+    line = layers.init.bilinear_1d(4)
+    up.weight.value = np.broadcast_to(np.outer(line, line), (3, 1, 4, 4)).copy()
+    if up.bias:
+        up.bias.value += 1
+    network, x = models.Sequential(up=up, card=Card("up", {})), picture(5, 6)
+    weights.save_onnx(tmp_path / "network.onnx", network)
+    close(weights.load_onnx(tmp_path / "network.onnx").forward(x), network.forward(x), 1e-6)
+
+
+def test_a_classifier_keeps_its_native_size(tmp_path):
+    network, image = models.mini(5, width=2), np.random.default_rng(0).integers(0, 256, (70, 80, 3), np.uint8)
+    network.card.native = 48
+    for name in ("mini.onnx", "mini.npz"):
+        (weights.save_onnx if name.endswith("onnx") else weights.save)(tmp_path / name, network)
+        back = models.load(tmp_path / name)
+        assert back.card.native == 48
+        close(*(np.array(sorted(inference.classify.top(one, image))) for one in (back, network)), 1e-5)
+    with pytest.raises(InputError, match="a file: expected the side of a classifier's images in pixels, got '0'"):
+        network.card.take_over({"native": 0}, "a file")
+    network.card.take_over({}, "a file of before")
+    assert network.card.native == 48
+
+
+def test_a_card_without_a_number_of_classes_may_name_them(tmp_path, rng):
+    card = Card("own", {}, classes=("a", "b"))
+    weights.save_onnx(tmp_path / "own.onnx", models.Sequential(conv=layers.Conv2d(3, 2, 1, rng), card=card))
+    assert weights.load_onnx(tmp_path / "own.onnx").card.classes == ("a", "b")
+
+
+def test_a_network_that_was_read_computes_on_the_device(tmp_path, device):
+    network, x = tiny("8s"), picture(33, 57)
+    weights.save_onnx(tmp_path / "network.onnx", network)
+    back = weights.load_onnx(tmp_path / "network.onnx")
+    close(device.get(back.forward(device.put(x))), device.get(network.forward(device.put(x))), 1e-5)
+
+
+def test_a_broadcast_sum_is_read_again_with_a_card(tmp_path):
+    made = chain(("Conv", ["x", "w"], ["y"], {}), ("Add", ["y", "b.one"], ["z"], {}), **{"b.one": np.float32(1)})
+    network, x = read(made, tmp_path), picture(4, 5)
+    network.card = Card("another program's", {})
+    weights.save_onnx(tmp_path / "again.onnx", network)
+    close(weights.load_onnx(tmp_path / "again.onnx").forward(x), network.forward(x), 1e-6)
 
 
 # --- What a file may leave open ----------------------------------------------------------------------------------------

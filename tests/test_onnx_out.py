@@ -248,6 +248,17 @@ def test_what_is_folded_shares_no_weights_with_what_it_was_made_of():
     assert not any(np.shares_memory(p.value, other.value) for p in own for other in others)
 
 
+def test_what_is_folded_learns_as_the_convolution_did(rng):
+    """Where that has no bias, its bias as beta did."""
+    for bias in (True, False):
+        conv, norm = layers.Conv2d(3, 4, 3, rng, bias=bias), layers.BatchNorm2d(4)
+        conv.weight.frozen, conv.weight.lr_mult = True, 3.0
+        folded = models.Sequential(conv=conv, norm=norm, relu=layers.ReLU()).folded()["conv"]
+        for found, given in ((folded.weight, conv.weight), (folded.bias, conv.bias or norm.beta)):
+            for key in ("frozen", "lr_mult", "decay_mult"):
+                assert getattr(found, key) == getattr(given, key)
+
+
 def test_an_adaptive_average_of_a_known_map_is_a_plain_one(tmp_path, rng):
     table = {
         "conv": layers.Conv2d(3, 4, 3, rng, pad=1),

@@ -296,6 +296,19 @@ def test_batch_norms_gradient_may_be_written_over_the_upstream_one(last, train, 
         np.testing.assert_array_equal(device.get(got), device.get(wanted))
 
 
+def test_numpys_numbers_as_settings_leave_float32(device, rng):
+    x, ones, half = (
+        device.put(rng.random((2, 5, 3, 4), np.float32)),
+        device.put(np.ones(5, np.float32)),
+        np.float64(0.5),
+    )
+    for train in (False, True):
+        y, cache = ops.batch_norm_forward(x, *[ones] * 4, eps=half, momentum=half, train=train)
+        assert {y.dtype, cache.running_mean.dtype, cache.running_var.dtype} == {np.dtype(np.float32)}
+    y, cache = ops.lrn_forward(x, np.int64(5), half, half, half)
+    assert y.dtype == ops.lrn_backward(y, cache).dtype == np.float32
+
+
 def test_batch_norm_of_a_constant_is_finite(device):
     ones = np.ones(2, np.float32)
     x = device.put(np.full((1, 2, 1, 3), 5, np.float32))  # its variance is 0

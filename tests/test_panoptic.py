@@ -27,7 +27,7 @@ OVER = {"fcn": "mini", "unet": None, "v3plus": "efficientnet_lite0"}  # the back
 
 
 def small(backbone="mini", decoder="fcn", classes=3, **options):
-    width = None if backbone == "efficientnet_lite0" else 2
+    width = 2 if backbone in ("mini", None) or decoder == "unet" else None
     return models.panoptic(backbone, decoder, classes, **{"width": width, **options})
 
 
@@ -216,6 +216,13 @@ def test_tiles_and_the_whole_image_find_the_same_where_windows_see_all():
         ({"channels": 1}, "channels: expected one of 3; got 1"),
         ({"things": []}, "things: expected classes 0..2"),
         ({"things": [3]}, "things: expected classes 0..2"),
+        ({"classes": 0}, "num_classes: expected at least 1, got 0"),
+        ({"least": 0}, "least: expected at least 1, got 0"),
+        ({"width": 0}, "width: expected at least 1, got 0"),
+        (
+            {"backbone": "efficientnet_lite0", "width": 2},
+            "width: only mini and a U-Net have one, not fcn over efficientnet_lite0",
+        ),
         ({"peak_window": 8}, "peak_window: expected an odd number of pixels, got 8"),
     ],
 )

@@ -171,6 +171,11 @@ def test_a_window_that_cannot_be_is_refused(blank):
         surgery.convolutionalize(narrow_vgg(), 3)
 
 
+def test_only_classifiers_are_cut():
+    with pytest.raises(InputError, match="convolutionalize: expected a classifier with a native size, got FCN-8s"):
+        surgery.convolutionalize(mini("8s"))
+
+
 # --- Transplanting a backbone -------------------------------------------------------------------------------------
 
 LEFT = ["head.weight", "bn_head.gamma", "bn_head.beta", "fc.weight", "fc.bias"]
@@ -254,6 +259,12 @@ def test_the_wrong_classifier_is_refused_and_nothing_changed(classifier, backbon
 
 
 # --- Other classes, finer variants --------------------------------------------------------------------------------
+
+
+def test_only_fcns_start_from_coarser_ones():
+    unet = models.unet(2, width=1, depth=1)
+    with pytest.raises(InputError, match="initialise_from: expected two FCNs, got U-Net and U-Net"):
+        surgery.initialise_from(unet, unet)
 
 
 def mini(variant, **options):

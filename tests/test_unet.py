@@ -90,6 +90,8 @@ def test_sides_of_an_unpadded_network(depth, found):
 def test_other_sides_are_refused_with_the_nearest():
     with pytest.raises(InputError, match="570x572, nearest to 570: 556 or 572"):
         models.unet(2).forward(np.zeros((1, 3, 570, 572), np.float32))
+    with pytest.raises(InputError, match=r"ExactSize.*: expected \(N, C, H, W\), got shape \(3, 44, 44\)"):
+        tiny("valid").forward(np.zeros((3, 44, 44), np.float32))
     with pytest.raises(InputError, match="nearest to 20: 44"):
         tiny("valid").forward(np.zeros((1, 3, 20, 44), np.float32))
 

@@ -30,6 +30,10 @@ class Parameter:
         self.frozen = frozen
         self._grad = None
 
+    def with_value(self, value: Array) -> "Parameter":
+        """Another Parameter that the optimiser treats alike."""
+        return Parameter(value, lr_mult=self.lr_mult, decay_mult=self.decay_mult, frozen=self.frozen)
+
     @property
     def grad(self) -> Array:
         """The sum of the gradients since the last `zero_grad`; zeros that are never read take no memory."""
@@ -226,18 +230,22 @@ class Leaf(Layer):
         """
         with self.named_in_errors():
             y, cache = self.run(*inputs, train=train, **options)
-        self._cache = (cache,) if train else None
+        self._cache = (cache, y.dtype) if train else None
         return y
 
     def backward(self, dy: Array, **options: bool) -> Array:
-        """dy -> dx, adding to the parameters' gradients. Raises InputError without a forward(x, train=True) before it.
+        """dy -> dx, adding to the parameters' gradients. Raises InputError without a forward(x, train=True) before it, DtypeError
+        unless dy has the dtype of that forward's y.
 
         options: further arguments of this layer's `run_backward`.
         """
         with self.named_in_errors():
             if self._cache is None:
                 raise InputError("backward needs a forward(x, train=True) before it, and takes its cache only once")
-            (cache,), self._cache = self._cache, None
+            cache, dtype = self._cache
+            if dy.dtype != dtype:
+                raise DtypeError(f"backward: expected an upstream gradient of {dtype}, like the output, got {dy.dtype}")
+            self._cache = None
             return self.run_backward(dy, cache, **options)
 
     def forget(self) -> None:

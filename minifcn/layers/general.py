@@ -8,11 +8,11 @@ import numpy as np
 from .. import ops
 from ..backend import Array, array_module
 from ..errors import InputError
-from ..ops.geometry import Cache, pads
+from ..ops.geometry import Cache, Pair, pads
 from .base import Leaf
 from .coordinates import IDENTITY, Affine
 from .plain import WholeMap
-from .sizes import for_shapes, lenders
+from .sizes import Size, for_shapes, lenders
 
 
 class Clip(Leaf):
@@ -137,13 +137,18 @@ class Slice(Lending):
         return read, read
 
 
+def _pads(pad):
+    """`pad` as ((top, bottom), (left, right)). Where Sizes are among them, it has that form already."""
+    return pad if any(isinstance(n, Size) for n in np.ravel(np.array(pad, object))) else pads(pad)
+
+
 class Pad(Lending):
-    """Padding around maps with one value; pad as in ops.pad_forward."""
+    """Padding around maps with one value; pad as in ops.pad_forward, or ((top, bottom), (left, right)) with Sizes among them."""
 
     onnx_operator = "Pad"
 
-    def __init__(self, pad: tuple, value: float = 0.0):
-        super().__init__(pad)
+    def __init__(self, pad: Pair, value: float = 0.0):
+        super().__init__(_pads(pad))
         self.value = value
 
     def run(self, x: Array, *like: Array, train: bool) -> tuple[Array, Cache]:

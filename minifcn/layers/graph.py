@@ -95,8 +95,9 @@ class Graph(Layer):
         return super()._state()
 
     def freeze(self, names: Iterable) -> None:
-        """Let these nodes learn nothing from now on: training computes them as inference does, and no gradient goes through them."""
-        self.frozen = frozenset(self._require_nodes(names))
+        """Let these nodes learn nothing from now on: training computes them as inference does, and no gradient goes through them.
+        Nodes frozen before stay frozen."""
+        self.frozen |= frozenset(self._require_nodes(names))
         nodes = fused(self.nodes, self.outputs, among=self.frozen)
         self.training = schedule(fused_norms(nodes, self.outputs, self.frozen), self.outputs)
         for name in self.frozen:
@@ -215,7 +216,8 @@ class Graph(Layer):
             alone = name not in self.outputs and len(readers[self.nodes[name].inputs[0]]) == 1
             if type(layer) is BatchNorm2d and type(conv) is Conv2d and alone and inputs[0] not in self.outputs:
                 w, b = layer.folded_into(conv.weight.value, conv.bias and conv.bias.value)
-                table[inputs[0]] = Node(Conv2d.of(Parameter(w), Parameter(b), **conv.settings), before)
+                weight, bias = conv.weight.with_value(w), (conv.bias or layer.beta).with_value(b)
+                table[inputs[0]] = Node(Conv2d.of(weight, bias, **conv.settings), before)
                 places[name] = inputs[0]
             else:
                 table[name] = Node(deepcopy(layer, copied), inputs)

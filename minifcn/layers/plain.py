@@ -238,6 +238,8 @@ class ExactSize(Leaf):
         return dy
 
     def output_shape(self, shape: tuple) -> tuple:
+        if len(shape) != 4:
+            raise InputError(f"expected (N, C, H, W), got shape {shape}")
         for side in shape[2:]:
             above = self.fitting(side)
             if above != side:

@@ -1,7 +1,7 @@
 """What layers with a sliding window share: where a value lies, what it depends on, and their ONNX attributes."""
 
 from fractions import Fraction
-from math import ceil
+from math import ceil, gcd
 
 import numpy as np
 
@@ -42,15 +42,16 @@ class Windowed(Operation):
         return field + dilation * (kernel - 1) * step, step * stride
 
     def along(self, axis: int, shape: tuple) -> tuple:
-        """(reach beyond the first cell, stride, pad before) of the window along an axis of an input of this shape."""
+        """(taps, stride, pad before) of the window along an axis of an input of this shape. taps: their distances from the first."""
         stride, rate = (pair(key, self.settings.get(key, 1)) for key in ("stride", "dilation"))
         pad, i = self.settings["pad"], axis - 2
         both = same_pads(shape[2:], self.kernel, stride, rate) if pad == "same" else pads(pad)
-        return rate[i] * (self.kernel[i] - 1), stride[i], both[i][0]
+        return rate[i] * np.arange(self.kernel[i]), stride[i], both[i][0]
 
     def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        reach, stride, before = self.along(axis, shapes[0])
-        return cells * stride - before, cells * stride - before + reach
+        taps, stride, before = self.along(axis, shapes[0])
+        read = cells[:, None] * stride - before + taps
+        return _ends(read, (read >= 0) & (read < shapes[0][axis]))
 
     @property
     def onnx_attributes(self) -> dict:
@@ -86,11 +87,22 @@ class Transposed(Windowed):
         return upsampled(*self.along_height())
 
     def receptive_field(self, field: float, step: Fraction) -> tuple:
-        kernel, stride, *_ = self.along_height()
-        neighbours = ceil(Fraction(kernel, stride)) - 1  # that a value is made of, besides the first
-        return field + neighbours * step, step / stride
+        kernel, stride, _, dilation = self.along_height()
+        shared = gcd(stride, dilation)
+        stamps = ceil(Fraction(kernel * shared, stride))  # that meet at a value, dilation / shared inputs apart
+        return field + (stamps - 1) * dilation // shared * step, step / stride
 
     def reads(self, cells: np.ndarray, axis: int, shapes: list, position: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Cell i of the input stamps from i · stride − before on."""
-        reach, stride, before = self.along(axis, shapes[0])
-        return -(-(cells + before - reach) // stride), (cells + before) // stride
+        taps, stride, before = self.along(axis, shapes[0])
+        read, rest = np.divmod(cells[:, None] + before - taps, stride)
+        return _ends(read, (rest == 0) & (read >= 0) & (read < shapes[0][axis]))
+
+
+def _ends(read, inside):
+    """The first and the last of the cells that are read and lie inside the map.   read, inside (output cells, taps)
+
+    A dilated window's outermost tap may lie in the padding, with the next one inside. Where none is, the first is after the last.
+    """
+    first = np.where(inside, read, np.iinfo(np.int32).max).min(axis=1)
+    return first, np.where(inside, read, -1).max(axis=1)

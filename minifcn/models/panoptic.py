@@ -68,6 +68,11 @@ def panoptic(
     backbones = (*PANOPTIC_BACKBONES, *((None,) if decoder == "unet" else ()))
     choices = {"decoder": DECODERS, "backbone": backbones, "channels": (3,) if backbone else (1, 3)}
     require_known("panoptic: ", options, choices)
+    for name, value in (("num_classes", num_classes), ("width", width), ("least", least)):
+        if value is not None and value < 1:
+            raise InputError(f"panoptic: {name}: expected at least 1, got {value}")
+    if width is not None and backbone not in ("mini", None) and decoder != "unet":
+        raise InputError(f"panoptic: width: only mini and a U-Net have one, not {decoder} over {backbone}; got {width}")
     if things is not None:
         things = sorted({int(thing) for thing in things})
         if not things or not 0 <= things[0] <= things[-1] < num_classes:

@@ -39,8 +39,11 @@ def convolutionalize(classifier: Graph, window: int | None = None) -> Graph:
     A global average becomes an average over a window of the native map's side, at stride 1. window: another, odd side of
     the window around every cell of the map: the smaller it is, the finer the heat-map and the less context each score sees.
     (Its columns no longer equal the classifier's output; networks without a global average leave no choice.) Raises
-    InputError for a window that is not possible.
+    InputError for a window that is not possible and for a network that is no classifier.
     """
+    if classifier.card is None or classifier.card.native is None:
+        found = "a network without a card" if classifier.card is None else classifier.card.title
+        raise InputError(f"convolutionalize: expected a classifier with a native size, got {found}")
     if window is not None and (not averages(classifier) or window not in range(1, 1000, 2)):
         raise InputError(f"convolutionalize: a window needs a global average to replace and an odd side; got {window}")
     shapes = {
@@ -198,6 +201,9 @@ def initialise_from(network: Graph, coarser: Graph) -> Graph:
     the upsampling: twice and then 16 times is not quite 32 times.)
     coarser: an FCN over the same backbone with as many classes. Raises InputError where that does not hold.
     """
+    if any(one.card is None or one.card.builder != "fcn" for one in (network, coarser)):
+        found = " and ".join(one.card.title if one.card else "a network without a card" for one in (network, coarser))
+        raise InputError(f"initialise_from: expected two FCNs, got {found}")
     fine, coarse = (one.card.options["variant"] for one in (network, coarser))
     if VARIANTS.index(fine) < VARIANTS.index(coarse):
         raise InputError(f"FCN-{fine} cannot start from the finer FCN-{coarse}")

@@ -55,6 +55,7 @@ def batch_norm_forward(
     require_maps(op, x, gamma, beta, running_mean, running_var)
     for array in (gamma, beta, running_mean, running_var):
         require_shape(op, "one value per channel", array, x.shape[1:2])
+    eps, momentum = float(eps), float(momentum)  # NumPy floats would turn float32 into float64
     xp, count = array_module(x), x.size // x.shape[1]
     if train:
         mean, var = _statistics(x)

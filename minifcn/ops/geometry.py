@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isfinite
+from numbers import Real
 from typing import Any
 
 from ..errors import DtypeError, InputError
@@ -13,9 +15,13 @@ Cache = Any  # what a forward keeps for its backward; each operation has its own
 def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
     """`value` as (height, width): an integer stands for both. Raises InputError below `least`."""
     both = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    if len(both) != 2 or any(isinstance(v, str) or int(v) != v or v < least for v in both):
+    if len(both) != 2 or not all(_is_whole(v) and v >= least for v in both):
         raise InputError(f"{name}: expected an integer or a (height, width) pair, at least {least}; got {value!r}")
     return int(both[0]), int(both[1])
+
+
+def _is_whole(value):
+    return isinstance(value, Real) and isfinite(value) and int(value) == value
 
 
 def pads(value: Pair) -> tuple[tuple[int, int], tuple[int, int]]:

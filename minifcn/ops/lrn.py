@@ -11,12 +11,17 @@ def lrn_forward(
     """y_c = x_c / s_c^β,  s_c = k + α/size · Σ x², summed over the `size` channels around c.   x, y (N, C, H, W)
 
     α is divided by the size, as Caffe and PyTorch do (Krizhevsky et al., 2012, section 3.3, do not, and take k = 2).
-    Raises InputError unless size is at least 1.
+    Raises InputError unless size is a whole number of at least 1.
     """
     require_maps("lrn", x)
-    if size < 1:
-        raise InputError(f"lrn: expected a size of at least 1, got {size}")
-    alpha, beta, k = float(alpha), float(beta), float(k)  # NumPy floats would turn float32 into float64
+    if size < 1 or size % 1:
+        raise InputError(f"lrn: expected a whole size of at least 1, got {size}")
+    size, alpha, beta, k = (
+        int(size),
+        float(alpha),
+        float(beta),
+        float(k),
+    )  # NumPy numbers would turn float32 into float64
     s = k + alpha / size * _sum_channels(x * x, size // 2, (size - 1) // 2)
     return x * s**-beta, (x, s, size, alpha, beta)
 

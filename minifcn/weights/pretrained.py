@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..card import Network
-from ..errors import InputError, MissingFileError
+from ..errors import InputError, MissingFileError, require_known
 from ..preprocessing import CAFFE
 from . import names
 from .adopt import Loaded, adopt
@@ -76,6 +76,7 @@ def load_pretrained(network: Network, source: str = "imagenet") -> Loaded:
 
     The preprocessing that belongs to the weights is set in its card. -> Loaded. Raises as file_of and load_torchvision.
     """
+    require_known("load_pretrained: ", {"source": source}, {"source": PACKAGES})
     package = PACKAGES[source]
     if (name := network_name(network)) not in package.backbones:
         raise InputError(

@@ -21,6 +21,14 @@ from .writer import OPSET, PRODUCER, onnx_package
 
 _MAX_BYTES = 2 << 30  # what protobuf holds
 _MAX_NODES = 100_000
+_CARD = (
+    "network",
+    "preprocessing",
+    "classes",
+    "palette",
+    "native",
+    "longest",
+)  # the keys of what `Card.describe` gives
 OPERATORS = {**windows.OPERATORS, **values.OPERATORS, **places.OPERATORS}
 _KNOWN = (*OPERATORS, "Shape", "Constant", "Identity", *lists.COMPUTED)
 
@@ -46,10 +54,12 @@ def load_onnx(path: str | Path) -> Graph:
     with parsing(path, "an .onnx file"):
         opset = _opset(model, onnx)
     _check_operators(path, model.graph, onnx.TensorProto.UINT8)
+    meta = _metadata(path, model)
+    builder, options = settings_of(meta.get("network"), path) if meta else (None, None)
+    tensors = Tensors(onnx, Path(path).parent)
     with parsing(path, "an .onnx file of a network"):
-        network = _Network(model, opset, Tensors(onnx, Path(path).parent), onnx.defs.get_schema).graph()
-    if meta := _metadata(path, model):
-        builder, options = settings_of(meta["network"], path)
+        network = _Network(model, opset, tensors, onnx.defs.get_schema, options).graph()
+    if meta:
         with parsing(path, "the card of a network"):
             network.card = Card(builder, options)
             network.card.take_over(meta, path)
@@ -86,7 +96,7 @@ def _check_operators(path, graph, pixels):
 def _metadata(path, model):
     """What `save_onnx` wrote beside the network, {} for another program's file."""
     texts = {entry.key: entry.value for entry in model.metadata_props}
-    known = {key: texts[key] for key in ("network", "preprocessing", "classes", "palette", "longest") if key in texts}
+    known = {key: texts[key] for key in _CARD if key in texts}
     with parsing(path, "metadata in JSON"):
         return {key: json.loads(text) for key, text in known.items()} if model.producer_name == PRODUCER else {}
 
@@ -95,12 +105,14 @@ class _Network:
     """Turns the nodes of a file into layers.
 
     values: {name in the file: Map | array | list of sizes}. read: the names that some node reads or the file outputs.
-    parameters: {names of arrays: the Parameter that all nodes share for them}.
+    parameters: {names of arrays: the Parameter that all nodes share for them}. options: those of the card, None in another
+    program's file. frozen_upsampling: whether bilinear kernels are those of a frozen upsampling.
     """
 
-    def __init__(self, model, opset, tensors, schema_of):
+    def __init__(self, model, opset, tensors, schema_of, options):
         self.file, self.opset, self.tensors, self.schema_of = model.graph, opset, tensors, schema_of
-        self.own = model.producer_name == PRODUCER and any(entry.key == "network" for entry in model.metadata_props)
+        self.own = options is not None
+        self.frozen_upsampling = self.own and options.get("upsampling") != "learned"
         self.nodes, self.values, self.parameters = {}, {}, {}
         self.read = {name for node in self.file.node for name in node.input} | {v.name for v in self.file.output}
         for tensor in self.file.initializer:

@@ -118,7 +118,7 @@ OPERATORS = {
     "Clip": _clip,
     "Softmax": _softmax,
     "Dropout": _dropout,
-    "Add": lambda node: _two(node, layers.Add(broadcast=not node.network.own)),
+    "Add": lambda node: _two(node, layers.Add(broadcast=True)),
     "Sub": lambda node: _two(node, layers.Subtract()),
     "Mul": _multiply,
     "Div": _divide,

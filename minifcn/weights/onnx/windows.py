@@ -6,6 +6,7 @@ Source: https://github.com/onnx/onnx/blob/main/docs/Operators.md
 import numpy as np
 
 from ... import layers
+from ...backend import to_device
 from ...errors import InputError
 from ...layers import Parameter
 from ...layers.init import bilinear_1d
@@ -50,9 +51,9 @@ def _conv_transpose(node):
     settings, more = _window(node, size), node.take("output_padding", [0, 0])
     if list(settings.pop("kernel")) != size or settings["pad"] == "same":
         raise InputError("kernel_shape differs from the kernel's shape, or auto_pad; known: pads")
-    if node.network.own and _is_bilinear(kernel.value, group) and settings["stride"][0] == settings["stride"][1]:
-        layer = layers.Upsample(settings["stride"][0], kernel=size[0], pad=settings["pad"])
-        return same(layer, x)
+    steps, plain = settings["stride"], node.given(2) is None and more == [0, 0] and settings["dilation"] == (1, 1)
+    if node.network.frozen_upsampling and plain and steps[0] == steps[1] and _is_bilinear(node.array(1), group):
+        return same(layers.Upsample(steps[0], kernel=size[0], pad=settings["pad"]), x)
     bias = None if node.given(2) is None else node.parameter(2, (per_group * group,))
     layer = layers.ConvTranspose2d(group, group, 1, _RNG(0), output_pad=more, groups=group, **settings)
     layer.weight, layer.bias = kernel, bias
@@ -76,8 +77,8 @@ def _batch_norm(node):
     for name, array in zip(names, arrays, strict=True):
         if array.shape != arrays[0].shape:
             raise InputError(f"arrays of {len(arrays[0])} and {len(array)} channels")
-        setattr(layer, name, Parameter(array) if name in names[:2] else array)
-    if layer.eps < 0 or layer.running_var.min() < 0:
+        setattr(layer, name, Parameter(array) if name in names[:2] else to_device(array))
+    if layer.eps < 0 or arrays[3].min() < 0:
         raise InputError("a negative variance, or epsilon")
     return same(layer, x)
 
