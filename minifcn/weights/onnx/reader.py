@@ -21,14 +21,8 @@ from .writer import OPSET, PRODUCER, onnx_package
 
 _MAX_BYTES = 2 << 30  # what protobuf holds
 _MAX_NODES = 100_000
-_CARD = (
-    "network",
-    "preprocessing",
-    "classes",
-    "palette",
-    "native",
-    "longest",
-)  # the keys of what `Card.describe` gives
+# The keys of what `Card.describe` gives.
+_CARD = ("network", "preprocessing", "classes", "palette", "native", "longest")
 OPERATORS = {**windows.OPERATORS, **values.OPERATORS, **places.OPERATORS}
 _KNOWN = (*OPERATORS, "Shape", "Constant", "Identity", *lists.COMPUTED)
 
