@@ -1,4 +1,4 @@
-"""The seven classes of the network "animals" as a data set in VOC's layout with boxes, for networks that tell objects apart.
+"""The seven classes of the network "animals" as a data set in VOC's layout with boxes, for networks that separate objects.
 
     python benchmarks/animals_boxes.py VOCdevkit/VOC2012 animals/VOC2012
 

@@ -1,7 +1,7 @@
-"""Where a classifier that never saw a mask looks for cats: how often its heat-map's highest place lies inside one.
+"""Where a classifier that never saw a mask looks for cats: how often its heat-map peaks inside one.
 
 For every image of a VOC folder whose mask has a cat, EfficientNet-Lite0's scores of ImageNet's domestic cats are added
-up over the image, and the highest place is compared with the mask.
+up over the image, and their peak is compared with the mask.
 
     python benchmarks/cat_peaks.py VOCdevkit
 """

@@ -1,7 +1,7 @@
 """Whether both libraries do the same work: each network of `works.py`, small, from the same weights in minifcn and PyTorch.
 
-Compared are the logits, the loss of a training step, and by how much it moves the logits; the last says that the gradients
-and the solvers agree.
+The logits, the loss of a training step and the change that the step makes in the logits are compared; the last shows that the
+gradients and the solvers agree.
 
     python benchmarks/check.py
 """
@@ -62,7 +62,7 @@ def main():
     }
     steps = {work.title: work for work in found if work.solver and work.task == "step"}
     for _, work in sorted(steps.items()):
-        # A rate at which what a step changes stands out from rounding errors.
+        # A rate at which a step's changes stand out from rounding errors.
         check(replace(work, solver=work.solver._replace(lr=1e-2)))
 
 

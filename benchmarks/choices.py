@@ -2,9 +2,9 @@
 
 Each distinct convolution of a network's forward, and each of its passes (forward, input gradient, weight gradient), is
 measured by itself in float32, its maps with the channels last as they are inside a network. The algorithms take turns,
-after a turn each that does not count; it also fills what a prepared network caches, so that the forward is that of
-inference. Left out are the loops of "naive", which are never the fastest, the gradient of the image, for which nobody
-asks, and what only im2col can compute: such convolutions are counted.
+after one warm-up turn each, which also fills what a prepared network caches, so that the forward is that of inference.
+Left out are the loops of "naive", which are never the fastest; the gradient of the image, which nobody needs; and
+convolutions that only im2col can compute, which are only counted.
 
     python benchmarks/choices.py                     # everything; leave the machine alone meanwhile
     python benchmarks/choices.py --network vgg16     # one network anew; what is on record of the others stays
@@ -38,7 +38,7 @@ NETWORKS = {
 }
 SMOKE = ("vgg16", "mini")
 GOAL = 1.15  # the pick's time over the fastest one's
-TURN = 0.02  # seconds that a turn lasts at least: what is shorter is repeated
+TURN = 0.02  # seconds that a turn lasts at least: shorter work is repeated
 TITLES = "| layer | x → channels, kernel/stride | pass | pick | fastest | ratio | ms |"
 
 

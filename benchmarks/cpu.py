@@ -1,8 +1,8 @@
 """How fast minifcn is on a CPU, and how much memory it takes, beside PyTorch and DeZero where these are installed.
 
-Convolutions and whole networks, forward and backward; what exactly stands in `works.py`. Each library does the same work
-in a process of its own with the same number of threads; they take turns, and what is reported are ratios between medians.
-A lone time says little on a machine that does other things too.
+Convolutions and whole networks, forward and backward, as listed in `works.py`. Each library does the same work in its own
+process with the same number of threads. They take turns, and the results are ratios between medians: a single time says
+little on a machine that does other things too.
 
     python benchmarks/cpu.py                       # everything; leave the machine alone meanwhile
     python benchmarks/cpu.py --only layers,mini    # a part of it

@@ -3,7 +3,7 @@
     pip install pydensecrf2==1.1
     python benchmarks/crf.py                    # 21 labels, two photographs, some minutes
 
-Both take turns. The probabilities are those of noise, smoothed: what the labels are does not change the work.
+The two take turns. The probabilities are smoothed noise: the labels do not change the amount of work.
 """
 
 import argparse

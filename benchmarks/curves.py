@@ -1,7 +1,7 @@
 """Whether Winograd's other order of summation changes the training: the same run by Winograd and by im2col, step by step.
 
-Any rounding error grows as training goes on, so a difference means nothing by itself. What it is compared with is noise:
-a second run by im2col whose first weights are perturbed by as little as Winograd's results are off, in the sixth digit.
+Any rounding error grows as training goes on, so a difference means nothing by itself. It is compared with noise: a second
+im2col run whose initial weights are perturbed in the sixth digit, by as little as Winograd's results are off.
 
     python benchmarks/curves.py
 """
@@ -20,9 +20,9 @@ from minifcn.training.optimizers import Adam
 from minifcn.training.schedule import SCHEDULES
 
 RECORDS = Path(__file__).parent / "records"
-NOISE = 1e-6  # relative, as the float32 results of Winograd's way
+NOISE = 1e-6  # relative, like the error of Winograd's float32 results
 LR, WEIGHT_DECAY = 4e-3, 5e-4  # of the demo
-RUNS = {  # name: (the algorithm of the convolutions, noise on the first weights)
+RUNS = {  # name: (the algorithm of the convolutions, noise on the initial weights)
     "winograd": ("winograd", 0.0),
     "im2col": ("im2col", 0.0),
     "im2col, perturbed": ("im2col", NOISE),

@@ -1,12 +1,13 @@
-"""A training step in two processes, beside one process with two threads and PyTorch's DistributedDataParallel over gloo; what travels; and
-whether several processes learn what one learns.
+"""A training step in two processes, compared with two threads and with PyTorch's DistributedDataParallel over gloo.
+
+Also how many bytes travel, and whether several processes learn what one learns.
 
     python benchmarks/distributed.py                    # needs pip install "minifcn[mpi]", torch for the last side
     python benchmarks/distributed.py --traffic          # bytes of a step, counted by the network card of a namespace (root)
     python benchmarks/distributed.py --precision        # what float16 on the wire costs
     python benchmarks/distributed.py --equality         # losses and weights of 1, 2 and 4 processes in float64, after 200 updates
 
-Sides take turns, so that what disturbs the machine hits all alike; each is a job that stays, and sleeps between its turns.
+Sides take turns, so that disturbances hit all alike; each is a job that stays, and sleeps between its turns.
 """
 
 import argparse
@@ -29,7 +30,7 @@ NETWORKS = {"mini": works.MINI, "lite0": works.LITE0_STEP}
 SIDES = ("two processes", "one process, two threads", "PyTorch DDP")
 STEPS = {"mini": 8, "lite0": 2}  # of a turn
 RATES = {"mini": 0.01, "unet": 0.01, "lite0": 3e-4}  # of the networks whose processes are compared
-BATCH, CROP, UPDATES = 5, 64, 200  # which neither 2 nor 4 processes divide
+BATCH, CROP, UPDATES = 5, 64, 200  # the batch is one that neither 2 nor 4 processes divide
 # All through TCP over the loopback device, which counts it.
 COUNTED = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_btl_tcp_if_include": "lo"}
 
@@ -220,7 +221,7 @@ def compare(network, rounds, smoke):
 
 
 def traffic(network, processes, wire, smoke):
-    """Print what a step sends over the loopback device, for each process, beside 2 (n − 1) / n of the gradients' bytes."""
+    """Print what a step sends over the loopback device, per process, and for comparison 2 (n − 1) / n of the gradients' bytes."""
     side = Side("two processes", network, 2 if smoke else 10, smoke, processes, traffic=True, wire=wire)
     side.turn()
     found = side.turn()

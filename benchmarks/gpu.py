@@ -1,9 +1,9 @@
-"""How fast minifcn is on a GPU, and how much memory it takes, beside PyTorch with cuDNN in the same precision.
+"""How fast minifcn is on a GPU, and how much memory it takes, compared with PyTorch with cuDNN in the same precision.
 
 Each layer of VGG16 at 500 × 500, forward and backward; FCN-8s-VGG16, forward and training step, at batch 1 and 8; a step of
-FCN-8s-mini at batch 32. Times are by the device's own events, medians over rounds in which the sides take turns. For the
-five heaviest layers the roofline stands beside the time: operations over the rate of a large cuBLAS product measured in
-the same run, bytes over the bandwidth of a large copy.
+FCN-8s-mini at batch 32. Times are taken with the device's own events, as medians over rounds in which the sides take turns. For
+the five heaviest layers the roofline is given beside the time: operations over the rate of a large cuBLAS product, and bytes
+over the bandwidth of a large copy, both measured in the same run.
 
     python benchmarks/gpu.py              # needs a GPU with CuPy; PyTorch with CUDA to compare with
     python benchmarks/gpu.py --tf32       # products in TF32 on both sides, instead of float32 proper
@@ -82,7 +82,7 @@ def measure(work, libraries, rounds, enough):
                     raise
                 print(f"  {side.name}: {backend.out_of_memory(error)}")
     for side, _, _, taken in prepared:
-        if len(taken) < rounds:  # memory ran out once both were there
+        if len(taken) < rounds:  # memory ran out when both libraries were there
             continue
         times[side.name] = min(statistics.median(taken), times.get(side.name, float("inf")))
     return times, peaks

@@ -1,6 +1,6 @@
 """The two sides of `gpu.py`: the same work by minifcn on CuPy's arrays and by PyTorch with cuDNN, each timed by its events.
 
-Both in float32 proper, or both with products in TF32. Without a GPU both can run on the host, by its clock, to try the script itself.
+Both work in full float32, or both with products in TF32. Without a GPU both can run on the host, by its clock, to try the script itself.
 """
 
 import time
@@ -11,7 +11,7 @@ from gpu_works import Layer
 
 from minifcn import backend, ops
 
-WARM_UP = 3  # runs that compile, choose algorithms and fill the pools of memory
+WARM_UP = 3  # runs that compile, choose algorithms and fill the memory pools
 
 
 def drawn(layer):
@@ -62,7 +62,7 @@ class Minifcn:
         return [elapsed(a, b) / 1e3 for a, b in zip(events, events[1:], strict=False)]
 
     def peak_bytes(self):
-        """The most memory that its pool has taken from the device since it forgot: it gives none back by itself."""
+        """The most memory that its pool has taken from the device since `forget`: it gives none back by itself."""
         return self.cupy.get_default_memory_pool().total_bytes() if self.cupy else 0
 
     def forget(self):
@@ -118,7 +118,7 @@ class PyTorch:
         return [a.elapsed_time(b) / 1e3 for a, b in zip(events, events[1:], strict=False)]
 
     def peak_bytes(self):
-        """The most memory that its pool has taken from the device since it forgot."""
+        """The most memory that its pool has taken from the device since `forget`."""
         return 0 if self.device == "cpu" else self.torch.cuda.max_memory_reserved()
 
     def forget(self):

@@ -8,7 +8,7 @@ import works
 FLOAT = 4  # bytes
 PAPER_SECONDS = 0.175  # an image of 500 × 500 by FCN-8s on the paper's GPU (Long et al., 2015, table 2)
 PAPER_GOAL = 20  # times as fast as that, at least
-RATIO_GOALS = (1.5, 1.0)  # of minifcn's time to PyTorch's: to be reached first, and then
+RATIO_GOALS = (1.5, 1.0)  # ratios of minifcn's time to PyTorch's: the first goal, and the next
 HEAVIEST = 5  # layers whose roofline is written down
 
 DEPTHS, WIDTHS = (2, 2, 3, 3, 3), (64, 128, 256, 512, 512)
@@ -27,7 +27,7 @@ class Layer:
     outputs: int
     kernel: int
     pad: int
-    side: int  # of the maps that come in
+    side: int  # of the input maps
     batch: int = 1
     image: bool = False
 
@@ -44,7 +44,7 @@ class Layer:
 
     @property
     def bytes(self):
-        """What has to be read and written at least, every array once."""
+        """The least that has to be read and written: every array once."""
         x, y = (self.batch * c * n**2 for c, n in ((self.inputs, self.side), (self.outputs, self.out_side)))
         w = self.outputs * self.inputs * self.kernel**2
         if self.task == "forward":

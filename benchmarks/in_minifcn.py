@@ -51,7 +51,7 @@ def _photograph(work):
     image = np.random.default_rng(1).integers(0, 256, (work.height, work.width, 3), np.uint8)
     if work.objects:
         network = models.panoptic(work.backbone, "fcn", work.classes)
-        # Centres of a new network are nearly flat: some have to stand out, or there would be no objects to group.
+        # A new network's centre map is nearly flat: some centres have to stand out, or there would be no objects to group.
         score = network.parameters()["instance.centre.score.weight"]
         score.value = backend.to_device(np.random.default_rng(0).standard_normal(score.value.shape, np.float32))
     else:
@@ -69,7 +69,7 @@ def _photograph(work):
 
 
 def build(work):
-    """The network of a piece of work; its score layers are not zero, so that gradients reach the backbone at once."""
+    """The network of a piece of work; its score layers are not zero, so that gradients reach the backbone from the first step."""
     rng = np.random.default_rng(0)
     if work.backbone == "unet":
         network = models.unet(work.classes, width=64 // work.narrow, padding=work.alignment)

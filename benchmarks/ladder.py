@@ -1,13 +1,14 @@
-"""The ladder from FCN-32s to DeepLabv3+ over EfficientNet-Lite0 with its last 1×1 convolution: the command that trains each rung, with the
-same number of updates, and what each rung is worth.
+"""The ladder from FCN-32s to DeepLabv3+: the command that trains each rung, and what each rung is worth.
+
+All are over EfficientNet-Lite0 with its last 1×1 convolution, with the same number of updates.
 
     python benchmarks/ladder.py commands voc --data VOC2012 > ladder.sh     # then sh ladder.sh
     python benchmarks/ladder.py table voc --data VOC2012                    # from the last weights of the runs that are there
     python benchmarks/ladder.py commands camvid --data CamVid               # …, and its table on val, or with --split test
 
 VOC is read with the seven classes of animals.toml, put into VOC2012 as dataset.toml. The multiply-adds are those of an image of the crop's
-size, of all views of it where several are averaged. `table` tells the seconds that an image took, too: the CRF has no multiply-adds in this
-account.
+size, summed over all views where several are averaged. `table` also gives the seconds per image, since the CRF's multiply-adds are not
+counted.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python benchmarks/launches.py                 # FCN-8s-VGG16 at 500 × 500, and mini at batch 8
     python benchmarks/launches.py --smoke         # the same networks on small images
 
-Counted is each kernel of our own and each call of the array module that has something to compute or to copy; views are
-free. CuPy makes one launch of most such calls, and a few of some (a sum over a whole array, a product with rows to copy).
+The count includes each kernel of our own and each call of the array module that computes or copies something; views are
+free. CuPy turns most such calls into one launch, and some into a few (a sum over a whole array, a product with rows to copy).
 """
 
 import argparse
@@ -54,7 +54,7 @@ def count(patch):
 
 
 def _is_view(name, args, result, kwargs):
-    """Whether a call gave a view of its first argument, and so had nothing to do."""
+    """Whether a call returned a view of its first argument, and so did no work."""
     if name.startswith("__i") or name == "__setitem__" or kwargs.get("out") is not None:
         return False
     both = [a._data for a in (*args[:1], result) if isinstance(a, strict.StrictArray)]

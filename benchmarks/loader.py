@@ -1,7 +1,7 @@
-"""How fast batches are made, beside how fast the small network takes them: samples a second.
+"""How fast batches are made, and how fast the small network takes them: samples per second.
 
-For each data set three things take turns, a second or so each: the loader alone; training on one batch that is there
-already; and training on what the loader makes meanwhile, in its own thread. What is told are medians over the rounds.
+For each data set three things take turns, a second or so each: the loader alone; training on one batch that is already
+there; and training while the loader makes the batches in its own thread. The results are medians over the rounds.
 
     python benchmarks/loader.py [--voc VOCdevkit]
 """
@@ -19,7 +19,7 @@ from minifcn.training import loop, throughput
 from minifcn.training.optimizers import Adam
 
 BATCH, LR = 8, 1e-3
-NOTHING_CACHED = 0  # bytes: every image is read and decoded each time, as where a data set does not fit in memory
+NOTHING_CACHED = 0  # bytes: every image is read and decoded each time, as with a data set that does not fit in memory
 
 
 def cases(toy, voc):
@@ -40,7 +40,7 @@ class Case:
     """One data set with its loader and its network. Each of the three works does so many batches. -> seconds"""
 
     def __init__(self, dataset, crop):
-        for i in range(len(dataset)):  # what is kept is there from the second epoch on
+        for i in range(len(dataset)):  # the cache is full from the second epoch on
             dataset[i]
         classes = len(dataset.dataset.classes)
         self.model = models.fcn("8s", "mini", classes, "same")

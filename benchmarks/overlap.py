@@ -1,11 +1,11 @@
-"""What it gains that gradients travel while backward computes: two hosts and a wire, and layers that sleep as long as they would compute.
+"""What is gained when gradients travel while backward computes: two hosts and a wire, and layers that sleep as long as they would compute.
 
     python benchmarks/overlap.py --delay 0.1 --rate 1                # needs root and /dev/net/tun (wire.py), pip install "minifcn[mpi]"
     python benchmarks/overlap.py --network vgg16 --rounds 3
     python benchmarks/overlap.py --smoke                             # small, between two processes of this host
 
-Each backward is `Exchange`'s own, with buckets and with one reduction at the end, in turns. Layers sleep, so that neither what else runs on
-this machine nor that both hosts share its processors counts: what a network takes from the processors is not measured here.
+Each backward uses the real `Exchange`, alternately with buckets and with one reduction at the end. Layers sleep, so that neither other
+work on this machine nor the processors that both hosts share affect the times: what a network takes from the processors is not measured.
 """
 
 import argparse

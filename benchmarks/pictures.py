@@ -1,10 +1,11 @@
 """The pictures of real results that these pages show.
 
 `segments` draws true masks and predictions with the outlines of the true masks over them, an image a row and a network
-a column: no photograph, so that they can be shown where the photographs may not. `photographs` draws photographs that may, with --crf before
-and after the dense CRF. `rates` draws the places of a map that the windows of DeepLab's rates read. `objects` draws the outlines of objects
-over the images that they are in, the true ones and those of several networks. `centres` draws the objects of a panoptic network beside the
-connected parts of its classes, over the image or, with --edges, over its edges alone, as the photographs may not be shown.
+a column: no photograph, so that they can be shown where the photographs may not. `photographs` draws photographs that may,
+with --crf before and after the dense CRF. `rates` draws the places of a map that DeepLab's dilated convolutions read. `objects` draws the
+outlines of objects over their images, the true ones and those of several networks. `centres` draws the objects of a panoptic network
+beside the connected components of its classes, over the image or, with --edges, over its edges alone, where the photographs may not be
+shown.
 
     python benchmarks/pictures.py segments VOCdevkit runs/voc/*/checkpoint.npz --ids 2007_000033 … --out benchmarks/records/voc.png
     python benchmarks/pictures.py photographs docs/photos/astronaut.jpg docs/photos/chelsea.jpg --out docs/predicted.png
@@ -142,7 +143,7 @@ def objects(args):
 
 
 def centres(args):
-    """The true objects, the connected parts of the classes, and the objects of a panoptic network, each with its panoptic quality."""
+    """The true objects, the connected components of the classes, and the objects of a panoptic network, each with its panoptic quality."""
     network = models.load_segmenter(args.weights).prepare()
     dataset = data.open_dataset(args.root, args.split, ids=args.ids, instances=True)
     things = inference.things_of(network)
@@ -171,7 +172,7 @@ def centres(args):
 
 
 def _edges(image):
-    """How much brightness changes from pixel to pixel, dark on white."""
+    """The change of brightness from pixel to pixel, dark on white."""
     grey = np.asarray(Image.fromarray(image).convert("L").filter(ImageFilter.GaussianBlur(1)), np.float32)
     change = np.hypot(*np.gradient(grey))
     return np.repeat((255 - 8 * change).clip(60, 255).astype(np.uint8)[:, :, None], 3, axis=2)
@@ -203,14 +204,14 @@ def main():
     third.add_argument("--titles", nargs="+", help="what the networks are called")
     third.add_argument("--ids", nargs="+", required=True)
     third.set_defaults(draw=objects)
-    fourth = kinds.add_parser("centres", help="objects by centres beside connected parts")
+    fourth = kinds.add_parser("centres", help="objects by centres beside connected components")
     fourth.add_argument("root", metavar="DATA")
     fourth.add_argument("weights", metavar="WEIGHTS")
     fourth.add_argument("--split", default="val")
     fourth.add_argument("--edges", action="store_true", help="over the edges of the image instead of the image")
     fourth.add_argument("--ids", nargs="+", required=True)
     fourth.set_defaults(draw=centres)
-    fifth = kinds.add_parser("rates", help="what windows with gaps read")
+    fifth = kinds.add_parser("rates", help="what dilated convolutions read")
     fifth.add_argument("rates", nargs="+", type=int, metavar="RATE")
     fifth.add_argument("--side", type=int, default=41, help="of the map (default: 41, a crop of 321 at 1/8)")
     fifth.set_defaults(draw=rates)

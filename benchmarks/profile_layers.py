@@ -1,5 +1,6 @@
-"""Where the time of a network goes in minifcn: every layer's forward and backward, the longest first, and how far the five longest
-are from what the machine can do: a large matrix product, and a large copy, timed in between.
+"""Where the time of a network goes in minifcn: every layer's forward and backward, the longest first.
+
+Also how far the five longest are from what the machine can do: a large matrix product and a large copy, timed in between.
 
 python benchmarks/profile_layers.py vgg               # or mini, lite0: a training step of the networks of works.py
 python benchmarks/profile_layers.py vgg --forward     # inference
@@ -27,7 +28,7 @@ FORWARDS = {"vgg": works.VGG, "mini": replace(works.MINI, task="forward"), "lite
 
 
 class Stopwatch:
-    """Adds up the seconds of whatever it is laid around, by name; `take` gives the sums and starts again."""
+    """Adds up the seconds of the functions that it wraps, by name; `take` gives the sums and starts again."""
 
     def __init__(self):
         self.seconds = defaultdict(float)
@@ -50,7 +51,7 @@ class Stopwatch:
 
 
 def watch(stopwatch, steps):
-    """Time the passes of every step of forward and backward. The instances get functions of their own; the classes stay."""
+    """Time the passes of every step of forward and backward. The instances get their own functions; the classes stay as they are."""
     for step in steps:
         layer, kind = step.layer, type(step.layer).__name__
         layer.forward = stopwatch.around((step.name, kind, "forward"), layer.forward)

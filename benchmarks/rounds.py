@@ -1,4 +1,4 @@
-"""Measuring one comparison: every side in its own process, taking turns, so that what disturbs the machine hits all alike."""
+"""Measuring one comparison: every side in its own process, taking turns, so that disturbances hit all alike."""
 
 import json
 import os

@@ -4,9 +4,9 @@
     python benchmarks/scaling.py --measure  # measures once more, over wires of wire.py: two hosts; needs root and /dev/net/tun
     python benchmarks/scaling.py --smoke    # a few sizes between two processes of this host instead of the record
 
-A step takes what it computes, longest on the slowest host, and what of the communication backward does not hide. Gradients travel in
-buckets, each once backward has filled it and those before it have arrived. The model is in step_time.py. What is no measurement stands
-here in ASSUMED, with its source.
+A step takes the time of its computation on the slowest host, plus the communication that backward does not hide. Gradients travel in
+buckets, each once backward has filled it and those before it have arrived. The model is in step_time.py. Figures that are not measured
+are here in ASSUMED, with their sources.
 """
 
 import argparse
@@ -33,7 +33,7 @@ RECORDS = Path(__file__).parent / "records"
 RECORD = RECORDS / "scaling.json"
 SIZES = tuple(1 << power for power in range(10, 27))  # bytes, 1 kB … 64 MB
 HELD_OUT = SIZES[2::2]  # which the model is not fitted to
-SHORT = 8192  # bytes, up to which Open MPI exchanges all in one or two messages, as it likes: not fitted to either
+SHORT = 8192  # bytes: up to here Open MPI uses one or two messages, as it chooses; these sizes are not fitted to either
 FEW = (1 << 15, 1 << 19, 1 << 21, 1 << 22)  # of which the last is held out
 WIRES = ((0.1, 1), (2, 1), (0.1, 10), (2, 10))  # milliseconds, Gbit/s
 HOSTS = tuple(1 << power for power in range(1, 11))
@@ -82,7 +82,7 @@ def measure_here(sizes, blocks):
     for size in sizes:
         sent = np.ones(size // 4, np.float32)
         summed, times, count = np.empty_like(sent), [], 1
-        while len(times) < blocks + 2:  # the first two open connections, and say how many make a block
+        while len(times) < blocks + 2:  # the first two open connections, and tell how many make a block
             everybody.Barrier()
             start = time.perf_counter()
             for _ in range(count):
@@ -108,7 +108,7 @@ def answer(port=5001):
 
 
 def ask(host, amount, port=5001):
-    """What plain TCP makes of a wire: {"latency": seconds one way, the median of 50, "rate": bytes a second}."""
+    """What plain TCP reaches over a wire: {"latency": seconds one way, the median of 50, "rate": bytes a second}."""
     with socket.create_connection((host, port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         trips = []
@@ -126,14 +126,14 @@ def ask(host, amount, port=5001):
 
 
 def mpirun(count, *command, hosts=None):
-    """The command line of a Python program in so many processes, of this host or of wire0 and wire1, to be run in ENVIRONMENT.
+    """The command line of a Python program in `count` processes, on this host or on wire0 and wire1, to be run in ENVIRONMENT.
 
     hosts: the agent that `two_hosts` gives.
     """
     words = [launcher(), "-n", str(count), "--mca", "pml", "ob1"]
     if hosts:
-        words += ["--mca", "mpi_yield_when_idle", "0"]  # each waits on a processor of its own, and keeps it
-        words += ["--map-by", "ppr:1:node"]  # where more are allowed than cores, one host would take both
+        words += ["--mca", "mpi_yield_when_idle", "0"]  # each process waits on its own processor, and keeps it
+        words += ["--map-by", "ppr:1:node"]  # with oversubscription allowed, one host would take both
         words += ["--prtemca", "plm_ssh_agent", hosts, "--host", "10.77.0.1:1,10.77.0.2:1"]
         words += ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "wire"]
     return [*words, sys.executable, *command]
@@ -146,7 +146,7 @@ def measure():
         out = Path(folder, "out.json")
         for delay, rate in WIRES:
             wire = over_wire(delay, rate, "--mtu", "9000" if rate < 10 else "65000")
-            wire += ["nice", "-n", "-15"]  # others are at work here
+            wire += ["nice", "-n", "-15"]  # other work runs here
             subprocess.run([*wire, sys.executable, __file__, "--ask", str(out)], check=True)
             found = {"delay_ms": delay, "gbit": rate, "tcp": [json.loads(out.read_text())]}
             job = mpirun(2, __file__, "--here", str(out), hosts=hosts)
@@ -169,7 +169,7 @@ def added(record, run):
 
 
 def quickest(wire):
-    """The shortest time of each size: what else runs on the machine only adds to it."""
+    """The shortest time of each size: other work on the machine only adds to it."""
     return {int(size): min(times) for size, times in wire["seconds"].items()}
 
 
@@ -234,7 +234,7 @@ def show_schedules():
         if batch == 1:
             eight = "one image an update cannot be divided: the same on eight"
         else:
-            largest = -(-batch // 8)  # images of the GPU that has most
+            largest = -(-batch // 8)  # images on the GPU that has the most
             eight = f"{updates * work_of(models.explain(network, side).rows, largest * seconds).step(8, link) / 3600:.1f} h on eight"
         print(f"  {name}: {updates:,} updates of {batch}: {one:.1f} h on {source}; {eight}")
 

@@ -9,12 +9,12 @@ from minifcn.training.exchange import BUCKET_BYTES
 
 JITTER = 0.02  # standard deviation of a host's time over its mean: assumed
 EAGER = 1 << 16  # bytes: Open MPI's btl_tcp_eager_limit, which counts a message's header, too
-BACKWARD = 2  # times the forward: by multiply-adds, of which a convolution's backward has twice as many
+BACKWARD = 2  # times the forward: a convolution's backward has twice as many multiply-adds
 
 
 class Link(NamedTuple):
-    """What carries messages. latency: seconds of a message however short; byte: of each of its bytes; handshake: of asking, before one of EAGER
-    bytes or more, whether it may come."""
+    """What carries messages. latency: the seconds that any message takes; byte: those for each of its bytes; handshake: those of
+    asking, before a message of EAGER bytes or more, whether it may come."""
 
     latency: float
     byte: float
@@ -28,7 +28,7 @@ class Link(NamedTuple):
         return 2 * (n - 1) * self.message(size / n)
 
     def tree(self, n, size):
-        """The seconds of one that goes up a binary tree and down again, whole."""
+        """The seconds of an all-reduce that sends the whole array up a binary tree and down again."""
         return 2 * math.ceil(math.log2(n)) * self.message(size)
 
     def best(self, n, size):
@@ -63,7 +63,7 @@ class Work(NamedTuple):
 
 
 def work_of(rows, seconds):
-    """The Work of `seconds` by the rows of `models.explain`: backward walks from the last to the first, as long at each as its multiply-adds say."""
+    """The Work of `seconds` by the rows of `models.explain`: backward goes from the last row to the first, with time by multiply-adds."""
     forward = seconds / (1 + BACKWARD)
     total, passed, filled, buckets = sum(row.multiply_adds for row in rows), 0, 0, []
     for row in reversed(rows):
@@ -75,7 +75,7 @@ def work_of(rows, seconds):
 
 
 def hiding_batch(rows, image_seconds, n, link):
-    """The smallest power of two of images a host with which a step of n hosts is within a hundredth of the same without communication; None above 4096."""
+    """The fewest images per host, a power of two, with which communication costs a step of n hosts under a hundredth; None above 4096."""
     for batch in (1 << power for power in range(13)):
         work = work_of(rows, batch * image_seconds)
         if work.step(n, link) < 1.01 * work.step(n, Link(0, 0)):

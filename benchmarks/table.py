@@ -105,5 +105,5 @@ def _ms(seconds):
 
 
 def _ratio(ratio):
-    """Two digits after the point; for what is many times as fast, how many times."""
+    """Two decimals; for what is many times as fast, how many times."""
     return f"{ratio:.2f}" if ratio >= 0.2 else f"{ratio:.3f} ({1 / ratio:.0f} times as fast)"

@@ -1,4 +1,4 @@
-"""What TF32 costs in accuracy: each 3×3 layer of VGG16, both ways and all passes, against float64.
+"""What TF32 costs in accuracy: each 3×3 layer of VGG16, by both algorithms and in all passes, against float64.
 
     python benchmarks/tf32.py                   # on the stand-in device, which rounds factors as TF32 does
     python benchmarks/tf32.py --device cuda     # on a GPU, from Ampere on
@@ -14,7 +14,7 @@ import numpy as np
 from minifcn import backend, ops
 from minifcn.testing import strict
 
-LAYERS = {  # name: channels in and out, of those that differ
+LAYERS = {  # name: channels in and out, of the distinct layers
     "conv1_1": (3, 64),
     "conv1_2": (64, 64),
     "conv2_1": (64, 128),

@@ -1,4 +1,4 @@
-"""A network cable between two hosts that are namespaces of this machine, with a latency and a rate: packets wait here until they are due.
+"""A network cable between two hosts that are namespaces of this machine, with a set latency and rate: packets wait here until they are due.
 
     python benchmarks/wire.py --delay 2 --rate 1 -- COMMAND …      # needs root (CAP_NET_ADMIN) and /dev/net/tun
 

@@ -1,10 +1,10 @@
 """One side of a comparison in a process of its own: does its work for every line it is sent, and says how long it took.
 
-A turn is as many times as fill half a second, as in a loop over images or batches, and its time is the median of these:
-after a wait caches are cold and cores slow, and work of milliseconds would be measured as if it were always the first.
+A turn repeats the work for half a second, as in a loop over images or batches, and its time is the median of the runs:
+after a wait caches are cold and cores slow, and work of milliseconds would always be measured as a first run.
 
 Answers are JSON, one line each: first what there is to know about this side, then for each turn the seconds of doing the
-work once, and once its input ends the peak of its memory. Between turns it waits and uses no processor.
+work once, and when its input ends its peak memory. Between turns it waits and uses no processor.
 
     python benchmarks/worker.py layers "conv1_2 forward" minifcn     # then Enter for each turn, Ctrl-D to end
 """
@@ -28,7 +28,7 @@ def say(answer):
 
 
 def turn(run, at_least):
-    """Seconds of a run: the median of as many as take `at_least` seconds together, but of one at least."""
+    """Seconds of a run: the median of enough runs to take `at_least` seconds together, at least one."""
     taken = []
     while not taken or sum(taken) < at_least:
         start = time.perf_counter()

@@ -1,7 +1,7 @@
 """What `cpu.py` measures: pieces of work, and which of them are compared with which.
 
 A comparison has several sides; its ratio is the time of the first over that of the fastest other. Everything that both
-sides must agree on, sizes, classes, solver, stands here and nowhere else.
+sides must agree on (sizes, classes, solver) is defined here and nowhere else.
 """
 
 from dataclasses import dataclass, replace
@@ -63,10 +63,11 @@ class Solver(NamedTuple):
 
 @dataclass(frozen=True)
 class Network:
-    """FCN-8s over a backbone, or, as backbone "unet" with its padding as the alignment, a U-Net. task: "forward" (inference), or "step": forward, loss, backward and the solver's update.
+    """FCN-8s over a backbone; or a U-Net, as backbone "unet", with its padding as the alignment. task: "forward" (inference), or
+    "step": forward, loss, backward and the solver's update.
 
-    frozen_statistics: batch normalisation uses the running statistics in training too. narrow: VGG16's and U-Net's widths are
-    divided by it, the former to try in a second what is measured in an hour.
+    frozen_statistics: batch normalisation uses the running statistics in training too. narrow: divides VGG16's and U-Net's widths,
+    the former to try in a second what is measured in an hour.
     """
 
     task: str
@@ -93,7 +94,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture of uint8 noise to labels, as `predict` does it. objects: by a panoptic network over FCN-8s, with its objects; or by FCN-8s alone."""
+    """From uint8 noise to labels, as in `predict`. objects: by a panoptic network over FCN-8s, with objects; else by FCN-8s alone."""
 
     backbone: str
     objects: bool

@@ -1,5 +1,5 @@
-"""What people type. A command is a module here: its docstring and HELP are its help, then add_arguments(parser) and
-run(args)."""
+"""The command line. Each command is a module here: its docstring and HELP are its help, and it defines add_arguments(parser)
+and run(args)."""
 
 import argparse
 import logging
@@ -20,7 +20,7 @@ from .progress import INTERRUPTED, alone, leads, notice
 COMMANDS = (
     "train", "reproduce", "evaluate", "predict", "crf-search", "classify", "explain", "explore", "convert", "export", "gradcheck", "info", "data",
 )  # fmt: skip
-PATIENCE = 0.5  # seconds between what two processes of a job would say of the same mistake
+PATIENCE = 0.5  # seconds between the reports of two processes of a job on the same mistake
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,14 +31,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser():
-    """The argument parser of the whole command line. `run` of what it parses is the command's function."""
+    """The argument parser of the whole command line. `run` in what it returns is the command's function."""
     parser = Parser(
         prog="minifcn",
         description="Fully convolutional networks for semantic segmentation, every forward and backward pass written by hand.",
         epilog="Start with: minifcn data toy toydata; minifcn reproduce --data toydata --out runs/demo",
     )
     parser.add_argument("--version", action="version", version=f"minifcn {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of wrong input, too")
+    parser.add_argument("--debug", action="store_true", help="also show the traceback when the input is wrong")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = import_module(f".{name.replace('-', '_')}", __name__)
@@ -51,20 +51,20 @@ def build_parser():
 
 
 def main(argv=None):
-    """Run one command. -> the exit code: 0, 2 for wrong input (one line on stderr), 130 after Ctrl-C, 1 where the reader left.
+    """Run one command. -> the exit code: 0, 2 for wrong input (one line on stderr), 130 after Ctrl-C, 1 if nobody reads on.
 
     Any other exception is a bug and is raised.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what a console of an old code page cannot show becomes a question mark
+        if hasattr(stream, "reconfigure"):  # what an old code page lacks becomes a question mark
             stream.reconfigure(errors="replace")
     if argv is None:
-        # A notebook's own, which it hands on to its programs, may not be installed here.
+        # A notebook passes its own backend on to the programs that it starts; it may not be installed here.
         os.environ["MPLBACKEND"] = "agg"
     args = build_parser().parse_args(argv)
     args.command_line = sys.argv[1:] if argv is None else list(argv)
     code = _exit_code(args)
-    if argv is None:  # the program ends now, and one Ctrl-C more would only garble its last words
+    if argv is None:  # the program ends now, and another Ctrl-C would only garble its last line
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     elif signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # set when Ctrl-C stopped a run; the caller goes on
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -75,7 +75,7 @@ def _exit_code(args):
     level = logging.INFO if leads() else logging.ERROR
     logging.basicConfig(format="%(message)s", level=level, stream=sys.stderr)
     logging.getLogger("minifcn.backend").setLevel(logging.ERROR)  # `use_device` says it in fewer words
-    # What is wrong with an image is said in one line, or does not matter.
+    # What is wrong with an image is reported in one line, or does not matter.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         backend.threads()  # a wrong MINIFCN_THREADS is refused here, not in the first layer
@@ -103,17 +103,17 @@ def _exit_code(args):
 
 
 def _ended(message, code):
-    """Say why the command ends. -> the exit code; of several processes all end here: those that are well would wait for this one."""
+    """Say why the command ends. -> the exit code. Of several processes all end here: the healthy ones would wait for this one."""
     if alone():
         if message:
             notice(f"minifcn: {message}")
         return code
     job = world()
-    # What is wrong everywhere, as a file that is not there, is said once, by the process that is quickest; the first should be.
+    # A mistake that all processes see, such as a missing file, is reported once, by the quickest; the wait makes that the first.
     time.sleep(PATIENCE * min(job.rank, 6))
     if message:
         who = "" if leads() else f" process {job.rank} on {job.host}:"
         print(f"minifcn:{who} {message}", file=sys.stderr, flush=True)
-    time.sleep(PATIENCE / 5)  # for mpirun to hand that on
+    time.sleep(PATIENCE / 5)  # for mpirun to pass that on
     job.abort(code)
     return code

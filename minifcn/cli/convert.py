@@ -16,11 +16,11 @@ HELP = "convert weights from one file format to another"
 
 def add_arguments(parser):
     add = parser.add_argument
-    add("source", metavar="FROM", help="file to read; or imagenet or hed, as train has them as a start")
+    add("source", metavar="FROM", help="file to read; or imagenet or hed, as for train --start")
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
-    add("--network", choices=models.CLASSIFIERS, help="the network of the weights, if the file is of another library")
+    add("--network", choices=models.CLASSIFIERS, help="the network of the weights, if the file is another library's")
     networks.add_network(parser, "fcn", "deeplab")
-    names = "the names of its classes, one a line, background first: they are kept with the weights"
+    names = "file with the names of its classes, one per line, background first; stored with the weights"
     add("--classes", metavar="FILE", help=names)
     add("--half", action="store_true", help="write 16-bit floats: half the size")
 

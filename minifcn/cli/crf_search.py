@@ -1,5 +1,6 @@
-"""Find the dense CRF's parameters for a network: the mean IU on labelled images without it and with each of a grid of bilateral
-kernels, best last, and what `evaluate` and `predict` then take. Search on images that the network is not judged by; --limit 100 is enough."""
+"""Search the dense CRF's parameters for a network. Prints the mean IU on labelled images without a CRF and with each bilateral kernel
+of a grid, best last, and then the options for `evaluate` and `predict`. Search on images that the network is not judged by; --limit
+100 is enough."""
 
 from itertools import product
 
@@ -19,9 +20,9 @@ def add_arguments(parser):
     options.add_segmenter(parser)
     options.add_labelled(parser)
     add = parser.add_argument
-    add("--weight", type=float, nargs="+", default=[3, 5, 10], help="weights of near pixels of like colour")
+    add("--weight", type=float, nargs="+", default=[3, 5, 10], help="weights of nearby pixels of similar colour")
     add("--xy", type=float, nargs="+", default=[30, 50, 80], help="how near, in pixels")
-    add("--rgb", type=float, nargs="+", default=[3, 5, 10], help="how alike, in grey levels")
+    add("--rgb", type=float, nargs="+", default=[3, 5, 10], help="how similar, in grey levels")
     add("--spatial", type=float, nargs=2, default=[3, 3], metavar=("WEIGHT", "XY"), help=options.SPATIAL)
 
 

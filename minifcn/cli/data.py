@@ -23,30 +23,30 @@ def add_arguments(parser):
         formatter_class=options.HelpFormatter,
     )
     add = toy.add_argument
-    add("root", metavar="FOLDER", help="where to; must not hold a VOC2012 folder yet")
+    add("root", metavar="FOLDER", help="folder to write to; must not hold a VOC2012 folder yet")
     add("--train", type=int, default=800, help="training images")
     add("--val", type=int, default=50, help="validation images")
     add("--size", type=int, default=128, help="typical height and width in pixels")
-    add("--seed", type=options.at_least(0), default=0, help="of the drawing")
+    add("--seed", type=options.at_least(0), default=0, help="random seed of the drawing")
     objects = (
-        "scenes of shapes that touch and overlap, and masks of the single objects: for networks that tell these apart"
+        "scenes of shapes that touch and overlap, with masks of the single objects: for networks that separate these"
     )
     add("--instances", action="store_true", help=objects)
     fetch = kinds.add_parser(
         "download",
         help="download a data set",
         description="Fetch a data set's official archive from its host or, where that fails, from mirrors. A download that was "
-        "cut, or stopped with Ctrl-C, goes on with the same command. Size and SHA-256 are verified before the file gets its "
-        "name; a file that is there is never overwritten. The tar need not be unpacked: --data takes it as it is.",
+        "cut, or stopped with Ctrl-C, is resumed by the same command. Size and SHA-256 are verified before the file gets its "
+        "name; an existing file is never overwritten. The tar need not be unpacked: --data takes it as it is.",
         epilog="voc2012: VOCtrainval_11-May-2012.tar, 2.0 GB. By hand: put the file of that name, from anywhere, into FOLDER "
         "and run this command to check it.",
         formatter_class=options.HelpFormatter,
     )
     add = fetch.add_argument
     add("name", choices=tuple(ARCHIVES), metavar="NAME", help=f"which: {', '.join(ARCHIVES)}")
-    add("folder", metavar="FOLDER", help="where to; made if absent")
+    add("folder", metavar="FOLDER", help="folder to write to; made if absent")
     add("--unpack", action="store_true", help="also unpack it into FOLDER, where it overwrites nothing")
-    timeout = "without a byte until a host counts as dead"
+    timeout = "how long a host may send nothing before it counts as dead"
     add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help=timeout)
     doctor.add_doctor(kinds)
 

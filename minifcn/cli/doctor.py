@@ -16,7 +16,7 @@ from . import options
 
 _DESCRIPTION = f"""\
 Read a whole data set and report what is wrong with it: files that are missing, broken, or do not belong together; masks
-whose values are no labels; images in both lists. All layouts that can be trained on are recognised by what is in the
+whose values are no labels; images in both splits. Every layout that can be trained on is recognised by what is in the
 folder. Nothing in it is changed. Exit code 0: no errors; 1: errors; 2: no data set, or wrong use.
 
 An error is what training would refuse or learn wrongly; a warning does no harm by itself.
@@ -35,11 +35,11 @@ def add_doctor(kinds):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("root", metavar="FOLDER", help="what --data takes in training, unpacked")
+    add("root", metavar="FOLDER", help="a data set as train --data takes it, unpacked")
     add("--picture", metavar="FILE", help="draw the classes' colours and a sample of each class into this PNG")
     add("--fix", metavar="FOLDER", help="write a repaired copy, as your own data, into this absent or empty folder")
     options.add_exif(parser)
-    add("--all", action="store_true", help=f"name every file, not the first {report.MAX_ENTRIES} of each finding")
+    add("--all", action="store_true", help=f"name every file, not only the first {report.MAX_ENTRIES} of each finding")
 
 
 def run_doctor(args):

@@ -1,8 +1,8 @@
-"""Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class. Where the
-data set has objects, also how well each is found: TP / (TP + FP + FN) where an IoU above 0.5 is a hit, the mean of that over
-the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5. That takes scipy. Of a panoptic
-network it is the panoptic quality, AP^r, and COCO's AP over 0.50:0.05:0.95 and at 0.5, of the things as a whole and of each class.
-Started by mpirun, the processes share the images out, and the scores are those of one process."""
+"""Score a trained network: pixel accuracy, mean accuracy, mean IU, frequency-weighted IU, and the IU of each class. If the
+data set has objects, these are scored, too: TP / (TP + FP + FN) where an IoU above 0.5 is a hit, the mean of that over
+the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5; this needs scipy. For a panoptic
+network it is the panoptic quality, AP^r, and COCO's AP over 0.50:0.05:0.95 and at 0.5, for all things together and for each class.
+Under mpirun, the processes divide the images among themselves; the scores are the same as those of one process."""
 
 import time
 from pathlib import Path
@@ -30,10 +30,10 @@ def add_arguments(parser):
     add = parser.add_argument
     add("--boundary", action="store_true", help="also print the mean IU near outlines, within 1, 2, 4 and 8 pixels")
     connected = (
-        "of a panoptic network: also score the connected parts of each class as objects, to compare; takes scipy"
+        "for a panoptic network: also score the connected components of each class as objects, to compare; needs scipy"
     )
     add("--connected", action="store_true", help=connected)
-    resume = "keep every image's prediction here, and after a stop take those of the same weights and settings that are"
+    resume = "store every image's prediction here; after a stop, reuse those made with the same weights and settings"
     add("--resume", metavar="FOLDER", help=resume)
     add("--classes", metavar="LIST", help="also print the mean IU over these classes, by number or name: 0,8,person")
 
@@ -53,7 +53,7 @@ def run(args):
         cached = PredictionCache(Path(args.resume) / fingerprint(model, **settings, **averages))
 
     def scored(i):
-        """The scores of one image: of the classes, of what else is judged, or None."""
+        """The scores of one image: those of the classes, and of what else is judged, or None."""
         if panoptic:
             connected = PanopticScores(len(classes), inference.things_of(model)) if args.connected else None
             more = {"connected": connected, "cached": cached}

@@ -1,6 +1,6 @@
-"""Print each layer's output shape, parameters, multiply-adds, memory and receptive field, with totals: of a classifier,
-or with --variant of the FCN or DeepLab over its backbone; of U-Net, or of a panoptic network. Memory is that of float32 activations, without the working space of a
-convolution."""
+"""Print each layer's output shape, parameters, multiply-adds, memory and receptive field, with totals. The
+network is a classifier, or with --variant the FCN or DeepLab over it as a backbone; U-Net; or a panoptic network. Memory is that of
+float32 activations, without a convolution's workspace."""
 
 from argparse import SUPPRESS
 
@@ -17,14 +17,14 @@ HELP = "show what a network would cost, without running it"
 
 def add_arguments(parser):
     add = parser.add_argument
-    a_network = "a classifier, with --variant the backbone of an FCN or DeepLab, or unet, or panoptic"
+    a_network = "a classifier (with --variant, the backbone of an FCN or DeepLab), unet or panoptic"
     add("network", choices=(*models.CLASSIFIERS, "unet", "panoptic"), help=a_network)
     networks.add_network(parser, *NETWORKS)
-    add("--channels", type=networks.at_least(1), default=SUPPRESS, help="of the images that it sees, 3 unless given")
-    size = "of the image: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"
+    add("--channels", type=networks.at_least(1), default=SUPPRESS, help="channels of the input images (default: 3)")
+    size = "image size: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"
     add("--size", type=networks.at_least(1), nargs="+", metavar="PIXELS", help=size)
-    add("--batch", type=networks.at_least(1), default=1, help="images at a time")
-    keeps_up = "of a segmentation network, measure whether reading these data keeps up with training"
+    add("--batch", type=networks.at_least(1), default=1, help="images in a batch")
+    keeps_up = "for a segmentation network, measure whether reading these data keeps up with training"
     add("--data", metavar="PATH", help=keeps_up)
 
 

@@ -1,7 +1,7 @@
 """Write one HTML page to explore a network on a photograph: every map in its place in the network; for each pixel what each layer
-sees there, and its score as the exact sum of what each branch contributes; sliders that mute a branch. Beside some channels what they
-look for: an image made by gradient ascent, and with --data the windows of other images that excite them most. The page is one file of at
-most 8 MB and loads nothing."""
+sees there, and its score as the exact sum of what each branch contributes; sliders that mute a branch. For some channels it shows what
+they look for: an image made by gradient ascent, and with --data the windows of other images that excite them most. The page is one file
+of at most 8 MB and loads nothing else."""
 
 import time
 from functools import partial
@@ -33,12 +33,12 @@ def add_arguments(parser):
     add("--out", default="explore.html", metavar="FILE", help="the page to write")
     shrink = f"shrink the photograph to this longer side first (default: as in the network's training, else {LONGEST})"
     add("--resize", type=at_least(1), metavar="PIXELS", help=shrink)
-    given = "channels of which to show what they look for; none after it: of none (default: some, chosen for the photograph)"
+    given = "channels to show with what they look for; without a value, none (default: some, chosen for the photograph)"
     add("--channels", nargs="*", metavar="NODE:CHANNEL", help=given)
-    where = "also show the windows that excite these channels most, of the images of a folder or a data set"
+    where = "also show the windows that excite these channels most, from the images of a folder or data set"
     add("--data", metavar="PATH", help=where)
     add("--split", default="train", help=options.SPLIT)
-    add("--limit", type=at_least(1), default=LIMIT, help="of --data, only the first so many images")
+    add("--limit", type=at_least(1), default=LIMIT, help="use only this many images of --data, from the first on")
     options.add_exif(parser)
 
 

@@ -1,5 +1,6 @@
-"""Write a trained network as an ONNX file, which other programs run: on a server, a phone, in a browser. Images of any size in any number go
-in, scores come out; with --pixels the bytes of photographs go in and labels come out. docs/onnx.md says how to run it. Takes the package onnx."""
+"""Write a trained network as an ONNX file, which other programs can run on a server, on a phone or in a browser. It takes batches of any
+number of images of any size and gives scores; with --pixels it takes photographs as bytes and gives labels. docs/onnx.md says how to run
+it. Needs the package onnx."""
 
 from pathlib import Path
 
@@ -16,9 +17,9 @@ def add_arguments(parser):
     source = "weights, .npz or .safetensors; or the name of a network that comes with minifcn: "
     add("source", metavar="FROM", help=source + ", ".join(models.trained()))
     add("target", metavar="TO", help="file to write, .onnx; must not exist")
-    fold = "batch normalisation as part of the convolutions: fewer nodes, not to be trained further"
+    fold = "fold batch normalisation into the convolutions: fewer nodes, but no further training"
     add("--fold", action="store_true", help=fold)
-    pixels = "from (N, H, W, 3) uint8 RGB to labels (N, H, W) uint8, the preprocessing inside the file"
+    pixels = "take (N, H, W, 3) uint8 RGB and give labels (N, H, W) uint8, with the preprocessing inside the file"
     add("--pixels", action="store_true", help=pixels)
 
 

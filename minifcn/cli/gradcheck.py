@@ -15,9 +15,9 @@ def add_arguments(parser):
     options.add_device(parser)
     add = parser.add_argument
     add("--variant", default="all", choices=("all", *models.VARIANTS, UNET), help="which network")
-    alignment = "of an FCN: pad 100 and crop, or same: nothing wasted"
+    alignment = "of an FCN; paper: pad 100 and crop; same: no such padding"
     add("--alignment", default="same", choices=models.ALIGNMENTS, help=alignment)
-    add("--seed", type=options.at_least(0), default=0, help="of weights, image and directions")
+    add("--seed", type=options.at_least(0), default=0, help="random seed of weights, image and directions")
 
 
 def run(args):
@@ -31,7 +31,7 @@ def run(args):
             size = (64, 70)
             model = models.fcn(name, "mini", 4, args.alignment, seed=args.seed, width=2)
         for key, parameter in model.parameters().items():
-            if key.startswith("score"):  # zero at the start, so that nothing behind them would be tested
+            if key.startswith("score"):  # zero at the start: no gradient would reach what they read
                 parameter.value = rng.standard_normal(parameter.value.shape).astype(np.float32)
         found = gradcheck.check_layer(model, rng.standard_normal((3, 3, *size)), rng, directions=2, elements=2)
         print(f"{'U-Net' if name == UNET else f'FCN-{name}'}: {found}")

@@ -1,5 +1,5 @@
-"""Print Python, NumPy, BLAS, the number of threads and its reason, the compiler of the CPU's kernels, the GPU's driver, CuPy and CUDA's libraries; and
-where a GPU cannot be used, the command that mends it."""
+"""Print what there is to compute with: Python, NumPy, BLAS, the number of threads and where it comes from, the compiler of the CPU's
+kernels, the GPU's driver, CuPy and CUDA's libraries; and if a GPU cannot be used, the command that fixes it."""
 
 import platform
 import sys

@@ -1,4 +1,4 @@
-"""--processes: a command that starts itself again, in several processes, through mpirun."""
+"""--processes: a command restarts itself in several processes, through mpirun."""
 
 import importlib.util
 import io
@@ -16,32 +16,32 @@ from ..errors import InputError
 from .networks import at_least
 from .progress import COLUMNS, HANGUP, INTERRUPTED, STOP, catch, notice
 
-# Settings rather than options, which every MPI has others of: more processes than cores; threads that choose their cores; and to be
-# root, as in a container, which Open MPI wants to be told twice.
+# Environment variables rather than options, since those differ from MPI to MPI: allow more processes than cores, let threads choose
+# their cores, and allow root, as in a container, which Open MPI has to be told twice.
 OPEN_MPI = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
 }
-IMAGES = "share the images out among so many processes of this host, through mpirun"
+IMAGES = "divide the images among N processes on this host, through mpirun"
 
 
 def add_processes(parser, help):
-    """Add --processes to a command, which `start` then does in so many."""
+    """Add --processes to a command, which `start` then runs in that many."""
     parser.add_argument("--processes", type=at_least(1), metavar="N", help=help)
 
 
 def wanted(args):
-    """Whether the command still has to be started in several processes. One of several takes the GPU of its rank on its host.
-    Raises InputError where another number was started, or several of a command that is one process's work."""
+    """Whether the command still has to be started in several processes. Each of several takes the GPU of its rank on its
+    host. Raises InputError where mpirun started another number, or several for a command that runs in one process."""
     asked, started = getattr(args, "processes", None) or 1, world().size
     if started > 1 and not hasattr(args, "processes"):
         raise InputError(f"{args.command}: not a command for several processes; start it without mpirun")
     if started > 1 and asked not in (1, started):
         raise InputError(f"processes: {started} were started by mpirun; leave out --processes {asked}")
     if started > 1 and getattr(args, "device", None) in ("auto", "cuda", "cupy") and (found := cuda.devices()):
-        # That makes it CUDA's choice; what is wrong with it is said when it is used.
+        # That makes it this thread's GPU; what is wrong with it is reported when it is used.
         cuda.probe(world().local_rank % len(found))
     return asked > started
 
@@ -49,14 +49,14 @@ def wanted(args):
 def start(args):
     """Do the command in args.processes processes on this host. -> the exit code
 
-    They share the threads that this process would use. Ctrl-C asks them to stop as it asks one; once more ends them.
+    They divide the threads that this process would use. Ctrl-C asks them to stop, as it would one process; a second one ends them.
     """
     command = [_mpirun(), "-n", str(args.processes), sys.executable, "-m", "minifcn", *args.command_line]
     threads = max(1, backend.threads() // args.processes)
     environment = {**os.environ, **OPEN_MPI, "MINIFCN_THREADS": str(threads)}
     if sys.stderr.isatty():
         environment[COLUMNS] = str(shutil.get_terminal_size().columns)
-    # Of a session of its own: a terminal's Ctrl-C would reach mpirun, too, which ends all processes at once.
+    # In its own session: else a terminal's Ctrl-C would reach mpirun, too, which ends all processes at once.
     job = subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -82,7 +82,7 @@ def start(args):
 
 
 def _hand_on(lines):
-    """Print what the processes say. -> (whether one has said why it ends, what mpirun itself says, in boxes of dashes)"""
+    """Print what the processes write. -> (whether one has said why it ends, mpirun's own messages, which come in boxes of dashes)"""
     explained, boxed, boxes = False, False, []
     for line in lines:
         own = line.strip().startswith(("minifcn:", "skipped:"))

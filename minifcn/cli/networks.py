@@ -1,4 +1,4 @@
-"""Options that say of what shape a network is, for all commands that build one: one table."""
+"""The options that determine a network's structure, in one table for all commands that build one."""
 
 import argparse
 
@@ -18,56 +18,56 @@ def at_least(minimum):
     return integer
 
 
-NETWORK_OPTIONS = {  # of the builders in NETWORKS: their help, and what argparse takes besides
+NETWORK_OPTIONS = {  # of the builders in NETWORKS: the help, and what else argparse takes
     "variant": ("which FCN or DeepLab", {"choices": (*models.VARIANTS, *models.DEEPLABS)}),
     "backbone": ("the network without its classifier", {"choices": tuple(models.BACKBONES)}),
     "width": (
-        "channels in mini's first group, 12; of U-Net at the image's own scale, 64, or 16 over a backbone",
+        "channels in mini's first group (12), or of U-Net at full resolution (64; 16 over a backbone)",
         {"type": at_least(1)},
     ),
-    "alignment": ("of FCN; paper: pad 100 and crop; same: nothing wasted", {"choices": models.ALIGNMENTS}),
+    "alignment": ("of FCN; paper: pad 100 and crop; same: no such padding", {"choices": models.ALIGNMENTS}),
     "upsampling": (
         "of FCN, bilinear kernels, frozen or learned; of U-Net, learned or bilinear",
         {"choices": tuple(dict.fromkeys(models.UPSAMPLING + models.UNET_UPSAMPLING))},
     ),
     "at_once": ("scale FCN's skips, to train 8s without stages", {"action": "store_true"}),
-    "depth": ("how often U-Net halves its maps without a backbone", {"type": at_least(1)}),
+    "depth": ("how many times U-Net halves its maps, without a backbone", {"type": at_least(1)}),
     "padding": (
         "of U-Net; same: images of any size; valid: unpadded, as in its paper, crops of 188 + 16k at depth 4",
         {"choices": models.PADDINGS},
     ),
-    "batch_norm": ("normalise in U-Net", {"action": argparse.BooleanOptionalAction}),
+    "batch_norm": ("use batch normalisation in U-Net", {"action": argparse.BooleanOptionalAction}),
     "output_stride": (
-        "of DeepLab: image pixels from one value of the trunk's last map to the next; 8 unless given over vgg16, 16 over efficientnet_lite0",
+        "of DeepLab: pixels between neighbouring values of the trunk's last map; if not given, 8 over vgg16, 16 over efficientnet_lite0",
         {"type": int, "choices": models.OUTPUT_STRIDES},
     ),
     "rates": (
-        "of DeepLab's 3×3 convolutions; unless given 12 (largefov), 6 12 18 24 (aspp), 3 6 9 (v3, v3plus), at its usual output stride",
+        "rates of DeepLab's 3×3 convolutions; if absent, 12 (largefov), 6 12 18 24 (aspp), 3 6 9 (v3, v3plus), at the usual output stride",
         {"type": at_least(1), "nargs": "*"},
     ),
-    "decoder": ("of the panoptic network: what finds the classes", {"choices": models.DECODERS}),
+    "decoder": ("of the panoptic network: the decoder that predicts the classes", {"choices": models.DECODERS}),
     "peak_window": (
-        "pixels a side in which the panoptic network finds one centre at most: an odd number",
+        "side of the window in which the panoptic network finds one centre at most: an odd number",
         {"type": at_least(1), "metavar": "PIXELS"},
     ),
     "least": (
-        "pixels of an object that the panoptic network finds, at least",
+        "fewest pixels of an object that the panoptic network keeps",
         {"type": at_least(1), "metavar": "PIXELS"},
     ),
-    "image_pooling": ("DeepLab's v3 and v3plus see the image's mean", {"action": argparse.BooleanOptionalAction}),
+    "image_pooling": ("DeepLab's v3 and v3plus also see the whole image's mean", {"action": argparse.BooleanOptionalAction}),
 }
-STAGED = ("backbone", "width", "alignment", "upsampling")  # what stages have in common
+STAGED = ("backbone", "width", "alignment", "upsampling")  # the options that all stages share
 
 
-WHOLE = {"unet", "panoptic"}  # which name their backbone themselves; the others are asked for by its name
+WHOLE = {"unet", "panoptic"}  # these name their backbone by an option; the others are asked for by the backbone's name
 
 
 def add_network(parser, *builders):
-    """Add the options of some of NETWORKS, to be built over a classifier's name; those that are not given are the builders'."""
+    """Add the options of some of NETWORKS, to be built over a classifier given by name; the builders have the defaults."""
     for name, (help, more) in NETWORK_OPTIONS.items():
         if any(name in NETWORKS[builder] for builder in builders) and (name != "backbone" or WHOLE & set(builders)):
             parser.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **more)
-    classes = "1000 for a classifier, 2 for a U-Net, else 21, unless given"
+    classes = "number of classes (default: 1000 for a classifier, 2 for a U-Net, else 21)"
     parser.add_argument("--num-classes", type=at_least(1), help=classes)
 
 
@@ -78,9 +78,9 @@ def given_options(args):
 
 
 def network_of(args):
-    """The classifier, with --variant the FCN or DeepLab over it, the U-Net or the panoptic network that the arguments name.
+    """The network that the arguments name: a classifier, with --variant the FCN or DeepLab over it, a U-Net or a panoptic network.
 
-    Raises InputError for an option that another network has.
+    Raises InputError for an option that belongs to another network.
     """
     given = given_options(args)
     if args.network in WHOLE:

@@ -1,4 +1,4 @@
-"""Objects in the form that the tools of a data set take: what `predict --write` adds to masks and table."""
+"""Objects in the formats that data sets' own tools read: what `predict --write` adds to masks and table."""
 
 from collections import Counter
 
@@ -10,13 +10,13 @@ from ..data.labels import AMBIGUOUS
 from ..errors import InputError
 from ..files import make_folder, writing
 
-# What --write can be, and the folder or file of it in --out.
+# The values of --write, and the folder or file of each in --out.
 FORMS = {"voc": "SegmentationObject", "coco": "coco_results.json", "cityscapes": "cityscapes"}
 
 
 class ObjectForm:
-    """The objects of images once more, as the tools of a data set take them: made of each image's files, so that it does not matter which
-    process wrote them, and when.
+    """Writes the objects of images in the format of a data set's tools. They are read from each image's files, so that it does not matter
+    which process wrote those, or when.
 
     place: the folder in `out`, or COCO's file.
     """
@@ -30,7 +30,7 @@ class ObjectForm:
         self.ids = {name: ids.get(kind, str)(name) for name in files}
 
     def check(self, images, table):
-        """Raise InputError where a file would be written over, or twice, and for classes that are not the data set's.
+        """Raise InputError where a file would be overwritten or written twice, and for classes that are not the data set's.
 
         images: those to segment; table: the other table of objects.
         """
@@ -48,7 +48,7 @@ class ObjectForm:
             raise InputError(f"write: two of the images would be {twice[0]} to {self.kind}; rename one")
 
     def write(self, name, rows):
-        """Write the objects of an image. rows: its table. -> the entries of COCO's results, which are for all images together"""
+        """Write the objects of an image. rows: its table. -> the entries for COCO's results, which are one file for all images"""
         mask, _, numbered = self.files[name]
         classes = np.array([self.classes.index(row["class"]) for row in rows], int)
         scores = np.array([row["score"] for row in rows], float)

