@@ -21,7 +21,7 @@ folder. Nothing in it is changed. Exit code 0: no errors; 1: errors; 2: no data 
 
 An error is what training would refuse or learn wrongly; a warning does no harm by itself.
 
-Your own data need a {FILE_NAME} in their folder:
+Your own data need a {FILE_NAME} in their folder, unless masks hold 0 and 255, or the numbers of classes from 0 on:
 
 """
 

@@ -54,7 +54,10 @@ NETWORK_OPTIONS = {  # of the builders in NETWORKS: the help, and what else argp
         "fewest pixels of an object that the panoptic network keeps",
         {"type": at_least(1), "metavar": "PIXELS"},
     ),
-    "image_pooling": ("DeepLab's v3 and v3plus also see the whole image's mean", {"action": argparse.BooleanOptionalAction}),
+    "image_pooling": (
+        "DeepLab's v3 and v3plus also see the whole image's mean",
+        {"action": argparse.BooleanOptionalAction},
+    ),
 }
 STAGED = ("backbone", "width", "alignment", "upsampling")  # the options that all stages share
 

@@ -267,7 +267,9 @@ def add_training(parser, single):
     average = "evaluate and keep a moving average of the weights, in which the past has this share, such as 0.999"
     option(solver, "average", average, type=float, metavar="SHARE")
     option(solver, "reduction", "how the loss combines pixels", choices=("mean", "sum"))
-    weights = "class weights of the loss: a number for each class, or balanced, by median frequency (rare classes count more)"
+    weights = (
+        "class weights of the loss: a number for each class, or balanced, by median frequency (rare classes count more)"
+    )
     option(solver, "class_weights", weights, type=class_weights, metavar="LIST")
     if single:
         option(solver, "dice", "share of the Dice loss that is added to the cross-entropy", type=float, metavar="SHARE")
@@ -297,9 +299,7 @@ def add_training(parser, single):
     option(solver, "seed", "random seed of weights, order and augmentation", type=int)
     parser.set_defaults(of_memory=("--batch-size", "--crop", "--resize"))  # what to lower where memory runs out
     option(images, "resize", "shrink images to this longer side", type=int, metavar="PIXELS")
-    stretch = (
-        "spread each image's values over the whole range, for images whose brightness carries no information, as a microscope's"
-    )
+    stretch = "spread each image's values over the whole range, for images whose brightness carries no information, as a microscope's"
     option(images, "stretch", stretch, action=argparse.BooleanOptionalAction)
     option(images, "exif", EXIF, action=argparse.BooleanOptionalAction)
     option(images, "crop", "side of the training crops; 0: whole images, one at a time", type=int, metavar="PIXELS")

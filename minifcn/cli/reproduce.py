@@ -33,7 +33,9 @@ def add_arguments(parser):
     options.add_training(parser, single=False)
     add = parser.add_argument
     add("--from-scratch", action="store_true", help="begin with FCN-32s from random weights, without a classifier")
-    control = "also train FCN-32s for one and two more stages of updates: what 16s and 8s would gain without their skips"
+    control = (
+        "also train FCN-32s for one and two more stages of updates: what 16s and 8s would gain without their skips"
+    )
     add("--control", action="store_true", help=control)
     instances = "also train a panoptic network from FCN-8s, which separates objects of one class; needs scipy"
     add("--instances", action="store_true", help=instances)
