@@ -154,7 +154,7 @@ def centres(args):
         known = np.where(sample.instances == data.AMBIGUOUS, 0, sample.instances)
         maps = maps_of(network, sample.image)
         found = {
-            "connected parts": inference.components(maps["semantic"], things),
+            "connected components": inference.components(maps["semantic"], things),
             "centres": objects_in(network, maps),
         }
         picture = _edges(sample.image) if args.edges else sample.image

@@ -273,7 +273,7 @@ print(f"gaps: {gaps.mean():.1%} of the pixels, {share:.0%} of the loss's weight"
 # ## With and without
 #
 # Train the same network with and without these weights, from two starts. A cell counts
-# as found if a connected part of the prediction fits it, with an IoU above one half.
+# as found if a connected component of the prediction fits it, with an IoU above one half.
 
 # %%
 from minifcn.training.optimizers import Adam
@@ -295,7 +295,7 @@ def train(seed, weigh, network=None, steps=120):
 
 
 def parts(masks):
-    """Number the connected parts of masks (N, H, W): neighbours take the higher number."""
+    """Number the connected components of masks (N, H, W): neighbours take the higher number."""
     found = np.where(masks, np.arange(1, masks.size + 1).reshape(masks.shape), 0)
     while True:
         wide = np.pad(found, ((0, 0), (1, 1), (1, 1)))

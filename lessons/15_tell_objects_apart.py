@@ -32,7 +32,7 @@ def filled(a):
 
 
 def parts(labels):
-    """Number the connected parts of equal class, 0 in the background.   (H, W) -> (H, W)"""
+    """Number the connected components of equal class, 0 in the background.   (H, W) -> (H, W)"""
     found = np.arange(1, labels.size + 1).reshape(labels.shape)
     across, down = labels[:, 1:] == labels[:, :-1], labels[1:] == labels[:-1]
     while True:  # neighbours of a class take the higher number
@@ -69,12 +69,12 @@ lesson.pictures(
     [
         {"image": image, "classes": colourise(classes)},
         {
-            "connected parts": lesson.by_colour(connected),
+            "connected components": lesson.by_colour(connected),
             "objects": lesson.by_colour(numbers),
         },
     ],
     caption="A scene in which shapes of a class touch and overlap, its classes, the "
-    "connected parts of the classes, which run together, and the true objects.",
+    "connected components of the classes, which run together, and the true objects.",
 )
 
 # %% [markdown]
@@ -82,7 +82,7 @@ lesson.pictures(
 #
 # Above are the classes as a perfect network would give them. (Shapes of one plain colour
 # are clutter, and count as background.) Where two shapes of a class touch, they are one
-# region: six crosses make two connected parts. And where something lies across a shape,
+# region: six crosses make two connected components. And where something lies across a shape,
 # its parts can be more than one. Lesson 12 cut a gap between cells. That fails where
 # objects overlap, and it costs their rim.
 #
@@ -161,7 +161,7 @@ def group(classes, centre, offset, window=7, least=0.1):
 found = group(classes, centre, offset)
 inside = (numbers > 0) & (numbers < 255)
 print("objects:", len(np.unique(numbers[inside])), end="  ")
-print("connected parts:", connected.max(), " grouped:", found.max())
+print("connected components:", connected.max(), " grouped:", found.max())
 
 # %% [markdown]
 # ## Panoptic quality
@@ -202,7 +202,7 @@ truth = np.where(label == 255, 255, label > 0).astype(np.uint8)
 truth_numbers = np.where(numbers == 255, 0, numbers).astype(np.uint16)
 one_missed = np.where(found == 1, 0, found)
 for name, given in (
-    ("connected parts", connected),
+    ("connected components", connected),
     ("grouped", found),
     ("grouped, one missed", one_missed),
 ):
@@ -218,13 +218,13 @@ for name, given in (
     assert abs(mine - library.pq()[1]) < 1e-9
 
 # %% [markdown]
-# The connected parts get 0: neither of the two matches a cross.
+# The connected components get 0: neither of the two matches a cross.
 #
 # ## How good must the maps be?
 #
 # No network gives perfect maps. So spoil them: add noise to the offsets, from pixel to
 # pixel, and see how far the grouping carries. The classes stay perfect, for the
-# grouping and for the connected parts. There are two sets of twelve scenes.
+# grouping and for the connected components. There are two sets of twelve scenes.
 
 # %%
 spoils, results = (0, 4, 8, 16), {}
@@ -232,7 +232,7 @@ for seed in (3, 4):
     drawn = [(filled(label), numbers) for _, label, numbers in scenes(seed)]
     apart = panoptic_quality([(parts(c), numbers) for c, numbers in drawn])
     results[seed, "parts"] = apart
-    line = f"seed {seed}  connected parts {apart:.3f}   offsets with noise of"
+    line = f"seed {seed}  connected components {apart:.3f}   offsets with noise of"
     for noise in spoils:
         rng, pairs = np.random.default_rng(0), []
         for c, numbers_here in drawn:
@@ -285,7 +285,7 @@ lesson.pictures(
 #
 # **3.** ★★★ Predict, then run. Spoil the *centre* map instead: leave the offsets as they
 # are, and move all peaks 10 pixels to the right, `np.roll(centre, 10, axis=1)`. What is
-# PQ on the scenes of seed 3: nearly as before, or as bad as that of connected parts?
+# PQ on the scenes of seed 3: nearly as before, or as bad as that of connected components?
 # Answer with PQ.
 
 # %%

@@ -64,7 +64,7 @@ def test_a_batch_has_the_targets_of_its_crops(toys):
 
 
 def test_train_evaluate_and_predict(toys, tmp_path, capsys):
-    pytest.importorskip("scipy", reason="SciPy is not installed; connected parts need it")
+    pytest.importorskip("scipy", reason="SciPy is not installed; connected components need it")
     out = tmp_path / "run"
     assert run("train", "--data", toys, "--out", out, *SMALL, "--hardest", 0.5, "--sigma", 4) == 0
     printed = capsys.readouterr()
@@ -130,7 +130,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(toys, tmp_path, frozen):
 
 
 def test_connected_parts_of_a_class_are_its_objects():
-    pytest.importorskip("scipy", reason="SciPy is not installed; connected parts need it")
+    pytest.importorskip("scipy", reason="SciPy is not installed; connected components need it")
     labels = np.array([[1, 1, 0, 2], [0, 0, 1, 2], [1, 1, 0, 2]])
     logits = 3.0 * (labels == np.arange(3)[:, None, None])
     found = inference.components(logits, [1, 2])
@@ -199,7 +199,7 @@ def test_data_without_objects_are_refused_in_a_line(tmp_path, capsys):
 
 
 def test_reproduce_ends_with_objects_and_connected_parts_beside_them(toys, tmp_path, capsys):
-    pytest.importorskip("scipy", reason="SciPy is not installed; connected parts need it")
+    pytest.importorskip("scipy", reason="SciPy is not installed; connected components need it")
     small = ["--width", 2, "--crop", 32, "--batch-size", 2, "--iterations", 1]
     assert run("reproduce", "--instances", "--data", toys, "--out", tmp_path / "all", *small) == 0
     printed = capsys.readouterr().out
@@ -226,7 +226,7 @@ def test_reproduce_says_before_its_first_stage_what_its_last_would_refuse(
         monkeypatch.setitem(sys.modules, "scipy", None)
         options = []
     else:
-        pytest.importorskip("scipy", reason="SciPy is not installed; connected parts need it")
+        pytest.importorskip("scipy", reason="SciPy is not installed; connected components need it")
     assert run("reproduce", "--instances", "--data", toys, "--out", "all", "--iterations", 1, *options) == 2
     assert expected in capsys.readouterr().err.splitlines()[-1] and not Path("all").exists()
 

@@ -95,14 +95,16 @@ def components(logits: np.ndarray, things: Sequence[int]) -> Objects:
 
     The score of an object is the mean probability of its class. Raises MissingFileError where SciPy is not installed.
     """
-    ndimage = scipy_ndimage("connected parts")
+    ndimage = scipy_ndimage("connected components")
     labels = logits.argmax(axis=0).astype(np.uint8)
     likely = 1 / np.exp(logits - logits.max(axis=0)).sum(axis=0)  # of the likeliest class
     instances, classes, scores = np.zeros(labels.shape, np.uint16), [], []
     for thing in things:
         parts, count = ndimage.label(labels == thing)
         if len(classes) + count >= AMBIGUOUS:
-            raise InputError(f"connected parts: expected fewer than {AMBIGUOUS}, got {len(classes) + count} or more")
+            raise InputError(
+                f"connected components: expected fewer than {AMBIGUOUS}, got {len(classes) + count} or more"
+            )
         instances[parts > 0] = parts[parts > 0] + len(classes)
         classes += [thing] * count
         scores += list(ndimage.mean(likely, parts, range(1, count + 1)))
