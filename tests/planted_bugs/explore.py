@@ -7,7 +7,7 @@ FIELDS = "explore::test_receptive_fields_are_what_changes_with_a_row_or_column_o
 BUGS = [
     *bugs("models.fields",
         ("padding counted as pixels of the image", "_through", "np.clip(read, [0, -1], [n, n - 1])", "np.clip(read, 0, n - 1)",
-         f"{FIELDS}[FCN-8s, paper-rows]"),
+         f"{FIELDS}[FCN-8s, same-rows]"),
         ("of branches that meet only the first seen", "_union", "np.min([s[:, 0] for s in spans], axis=0)", "spans[0][:, 0]",
          f"{FIELDS}[U-Net, padded-rows]"),
         ("a resized map lies where it came from", "_place", "found[inputs[1]].at", "found[inputs[0]].at",
