@@ -1,11 +1,12 @@
 """Data sets in COCO's JSON: where files lie, polygons, runs, crowds, overlaps; and what is refused."""
 
 import json
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import SMALL, SQUARE, TRIANGLE, run, write_coco
+from small_datasets import SMALL, SQUARE, TRIANGLE, run, write_camvid, write_coco, write_nuclei, write_voc
 
 from minifcn import data
 from minifcn.data import AMBIGUOUS, Coco, polygons, rle
@@ -91,6 +92,54 @@ def test_images_are_found_by_the_names_that_tools_write_and_stay_in_the_folder(t
         path.rename(tmp_path / path.name)  # where ../.. leads
     with pytest.raises(MissingFileError, match=r"no image for id"):
         data.open_dataset(root, "trainval")
+
+
+@pytest.mark.parametrize("stored", ["Bäume {}.png", "bäume {}.PNG", "BÄUME {}.Png"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_images_are_found_whatever_the_capitals_and_the_form_of_accents(tmp_path, stored, form):
+    def renamed(content):
+        for i, entry in enumerate(content["images"]):
+            entry["file_name"] = normalize(form, f"Bäume {i}.png")
+
+    root = write_coco(tmp_path, change=renamed)
+    for i in range(6):
+        (root / f"images/{i}.png").rename(root / "images" / normalize("NFD", stored.format(i)))
+    read = data.open_dataset(root, "trainval")
+    assert read.ids == [normalize("NFC", f"images/{stored.format(i)}"[:-4]) for i in range(6)] and read[0].label.any()
+
+
+def test_two_images_of_one_name_and_other_endings(tmp_path):
+    root = write_coco(tmp_path, change=of_first("images", file_name="1.jpg"))
+    (root / "images/0.png").rename(root / "images/1.jpg")
+    read = data.open_dataset(root, "trainval")
+    assert read.ids[:2] == ["images/1", "images/1.png"]
+    assert [read.image_name(id) for id in read.ids[:2]] == ["images/1.jpg", "images/1.png"]
+
+
+def test_labels_of_boxes_beside_the_json_are_no_masks(tmp_path):
+    """As Ultralytics lays COCO out."""
+    write_coco(tmp_path, "annotations/instances_train2017.json", "images/train2017")
+    (tmp_path / "labels/train2017").mkdir(parents=True)
+    (tmp_path / "labels/train2017/0.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert type(data.open_dataset(tmp_path)) is Coco
+
+
+@pytest.mark.parametrize(
+    "write", [write_nuclei, write_camvid, lambda root: write_voc(root / "VOC2012", "abc", train="ab")]
+)
+def test_a_file_called_train_json_makes_no_other_layout_coco(tmp_path, write):
+    write(tmp_path)
+    (tmp_path / "train.json").write_text("[]")
+    assert type(data.open_dataset(tmp_path)) is not Coco
+
+
+def test_two_files_for_one_split_are_refused(tmp_path):
+    for year in (2014, 2017):
+        write_coco(tmp_path, f"annotations/instances_train{year}.json", f"train{year}")
+    with pytest.raises(
+        InputError, match="one JSON file for the split 'train', got .*train2014.json and .*train2017.json"
+    ):
+        data.open_dataset(tmp_path)
 
 
 def test_an_image_in_two_splits_is_read_from_its_own(tmp_path):

@@ -31,7 +31,7 @@ from minifcn.data import doctor, images, labels
 from minifcn.data.doctor import fix
 from minifcn.data.sets import cityscapes, folder
 from minifcn.data.sets.description import EXAMPLE, DescriptionError, read_description
-from minifcn.errors import InputError
+from minifcn.errors import InputError, MissingFileError
 
 # --- Cityscapes ------------------------------------------------------------------------------------------------------
 
@@ -334,7 +334,7 @@ def test_lists_and_folders_within_folders(tmp_path):
     for place, name in (("images", "with space.PNG"), ("masks", "with space.png")):  # in whatever case
         (root / place / "deep").mkdir()
         (root / place / "0.png").rename(root / place / "deep" / name)
-    for place, name in (("images", "1.jpg"), ("masks", "1.png")):  # which no search finds
+    for place, name in (("images", "1.jpg"), ("masks", "1.png")):
         (root / f"far {place}").mkdir()
         shutil.copy(root / place / "1.png", root / f"far {place}" / name)
         (root / place / "far").symlink_to(f"../far {place}")
@@ -363,6 +363,33 @@ def test_masks_are_found_by_the_names_that_tools_give_them(name, place, tmp_path
     read = data.Folder(tmp_path, "trainval")
     assert read.ids == [*"012345"] and all(set(np.unique(sample.label)) == {0, 1, 2} for sample in read)
     assert not doctor.examine(tmp_path).findings.errors
+
+
+def test_an_image_is_not_its_own_mask(tmp_path):
+    root = write_own(tmp_path / "own", kind="ids")
+    for path in list((root / "masks").iterdir()):
+        path.rename(root / "images" / f"{path.stem}_mask.png")
+    (root / "dataset.toml").write_text('masks = "images/"\n' + (root / "dataset.toml").read_text())
+    write_roboflow(tmp_path / "robo")
+    for name, mask in (("own", "images/1_mask.png"), ("robo", "train/x1_jpg.rf.ab_mask.png")):
+        (tmp_path / name / mask).unlink()
+        with pytest.raises(MissingFileError, match=f"{mask}: no mask"):
+            data.open_dataset(tmp_path / name, "trainval" if name == "own" else "train")
+        (missing,) = doctor.examine(tmp_path / name).findings.names("missing-mask")
+        assert Path(missing) in (Path(mask), Path("images", mask))
+
+
+def test_folders_behind_links_are_searched_but_none_within_itself(tmp_path):
+    write_own(tmp_path / "own", kind="ids")
+    write_own(tmp_path / "far", kind="ids")
+    for place in ("images", "masks"):
+        (tmp_path / "own" / place / "link").symlink_to(f"../../far/{place}")
+        (tmp_path / "far" / place / "back").symlink_to(".")
+        (tmp_path / "far" / place / "Thumbs.db").touch()
+    names = [*"012345"]
+    assert data.Folder(tmp_path / "own", "trainval").ids == [*names, *(f"link/{name}" for name in names)]
+    found = doctor.examine(tmp_path / "own").findings
+    assert found.names("stray-file") == [f"{place}/link/Thumbs.db" for place in ("images", "masks")]
 
 
 @pytest.mark.parametrize(("images_in", "masks_in"), [("images", "images/masks"), (".", "masks")])
@@ -399,7 +426,9 @@ def test_hidden_files_are_no_samples_and_accents_are_one_letter(tmp_path):
     [
         (["leaf 1", "leaf"], ["leaf 1", "leaf"]),
         (["leaf 1", "other  1", "leaf -1"], ["leaf 1", "other"]),
+        (["leaf 1  -1", "leaf 1 1"], ["leaf 1"]),
         (["/JPEGImages/leaf.jpg /Aug/leaf.png"], ["leaf"]),
+        (["/JPEGImages/leaf 1.jpg /Aug/leaf.png", "JPEGImages/leaf.jpg\tAug/leaf.png"], ["leaf 1", "leaf"]),
         (["JPEGImages/leaf 1.jpg"], None),
     ],
 )
@@ -413,7 +442,7 @@ def test_lists_of_ids_with_spaces_with_numbers_and_of_paths(lines, expected, tmp
         return
     read = data.VOC(tmp_path)
     assert read.ids == expected
-    numbers = {"leaf 1": 0, "leaf": 9 if "Aug" in lines[0] else 1, "other": 2}
+    numbers = {"leaf 1": 9 if "1.jpg" in lines[0] else 0, "leaf": 9 if "Aug" in lines[0] else 1, "other": 2}
     assert [sample.label.max() for sample in read] == [numbers[id] for id in expected]
 
 
@@ -488,6 +517,17 @@ def test_lists_as_labelling_tools_call_them(place, lists, found, tmp_path):
     assert len(lists) > 1 or sorted(parts[0] + parts[1]) == [*"abcd"]
 
 
+def test_hidden_files_are_no_lists(tmp_path):
+    write_voc(tmp_path, [*"abc"], train="a", val="bc")
+    (tmp_path / "ImageSets/Segmentation").rename(tmp_path / "ImageSets/Main")
+    (tmp_path / "ImageSets/Segmentation").mkdir()
+    (tmp_path / "ImageSets/Segmentation/.DS_Store").write_bytes(b"\0")
+    (tmp_path / "ImageSets/Main/._train.txt").write_bytes(b"\xff")
+    (tmp_path / "ImageSets/Main/README.txt").write_text("lists of my data\n")
+    assert [data.VOC(tmp_path, split).ids for split in ("train", "val")] == [["a"], ["b", "c"]]
+    assert not doctor.examine(tmp_path).findings.errors
+
+
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("listed", [True, False])
 def test_names_with_accents_in_vocs_layout_are_found_in_either_form(listed, form, tmp_path):
@@ -495,6 +535,39 @@ def test_names_with_accents_in_vocs_layout_are_found_in_either_form(listed, form
     write_voc(tmp_path, names, **({"train": [normalize("NFC", n) for n in names], "val": names} if listed else {}))
     assert len(data.VOC(tmp_path, "train" if listed else "trainval")) == 3
     assert [sample.image.shape for sample in data.VOC(tmp_path, "val")] == [(5, 7, 3)] * (3 if listed else 1)
+
+
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("kind", ["own", "camvid", "nuclei", "objects", "boxes"])
+def test_names_with_accents_in_other_layouts_are_found_in_either_form(kind, stored, listed, tmp_path):
+    name, root = normalize(stored, "Blätter"), tmp_path / kind
+    if kind == "own":
+        write_own(root, kind="ids", splits='[splits]\ntrain = "train.txt"', count=1)
+        paths = {"images/0.png": f"{name}.png", "masks/0.png": f"{name}_mask.png"}
+    elif kind == "camvid":
+        write_camvid(root)
+        paths = {
+            f"{place}/0000TP_000000{ending}": name + ending
+            for place, ending in (("train", ".jpg"), ("trainannot", ".png"))
+        }
+    elif kind == "nuclei":
+        write_nuclei(root, count=1)
+        folder = f"stage1_train/{0:064x}"
+        paths = {f"{folder}/images/{0:064x}.png": f"{name}.png", folder: name}
+    else:
+        write_voc(root, [name])
+        (root / "SegmentationObject").mkdir()
+        shutil.copy(root / f"SegmentationClass/{name}.png", root / f"SegmentationObject/{name}.png")
+        if kind == "boxes":
+            shutil.rmtree(root / "SegmentationObject")
+            (root / "boxes.json").write_text(json.dumps({name: []}))
+        paths = {}
+    for path, new in paths.items():
+        (root / path).rename((root / path).with_name(new))
+    (root / "train.txt").write_text(f"{normalize(listed, 'Blätter')}\n")
+    read = data.open_dataset(root, str(root / "train.txt"), instances=kind not in ("own", "camvid"))
+    assert read.ids == [normalize("NFC", "Blätter")] and read[0].label.shape == read[0].image.shape[:2]
 
 
 def test_names_that_are_no_utf8(tmp_path):
@@ -680,6 +753,17 @@ def test_the_original_camvid_becomes_eleven_classes(tmp_path, folders):
     Image.new("RGB", (64, 32), (1, 2, 3)).save(mask)
     with pytest.raises(InputError, match=rf"{mask.name}: expected the colours of the classes only, got \[1, 2, 3\]"):
         data.open_dataset(tmp_path)[0]
+
+
+def test_frames_of_camvid_whose_names_have_spaces_and_dots(tmp_path):
+    write_camvid(tmp_path)
+    names = ["leaf", "leaf 1", "leaf 2", "a.b", "c"]
+    for place in ("train", "trainannot"):
+        for path, name in zip(sorted((tmp_path / place).iterdir()), names, strict=True):
+            path.rename(path.with_name(name + path.suffix))
+    for line in ("{}", "{}.png", "x/{}.png  annot/{}.png", "{}.JPG\t{}_L.png"):
+        (tmp_path / "train.txt").write_text("".join(line.format(name, name) + "\n" for name in names))
+        assert data.CamVid(tmp_path).ids == names
 
 
 def test_a_frame_in_two_splits_of_camvid_is_read_from_its_own(tmp_path):

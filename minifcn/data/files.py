@@ -37,6 +37,22 @@ def read_lines(source):
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def files_below(folder, above=()):
+    """The names, relative to a folder, of the files in it and in the folders below, in order; hidden ones (.ipynb_checkpoints,
+    macOS's ._ files) are skipped. Links are followed, but not back to a folder that they are in. No names for what is no folder.
+    """
+    real = os.path.realpath(folder)
+    if real in above or not os.path.isdir(folder):
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from (f"{entry.name}/{name}" for name in files_below(entry.path, (*above, real)))
+        elif entry.is_file():
+            yield entry.name
+
+
 def files_at(path):
     """The FolderFiles or TarFiles at a path. Raises MissingFileError, or InputError for a file that is no plain tar."""
     path = Path(path)
@@ -64,8 +80,8 @@ class FolderFiles:
         return (self.path / name).is_dir()
 
     def children(self, name):
-        """The names of what lies directly in a folder, sorted; none if there is no such folder."""
-        return sorted(os.listdir(self.path / name)) if self.is_folder(name) else []
+        """The names of what lies directly in a folder and is not hidden, sorted; none if there is no such folder."""
+        return sorted(n for n in os.listdir(self.path / name) if n[0] != ".") if self.is_folder(name) else []
 
     def subfolder(self, name):
         return FolderFiles(self.path / name)
@@ -94,7 +110,7 @@ class TarFiles:
         return not name or any(file.startswith(f"{name}/") for file in self._index)
 
     def children(self, name):
-        return sorted({file.partition("/")[0] for file in self.subfolder(name)._index})
+        return sorted({file.partition("/")[0] for file in self.subfolder(name)._index if file[0] != "."})
 
     def subfolder(self, name):
         start = f"{name}/" if name else ""

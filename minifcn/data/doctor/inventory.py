@@ -7,8 +7,10 @@ from itertools import combinations
 from pathlib import Path
 
 from ...errors import InputError
+from ..files import files_below
 from ..images import SUFFIXES
-from ..sets import layout_of, open_dataset
+from ..sets import VOC, layout_of, open_dataset
+from ..sets.base import SPLITS
 from ..sets.description import FILE_NAME, DescriptionError
 
 
@@ -49,6 +51,9 @@ def read_lists(dataset, findings):
         except InputError as error:
             counts = {}
             findings.add("list-unreadable", name, str(error).removeprefix(f"{dataset.folder / name}: "))
+        usual = not isinstance(dataset, VOC) or split in (*SPLITS, "trainval")
+        if counts and not usual and not any(dataset.files.is_file(dataset.image_name(id)) for id in counts):
+            continue  # a README.txt beside the lists
         lists[split] = list(counts)
         for id, count in counts.items():
             if count > 1:
@@ -100,9 +105,9 @@ def find_pairs(dataset, lists, findings):
         if others:
             findings.add("two-files", name, f"and {', '.join(others)}")
     for place in dict.fromkeys((dataset.images[0], dataset.masks[0])):
-        for path in sorted((dataset.folder / place).rglob("*")):
-            if path.suffix.lower() not in (*SUFFIXES, *dataset.others) and path.is_file():
-                findings.add("stray-file", f"{place}/{path.relative_to(dataset.folder / place).as_posix()}")
+        for name in files_below(dataset.folder / place):
+            if os.path.splitext(name)[1].lower() not in (*SUFFIXES, *dataset.others):
+                findings.add("stray-file", f"{place}/{name}")
     return pairs
 
 

@@ -11,7 +11,7 @@ from .coco import Coco, annotation_files
 from .description import FILE_NAME
 from .folder import Folder
 from .nuclei import STAGE, Nuclei
-from .plain import PlainFolder, places
+from .plain import PlainFolder, holds_masks, places
 from .roboflow import CLASSES, Roboflow
 from .sbd import SBD, train_aug
 from .voc import VOC, year_folders
@@ -55,12 +55,9 @@ def layout_of(root: str | Path) -> type:
         return Cityscapes
     if any(root.glob(f"*/{CLASSES}")):
         return Roboflow
-    if (
-        root.is_dir()
-        and not places(root)
-        and not any(root.glob("SegmentationClass*"))
-        and annotation_files(FolderFiles(root))
-    ):
+    masked = holds_masks(root) or any(root.glob("SegmentationClass*"))
+    coco = annotation_files(FolderFiles(root)) if not masked else []
+    if coco and ("/" in coco[0][1] or (root / "JPEGImages").is_dir()):
         return Coco
     if not root.is_dir() or (root / "JPEGImages").is_dir() or year_folders(FolderFiles(root)):
         return VOC
@@ -70,6 +67,8 @@ def layout_of(root: str | Path) -> type:
         path.parts[-3] == path.stem and (path.parents[1] / "masks").is_dir() for path in root.glob("*/images/*")
     ):
         return Nuclei
+    if coco:  # a bare train.json may lie in any of the others
+        return Coco
     if places(root):
         return PlainFolder
     names = sorted(path.name for path in root.iterdir())

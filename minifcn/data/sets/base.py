@@ -1,23 +1,25 @@
 """The base of every data set: a sequence of samples, each an image and a mask with one id, and where their files lie."""
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from copy import copy
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 from unicodedata import normalize
 
 import numpy as np
 
 from ...errors import InputError, MissingFileError
-from ..files import open_binary, read_lines
+from ..files import files_below, open_binary, read_lines
 from ..images import SUFFIXES, kind_of, read_colours, read_image, read_mask
 from ..labels import BLACK_AND_WHITE, VOID, check_labels, describe, match_colours, voc_palette
 
 log = logging.getLogger("minifcn.data")
 SPLITS = ("train", "val", "test")
 END = 2048  # bytes at either end of a mask by which copies of a data set are compared
+_PAIR = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, SUFFIXES))}))\s+(.+)", re.IGNORECASE)
 VAL_SHARE = 0.2  # share of the images for validation, if no list says which
 
 
@@ -74,8 +76,7 @@ class SegmentationDataset(Sequence):
 
     def __init__(self, files: Any, split: str, classes: tuple, ids: list | None = None, limit: int | None = None):
         self.files, self.split, self.classes = files, str(split), classes
-        self._pairs = {}  # {id: (image, mask)} where a list names both
-        self.ids = list(self.read_split(self.split) if ids is None else ids)[:limit]
+        self.ids = (self.read_split(self.split) if ids is None else [normalize("NFC", id) for id in ids])[:limit]
         if not self.ids and ids is None:
             where = split if self.split.endswith(".txt") else self.folder / self.lists.format(split)
             raise InputError(f"{where}: expected images for this split, found none")
@@ -123,25 +124,15 @@ class SegmentationDataset(Sequence):
 
     def image_name(self, id: str) -> str:
         """The image of an id, whether it is there or not."""
-        return self._pairs[id][0] if id in self._pairs else self._existing(self.images, id)
+        return existing(self.files, self.images, id)
 
     def mask_name(self, id: str) -> str:
         """The mask of an id, whether it is there or not."""
-        return self._pairs[id][1] if id in self._pairs else self._existing(self.masks, id)
+        return existing(self.files, self.masks, id)
 
     def source(self, id: str) -> str:
         """What messages call an id's mask: its path."""
         return str(self.folder / self.mask_name(id))
-
-    def _existing(self, where, id):
-        """The file of an id with the first ending for which one exists, in lower or upper case; else the usual name.
-
-        Letters with accents are found in either Unicode form (NFC, NFD).
-        """
-        folder, *endings = where
-        forms = dict.fromkeys((id, *(normalize(form, id) for form in ("NFD", "NFC"))))
-        names = [f"{folder}/{form}{e}" for form in forms for small in endings for e in (small, small.upper())]
-        return next((name for name in names if self.files.is_file(name)), names[0])
 
     def splits(self) -> dict:
         """{split: its ids, or the name of the file that lists them}"""
@@ -158,28 +149,25 @@ class SegmentationDataset(Sequence):
         return find(self.folder, *self.images), find(self.folder, *self.masks)
 
     def read_split(self, split: str) -> list[str]:
-        """The ids of a split. Raises MissingFileError where there is none, InputError for a list that is no text."""
+        """The ids of a split. In an id, a letter with an accent is one character (NFC), however the list writes it.
+
+        Raises MissingFileError where there is no such split, InputError for a list that is no text.
+        """
         splits = self.splits()
         if split in splits and not isinstance(splits[split], str):
-            return splits[split]
+            return list(splits[split])
         if split not in splits and not split.endswith(".txt"):
             hint = self.hints.get(split, f"there are: {', '.join(splits) or 'none'}")
             raise MissingFileError(f"{self.folder / self.lists.format(split)}: no such split list; {hint}")
-        file = self.files.open(splits[split]) if split in splits else open_binary(split)
-        return [id for id in map(self.id_of, read_lines(file)) if id is not None]
+        return self.read_ids(self.files.open(splits[split]) if split in splits else open_binary(split))
+
+    def read_ids(self, file: BinaryIO) -> list[str]:
+        """The ids in a list. Raises InputError, naming it, for what is no text."""
+        return [normalize("NFC", id) for id in map(self.id_of, read_lines(file)) if id is not None]
 
     def id_of(self, line: str) -> str | None:
-        """The id in a line of a list: the whole line; or the first word if 1, 0 or -1 follows, as in VOC's Main (None for -1, "not
-        in this list"); or the image's name if the line is two paths, an image's and its mask's."""
-        id, *more = line.split()
-        if not more or self.files.is_file(self.image_name(line)):
-            return line
-        if len(more) == 1 and id.lower().endswith(SUFFIXES):
-            path, (folder, *_) = id.lstrip("/"), self.images
-            name = path.removeprefix(f"{folder}/").rpartition(".")[0]
-            self._pairs[name] = path, more[0].lstrip("/")
-            return name
-        return (None if more == ["-1"] else id) if more in (["1"], ["0"], ["-1"]) else line
+        """The id in a line of a list: all of it, unless a layout's lists say more. None for a line that does not count."""
+        return line
 
     def with_instances(self) -> Self:
         """The same samples as ObjectSamples, with instance maps.
@@ -297,18 +285,36 @@ def random_split(ids: Iterable[str], share: float) -> dict:
     return {"train": [id for id in ids if id not in val], "val": [id for id in ids if id in val], "trainval": list(ids)}
 
 
+def existing(files: Any, where: tuple, id: str) -> str:
+    """The file of an id with the first ending for which one exists, in lower or upper case; else the usual name.
+
+    where: (folder, endings). Letters with accents are found in either Unicode form (NFC, NFD).
+    """
+    folder, *endings = where
+    forms = dict.fromkeys((id, *(normalize(form, id) for form in ("NFD", "NFC"))))
+    names = [f"{folder}/{form}{e}" for form in forms for small in endings for e in (small, small.upper())]
+    return next((name for name in names if files.is_file(name)), names[0])
+
+
+def stem_of(name: str) -> str:
+    """An image's name without its ending, if that is one of SUFFIXES."""
+    return next((name[: -len(ending)] for ending in SUFFIXES if name.lower().endswith(ending)), name)
+
+
+def pair_in(line: str) -> list[str]:
+    """[the path of an image, the path of its mask] in a line that names both; else []."""
+    found = _PAIR.fullmatch(line)
+    return [path.lstrip("/") for path in found.groups()] if found else []
+
+
 def find(root: str | Path, folder: str, *endings: str) -> dict:
     """{id: names} of the files in root/folder and below with one of the endings, in any case; an id is the name without it.
 
-    Hidden files and folders are skipped (.ipynb_checkpoints, macOS's ._ files). In an id, a letter with an accent is one character
-    (NFC), whichever way the file system writes it.
+    In an id, a letter with an accent is one character (NFC), whichever way the file system writes it.
     """
-    found, start = {}, Path(root, folder)
-    for path in sorted(start.rglob("*")):
-        name = path.relative_to(start).as_posix()
-        if any(part.startswith(".") for part in name.split("/")):
-            continue
+    found = {}
+    for name in files_below(Path(root, folder)):
         ending = next((ending for ending in endings if name.lower().endswith(ending.lower())), None)
-        if ending and path.is_file():
+        if ending:
             found.setdefault(normalize("NFC", name[: -len(ending)]), []).append(f"{folder}/{name}".removeprefix("./"))
     return found

@@ -8,7 +8,7 @@ import numpy as np
 from ...errors import MissingFileError
 from ..files import FolderFiles
 from ..images import SUFFIXES
-from .base import VAL_SHARE, find, random_split
+from .base import VAL_SHARE, find, pair_in, random_split, stem_of
 from .folder import Folder, number_table
 
 # Each class with its colour in SegNet's pictures; then the original classes merged into it, as in label_colors.txt.
@@ -92,7 +92,7 @@ class CamVid(Folder):
             raise MissingFileError(f"{root}: expected {EXPECTED}, found neither")
         order = sorted(self._folders, key=lambda name: name == str(split))
         frames = {name: find(root, name, *SUFFIXES) for name in order}
-        masks = {name: find(root, self._folders[name], self.masks[1]) for name in order}
+        masks = self._masks = {name: find(root, self._folders[name], self.masks[1]) for name in order}
         self._found = {}, {}
         for name in order:  # a frame in two folders is read from the split's folder
             self._found[0].update(frames[name])
@@ -105,13 +105,15 @@ class CamVid(Folder):
         self._open(files, split, CAMVID_CLASSES, ids, limit)
 
     def id_of(self, line: str) -> str:
-        return PurePosixPath(line.split()[0]).stem
+        path, *_ = pair_in(line) or [line]
+        return stem_of(PurePosixPath(path).name)
 
     def image_name(self, id: str) -> str:
         return self._found[0].get(id, [f"{self._place.get(id, self._usual)}/{id}.png"])[0]
 
     def mask_name(self, id: str) -> str:
-        return f"{self._folders[self._place.get(id, self._usual)]}/{id}{self.masks[1]}"
+        place = self._place.get(id, self._usual)
+        return self._masks[place].get(id, [f"{self._folders[place]}/{id}{self.masks[1]}"])[0]
 
 
 def mask_folders(files: Any) -> dict[str, str]:

@@ -4,11 +4,12 @@ import re
 from collections import ChainMap
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
 from ...errors import InputError
-from ..files import FolderFiles
+from ..files import FolderFiles, files_below
 from ..images import SUFFIXES
 from ..labels import AMBIGUOUS
 from .base import VAL_SHARE, SegmentationDataset, random_split
@@ -41,7 +42,8 @@ class Coco(SegmentationDataset):
 
     root: the folder with annotations/instances_<split>.json (COCO), <split>/_annotations.coco.json (Roboflow), or one
     annotations.json, a fifth of whose images is val. Images lie beside the file, in root, or in one of root's folders: the split's, images
-    or JPEGImages. split: "train", "val", "test". An id is an image's name in root, without its ending; ids: use these instead.
+    or JPEGImages. split: "train", "val", "test". An id is an image's name in root, without its ending (with it for
+    the second of that name); ids: use these instead.
     limit: only the first so many.
 
     Where objects overlap, the smaller is on top. `with_instances` adds instance maps; crowds are AMBIGUOUS.
@@ -55,15 +57,21 @@ class Coco(SegmentationDataset):
 
     def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
         files = FolderFiles(root)
-        self._places, self.strays, classes = {}, {}, ()
-        for name, source in annotation_files(files).items():
+        self._places, self.strays, classes, sources = {}, {}, (), {}
+        there = list(files_below(files.path))
+        names = {_folded(name): name for name in there} | {name: name for name in there}
+        for name, source in annotation_files(files):
+            if (other := sources.setdefault(name, source)) != source:
+                raise InputError(
+                    f"{files.path}: expected one JSON file for the split {name!r}, got {other} and {source}; move one away"
+                )
             read = read_annotations(files.open(source))
             if classes and (read.classes, read.labels) != (classes, self._labels):
                 raise InputError(
                     f"{files.path / source}: expected the categories of the other files under the same ids, got others"
                 )
             self._labels, classes, self.strays[source] = read.labels, read.classes, read.strays
-            self._places[name] = _places(files, source, read.entries)
+            self._places[name] = _places(files, names, source, read.entries)
         # An id in several splits is read from the requested one.
         self._by_id = ChainMap(self._places.get(split, {}), *self._places.values())
         super().__init__(files, split, classes, ids, limit)
@@ -77,9 +85,6 @@ class Coco(SegmentationDataset):
     def found(self) -> tuple:
         places = self._by_id.items()
         return {id: [place.image] for id, place in places}, {id: [place.annotations] for id, place in places}
-
-    def id_of(self, line: str) -> str:
-        return line
 
     def image_name(self, id: str) -> str:
         return self._by_id[id].image if id in self._by_id else super().image_name(id)
@@ -118,26 +123,25 @@ class Coco(SegmentationDataset):
         return self._labels
 
 
-def annotation_files(files: Any) -> dict[str, str]:
-    """{split: its JSON file} in a folder; a single file for all splits is "trainval". Empty if there is none."""
-    roboflow = {name: f"{name}/{ROBOFLOW}" for name in files.children("") if files.is_file(f"{name}/{ROBOFLOW}")}
-    if roboflow:
-        return {_SPLITS.get(name, name): file for name, file in roboflow.items()}
+def annotation_files(files: Any) -> list[tuple[str, str]]:
+    """[(split, its JSON file)] in a folder; a single file for all splits is "trainval". Empty if there is none."""
+    named = [(name, f"{name}/{ROBOFLOW}") for name in files.children("") if files.is_file(f"{name}/{ROBOFLOW}")]
     for folder in ("annotations/", ""):
-        named = {}
-        for name in files.children(folder.rstrip("/")):
-            if found := _FOR_A_SPLIT.fullmatch(name):
-                split = found[2].lower()
-                named.setdefault(_SPLITS.get(split, split), f"{folder}{name}")
-        alone = [f"{folder}{name}" for name in ALONE if files.is_file(f"{folder}{name}")]
-        if named or alone:
-            return named or {"trainval": alone[0]}
-    return {}
+        if not named:
+            matches = map(_FOR_A_SPLIT.fullmatch, files.children(folder.rstrip("/")))
+            named = [(found[2].lower(), f"{folder}{found[0]}") for found in matches if found]
+            named = named or [("trainval", f"{folder}{n}") for n in ALONE if files.is_file(f"{folder}{n}")][:1]
+    return [(_SPLITS.get(split, split), file) for split, file in named]
 
 
-def _places(files, source, entries):
-    """{id: Place} of the images of a JSON file."""
-    places, beside = {}, source.rpartition("/")[0]
+def _folded(name):
+    """A file's name with capitals and accents written in one way."""
+    return normalize("NFC", name.casefold())
+
+
+def _places(files, there, source, entries):
+    """{id: Place} of the images of a JSON file. there: {name, as it is or `_folded`: the file}"""
+    places, taken, beside = {}, set(), source.rpartition("/")[0]
     found = _FOR_A_SPLIT.fullmatch(PurePosixPath(source).name)
     split = found[1] if found else ""
     folders = dict.fromkeys((beside, "", split, f"images/{split}".rstrip("/"), "images", "JPEGImages"))
@@ -148,9 +152,12 @@ def _places(files, source, entries):
             ("/".join(inside), inside[-1])
         )  # as it is given there, and without the folders of another machine
         choices = [f"{folder}/{name}".lstrip("/") for name in names for folder in folders]
-        image = next((name for name in choices if files.is_file(name)), choices[0])
-        id = PurePosixPath(image).with_suffix("").as_posix()
-        if id in places:
+        forms = (*choices, *map(_folded, choices))
+        image = next((there[name] for name in forms if name in there), choices[0])
+        id = normalize("NFC", PurePosixPath(image).with_suffix("").as_posix())
+        if image in taken:
             raise InputError(f"{files.path / source}: expected each image once, got two of {id!r}")
+        taken.add(image)
+        id = normalize("NFC", image) if id in places else id  # a.png beside a.jpg
         places[id] = Place(image, source, entry)
     return places

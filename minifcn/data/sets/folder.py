@@ -10,7 +10,7 @@ from ...errors import InputError
 from ..files import FolderFiles
 from ..images import SUFFIXES
 from ..labels import VOID, voc_palette
-from .base import SegmentationDataset, find, random_split
+from .base import SegmentationDataset, find, random_split, stem_of
 from .description import EXAMPLE, FILE_NAME, read_description
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats
@@ -38,7 +38,8 @@ class Folder(SegmentationDataset):
     def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
         files = FolderFiles(root)
         described = read_description(files.path / FILE_NAME)
-        self.images, self.masks = (described["images"], *SUFFIXES), (described["masks"], *MASK_SUFFIXES)
+        images, masks = (PurePosixPath(described[kind]).as_posix() for kind in ("images", "masks"))
+        self.images, self.masks = (images, *SUFFIXES), (masks, *MASK_SUFFIXES)
         self.exif = described["exif"]
         self.coloured = described["mask_kind"] == "colours"
         self.void = "void" in described or not self.coloured
@@ -78,14 +79,14 @@ class Folder(SegmentationDataset):
             colours, labels = np.vstack([colours, np.uint8(colour)]), np.append(labels, np.uint8(label))
         return colours, labels
 
-    def id_of(self, line: str) -> str:
-        return line
-
     def image_name(self, id: str) -> str:
-        return self._found[0][id][0] if id in self._found[0] else super().image_name(id)
+        folder, ending, *_ = self.images
+        return self._found[0].get(id, [f"{folder}/{id}{ending}"])[0]
 
     def mask_name(self, id: str) -> str:
-        return self._found[1][id][0] if id in self._found[1] else super().mask_name(id)
+        folder, ending, *_ = self.masks
+        mark = MARKS[0] if folder == self.images[0] else ""  # or the image would be its own mask
+        return self._found[1].get(id, [f"{folder}/{id}{mark}{ending}"])[0]
 
 
 def number_table(numbers: Iterable[Any], void: list | tuple = (VOID,)) -> np.ndarray:
@@ -125,5 +126,5 @@ def paired(images: dict, masks: dict, together: bool) -> tuple[dict, dict]:
 
 def _ids_in(name):
     """The ids that a mask of this name may belong to."""
-    stem = next((name[: -len(ending)] for ending in SUFFIXES if name.lower().endswith(ending)), name)
+    stem = stem_of(name)
     return [name, stem, *(stem.removesuffix(mark) for mark in MARKS if stem.endswith(mark))]

@@ -1,6 +1,7 @@
 """Reader of the 2018 Data Science Bowl's layout: a folder for each image, with one mask for each object in it."""
 
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from ..files import FolderFiles
 from ..images import SUFFIXES, read_image, read_marks
 from ..labels import VOID
 from ..targets import separate
-from .base import ObjectSample, SegmentationDataset, random_split
+from .base import ObjectSample, SegmentationDataset, existing, random_split
 
 STAGE = "stage1_train"
 _VAL_SHARE = 0.15
@@ -37,27 +38,28 @@ class Nuclei(SegmentationDataset):
     def __init__(self, root: str | Path, split: str = "train", ids: list | None = None, limit: int | None = None):
         files = FolderFiles(root)
         files = files.subfolder(STAGE) if files.is_folder(STAGE) else files
-        self._all = [id for id in files.children("") if files.is_folder(f"{id}/images")]
+        self._folders = {normalize("NFC", name): name for name in files.children("")}
+        self._all = [id for id, name in self._folders.items() if files.is_folder(f"{name}/images")]
         super().__init__(files, split, ("background", "nucleus"), ids, limit)
 
     def splits(self) -> dict:
         return random_split(self._all, _VAL_SHARE)
 
     def found(self) -> tuple:
-        masks = {id: [self.mask_name(id)] for id in self.files.children("") if self.files.is_folder(self.mask_name(id))}
+        masks = {id: [self.mask_name(id)] for id in self._folders if self.files.is_folder(self.mask_name(id))}
         return {id: [self.image_name(id)] for id in self._all}, masks
 
     def image_name(self, id: str) -> str:
-        return self._existing((f"{id}/images", ".png", *SUFFIXES), id)
+        return existing(self.files, (f"{self._folders.get(id, id)}/images", ".png", *SUFFIXES), id)
 
     def mask_name(self, id: str) -> str:
         """The folder of an id's masks, whether it is there or not."""
-        return f"{id}/masks"
+        return f"{self._folders.get(id, id)}/masks"
 
     def object_names(self, id: str) -> list[str]:
         """The masks of an id, one for each object, by name."""
         folder = self.mask_name(id)
-        return [f"{folder}/{n}" for n in self.files.children(folder) if n.lower().endswith(SUFFIXES) and n[0] != "."]
+        return [f"{folder}/{n}" for n in self.files.children(folder) if n.lower().endswith(SUFFIXES)]
 
     def check_instances(self) -> None:
         """Nothing: there are always instances."""
@@ -91,8 +93,9 @@ class Nuclei(SegmentationDataset):
 
     def read_object(self, name: str) -> np.ndarray:
         """The pixels of the object in a mask, (H, W) bool. Raises InputError, naming the file, as `drawn_in` does."""
+        marks = read_marks(self.files.open(name), self.exif)
         try:
-            return drawn_in(read_marks(self.files.open(name), self.exif))
+            return drawn_in(marks)
         except InputError as error:
             raise InputError(f"{self.folder / name}: {error}") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
-from ..files import FolderFiles
+from ..files import FolderFiles, files_below
 from ..images import SUFFIXES, read_mask
 from ..labels import VOID, describe, voc_palette
 from .base import VAL_SHARE, random_split
@@ -78,6 +78,12 @@ class PlainFolder(Folder):
                 f"classes; got {found}{hint}"
             ],
         )
+
+
+def holds_masks(root: Path) -> bool:
+    """Whether there is a file of a mask's format in the folder of masks."""
+    found = places(root)
+    return bool(found) and any(name.lower().endswith(MASK_SUFFIXES) for name in files_below(root / found[1]))
 
 
 def places(root: Path) -> tuple[str, str] | None:

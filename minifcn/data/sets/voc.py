@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any, BinaryIO
+from unicodedata import normalize
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ..files import files_at, read_lines
 from ..images import read_mask
 from ..labels import AMBIGUOUS, VOC_CLASSES, VOID, read_class_names, voc_palette
 from . import voc_boxes
-from .base import VAL_SHARE, SegmentationDataset, find, random_split
+from .base import VAL_SHARE, SegmentationDataset, existing, find, pair_in, random_split, stem_of
 
 _LISTS = "ImageSets/Segmentation/{}.txt", "ImageSets/Main/{}.txt"
 _OF_CVAT = {
@@ -67,7 +68,30 @@ class VOC(SegmentationDataset):
         elif files.is_file("labelmap.txt"):
             classes, self.palette = read_labelmap(files.open("labelmap.txt"))
             self.coloured, self.void = True, False
+        self._pairs = {}  # {id: (image, mask)} where a list names both
         super().__init__(files, split, classes, ids, limit)
+
+    def image_name(self, id: str) -> str:
+        return self._pairs[id][0] if id in self._pairs else super().image_name(id)
+
+    def mask_name(self, id: str) -> str:
+        return self._pairs[id][1] if id in self._pairs else super().mask_name(id)
+
+    def id_of(self, line: str) -> str | None:
+        """The id in a line of a list: the whole line; or what is before 1, 0 or -1, as in VOC's Main (None for -1, "not in this
+        list"); or the image's name if the line is two paths, an image's and its mask's."""
+        if self.files.is_file(self.image_name(line)):
+            return line
+        if pair := pair_in(line):
+            id = normalize("NFC", stem_of(pair[0].removeprefix(f"{self.images[0]}/")))
+            self._pairs[id] = tuple(pair)
+            return id
+        id, *flag = line.rsplit(None, 1)
+        return (None if flag == ["-1"] else id) if flag in (["1"], ["0"], ["-1"]) else line
+
+    def objects_name(self, id: str) -> str:
+        """The picture of an id's objects, whether it is there or not."""
+        return existing(self.files, (OBJECTS, ".png"), id)
 
     def check_instances(self) -> None:
         files, drawn = self.files, self.files.is_folder(OBJECTS)
@@ -76,14 +100,14 @@ class VOC(SegmentationDataset):
                 f"{self.folder}: expected {OBJECTS}, {voc_boxes.XML} or {voc_boxes.JSON}, which tell objects apart; found none"
             )
         for id in self.ids if drawn else ():
-            if not files.is_file(name := f"{OBJECTS}/{id}.png"):
+            if not files.is_file(name := self.objects_name(id)):
                 raise MissingFileError(f"{self.folder / name}: no objects for id {id!r} of split {self.split!r}")
         self._boxes = None if drawn else voc_boxes.Boxes(files, self.classes)
 
     def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
         if (boxes := self.boxes(id)) is not None:
             return voc_boxes.tell_apart(label, boxes)[0]
-        name = f"{OBJECTS}/{id}.png"
+        name = self.objects_name(id)
         numbers = read_mask(self.files.open(name), self.exif)
         if numbers.shape != label.shape:
             sizes = "the mask's size {1}x{0}, got {3}x{2}".format(*label.shape, *numbers.shape)
@@ -105,8 +129,7 @@ class VOC(SegmentationDataset):
         lists = {_OF_CVAT.get(name, name): file for name, file in found.items()}
         if list(found) in (["default"], ["Train"]):  # CVAT's, alone
             (file,) = found.values()
-            ids = [self.id_of(line) for line in read_lines(self.files.open(file))]
-            return lists | random_split(ids, VAL_SHARE)
+            return lists | random_split(self.read_ids(self.files.open(file)), VAL_SHARE)
         return lists or random_split(find(self.folder, *self.images), VAL_SHARE) if self.folder.is_dir() else lists
 
 

@@ -4,12 +4,14 @@ Every object of VOC has a box, and in most images no two boxes of a class share 
 """
 
 from typing import Any, NamedTuple
+from unicodedata import normalize
 from xml.etree import ElementTree
 
 import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..labels import AMBIGUOUS, VOID
+from .base import existing
 from .coco_json import FAR, read_json
 
 XML, JSON = "Annotations", "boxes.json"
@@ -52,11 +54,17 @@ class Boxes:
             self._listed = read_json(files.open(JSON))
             if not isinstance(self._listed, dict):
                 raise InputError(f"{files.path / JSON}: expected {_JSON_FORM}, got {repr(self._listed)[:60]}")
+            self._listed = {normalize("NFC", id): rows for id, rows in self._listed.items()}
+
+    def name(self, id: str) -> str:
+        """The file that has an id's boxes."""
+        return existing(self.files, (XML, ".xml"), id) if self._listed is None else JSON
 
     def of(self, id: str) -> list[Box]:
         """The boxes of an id."""
         if self._listed is None:
-            return [self._checked(f"{XML}/{id}.xml", *row) for row in self._in_xml(f"{XML}/{id}.xml")]
+            name = self.name(id)
+            return [self._checked(name, *row) for row in self._in_xml(name)]
         rows = self._listed.get(id)
         if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 4 for row in rows):
             raise InputError(f"{self.files.path / JSON}: expected {_JSON_FORM}, got for {id!r}: {repr(rows)[:60]}")
