@@ -6,6 +6,8 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import InputError
+
 
 @contextmanager
 def atomic_write(path):
@@ -87,6 +89,13 @@ def make_folder(path):
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def check_empty(path):
+    """Raise InputError unless this folder is absent or empty."""
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: expected an empty or absent folder to write to; nothing was written")
 
 
 def sync(path):

@@ -156,6 +156,8 @@ def test_wrong_arguments_end_in_one_line(arguments, message, capsys, tmp_path, m
 
 def test_classes_are_told_by_number_or_name_and_count_once():
     assert class_numbers("Tabby, 282,281", IMAGENET_CLASSES) == [281, 282]
+    with pytest.raises(ValueError, match="classes: expected numbers"):
+        class_numbers("9" * 5000, IMAGENET_CLASSES)
 
 
 def test_fcn_weights_without_class_names_have_vocs(tmp_path):

@@ -42,6 +42,7 @@ def test_voc_reads_images_labels_and_ids(devkit):
     assert np.abs(image.astype(int) - (200, 30, 90)).max() < 6  # JPEG
     np.testing.assert_array_equal(label, FIRST_MASK)
     assert [sample.id for sample in train] == ["a", "b"]
+    assert [sample.id for sample in train[1:]] == ["b"] and len(train) == 2
 
 
 def test_ids_replace_the_split_and_a_file_may_name_other_classes(devkit):
@@ -211,17 +212,20 @@ def test_impossible_toy_data_and_a_folder_that_holds_something_are_refused_befor
     assert files_of(devkit) == before and not (devkit.parent / "toy").exists()
 
 
+@pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("bits", [2, 4])
-def test_grey_tiffs_of_few_bits_give_their_numbers(bits, tmp_path):
-    """As GDAL writes them; Pillow reads such, and writes none."""
+def test_grey_tiffs_of_few_bits_give_their_numbers(bits, order, tmp_path):
+    """As GDAL writes them, and with the order of bits turned round; Pillow reads such, and writes none."""
     numbers = np.arange(16, dtype=np.uint8).reshape(2, 8) % 2**bits
     rows = b"".join(int("".join(f"{n:0{bits}b}" for n in row), 2).to_bytes(bits) for row in numbers.tolist())
+    rows = rows if order == 1 else bytes(int(f"{byte:08b}"[::-1], 2) for byte in rows)
     tags = {
         256: 8,
         257: 2,
         258: bits,
         259: 1,
         262: 1,
+        266: order,
         273: 8,
         277: 1,
         278: 2,

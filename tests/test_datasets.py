@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from unicodedata import normalize
 
@@ -19,6 +20,7 @@ from small_datasets import (
     run,
     write_camvid,
     write_cityscapes,
+    write_coco,
     write_nuclei,
     write_own,
     write_plain,
@@ -475,7 +477,7 @@ def test_the_labelmap_of_cvat(tmp_path):
     (tmp_path / "labelmap.txt").write_text("ground:0,0,0::\nleaf:250,50,83::\nstem:250,50,83::\n")
     with pytest.raises(InputError, match="a name and a colour of its own for every label, got 'stem'"):
         data.VOC(tmp_path)
-    for wrong in ("leaf:300,0,0::", "leaf", "# nothing"):
+    for wrong in ("leaf:300,0,0::", f"leaf:{'9' * 5000},0,0::", "leaf", "# nothing"):
         (tmp_path / "labelmap.txt").write_text(wrong + "\n")
         with pytest.raises(InputError, match="labelmap.txt: expected lines like leaf:250,50,83::"):
             data.VOC(tmp_path)
@@ -581,6 +583,25 @@ def test_names_that_are_no_utf8(tmp_path):
     assert "Bäume" in data.Folder(tmp_path / "mended", "train").ids + data.Folder(tmp_path / "mended", "val").ids
 
 
+def test_names_that_no_list_can_hold_become_others_each_its_own(tmp_path):
+    root, names = (
+        write_own(tmp_path / "own", kind="ids"),
+        [b"B\xe4ume", "Bäume".encode(), b" leaf ", b"leaf", b"leaf_2"],
+    )
+    for place in ("images", "masks"):
+        for i, name in enumerate(names):
+            os.rename(root / place / f"{i}.png", os.fsencode(root / place) + b"/" + name + b".png")
+    diagnosis = doctor.examine(root)
+    assert diagnosis.findings.names("name-coding") == ["images/ leaf .png", "images/B\udce4ume.png"]
+    fix.write_fixed(diagnosis, tmp_path / "mended")
+    mended = data.Folder(tmp_path / "mended", "trainval")
+    assert sorted(mended.ids) == ["5", "Bäume", "Bäume_2", "leaf", "leaf_2", "leaf_3"]
+    read = {sample.id: sample.image for sample in mended}
+    originals = {"Bäume_2": "B\udce4ume", "Bäume": "Bäume", "leaf_3": " leaf ", "leaf": "leaf", "leaf_2": "leaf_2"}
+    for name, original in originals.items():
+        np.testing.assert_array_equal(read[name], images.read_image(root / f"images/{original}.png"))
+
+
 def test_the_export_of_roboflow(tmp_path):
     root = write_roboflow(tmp_path / "robo")
     for split, folder_ in (("train", "train"), ("val", "valid"), ("valid", "valid"), ("test", "test")):
@@ -600,6 +621,7 @@ def test_the_export_of_roboflow(tmp_path):
             "Pixel Value, Class\n300, leaf\n",
             "_classes.csv: expected a title, then a number below 256 and a name a line",
         ),
+        (f"Pixel Value, Class\n{'9' * 5000}, leaf\n", "_classes.csv: expected a title, then a number below 256"),
         ("Pixel Value, Class\n1, leaf\n1, tree\n", "_classes.csv: expected a title, then .*got '1, tree'"),
         ("Pixel Value, Class\n", "_classes.csv: expected 1 to 255 classes, got 0"),
         ("Pixel Value, Class\n0, leaf\n", "expected the classes of train/_classes.csv, got others"),
@@ -835,6 +857,64 @@ def test_what_is_none_of_them_is_told(tmp_path):
         data.open_dataset(tmp_path)
 
 
+def recoloured(path):
+    """Another picture in a mask's place."""
+    with Image.open(path) as mask:
+        other = np.roll(np.array(mask), 1)
+    Image.fromarray(other).save(path)
+
+
+def replaced(path, old, new):
+    """Another number in the middle of a text, whose length stays."""
+    text = path.read_text()
+    middle = text.index(old, len(text) // 2)
+    path.write_text(text[:middle] + new + text[middle + len(old) :])
+
+
+def write_voc_with(root, **files):
+    write_voc(root, ["a", "b"], train=["a", "b"])
+    for place, content in files.items():
+        (root / place).mkdir()
+        for id in ("a", "b"):
+            if content is None:
+                images.write_mask(root / place / f"{id}.png", LABEL)
+            else:
+                (root / place / f"{id}.xml").write_text(content)
+
+
+def write_city_objects(root):
+    write_cityscapes(root)
+    for path in (root / "gtFine").rglob("*_labelIds.png"):
+        shutil.copy(path, path.with_name(path.name.replace("labelIds", "instanceIds")))
+
+
+XML = "<annotation>" + 9 * "<object><name>cow</name><xmin>1</xmin></object>" + "</annotation>"
+BOXES = json.dumps({"a": [["cow", [1, 1, 2, 2], 0, 0]] * 200, "b": []})
+OBJECTS = [  # how a data set is written, and a change to what its objects are made of
+    (write_nuclei, lambda root: recoloured(root / f"stage1_train/{0:064x}/masks/1.png")),
+    (
+        partial(write_coco, count=60),
+        lambda root: replaced(root / "annotations.json", '"category_id": 9', '"category_id": 3'),
+    ),
+    (partial(write_voc_with, SegmentationObject=None), lambda root: recoloured(root / "SegmentationObject/b.png")),
+    (partial(write_voc_with, Annotations=XML), lambda root: replaced(root / "Annotations/b.xml", "1", "2")),
+    (
+        lambda root: (write_voc_with(root), (root / "boxes.json").write_text(BOXES)),
+        lambda root: replaced(root / "boxes.json", "2", "3"),
+    ),
+    (write_city_objects, lambda root: recoloured(next((root / "gtFine/train").rglob("*_instanceIds.png")))),
+]
+
+
+@pytest.mark.parametrize(("write", "change"), OBJECTS)
+def test_a_data_set_of_other_objects_has_another_fingerprint(tmp_path, write, change):
+    write(tmp_path)
+    before = data.open_dataset(tmp_path, instances=True).fingerprint()
+    assert data.open_dataset(tmp_path, instances=True).fingerprint() == before
+    change(tmp_path)
+    assert data.open_dataset(tmp_path, instances=True).fingerprint() != before
+
+
 @pytest.mark.parametrize("write", [write_cityscapes, write_own, write_camvid])
 def test_a_network_learns_from_any_and_draws_in_its_colours(tmp_path, write):
     root, best = tmp_path / "data", tmp_path / "run/best.npz"
@@ -900,6 +980,10 @@ def test_masks_of_nuclei_that_do_not_fit_together(tmp_path):
     assert "4.png: expected one object in one value on black, got 2 values" in told(
         drawn, 255 - np.indices((24, 24))[1] // 4
     )
+    (masks / "4.png").write_bytes(b"\x89PNG")
+    with pytest.raises(InputError, match=r"4\.png: not a readable") as error:
+        data.Nuclei(root, "trainval")[0]
+    assert str(error.value).count("4.png") == 1
     shutil.rmtree(masks)
     with pytest.raises(FileNotFoundError, match="masks: no mask for id"):
         data.Nuclei(root, "trainval")

@@ -106,6 +106,12 @@ def test_a_picture_with_too_much_text_says_what_can_be_done(tmp_path):
         read_image(tmp_path / "text.png")
 
 
+def test_a_picture_beyond_pillows_own_limit_is_told_what_to_do(tmp_path):
+    (tmp_path / "large.png").write_bytes(png(20000, 10000, 8, bytes(100)))
+    with pytest.raises(ValueError, match="large.png: not a readable image: 200000000 pixels; at most .* --tile 512"):
+        read_image(tmp_path / "large.png")
+
+
 def test_a_folder_gives_images_of_every_kind_and_says_what_it_passes_over(tmp_path, caplog):
     photo = Image.fromarray(PHOTO)
     for name in ("a.JPG", "b.jfif", "c.jpe", "d.gif", "e.tif", ".hidden.png", "._a.JPG"):

@@ -169,6 +169,13 @@ def test_the_border_class_is_the_rim_of_objects_and_what_touches_two():
     assert (with_border_class(Scenes([void]))[0].label == VOID).all()
 
 
+def test_a_border_beside_255_classes_would_be_void():
+    scenes = nuclei(1)
+    scenes.classes = tuple(map(str, range(255)))
+    with pytest.raises(ValueError, match="the border class: expected fewer than 255 classes"):
+        with_border_class(scenes)
+
+
 def test_samples_without_objects_are_named():
     scenes = nuclei(instances=False)
     with pytest.raises(ValueError, match=r"the border class: expected .*'scene 1' with classes only"):

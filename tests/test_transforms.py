@@ -182,6 +182,10 @@ def test_a_restored_stream_goes_on_bit_by_bit(taken):
     assert all(same(next(second), batch) for batch in expected)
 
 
+def test_a_crop_may_be_a_list():
+    assert same(next(stream(crop=[9, 11])), next(stream(crop=(9, 11))))
+
+
 @pytest.mark.parametrize(
     "batch_size, crop", [(2, None), (0, None), (0, (4, 4)), (-1, (4, 4)), (1, (0, 4)), (2, (4, -1))]
 )

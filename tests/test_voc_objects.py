@@ -9,7 +9,8 @@ from PIL import Image
 from small_datasets import tar_of, write_camvid, write_nuclei, write_own
 
 from minifcn import data
-from minifcn.data import AMBIGUOUS, VOC, images, targets
+from minifcn.data import AMBIGUOUS, VOC, doctor, images, targets
+from minifcn.data.sets.voc import numbered
 from minifcn.data.sets.voc_boxes import Box, tell_apart
 from minifcn.errors import InputError, MissingFileError
 
@@ -59,6 +60,27 @@ def test_segmentation_object_with_its_void(tmp_path, in_tar):
     expected[9, 2:5] = AMBIGUOUS
     assert told[0].instances.dtype == np.uint16 and told.is_exact("a")
     np.testing.assert_array_equal(told[0].instances, expected)
+
+
+def test_objects_in_colours_as_cvat_writes_them(tmp_path):
+    root = write(tmp_path, objects=OBJECTS)
+    colours = np.uint8([[0, 0, 0], [9, 200, 3], [9, 3, 200], [8, 0, 0]])
+    classes = np.where(LABEL == 255, 0, LABEL)
+    objects = np.where(classes == 0, 0, OBJECTS)
+    Image.fromarray(images.voc_palette()[classes]).save(root / "SegmentationClass/a.png")
+    Image.fromarray(colours[objects]).save(root / "SegmentationObject/a.png")
+    listed = [
+        f"{name}:{','.join(map(str, c))}::" for name, c in zip(data.VOC_CLASSES, images.voc_palette(), strict=False)
+    ]
+    (root / "labelmap.txt").write_text("\n".join(listed))
+    found = VOC(root).with_instances()[0].instances
+    assert found.dtype == np.uint16 and set(np.unique(found)) == {0, 1, 2, 3}
+    assert len(np.unique(np.stack([found, objects]).reshape(2, -1), axis=1).T) == 4 and not found[objects == 0].any()
+    assert not doctor.examine(root).findings.errors
+    assert (numbered(np.full((2, 3, 3), 7, np.uint8)) == 1).all()  # no black, but an object all over
+    two = np.where(objects == 1, 2, np.where(objects == 3, 2, objects))  # of two classes
+    Image.fromarray(colours[two]).save(root / "SegmentationObject/a.png")
+    assert doctor.examine(root).findings.names("objects-differ") == ["SegmentationClass/a.png"]
 
 
 def test_boxes_tell_apart_what_is_in_one_of_its_class_only(tmp_path):

@@ -11,6 +11,7 @@ from ..data import doctor
 from ..data.doctor import fix
 from ..data.sets.description import EXAMPLE, FILE_NAME
 from ..errors import InputError
+from ..files import check_empty
 from ..report import doctor as report
 from . import options
 
@@ -47,7 +48,7 @@ def run_doctor(args):
     if args.picture and Path(args.picture).suffix.lower() != ".png":
         raise InputError(f"{args.picture}: expected the name of a PNG file for the picture")
     if args.fix:
-        fix.check_target(args.fix)
+        check_empty(args.fix)
     diagnosis = doctor.examine(args.root, partial(tqdm, unit="image", disable=None, leave=False), args.exif)
     limit = sys.maxsize if args.all else report.MAX_ENTRIES
     summary = [*report.summary(diagnosis), ""] if diagnosis.dataset is not None else []

@@ -127,7 +127,7 @@ class BatchStream:
             targets.numbered(dataset[0], "centres")
         self.dataset: Any = dataset
         self.batch_size, self.preprocessing = batch_size, preprocessing
-        self.crop, self.augment, self.rng = crop, augment or Augment(flip=False), rng
+        self.crop, self.augment, self.rng = crop and tuple(crop), augment or Augment(flip=False), rng
         self.context, self.border_weight, self.class_weights = context, border_weight, class_weights
         self.sigma = sigma
         self._part, self._sizes = range(batch_size)[part or slice(None)], {}

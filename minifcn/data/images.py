@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import struct
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ PNG, NOTE = b"\x89PNG\r\n\x1a\n", b"minifcn\0"  # the signature of a PNG, and th
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"),
 )
+_TOO_LARGE = f"at most {MAX_PIXELS} are read at once; shrink it, or save it as a TIFF of tiles, which minifcn predict --tile 512 reads in parts"
 ORIENTATION = 0x0112  # the EXIF tag
 WHITE_OF_12_BITS = 4095
 TURNS = {  # what undoes each orientation
@@ -34,7 +36,7 @@ TURNS = {  # what undoes each orientation
     8: Image.Transpose.ROTATE_90,
 }
 # The factor by which Pillow multiplies grey samples of 2 and 4 bits from PNGs and TIFFs.
-_BITS_OF_GREY = {"L;2": 85, "L;4": 17, "L;2I": 85, "L;4I": 17}
+_BITS_OF_GREY = {"L;2": 85, "L;4": 17}
 
 
 def read_image(source: File, exif: bool = True) -> np.ndarray:
@@ -153,7 +155,8 @@ def read_mask(source: File, exif: bool = True, highest: int = 255) -> np.ndarray
 
 
 def numbers_of(image: Image.Image, exif: bool = True, highest: int = 255) -> np.ndarray:
-    """The class numbers (H, W) uint8 in an opened Pillow image: those of a palette, or grey samples of 1 to 32 bits as stored.
+    """The class numbers (H, W) uint8 in an opened Pillow image: those of a palette, or grey samples of 1 to 32 bits as stored, 0 for
+    black: those of a TIFF whose 0 is white are turned round.
 
     highest: the largest that is allowed, at most 65535; above 255 the result is uint16. Raises InputError for an image in colours
     and for numbers beyond it.
@@ -171,7 +174,8 @@ def numbers_of(image: Image.Image, exif: bool = True, highest: int = 255) -> np.
             f"expected {'class ' * (highest < 256)}numbers 0..{highest}, got {numbers.min()}..{numbers.max()}"
         )
     stored = tile[0][3] if tile else None
-    factor = _BITS_OF_GREY.get(stored[0] if isinstance(stored, tuple) else stored, 1)
+    raw = stored[0] if isinstance(stored, tuple) else stored
+    factor = _BITS_OF_GREY.get(str(raw)[:3], 1)  # "L;2R" has the order of bits turned round, "L;2I" black and white
     return numbers.astype(np.uint8 if highest < 256 else np.uint16) // factor
 
 
@@ -222,10 +226,7 @@ def check_size(image: Image.Image) -> None:
     """
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError(
-            f"{width}x{height} is {width * height} pixels; at most {MAX_PIXELS} are read at once; shrink it, or save it as a TIFF "
-            "of tiles, which minifcn predict --tile 512 reads in parts"
-        )
+        raise Image.DecompressionBombError(f"{width}x{height} is {width * height} pixels; {_TOO_LARGE}")
 
 
 def check_kind(image: Image.Image, file: BinaryIO) -> None:
@@ -243,6 +244,10 @@ def reason_of(error: Exception, file: BinaryIO) -> str:
         if reason := stand_in(file.read(START)):
             return reason
         return "of no known format, or a TIFF of a kind that is not read, such as one of two, or five or more, bands"
+    if isinstance(error, Image.DecompressionBombError) and _TOO_LARGE not in str(
+        error
+    ):  # Pillow's own, as it opens the file
+        return f"{re.search('[0-9]+', str(error))[0]} pixels; {_TOO_LARGE}"
     if "MAX_TEXT_CHUNK" in str(error):
         return "its text or colour profile takes more than 1 MiB; save it without (exiftool -all= FILE)"
     return one_line(error)

@@ -96,6 +96,11 @@ def check_labels(numbers: np.ndarray, allowed: np.ndarray, source: object) -> No
         )
 
 
+def number_in(text: str, end: int) -> int | None:
+    """The number below `end` that a text's digits stand for; None if they stand for none, or are so many that Python refuses them."""
+    return number if text.isdecimal() and len(text) < 10 and (number := int(text)) < end else None
+
+
 def class_numbers(text: str, classes: tuple) -> list[int]:
     """ "0,8,cat" -> [0, 8]: each class once, by its number or its name, whatever the case.
 
@@ -106,13 +111,13 @@ def class_numbers(text: str, classes: tuple) -> list[int]:
     for part in filter(None, (part.strip().lower() for part in text.split(","))):
         if part in names:
             numbers.append(names.index(part))
-        elif part.isdecimal() and int(part) < len(classes):
-            numbers.append(int(part))
+        elif (number := number_in(part, len(classes))) is not None:
+            numbers.append(number)
         else:
             near = [i for i, name in enumerate(names) if part in name]
             near.sort(key=lambda i: part not in names[i].split())  # whole words first
             hint = ", ".join(f"{classes[i]} ({i})" for i in near[:8])
-            raise InputError(f"{expected}{', such as ' if hint else ''}{hint}; got {part!r}")
+            raise InputError(f"{expected}{', such as ' if hint else ''}{hint}; got {part[:40]!r}")
     if not numbers:
         raise InputError(f"{expected}, got {text!r}")
     return list(dict.fromkeys(numbers))

@@ -78,6 +78,10 @@ class WithBorderClass(Sequence):
 
     def __init__(self, dataset: Any):
         self.dataset, self._number = dataset, len(dataset.classes)
+        if self._number >= VOID:
+            raise InputError(
+                f"the border class: expected fewer than {VOID} classes beside it, got {self._number}; train without"
+            )
         self.classes, self.num_classes = (*dataset.classes, BORDER), self._number + 1
         self.palette = np.array(dataset.palette)
         self.palette[self._number] = BORDER_COLOUR

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from ..errors import InputError
+from ..files import check_empty
 from .images import write_mask
 from .labels import VOID
+from .sets.voc import OBJECTS
 
-OBJECTS = "SegmentationObject"
 BORDER = 1.0  # pixels on each side of an outline that are void, as in VOC's own masks
 
 
@@ -58,8 +59,7 @@ def write_toyvoc(
     """
     root = Path(root)
     folder = root / "VOC2012"
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder}: expected an empty or absent folder, found files; nothing was written")
+    check_empty(folder)
     if train < 1 or val < 1 or size < 16:
         raise InputError(
             f"toy data: expected train and val of at least 1 and size of at least 16; got {train}, {val}, {size}"

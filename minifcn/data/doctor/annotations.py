@@ -64,7 +64,9 @@ def _is_numbers(values):
 def examine_told_apart(dataset, id, report):
     """Check the instances beside a class mask in VOC's or Cityscapes' layout, if there are any. report: the mask's, to which problems
     are added. dataset: one made by `with_instances`."""
-    if report.readable_as != "numbers" or any(KINDS[kind][0] != WARNING for kind, _ in report.problems):
+    if report.readable_as != ("colours" if dataset.coloured else "numbers") or any(
+        KINDS[kind][0] != WARNING for kind, _ in report.problems
+    ):
         return
     label = read_labels(report, dataset)
     try:

@@ -147,7 +147,7 @@ def failures(report):
         yield
         return
     except Image.DecompressionBombError as error:
-        report.add("bomb", str(error))
+        report.add("bomb", images.reason_of(error, None))
     except Exception as error:  # a broken file can make Pillow raise anything
         message, start = one_line(error), b""
         with suppress(OSError), open(report.path, "rb") as file:

@@ -15,7 +15,7 @@ KINDS = {  # kind: (how bad, what it means)
     "empty-list": (ERROR, "the list names no image"),
     "list-unreadable": (ERROR, "the list is not plain text with one id a line in UTF-8"),
     "repeated-id": (ERROR, "named more than once in a list, and so counted more than once"),
-    "name-coding": (WARNING, "names that are no UTF-8, which no list can hold; --fix renames them"),
+    "name-coding": (WARNING, "names that no list can hold: no UTF-8, or a space at either end; --fix renames them"),
     "unlisted": (WARNING, "image and mask are there, but no list names them"),
     # Images and their masks.
     "missing-image": (UNUSABLE, "there is no image"),

@@ -2,18 +2,20 @@
 
 import json
 import shutil
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ...errors import InputError
+from ...files import check_empty
 from ..images import TURNS, kind_of, orientation, read_image, write_mask
 from ..labels import VOID
 from ..sets.description import FILE_NAME
 from .files import read_labels
 from .findings import KINDS, UNUSABLE
-from .inventory import disjoint
+from .inventory import disjoint, in_list
 
 _COPIED = ("JPEG RGB", "JPEG L", "PNG RGB", "PNG L")  # what is read as it is; anything else is written anew
 
@@ -27,7 +29,7 @@ def write_fixed(diagnosis, target):
     -> ({split: the ids of the new list}, [(an id that was left out, why)])
     """
     target, dataset = Path(target), diagnosis.dataset
-    check_target(target)
+    check_empty(target)
     if dataset is not None and dataset.objects:
         raise InputError(
             f"{target}: nothing was written; a copy would lose which object is which: correct the masks by hand"
@@ -43,24 +45,17 @@ def write_fixed(diagnosis, target):
     lists = _usable_lists(diagnosis, {id for id, reason in reasons.items() if reason is None})
     if not lists:
         raise InputError(f"{target}: nothing was written: no image can be used together with its mask and a list")
-    chosen = dict.fromkeys(id for ids in lists.values() for id in ids)
-    for id in chosen:
-        _write_image(diagnosis.files[id][0], target / "images", _in_utf8(id), dataset.exif)
-        _write_mask(dataset, *diagnosis.files[id], target / "masks" / f"{_in_utf8(id)}.png")
-    lists = {split: list(map(_in_utf8, ids)) for split, ids in lists.items()}
+    names = _names_for(dict.fromkeys(id for ids in lists.values() for id in ids))
+    for id, name in names.items():
+        _write_image(diagnosis.files[id][0], target / "images", name, dataset.exif)
+        _write_mask(dataset, *diagnosis.files[id], target / "masks" / f"{name}.png")
+    lists = {split: [names[id] for id in ids] for split, ids in lists.items()}
     for split, ids in lists.items():
         (target / f"{split}.txt").write_text("".join(f"{id}\n" for id in ids), encoding="utf-8")
     # Last, so that an interrupted copy is no data set.
     (target / FILE_NAME).write_text(_description(dataset, lists), encoding="utf-8")
     unlisted = "in no list, or also in one to validate or test on"
-    return lists, [(id, reason or unlisted) for id, reason in reasons.items() if id not in chosen]
-
-
-def check_target(target):
-    """Raise InputError unless this folder is absent or empty."""
-    target = Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target}: expected an empty or absent folder to write to; nothing was written")
+    return lists, [(id, reason or unlisted) for id, reason in reasons.items() if id not in names]
 
 
 def _reason_unusable(image, mask):
@@ -79,13 +74,15 @@ def _fits_stored(image, mask):
     return mask.size != image.size and mask.size == image.stored
 
 
-def _in_utf8(id):
-    """An id that a list can hold: where its bytes are no UTF-8, they are taken for Latin-1."""
-    try:
-        id.encode("utf-8")
-    except UnicodeEncodeError:
-        return id.encode("utf-8", "surrogateescape").decode("latin-1")
-    return id
+def _names_for(ids):
+    """{id: a name that a list can hold, for each id another}: the id itself if it can, else `in_list` of it, with a number if taken."""
+    names = {id: id for id in ids if id == in_list(id)}
+    taken = set(names)
+    for id in (id for id in ids if id not in names):
+        numbered = (f"{in_list(id)}_{number}" for number in count(2))
+        names[id] = next(name for name in chain([in_list(id)], numbered) if name not in taken)
+        taken.add(names[id])
+    return names
 
 
 def _usable_lists(diagnosis, usable):

@@ -68,6 +68,15 @@ def read_lists(dataset, findings):
     return lists
 
 
+def in_list(id):
+    """An id as a list can hold it: bytes that are no UTF-8 are taken for Latin-1, and there are no spaces at either end."""
+    try:
+        id.encode("utf-8")
+    except UnicodeEncodeError:
+        id = id.encode("utf-8", "surrogateescape").decode("latin-1")
+    return " ".join(id.splitlines()).strip() or "image"
+
+
 def disjoint(lists):
     """The pairs of lists that should have no image in common."""
     return combinations([split for split in ("train", "val", "test") if split in lists], 2)
@@ -92,7 +101,7 @@ def find_pairs(dataset, lists, findings):
         pairs[id] = tuple(pair)
     images, masks = dataset.found()
     for id in images:
-        if any("\udc80" <= letter <= "\udcff" for letter in id):  # how Python stores a byte that is no UTF-8
+        if id != in_list(id):
             findings.add("name-coding", images[id][0])
     for id, (image, *_) in images.items():
         if id not in pairs and id not in masks:

@@ -4,9 +4,9 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from copy import copy
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self, overload
 from unicodedata import normalize
 
 import numpy as np
@@ -130,6 +130,10 @@ class SegmentationDataset(Sequence):
         """The mask of an id, whether it is there or not."""
         return existing(self.files, self.masks, id)
 
+    def mask_files(self, id: str) -> list[str]:
+        """The files that an id's labels and instances are read from."""
+        return [self.mask_name(id)]
+
     def source(self, id: str) -> str:
         """What messages call an id's mask: its path."""
         return str(self.folder / self.mask_name(id))
@@ -243,10 +247,11 @@ class SegmentationDataset(Sequence):
             raise InputError(f"{self.folder / self.masks[0]}: {BLACK_AND_WHITE}")
 
     def fingerprint(self) -> str:
-        """A hash that copies of a data set share: of its classes, its ids, the sizes of their files, and the ends of its masks."""
+        """A hash that copies of a data set share: of its classes, its ids, the sizes of their files, and the ends of its masks (all of
+        JSON and XML)."""
         found, masks = sha256(repr(self.classes).encode()), {}
         for id in self.ids:
-            names = [name for name in (self.image_name(id), self.mask_name(id)) if self.files.is_file(name)]
+            names = [name for name in (self.image_name(id), *self.mask_files(id)) if self.files.is_file(name)]
             found.update(repr((id, [self.files.size(name) for name in names])).encode("utf-8", "surrogateescape"))
             masks |= dict.fromkeys(names[1:])  # one file may be the mask of many
         for name in masks:
@@ -254,8 +259,10 @@ class SegmentationDataset(Sequence):
         return found.hexdigest()
 
     def _ends_of(self, name):
-        """The first and the last bytes of a file; a PNG's last bytes hold the checksums of all its pixels."""
+        """The first and the last bytes of a file, or a hash of a text: a PNG's last bytes hold the checksum of all its pixels."""
         with self.files.open(name) as file:
+            if name.endswith((".json", ".xml")):
+                return file_digest(file, "sha256").digest()
             start = file.read(END)
             file.seek(max(len(start), self.files.size(name) - END))
             return start + file.read(END)
@@ -271,8 +278,17 @@ class SegmentationDataset(Sequence):
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: int) -> Sample | ObjectSample:
-        return self.read(self.ids[index])
+    @overload
+    def __getitem__(self, index: int) -> Sample | ObjectSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index):
+        """A sample, read now; of a slice, the data set of these samples."""
+        if not isinstance(index, slice):
+            return self.read(self.ids[index])
+        part = copy(self)
+        part.ids = self.ids[index]
+        return part
 
 
 def random_split(ids: Iterable[str], share: float) -> dict:

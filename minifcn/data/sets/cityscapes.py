@@ -99,6 +99,9 @@ class Cityscapes(SegmentationDataset):
         """The instanceIds file of an id, whether it is there or not."""
         return self.mask_name(id).removesuffix("_labelIds.png") + INSTANCE_IDS
 
+    def mask_files(self, id: str) -> list[str]:
+        return [self.mask_name(id), *([self.objects_name(id)] if self.tells_objects else [])]
+
     def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
         name = self.objects_name(id)
         ids = read_mask(self.files.open(name), self.exif, highest=AMBIGUOUS)

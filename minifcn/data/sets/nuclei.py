@@ -61,6 +61,9 @@ class Nuclei(SegmentationDataset):
         folder = self.mask_name(id)
         return [f"{folder}/{n}" for n in self.files.children(folder) if n.lower().endswith(SUFFIXES)]
 
+    def mask_files(self, id: str) -> list[str]:
+        return self.object_names(id)
+
     def check_instances(self) -> None:
         """Nothing: there are always instances."""
 

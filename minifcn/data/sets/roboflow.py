@@ -6,7 +6,7 @@ from typing import BinaryIO
 from ...errors import InputError
 from ..files import FolderFiles, read_lines
 from ..images import SUFFIXES
-from ..labels import VOID
+from ..labels import VOID, number_in
 from .base import VAL_SHARE, random_split
 from .folder import Folder, number_table
 
@@ -48,11 +48,11 @@ def read_classes(file: BinaryIO) -> dict:
     named = {}
     for line in read_lines(file)[1:]:
         number, _, name = (part.strip() for part in line.partition(","))
-        if not (number.isdecimal() and int(number) < 256 and name) or int(number) in named:
+        if (value := number_in(number, 256)) is None or not name or value in named:
             raise InputError(
                 f"{file.name}: expected a title, then a number below 256 and a name a line, got {line[:60]!r}"
             )
-        named[int(number)] = name
+        named[value] = name
     if not 0 < len(named) <= VOID:
         raise InputError(f"{file.name}: expected 1 to {VOID} classes, got {len(named)}")
     return named

@@ -9,8 +9,8 @@ import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..files import files_at, read_lines
-from ..images import read_mask
-from ..labels import AMBIGUOUS, VOC_CLASSES, VOID, read_class_names, voc_palette
+from ..images import read_colours, read_mask
+from ..labels import AMBIGUOUS, VOC_CLASSES, VOID, number_in, read_class_names, voc_palette
 from . import voc_boxes
 from .base import VAL_SHARE, SegmentationDataset, existing, find, pair_in, random_split, stem_of
 
@@ -104,14 +104,24 @@ class VOC(SegmentationDataset):
                 raise MissingFileError(f"{self.folder / name}: no objects for id {id!r} of split {self.split!r}")
         self._boxes = None if drawn else voc_boxes.Boxes(files, self.classes)
 
+    def mask_files(self, id: str) -> list[str]:
+        if not self.tells_objects:
+            return [self.mask_name(id)]
+        return [self.mask_name(id), self.objects_name(id) if self._boxes is None else self._boxes.name(id)]
+
     def read_instances(self, id: str, label: np.ndarray) -> np.ndarray:
         if (boxes := self.boxes(id)) is not None:
             return voc_boxes.tell_apart(label, boxes)[0]
         name = self.objects_name(id)
-        numbers = read_mask(self.files.open(name), self.exif)
+        if self.coloured:
+            numbers = numbered(read_colours(self.files.open(name), self.exif))
+        else:
+            numbers = read_mask(self.files.open(name), self.exif)
         if numbers.shape != label.shape:
             sizes = "the mask's size {1}x{0}, got {3}x{2}".format(*label.shape, *numbers.shape)
             raise InputError(f"{self.folder / name}: expected objects of {sizes}")
+        if self.coloured:
+            return numbers
         numbers = np.where(numbers == VOID, np.where(label > 0, np.uint16(AMBIGUOUS), np.uint16(0)), numbers)
         return np.where(label == VOID, np.uint16(0), numbers)
 
@@ -133,6 +143,13 @@ class VOC(SegmentationDataset):
         return lists or random_split(find(self.folder, *self.images), VAL_SHARE) if self.folder.is_dir() else lists
 
 
+def numbered(colours: np.ndarray) -> np.ndarray:
+    """(H, W) uint16: a number from 1 for each colour in colours (H, W, 3) uint8, and 0 for black."""
+    codes = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    numbers = np.unique(np.append(codes, np.uint32(0)), return_inverse=True)[1]  # black comes first, if only here
+    return numbers[:-1].reshape(codes.shape).astype(np.uint16)
+
+
 def read_labelmap(file: BinaryIO) -> tuple[tuple, np.ndarray]:
     """(classes, palette) of CVAT's labelmap.txt, whose lines are name:r,g,b:parts:actions. Raises InputError, naming the file."""
     names, palette = [], voc_palette().copy()
@@ -141,7 +158,7 @@ def read_labelmap(file: BinaryIO) -> tuple[tuple, np.ndarray]:
             continue
         name, _, rest = line.partition(":")
         colour = rest.partition(":")[0].split(",")
-        if not all(part.isdecimal() and int(part) < 256 for part in colour) or len(colour) != 3 or len(names) == VOID:
+        if not all(number_in(part, 256) is not None for part in colour) or len(colour) != 3 or len(names) == VOID:
             raise InputError(f"{file.name}: expected lines like leaf:250,50,83::, at most {VOID}; got {line[:60]!r}")
         palette[len(names)] = [int(part) for part in colour]
         names.append(name)
