@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import browser  # noqa: E402
 import planting  # noqa: E402
 
-from planted_bugs import backend, data, distributed, explore, kernels, networks, ops, panoptic, scoring, training  # noqa: E402
+from planted_bugs import backend, data, distributed, explore, kernels, names, networks, ops, panoptic, scoring, training  # noqa: E402
 
 BUGS = [
     bug
-    for room in (ops, kernels, networks, panoptic, training, distributed, data, backend, scoring, explore)
+    for room in (ops, kernels, networks, panoptic, training, distributed, data, names, backend, scoring, explore)
     for bug in room.BUGS
 ]
 LIMIT = 120  # seconds for a bug; one that takes longer gets a second chance

@@ -8,8 +8,8 @@ import numpy as np
 from ...errors import MissingFileError
 from ..files import FolderFiles
 from ..images import SUFFIXES
-from .base import VAL_SHARE, find, pair_in, random_split, stem_of
 from .folder import Folder, number_table
+from .names import VAL_SHARE, find, pair_in, random_split, stem_of
 
 # Each class with its colour in SegNet's pictures; then the original classes merged into it, as in label_colors.txt.
 _TABLE = {

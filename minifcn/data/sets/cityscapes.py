@@ -9,7 +9,8 @@ from ...errors import InputError, MissingFileError
 from ..files import FolderFiles
 from ..images import read_mask
 from ..labels import AMBIGUOUS, VOID
-from .base import SegmentationDataset, find
+from .base import SegmentationDataset
+from .names import find
 
 # The classes of the official table (labels.py of cityscapesScripts) that count: label id, name, colour. The train id is
 # the row's index here. All other ids are void; "license plate", id −1, is in no labelIds file.

@@ -12,8 +12,9 @@ from ...errors import InputError
 from ..files import FolderFiles, files_below
 from ..images import SUFFIXES
 from ..labels import AMBIGUOUS
-from .base import VAL_SHARE, SegmentationDataset, random_split
+from .base import SegmentationDataset
 from .coco_json import Entry, draw, read_annotations, region_of
+from .names import VAL_SHARE, random_split
 
 ROBOFLOW = "_annotations.coco.json"
 ALONE = (

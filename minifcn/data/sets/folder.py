@@ -10,8 +10,9 @@ from ...errors import InputError
 from ..files import FolderFiles
 from ..images import SUFFIXES
 from ..labels import VOID, voc_palette
-from .base import SegmentationDataset, find, random_split, stem_of
+from .base import SegmentationDataset
 from .description import EXAMPLE, FILE_NAME, read_description
+from .names import find, random_split, stem_of
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats
 MARKS = ("_mask", "-mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg")  # what tools add to an image's name

@@ -10,7 +10,8 @@ from ..files import FolderFiles
 from ..images import SUFFIXES, read_image, read_marks
 from ..labels import VOID
 from ..targets import separate
-from .base import ObjectSample, SegmentationDataset, existing, random_split
+from .base import ObjectSample, SegmentationDataset
+from .names import existing, random_split
 
 STAGE = "stage1_train"
 _VAL_SHARE = 0.15

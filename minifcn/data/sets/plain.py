@@ -9,9 +9,9 @@ from ...errors import InputError
 from ..files import FolderFiles, files_below
 from ..images import SUFFIXES, read_mask
 from ..labels import VOID, describe, voc_palette
-from .base import VAL_SHARE, random_split
 from .description import FILE_NAME, DescriptionError
 from .folder import MASK_SUFFIXES, Folder, number_table
+from .names import VAL_SHARE, random_split
 
 log = logging.getLogger("minifcn.data")
 IMAGES, MASKS = ("images", "image"), ("labels", "label", "masks", "mask")

@@ -7,8 +7,8 @@ from ...errors import InputError
 from ..files import FolderFiles, read_lines
 from ..images import SUFFIXES
 from ..labels import VOID, number_in
-from .base import VAL_SHARE, random_split
 from .folder import Folder, number_table
+from .names import VAL_SHARE, random_split
 
 CLASSES = "_classes.csv"
 _SPLITS = {"train": "train", "valid": "val", "test": "test"}  # a folder -> what its split is called here

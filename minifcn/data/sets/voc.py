@@ -12,7 +12,8 @@ from ..files import files_at, read_lines
 from ..images import read_colours, read_mask
 from ..labels import AMBIGUOUS, VOC_CLASSES, VOID, number_in, read_class_names, voc_palette
 from . import voc_boxes
-from .base import VAL_SHARE, SegmentationDataset, existing, find, pair_in, random_split, stem_of
+from .base import SegmentationDataset
+from .names import VAL_SHARE, existing, find, pair_in, random_split, stem_of
 
 _LISTS = "ImageSets/Segmentation/{}.txt", "ImageSets/Main/{}.txt"
 _OF_CVAT = {

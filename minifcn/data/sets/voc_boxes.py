@@ -11,8 +11,8 @@ import numpy as np
 
 from ...errors import InputError, MissingFileError
 from ..labels import AMBIGUOUS, VOID
-from .base import existing
 from .coco_json import FAR, read_json
+from .names import existing
 
 XML, JSON = "Annotations", "boxes.json"
 MARGIN = 2  # pixels by which a mask may leave its box

@@ -1,0 +1,41 @@
+"""Bugs in the names of files, in ids, and in what is compared of copies of a data set."""
+
+from . import bugs
+
+# fmt: off
+BUGS = [
+    *bugs("data.sets.base",
+        ("an id has the form of accents that its list has", "SegmentationDataset.read_ids", "normalize('NFC', id)", "id",
+         "datasets::test_names_with_accents_in_other_layouts_are_found_in_either_form[own-NFC-NFD]"),
+    ),
+    *bugs("data.files",
+        ("a folder within itself is searched again", "files_below", "real in above", "False",
+         "datasets::test_folders_behind_links_are_searched_but_none_within_itself"),
+        ("hidden files are lists", "FolderFiles.children", "n[0] != '.'", "True",
+         "datasets::test_hidden_files_are_no_lists"),
+    ),
+    *bugs("data.doctor.fix",
+        ("two ids become one", "_names_for", "name not in taken", "True",
+         "datasets::test_names_that_no_list_can_hold_become_others_each_its_own"),
+    ),
+    *bugs("data.sets.base",
+        ("JSON compared by its ends", "SegmentationDataset._ends_of", "name.endswith(('.json', '.xml'))", "False",
+         "datasets::test_a_data_set_of_other_objects_has_another_fingerprint[write1-<lambda>]"),
+    ),
+    *bugs("data.sets.nuclei",
+        ("masks of objects are not compared", "Nuclei.mask_files", "self.object_names(id)", "[self.mask_name(id)]",
+         "datasets::test_a_data_set_of_other_objects_has_another_fingerprint[write_nuclei-<lambda>]"),
+    ),
+    *bugs("data.sets.voc",
+        ("the first colour of objects is none", "numbered", "np.append(codes, np.uint32(0))", "np.append(codes, codes[0, 0])",
+         "voc_objects::test_objects_in_colours_as_cvat_writes_them"),
+    ),
+    *bugs("data.sets.folder",
+        ("an image without a mask is its own", "Folder.mask_name", "folder == self.images[0]", "False",
+         "datasets::test_an_image_is_not_its_own_mask"),
+    ),
+    *bugs("data.sets.coco",
+        ("two files of one split, the last read", "Coco.__init__", "(other := sources.setdefault(name, source)) != source", "False",
+         "coco::test_two_files_for_one_split_are_refused"),
+    ),
+]
