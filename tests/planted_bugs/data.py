@@ -179,7 +179,7 @@ BUGS = [
          "numbers.astype(np.uint8 if highest < 256 else np.uint16) // factor",
          "numbers.astype(np.uint8)", "odd_input::test_masks_of_few_bits_hold_their_samples[2]"),
         ("samples of a TIFF's few bits as Pillow multiplies them", "numbers_of", "stored[0] if isinstance(stored, tuple) else stored", "stored",
-         "data::test_grey_tiffs_of_few_bits_give_their_numbers[2-1]"),
+         "data::test_grey_tiffs_of_few_bits_give_their_numbers[2]"),
         ("12 bits of a camera read as 16", "white_of", "grey.max() <= WHITE_OF_12_BITS", "False",
          "data::test_grey_below_4096_is_of_12_bits[4095-seen0]"),
         ("marks of 16 bits divided away", "marks_of", "image.mode.startswith('I;16')", "False",
