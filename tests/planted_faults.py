@@ -125,10 +125,20 @@ def store_as_bmp(sick):
 
 
 def five_bands():
-    """The head of a TIFF of five grey bands."""
-    entries = [(256, 1, 4), (257, 1, 4), (258, 1, 8), (262, 1, 1), (273, 1, 8), (277, 1, 5), (278, 1, 4), (279, 1, 80)]
+    """A TIFF of five bands of floating-point numbers."""
+    entries = [
+        (256, 1, 4),
+        (257, 1, 4),
+        (258, 1, 32),
+        (262, 1, 1),
+        (273, 1, 8),
+        (277, 1, 5),
+        (278, 1, 4),
+        (279, 1, 320),
+        (339, 1, 3),
+    ]
     rows = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in entries)
-    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4 + 80)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4 + 320)
 
 
 def link_to_nothing(sick):
