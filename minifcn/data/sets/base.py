@@ -72,7 +72,7 @@ class SegmentationDataset(Sequence):
     palette, coloured, void = voc_palette(), False, True
     table, shown = np.arange(256, dtype=np.uint8), True
     exif, objects, tells_objects = True, False, False
-    _channels: int | None = None  # of the first image, once it was looked at
+    _first: tuple | None = None  # (name, C) of the image that was looked at first
 
     def __init__(self, files: Any, split: str, classes: tuple, ids: list | None = None, limit: int | None = None):
         self.files, self.split, self.classes = files, str(split), classes
@@ -232,21 +232,20 @@ class SegmentationDataset(Sequence):
         return label, self.read_instances(id, label) if self.tells_objects else None
 
     def read_pixels(self, id: str) -> np.ndarray:
-        """An id's image, (H, W, C) uint8 with C as in the first image."""
+        """An id's image, (H, W, C) uint8 with C as in the others."""
         name = self.image_name(id)
         image = read_image(self.files.open(name), self.exif)
         self._check_bands(name, image.shape[2])
         return image
 
     def _check_bands(self, name, channels):
-        """Raise InputError unless an image of so many channels has as many as the first; grey counts as RGB."""
-        if self._channels is None:
-            self._channels = self.channels if self.ids else channels
-        found, expected = (3 if count == 1 else count for count in (channels, self._channels))
-        if found != expected:
+        """Raise InputError unless an image of so many channels has as many as the one looked at first; grey counts as RGB."""
+        found = 3 if channels == 1 else channels
+        self._first = self._first or (name, found)
+        if found != self._first[1]:
             raise InputError(
-                f"{self.folder / name}: expected {bands_in_words(expected)}, as in {self.image_name(self.ids[0])}, "
-                f"got {bands_in_words(found)}; a network reads images of one kind"
+                f"{self.folder / name}: expected {bands_in_words(self._first[1])}, as in {self._first[0]}, got {bands_in_words(found)}; "
+                "a network reads images of one kind"
             )
 
     def read(self, id: str) -> Sample | ObjectSample:
