@@ -3,6 +3,7 @@
 Pillow reads their tags, tifffile their pixels. TIFF 6.0 (Adobe, 1992) has the tags.
 """
 
+import zlib
 from math import prod
 from typing import Any, BinaryIO
 
@@ -14,6 +15,7 @@ from ..errors import InputError
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA, FORMAT = 256, 257, 258, 259, 262, 277, 338, 339
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of a TIFF; the last two of a BigTIFF
 MOST = 256  # bands
+RAW, DEFLATE, ALONE = 1, (8, 32946), (1, 8, 32773, 32946)  # compressions; ALONE: those that tifffile decodes by itself
 UNSPECIFIED, GREY, RGB = 0, 1, 2
 _FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point"}
 
@@ -62,11 +64,29 @@ class Bands:
             planes, depth, *_, chunky = page.shaped
             if page.shaped != (planes, 1, height, width, chunky) or planes * chunky != self.count:
                 raise InputError(f"expected {width}x{height} pixels of {self.count} bands, got {page.shaped}")
-            whole = page.compression != 1 or lengths.sum() >= prod(page.shaped) * self.bits // 8
+            whole = page.compression != RAW or lengths.sum() >= prod(page.shaped) * self.bits // 8
             if not (lengths.size and lengths.min() > 0 and (starts + lengths).max() <= end and whole):
                 raise InputError("truncated: the file ends before its pixels do")
-            found = page.asarray(maxworkers=1).reshape(planes, height, width, chunky)
-        return found.transpose(1, 2, 0, 3).reshape(height, width, self.count)
+            if page.compression in DEFLATE:
+                self._check_inflated(page)
+            try:
+                found = page.asarray(maxworkers=1).reshape(planes, height, width, chunky)
+            except Exception as error:
+                if page.compression in ALONE:
+                    raise
+                name = getattr(page.compression, "name", page.compression)
+                raise InputError(
+                    f"compressed by {name}, which tifffile does not read by itself; save it by deflate, or run pip install imagecodecs"
+                ) from error
+        return np.ascontiguousarray(found.transpose(1, 2, 0, 3).reshape(height, width, self.count))
+
+    def _check_inflated(self, page):
+        """Raise InputError for a strip or tile that inflates to more bytes than its pixels take: a thousand bytes may come of each."""
+        most = prod(page.chunks) * self.bits // 8
+        for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+            self._file.seek(start)
+            if len(zlib.decompressobj().decompress(self._file.read(length), most + 1)) > most:
+                raise InputError("inflates to more than the pixels that its tags tell of; save it again")
 
 
 def tags_of(file: BinaryIO) -> tuple[Any, int] | None:
