@@ -177,10 +177,10 @@ def test_a_compression_that_needs_more_is_named(number, message, tifffile, tmp_p
 
 def test_a_strip_that_inflates_to_more_than_its_pixels_is_refused(tifffile, tmp_path):
     path = write(tifffile, tmp_path / "a.tif", noise(5), compression="zlib")
-    bomb, count = zlib.compress(bytes(1 << 19)), noise(5).size
+    bomb = zlib.compress(bytes(1 << 19))
     with tifffile.TiffFile(path) as file:
         length, start = (file.pages[0].tags[number] for number in (279, 273))
-        assert len(bomb) < length.value[0] < count
+        assert len(bomb) < length.value[0]
     content = bytearray(path.read_bytes())
     content[start.value[0] : start.value[0] + len(bomb)] = bomb
     path.write_bytes(content)
