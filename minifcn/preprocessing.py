@@ -13,8 +13,8 @@ class Preprocessing:
     """The channel order and the range of values that a network expects.
 
     order: "RGB", "BGR", "grey", one channel (ITU-R 601's luma), or "bands", any number of channels in the file's order. mean, scale: a
-    number for each channel, in that order; the network's input is (pixel − mean) · scale, pixels 0 … 255. stretch: spread images over that range first (`stretched`), for images whose
-    absolute brightness means nothing, such as a microscope's.
+    number for each channel, in that order; the network's input is (pixel − mean) · scale, pixels 0 … 255. stretch: spread images over
+    that range first (`stretched`), for images whose absolute brightness means nothing, such as a microscope's.
     """
 
     order: str = "RGB"

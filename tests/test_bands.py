@@ -18,6 +18,8 @@ from minifcn.data import doctor, images, transforms
 from minifcn.data.large import open_large
 from minifcn.errors import InputError
 from minifcn.preprocessing import GREY, Preprocessing, of_channels
+from minifcn.training.config import Config
+from minifcn.training.run import Run
 
 NETWORK = ["--network", "unet", "--width", 8, "--depth", 2]
 SIZE = (24, 32)
@@ -76,6 +78,15 @@ def named(path):
     file = io.BytesIO(path.read_bytes())
     file.name = path
     return file
+
+
+def test_of_several_pages_the_first_is_read_and_all_are_counted(tifffile, tmp_path):
+    write(tifffile, tmp_path / "a.tif", noise(5))
+    for _ in range(2):
+        write(tifffile, tmp_path / "a.tif", noise(4), append=True)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif"), noise(5))
+    with open(tmp_path / "a.tif", "rb") as file:
+        assert images.count_pictures(images.open_photo(file)) == 3
 
 
 @pytest.mark.parametrize(("brightest", "seen"), [(4095, 255), (4096, 16)])
@@ -360,6 +371,11 @@ def test_images_of_another_number_of_bands_are_named(tifffile, tmp_path):
     for act in (lambda: dataset[1], data.open_dataset(root, "train").check_for_training):
         with pytest.raises(InputError, match=message):
             act()
+    write(tifffile, root / other, noise(4, size=SIZE))
+    for name in map(dataset.image_name, data.open_dataset(root, "val").ids):
+        Image.fromarray(noise(3, size=SIZE)).save(root / name)
+    with pytest.raises(InputError, match="tiles, val: the network reads 4 bands, got RGB"):
+        Run(Config.from_dict({"data": str(root), "network": "unet"}, "test"), tmp_path / "run")
     Image.fromarray(noise(3, size=SIZE)).save(root / other)
     with pytest.raises(InputError, match=rf"{other}: expected 4 bands.*got RGB"):
         dataset[1]

@@ -174,8 +174,7 @@ def labelled(args, card):
     sliding_window.check_tile(args.tile)
     where = {"limit": args.limit, "exif": args.exif, "instances": card.builder == "panoptic"}
     dataset = data.open_dataset(args.data, args.split, args.year, **where)
-    channels = dataset.channels
-    card.preprocessing.check_bands(3 if channels == 1 else channels, dataset.folder)
+    card.preprocessing.check_bands(dataset.bands, dataset.folder)
     classes = card.classes
     if dataset.objects and classes == (*dataset.classes, data.BORDER):
         dataset = data.with_border_class(dataset)

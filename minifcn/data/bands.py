@@ -12,7 +12,7 @@ from PIL import TiffImagePlugin
 
 from ..errors import InputError
 
-WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA, FORMAT = 256, 257, 258, 259, 262, 277, 338, 339
+WIDTH, LENGTH, BITS, PHOTOMETRIC, SAMPLES, EXTRA, FORMAT = 256, 257, 258, 262, 277, 338, 339
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of a TIFF; the last two of a BigTIFF
 MOST = 256  # bands
 RAW, DEFLATE, ALONE = 1, (8, 32946), (1, 8, 32773, 32946)  # compressions; ALONE: those that tifffile decodes by itself
@@ -100,12 +100,13 @@ def tags_of(file: BinaryIO) -> tuple[Any, int] | None:
         if not header.startswith(STARTS):
             return None
         header += file.read(8) if header[2:4] in (b"+\0", b"\0+") else b""
-        tags, *more = _directories(file, header)
+        directories = _directories(file, header)
+        tags = next(directories)
         extra, kind, count = tags.get(EXTRA, ()), tags.get(PHOTOMETRIC), tags.get(SAMPLES, 1)
         alpha = any(sample != UNSPECIFIED for sample in extra) or (kind == RGB and not extra)
         if kind not in (GREY, RGB) or count < 2 or (count == 3 and kind == RGB) or (count < 5 and alpha):
             return None
-        return tags, 1 + len(more)
+        return tags, 1 + sum(1 for _ in directories)
     except Exception:  # of any type, from a damaged file: Pillow says what is wrong
         return None
     finally:
@@ -113,14 +114,13 @@ def tags_of(file: BinaryIO) -> tuple[Any, int] | None:
 
 
 def _directories(file, header):
-    """The tags of each page of a TIFF with this header."""
-    found, seen = [], {0}
+    """Yield the tags of each page of a TIFF with this header."""
+    seen = {0}
     place = TiffImagePlugin.ImageFileDirectory_v2(header).next
     while place not in seen:
         seen.add(place)
         file.seek(place)
         tags = TiffImagePlugin.ImageFileDirectory_v2(header)
         tags.load(file)
-        found.append(tags)
+        yield tags
         place = tags.next
-    return found

@@ -110,6 +110,7 @@ class Run:
         self.model = models.build(builder, options)
         self._check_crop(options.get("channels", 3))
         card = self.model.card
+        card.preprocessing.check_bands(val.bands, f"{config.data}, {config.val_split}")
         card.classes, card.palette, card.longest = train.classes, train.palette, config.resize
         # What the network starts from, as a message; None for freshly drawn weights.
         begins = config.start and not resume

@@ -106,6 +106,11 @@ class SegmentationDataset(Sequence):
         """Of the images, going by the first: the number of a TIFF's bands, 1 if it is stored in grey, else 3."""
         return self._kind_of_images()[0]
 
+    @property
+    def bands(self) -> int:
+        """C of its images (H, W, C): 3, also for grey; for a TIFF's bands, their number."""
+        return 3 if self.channels == 1 else self.channels
+
     def _kind_of_images(self):
         return kind_of(self.files.open(self.image_name(self.ids[0])))
 
