@@ -104,7 +104,7 @@ def write_bands(root):
     tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed; TIFFs of bands need it")
     write_plain(root, values=(0, 1), places=("images", "masks"))
     for path in (root / "images").iterdir():
-        pixels = np.random.default_rng(0).integers(0, 65536, (24, 30, 5)).astype(np.uint16)
+        pixels = np.random.default_rng(int(path.stem)).integers(0, 65536, (24, 30, 5)).astype(np.uint16)
         tifffile.imwrite(path.with_suffix(".tif"), pixels, photometric="minisblack", planarconfig="contig")
         path.unlink()
 
