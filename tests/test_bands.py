@@ -199,6 +199,24 @@ def test_a_strip_that_inflates_to_more_than_its_pixels_is_refused(tifffile, tmp_
         images.read_image(path)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("more", [{}, {"compression": "zlib"}, {"planarconfig": "separate"}, {"tile": (16, 16)}])
+def test_damaged_headers_are_read_or_refused_in_a_line(more, tifffile, tmp_path, rng):
+    good = write(tifffile, tmp_path / "a.tif", noise(5), **more).read_bytes()
+    refused = 0
+    for _ in range(60):
+        content = bytearray(good)
+        for place in rng.integers(0, 260, 2):
+            content[place] = rng.integers(0, 256)
+        (tmp_path / "a.tif").write_bytes(content)
+        try:
+            images.read_image(tmp_path / "a.tif")
+        except InputError as error:
+            refused += 1
+            assert "a.tif: " in str(error) and "\n" not in str(error)
+    assert refused
+
+
 def test_people_see_the_first_three_bands_or_the_first_in_grey():
     np.testing.assert_array_equal(images.in_colours(noise(5)), noise(5)[:, :, :3])
     np.testing.assert_array_equal(images.in_colours(noise(3)), noise(3))

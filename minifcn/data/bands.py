@@ -65,7 +65,8 @@ class Bands:
             if page.shaped != (planes, 1, height, width, chunky) or planes * chunky != self.count:
                 raise InputError(f"expected {width}x{height} pixels of {self.count} bands, got {page.shaped}")
             whole = page.compression != RAW or lengths.sum() >= prod(page.shaped) * self.bits // 8
-            if not (lengths.size and lengths.min() > 0 and (starts + lengths).max() <= end and whole):
+            there = 0 < lengths.size == starts.size and lengths.min() > 0 and (starts + lengths).max() <= end
+            if not (there and whole):
                 raise InputError("truncated: the file ends before its pixels do")
             if page.compression in DEFLATE:
                 self._check_inflated(page)
@@ -102,6 +103,7 @@ def tags_of(file: BinaryIO) -> tuple[Any, int] | None:
         header += file.read(8) if header[2:4] in (b"+\0", b"\0+") else b""
         directories = _directories(file, header)
         tags = next(directories)
+        tags[WIDTH], tags[LENGTH]  # raises where they are missing
         extra, kind, count = tags.get(EXTRA, ()), tags.get(PHOTOMETRIC), tags.get(SAMPLES, 1)
         alpha = any(sample != UNSPECIFIED for sample in extra) or (kind == RGB and not extra)
         if kind not in (GREY, RGB) or count < 2 or (count == 3 and kind == RGB) or (count < 5 and alpha):
