@@ -77,7 +77,7 @@ def test_a_healthy_data_set_has_no_findings_and_correct_counts(healthy):
     assert set(found.samples) == set(range(6))
 
 
-REASON = "of no known format, or a TIFF of a kind that is not read, such as one of floating-point numbers"
+REASON = "of no known format, or a TIFF of a kind that is not read, such as a mask of several bands"
 BANDS = "expected at most 256 bands, of 8 or 16 bits unsigned, got 5 of 32 bits floating-point; save it so"
 
 

@@ -282,7 +282,7 @@ def reason_of(error: Exception, file: BinaryIO) -> str:
         file.seek(0)
         if reason := stand_in(file.read(START)):
             return reason
-        return "of no known format, or a TIFF of a kind that is not read, such as one of floating-point numbers"
+        return "of no known format, or a TIFF of a kind that is not read, such as a mask of several bands"
     if "MAX_TEXT_CHUNK" in str(error):
         return "its text or colour profile takes more than 1 MiB; save it without (exiftool -all= FILE)"
     return one_line(error)
