@@ -124,11 +124,21 @@ def store_as_bmp(sick):
     picture.save(sick.mask, "BMP")
 
 
-def five_bands():
-    """The head of a TIFF of five grey bands."""
-    entries = [(256, 1, 4), (257, 1, 4), (258, 1, 8), (262, 1, 1), (273, 1, 8), (277, 1, 5), (278, 1, 4), (279, 1, 80)]
+def five_bands(bits=32, kind=3):
+    """A TIFF of five bands, 4×4 pixels. kind: 1 unsigned, 2 signed, 3 floating-point."""
+    entries = [
+        (256, 1, 4),
+        (257, 1, 4),
+        (258, 1, bits),
+        (262, 1, 1),
+        (273, 1, 8),
+        (277, 1, 5),
+        (278, 1, 4),
+        (279, 1, 10 * bits),
+        (339, 1, kind),
+    ]
     rows = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in entries)
-    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4 + 80)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4 + 10 * bits)
 
 
 def link_to_nothing(sick):

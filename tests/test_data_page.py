@@ -100,6 +100,15 @@ def write_grey(root):
         Image.fromarray(np.asarray(Image.open(path)) * np.uint16(257)).save(path)
 
 
+def write_bands(root):
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed; TIFFs of bands need it")
+    write_plain(root, values=(0, 1), places=("images", "masks"))
+    for path in (root / "images").iterdir():
+        pixels = np.random.default_rng(int(path.stem)).integers(0, 65536, (24, 30, 5)).astype(np.uint16)
+        tifffile.imwrite(path.with_suffix(".tif"), pixels, photometric="minisblack", planarconfig="contig")
+        path.unlink()
+
+
 LAYOUTS = {
     "labelme": ("labelme", write_labelme),
     "CVAT": ("cvat", write_cvat),
@@ -118,6 +127,7 @@ LAYOUTS = {
     "Your own masks, in numbers or in colours": ("own", write_own),
     "When every prediction is black": ("white", write_white),
     "When images are grey, or have 16 bits": ("grey", write_grey),
+    "When images have other bands than red, green and blue": ("tiles", write_bands),
     "When images lie on their sides": ("FOLDER", write_own),
     "When classes are rare": ("FOLDER", write_own),
 }

@@ -262,7 +262,7 @@ def test_a_network_is_scored_by_its_objects(by_brightness):
 class Scenes(list):
     """A data set of samples."""
 
-    classes, folder, objects = TWO, "scenes", True
+    classes, folder, objects, bands = TWO, "scenes", True, 3
 
 
 @pytest.mark.parametrize("instances", [SCENE, None])

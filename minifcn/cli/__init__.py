@@ -77,6 +77,7 @@ def _exit_code(args):
     logging.getLogger("minifcn.backend").setLevel(logging.ERROR)  # `use_device` says it in fewer words
     # What is wrong with an image is reported in one line, or does not matter.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         backend.threads()  # a wrong MINIFCN_THREADS is refused here, not in the first layer
         if launch.wanted(args):

@@ -50,7 +50,7 @@ def run(args):
             raise InputError(f"{lost[0]}: is one of the images, or of two of them; choose another folder with --out")
         make_folder(args.out)
     skipped = []
-    for path, name, image in options.readable(named, skipped):
+    for path, name, image in options.readable(named, skipped, model.card.preprocessing):
         print(path)
         for number, share in classify.top(model, image, args.top):
             print(f"  {100 * share:5.1f} %  {IMAGENET_CLASSES[number]} ({number})")

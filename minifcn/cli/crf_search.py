@@ -30,6 +30,7 @@ def run(args):
     network = models.load_segmenter(args.weights).prepare()
     if network.card.builder == "panoptic":
         raise InputError(f"{args.weights}: a panoptic network takes no CRF; expected one of classes only")
+    options.check_colours(args, network.card, "the CRF goes by colours")
     samples, classes = options.labelled(args, network.card)
     grid = list(product(args.weight, args.xy, args.rgb))
     matrices = {bilateral: ConfusionMatrix(len(classes)) for bilateral in [None, *grid]}

@@ -47,7 +47,10 @@ def run(args):
     if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):  # which no photograph is
         raise InputError(f"{out}: expected the name of a page to write, such as explore.html")
     make_folder(out.parent)
-    network, image = models.load_segmenter(args.weights), read_image(args.photo, args.exif)
+    network = models.load_segmenter(args.weights)
+    options.check_colours(args, network.card, "the page shows what channels see in colours")
+    image = read_image(args.photo, args.exif)
+    network.card.preprocessing.check_bands(image.shape[2], args.photo)
     searched = _images(args) if args.data else []
     args.resize = args.resize or network.card.longest or LONGEST
     found = explore(network, shrunk(image, args.resize), explorer.MAPS)
@@ -99,6 +102,7 @@ def _search(network, looks, images, args):
         for read in tqdm(images, desc="windows", unit="image", disable=None, leave=False):
             try:
                 image = read()
+                network.card.preprocessing.check_bands(image.shape[2], args.data)
             except InputError as error:
                 skipped.append(error)
                 continue

@@ -145,7 +145,17 @@ def check_averages(args, card):
     averages = averages_of(args)
     if card.builder == "panoptic" and (averages or getattr(args, "boundary", False)):
         raise InputError(f"{args.weights}: a panoptic network takes no --turns, --flip, --scales, --crf or --boundary")
+    if "crf" in averages:
+        check_colours(args, card, "the CRF goes by colours")
     check_views(averages.get("scales", [1.0]), averages.get("crf"))
+
+
+def check_colours(args, card, why):
+    """Raise InputError, saying why colours are needed, for a network of other bands than RGB or grey."""
+    if (count := card.preprocessing.bands) != 3:
+        raise InputError(
+            f"{args.weights}: {why}, and this network reads {count} bands; expected one that reads RGB or grey"
+        )
 
 
 def add_labelled(parser):
@@ -164,6 +174,7 @@ def labelled(args, card):
     sliding_window.check_tile(args.tile)
     where = {"limit": args.limit, "exif": args.exif, "instances": card.builder == "panoptic"}
     dataset = data.open_dataset(args.data, args.split, args.year, **where)
+    card.preprocessing.check_bands(dataset.bands, dataset.folder)
     classes = card.classes
     if dataset.objects and classes == (*dataset.classes, data.BORDER):
         dataset = data.with_border_class(dataset)
@@ -196,14 +207,16 @@ def named_images(given):
         levels = longer
 
 
-def readable(named, skipped, exif=True):
-    """Read the images of [(path, name)] in turn, and add to `skipped` why one cannot be read. -> (path, name, image) of the others
+def readable(named, skipped, preprocessing, exif=True):
+    """Read the images of [(path, name)] in turn, and add to `skipped` why one cannot be read, or not by a network with this
+    preprocessing. -> (path, name, image) of the others
 
     Raises InputError where the only image cannot be read.
     """
     for path, name in named:
         try:
             image = read_image(path, exif)
+            preprocessing.check_bands(image.shape[2], path)
         except InputError as error:
             if len(named) == 1:
                 raise

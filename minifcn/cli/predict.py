@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import data, inference, layers, models
-from ..data.images import count_pictures, note_of, read_image, write_mask
+from ..data.images import count_pictures, in_colours, note_of, open_photo, read_image, write_mask
 from ..data.labels import colourise
 from ..data.large import open_large, write_mask_rows
 from ..data.targets import scipy_ndimage
@@ -175,10 +175,12 @@ class Segmenter:
             return found
         image = self.args.tile and open_large(path, self.args.exif)
         if image:
+            self.network.card.preprocessing.check_bands(image.shape[2], path)
             return self.large(image, made_of, *self.files[name])
         image = read_image(path, self.args.exif)
-        with Image.open(path) as file:
-            pictures = count_pictures(file)
+        self.network.card.preprocessing.check_bands(image.shape[2], path)
+        with open(path, "rb") as file:
+            pictures = count_pictures(open_photo(file))
         return self.segmented(image, made_of, *self.files[name], pictures=pictures)
 
     def finished(self, name, made_of):
@@ -203,7 +205,7 @@ class Segmenter:
         else:
             labels = predicted(self.network, image, *where, **self.averages)
         found |= described(np.bincount(labels.reshape(-1)), card.classes, instances, pictures)
-        picture = overlay(image, colourise(labels, card.palette))
+        picture = overlay(in_colours(image), colourise(labels, card.palette))
         mask.unlink(missing_ok=True)  # an old one would mark half-written files as finished
         if numbered:
             with writing(numbered):

@@ -207,7 +207,7 @@ class BatchStream:
         elif augment.flip:
             transforms.random_flip(*pixel)
         if augment.colour:
-            transforms.draw_colour(rng, augment.colour)
+            transforms.draw_colour(rng, augment.colour, self.preprocessing.bands)
 
     def state(self) -> tuple[dict, dict]:
         """The stream's position: (arrays, rest), the latter JSON-ready."""

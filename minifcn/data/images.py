@@ -1,9 +1,10 @@
-"""Image files in and out. Everything inside the library is RGB uint8 (H, W, 3) and labels uint8 (H, W)."""
+"""Image files in and out. Inside the library an image is (H, W, C) uint8, with C = 3 for RGB and for grey; labels are (H, W) uint8."""
 
 import logging
 import os
 import re
 import struct
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..errors import InputError, one_line
 from ..files import START, stand_in
+from . import bands
 from .files import File, open_binary
 from .labels import voc_palette
 
@@ -40,30 +42,57 @@ _BITS_OF_GREY = {"L;2": 85, "L;4": 17}
 
 
 def read_image(source: File, exif: bool = True) -> np.ndarray:
-    """A photograph as (H, W, 3) uint8 RGB, turned upright if its EXIF data says so.
+    """A photograph as (H, W, 3) uint8 RGB, or the bands of a TIFF as (H, W, C) uint8; turned upright if its EXIF data says so.
 
     source: a path, or an open binary file with a name, which is closed. exif: False leaves the pixels as they are stored.
     Raises InputError, naming the file, if it is missing (MissingFileError), cannot be decoded whole or has more than MAX_PIXELS.
     """
-    return _read(source, partial(upright, exif=exif))
+    return _read(source, partial(upright, exif=exif), open_photo)
 
 
-def upright(image: Image.Image, exif: bool = True, white: int | None = None) -> np.ndarray:
-    """An opened Pillow image as `read_image` gives it: (H, W, 3) uint8 RGB. white: the 16-bit grey value that becomes 255, `white_of`
-    the image unless given. Raises InputError for values of unknown range."""
-    image = _turned(image, exif)
-    if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
-        raise InputError(f"a picture of mode {image.mode}, whose range of values is unknown; save it with 8 or 16 bits")
-    if image.mode[0] == "I":  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
-        grey = np.asarray(image).astype(np.uint32)
-        white = white or white_of(grey)
-        image = Image.fromarray(((grey * 255 + white // 2) // white).astype(np.uint8))
-    return np.asarray(image.convert("RGB"))
+def open_photo(file: BinaryIO) -> Image.Image | bands.Bands:
+    """An image file opened, its pixels not read yet: by Pillow, but a TIFF of bands as Bands. Raises what Pillow raises, and as Bands does."""
+    found = bands.tags_of(file)
+    return bands.Bands(file, *found) if found else Image.open(file)
 
 
-def white_of(grey: np.ndarray) -> int:
-    """The white level of a 16-bit grey image: 4095 if no value is above it, as from a 12-bit camera; else 65535."""
-    return WHITE_OF_12_BITS if grey.max() <= WHITE_OF_12_BITS else 65535
+def upright(image: Image.Image | bands.Bands, exif: bool = True, white: int | None = None) -> np.ndarray:
+    """An opened image as `read_image` gives it: (H, W, C) uint8. white: the value of 16 bits that becomes 255, in grey and in bands;
+    `white_of` the image unless given. Raises InputError for values of unknown range."""
+    if isinstance(image, bands.Bands):
+        turn = orientation(image) if exif else None
+        pixels = image.pixels() if image.bits == 8 else _of_8_bits(image.pixels(), white)
+        return through_pillow(pixels, lambda band: band.transpose(TURNS[turn])) if turn else pixels
+    photo = _turned(image, exif)
+    if photo.mode == "F" or (photo.mode == "I" and photo.format != "PPM"):
+        raise InputError(f"a picture of mode {photo.mode}, whose range of values is unknown; save it with 8 or 16 bits")
+    if photo.mode[0] == "I":  # Pillow would cut 16-bit grey values off at 255 instead of scaling them
+        photo = Image.fromarray(_of_8_bits(np.asarray(photo), white))
+    return np.asarray(photo.convert("RGB"))
+
+
+def _of_8_bits(values, white=None):
+    """Values of 16 bits -> uint8 of the same shape, so that `white` becomes 255."""
+    white = white or white_of(values)
+    table = (np.arange(65536, dtype=np.uint32) * 255 + white // 2) // white
+    return table.astype(np.uint8)[values]
+
+
+def white_of(values: np.ndarray) -> int:
+    """The white level of an image of 16 bits: 4095 if no value is above it, as from a 12-bit camera; else 65535."""
+    return WHITE_OF_12_BITS if values.max() <= WHITE_OF_12_BITS else 65535
+
+
+def through_pillow(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """An image (H, W, C) uint8, changed by a function of Pillow images: RGB at once, other bands each by itself."""
+    if image.shape[2] == 3:
+        return np.asarray(change(Image.fromarray(image)))
+    return np.stack([np.asarray(change(Image.fromarray(band))) for band in np.moveaxis(image, 2, 0)], axis=2)
+
+
+def in_colours(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C) uint8 as people can look at it, (H, W, 3): the first three bands as red, green and blue, of two the first as grey."""
+    return image[:, :, :3] if image.shape[2] > 2 else np.repeat(image[:, :, :1], 3, axis=2)
 
 
 def _turned(image, exif):
@@ -78,7 +107,7 @@ def _turned(image, exif):
     return image
 
 
-def orientation(image: Image.Image) -> int | None:
+def orientation(image: Image.Image | bands.Bands) -> int | None:
     """The EXIF orientation of an opened image, 2 … 8; None if it is upright or its EXIF data are damaged."""
     try:
         found = image.getexif().get(ORIENTATION)
@@ -120,21 +149,25 @@ def read_marks(source: File, exif: bool = True) -> np.ndarray:
 
 
 def kind_of(source: File) -> tuple[int, bool]:
-    """(the number of channels, 1 if grey, else 3; `is_deep`) of an image. source, errors: as for `read_image`."""
+    """(the number of channels: of a TIFF's bands, else 1 if grey, else 3; `is_deep`) of an image. source, errors: as for `read_image`."""
 
     def decode(image):
+        if isinstance(image, bands.Bands):
+            return image.count, is_deep(image)
         grey = image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF"
         return 1 if grey else 3, is_deep(image)
 
-    return _read(source, decode)
+    return _read(source, decode, open_photo)
 
 
-def is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image | bands.Bands) -> bool:
     """Whether an opened image has more than 8 bits a channel, of which 8 are used."""
+    if isinstance(image, bands.Bands):
+        return image.bits > 8
     return image.mode[0] in "IF" or any(";16" in str(piece[3]) for piece in getattr(image, "tile", []))
 
 
-def count_pictures(image: Image.Image) -> int:
+def count_pictures(image: Image.Image | bands.Bands) -> int:
     """The number of pages or frames in an opened file, of which the first is read; 1 if the later ones are damaged.
 
     A phone's panorama or depth photograph (MPO) counts as one: its other frames are what it was made from.
@@ -220,16 +253,23 @@ def image_files(path: str | Path) -> list[Path]:
     return found
 
 
-def check_size(image: Image.Image) -> None:
-    """Raise Pillow's DecompressionBombError for an opened image of more than MAX_PIXELS: decoding takes about ten bytes a pixel,
-    and a file of a hundred bytes may claim any number of them.
+def check_size(image: Image.Image | bands.Bands) -> None:
+    """Raise Pillow's DecompressionBombError for an opened image of more than MAX_PIXELS, or for one of more bands than RGB of more values
+    than such an RGB image: decoding takes about ten bytes a pixel, and a file of a hundred bytes may claim any number of them.
     """
     width, height = image.size
+    if isinstance(image, bands.Bands):
+        if width * height * max(image.count, 3) > 3 * MAX_PIXELS:
+            raise Image.DecompressionBombError(
+                f"{width}x{height} pixels of {image.count} bands; of so many bands at most {3 * MAX_PIXELS // max(image.count, 3)} pixels "
+                "are read, and only at once; cut it into smaller files"
+            )
+        return
     if width * height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{width}x{height} is {width * height} pixels; {_TOO_LARGE}")
 
 
-def check_kind(image: Image.Image, file: BinaryIO) -> None:
+def check_kind(image: Image.Image | bands.Bands, file: BinaryIO) -> None:
     """Raise InputError for the one kind of picture that Pillow misreads: a BMP of 8 bits whose two colours are black and white."""
     if image.format == "BMP" and image.mode == "1":
         file.seek(28)
@@ -243,7 +283,7 @@ def reason_of(error: Exception, file: BinaryIO) -> str:
         file.seek(0)
         if reason := stand_in(file.read(START)):
             return reason
-        return "of no known format, or a TIFF of a kind that is not read, such as one of two, or five or more, bands"
+        return "of no known format, or a TIFF of a kind that is not read, such as a mask of several bands"
     if "MAX_TEXT_CHUNK" in str(error):
         return "its text or colour profile takes more than 1 MiB; save it without (exiftool -all= FILE)"
     if "decompression bomb" in str(error):  # Pillow's own words, as it opens the file
@@ -251,10 +291,10 @@ def reason_of(error: Exception, file: BinaryIO) -> str:
     return one_line(error)
 
 
-def _read(source, decode):
+def _read(source, decode, opened=Image.open):
     with open_binary(source) as file:
         try:
-            image = Image.open(file)
+            image = opened(file)
             check_size(image)
             check_kind(image, file)
             return decode(image)

@@ -20,7 +20,7 @@ from PIL import BmpImagePlugin, Image, PpmImagePlugin, TiffImagePlugin
 
 from ..errors import InputError, one_line
 from ..files import atomic_write
-from . import images
+from . import bands, images
 from .files import File, open_binary
 from .labels import voc_palette
 
@@ -206,14 +206,18 @@ def _white_of(parts):
 
 def open_large(source: File, exif: bool = True, more_than: int | None = None) -> LargeImage | None:
     """An image of more than `more_than` pixels, MAX_PIXELS unless given, to be read by windows; None for a smaller one, and for a file
-    that is not a TIFF, PPM or BMP.
+    that is not a TIFF, PPM or BMP, or is a TIFF of bands, which `images.read_image` refuses above MAX_PIXELS.
 
     source: as for `images.read_image`; the file stays open. exif: whether to turn the image as its EXIF data say. Raises InputError,
     naming the file, if it cannot be read by windows: it is compressed in a single strip, or is stored turned.
     """
     file, limit = open_binary(source), images.MAX_PIXELS if more_than is None else more_than
     start = file.read(4)
-    plugin = next((plugin for magic, plugin in PLUGINS.items() if start.startswith(magic)), None)
+    plugin = (
+        None
+        if bands.tags_of(file)
+        else next((plugin for magic, plugin in PLUGINS.items() if start.startswith(magic)), None)
+    )
     try:
         file.seek(0)
         image = plugin and plugin(file)

@@ -1,6 +1,6 @@
 """What happens to a photograph and its labels between the file and the network.
 
-Each transform takes image (H, W, 3) uint8 and label (H, W) of integers and returns both. Photographs are resized smoothly;
+Each transform takes image (H, W, C) uint8 and label (H, W) of integers and returns both. Photographs are resized smoothly;
 labels only ever by nearest neighbour, because halfway between class 3 and class 5 there is no class 4.
 """
 
@@ -9,6 +9,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from .images import through_pillow
 from .labels import AMBIGUOUS, VOID
 
 
@@ -16,9 +17,9 @@ def resize(image, label, size):
     """Both to size (height, width): the photograph smoothly, the labels by nearest neighbour."""
     if size == image.shape[:2]:
         return image, label
-    photo = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+    photo = through_pillow(image, lambda one: one.resize(size[::-1], Image.Resampling.BILINEAR))
     labels = Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST)
-    return np.asarray(photo), np.asarray(labels)
+    return photo, np.asarray(labels)
 
 
 def shrink(image: np.ndarray, label: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,9 +89,9 @@ def draw_warp(rng, rotate, shift, elastic):
 
 
 def _bilinear(image, rows, columns):
-    """The image (H, W, 3) sampled between its pixels; places may lie outside.   rows, columns (h, w) float32"""
+    """The image (H, W, C) sampled between its pixels; places may lie outside.   rows, columns (h, w) float32"""
     height, width = image.shape[:2]
-    pixels, top, left = image.reshape(height * width, 3), np.floor(rows), np.floor(columns)
+    pixels, top, left = image.reshape(height * width, -1), np.floor(rows), np.floor(columns)
     lower, right = (rows - top)[..., None], (columns - left)[..., None]  # the weights of the pixels there
     west, east = _mirrored(left, width), _mirrored(left + 1, width)
     lines = []
@@ -113,8 +114,8 @@ def _mirrored(places, length):
 
 
 def random_crop(image, label, rng, size, fill):
-    """A random crop of `size` (height, width); a smaller image is padded with `fill` (3,), its labels with void."""
-    out, out_label = np.full(size + (3,), fill, np.uint8), np.full(size, VOID, label.dtype)
+    """A random crop of `size` (height, width); a smaller image is padded with `fill` (C,), its labels with void."""
+    out, out_label = np.full(size + image.shape[2:], fill, np.uint8), np.full(size, VOID, label.dtype)
     source, target = [], []
     for have, want, shift in zip(image.shape[:2], size, draw_crop(image.shape[:2], rng, size), strict=True):
         shifted, whole = slice(shift, shift + min(have, want)), slice(0, min(have, want))
@@ -132,13 +133,13 @@ def draw_crop(have, rng, size):
 
 def jitter_colour(image, label, rng, strength):
     """Multiply contrast and each channel, and shift brightness, by up to `strength` (0.2: a fifth)."""
-    contrast, channels, shift = draw_colour(rng, strength)
+    contrast, channels, shift = draw_colour(rng, strength, image.shape[2])
     changed = (image.astype(np.float32) - 127.5) * contrast * channels + 127.5 + shift
     return changed.clip(0, 255).astype(np.uint8), label
 
 
-def draw_colour(rng, strength):
-    """The random draws of `jitter_colour`: a factor of contrast, one for each channel, and a shift of brightness."""
+def draw_colour(rng, strength, count=3):
+    """The random draws of `jitter_colour`: a factor of contrast, one for each of `count` channels, and a shift of brightness."""
     contrast = 1 + rng.uniform(-strength, strength)
-    channels = 1 + rng.uniform(-strength, strength, 3)
+    channels = 1 + rng.uniform(-strength, strength, count)
     return contrast, channels, 255 * rng.uniform(-strength, strength) / 2

@@ -25,12 +25,12 @@ NOISE, GREY = 8.0, 127.5  # of the first image: standard deviation and mean, in 
 
 
 def ascend(network: Graph, node: str, channels: Sequence[int], seed: int = 0, steps: int = STEPS) -> np.ndarray:
-    """For each of these channels of a node, an image that excites it.   -> (len(channels), side, side, 3) uint8 RGB
+    """For each of these channels of a node, an image that excites it.   -> (len(channels), side, side, 3) uint8 RGB, or of the network's bands
 
     steps: at each size. The network, which must not be prepared, stays unchanged. Nodes after this one are left out.
     """
     part, rng = until(network, node), np.random.default_rng(seed)
-    pixels = GREY + NOISE * rng.normal(size=(len(channels), SIDES[0], SIDES[0], 3))
+    pixels = GREY + NOISE * rng.normal(size=(len(channels), SIDES[0], SIDES[0], network.card.preprocessing.bands))
     exact = part.layers_of(layers.ExactSize)
     for side in SIDES:
         side = exact[0].fitting(side) if exact else side

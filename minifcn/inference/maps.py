@@ -40,7 +40,7 @@ class Pictures(NamedTuple):
 
 
 def seen(network: Graph, image: np.ndarray) -> Seen:
-    """image (H, W, 3) uint8 RGB -> Seen"""
+    """image (H, W, C) uint8 -> Seen"""
     image = network.card.preprocessing.stretched(image)
     inside = (slice(0, image.shape[0]), slice(0, image.shape[1]))
     if unpadded := network.layers_of(ExactSize):
@@ -118,8 +118,8 @@ def windows(
 
 
 def cut(picture: np.ndarray, field: Field, row: int, column: int) -> np.ndarray:
-    """The pixels of a picture (H, W, 3) that a cell depends on; grey if it sees padding only."""
+    """The pixels of a picture (H, W, C) that a cell depends on; grey if it sees padding only."""
     (top, bottom), (left, right) = field.rows[row], field.columns[column]
     if bottom < top or right < left:
-        return np.full((1, 1, 3), 127, np.uint8)
+        return np.full((1, 1, picture.shape[2]), 127, np.uint8)
     return picture[top : bottom + 1, left : right + 1]

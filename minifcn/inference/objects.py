@@ -29,7 +29,7 @@ RIM = 3  # pixels: a core grows to those nearer than this, two along a row
 def objects(
     network: Graph, image: np.ndarray, *, tile: int | None = None, turns: bool = False, least: int = LEAST, **more: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The objects in an image (H, W, 3) uint8 RGB, by a network with background as class 0. tile, turns, more: as for `predict`.
+    """The objects in an image (H, W, C) uint8, by a network with background as class 0. tile, turns, more: as for `predict`.
 
     -> as `objects_of`. For many images, give `network.prepare()`.
     """

@@ -37,7 +37,7 @@ class Objects(NamedTuple):
 
 
 def panoptic(network: Graph, image: np.ndarray, tile: int | None = None, name: str = "image") -> Objects:
-    """The Objects in an image (H, W, 3) uint8 RGB of any size, by a panoptic network. tile: as for `predict`. name: of the image, in warnings.
+    """The Objects in an image (H, W, C) uint8 of any size, by a panoptic network. tile: as for `predict`. name: of the image, in warnings.
 
     For many images, give `network.prepare()`.
     """
@@ -52,7 +52,7 @@ def objects_in(network: Graph, maps: dict, name: str = "image") -> Objects:
 
 def maps_of(network: Graph, image: np.ndarray, tile: int | None = None) -> dict[str, np.ndarray]:
     """A panoptic network's outputs for an image, by name, (channels, H, W) float32 on the host."""
-    require_image(image)
+    require_image(image, network.card.preprocessing.bands)
     maps: dict = {}
     for outputs, place in segment.pieces(network, image, tile):
         for name, (found,) in outputs.items():

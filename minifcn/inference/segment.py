@@ -25,15 +25,15 @@ MOST_SCALE = 100  # so that no view is larger than what can be held
 
 
 def shrunk(image: np.ndarray, longest: int | None) -> np.ndarray:
-    """The image (H, W, 3) uint8 with a longer side of at most `longest` pixels, such as a network's `card.longest`; None for any."""
-    require_image(image)
+    """The image (H, W, C) uint8 with a longer side of at most `longest` pixels, such as a network's `card.longest`; None for any."""
+    require_image(image, bands=None)
     return shrink(image, image[:, :, 0], longest)[0] if longest else image
 
 
 def predict(
     network: Graph, image: np.ndarray | LargeImage, tile: int | None = None, turns: bool = False, **more: Any
 ) -> np.ndarray:
-    """The class of every pixel.   image (H, W, 3) uint8 RGB, of any size -> (H, W) uint8
+    """The class of every pixel.   image (H, W, 3) uint8 RGB, or (H, W, C) of the network's bands, of any size -> (H, W) uint8
 
     tile: the largest side in pixels of overlapping windows (`sliding_window`), which need less memory; None: all at once.
     turns, more: as for `probabilities`, whose likeliest class is taken. A LargeImage, or a memory map with a tile, is read one
@@ -42,7 +42,11 @@ def predict(
     """
     _check(network, image)
     if turns or more:
-        return probabilities(network, require_image(image), tile, turns, **more).argmax(axis=0).astype(np.uint8)
+        return (
+            probabilities(network, require_image(image, network.card.preprocessing.bands), tile, turns, **more)
+            .argmax(axis=0)
+            .astype(np.uint8)
+        )
     labels = np.empty(image.shape[:2], np.uint8)
     for part, place in parts(network, image, tile):
         labels[place] = part
@@ -65,15 +69,18 @@ def _check(network, image):
     """Raise InputError if there can be no labels (H, W) uint8: too many classes, or no image."""
     if (count := network.card.num_classes) > 256:
         raise InputError(f"predict: expected at most 256 classes, as many as uint8 labels hold, got {count}")
-    if not isinstance(image, LargeImage):
-        require_image(image)
+    preprocessing = network.card.preprocessing
+    if isinstance(image, LargeImage):
+        preprocessing.check_bands(image.shape[2], image.name)
+    else:
+        require_image(image, preprocessing.bands)
 
 
 def probabilities(
     network: Graph, image: np.ndarray, tile: int | None = None, turns: bool = False, *,
     scales: Sequence[float] = (1.0,), flip: bool = False, crf: Mapping[str, Any] | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """The softmax of the scores of every pixel.   image (H, W, 3) uint8 RGB, tile: as for `predict` -> (K, H, W) float32
+    """The softmax of the scores of every pixel.   image (H, W, C) uint8, tile: as for `predict` -> (K, H, W) float32
 
     They are averaged over the image at these scales (1.0: as it is); flip: also mirrored left to right; turns: in all eight
     rotations and reflections. Each adds time. crf: settings of `dense_crf`, which then refines them; {}: its defaults.
@@ -81,8 +88,10 @@ def probabilities(
 
     Source of the turns: Ronneberger et al., MICCAI 2015, section 4; of the scales: Chen et al., arXiv 1606.00915, section 4.
     """
-    require_image(image)
+    require_image(image, network.card.preprocessing.bands)
     check_views(scales, crf)
+    if crf is not None:
+        require_image(image)  # before the network runs: colours are what the CRF goes by
     quarters, steps = range(4 if turns else 1), (1, -1) if turns or flip else (1,)
     ways = list(product(np.atleast_1d(scales).tolist(), quarters, steps))
     found = sum(_seen(network, image, tile, *way) for way in ways) / len(ways)

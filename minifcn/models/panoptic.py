@@ -18,7 +18,7 @@ from .. import layers
 from ..card import Card
 from ..errors import InputError, require_known
 from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
-from ..preprocessing import GREY, Preprocessing
+from ..preprocessing import of_channels
 from .classifier import convolution, separable
 from .deeplab import DEEPLABS, deeplab_nodes
 from .efficientnet_lite0 import LITE0_BACKBONES
@@ -53,7 +53,7 @@ def panoptic(
     decoder: the semantic network, which keeps its parameter names, so that its weights fit: "fcn", an FCN-8s of alignment
     "same"; "unet", of padding "same", normalised; "v3plus", DeepLabv3+. backbone: "efficientnet_lite0",
     "efficientnet_lite0_head" (with its last 1×1 convolution), "mini"; None for a U-Net without one, of 4 levels. width: mini's
-    or U-Net's. channels: of the images, 3 over a backbone. things: the classes with instances, by default all but the first.
+    or U-Net's. channels: of the images, as for `unet`; 3 over a backbone. things: the classes with instances, by default all but the first.
     peak_window: the side in pixels of a window that holds at most one centre; the article has 7 for images of 2049 × 1025.
     least: objects of fewer pixels do not count.
     The network's `card` holds these arguments. Raises InputError for what is not among these.
@@ -66,9 +66,9 @@ def panoptic(
         "channels": channels,
     }
     backbones = (*PANOPTIC_BACKBONES, *((None,) if decoder == "unet" else ()))
-    choices = {"decoder": DECODERS, "backbone": backbones, "channels": (3,) if backbone else (1, 3)}
+    choices = {"decoder": DECODERS, "backbone": backbones, **({"channels": (3,)} if backbone else {})}
     require_known("panoptic: ", options, choices)
-    for name, value in (("num_classes", num_classes), ("width", width), ("least", least)):
+    for name, value in (("num_classes", num_classes), ("channels", channels), ("width", width), ("least", least)):
         if value is not None and value < 1:
             raise InputError(f"panoptic: {name}: expected at least 1, got {value}")
     if width is not None and backbone not in ("mini", None) and decoder != "unet":
@@ -81,7 +81,7 @@ def panoptic(
         raise InputError(f"panoptic: peak_window: expected an odd number of pixels, got {peak_window}")
     options |= {"things": things, "peak_window": peak_window, "least": least, "seed": seed}
     rng = np.random.default_rng(seed)
-    body, preprocessing = None, GREY if channels == 1 else Preprocessing()
+    body, preprocessing = None, of_channels(channels)
     if backbone:
         build, preprocessing = BACKBONES[backbone]
         stride = {"output_stride": 16} if decoder == "v3plus" and backbone != "mini" else {}

@@ -22,7 +22,7 @@ from ..card import Card
 from ..errors import InputError, require_known
 from ..layers.coordinates import crop_offset
 from ..layers.graph import IMAGE, Graph, coordinates, in_a_row, prefixed
-from ..preprocessing import GREY, LITE0, Preprocessing
+from ..preprocessing import LITE0, of_channels
 from .backbone import Backbone
 from .classifier import convolution
 from .efficientnet_lite0 import LITE0_BACKBONES
@@ -49,7 +49,7 @@ def unet(
 ) -> Graph:
     """A U-Net with freshly drawn weights: (N, channels, H, W) -> logits (N, num_classes, H', W').
 
-    channels: of the images: 3, or 1 for grey ones; other numbers for `forward` only. padding: "valid" (default), the paper's,
+    channels: of the images: 3, 1 for grey ones, or the number of bands. padding: "valid" (default), the paper's,
     takes sides of 188 + 16k (at depth 4) and labels the middle 4 + 16k; "same" (default over a backbone) pads every
     convolution, takes any H and W from 1 up and gives logits of that size. width: channels at the image's own scale, doubled
     from level to level; default 64, 16 over a backbone. depth: how often the contracting path halves, 1 to 5; a backbone's is
@@ -80,7 +80,7 @@ def unet(
     body = UNET_BACKBONES[backbone]("same", rng) if backbone else None
     ways = {"same": padding == "same", "batch_norm": batch_norm, "learned": upsampling == "learned"}
     nodes, _ = unet_nodes(num_classes, body, rng, channels=channels, width=width, depth=depth, **ways)
-    preprocessing = LITE0 if backbone else GREY if channels == 1 else Preprocessing()
+    preprocessing = LITE0 if backbone else of_channels(channels)
     return Graph(nodes, card=Card("unet", options, preprocessing), backbone_prefix="lite0" if backbone else None)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..data.doctor.files import read_labels
 from ..data.doctor.findings import KINDS
-from ..data.images import read_image
+from ..data.images import in_colours, read_image
 from ..data.labels import VOID
 from ..data.transforms import shrink
 from ..errors import InputError
@@ -140,7 +140,8 @@ def picture(diagnosis, path):
 def _sample(diagnosis, number):
     """A square crop, where a class is densest, of the image that shows most of it. -> (image, label)"""
     image, mask = diagnosis.files[diagnosis.samples[number]]
-    image, label = read_image(image.path, diagnosis.dataset.exif), read_labels(mask, diagnosis.dataset)
+    image = in_colours(read_image(image.path, diagnosis.dataset.exif))
+    label = read_labels(mask, diagnosis.dataset)
     there = label == number
     side = int(min(*label.shape, max(64, 2 * np.sqrt(there.sum()))))
     sums = np.pad(there.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # over all above and to the left

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.images import in_colours
 from ..data.labels import AMBIGUOUS, VOID, colourise
 from ..files import writing
 
@@ -133,7 +134,7 @@ def side_by_side(samples, predictions, classes, path, palette=None):
     with plain_text(classes) as classes:
         maps = {"truth": [sample.label for sample in samples], **predictions}
         coloured = {name: [colourise(one, palette) for one in column] for name, column in maps.items()}
-        columns = {"image": [sample.image for sample in samples], **coloured}
+        columns = {"image": [in_colours(sample.image) for sample in samples], **coloured}
         aspect = [sample.label.shape[0] / sample.label.shape[1] for sample in samples]
         figure = new_figure(2.2 * len(columns), 2.2 * sum(aspect) + 1.0)
         grid = figure.subplots(len(samples), len(columns), squeeze=False, height_ratios=aspect)
@@ -196,9 +197,10 @@ def objects(samples, found, classes, path):
         grid = figure.subplots(len(samples), 2, squeeze=False, height_ratios=aspect)
         for (left, right), sample, one in zip(grid, samples, found, strict=True):
             known = np.where(sample.instances == AMBIGUOUS, 0, sample.instances)
-            left.imshow(outlined(sample.image, known), interpolation="nearest")
+            image = in_colours(sample.image)
+            left.imshow(outlined(image, known), interpolation="nearest")
             left.set_title(f"true: {np.count_nonzero(np.unique(known))}", fontsize=9)
-            right.imshow(numbered(sample.image, one.instances), interpolation="nearest")
+            right.imshow(numbered(image, one.instances), interpolation="nearest")
             named = zip(one.classes[:4], one.scores[:4], strict=True)
             names = [f"{i} {classes[c]} {score:.2f}" for i, (c, score) in enumerate(named, start=1)]
             right.set_title(", ".join(names) + (", …" if len(one.classes) > 4 else ""), fontsize=9)

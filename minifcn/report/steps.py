@@ -8,7 +8,7 @@ from PIL import Image
 
 from .. import inference, models
 from ..data import VOID
-from ..data.images import write_mask
+from ..data.images import in_colours, write_mask
 from ..files import atomic_write, make_folder
 from ..training.run import read_metrics
 from .figures import data_url
@@ -46,7 +46,7 @@ def keep(run, iteration):
     images, truth = (place / name for name in GIVEN)
     if not (images.exists() and truth.exists()):
         with atomic_write(images) as file:
-            Image.fromarray(beside([sample.image for sample in samples])).save(file, "JPEG", quality=90)
+            Image.fromarray(beside([in_colours(sample.image) for sample in samples])).save(file, "JPEG", quality=90)
         with atomic_write(truth) as file:
             write_mask(file, beside([sample.label for sample in samples]), card.palette)
     if card.builder == "panoptic":

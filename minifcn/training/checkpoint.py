@@ -127,7 +127,11 @@ def start_from(source, model, whole=False):
             if seen != channels:
                 raise InputError(
                     f"a network for images of {seen} channel{'s' * (seen > 1)}, the data have {channels}; "
-                    + ("save them in colours, three equal channels will do" if seen == 3 else "train without --start")
+                    + (
+                        "save them in colours, three equal channels will do"
+                        if (seen, channels) == (3, 1)
+                        else "train without --start"
+                    )
                 )
             expected = SEMANTIC.get(given.card.builder, {}) if model.card.builder == "panoptic" else {}
             for name, value in expected.items():

@@ -96,15 +96,21 @@ class Run:
         options = {**config.options, "num_classes": len(train.classes), "seed": config.seed}
         if panoptic:
             options["things"] = list(train.things)
+        channels = train.channels
         if builder in ("unet", "panoptic") and not config.options["backbone"]:
-            options["channels"] = train.channels
-            found = (
-                "grey images: the network has one" if train.channels == 1 else "colour images: the network has three"
+            options["channels"] = channels
+            kinds = {1: "grey images: the network has one channel", 3: "colour images: the network has three channels"}
+            of_bands = f"images of {channels} bands: the network has {channels} channels"
+            log.info("%s: %s", config.data, kinds.get(channels, of_bands))
+        elif channels not in (1, 3):
+            raise InputError(
+                f"{config.data}: images of {channels} bands, and this network reads 3 channels; a U-Net reads any number: --network unet, "
+                "or --network panoptic --decoder unet, without --backbone"
             )
-            log.info("%s: %s channel%s", config.data, found, "s" * (train.channels > 1))
         self.model = models.build(builder, options)
         self._check_crop(options.get("channels", 3))
         card = self.model.card
+        card.preprocessing.check_bands(val.bands, f"{config.data}, {config.val_split}")
         card.classes, card.palette, card.longest = train.classes, train.palette, config.resize
         # What the network starts from, as a message; None for freshly drawn weights.
         begins = config.start and not resume

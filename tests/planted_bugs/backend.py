@@ -228,6 +228,8 @@ BUGS = [
          "layers::test_a_single_value_per_channel_is_normalised_as_in_inference"),
     ),
     *bugs("preprocessing",
+        ("bands padded as RGB", "Preprocessing.fill", "self.bands", "3",
+         "bands::test_a_network_sees_each_band_by_its_mean_and_scale"),
         ("floating-point images taken for bytes", "require_image", "image.dtype != np.uint8", "False",
          "odd_input::test_only_bytes_in_three_channels_are_taken_for_an_image[image1]"),
         ("BGR networks fed with RGB", "Preprocessing.apply", "-1", "1", "transforms::test_preprocessing_and_the_fill_colour_that_comes_out_as_about_zero"),

@@ -72,7 +72,7 @@ BUGS = [
         ("the size after scaling is forgotten for samples of others", "BatchStream._pass_over",
          "transforms.scaled(size, rng.uniform(*augment.scale))", "(rng.uniform(*augment.scale), size)[1]", STREAM),
         ("the colours of samples of others are not drawn", "BatchStream._pass_over",
-         "transforms.draw_colour(rng, augment.colour)", "", STREAM),
+         "transforms.draw_colour(rng, augment.colour, self.preprocessing.bands)", "", STREAM),
     ),
     *bugs("data.sets.base",
         ("masks of one size taken for the same", "SegmentationDataset.fingerprint", "found.update(self._ends_of(name))", "", MASK),

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import InputError, MissingFileError
+from ...preprocessing import bands_in_words
 from ..labels import VOID
 from ..sets.base import SegmentationDataset
 from ..sets.coco import Coco
@@ -58,6 +60,7 @@ def examine(root, progress=lambda results, total: results, exif=True):
             diagnosis.files = dict(zip(pairs, progress(results, total=len(pairs)), strict=True))
         finally:
             pool.shutdown(cancel_futures=True)
+    _check_bands([image for image, _ in diagnosis.files.values() if image and image.bands])
     for report in (report for pair in diagnosis.files.values() for report in pair if report):
         for kind, detail in report.problems:
             findings.add(kind, report.name, detail)
@@ -65,6 +68,14 @@ def examine(root, progress=lambda results, total: results, exif=True):
     _check_contents(diagnosis)
     _check_classes(diagnosis)
     return diagnosis
+
+
+def _check_bands(images):
+    """Images of another number of bands than most. images: their FileReports"""
+    counts = Counter(image.bands for image in images)
+    for image in images if len(counts) > 1 else ():
+        if image.bands != (usual := counts.most_common(1)[0][0]):
+            image.add("other-bands", f"{bands_in_words(image.bands)}, most have {bands_in_words(usual)}")
 
 
 def _told_apart(dataset, findings):

@@ -24,7 +24,7 @@ DARK = 40  # a grey value below this looks black
 class FileReport:
     """What was found out about one file. name: relative to the data set's folder. size: (width, height) upright; stored: as in
     the file; None if it cannot be read. format: such as "JPEG RGB", with Pillow's mode. problems: [(kind, detail)].
-    digest: of the pixels. counts: (256,) pixels of each label, None where there are none. readable_as: where a mask's labels
+    digest: of the pixels. bands: of an image, C of (H, W, C). counts: (256,) pixels of each label, None where there are none. readable_as: where a mask's labels
     can be read from, "numbers", "colours" or "objects"; None if nowhere. id: of a mask's image."""
 
     path: Path
@@ -34,6 +34,7 @@ class FileReport:
     format: str = "unreadable"
     problems: list = field(default_factory=list)
     digest: bytes = None
+    bands: int = None
     counts: np.ndarray = None
     readable_as: str = None
     id: str = None
@@ -48,11 +49,8 @@ class FileReport:
 def examine_image(dataset, name):
     """A photograph: can it be decoded whole, and what does the reader change without a word? -> FileReport"""
     report = FileReport(dataset.folder / name, name)
-    with (
-        failures(report),
-        open(report.path, "rb") as file,
-        Image.open(file) as image,
-    ):  # given a path, Pillow shears turned TIFFs
+    with failures(report), open(report.path, "rb") as file:  # given a path, Pillow shears turned TIFFs
+        image = images.open_photo(file)
         examine_header(report, image)
         images.check_kind(image, file)
         if image.mode in ("CMYK", "YCCK", "LAB"):
@@ -65,7 +63,7 @@ def examine_image(dataset, name):
         if "transparency" in image.info or (band in "Aa" and image.getchannel(band).getextrema()[0] < 255):
             report.add("alpha", report.format)
     if report.stored:
-        report.size = pixels.shape[1::-1]
+        report.size, report.bands = pixels.shape[1::-1], pixels.shape[2]
         report.digest = blake2b(pixels.tobytes() + str(pixels.shape).encode(), digest_size=16).digest()
         if pixels.min() == pixels.max():
             report.add("blank-image", f"all {int(pixels.min())}")

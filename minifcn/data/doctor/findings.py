@@ -44,6 +44,7 @@ KINDS = {  # kind: (how bad, what it means)
     "16-bit": (WARNING, "more than 8 bits a channel, of which 8 are used"),
     "alpha": (WARNING, "an alpha channel, which is dropped: what was transparent becomes visible"),
     "animated": (WARNING, "several frames, of which the first is read"),
+    "other-bands": (UNUSABLE, "another number of bands than most images have; a network reads images of one kind"),
     "blank-image": (WARNING, "every pixel has the same colour"),
     # Masks.
     "mask-mode": (ERROR, "a mask of class numbers was expected, in a palette or grey image of 8 bits"),

@@ -98,9 +98,11 @@ def _usable_lists(diagnosis, usable):
 
 
 def _write_image(image, folder, id, exif):
-    """Copy an image that is read as it is; write any other, as the reader decodes it, as a lossless PNG."""
-    copied = not image.problems and image.format in _COPIED
-    target = folder / f"{id}{'.jpg' if copied and image.format.startswith('JPEG') else '.png'}"
+    """Copy an image that is read as it is, and a TIFF of bands, which no PNG holds; write any other, as the reader decodes it, as a
+    lossless PNG."""
+    bands = image.bands != 3
+    copied = bands or (not image.problems and image.format in _COPIED)
+    target = folder / f"{id}{'.tif' if bands else '.jpg' if copied and image.format.startswith('JPEG') else '.png'}"
     target.parent.mkdir(parents=True, exist_ok=True)
     if copied:
         shutil.copyfile(image.path, target)

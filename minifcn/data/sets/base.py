@@ -11,6 +11,7 @@ from unicodedata import normalize
 import numpy as np
 
 from ...errors import InputError, MissingFileError
+from ...preprocessing import bands_in_words
 from ..files import open_binary, read_lines
 from ..images import kind_of, read_colours, read_image, read_mask
 from ..labels import BLACK_AND_WHITE, VOID, check_labels, describe, match_colours, voc_palette
@@ -22,7 +23,7 @@ END = 2048  # bytes at either end of a mask by which copies of a data set are co
 
 
 class Sample(NamedTuple):
-    """One labelled image: image (H, W, 3) uint8 RGB, label (H, W) uint8 with 255 for void, and its id."""
+    """One labelled image: image (H, W, 3) uint8 RGB or (H, W, C) of bands, label (H, W) uint8 with 255 for void, and its id."""
 
     image: np.ndarray
     label: np.ndarray
@@ -60,7 +61,7 @@ class SegmentationDataset(Sequence):
 
     files: FolderFiles or TarFiles. split: a split's name, or a path ending in .txt to a list elsewhere. ids: use these
     instead. limit: only the first so many. Raises InputError, naming the file, for a missing list, image or mask
-    (MissingFileError); for files that do not fit together (sizes, labels, colours) when they are read.
+    (MissingFileError); for files that do not fit together (sizes, bands, labels, colours) when they are read.
     """
 
     layout = ""
@@ -71,6 +72,7 @@ class SegmentationDataset(Sequence):
     palette, coloured, void = voc_palette(), False, True
     table, shown = np.arange(256, dtype=np.uint8), True
     exif, objects, tells_objects = True, False, False
+    _first: tuple | None = None  # (name, C) of the image that was looked at first
 
     def __init__(self, files: Any, split: str, classes: tuple, ids: list | None = None, limit: int | None = None):
         self.files, self.split, self.classes = files, str(split), classes
@@ -100,8 +102,13 @@ class SegmentationDataset(Sequence):
 
     @property
     def channels(self) -> int:
-        """1 if the first image is stored in grey, else 3."""
+        """Of the images, going by the first: the number of a TIFF's bands, 1 if it is stored in grey, else 3."""
         return self._kind_of_images()[0]
+
+    @property
+    def bands(self) -> int:
+        """C of its images (H, W, C): 3, also for grey; for a TIFF's bands, their number."""
+        return 3 if self.channels == 1 else self.channels
 
     def _kind_of_images(self):
         return kind_of(self.files.open(self.image_name(self.ids[0])))
@@ -219,10 +226,27 @@ class SegmentationDataset(Sequence):
         label = self.read_label(id)
         return label, self.read_instances(id, label) if self.tells_objects else None
 
+    def read_pixels(self, id: str) -> np.ndarray:
+        """An id's image, (H, W, C) uint8 with C as in the others."""
+        name = self.image_name(id)
+        image = read_image(self.files.open(name), self.exif)
+        self._check_bands(name, image.shape[2])
+        return image
+
+    def _check_bands(self, name, channels):
+        """Raise InputError unless an image of so many channels has as many as the one looked at first; grey counts as RGB."""
+        found = 3 if channels == 1 else channels
+        self._first = self._first or (name, found)
+        if found != self._first[1]:
+            raise InputError(
+                f"{self.folder / name}: expected {bands_in_words(self._first[1])}, as in {self._first[0]}, got {bands_in_words(found)}; "
+                "a network reads images of one kind"
+            )
+
     def read(self, id: str) -> Sample | ObjectSample:
         """The Sample of an id; its ObjectSample after `with_instances`."""
         name = self.image_name(id)
-        image, (label, instances) = read_image(self.files.open(name), self.exif), self.read_maps(id)
+        image, (label, instances) = self.read_pixels(id), self.read_maps(id)
         if label.shape != image.shape[:2]:
             raise InputError(
                 f"{self.source(id)}: expected a mask of the image's size {image.shape[1]}x{image.shape[0]}, "
@@ -231,11 +255,14 @@ class SegmentationDataset(Sequence):
         return Sample(image, label, id) if instances is None else ObjectSample(image, label, id, instances)
 
     def check_for_training(self) -> None:
-        """Check what training itself would not report. Warns if the first image has more than 8 bits a channel. Raises InputError if
-        all masks hold only 0 and 255, which is void: a network would learn to answer 0 everywhere. One mask that shows another
-        class is enough to pass."""
-        if self._kind_of_images()[1]:
+        """Check what training itself would not report. Warns if the first image has more than 8 bits a channel. Raises InputError for
+        TIFFs of different numbers of bands, and if all masks hold only 0 and 255, which is void: a network would learn to answer 0
+        everywhere. One mask that shows another class is enough to pass."""
+        channels, deep = self._kind_of_images()
+        if deep:
             log.warning("%s: images of more than 8 bits a channel, of which 8 are used", self.folder)
+        for name in map(self.image_name, self.ids if channels not in (1, 3) else ()):
+            self._check_bands(name, kind_of(self.files.open(name))[0])
         pixels = np.zeros(256, np.int64)
         for sample in self if self.shown and not self.coloured and self.num_classes > 1 else ():
             pixels += np.bincount(sample.label.reshape(-1), minlength=256)

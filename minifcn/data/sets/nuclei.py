@@ -7,7 +7,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..files import FolderFiles
-from ..images import SUFFIXES, read_image, read_marks
+from ..images import SUFFIXES, read_marks
 from ..labels import VOID
 from ..targets import separate
 from .base import ObjectSample, SegmentationDataset
@@ -69,7 +69,7 @@ class Nuclei(SegmentationDataset):
         """Nothing: there are always instances."""
 
     def read(self, id: str) -> ObjectSample:
-        image = read_image(self.files.open(self.image_name(id)), self.exif)
+        image = self.read_pixels(id)
         instances = np.zeros(image.shape[:2], np.uint16)
         names = [""]  # of the objects by number
         for name in self.object_names(id):
