@@ -25,7 +25,7 @@ PNG, NOTE = b"\x89PNG\r\n\x1a\n", b"minifcn\0"  # the signature of a PNG, and th
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"),
 )
-_TOO_LARGE = f"at most {MAX_PIXELS} are read at once; shrink it, or save it as a TIFF of tiles, which minifcn predict --tile 512 reads in parts"
+_TOO_LARGE = "at most {} are read at once; shrink it, or save it as a TIFF of tiles, which minifcn predict --tile 512 reads in parts"
 ORIENTATION = 0x0112  # the EXIF tag
 WHITE_OF_12_BITS = 4095
 TURNS = {  # what undoes each orientation
@@ -266,7 +266,9 @@ def check_size(image: Image.Image | bands.Bands) -> None:
             )
         return
     if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError(f"{width}x{height} is {width * height} pixels; {_TOO_LARGE}")
+        raise Image.DecompressionBombError(
+            f"{width}x{height} is {width * height} pixels; {_TOO_LARGE.format(MAX_PIXELS)}"
+        )
 
 
 def check_kind(image: Image.Image | bands.Bands, file: BinaryIO) -> None:
@@ -287,7 +289,7 @@ def reason_of(error: Exception, file: BinaryIO) -> str:
     if "MAX_TEXT_CHUNK" in str(error):
         return "its text or colour profile takes more than 1 MiB; save it without (exiftool -all= FILE)"
     if "decompression bomb" in str(error):  # Pillow's own words, as it opens the file
-        return f"{re.search('[0-9]+', str(error))[0]} pixels; {_TOO_LARGE}"
+        return f"{re.search('[0-9]+', str(error))[0]} pixels; {_TOO_LARGE.format(MAX_PIXELS)}"
     return one_line(error)
 
 
