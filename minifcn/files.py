@@ -16,7 +16,7 @@ def atomic_write(path):
     The content is on the disk before the name points to it, and the name before this returns, so that a power cut
     leaves the old file or the new one. Raises OSError, naming the file, if it cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # the file behind a link, not the link, is replaced
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def stand_in(start):
     if b"\0" in start:
         return None
     again = 'in its place; download the file itself, from GitHub by its link "raw", from Hugging Face by "download"'
-    if re.match(rb"<[a-zA-Z!?]", start):
+    if re.match(rb"(?i)<(!doctype|!--|html|head|\?xml)", start):
         return f"a web page {again}"
     text = start.decode("utf-8", "replace")
     if re.match(r'[{\[]\s*["{\[\]}]', text) or (len(start) < 200 and re.fullmatch(r"[\x20-\x7e\r\n]+", text)):
@@ -116,5 +116,8 @@ def sync(path):
 def clear_leftovers(folder):
     """Remove the temporary files of killed processes; no process may be writing to the folder now."""
     for leftover in Path(folder).glob(".*.part"):
-        with writing(leftover):
-            leftover.unlink(missing_ok=True)
+        if (
+            re.fullmatch(r"\..+\.\d+\.part", leftover.name) and leftover.is_file()
+        ):  # not a browser's unfinished download
+            with writing(leftover):
+                leftover.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -65,6 +66,15 @@ class ChosenDevice:
         if not (self.xp is np and isinstance(array, np.generic)):
             assert backend.array_module(array) is self.xp, f"expected an array on {self.name}, got {type(array)}"
         return backend.to_host(array)
+
+    @contextmanager
+    def numpy_alone(self):
+        """A context in which no kernel is compiled for arrays on the host: what the device's results are compared with."""
+        backend.use_native(False)
+        try:
+            yield
+        finally:
+            backend.use_native(self.name == "compiled")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -271,6 +272,8 @@ def test_explain_takes_what_a_network_is_built_with(capsys):
         return capsys.readouterr().out
 
     assert explained() != explained("--no-image-pooling") != explained("--no-image-pooling", "--rates", "2")
+    assert cli.main(["explain", "efficientnet_lite0_head", "--variant", "v3", "--size", "64"]) == 0
+    assert "--variant 8s" in fails(capsys, "explain", "efficientnet_lite0_head")
 
 
 def test_settings_beside_resume_are_not_ignored(trained, capsys):
@@ -444,6 +447,35 @@ def test_wrong_input_ends_in_one_line(command, message, trained, toy, tmp_path, 
     image = next((toy / "VOC2012/JPEGImages").iterdir())
     known = {"WEIGHTS": trained / "8s/best.npz", "TOY": toy, "IMAGE": image}
     assert message in fails(capsys, *(known.get(word, word) for word in command.split()))
+
+
+def test_no_picture_of_others_is_overwritten(trained, toy, tmp_path, capsys):
+    folder = shutil.copytree(toy, tmp_path / "copy") / "VOC2012"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    mask = min((folder / "SegmentationClass").iterdir())
+    words = ["predict", "--weights", trained / "8s/best.npz", folder / "JPEGImages", "--out", mask.parent]
+    assert f"{mask}: is there already, and no mask of minifcn's" in fails(capsys, *words)
+    words = ["data", "doctor", tmp_path / "copy", "--picture"]
+    assert "inside the data set, in which nothing is changed" in fails(capsys, *words, mask)
+    assert "expected a place in a folder that is there" in fails(capsys, *words, tmp_path / "absent/p.png")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_picture_that_cannot_be_reached_is_skipped(trained, toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("loop.jpg").symlink_to("loop.jpg")
+    image = next((toy / "VOC2012/JPEGImages").iterdir())
+    words = ["predict", "--weights", trained / "8s/best.npz", "loop.jpg", "x" * 300 + ".jpg", image]
+    assert cli.main([str(word) for word in words]) == 1
+    printed = capsys.readouterr()
+    assert str(image) in printed.out and printed.err.count("skipped: ") == 2
+
+
+def test_without_a_terminal_a_command_works(trained, toy, tmp_path):
+    image = next((toy / "VOC2012/JPEGImages").iterdir())
+    words = [sys.executable, "-m", "minifcn", "predict", "--weights", trained / "8s/best.npz", image, "--out", tmp_path]
+    shell = f"{shlex.join(map(str, words))} 2>&- >&-"
+    assert subprocess.run(shell, shell=True).returncode == 0 and (tmp_path / f"{image.stem}.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from small_datasets import write_voc
 
 from minifcn import data
-from minifcn.data import images, labels
+from minifcn.data import images, labels, toyvoc
 from minifcn.errors import InputError, MissingFileError
 
 VOC_COLOURS = {
@@ -156,6 +156,21 @@ def toy(tmp_path_factory):
     root = tmp_path_factory.mktemp("toy")
     data.write_toyvoc(root, train=30, val=6, size=48, seed=3)
     return root
+
+
+def test_an_interrupted_drawing_is_no_data_set_and_is_drawn_again(tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(toyvoc, "write_mask", interrupt)
+        data.write_toyvoc(tmp_path, train=2, val=1, size=32)
+    with pytest.raises(InputError):
+        data.open_dataset(tmp_path)
+    with pytest.raises(InputError, match="expected whole numbers"):
+        data.write_toyvoc(tmp_path, train=1.5, val=1, size=32)
+    data.write_toyvoc(tmp_path, train=2, val=1, size=32)
+    assert [path.name for path in tmp_path.iterdir()] == ["VOC2012"] and len(data.VOC(tmp_path, "trainval")) == 3
 
 
 def files_of(root):

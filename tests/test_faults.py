@@ -17,7 +17,8 @@ import kills
 import pytest
 
 from minifcn import cli, data, files
-from minifcn.files import atomic_write
+from minifcn.errors import InputError
+from minifcn.files import atomic_write, clear_leftovers, write_text
 from minifcn.training import checkpoint, lock
 from minifcn.training.config import Config
 from minifcn.training.lock import locked
@@ -138,6 +139,62 @@ def test_metrics_that_end_in_rubbish_go_on_where_the_checkpoint_stands(toy, tmp_
     list(resumed.events())
     assert [(r["event"], r["iteration"]) for r in read_metrics(tmp_path)] == expected
     assert not kills.unfinished(tmp_path)
+
+
+def test_a_line_of_metrics_that_cannot_be_read_is_named_and_nothing_is_lost(toy, tmp_path):
+    list(Run(small(toy), tmp_path).events())
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "metrics.jsonl").write_text("\n".join([lines[0], "garbage", *lines[2:]]) + "\n")
+    with pytest.raises(
+        InputError, match=r"metrics\.jsonl: expected one event with its iteration a line, got 'garbage'"
+    ):
+        read_metrics(tmp_path)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == len(lines)
+
+
+def test_only_what_killed_processes_left_is_removed(tmp_path):
+    for name in (".best.npz.12.part", ".film.mkv.part"):  # the second is somebody's download
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".folder.7.part").mkdir()
+    clear_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".film.mkv.part", ".folder.7.part"]
+
+
+def test_the_file_behind_a_link_is_written(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to("far/file")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "far/file").read_text() == "new"
+
+
+def test_a_run_without_its_metrics_and_with_data_elsewhere_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data.write_toyvoc("toy", train=2, val=2, size=32)
+    words = [
+        "--data",
+        "toy",
+        "--width",
+        "2",
+        "--crop",
+        "32",
+        "--batch-size",
+        "2",
+        "--iterations",
+        "2",
+        "--save-every",
+        "1",
+    ]
+    assert cli.main(["train", *words, "--out", "run"]) == 0
+    Path("toy").rename("moved")
+    assert cli.main(["train", "--resume", "run"]) == 2
+    assert (
+        "toy: no such folder or tar file" in (line := capsys.readouterr().err) and "--resume run --data FOLDER" in line
+    )
+    Path("run/metrics.jsonl").unlink()
+    assert cli.main(["train", "--resume", "run", "--data", "moved"]) == 0
+    with pytest.raises(InputError, match="other data|images"):  # not just any data
+        data.write_toyvoc("others", train=3, val=2, size=32)
+        Run.resume("run", data="others")
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def on_the_host(device, monkeypatch):
     def call(function, *arguments):
         with monkeypatch.context() as patch:
             patch.setattr(registry, "_current", registry._devices["numpy"])
-            return function(*arguments)
+            with device.numpy_alone():
+                return function(*arguments)
 
     return call
 

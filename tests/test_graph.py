@@ -480,6 +480,16 @@ def test_a_prepared_network_is_not_asked_for_its_weights():
             ask()
 
 
+@pytest.mark.parametrize("other", ["prepare", "folded"])
+def test_a_copy_has_not_run_and_leaves_training_alone(other):
+    network, x = stirred(tiny()), picture(40, 33)
+    y = network.forward(x, train=True)
+    beside = getattr(network, other)()
+    assert not [leaf for leaf in beside.layers_of(layers.Leaf) if leaf._cache is not None]
+    beside.forward(x)
+    network.backward(y)
+
+
 def test_names_that_are_none_of_nodes_change_nothing(rng):
     network = models.Sequential(conv=layers.Conv2d(3, 4, 3, rng), relu=layers.ReLU())
     for ask in (network.freeze, lambda names: network.features(picture(5, 6), names)):

@@ -74,7 +74,7 @@ def test_layer_keeps_the_dtype(build, shape, dtype):
 
 
 @every_layer
-def test_an_upstream_gradient_of_another_dtype_is_refused(build, shape):
+def test_an_upstream_gradient_of_another_dtype_or_shape_is_refused(build, shape):
     layer, x = ready(build, shape)
     layer.name_all()
     named = next(reversed(layer.children().values()), layer)
@@ -84,6 +84,8 @@ def test_an_upstream_gradient_of_another_dtype_is_refused(build, shape):
     )
     with pytest.raises(DtypeError, match=problem):
         layer.backward(y.astype(np.float64))
+    with pytest.raises(InputError, match=r"backward: expected an upstream gradient of shape \("):
+        layer.backward(np.concatenate([y, y]))
     assert layer.backward(y).dtype == np.float32  # the cache is still there
 
 
@@ -403,3 +405,9 @@ def test_one_layer_may_be_a_whole_network(rng):
     assert isinstance(block.inner[0], Leaf)
     with pytest.raises(InputError, match="backward needs"):  # its caches are let go although nobody asked for it
         block.inner[0].backward(y)
+
+
+@pytest.mark.parametrize("join", [layers.Add, layers.Subtract, layers.Multiply, layers.Divide])
+def test_maps_of_two_dtypes_do_not_meet(join):
+    with pytest.raises(DtypeError, match="expected float32 like its input, got float64"):
+        join().forward(np.ones((1, 2, 3, 3), np.float32), np.ones((1, 2, 3, 3)))

@@ -259,6 +259,17 @@ def test_a_kernel_that_two_nodes_read_is_one_parameter(tmp_path):
     np.testing.assert_array_equal(again.forward(x), network.forward(x))
 
 
+def test_a_matrix_that_two_nodes_read_is_one_parameter_with_its_bias(tmp_path):
+    arrays = {"w": np.eye(3, dtype=np.float32), "b": np.ones(3, np.float32)}
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["v"], "flat"),
+    ]
+    nodes += [helper.make_node("Gemm", [a, "w", "b"], [b], b, transB=1) for a, b in (("v", "u"), ("u", "y"))]
+    network = read(model(nodes, arrays), tmp_path)
+    assert list(network.parameters()) == ["u.weight", "u.bias"]
+
+
 def test_a_constant_keeps_its_gradient_to_itself(tmp_path):
     nodes = [helper.make_node("Add", ["x", "position"], ["y"], "sum")]
     network = read(model(nodes, {"position": picture(4, 5)}), tmp_path)

@@ -413,3 +413,12 @@ def test_photographs_get_the_same_labels(name, fold, tmp_path):
     print(f"{name}: {len(files)} photographs, {pixels - alike} of {pixels} pixels have other labels")
     assert len(files) == 20
     assert alike >= 0.9999 * pixels
+
+
+@pytest.mark.parametrize("name", ["labels", "pixels"])
+def test_a_node_by_a_name_of_the_files_own_is_refused(name, tmp_path, rng):
+    network = models.fcn("32s", "mini", 2, width=1)
+    table = {**network.nodes, name: (layers.ReLU(), list(network.outputs))}
+    with pytest.raises(InputError, match=f"^{name}: a name that the file needs for itself; rename this node"):
+        weights.save_onnx(tmp_path / "network.onnx", models.Graph(table, card=network.card), pixels=True)
+    assert not any(tmp_path.iterdir())

@@ -165,9 +165,11 @@ def test_labels_that_are_no_integers_are_refused(dtype, device, rng):
             {"pixel_weight": np.ones((2, 1, 3))},
             r"expected pixel weights of shape \(2, 2, 3\), got \(2, 1, 3\)",
         ),
-        ((2, 2, 3), {"pixel_weight": np.full((2, 2, 3), -0.5)}, "weights of at least 0, got -0.5 at 12 pixels"),
+        ((2, 2, 3), {"pixel_weight": np.full((2, 2, 3), -0.5)}, "weights of at least 0, got -0.5, one of 12"),
         ((2, 2, 3), {"pixel_weight": np.full((2, 2, 3), np.nan)}, "finite pixel weights of at least 0, got nan"),
         ((2, 2, 3), {"pixel_weight": np.full((2, 2, 3), np.inf)}, "finite pixel weights of at least 0, got inf"),
+        ((2, 2, 3), {"weight": np.array([1.0, -1, 1, 1])}, "class weights of at least 0, got -1.0, one of 1"),
+        ((2, 2, 3), {"weight": np.full(4, np.nan)}, "finite class weights of at least 0, got nan"),
         ((2, 2, 3), {"reduction": "average"}, "expected reduction mean, sum or none; got 'average'"),
     ],
 )
@@ -237,7 +239,7 @@ def test_the_sigmoid_loss_of_ignored_targets_is_zero(reduction, device, rng):
         (np.ones((2, 4), int), {}, ValueError, r"expected targets of shape \(2, 3, 4\), got \(2, 4\)"),
         (np.ones((2, 3, 4), int), {"weight": np.ones(4)}, ValueError, r"class weights of shape \(3,\), got \(4,\)"),
         (np.ones((2, 3, 4), int), {"pixel_weight": np.ones((2, 3, 4))}, ValueError, r"pixel weights of shape \(2, 4\)"),
-        (np.ones((2, 3, 4), int), {"pixel_weight": -np.ones((2, 4))}, ValueError, "at least 0, got -1.0 at 8 pixels"),
+        (np.ones((2, 3, 4), int), {"pixel_weight": -np.ones((2, 4))}, ValueError, "at least 0, got -1.0, one of 8"),
         (np.ones((2, 3, 4), int), {"reduction": "max"}, ValueError, "mean, sum or none; got 'max'"),
     ],
 )
@@ -276,19 +278,21 @@ def test_the_dice_loss_is_its_definition(shape, ignore, smooth, device, rng):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_ignored_may_be_no_number(value, device, rng):
-    """In the losses whose docstrings promise so; PyTorch's softmax cross-entropy, too, has no gradient there."""
+    """As in PyTorch, whose softmax cross-entropy has no gradient there."""
     logits, labels = rng.normal(size=(2, 3, 4, 5)), rng.integers(0, 3, (2, 4, 5)).astype(np.uint8)
     labels[0, 1, 2] = 255
     targets = (labels[:, None] == np.arange(3)[:, None, None]).astype(np.uint8)
     targets[0, :, 1, 2] = 255
     for forward, backward, known in (
         (ops.dice_forward, ops.dice_backward, labels),
+        (ops.softmax_cross_entropy_forward, ops.softmax_cross_entropy_backward, labels),
         (ops.sigmoid_cross_entropy_forward, ops.sigmoid_cross_entropy_backward, targets),
     ):
         found = []
         for at in (0.0, value):
             logits[0, :, 1, 2] = at
-            loss, cache = forward(device.put(logits), device.put(known))
+            with np.errstate(invalid="ignore"):  # infinity less itself
+                loss, cache = forward(device.put(logits), device.put(known))
             found.append((float(loss), device.get(backward(1.0, cache))))
         assert found[0][0] == found[1][0]
         np.testing.assert_array_equal(found[0][1], found[1][1])
@@ -299,6 +303,13 @@ def test_an_upstream_gradient_of_another_shape_is_refused(device, rng):
     _, cache = ops.softmax_cross_entropy_forward(device.put(rng.normal(size=(2, 3, 4, 5))), labels, reduction="none")
     with pytest.raises(ValueError, match=r"softmax_cross_entropy backward: expected dloss of shape \(2, 4, 5\)"):
         ops.softmax_cross_entropy_backward(device.put(np.ones((2, 2, 4, 5))), cache)
+    logits = device.put(rng.normal(size=(1, 3, 4, 5)))
+    _, cache = ops.sigmoid_cross_entropy_forward(logits, device.put(np.zeros((1, 3, 4, 5), np.uint8)))
+    with pytest.raises(ValueError, match=r"sigmoid_cross_entropy backward: expected dloss of shape \(1, 3, 4, 5\)"):
+        ops.sigmoid_cross_entropy_backward(device.put(np.ones((3, 3, 4, 5))), cache)
+    _, cache = ops.dice_forward(logits, labels[:1], reduction="none")
+    with pytest.raises(ValueError, match=r"dice backward: expected dloss of shape \(3,\)"):
+        ops.dice_backward(device.put(np.ones(2)), cache)
 
 
 def test_dice_by_hand(device):

@@ -147,10 +147,11 @@ def test_a_nan_wins_a_max_pool_and_gets_the_gradient(settings, device, rng):
     assert (dx[2, 3], dx[3, 2]) == (first.sum(), (second & ~first).sum())
 
 
-def test_padding_never_wins_a_max_pool(device):
-    x = np.full((1, 1, 3, 3), -1e30, np.float32)
+@pytest.mark.parametrize("value", [-1e30, -np.inf])
+def test_padding_never_wins_a_max_pool(value, device):
+    x = np.full((1, 1, 3, 3), value, np.float32)
     y, cache = ops.max_pool2d_forward(device.put(x), 3, stride=2, pad=1)
-    np.testing.assert_array_equal(device.get(y), np.full((1, 1, 2, 2), -1e30, np.float32))
+    np.testing.assert_array_equal(device.get(y), np.full((1, 1, 2, 2), value, np.float32))
     assert device.get(ops.max_pool2d_backward(device.put(np.ones((1, 1, 2, 2), np.float32)), cache)).sum() == 4
 
 

@@ -526,7 +526,7 @@ def test_finished_images_are_left_out(network, toy, tmp_path, monkeypatch, capsy
     masks = sorted(path for path in (tmp_path / "out").glob("*.png") if "_objects" not in path.name)
     masks[1].unlink()
     (tmp_path / "out" / f"{masks[3].stem}_overlay.jpg").unlink()
-    images.write_mask(masks[5], np.zeros((48, 48), np.uint8))  # by whom is not known
+    images.write_mask(masks[5], np.zeros((48, 48), np.uint8), note="[1]")  # by another program
     images.write_mask(masks[6], np.zeros((48, 48), np.uint8), note='{"line": ')  # damaged
     words = command("predict", toy, tmp_path / "out", "--resume", network=network)
     assert printed(capsys, words) == plain and contents(tmp_path / "out") == before

@@ -5,9 +5,11 @@ import weakref
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_datasets import SMALL, run
 
 from minifcn import backend, data, inference, models, weights
+from minifcn.data import images
 from minifcn.errors import InputError
 from minifcn.training import checkpoint, loop
 from minifcn.training.config import Config
@@ -111,9 +113,31 @@ def test_shrunk_labels_are_refused_where_no_scores_are_smaller(options, message,
 def test_class_weights_of_other_classes_are_refused(toy, tmp_path, capsys):
     assert run("train", "--data", toy, "--out", tmp_path / "run", *SMALL, "--class-weights", "1,2") == 2
     assert "class-weights: expected one for each of background, " in capsys.readouterr().err
-    for wrong in ([], [1, -1], [1, float("nan")], [0, 0], "median", [1, "x"]):
-        with pytest.raises(ValueError, match="class-weights: expected numbers|not supported between"):
+    for wrong in ([], [1, -1], [1, float("nan")], [0, 0], "median", [1, "x"], [1, None], [[1]], [True], [1, 10**400]):
+        with pytest.raises(ValueError, match="class-weights: expected numbers"):
             settings(toy, class_weights=wrong)
+
+
+@pytest.mark.parametrize("name", ["iterations", "crop", "batch_size", "seed"])
+def test_counts_are_whole_numbers(name, toy):
+    with pytest.raises(ValueError, match=f"{name.replace('_', '-')}: expected a whole number, got 2.5"):
+        settings(toy, **{name: 2.5})
+
+
+def test_a_start_of_other_classes_names_the_first(toy, tmp_path):
+    first = finished(settings(toy, iterations=1), tmp_path / "first")
+    first.model.card.classes = (*first.model.card.classes[:2], "tree", *first.model.card.classes[3:])
+    weights.save(tmp_path / "other.npz", first.model)
+    second = Run(settings(toy, start=str(tmp_path / "other.npz")), tmp_path / "second")
+    assert f"; its class 2 is tree, here it is {second.model.card.classes[2]}" in second.started
+
+
+def test_masks_of_void_alone_are_refused(tmp_path):
+    data.write_toyvoc(tmp_path / "toy", train=2, val=2, size=32)
+    for mask in (tmp_path / "toy").rglob("SegmentationClass/*.png"):
+        images.write_mask(mask, np.full(np.asarray(Image.open(mask)).shape, 255, np.uint8))
+    with pytest.raises(InputError, match="SegmentationClass: no pixel is labelled: all masks hold only 255"):
+        Run(settings(tmp_path / "toy"), tmp_path / "run")
 
 
 def test_going_on_with_another_number_of_threads_is_said(toy, tmp_path, caplog, tiling):

@@ -203,6 +203,16 @@ def test_npz_knows_its_hash_and_refuses_weights_that_are_no_numbers(tmp_path, mo
         weights.load(tmp_path / "nan.npz", model)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_that_are_no_numbers_are_not_saved(half, tmp_path):
+    model = models.fcn("32s", "mini", 2, width=1)
+    model.parameters()["score_fr.bias"].value[0] = np.nan
+    for save, name in ((weights.save, "net.npz"), (weights.save_safetensors, "net.safetensors")):
+        with pytest.raises(ValueError, match="1 of 2 values of 'score_fr.bias' NaN or infinite"):
+            save(tmp_path / name, model, half=half)
+    assert not any(tmp_path.iterdir())
+
+
 def test_missing_files_and_unknown_endings_are_named(tmp_path):
     for load in (weights.load, weights.load_any):
         with pytest.raises(FileNotFoundError, match=r"absent\.npz"):

@@ -1,5 +1,6 @@
 """Finds a C++ compiler and keeps the libraries that it makes in the user's cache folder, by the hash of all that they depend on."""
 
+import ctypes
 import hashlib
 import logging
 import os
@@ -67,6 +68,16 @@ def compiler() -> tuple[str, ...]:
         if found := shutil.which(command[0]):
             return (found, *command[1:])
     return (sys.executable, "-m", "ziglang", "c++") if not asked and find_spec("ziglang") else ()
+
+
+def opened(name: str, text: str, options: tuple[str, ...], machine: str = "") -> ctypes.CDLL:
+    """`library`, loaded; a damaged one, such as a power cut leaves in the cache, is compiled once more. Raises as it does."""
+    path = library(name, text, options, machine)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        path.unlink(missing_ok=True)
+        return ctypes.CDLL(str(library(name, text, options, machine)))
 
 
 def library(name: str, text: str, options: tuple[str, ...], machine: str = "") -> Path:

@@ -95,7 +95,7 @@ def _library():
         return None
     try:
         text = Path(__file__).with_name("helpers.cpp").read_text(encoding="utf-8")
-        return ctypes.CDLL(str(compiler.library("helpers", text, _OPTIONS)))
+        return compiler.opened("helpers", text, _OPTIONS)
     except (compiler.CompileError, OSError) as error:
         compiler.give_up(error)
         return None

@@ -194,7 +194,7 @@ def _library(source, dtype):
         [source.complete(PRELUDE, dtype), *(_entry(name, source.parameters(name)) for name in source.kernels)]
     )
     try:
-        return ctypes.CDLL(str(compiler.library(source.path.name, text, OPTIONS, _processor())))
+        return compiler.opened(source.path.name, text, OPTIONS, _processor())
     except (compiler.CompileError, OSError) as error:
         compiler.give_up(error)
         return None

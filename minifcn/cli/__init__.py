@@ -55,6 +55,7 @@ def main(argv=None):
 
     Any other exception is a bug and is raised.
     """
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115 (None if closed; open to the end)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what an old code page lacks becomes a question mark
             stream.reconfigure(errors="replace")

@@ -18,7 +18,11 @@ def add_arguments(parser):
     add = parser.add_argument
     add("source", metavar="FROM", help="file to read; or imagenet or hed, as for train --start")
     add("target", metavar="TO", help="file to write, .npz or .safetensors; must not exist")
-    add("--network", choices=models.CLASSIFIERS, help="the network of the weights, if the file is another library's")
+    add(
+        "--network",
+        choices=[name for name in networks.BACKBONES if name != "mini"],
+        help="the network of the weights, if the file is another library's",
+    )
     networks.add_network(parser, "fcn", "deeplab")
     names = "file with the names of its classes, one per line, background first; stored with the weights"
     add("--classes", metavar="FILE", help=names)

@@ -47,6 +47,10 @@ def run_doctor(args):
     """Examine, print, draw, repair. -> 0 if there are no errors, else 1"""
     if args.picture and Path(args.picture).suffix.lower() != ".png":
         raise InputError(f"{args.picture}: expected the name of a PNG file for the picture")
+    if args.picture and Path(args.picture).resolve().is_relative_to(Path(args.root).resolve()):
+        raise InputError(f"{args.picture}: inside the data set, in which nothing is changed; choose another place")
+    if args.picture and not Path(args.picture).parent.is_dir():
+        raise InputError(f"{args.picture}: expected a place in a folder that is there")
     if args.fix:
         check_empty(args.fix)
     diagnosis = doctor.examine(args.root, partial(tqdm, unit="image", disable=None, leave=False), args.exif)

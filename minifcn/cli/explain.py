@@ -10,15 +10,16 @@ from .. import data, models
 from ..errors import InputError
 from ..training import throughput
 from ..training.config import NETWORKS
-from . import networks
+from . import networks, options
 
 HELP = "show what a network would cost, without running it"
 
 
 def add_arguments(parser):
+    options.add_device(parser)
     add = parser.add_argument
     a_network = "a classifier (with --variant, the backbone of an FCN or DeepLab), unet or panoptic"
-    add("network", choices=(*models.CLASSIFIERS, "unet", "panoptic"), help=a_network)
+    add("network", choices=(*networks.BACKBONES, "unet", "panoptic"), help=a_network)
     networks.add_network(parser, *NETWORKS)
     add("--channels", type=networks.at_least(1), default=SUPPRESS, help="channels of the input images (default: 3)")
     size = "image size: one side, or height and width (default: the classifier's native size, 572 for an unpadded U-Net, else 500)"

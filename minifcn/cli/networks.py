@@ -62,6 +62,9 @@ NETWORK_OPTIONS = {  # of the builders in NETWORKS: the help, and what else argp
 STAGED = ("backbone", "width", "alignment", "upsampling")  # the options that all stages share
 
 
+BACKBONES = tuple(
+    dict.fromkeys((*models.CLASSIFIERS, *models.BACKBONES))
+)  # classifiers, and what FCNs and DeepLabs are over
 WHOLE = {"unet", "panoptic"}  # these name their backbone by an option; the others are asked for by the backbone's name
 
 
@@ -100,6 +103,8 @@ def network_of(args):
     if builder == "fcn" and args.network not in models.BACKBONES:
         known = ", ".join(models.BACKBONES)
         raise InputError(f"{args.command}: there is no FCN over {args.network}; choose one of {known}")
+    if builder == args.network and builder not in (*models.CLASSIFIERS, *WHOLE):
+        raise InputError(f"{args.command}: {builder} is a backbone; name what is over it, such as --variant 8s")
     if builder in ("fcn", "deeplab"):
         given["backbone"] = args.network
     if builder in models.CLASSIFIERS:

@@ -76,18 +76,20 @@ def run(args):
     named, network, out = options.named_images(args.images), model.prepare(), make_folder(args.out)
     endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))
     files = {name: [out / f"{name}{ending}" for ending in endings] for _, name in named}
-    images = {path.resolve() for path, _ in named}
+    images = {real(path) for path, _ in named}
     times = Counter(file for _, name in named for file in files[name])
-    if args.resume and out.resolve() in {Path(image).resolve() for image in args.images}:
+    if args.resume and real(out) in {real(image) for image in args.images}:
         raise InputError(f"{out}: holds the images, among which masks would be taken for more; choose another --out")
-    if lost := [file for file in times if file.resolve() in images]:
+    if lost := [file for file in times if real(file) in images]:
         raise InputError(
             f"{lost[0]}: is one of the images, and would be written over; choose another folder with --out"
         )
     if twice := [file for file, count in times.items() if count > 1]:
-        raise InputError(f"{twice[0]}: would be written for two of the images; rename one, or leave --objects out")
+        raise InputError(f"{twice[0]}: would be written for two of the images; rename one, or choose another --out")
+    if foreign := [mask for mask, *_ in files.values() if os.path.isfile(mask) and note_of(mask) is None]:
+        raise InputError(f"{foreign[0]}: is there already, and no mask of minifcn's; choose another folder with --out")
     table = Path(args.table or out / "objects.csv")
-    if args.objects and (table.suffix not in (".csv", ".json") or table.resolve() in images or table.is_dir()):
+    if args.objects and (table.suffix not in (".csv", ".json") or real(table) in images or table.is_dir()):
         raise InputError(f"{table}: expected a table's name, ending in .csv or .json")
     if args.objects and not os.access(make_folder(table.parent), os.W_OK):
         raise InputError(f"{table}: cannot be written; choose another place with --table")
@@ -124,6 +126,11 @@ def run(args):
     written = f"mask{'s' * (done != 1)} and overlay{'s' * (done != 1)}"
     notice(f"{done} {written} written to {out}, {done / seconds:.1f} images a second")
     return options.tell_skipped([*skipped, *refused])
+
+
+def real(path):
+    """A path without links, whether it can be reached or not."""
+    return Path(os.path.realpath(path))
 
 
 def check_fits(args, model):
@@ -169,7 +176,7 @@ class Segmenter:
             return found | {"refused": error}
 
     def found(self, path, name):
-        file = path.stat() if path.is_file() else None
+        file = path.stat() if os.path.isfile(path) else None
         made_of = [self.made_by, file and [file.st_size, file.st_mtime_ns]]
         if self.args.resume and (found := self.finished(name, made_of)):
             return found
@@ -190,7 +197,7 @@ class Segmenter:
             found = json.loads(note) if note else {}
         except ValueError:  # a damaged file
             return None
-        return found if found.pop("made_of", None) == made_of else None
+        return found if isinstance(found, dict) and found.pop("made_of", None) == made_of else None
 
     def segmented(self, image, made_of, mask, overlaid, numbered=None, pictures=1):
         card, where = self.network.card, (self.resize, self.args.tile)

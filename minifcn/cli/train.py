@@ -1,6 +1,7 @@
 """Train one FCN, U-Net, DeepLab or panoptic network on a folder of labelled images. Everything is kept in --out: settings, metrics,
 checkpoint, the best weights, figures and report.html. Ctrl-C leaves a checkpoint; --resume continues from it, bit for bit as if never
-stopped: with compiled kernels (minifcn info) on any number of threads, without them on the same number (MINIFCN_THREADS)."""
+stopped: with compiled kernels (minifcn info) on any number of threads, without them on the same number (MINIFCN_THREADS). If the data have
+moved, --resume takes their new place by --data (and --sbd)."""
 
 import shlex
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..metrics import ConfusionMatrix
 from ..report import figures, page, tables
 from ..tasks import PanopticScores
 from ..training.config import NETWORKS, Config, check_count
-from ..training.run import Run, read_metrics
+from ..training.run import MOVABLE, Run, read_metrics
 from . import launch, options
 from .progress import INTERRUPTED, do, leads, notice
 
@@ -56,7 +57,8 @@ def run(args):
     if not args.resume:
         config = options.config_of(args)
         check_count(given, config.flat())
-    run = Run.resume(args.resume) if args.resume else Run(config, args.out or options.OUT)
+    moved = {name: given.pop(name) for name in MOVABLE if args.resume and name in given}
+    run = Run.resume(args.resume, **moved) if args.resume else Run(config, args.out or options.OUT)
     if run.config.network["builder"] not in NETWORKS:
         raise InputError(f"train: {run.folder} holds the first stage of minifcn reproduce; go on with that command")
     own = run.config.flat()
@@ -85,7 +87,9 @@ def finish(run, title, go_on):
 
 def seconds_of(run, title, go_on):
     """Run to the end. -> the seconds that it took, including the updates before it was resumed; None if Ctrl-C stopped it"""
-    earlier = sum(record.get("seconds", 0.0) for record in read_metrics(run.folder)) if run.done else 0.0
+    earlier = 0.0
+    if run.done and run.writes and run.metrics.exists():  # other processes may not see the run's folder
+        earlier = sum(record.get("seconds", 0.0) for record in read_metrics(run.folder))
     seconds = do(run, title, go_on)
     return None if seconds is None else earlier + seconds
 

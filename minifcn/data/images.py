@@ -242,7 +242,7 @@ def note_of(path: str | Path) -> str | None:
 def image_files(path: str | Path) -> list[Path]:
     """The image files that a path stands for: itself, or those in that folder, by name. Raises InputError if there are none."""
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # nor where it cannot be reached, which reading it will say
         return [path]
     shown = [p for p in path.iterdir() if not p.name.startswith(".") and p.is_file()]
     found = sorted(p for p in shown if p.suffix.lower() in SUFFIXES)

@@ -5,6 +5,7 @@ Its place, rotation, size and lighting are random. Behind it is a dull backgroun
 or the image's edge may hide part of it.
 """
 
+import shutil
 from colorsys import hsv_to_rgb
 from pathlib import Path
 
@@ -57,13 +58,23 @@ def write_toyvoc(
     instances: draw other scenes, in which shapes of a class touch and overlap, and write their instance maps to SegmentationObject.
     The same arguments write the same scenes. Raises InputError rather than write into a folder that holds something.
     """
-    root = Path(root)
-    folder = root / "VOC2012"
-    check_empty(folder)
-    if train < 1 or val < 1 or size < 16:
+    finished = Path(root) / "VOC2012"
+    check_empty(finished)
+    if (
+        any(number != int(number) for number in (train, val, size, seed))
+        or train < 1
+        or val < 1
+        or size < 16
+        or seed < 0
+    ):
         raise InputError(
-            f"toy data: expected train and val of at least 1 and size of at least 16; got {train}, {val}, {size}"
+            "toy data: expected whole numbers, train and val of at least 1, size of at least 16 and seed of at least 0; "
+            f"got {train}, {val}, {size} and {seed}"
         )
+    folder = finished.with_name(
+        f".{finished.name}.part"
+    )  # so that scenes of an interrupted drawing are not taken for all
+    shutil.rmtree(folder, ignore_errors=True)
     for name in ("JPEGImages", "SegmentationClass", *([OBJECTS] if instances else []), "ImageSets/Segmentation"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
@@ -79,6 +90,7 @@ def write_toyvoc(
     for split, names in ids.items():
         path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
         path.write_text("\n".join(names) + "\n", encoding="utf-8")
+    folder.replace(finished)
 
 
 def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:

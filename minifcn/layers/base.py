@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from .. import ops
 from ..backend import Array, array_module, run_blocks, to_device, to_host
 from ..errors import DtypeError, InputError
-from ..ops.geometry import Cache
+from ..ops.geometry import Cache, require_shape
 from .coordinates import IDENTITY, Affine
 
 
@@ -230,23 +230,27 @@ class Leaf(Layer):
         """
         with self.named_in_errors():
             y, cache = self.run(*inputs, train=train, **options)
-        self._cache = (cache, y.dtype) if train else None
+        self._cache = (cache, y.shape, y.dtype) if train else None
         return y
 
     def backward(self, dy: Array, **options: bool) -> Array:
-        """dy -> dx, adding to the parameters' gradients. Raises InputError without a forward(x, train=True) before it, DtypeError
-        unless dy has the dtype of that forward's y.
+        """dy -> dx, adding to the parameters' gradients. Raises InputError without a forward(x, train=True) before it and
+        unless dy has the shape of that forward's y, DtypeError unless it has its dtype.
 
         options: further arguments of this layer's `run_backward`.
         """
         with self.named_in_errors():
             if self._cache is None:
                 raise InputError("backward needs a forward(x, train=True) before it, and takes its cache only once")
-            cache, dtype = self._cache
+            cache, shape, dtype = self._cache
+            require_shape("backward", "an upstream gradient", dy, shape)
             if dy.dtype != dtype:
                 raise DtypeError(f"backward: expected an upstream gradient of {dtype}, like the output, got {dy.dtype}")
             self._cache = None
             return self.run_backward(dy, cache, **options)
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_cache"}  # a copy has not run
 
     def forget(self) -> None:
         """Drop the cache, as a forward without train=True does."""

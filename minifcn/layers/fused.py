@@ -40,8 +40,9 @@ class FusedConv2d(Leaf):
         w, b = self.folded or self._fold()
         settings = self.conv.settings_for(x.shape)
         y, _ = ops.conv2d_forward(x, w, b, **settings, activation=self.activation, cached=self.cached)
-        for layer in self.parts:
-            layer.forget()
+        if self.folded is None:  # else it is another network than the one that its layers train in
+            for layer in self.parts:
+                layer.forget()
         return y, None
 
     def _fold(self):

@@ -8,7 +8,7 @@ from fractions import Fraction
 from .. import ops
 from ..backend import Array
 from ..errors import InputError
-from ..ops.geometry import Cache
+from ..ops.geometry import Cache, require_same_dtype
 from .base import Leaf, Parameter
 from .coordinates import Affine
 from .general import Resize, Slice
@@ -37,6 +37,7 @@ class Add(Leaf):
         self.broadcast = broadcast
 
     def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
+        require_same_dtype("add", a, b)
         self.output_shape(a.shape, b.shape)
         return a + b, (a.shape, b.shape)
 
@@ -63,6 +64,7 @@ class Subtract(_Elementwise):
     onnx_operator = "Sub"
 
     def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
+        require_same_dtype("subtract", a, b)
         self.output_shape(a.shape, b.shape)
         return a - b, (a.shape, b.shape)
 
@@ -78,6 +80,7 @@ class Multiply(_Elementwise):
     caches_input = owns_results = True
 
     def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
+        require_same_dtype("multiply", a, b)
         self.output_shape(a.shape, b.shape)
         return a * b, (a, b)
 
@@ -93,6 +96,7 @@ class Divide(_Elementwise):
     caches_input = owns_results = True
 
     def run(self, a: Array, b: Array, train: bool) -> tuple[Array, Cache]:
+        require_same_dtype("divide", a, b)
         self.output_shape(a.shape, b.shape)
         return a / b, (a, b)
 

@@ -31,7 +31,7 @@ class BoundaryIoU:
         for width in range(1, max(self.matrices) + 1):
             lowest, highest = around(np.minimum, lowest), around(np.maximum, highest)
             if width in self.matrices:
-                near = np.where(lowest != highest, labels, ignore)
+                near = np.where(lowest != highest, labels.astype(np.int64), ignore)
                 self.matrices[width].update(near, predictions, ignore)
 
     def merge(self, other: Self) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..backend import Array, Source, array_module, constant, launch, run_blocks, runs
 from ..errors import InputError
-from .geometry import Cache, require_same_dtype, require_shape
+from .geometry import Cache, require_gradient, require_same_dtype
 from .maps import channels_last
 
 SOURCE = Source.beside(__file__)
@@ -45,7 +45,7 @@ def _forward(activation, x, out):
 
 
 def _backward(activation, dy, y, out):
-    require_shape(f"{activation} backward", "dy", dy, y.shape)
+    require_gradient(activation, dy, y.shape, y.dtype)
     xp = array_module(dy)
     dx = xp.empty_like(y) if out is None else out
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..backend import Array, Source, array_module, launch, run_tiles, runs, threads, tuning
 from ..errors import InputError
 from .activation import LIMITS, PASSED, activate, require_activation
-from .geometry import require_maps, require_shape
+from .geometry import require_gradient, require_maps, require_shape
 from .maps import channels_last, new_maps, row_tiles, to_nhwc
 
 SOURCE = Source.beside(__file__)
@@ -87,7 +87,7 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache, *, out: Array | None =
     it is contiguous with channels last.
     """
     x = cache.x
-    require_shape("batch_norm backward", "dy", dy, x.shape)
+    require_gradient("batch_norm", dy, x.shape, x.dtype)
     if out is not None and not channels_last(out).flags.c_contiguous:
         out = None
     if runs(SOURCE, dy):

@@ -75,6 +75,13 @@ def require_shape(op, what, array, shape):
         raise InputError(f"{op}: expected {what} of shape {tuple(shape)}, got {array.shape}")
 
 
+def require_gradient(op, dy, shape, dtype):
+    """Raise InputError unless an upstream gradient has this shape, that of the output, DtypeError unless it has this dtype."""
+    require_shape(f"{op} backward", "dy", dy, shape)
+    if dy.dtype != dtype:
+        raise DtypeError(f"{op} backward: expected an upstream gradient of {dtype}, like the output, got {dy.dtype}")
+
+
 @dataclass(frozen=True)
 class Window:
     """How a window of `kernel` taps goes from maps of `input_size` to maps of `output_size`.

@@ -4,7 +4,7 @@ from numpy.random import Generator
 
 from ..backend import Array, matmul, to_device_of
 from ..errors import InputError
-from .geometry import Cache, require_same_dtype, require_shape
+from .geometry import Cache, require_gradient, require_same_dtype, require_shape
 
 
 def linear_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, Cache]:
@@ -20,7 +20,7 @@ def linear_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, C
 def linear_backward(dy: Array, cache: Cache, *, weights: bool = True) -> tuple[Array, Array, Array]:
     """dy (N, K) -> (dx, dw, db), shaped as x, w and b; db is None without a bias, dw with weights=False, for a frozen matrix."""
     x, w, has_bias = cache
-    require_shape("linear backward", "dy", dy, (x.shape[0], w.shape[0]))
+    require_gradient("linear", dy, (x.shape[0], w.shape[0]), x.dtype)
     return matmul(dy, w), matmul(dy.T, x) if weights else None, dy.sum(axis=0) if has_bias else None
 
 

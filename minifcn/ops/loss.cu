@@ -29,7 +29,8 @@ KERNEL void softmax_cross_entropy_gradient(RANGE, ARRAY(const T) probabilities, 
     EACH_LANES(line, k, w, classes, width, 1) {
         long long pixel = (long long)line * width + w;
         long long i = ((line / height * (long long)classes + k) * height + line % height) * width + w;
-        lanes probability = AT(probabilities, i);
-        AT(dlogits, i) = AT(share, pixel) * (AT(label, pixel) == k ? probability - T(1) : probability);
+        lanes probability = AT(probabilities, i), weight = AT(share, pixel);
+        lanes gradient = weight * (AT(label, pixel) == k ? probability - T(1) : probability);
+        AT(dlogits, i) = weight == T(0) ? lanes() : gradient;  // also if a score is no number
     }
 }

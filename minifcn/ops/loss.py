@@ -67,7 +67,10 @@ def softmax_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     def tile(pixels, values):
         one_hot = (index[pixels][:, None] == classes).astype(probabilities.dtype)
         xp.subtract(probabilities[values], one_hot, out=one_hot)
-        xp.multiply(one_hot, share[pixels][:, None], out=dlogits[values])
+        of_pixel = share[pixels][:, None]
+        dlogits[values] = xp.where(
+            of_pixel == 0, xp.zeros_like(of_pixel), one_hot * of_pixel
+        )  # also if a score is no number
 
     run_tiles(probabilities, tile, _tiles(probabilities))
     return dlogits
@@ -168,6 +171,8 @@ def sigmoid_cross_entropy_backward(dloss: Array | float, cache: Cache) -> Array:
     """dlogits = dloss · (negative · σ(x) − positive · (1 − σ(x))).   dloss: a number, () or (N, K, ...) -> (N, K, ...)"""
     logits, positive, negative = cache
     xp = array_module(logits)
+    if getattr(dloss, "ndim", 0):
+        require_shape("sigmoid_cross_entropy backward", "dloss", dloss, logits.shape)
     sigmoid = (1 + xp.tanh(logits / 2)) / 2
     return (dloss * (negative * sigmoid - positive * (1 - sigmoid))).astype(logits.dtype, copy=False)
 
@@ -227,6 +232,8 @@ def dice_backward(dloss: Array | float, cache: Cache) -> Array:
     dloss: a number, () or (C,) -> (N, C, ...)
     """
     probabilities, is_label, overlap, scale = cache
+    if getattr(dloss, "ndim", 0):
+        require_shape("dice backward", "dloss", dloss, scale.shape)
     scale = (dloss * scale).astype(probabilities.dtype, copy=False)
     where_label, elsewhere = (
         of_class.reshape((-1,) + (1,) * (is_label.ndim - 2)) for of_class in (scale * (overlap - 2), scale * overlap)
@@ -265,13 +272,19 @@ def _require_settings(op, logits, weight, pixel_weight, reduction):
         raise InputError(f"{op}: expected reduction mean, sum or none; got {reduction!r}")
     if weight is not None:
         require_shape(op, "class weights", weight, logits.shape[1:2])
+        _require_weights(op, weight, "class")
     if pixel_weight is not None:
         require_shape(op, "pixel weights", pixel_weight, logits.shape[:1] + logits.shape[2:])
-        wrong = pixel_weight[~((pixel_weight >= 0) & (pixel_weight < np.inf))]
-        if wrong.size:
-            raise InputError(
-                f"{op}: expected finite pixel weights of at least 0, got {float(wrong[0])} at {wrong.size} pixels"
-            )
+        _require_weights(op, pixel_weight, "pixel")
+
+
+def _require_weights(op, weights, of):
+    """Raise InputError unless all weights are finite and at least 0."""
+    wrong = weights[~((weights >= 0) & (weights < np.inf))]
+    if wrong.size:
+        raise InputError(
+            f"{op}: expected finite {of} weights of at least 0, got {float(wrong[0])}, one of {wrong.size}"
+        )
 
 
 @np.errstate(under="ignore")  # the exponential of an improbable class underflows to 0

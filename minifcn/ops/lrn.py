@@ -2,7 +2,7 @@
 
 from ..backend import Array
 from ..errors import InputError
-from .geometry import Cache, require_maps, require_shape
+from .geometry import Cache, require_gradient, require_maps
 
 
 def lrn_forward(
@@ -29,7 +29,7 @@ def lrn_forward(
 def lrn_backward(dy: Array, cache: Cache) -> Array:
     """dx_c = dy_c / s_c^β − 2αβ/size · x_c · Σ dy·x / s^(β+1), summed over the channels in whose window c lies."""
     x, s, size, alpha, beta = cache
-    require_shape("lrn backward", "dy", dy, x.shape)
+    require_gradient("lrn", dy, x.shape, x.dtype)
     shared = _sum_channels(dy * x * s ** (-beta - 1), (size - 1) // 2, size // 2)
     return dy * s**-beta - 2 * alpha * beta / size * x * shared
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..backend import Array, Source, array_module, constant, has_kernels, launch, run_tiles, runs, threads, tuning
-from ..errors import DtypeError, InputError
-from .geometry import Cache, Pair, Window, conv_params, pair, require_maps, require_shape, window
+from ..errors import InputError
+from .geometry import Cache, Pair, Window, conv_params, pair, require_gradient, require_maps, window
 from .maps import Band, channels_last, new_maps, row_tiles, taps, to_nhwc, windows
 
 SOURCE = Source.beside(__file__)
@@ -44,11 +44,10 @@ def max_pool2d_forward(
 def max_pool2d_backward(dy: Array, cache: Cache) -> Array:
     """dx: each dy goes to the pixel that won its window, on a tie to the first.   dy (N, C, Ho, Wo) -> dx (N, C, H, W)"""
     winner, shape, where = cache
-    require_shape("max_pool2d backward", "dy", dy, shape)
+    dtype = winner[0].dtype if isinstance(winner, tuple) else f"float{8 * winner.dtype.itemsize}"
+    require_gradient("max_pool2d", dy, shape, dtype)
     xp = array_module(dy)
     if not isinstance(winner, tuple):
-        if dy.dtype.itemsize != winner.dtype.itemsize:
-            raise DtypeError(f"max_pool2d backward: expected the dtype of the forward's x, got {dy.dtype}")
         apart = all(stride >= extent for stride, extent in zip(where.stride, where.extent, strict=True))
         kernel, size = (
             ("max_pool_gradient_apart", where.output_size) if apart else ("max_pool_gradient", where.input_size)
@@ -65,8 +64,13 @@ def max_pool2d_backward(dy: Array, cache: Cache) -> Array:
         best, upstream = y_last[images, rows], dy_last[images, rows]
         unclaimed = xp.ones(best.shape, bool)  # windows whose winner is still to come
         some_nan = bool(xp.isnan(best).any())
+        inside = None  # where taps lie in the map, if only that tells -inf from the padding
+        if bool((best == -xp.inf).any()):
+            inside = _seen(xp.ones((1, *x_last.shape[1:3], 1), bool), where, rows)
         for u, v in taps(where):
             wins = seen[:, :, :, u, v] == best
+            if inside is not None:
+                wins &= inside[:, :, :, u, v]
             if some_nan:  # NaN equals nothing, itself included
                 wins |= xp.isnan(seen[:, :, :, u, v])
             wins &= unclaimed
@@ -110,7 +114,7 @@ def avg_pool2d_forward(
 def avg_pool2d_backward(dy: Array, cache: Cache) -> Array:
     """dx: each dy is shared equally among its window's pixels.   dy (N, C, Ho, Wo) -> dx (N, C, H, W)"""
     area, where = cache
-    require_shape("avg_pool2d backward", "dy", dy, dy.shape[:2] + where.output_size)
+    require_gradient("avg_pool2d", dy, dy.shape[:2] + where.output_size, area.dtype)
     dy_last = channels_last(dy)
 
     def shares(images, rows):
@@ -136,20 +140,20 @@ def adaptive_avg_pool2d_forward(x: Array, size: Pair) -> tuple[Array, Cache]:
 def adaptive_avg_pool2d_backward(dy: Array, cache: Cache) -> Array:
     """dx = Aᵀ dy B.   dy (N, C, *size) -> dx (N, C, H, W)"""
     a, b = cache
-    require_shape("adaptive_avg_pool2d backward", "dy", dy, dy.shape[:2] + (len(a), len(b)))
+    require_gradient("adaptive_avg_pool2d", dy, dy.shape[:2] + (len(a), len(b)), a.dtype)
     return array_module(dy).matmul(a.T @ dy, b)
 
 
 def global_avg_pool_forward(x: Array) -> tuple[Array, Cache]:
     """y = the mean of each map; positions within the map are lost.   x (N, C, H, W) -> y (N, C)"""
     require_maps("global_avg_pool", x)
-    return channels_last(x).mean(axis=2).mean(axis=1), x.shape
+    return channels_last(x).mean(axis=2).mean(axis=1), (x.shape, x.dtype)
 
 
 def global_avg_pool_backward(dy: Array, cache: Cache) -> Array:
     """dx: every pixel gets an equal share of its map's dy.   dy (N, C) -> dx (N, C, H, W)"""
-    shape = cache
-    require_shape("global_avg_pool backward", "dy", dy, shape[:2])
+    shape, dtype = cache
+    require_gradient("global_avg_pool", dy, shape[:2], dtype)
     dx = new_maps(dy, shape[1], shape[2:])
     dx[...] = (dy / (shape[2] * shape[3]))[:, :, None, None]
     return dx

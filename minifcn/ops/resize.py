@@ -4,7 +4,7 @@ import numpy as np
 
 from ..backend import Array, array_module, constant
 from ..errors import InputError
-from .geometry import Cache, Pair, pair, require_maps, require_shape
+from .geometry import Cache, Pair, pair, require_gradient, require_maps
 
 POSITIONS = ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel")
 NEAREST = {  # how a position between two values is rounded
@@ -54,7 +54,7 @@ def resize_forward(
 def resize_backward(dy: Array, cache: Cache) -> Array:
     """dx = Aᵀ dy B.   dy (N, C, *size) -> dx (N, C, H, W)"""
     a, b = cache
-    require_shape("resize backward", "dy", dy, (*dy.shape[:2], len(a), len(b)))
+    require_gradient("resize", dy, (*dy.shape[:2], len(a), len(b)), a.dtype)
     return array_module(dy).matmul(a.T @ dy, b)
 
 

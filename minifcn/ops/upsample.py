@@ -4,7 +4,7 @@ import numpy as np
 
 from ..backend import Array, Source, array_module, constant, cut, has_kernels, launch, run_tiles, threads, tuning
 from ..errors import InputError
-from .geometry import Cache, Pair, pads, require_maps, require_shape
+from .geometry import Cache, Pair, pads, require_gradient, require_maps
 
 SOURCE = Source.beside(__file__, gpu_only=True)
 
@@ -31,16 +31,16 @@ def upsample_forward(x: Array, kernel_1d: Array, *, stride: int, pad: Pair = 0) 
         y, before = x, (both[0][0], both[1][0])
         for axis in (3, 2):
             y = _along("upsample", y, kernel_1d, axis, size[axis - 2], stride, before[axis - 2])
-        return y, (size, (kernel_1d, x.shape[2:], stride, before))
+        return y, (size, x.dtype, (kernel_1d, x.shape[2:], stride, before))
     sizes = zip(x.shape[2:], size, both, strict=True)
     a, b = (_matrix(kernel_1d, n, length, stride, before) for n, length, (before, _) in sizes)
-    return _both_sides(a, x, b), (size, (a, b))
+    return _both_sides(a, x, b), (size, x.dtype, (a, b))
 
 
 def upsample_backward(dy: Array, cache: Cache) -> Array:
     """dx = Aᵀ dy B.   dy (N, C, Ho, Wo) -> dx (N, C, H, W). The kernel is fixed and gets no gradient."""
-    size, rest = cache
-    require_shape("upsample backward", "dy", dy, dy.shape[:2] + size)
+    size, dtype, rest = cache
+    require_gradient("upsample", dy, dy.shape[:2] + size, dtype)
     if has_kernels(dy):
         kernel_1d, size, stride, before = rest
         for axis in (2, 3):

@@ -170,4 +170,12 @@ def start_from(source, model, whole=False):
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
     model.card.preprocessing = given.card.preprocessing
-    return f"{source}: {message}"
+    return f"{source}: {message}{other_name(given.card.classes, model.card.classes)}"
+
+
+def other_name(theirs, ours):
+    """What to add to a message where as many classes have other names: the first that differs; else nothing."""
+    if not theirs or not ours or len(theirs) != len(ours) or theirs == ours:
+        return ""
+    number = next(i for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
+    return f"; its class {number} is {theirs[number]}, here it is {ours[number]}"

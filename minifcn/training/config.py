@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields, replace
 from math import inf
 from typing import Self
 
+import numpy as np
+
 from ..card import settings_of
 from ..errors import InputError, require_known
 from ..models import DEEPLABS
@@ -40,6 +42,7 @@ NETWORKS: dict = {
     },
 }
 OPTIONS = {option: default for options in reversed(NETWORKS.values()) for option, default in options.items()}
+_LARGEST = float(np.finfo(np.float32).max)
 _AT_LEAST_0 = (
     "offset_weight",
     "backbone_rate",
@@ -150,6 +153,9 @@ class Config:
             for name in names:
                 if values[name] is not None and not least <= values[name] < inf:
                     raise InputError(f"{name.replace('_', '-')}: expected at least {least}, got {values[name]}")
+        for name in (*counts, "seed"):
+            if values[name] is not None and values[name] != int(values[name]):
+                raise InputError(f"{name.replace('_', '-')}: expected a whole number, got {values[name]}")
         if not (0 < self.hardest <= 1 and 0 < self.sigma < inf):
             raise InputError(
                 f"expected a share of the hardest pixels above 0 and up to 1 and a sigma above 0, got {self.hardest} and {self.sigma}"
@@ -175,7 +181,10 @@ class Config:
         if not 0 <= self.average < 1:
             raise InputError(f"average: expected a number from 0 to below 1, got {self.average}")
         weights = self.class_weights
-        sound = isinstance(weights, tuple) and all(0 <= weight < inf for weight in weights) and any(weights)
+        sound = isinstance(weights, tuple) and all(
+            type(weight) in (int, float) and 0 <= weight <= _LARGEST for weight in weights
+        )
+        sound = sound and any(weights)
         if weights not in (None, BALANCED) and not sound:
             raise InputError(f"class-weights: expected numbers of at least 0, not all 0, or {BALANCED}; got {weights}")
         if not 0 < self.lr < inf:

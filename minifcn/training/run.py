@@ -29,6 +29,7 @@ from .optimizers import OPTIMIZERS
 from .schedule import SCHEDULES
 
 log = logging.getLogger("minifcn.training")
+MOVABLE = ("data", "sbd")  # the settings that say where data lie, which may have moved when a run is resumed
 
 
 class Evaluated(NamedTuple):
@@ -168,12 +169,18 @@ class Run:
         self.matrix = None  # of the latest evaluation; at the end of a run, that of the finished network
 
     @classmethod
-    def resume(cls, folder):
-        """The run in `folder`, where its checkpoint left it."""
+    def resume(cls, folder, **moved):
+        """The run in `folder`, where its checkpoint left it. moved: where the data now lie, by the names in MOVABLE, if they have moved."""
         path, world = Path(folder) / "checkpoint.npz", distributed.world()
         found = _stamp(path)
         arrays, meta = world.share(checkpoint.read(path) if world.rank == 0 else None)
-        run = cls(Config.from_dict(meta["config"], path), folder, resume=True)
+        config = Config.from_dict({**meta["config"], **moved}, path)
+        try:
+            run = cls(config, folder, resume=True)
+        except MissingFileError as error:
+            if moved:
+                raise
+            raise MissingFileError(f"{error}; if the data have moved: --resume {folder} --data FOLDER") from error
         checkpoint.restore(run, arrays, meta)
         run._found = run.writes and found
         return run
@@ -322,16 +329,18 @@ def _stamp(path):
 
 
 def read_metrics(folder):
-    """The events of a run as dicts, in order; an unfinished last line is left out."""
+    """The events of a run as dicts, in order; an unfinished last line is left out. Raises InputError for any other line that holds none."""
     path = Path(folder) / "metrics.jsonl"
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; expected the metrics of a training run")
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    records, lines = [], path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines):
         try:
             record = json.loads(line)
         except (json.JSONDecodeError, RecursionError):
-            break
+            if number == len(lines) - 1:
+                break
+            record = None
         if not (isinstance(record, dict) and "event" in record and isinstance(record.get("iteration"), int)):
             raise InputError(f"{path}: expected one event with its iteration a line, got {line[:60]!r}")
         records.append(record)

@@ -12,7 +12,7 @@ from ..preprocessing import CAFFE, LITE0, TORCHVISION
 from . import names
 from .adopt import Loaded, adopt
 from .caffe import has_layer, read_caffemodel
-from .checks import existing, parsing
+from .checks import check_arrays, existing, parsing
 from .npz import by_chainer, read_archive, section, write_archive
 from .safetensors import read_safetensors, write_safetensors
 from .torch import read_torch
@@ -49,6 +49,7 @@ def _arrays(network, half):
             "prepared for inference, which folds weights into each other; save the network that it was made of"
         )
     arrays = network.state_dict()
+    check_arrays(arrays)  # what no reader would take
     if not half:
         return arrays
     for name, array in arrays.items():

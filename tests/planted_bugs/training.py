@@ -5,6 +5,9 @@ from . import bugs
 # fmt: off
 BUGS = [
     *bugs("files",
+        ("downloads of others removed", "clear_leftovers",
+         r"re.fullmatch(r'\..+\.\d+\.part', leftover.name)", "True",
+         "faults::test_only_what_killed_processes_left_is_removed"),
         ("a file gets its name before it is on the disk", "atomic_write", "os.fsync(file.fileno())", "",
          "faults::test_a_file_is_on_the_disk_before_its_name_and_its_name_before_anything_else"),
         ("a name is not on the disk", "atomic_write", "sync(path.parent)", "",

@@ -268,6 +268,10 @@ class SegmentationDataset(Sequence):
             pixels += np.bincount(sample.label.reshape(-1), minlength=256)
             if pixels[1:VOID].any():
                 return
+        if pixels[VOID] and not pixels[:VOID].any():
+            raise InputError(
+                f"{self.folder / self.masks[0]}: no pixel is labelled: all masks hold only {VOID}, which is void"
+            )
         if pixels[0] and pixels[VOID]:
             raise InputError(f"{self.folder / self.masks[0]}: {BLACK_AND_WHITE}")
 

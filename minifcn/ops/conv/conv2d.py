@@ -8,7 +8,18 @@ convolution's forward, and dw its weight gradient with the two maps exchanged.
 from ...backend import Array, array_module, has_kernels, multiplies_in_tf32, runs
 from ...errors import InputError
 from ..activation import require_activation
-from ..geometry import Cache, Pair, Window, pads, pair, require_nchw, require_same_dtype, require_shape, window
+from ..geometry import (
+    Cache,
+    Pair,
+    Window,
+    pads,
+    pair,
+    require_gradient,
+    require_nchw,
+    require_same_dtype,
+    require_shape,
+    window,
+)
 from ..maps import channel_sums
 from . import columns, winograd
 from .choice import choose
@@ -56,7 +67,7 @@ def conv2d_backward(
     (None), for a kernel that is frozen.
     """
     x, w, has_bias, where = cache
-    require_shape("conv2d backward", "dy", dy, (x.shape[0], w.shape[0]) + where.output_size)
+    require_gradient("conv2d", dy, (x.shape[0], w.shape[0]) + where.output_size, x.dtype)
     dx = _input_gradient(dy, w, where) if inputs else None
     dw = _weight_gradient(x, dy, where) if weights else None
     db = channel_sums(dy) if has_bias else None
@@ -106,7 +117,7 @@ def conv_transpose2d_backward(dy: Array, cache: Cache, *, weights: bool = True) 
     weights=False leaves out dw (None), for a kernel that is frozen.
     """
     x, w, has_bias, adjoint = cache
-    require_shape("conv_transpose2d backward", "dy", dy, (x.shape[0], w.shape[1] * adjoint.groups) + adjoint.input_size)
+    require_gradient("conv_transpose2d", dy, (x.shape[0], w.shape[1] * adjoint.groups) + adjoint.input_size, x.dtype)
     dx = _forward(dy, w, adjoint)
     dw = _weight_gradient(dy, x, adjoint) if weights else None
     db = channel_sums(dy) if has_bias else None

@@ -115,17 +115,18 @@ def _gemm(node):
     turned, alpha, beta = node.take("transB", 0), node.take("alpha", 1.0), node.take("beta", 1.0)
     weight = node.array(1, (None, None))
     weight = weight if turned else np.ascontiguousarray(weight.T)
-    bias = np.zeros(len(weight), weight.dtype)
+    bias, shared = np.zeros(len(weight), weight.dtype), False
     if node.given(2) is not None:
         given = node.array(2)
         if given.shape not in ((), (1,), bias.shape, (1, *bias.shape)):
             raise InputError(f"expected a bias of {len(weight)} values, got shape {given.shape}")
+        shared = given.shape == bias.shape and turned and alpha == beta == 1
         bias += given.ravel()
     if x.channels not in (None, weight.shape[1]):
         raise InputError(f"a matrix for {weight.shape[1]} values, got {x.channels}")
     layer = layers.Linear(1, 1, _RNG(0))
     layer.weight = node.parameter(1) if turned and alpha == 1 else Parameter(weight * weight.dtype.type(alpha))
-    layer.bias = Parameter(bias * weight.dtype.type(beta))
+    layer.bias = node.parameter(2) if shared else Parameter(bias * weight.dtype.type(beta))
     return layer, [x], 2, len(weight)
 
 

@@ -18,6 +18,7 @@ from ...files import atomic_write
 from ...layers.graph import IMAGE, Graph
 from ...layers.parametric import Conv2d
 from ...layers.sizes import Dimension, Size
+from ..checks import check_arrays
 from .pixels import PIXELS, preprocess
 from .written import WRITERS, average_of_parts, plain
 
@@ -50,6 +51,7 @@ def save_onnx(path: str | Path, network: Graph, *, fold: bool = False, pixels: b
         for key, value in network.card.describe().items():
             model.metadata_props.add(key=key, value=json.dumps(value))
     _write(_File(model.graph, network), network, pixels)
+    check_arrays(network.state_dict())  # what no reader would take
     with atomic_write(path) as file:
         file.write(model.SerializeToString())
 
@@ -70,6 +72,7 @@ class _File:
 
     def __init__(self, graph: Any, network: Graph):
         self.graph, self.onnx = graph, onnx_package()
+        self.names: set = set()  # of the nodes
         self.written, self.shared = {}, set()  # the names of parameters by id, and of sizes that several nodes read
         self.dtype = next((p.value.dtype for p in network.parameters().values()), np.dtype(np.float32))
 
@@ -92,6 +95,9 @@ class _File:
         return True
 
     def node(self, operator, name, inputs, *more_outputs, **attributes):
+        if name in self.names or name == PIXELS:
+            raise InputError(f"{name}: a name that the file needs for itself; rename this node")
+        self.names.update((name, *more_outputs))
         node = self.onnx.helper.make_node(operator, inputs, [name, *more_outputs], name, **attributes)
         self.graph.node.append(node)
         return name
