@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minifcn import cli, inference, models, weights
+from minifcn.errors import InputError
 from minifcn.inference import sliding_window
 
 
@@ -88,3 +89,23 @@ def test_impossible_tiles_are_refused_in_one_line(tile, tmp_path, capsys):
     command = ["evaluate", "--weights", str(tmp_path / "w.npz"), "--data", str(tmp_path), "--tile", str(tile)]
     assert cli.main(command) == 2
     assert "minifcn: tile: expected a multiple of 32" in capsys.readouterr().err
+
+
+def test_networks_of_another_kind_are_refused():
+    image, fcn = np.zeros((40, 40, 3), np.uint8), models.fcn("8s", "mini", 3, width=2)
+    for infer, network, message in (
+        (inference.predict, models.mini(5), "a network with scores for every pixel, got a mini"),
+        (inference.panoptic, fcn, "a panoptic network, got a FCN-8s"),
+        (inference.predict, models.Graph(fcn.nodes), "a network with a card"),
+        (inference.panoptic, models.Graph(fcn.nodes), "a network with a card"),
+    ):
+        with pytest.raises(InputError, match=f"expected {message}"):
+            infer(network, image)
+
+
+def test_more_classes_than_labels_hold_are_refused(tmp_path):
+    weights.save(tmp_path / "net.npz", models.fcn("32s", "mini", 300, width=1))
+    with pytest.raises(
+        InputError, match="net.npz: expected at most 256 classes, as many as uint8 labels hold, got 300"
+    ):
+        models.load_segmenter(tmp_path / "net.npz")

@@ -52,9 +52,11 @@ def objects_in(network: Graph, maps: dict, name: str = "image") -> Objects:
 
 def maps_of(network: Graph, image: np.ndarray, tile: int | None = None) -> dict[str, np.ndarray]:
     """A panoptic network's outputs for an image, by name, (channels, H, W) float32 on the host."""
-    require_image(image, network.card.preprocessing.bands)
+    require_image(image, segment.card_of(network).preprocessing.bands)
     maps: dict = {}
     for outputs, place in segment.pieces(network, image, tile):
+        if not isinstance(outputs, dict):
+            raise InputError(f"expected a panoptic network, got a {network.card.title}")
         for name, (found,) in outputs.items():
             whole = maps.setdefault(name, np.empty((len(found), *image.shape[:2]), np.float32))
             whole[:, *place] = to_host(found)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, to_device, to_host
+from ..card import Card
 from ..data import Sample
 from ..data.large import LargeImage
 from ..data.transforms import resize, shrink
@@ -65,9 +66,16 @@ def parts(
         yield to_host(SEGMENTATION.predict(semantic(outputs))[0]).astype(np.uint8), place
 
 
+def card_of(network: Graph) -> Card:
+    """The card of a network. Raises InputError where it has none."""
+    if network.card is None:
+        raise InputError("expected a network with a card, which says what images it takes; got one without")
+    return network.card
+
+
 def _check(network, image):
     """Raise InputError if there can be no labels (H, W) uint8: too many classes, or no image."""
-    if (count := network.card.num_classes) > 256:
+    if (count := card_of(network).num_classes) > 256:
         raise InputError(f"predict: expected at most 256 classes, as many as uint8 labels hold, got {count}")
     preprocessing = network.card.preprocessing
     if isinstance(image, LargeImage):
@@ -127,7 +135,7 @@ def _seen(network, image, tile, scale, quarters, step):
 
 def pieces(network: Graph, image: np.ndarray | LargeImage, tile: int | None) -> Iterator[tuple[Array | dict, tuple]]:
     """The logits (1, K, h, w) of the parts of an image, or a dict of outputs by name, and the slices where each lies in the image."""
-    preprocessing = network.card.preprocessing
+    preprocessing = card_of(network).preprocessing
     if not isinstance(image, LargeImage):
         image = preprocessing.stretched(image)
     elif preprocessing.stretch:
@@ -139,6 +147,8 @@ def pieces(network: Graph, image: np.ndarray | LargeImage, tile: int | None) -> 
         pieces = windows(image.shape[:2], tile or max(image.shape[:2]))
     for window, inside, place in pieces:
         found = network.forward(to_device(preprocessing.apply(image[window])[None]))
+        if not isinstance(found, dict) and found.ndim != 4:
+            raise InputError(f"expected a network with scores for every pixel, got a {network.card.title}")
         if isinstance(found, dict):
             yield {name: maps[:, :, *inside] for name, maps in found.items()}, place
         else:

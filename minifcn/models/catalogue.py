@@ -98,8 +98,9 @@ def load_segmenter(path: str | Path) -> Graph:
     network = load(path)
     if network.card.builder not in SEGMENTERS:
         raise InputError(f"{path}: expected a trained FCN, U-Net or DeepLab, got a classifier's weights")
+    if (count := network.card.num_classes) > 256:
+        raise InputError(f"{path}: expected at most 256 classes, as many as uint8 labels hold, got {count}")
     if network.card.classes is None:
-        count = network.card.num_classes
         network.card.classes = VOC_CLASSES if count == len(VOC_CLASSES) else numbered(count)
     return network
 
