@@ -10,13 +10,12 @@ from .. import data, models
 from ..errors import InputError
 from ..training import throughput
 from ..training.config import NETWORKS
-from . import networks, options
+from . import networks
 
 HELP = "show what a network would cost, without running it"
 
 
 def add_arguments(parser):
-    options.add_device(parser)
     add = parser.add_argument
     a_network = "a classifier (with --variant, the backbone of an FCN or DeepLab), unet or panoptic"
     add("network", choices=(*networks.BACKBONES, "unet", "panoptic"), help=a_network)
