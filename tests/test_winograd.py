@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minifcn import ops
+from minifcn import backend, ops
 from minifcn.backend import tuning
 from minifcn.data.images import read_image
 from minifcn.data.transforms import shrink
@@ -15,6 +15,7 @@ from minifcn.models.vgg import DEPTHS, WIDTHS, vgg_backbone
 from minifcn.ops.conv import im2col, reference, winograd
 from minifcn.ops.geometry import window
 from minifcn.preprocessing import CAFFE
+from minifcn.testing import bounds_checked
 
 # x (N, C, H, W), output channels, pad
 SHAPES = {
@@ -98,6 +99,29 @@ def test_parts_of_any_size_and_any_number_of_threads_give_the_same(
     monkeypatch.setattr(tuning, "WINOGRAD_TILES_A_THREAD", tiles)
     given, where, expected = problem(case)
     assert_same(passes(winograd, *given, where), expected)
+
+
+@pytest.mark.parametrize(("lanes", "shape", "outputs", "pad"), [
+    (16, (2, 32, 9, 50), 32, 1), (16, (1, 32, 21, 101), 64, ((0, 2), (1, 0))), (16, (9, 64, 6, 50), 32, 0), (1, (2, 4, 9, 47), 8, 1),
+])  # fmt: skip
+def test_one_kernel_takes_a_few_tiles_all_the_way(lanes, shape, outputs, pad, compiled, monkeypatch, rng):
+    """The same sums for any number of threads; with one lane, every access is inside its array."""
+    run, launched = bounds_checked.launch if lanes == 1 else backend.launch, []
+    monkeypatch.setattr(winograd, "launch", lambda source, name, *more: launched.append(name) or run(source, name, *more))
+    monkeypatch.setattr(winograd, "has_wide_registers", lambda: True)
+    monkeypatch.setattr(tuning, "LANES", lanes)
+    where = plain(shape[2:], pad)
+    sizes = shape, (outputs, shape[1], 3, 3), outputs, (shape[0], outputs, *where.output_size)
+    given = [rng.standard_normal(size).astype(np.float32) for size in sizes]
+    found = []
+    for threads in (1, 2, 5):
+        backend.set_threads(threads)
+        found.append(passes(winograd, *given, where))
+    backend.set_threads(None)
+    assert set(launched) == {"convolve", "add_kernel_gradients"}
+    assert_same(found[0], passes(im2col, *(a.astype(np.float64) for a in given), where), 2e-5)
+    for other in found[1:]:
+        assert all(map(np.array_equal, other, found[0]))
 
 
 @pytest.mark.parametrize("threads", [1, 3])

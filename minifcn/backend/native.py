@@ -37,6 +37,7 @@ template <class lanes, class V> inline auto& vector_at(V* p) {
     return *(typename Vector<V, int(sizeof(lanes) / sizeof(T))>::type*)p;
 }
 #define LANES int(sizeof(lanes) / sizeof(T))
+#define WIDEST 16
 #define whole_lanes typename Vector<WHOLE, LANES>::type
 #define KERNEL template <class lanes> static
 #define DEVICE static inline
@@ -130,6 +131,11 @@ def problem() -> str | None:
 @cache
 def _is_compiled(source, dtype):
     return not source.gpu_only and _libraries(str(dtype)).get(source.path) is not None
+
+
+def has_wide_registers() -> bool:
+    """Whether a vector of 16 float32 is one register of this processor: AVX-512."""
+    return "avx512f" in _processor()
 
 
 def launch(source: Source, name: str, grid: tuple | int, *arguments: Any) -> None:

@@ -15,7 +15,7 @@ Maps are (N, H, W, C), so that neighbouring channels are neighbouring values. On
 is T, AT(y, i) is y[i], and neighbouring threads have neighbouring channels, so that their reads coalesce into one
 access. On a CPU (`native`) a thread takes some of the lines, and `lanes` is a vector register: AT(y, i) stands for the
 values of i and of the channels that follow it. What depends on the pixel, such as whether a tap lies in the padding, is the
-same for all lanes. The last argument of EACH_LANES is how many columns a CPU works out at once; RUN(n) is n there, and 1 on
+same for all lanes, of which there are LANES, at most WIDEST. The last argument of EACH_LANES is how many columns a CPU works out at once; RUN(n) is n there, and 1 on
 a GPU. EACH(i) goes over arrays without a shape.
 
 T is float or double, as the arrays are, and WHOLE an integer of its size. DEVICE marks a function that kernels call,
@@ -43,6 +43,8 @@ ONE_LANE = """#define LANES_DEVICE DEVICE
 #define AT(array, index) (array)[index]
 #define RANGE unsigned count
 #define RUN(results) 1
+#define LANES 1
+#define WIDEST 1
 #define EACH_LANES(line, column, channel, columns, channels, results) EACH(each) \\
     for (int channel = each % (channels), column = each / (channels) % (columns), \\
              line = each / (channels) / (columns), once = 1; once && (line | column | channel) >= 0; once = 0)

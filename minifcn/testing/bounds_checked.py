@@ -33,6 +33,7 @@ template <class V> struct Bounded {
         outside++;
         return nowhere = {};
     }
+    operator Bounded<typename std::conditional<std::is_const<V>::value, int, const V>::type>() const { return {values, size}; }
 };
 #define KERNEL extern "C"
 #define DEVICE static inline

@@ -25,11 +25,12 @@ can spoil all 16 results of every tile that sees it, up to 64. im2col has neithe
 T is a number of tiles; at the 36 points x is (36, T, C), w (36, C, K), y (36, T, K). A part is some rows of tiles of some
 images. With NumPy, each thread works on a part while its values are in cache, and transforms are matrix products. With
 kernels, parts come one after the other, and threads share each transform and product; on a GPU a part fills the workspace.
+With few channels, on a CPU whose registers hold 16 values, one kernel does all three steps for 24 tiles at a time.
 """
 
 import numpy as np
 
-from ...backend import Source, array_module, constant, cut, has_kernels, launch, run_tiles, runs, threads, tuning
+from ...backend import Source, array_module, constant, cut, has_kernels, has_wide_registers, launch, run_tiles, runs, threads, tuning
 from ..activation import LIMITS, activate, bias_or_zeros
 from ..maps import Band, channels_last, new_array, new_maps, to_nhwc
 
@@ -38,6 +39,7 @@ TAPS_SOURCE = Source(SOURCE.path.with_name("winograd_taps.cu"), gpu_only=True)
 RESULTS, VALUES = 4, 6  # a side of a tile of y, and of what it sees of x
 POINTS = VALUES**2
 SPARE = 16  # values
+TILES = 24  # as in winograd.cu
 POINT_ONE = VALUES + 1  # the point (1, 1): what is added there is added to every result of the tile
 
 B_T = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]  # fmt: skip
@@ -74,8 +76,10 @@ def weight_gradient(x, dy, window):
     xp = array_module(x)
     c, k = x.shape[1], dy.shape[1]
     (top, _), (left, _) = window.pad
-    sums = xp.zeros((POINTS, k, c), x.dtype)
     x, dy = _readable(x), _readable(dy)
+    if _stays_in_cache(x, k, c, window.output_size):
+        return _kernels_gradient(_sum_of_tiles(x, dy, (top, left)))
+    sums = xp.zeros((POINTS, k, c), x.dtype)
     if has_kernels(x):
         shares, steps, room = 1, 1, tuning.WORKSPACE // (c + 2 * k)  # cuBLAS gets a transposed copy of dy's values
     else:  # kernels share out a transform themselves
@@ -108,6 +112,8 @@ def _correlate(x, kernels, pad, size, bias=None, activation="none"):
     y = new_maps(x, k, size)
     y_last = channels_last(y)
     x = _readable(x)
+    if _stays_in_cache(x, c, k, size):
+        return _convolve(x, kernels, pad, y, bias_or_zeros(bias, x, k), activation)
     if runs(SOURCE, x):
         bias = bias_or_zeros(bias, x, k)
         room, least = (tuning.WORKSPACE, 0) if has_kernels(x) else (tuning.WINOGRAD_BYTES, tuning.WINOGRAD_TILES)
@@ -133,6 +139,42 @@ def _correlate(x, kernels, pad, size, bias=None, activation="none"):
     else:
         run_tiles(x, part, parts)
     return y
+
+
+def _stays_in_cache(x, c, k, size):
+    """Whether a kernel does all three steps, a few tiles at a time: for few channels, and enough tiles in a row."""
+    if has_kernels(x) or not (runs(SOURCE, x) and x.dtype == np.float32 and has_wide_registers()):
+        return False
+    lanes, most = tuning.LANES, tuning.WINOGRAD_CHANNELS
+    return c % lanes == k % (2 * lanes) == 0 and max(c, k) <= most and 2 * tiles_across(size) >= TILES
+
+
+def _convolve(x, kernels, pad, y, bias, activation):
+    """`_correlate` by one kernel.   x (N, H, W, C) -> y (N, K, Ho, Wo)"""
+    y_last = channels_last(y)
+    room, apart, where = _room_of_lines(x, y_last.shape, 4 * threads(), pad)  # a few more lines than threads
+    launch(SOURCE, "convolve", (len(room[0]), 1, tuning.LANES), x, kernels, bias, *room, y_last, *LIMITS[activation], *apart, *where)
+    return y
+
+
+def _sum_of_tiles(x, dy, pad):
+    """Σ over tiles of (A dy Aᵀ) ⊙ (Bᵀ d B) by one kernel.   x (N, H, W, C), dy (N, Ho, Wo, K) -> (36, K, C)"""
+    room, apart, where = _room_of_lines(x, dy.shape, tuning.WINOGRAD_SHARES, pad)
+    sums = array_module(x).zeros((len(room[0]), POINTS, dy.shape[3], x.shape[3]), x.dtype)
+    launch(SOURCE, "add_kernel_gradients", (len(sums), 1, tuning.LANES), x, dy, *room, sums, *apart, *where)
+    return sums.sum(axis=0)
+
+
+def _room_of_lines(x, shape, lines, pad):
+    """Share out rows of tiles among `lines`: (two arrays to work in, how far their points are apart, the sizes for the kernel).
+
+    x (N, H, W, C); shape: (N, Ho, Wo, K) of the results."""
+    (_, height, width, c), (n, rows, columns, k) = x.shape, shape
+    all_rows = n * -(-rows // RESULTS)
+    band = -(-all_rows // lines)
+    apart = TILES * c + SPARE, TILES * k + SPARE
+    room = [new_array(x, (-(-all_rows // band), POINTS * each)) for each in apart]
+    return room, apart, (c, k, height, width, rows, columns, all_rows, band, *pad)
 
 
 def _transform_kernels(w, mirrored=False):
