@@ -107,7 +107,9 @@ def test_parts_of_any_size_and_any_number_of_threads_give_the_same(
 def test_one_kernel_takes_a_few_tiles_all_the_way(lanes, shape, outputs, pad, compiled, monkeypatch, rng):
     """The same sums for any number of threads; with one lane, every access is inside its array."""
     run, launched = bounds_checked.launch if lanes == 1 else backend.launch, []
-    monkeypatch.setattr(winograd, "launch", lambda source, name, *more: launched.append(name) or run(source, name, *more))
+    monkeypatch.setattr(
+        winograd, "launch", lambda source, name, *more: launched.append(name) or run(source, name, *more)
+    )
     monkeypatch.setattr(winograd, "has_wide_registers", lambda: True)
     monkeypatch.setattr(tuning, "LANES", lanes)
     where = plain(shape[2:], pad)

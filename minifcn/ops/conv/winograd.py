@@ -30,7 +30,19 @@ With few channels, on a CPU whose registers hold 16 values, one kernel does all 
 
 import numpy as np
 
-from ...backend import Source, array_module, constant, cut, has_kernels, has_wide_registers, launch, run_tiles, runs, threads, tuning
+from ...backend import (
+    Source,
+    array_module,
+    constant,
+    cut,
+    has_kernels,
+    has_wide_registers,
+    launch,
+    run_tiles,
+    runs,
+    threads,
+    tuning,
+)
 from ..activation import LIMITS, activate, bias_or_zeros
 from ..maps import Band, channels_last, new_array, new_maps, to_nhwc
 
@@ -153,7 +165,19 @@ def _convolve(x, kernels, pad, y, bias, activation):
     """`_correlate` by one kernel.   x (N, H, W, C) -> y (N, K, Ho, Wo)"""
     y_last = channels_last(y)
     room, apart, where = _room_of_lines(x, y_last.shape, 4 * threads(), pad)  # a few more lines than threads
-    launch(SOURCE, "convolve", (len(room[0]), 1, tuning.LANES), x, kernels, bias, *room, y_last, *LIMITS[activation], *apart, *where)
+    launch(
+        SOURCE,
+        "convolve",
+        (len(room[0]), 1, tuning.LANES),
+        x,
+        kernels,
+        bias,
+        *room,
+        y_last,
+        *LIMITS[activation],
+        *apart,
+        *where,
+    )
     return y
 
 
