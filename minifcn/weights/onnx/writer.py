@@ -86,16 +86,17 @@ class _File:
     def integers(self, name, *values):
         return self.array(name, values, np.int64)
 
-    def knows(self, operator):
-        """Whether the opset of the written files has this operator."""
+    def require(self, operator, title):
+        """Raise InputError, naming the layer, unless the opset of the written files has this operator."""
         try:
             self.onnx.defs.get_schema(operator, OPSET)
         except self.onnx.defs.SchemaError:
-            return False
-        return True
+            raise InputError(
+                f"{title}: its operator {operator} is none of those of opset {OPSET}, in which files are written"
+            ) from None
 
     def node(self, operator, name, inputs, *more_outputs, **attributes):
-        if name in self.names or name == PIXELS:
+        if name in self.names:
             raise InputError(f"{name}: a name that the file needs for itself; rename this node")
         self.names.update((name, *more_outputs))
         node = self.onnx.helper.make_node(operator, inputs, [name, *more_outputs], name, **attributes)
@@ -165,6 +166,7 @@ def _write(file, network, pixels):
     if pixels:
         if len(network.outputs) > 1 or network.card is None or shape[1] not in (1, 3):
             raise InputError("pixels: expected a network with a card, one output, and one or three channels")
+        file.names.add(PIXELS)
         file.declare(file.graph.input, PIXELS, np.uint8, (names[0], *names[2:], 3))
         preprocess(file, network.card.preprocessing)
     else:
