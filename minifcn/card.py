@@ -30,6 +30,7 @@ class Card:
     palette: np.ndarray | None = None
     native: int | None = None
     longest: int | None = None
+    KEYS = ("network", "preprocessing", "classes", "palette", *_SIDES)  # of what `describe` gives
 
     def __post_init__(self) -> None:
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.options.items()}

@@ -383,6 +383,8 @@ def test_the_command_writes_a_file_of_ones_own_and_of_ours(tmp_path, capsys):
         assert session_of(str(target)).get_inputs()[0].name == ("pixels" if options else "image")
         assert cli.main(["export", source, str(target)]) == 2
         assert "exists already" in capsys.readouterr().err
+    assert cli.main(["convert", str(tmp_path / "0.onnx"), str(tmp_path / "back.npz")]) == 0
+    assert models.load(tmp_path / "back.npz").card.describe() == models.load(tmp_path / "own.npz").card.describe()
     assert cli.main(["predict", "--weights", str(target), str(DOCS / "photos/chelsea.jpg")]) == 2
     assert (
         "takes pixels already, for other programs; for use in minifcn export it without --pixels"

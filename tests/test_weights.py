@@ -8,7 +8,7 @@ import pytest
 from minifcn import layers, models, weights
 from minifcn.preprocessing import CAFFE
 from minifcn.training import checkpoint
-from minifcn.weights import npz
+from minifcn.weights import formats, npz
 
 SAVE = {".npz": weights.save, ".safetensors": weights.save_safetensors}
 
@@ -97,7 +97,7 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending, blan
     source.card.palette = np.arange(768, dtype=np.uint8).reshape(256, 3)
     source.card.longest = 40
     path = tmp_path / "new folder" / f"net{ending}"
-    SAVE[ending](path, source, note="hello")
+    SAVE[ending](path, source, note="hello", iou=np.float32(0.5))
     meta, loaded, rebuilt = weights.load(path, again), weights.load_any(path, any_again), models.load(path)
     for network in (again, any_again, rebuilt):
         assert_same_state(network.state_dict(), source.state_dict())
@@ -105,7 +105,9 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending, blan
         np.testing.assert_array_equal(network.card.palette, source.card.palette)
         assert network.card.longest == 40
         assert (network.card.builder, network.card.options) == (source.card.builder, source.card.options)
-    assert meta["note"] == "hello" and meta["preprocessing"] == json.loads(json.dumps(CAFFE.as_dict()))
+    assert (meta["note"], meta["iou"]) == ("hello", 0.5) and meta["preprocessing"] == json.loads(
+        json.dumps(CAFFE.as_dict())
+    )
     assert meta["network"] == {"builder": source.card.builder, "options": source.card.options}
     assert loaded.matched.keys() == source.state_dict().keys()
     x = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
@@ -218,8 +220,43 @@ def test_missing_files_and_unknown_endings_are_named(tmp_path):
         with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
             load(tmp_path / "absent.npz", network())
     (tmp_path / "net.h5").touch()
-    with pytest.raises(ValueError, match=r"net\.h5: expected weights \(\.pth, .*\), got a file ending in \.h5"):
+    with pytest.raises(ValueError, match=r"net\.h5: expected weights \(\.npz, .*\), got a file ending in \.h5"):
         weights.load_any(tmp_path / "net.h5", network())
+    for save in (*SAVE.values(), weights.save_onnx):
+        with pytest.raises(ValueError, match=r"new\.h5: expected a file ending in \."):
+            save(tmp_path / "new.h5", network())
+    for ending, save in SAVE.items():
+        with pytest.raises(ValueError, match=rf"new\{ending}: expected metadata that JSON holds"):
+            save(tmp_path / f"new{ending}", network(), seen={1, 2})
+
+
+@pytest.mark.parametrize("ending", SAVE)
+@pytest.mark.parametrize("name", ["net", "NET.NPZ", "net.pth", "net.onnx"])
+def test_a_file_is_what_its_beginning_says(name, ending, tmp_path):
+    SAVE[ending](tmp_path / f"net{ending}", source := network())
+    path = (tmp_path / f"net{ending}").rename(tmp_path / name)
+    weights.load_any(path, again := network(seed=2))
+    for model in (models.load(path), again):
+        assert_same_state(model.state_dict(), source.state_dict())
+
+
+@pytest.mark.parametrize(
+    "name, start, kind, otherwise",
+    [
+        ("net.npz", b"\x80\x02}", "PyTorch", "minifcn convert .*net.npz NEW.npz --network"),
+        ("net", b"PK\x03\x04" + b"\0" * 22 + b"\x0c\0\0\0net/data.pkl", "PyTorch", "minifcn convert"),
+        ("NET.PT", b"", "PyTorch", "minifcn convert"),
+        ("NET.CAFFEMODEL", b"\n", "Caffe", "minifcn convert"),
+        ("net.Onnx", b"\x08\x06", "ONNX", "weights.load_onnx reads it"),
+    ],
+)
+def test_a_file_of_another_kind_says_what_else_to_do(name, start, kind, otherwise, tmp_path):
+    (tmp_path / name).write_bytes(start)
+    assert formats.kind(tmp_path / name) == kind
+    with pytest.raises(
+        ValueError, match=f"{name}: expected a .npz or .safetensors file, got one of {kind}; .*{otherwise}"
+    ):
+        weights.load(tmp_path / name, network())
 
 
 def with_options(**changes):

@@ -48,7 +48,7 @@ def build(builder: str, options: dict) -> Graph:
 
 def load(path: str | Path) -> Graph:
     """The network that a file of this library holds, .npz, .safetensors or .onnx. Raises InputError, naming the file."""
-    if Path(path).suffix == ".onnx":
+    if formats.kind(path) == "ONNX":
         network = load_onnx(path)
         if network.card is None:
             raise InputError(

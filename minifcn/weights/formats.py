@@ -8,11 +8,12 @@ import numpy as np
 
 from ..card import Network, settings_of
 from ..errors import InputError
+from ..files import START
 from ..preprocessing import CAFFE, LITE0, TORCHVISION
 from . import names
 from .adopt import Loaded, adopt
 from .caffe import has_layer, read_caffemodel
-from .checks import check_arrays, existing, parsing
+from .checks import check_arrays, existing, parsing, require_ending
 from .npz import by_chainer, read_archive, section, write_archive
 from .safetensors import read_safetensors, write_safetensors
 from .torch import read_torch
@@ -27,19 +28,52 @@ _TORCH = {
 _CAFFE = {"vgg16": (names.caffe, CAFFE), "alexnet": (names.caffe, CAFFE)}
 _CHAINER = {"vgg16": (names.chainer, CAFFE)}
 
+# how a file's name ends -> its kind
+_ENDINGS = {".npz": ".npz", ".safetensors": ".safetensors", ".caffemodel": "Caffe", ".onnx": "ONNX"}
+_ENDINGS |= dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".tar"), "PyTorch")  # last.ckpt, model_best.pth.tar
+_CONVERT = "convert it first: minifcn convert {} NEW.npz --network vgg16 --variant 8s (or what it is of)"
+_OTHERWISE = {"PyTorch": _CONVERT, "Caffe": _CONVERT, "ONNX": "weights.load_onnx reads it, without a network"}
+
+
+def kind(path: str | Path, known: tuple = tuple(_ENDINGS.values())) -> str:
+    """The kind of a weight file, one of `known`: by how it begins, or else by how its name ends.
+
+    Raises MissingFileError, or InputError that says what else to do with a file of another kind.
+    """
+    path = existing(path, "weights")
+    with open(path, "rb") as file:
+        start = file.read(START)
+    found = _ENDINGS.get(path.suffix.lower())
+    if start.startswith(b"PK\x03\x04"):  # a zip file; its first member's name begins at byte 30
+        found = ".npz" if start[30 : 30 + int.from_bytes(start[26:28], "little")].endswith(b".npy") else "PyTorch"
+    elif start[4:9] == b"\0\0\0\0{":
+        found = ".safetensors"
+    elif start.startswith(b"\x80"):  # a pickle
+        found = "PyTorch"
+    if found is None:
+        endings = ", ".join(_ENDINGS)
+        raise InputError(f"{path}: expected weights ({endings}), got a file ending in {path.suffix or 'nothing'}")
+    if found not in known:
+        what = _OTHERWISE[found].format(path)
+        raise InputError(f"{path}: expected a {' or '.join(known)} file, got one of {found}; {what}")
+    return found
+
 
 def save(path: str | Path, network: Network, half: bool = False, **meta: object) -> None:
-    """Write a network's weights as .npz, with its card and `meta` (JSON-ready) beside them.
+    """Write a network's weights as .npz, with its card and `meta` (JSON-ready, or NumPy's numbers) beside them.
 
-    half: as float16, in half the space. They are read as float32 again. Raises InputError for what float16 cannot hold.
+    half: as float16, in half the space. Whatever the type, `models.load` makes a float32 network of them. Raises InputError for what
+    float16 cannot hold.
     """
+    require_ending(path, ".npz")
     arrays = {f"weights/{name}": array for name, array in _arrays(network, half).items()}
-    write_archive(path, arrays, {**_describe(network), **meta})
+    write_archive(path, arrays, _describe(path, network, meta))
 
 
 def save_safetensors(path: str | Path, network: Network, half: bool = False, **meta: object) -> None:
-    """Write a network's weights as .safetensors, with its card and `meta` (JSON-ready) as metadata. half: as `save` has it."""
-    texts = {key: json.dumps(value) for key, value in {**_describe(network), **meta}.items()}
+    """Write a network's weights as .safetensors, with its card and `meta` as metadata; the arguments are those of `save`."""
+    require_ending(path, ".safetensors")
+    texts = {key: json.dumps(value) for key, value in _describe(path, network, meta).items()}
     write_safetensors(path, _arrays(network, half), texts)
 
 
@@ -70,13 +104,20 @@ def load(path: str | Path, network: Network) -> dict:
 
 def is_own(path: str | Path) -> bool:
     """Whether `save` or `save_safetensors` wrote a file. Raises as its reader does."""
-    if Path(path).suffix == ".npz":
+    found = kind(path)
+    if found == ".npz":
         return not by_chainer(path)
-    return Path(path).suffix == ".safetensors" and bool(read(path)[1])
+    return found == "ONNX" or (found == ".safetensors" and bool(read(path)[1]))
 
 
-def _describe(network):
-    return network.card.describe() if network.card else {}
+def _describe(path, network, meta):
+    """The metadata of a file: a network's card, and what else is to be said. NumPy's numbers become Python's."""
+    try:
+        return json.loads(
+            json.dumps({**(network.card.describe() if network.card else {}), **meta}, default=np.generic.item)
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: expected metadata that JSON holds, got {error}") from error
 
 
 def read(path: str | Path, sha256: str | None = None) -> tuple[dict, dict]:
@@ -84,12 +125,16 @@ def read(path: str | Path, sha256: str | None = None) -> tuple[dict, dict]:
 
     Raises MissingFileError, or InputError naming the file.
     """
-    if Path(path).suffix != ".safetensors":
+    if kind(path, (".npz", ".safetensors")) == ".npz":
         arrays, meta = read_archive(path)
         return section(arrays, "weights") if meta else arrays, meta
     arrays, texts = read_safetensors(path, sha256)
+    try:
+        settings_of(json.loads(texts["network"]), path)
+    except (LookupError, ValueError, RecursionError):  # no card of ours
+        return arrays, {}
     with parsing(path, "metadata in JSON"):
-        return arrays, {key: json.loads(text) for key, text in texts.items()} if "network" in texts else {}
+        return arrays, {key: json.loads(text) for key, text in texts.items()}
 
 
 def _load(path, network, arrays, meta):
@@ -113,22 +158,14 @@ def _load(path, network, arrays, meta):
 
 
 def load_any(path: str | Path, network: Network) -> Loaded:
-    """Read weights into a network from a file of any known kind, chosen by the file's ending. -> Loaded"""
-    path = existing(path, "weights")
+    """Read weights into a network from a file of any kind but ONNX, which says itself what network it is of. -> Loaded"""
     readers = {
-        ".pth": load_torchvision,
-        ".pt": load_torchvision,
-        **dict.fromkeys(
-            (".bin", ".ckpt", ".tar"), load_torchvision
-        ),  # pytorch_model.bin, last.ckpt, model_best.pth.tar
-        ".caffemodel": load_caffemodel,
-        ".safetensors": load_safetensors,
         ".npz": load_npz,
+        ".safetensors": load_safetensors,
+        "PyTorch": load_torchvision,
+        "Caffe": load_caffemodel,
     }
-    if path.suffix not in readers:
-        endings = ", ".join(readers)
-        raise InputError(f"{path}: expected weights ({endings}), got a file ending in {path.suffix or 'nothing'}")
-    return readers[path.suffix](path, network)
+    return readers[kind(path, tuple(readers))](path, network)
 
 
 def load_torchvision(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
@@ -147,19 +184,13 @@ def load_npz(path: str | Path, network: Network) -> Loaded:
 
     Returns and raises as load_torchvision.
     """
-    arrays, meta = read(path)
-    if meta:
-        return _load(path, network, arrays, meta)
-    return _adopt(path, network, arrays, _CHAINER, "Chainer's weights")
+    return _take(path, network, read(path), _CHAINER, "Chainer's weights")
 
 
 def load_safetensors(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
     """Read a .safetensors file into a network: one that `save_safetensors` wrote, or a PyTorch state dict of a known
     network. Returns and raises as load_torchvision."""
-    arrays, meta = read(path, sha256)
-    if meta:
-        return _load(path, network, arrays, meta)
-    return _adopt(path, network, arrays, _TORCH, "a PyTorch state dict")
+    return _take(path, network, read(path, sha256), _TORCH, "a PyTorch state dict")
 
 
 def load_caffemodel(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
@@ -175,6 +206,11 @@ def load_caffemodel(path: str | Path, network: Network, sha256: str | None = Non
             "its pool5a, an average of 3x3 behind pool5, is not in this network: scores are not the published ones"
         )
     return loaded
+
+
+def _take(path, network, given, known, what):
+    arrays, meta = given
+    return _load(path, network, arrays, meta) if meta else _adopt(path, network, arrays, known, what)
 
 
 def _adopt(path, network, arrays, known, what):

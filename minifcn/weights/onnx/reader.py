@@ -21,8 +21,6 @@ from .writer import OPSET, PRODUCER, onnx_package
 
 _MAX_BYTES = 2 << 30  # what protobuf holds
 _MAX_NODES = 100_000
-# The keys of what `Card.describe` gives.
-_CARD = ("network", "preprocessing", "classes", "palette", "native", "longest")
 OPERATORS = {**windows.OPERATORS, **values.OPERATORS, **places.OPERATORS}
 _KNOWN = (*OPERATORS, "Shape", "Constant", "Identity", *lists.COMPUTED)
 
@@ -90,7 +88,7 @@ def _check_operators(path, graph, pixels):
 def _metadata(path, model):
     """What `save_onnx` wrote beside the network, {} for another program's file."""
     texts = {entry.key: entry.value for entry in model.metadata_props}
-    known = {key: texts[key] for key in _CARD if key in texts}
+    known = {key: texts[key] for key in Card.KEYS if key in texts}
     with parsing(path, "metadata in JSON"):
         return {key: json.loads(text) for key, text in known.items()} if model.producer_name == PRODUCER else {}
 

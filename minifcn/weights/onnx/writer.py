@@ -18,7 +18,7 @@ from ...files import atomic_write
 from ...layers.graph import IMAGE, Graph
 from ...layers.parametric import Conv2d
 from ...layers.sizes import Dimension, Size
-from ..checks import check_arrays
+from ..checks import check_arrays, require_ending
 from .pixels import PIXELS, preprocess
 from .written import WRITERS, average_of_parts, plain
 
@@ -39,6 +39,7 @@ def save_onnx(path: str | Path, network: Graph, *, fold: bool = False, pixels: b
     uint8, or int64 for more than 256 classes. Raises InputError for a layer that ONNX cannot express and for a file of 2 GiB or more;
     MissingFileError where the package onnx is not installed.
     """
+    require_ending(path, ".onnx")
     if (size := sum(parameter.value.nbytes for parameter in network.parameters().values())) > _MAX_BYTES:
         raise InputError(
             f"{path}: an ONNX file holds less than 2 GiB; expected fewer weights than {size / 2**30:.2f} GiB"
