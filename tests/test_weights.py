@@ -99,7 +99,7 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending, blan
     path = tmp_path / "new folder" / f"net{ending}"
     SAVE[ending](path, source, note="hello", iou=np.float32(0.5))
     meta, loaded, rebuilt = weights.load(path, again), weights.load_any(path, any_again), models.load(path)
-    for network in (again, any_again, rebuilt):
+    for network in (again, any_again, rebuilt, weights.load(path)):
         assert_same_state(network.state_dict(), source.state_dict())
         assert network.card.preprocessing == CAFFE and network.card.classes == source.card.classes
         np.testing.assert_array_equal(network.card.palette, source.card.palette)
@@ -271,6 +271,11 @@ NOT_A_NUMBER = {"order": "RGB", "mean": [float("nan")] * 3, "scale": [1, 1, 1]}
     [
         (with_options(num_classes=10**12), "num_classes 1000000000000 but no array"),
         (with_options(width=10**6), "width 1000000 but no array"),
+        (with_options(num_classes="2"), "num_classes: expected a whole number of at least 1, got '2'"),
+        (with_options(num_classes=2.0), "num_classes: expected a whole number of at least 1, got 2.0"),
+        (with_options(seed=-1), "seed: expected a whole number of at least 0, got -1"),
+        (with_options(peak_window="7"), "peak_window: expected a whole number of at least 1, got '7'"),
+        (with_options(things=["x"]), "things: expected a whole number of at least 0, got 'x'"),
         (with_options(variant="2s"), "variant"),
         (with_options(depth=3), "depth"),
         (lambda meta: {"network": [1]}, "expected the settings of a network, got"),

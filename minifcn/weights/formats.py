@@ -2,6 +2,7 @@
 
 import copy
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,16 @@ def _arrays(network, half):
     return {name: array.astype(np.float16) for name, array in arrays.items()}
 
 
-def load(path: str | Path, network: Network) -> dict:
+def load(path: str | Path, network: Network = None) -> Network | dict:
     """Read what `save` or `save_safetensors` wrote into a network and its card. -> the file's metadata
 
+    Without a network: -> the one that the file holds, as `models.load`.
     Raises MissingFileError, or InputError naming the file, and changes nothing, if it is of another network or of none.
     """
+    if network is None:
+        from ..models import load as load_network  # the one import that runs upward: only there networks are built
+
+        return load_network(path)
     arrays, meta = read(path)
     _load(path, network, arrays, meta)
     return meta
@@ -129,9 +135,10 @@ def read(path: str | Path, sha256: str | None = None) -> tuple[dict, dict]:
         arrays, meta = read_archive(path)
         return section(arrays, "weights") if meta else arrays, meta
     arrays, texts = read_safetensors(path, sha256)
-    try:
-        settings_of(json.loads(texts["network"]), path)
-    except (LookupError, ValueError, RecursionError):  # no card of ours
+    network: object = None
+    with suppress(LookupError, ValueError, RecursionError):
+        network = json.loads(texts["network"])
+    if not isinstance(network, dict) or not network.keys() & {"builder", "num_classes"}:  # no card of ours
         return arrays, {}
     with parsing(path, "metadata in JSON"):
         return arrays, {key: json.loads(text) for key, text in texts.items()}
