@@ -60,8 +60,8 @@ def load(path: str | Path) -> Graph:
     arrays, meta = formats.read(path)
     if not meta:
         raise InputError(
-            f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what "
-            f"network; convert them first: minifcn convert {path} NEW.npz --network vgg16 --variant 8s (or what they are of)"
+            f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what network; "
+            + formats.CONVERT.format(path)
         )
     builder, options = settings_of(meta.get("network"), path)
     try:

@@ -32,8 +32,8 @@ _CHAINER = {"vgg16": (names.chainer, CAFFE)}
 # how a file's name ends -> its kind
 _ENDINGS = {".npz": ".npz", ".safetensors": ".safetensors", ".caffemodel": "Caffe", ".onnx": "ONNX"}
 _ENDINGS |= dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".tar"), "PyTorch")  # last.ckpt, model_best.pth.tar
-_CONVERT = "convert it first: minifcn convert {} NEW.npz --network vgg16 --variant 8s (or what it is of)"
-_OTHERWISE = {"PyTorch": _CONVERT, "Caffe": _CONVERT, "ONNX": "weights.load_onnx reads it, without a network"}
+CONVERT = "convert it first: minifcn convert {} NEW.npz --network vgg16 --variant 8s (or what it is of)"
+_OTHERWISE = {"PyTorch": CONVERT, "Caffe": CONVERT, "ONNX": "weights.load_onnx reads it, without a network"}
 
 
 def kind(path: str | Path, known: tuple = tuple(_ENDINGS.values())) -> str:
@@ -109,7 +109,7 @@ def load(path: str | Path, network: Network = None) -> Network | dict:
 
 
 def is_own(path: str | Path) -> bool:
-    """Whether `save` or `save_safetensors` wrote a file. Raises as its reader does."""
+    """Whether a file says of what network it is, for `models.load`. Raises as its reader does."""
     found = kind(path)
     if found == ".npz":
         return not by_chainer(path)
@@ -118,10 +118,9 @@ def is_own(path: str | Path) -> bool:
 
 def _describe(path, network, meta):
     """The metadata of a file: a network's card, and what else is to be said. NumPy's numbers become Python's."""
+    card = network.card.describe() if network.card else {}
     try:
-        return json.loads(
-            json.dumps({**(network.card.describe() if network.card else {}), **meta}, default=np.generic.item)
-        )
+        return json.loads(json.dumps({**card, **meta}, default=np.generic.item))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: expected metadata that JSON holds, got {error}") from error
 
@@ -165,14 +164,13 @@ def _load(path, network, arrays, meta):
 
 
 def load_any(path: str | Path, network: Network) -> Loaded:
-    """Read weights into a network from a file of any kind but ONNX, which says itself what network it is of. -> Loaded"""
-    readers = {
-        ".npz": load_npz,
-        ".safetensors": load_safetensors,
-        "PyTorch": load_torchvision,
-        "Caffe": load_caffemodel,
-    }
-    return readers[kind(path, tuple(readers))](path, network)
+    """Read weights into a network from a file of any kind but ONNX, whose networks come whole: ours, Chainer's (.npz), PyTorch's, Caffe's.
+    -> Loaded. Raises as load_torchvision."""
+    found = kind(path, (".npz", ".safetensors", "PyTorch", "Caffe"))
+    if found == ".npz":
+        return _take(path, network, read(path), _CHAINER, "Chainer's weights")
+    readers = {".safetensors": load_safetensors, "PyTorch": load_torchvision, "Caffe": load_caffemodel}
+    return readers[found](path, network)
 
 
 def load_torchvision(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
@@ -184,14 +182,6 @@ def load_torchvision(path: str | Path, network: Network, sha256: str | None = No
     outside an FCN's own layers; MissingFileError if there is no file.
     """
     return _adopt(path, network, read_torch(path, sha256), _TORCH, "a PyTorch state dict")
-
-
-def load_npz(path: str | Path, network: Network) -> Loaded:
-    """Read an .npz file into a network: one that `save` wrote, or Chainer's weights of a VGG16 or an FCN over one.
-
-    Returns and raises as load_torchvision.
-    """
-    return _take(path, network, read(path), _CHAINER, "Chainer's weights")
 
 
 def load_safetensors(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
