@@ -47,7 +47,7 @@ def build(builder: str, options: dict) -> Graph:
 
 
 def load(path: str | Path) -> Graph:
-    """The network that a file of this library holds, .npz, .safetensors or .onnx. Raises InputError, naming the file."""
+    """The network that a file of this library holds: float32 from .npz and .safetensors, as declared from .onnx. Raises InputError, naming the file."""
     if formats.kind(path) == "ONNX":
         network = load_onnx(path)
         if network.card is None:
