@@ -8,7 +8,7 @@ import pytest
 from minifcn import layers, models, weights
 from minifcn.preprocessing import CAFFE
 from minifcn.training import checkpoint
-from minifcn.weights import formats, npz
+from minifcn.weights import npz
 
 SAVE = {".npz": weights.save, ".safetensors": weights.save_safetensors}
 
@@ -238,25 +238,6 @@ def test_a_file_is_what_its_beginning_says(name, ending, tmp_path):
     weights.load_any(path, again := network(seed=2))
     for model in (models.load(path), again):
         assert_same_state(model.state_dict(), source.state_dict())
-
-
-@pytest.mark.parametrize(
-    "name, start, kind, otherwise",
-    [
-        ("net.npz", b"\x80\x02}", "PyTorch", "minifcn convert .*net.npz NEW.npz --network"),
-        ("net", b"PK\x03\x04" + b"\0" * 22 + b"\x0c\0\0\0net/data.pkl", "PyTorch", "minifcn convert"),
-        ("NET.PT", b"", "PyTorch", "minifcn convert"),
-        ("NET.CAFFEMODEL", b"\n", "Caffe", "minifcn convert"),
-        ("net.Onnx", b"\x08\x06", "ONNX", "weights.load_onnx reads it"),
-    ],
-)
-def test_a_file_of_another_kind_says_what_else_to_do(name, start, kind, otherwise, tmp_path):
-    (tmp_path / name).write_bytes(start)
-    assert formats.kind(tmp_path / name) == kind
-    with pytest.raises(
-        ValueError, match=f"{name}: expected a .npz or .safetensors file, got one of {kind}; .*{otherwise}"
-    ):
-        weights.load(tmp_path / name, network())
 
 
 def with_options(**changes):
