@@ -6,10 +6,22 @@ from typing import Any
 import numpy as np
 
 from .data.labels import palette_from
-from .errors import InputError
+from .errors import InputError, require_counts
 from .preprocessing import Preprocessing
 
 Network = Any  # a models.Graph, which stands above this file
+# The counts among the options of networks: the least.
+_COUNTS = {
+    "seed": 0,
+    "num_classes": 1,
+    "channels": 1,
+    "width": 1,
+    "depth": 1,
+    "window": 1,
+    "peak_window": 1,
+    "least": 1,
+}
+_COUNTS |= {"output_stride": 1, "rates": 1, "things": 0}
 _SIDES = {"native": "the side of a classifier's images", "longest": "the longer side of images"}
 
 
@@ -30,6 +42,7 @@ class Card:
     palette: np.ndarray | None = None
     native: int | None = None
     longest: int | None = None
+    KEYS = ("network", "preprocessing", "classes", "palette", *_SIDES)  # of what `describe` gives
 
     def __post_init__(self) -> None:
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.options.items()}
@@ -86,11 +99,15 @@ class Card:
 
 def settings_of(network: object, source: object) -> tuple[str, dict]:
     """(builder, options) that a file's metadata names; also in the flat form of older files. Raises InputError."""
-    if isinstance(network, dict):
-        if isinstance(network.get("options"), dict) and isinstance(network.get("builder"), str):
-            return network["builder"], dict(network["options"])
-        options = dict(network)
+    given = network if isinstance(network, dict) else {}
+    builder, options = given.get("builder"), given.get("options")
+    if not isinstance(builder, str) or not isinstance(options, dict):
+        options = dict(given)
         builder = "fcn" if "variant" in options else options.pop("network", None)
-        if isinstance(builder, str) and "num_classes" in options:
-            return builder, options
-    raise InputError(f"{source}: expected the settings of a network, got {str(network)[:60]!r}")
+        if not isinstance(builder, str) or "num_classes" not in options:
+            raise InputError(f"{source}: expected the settings of a network, got {str(network)[:60]!r}")
+    for name, least in _COUNTS.items():
+        value = options.get(name)
+        for one in value if isinstance(value, list) else [] if value is None else [value]:
+            require_counts(f"{source}: ", {name: one}, least)
+    return builder, dict(options)

@@ -1,6 +1,7 @@
 """The errors that wrong input raises. Any other exception is a bug, and shows its traceback."""
 
 from collections.abc import Collection, Mapping
+from numbers import Integral
 from typing import Any
 
 
@@ -25,6 +26,15 @@ def require_known(where: str, given: Mapping[str, Any], choices: Mapping[str, Co
     for name, known in choices.items():
         if given[name] not in tuple(known) or isinstance(given[name], float):  # 8.0 is no stride
             raise InputError(f"{where}{name}: expected one of {', '.join(map(str, known))}; got {given[name]!r}")
+
+
+def require_counts(where: str, given: Mapping[str, Any], least: int = 1, most: int | None = None) -> None:
+    """Raise InputError unless all values are whole numbers, of at least `least` and at most `most`. where: as in require_known."""
+    for name, value in given.items():
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or value < least or (most is not None and value > most):
+            numbers = f"of at least {least}" if most is None else f"from {least} to {most}"
+            raise InputError(f"{where}{name}: expected a whole number {numbers}, got {value!r:.60}")
 
 
 def one_line(error: BaseException) -> str:

@@ -258,6 +258,7 @@ LAYERS = {  # name: rng -> layer, shape of x
     "Mean": (lambda rng: layers.Mean((1, 3)), (2, 3, 4, 2)),
     "Mean-without-axes": (lambda rng: layers.Mean((1,), keep=False), (2, 3, 4, 2)),
     "Resize": (lambda rng: layers.Resize(scale=(2, 1.5)), (1, 2, 3, 5)),
+    "Resize-corners": (lambda rng: layers.Resize(scale=(0.6, 1.5), positions="align_corners"), (1, 2, 4, 5)),
     "Resize-nearest": (lambda rng: layers.Resize(size=(7, 3), nearest="floor", positions="asymmetric"), (1, 2, 4, 5)),
     "Resize-by-sizes": _join(
         layers.Resize(size=(dimension(1, 2) - 1, rounded("Div", dimension(0, 3), 2)), positions="pytorch_half_pixel"),

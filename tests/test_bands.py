@@ -340,7 +340,7 @@ def test_an_unpadded_network_and_one_of_objects_read_bands(rng):
     panoptic = models.panoptic(None, "unet", 2, channels=5, width=2)
     assert inference.panoptic(panoptic, image).labels.shape == image.shape[:2]
     assert panoptic.card.preprocessing.bands == 5
-    with pytest.raises(InputError, match="channels: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="channels: expected a whole number of at least 1, got 0"):
         models.panoptic(None, "unet", 2, channels=0)
 
 

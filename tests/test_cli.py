@@ -408,7 +408,7 @@ def test_diverging_learning_rate_keeps_the_last_good_checkpoint(toy, tmp_path, c
         ("explain unet --at-once", "at-once: unet has no such option; it has backbone"),
         ("explain efficientnet_lite0 --variant v3 --alignment same", "alignment: deeplab has no such option"),
         (
-            "convert text.txt x.npz --network vgg16 --variant aspp --upsampling learned",
+            "convert imagenet x.npz --network vgg16 --variant aspp --upsampling learned",
             "upsampling: deeplab has no such",
         ),
         ("convert WEIGHTS x.npz --variant 8s", "which say of what network they are; leave out --variant"),

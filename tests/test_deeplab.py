@@ -322,13 +322,13 @@ def test_ports_to_pytorch_are_read_by_their_names_and_say_how_they_see_pixels(va
         ({"output_stride": 4}, "output_stride: expected one of 8, 16; got 4"),
         ({"output_stride": 0}, "output_stride: expected one of 8, 16; got 0"),
         ({"rates": 3}, "rates: expected 0 or more of at least 1 for v3plus, got 3"),
-        ({"rates": [float("nan")]}, "rates: expected 0 or more of at least 1 for v3plus, got"),
-        ({"num_classes": 2.5}, "num_classes: expected at least 1, got 2.5"),
+        ({"rates": [float("nan")]}, "rates: expected a whole number of at least 1, got nan"),
+        ({"num_classes": 2.5}, "num_classes: expected a whole number of at least 1, got 2.5"),
         ({"output_stride": 32}, "output_stride: expected one of 8, 16; got 32"),
-        ({"rates": (3, 0)}, "rates: expected 0 or more of at least 1 for v3plus, got"),
+        ({"rates": (3, 0)}, "rates: expected a whole number of at least 1, got 0"),
         ({"variant": "aspp", "rates": ()}, "rates: expected 1 or more of at least 1 for aspp, got"),
         ({"variant": "largefov", "rates": (6, 12)}, "rates: expected one of at least 1 for largefov, got"),
-        ({"num_classes": 0}, "num_classes: expected at least 1, got 0"),
+        ({"num_classes": 0}, "num_classes: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(arguments, message):

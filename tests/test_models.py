@@ -296,3 +296,13 @@ def test_unknown_names_are_refused(wrong):
         models.fcn(**{"width": 1, **wrong})
     with pytest.raises(InputError, match="width: only the mini backbone"):
         models.fcn(backbone="alexnet", width=1)
+
+
+@pytest.mark.parametrize("builder", [*models.SEGMENTERS, *models.CLASSIFIERS])
+def test_counts_are_whole_numbers(builder):
+    for wrong in ({"num_classes": "3"}, {"num_classes": 2.0}, {"num_classes": True}, {"seed": -1}, {"seed": "0"}):
+        ((argument, value),) = wrong.items()
+        with pytest.raises(
+            InputError, match=f"^{builder}: {argument}: expected a whole number of at least ., got {value!r}"
+        ):
+            models.build(builder, wrong)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -141,7 +142,25 @@ def test_a_compiler_that_fails_leaves_it_to_numpy(tmp_path):
     broken.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
     broken.chmod(0o755)
     assert run(ASKED, XDG_CACHE_HOME=str(tmp_path), CXX=str(broken)).startswith("False activation.cu: ")
-    assert run(ASKED, CXX="no-such-compiler").startswith("False no C++ compiler was found")
+    assert run(ASKED, CXX="no-such-compiler").startswith("False CXX=no-such-compiler: expected the command of")
+
+
+def test_the_environment_is_asked_again(monkeypatch):
+    for value, wanted in (("0", False), ("1", True)):
+        monkeypatch.setenv("MINIFCN_NATIVE", value)
+        backend.use_native(None)
+        assert (compiler.is_wanted(), compiler.problem()) == (wanted, None if wanted else "MINIFCN_NATIVE=0")
+    backend.use_native(False)
+
+
+def test_as_many_compilers_run_as_threads_are_allowed(compiled, monkeypatch):
+    asked = []
+    monkeypatch.setattr(native, "ThreadPoolExecutor", lambda count: asked.append(count) or ThreadPoolExecutor(count))
+    for count in (1, 3):
+        backend.set_threads(count)
+        assert None not in native._libraries.__wrapped__("float32").values()
+    backend.set_threads(None)
+    assert asked == [1, 3]
 
 
 NOTICE = "compiling the kernels for this processor, once; this may take a minute"

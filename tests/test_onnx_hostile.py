@@ -70,6 +70,26 @@ HOSTILE = {
         lambda: chain(("Conv", ["x", "w"], ["y"], {"auto_pad": "VALID", "pads": [1, 1, 1, 1]})),
         "'n0' .*one of the two",
     ),
+    "a map that stays transposed": (
+        lambda: chain(("Transpose", ["x"], ["y"], {}), ("Relu", ["y"], ["z"], {})),
+        "'n1' .*a transposed map",
+    ),
+    "a map that is transposed around nothing": (
+        lambda: chain(("Transpose", ["x"], ["y"], {}), ("Transpose", ["y"], ["z"], {})),
+        "'n1' .*around a Softmax",
+    ),
+    "a transposition with an axis twice": (
+        lambda: chain(("Transpose", ["x"], ["y"], {"perm": [0, 1, 1, 2]})),
+        "'n0' .*each once",
+    ),
+    "a softmax that is transposed elsewhere": (
+        lambda: chain(
+            ("Transpose", ["x"], ["y"], {"perm": [0, 3, 1, 2]}),
+            ("Softmax", ["y"], ["z"], {}),
+            ("Transpose", ["z"], ["u"], {"perm": [0, 3, 1, 2]}),
+        ),
+        "'n2' .*there and back",
+    ),
     "a remainder as in C": (
         lambda: chain(("Mod", ["a", "a"], ["b"], {"fmod": 1}), ("Relu", ["x"], ["y"], {}), a=np.array([-7])),
         "'n0' .*'fmod'",

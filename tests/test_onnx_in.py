@@ -20,9 +20,11 @@ pytestmark = pytest.mark.onnx
 
 # --- ONNX's own cases -------------------------------------------------------------------------------------------------
 
+# Aligns corners of a map of length · scale, which is no whole number; ONNX Runtime and PyTorch align those of the map that is made.
+ANOTHER_LENGTH = "test_resize_downsample_scales_linear_align_corners"
 LEAST = {  # cases that pass, by operator; the others are of one or three axes, or what the page of ONNX leaves out
     "Conv": 5, "ConvTranspose": 6, "BatchNormalization": 2, "Relu": 1, "Clip": 9, "MaxPool": 8, "AveragePool": 9,
-    "GlobalAveragePool": 2, "Gemm": 8, "Flatten": 3, "Add": 2, "Mul": 3, "Slice": 6, "Resize": 16, "Softmax": 7,
+    "GlobalAveragePool": 2, "Gemm": 8, "Flatten": 3, "Add": 2, "Mul": 3, "Slice": 6, "Resize": 15, "Softmax": 7,
     "Dropout": 4, "LRN": 2, "Reshape": 1, "Concat": 12, "Pad": 3, "ReduceMean": 6, "Sub": 3, "Div": 3,
 }  # fmt: skip
 MODULES = [{"BatchNormalization": "batch_normalization"}.get(operator, operator.lower()) for operator in LEAST]
@@ -64,7 +66,7 @@ def test_onnx_own_node_cases(tmp_path, recwarn):
     passed, tried, refused = Counter(), Counter(), {}
     for case in cases:
         nodes = case.model.graph.node
-        if len(nodes) != 1 or nodes[0].op_type not in LEAST or not case.data_sets:
+        if len(nodes) != 1 or nodes[0].op_type not in LEAST or not case.data_sets or case.name == ANOTHER_LENGTH:
             continue
         inputs, outputs = case.data_sets[0]
         if not isinstance(inputs[0], np.ndarray) or inputs[0].dtype not in ("float32", "float64"):

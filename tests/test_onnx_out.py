@@ -200,13 +200,15 @@ def test_every_layer_computes_the_same(name, tmp_path, rng):
     if len(shape) != 4:
         pytest.skip("its input is no map; classifiers have it behind their maps")
     first = layers.Conv2d(shape[1], shape[1], 1, rng)
-    network = stirred(models.Graph({"first": (first, ["image"]), "layer": (layer, ["first"])}))
+    network = stirred(models.Graph({"first": (first, ["image"]), "layer": (layer, ["first"])}, card=Card("layers", {})))
     if name in REFUSED:
         with pytest.raises(InputError, match=r"^layer \(.*\): "):
             weights.save_onnx(tmp_path / "layer.onnx", network)
         return
     other = (shape[2] + 2, shape[3] + 4)  # multiples of two stay so, for layers that take no others
-    compare(name, network, tmp_path / "layer.onnx", [(shape[0], *shape[2:]), (1, *other)])
+    sizes = [(shape[0], *shape[2:]), (1, *other)]
+    compare(name, network, tmp_path / "layer.onnx", sizes)
+    comes_back(name, network, tmp_path / "layer.onnx", sizes)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -363,6 +365,9 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"x\.onnx: .*2 GiB"):
         weights.save_onnx(tmp_path / "x.onnx", network)
     monkeypatch.undo()
+    next(iter(network.parameters().values())).value[0] = np.nan
+    with pytest.raises(InputError, match="'vgg.conv1_1.weight' NaN"):
+        weights.save_onnx(tmp_path / "x.onnx", network)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(FileNotFoundError, match=r"pip install 'minifcn\[onnx\]'"):
         weights.save_onnx(tmp_path / "x.onnx", network)
@@ -378,6 +383,8 @@ def test_the_command_writes_a_file_of_ones_own_and_of_ours(tmp_path, capsys):
         assert session_of(str(target)).get_inputs()[0].name == ("pixels" if options else "image")
         assert cli.main(["export", source, str(target)]) == 2
         assert "exists already" in capsys.readouterr().err
+    assert cli.main(["convert", str(tmp_path / "0.onnx"), str(tmp_path / "back.npz")]) == 0
+    assert models.load(tmp_path / "back.npz").card.describe() == models.load(tmp_path / "own.npz").card.describe()
     assert cli.main(["predict", "--weights", str(target), str(DOCS / "photos/chelsea.jpg")]) == 2
     assert (
         "takes pixels already, for other programs; for use in minifcn export it without --pixels"
@@ -418,7 +425,8 @@ def test_photographs_get_the_same_labels(name, fold, tmp_path):
 @pytest.mark.parametrize("name", ["labels", "pixels"])
 def test_a_node_by_a_name_of_the_files_own_is_refused(name, tmp_path, rng):
     network = models.fcn("32s", "mini", 2, width=1)
-    table = {**network.nodes, name: (layers.ReLU(), list(network.outputs))}
+    table = {**network.nodes, name: (layers.Softmax(), list(network.outputs))}
     with pytest.raises(InputError, match=f"^{name}: a name that the file needs for itself; rename this node"):
         weights.save_onnx(tmp_path / "network.onnx", models.Graph(table, card=network.card), pixels=True)
     assert not any(tmp_path.iterdir())
+    compare(name, stirred(models.Graph(table)), tmp_path / "network.onnx", [(1, 9, 7)])  # scores need no such name

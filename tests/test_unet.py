@@ -182,9 +182,9 @@ def _without(backward, channels):
     [
         ({"padding": "full"}, "padding: expected one of valid, same; got 'full'"),
         ({"padding": "valid", "upsampling": "bilinear"}, "upsampling: expected one of learned; got 'bilinear'"),
-        ({"width": 0}, "width: expected at least 1, got 0"),
-        ({"depth": 6}, "depth: expected 1 to 5, got 6"),
-        ({"num_classes": 0}, "num_classes: expected at least 1, got 0"),
+        ({"width": 0}, "width: expected a whole number of at least 1, got 0"),
+        ({"depth": 6}, "depth: expected a whole number from 1 to 5, got 6"),
+        ({"num_classes": 0}, "num_classes: expected a whole number of at least 1, got 0"),
         ({"backbone": "vgg16", "padding": "same"}, "backbone: expected one of None, efficientnet_lite0"),
         ({"backbone": "efficientnet_lite0", "padding": "valid"}, "padding: expected one of same; got 'valid'"),
         ({"backbone": "efficientnet_lite0", "padding": "same", "channels": 1}, "channels: expected one of 3; got 1"),

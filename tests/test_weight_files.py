@@ -9,6 +9,7 @@ import pytest
 import weight_writers as write
 from weight_writers import SIX
 
+from minifcn.weights import formats
 from minifcn.weights.caffe import read_caffemodel
 from minifcn.weights.npz import write_archive
 from minifcn.weights.safetensors import read_safetensors, write_safetensors
@@ -227,3 +228,22 @@ def test_the_checksum_in_a_name_like_torch_hubs_is_compared(tmp_path):
     for right in (None, found):
         with pytest.raises(ValueError, match="expected SHA-256 deadbeef as in the file's name"):
             read_torch(path, sha256=right)
+
+
+@pytest.mark.parametrize(
+    "name, start, kind, otherwise",
+    [
+        ("net.npz", b"\x80\x02}", "PyTorch", "minifcn convert .*net.npz NEW.npz --network"),
+        ("net", b"PK\x03\x04" + b"\0" * 22 + b"\x0c\0\0\0net/data.pkl", "PyTorch", "minifcn convert"),
+        ("NET.PT", b"", "PyTorch", "minifcn convert"),
+        ("NET.CAFFEMODEL", b"\n", "Caffe", "minifcn convert"),
+        ("net.Onnx", b"\x08\x06", "ONNX", "weights.load_onnx reads it"),
+    ],
+)
+def test_a_file_of_another_kind_says_what_else_to_do(name, start, kind, otherwise, tmp_path):
+    (tmp_path / name).write_bytes(start)
+    assert formats.kind(tmp_path / name) == kind
+    with pytest.raises(
+        ValueError, match=f"{name}: expected a .npz or .safetensors file, got one of {kind}; .*{otherwise}"
+    ):
+        formats.read(tmp_path / name)

@@ -97,15 +97,17 @@ def test_a_file_gives_back_weights_card_and_network(tmp_path, kind, ending, blan
     source.card.palette = np.arange(768, dtype=np.uint8).reshape(256, 3)
     source.card.longest = 40
     path = tmp_path / "new folder" / f"net{ending}"
-    SAVE[ending](path, source, note="hello")
+    SAVE[ending](path, source, note="hello", iou=np.float32(0.5))
     meta, loaded, rebuilt = weights.load(path, again), weights.load_any(path, any_again), models.load(path)
-    for network in (again, any_again, rebuilt):
+    for network in (again, any_again, rebuilt, weights.load(path)):
         assert_same_state(network.state_dict(), source.state_dict())
         assert network.card.preprocessing == CAFFE and network.card.classes == source.card.classes
         np.testing.assert_array_equal(network.card.palette, source.card.palette)
         assert network.card.longest == 40
         assert (network.card.builder, network.card.options) == (source.card.builder, source.card.options)
-    assert meta["note"] == "hello" and meta["preprocessing"] == json.loads(json.dumps(CAFFE.as_dict()))
+    assert (meta["note"], meta["iou"]) == ("hello", 0.5) and meta["preprocessing"] == json.loads(
+        json.dumps(CAFFE.as_dict())
+    )
     assert meta["network"] == {"builder": source.card.builder, "options": source.card.options}
     assert loaded.matched.keys() == source.state_dict().keys()
     x = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
@@ -218,8 +220,24 @@ def test_missing_files_and_unknown_endings_are_named(tmp_path):
         with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
             load(tmp_path / "absent.npz", network())
     (tmp_path / "net.h5").touch()
-    with pytest.raises(ValueError, match=r"net\.h5: expected weights \(\.pth, .*\), got a file ending in \.h5"):
+    with pytest.raises(ValueError, match=r"net\.h5: expected weights \(\.npz, .*\), got a file ending in \.h5"):
         weights.load_any(tmp_path / "net.h5", network())
+    for save in (*SAVE.values(), weights.save_onnx):
+        with pytest.raises(ValueError, match=r"new\.h5: expected a file ending in \."):
+            save(tmp_path / "new.h5", network())
+    for ending, save in SAVE.items():
+        with pytest.raises(ValueError, match=rf"new\{ending}: expected metadata that JSON holds"):
+            save(tmp_path / f"new{ending}", network(), seen={1, 2})
+
+
+@pytest.mark.parametrize("ending", SAVE)
+@pytest.mark.parametrize("name", ["net", "NET.NPZ", "net.pth", "net.onnx"])
+def test_a_file_is_what_its_beginning_says(name, ending, tmp_path):
+    SAVE[ending](tmp_path / f"net{ending}", source := network())
+    path = (tmp_path / f"net{ending}").rename(tmp_path / name)
+    weights.load_any(path, again := network(seed=2))
+    for model in (models.load(path), again):
+        assert_same_state(model.state_dict(), source.state_dict())
 
 
 def with_options(**changes):
@@ -234,6 +252,11 @@ NOT_A_NUMBER = {"order": "RGB", "mean": [float("nan")] * 3, "scale": [1, 1, 1]}
     [
         (with_options(num_classes=10**12), "num_classes 1000000000000 but no array"),
         (with_options(width=10**6), "width 1000000 but no array"),
+        (with_options(num_classes="2"), "num_classes: expected a whole number of at least 1, got '2'"),
+        (with_options(num_classes=2.0), "num_classes: expected a whole number of at least 1, got 2.0"),
+        (with_options(seed=-1), "seed: expected a whole number of at least 0, got -1"),
+        (with_options(peak_window="7"), "peak_window: expected a whole number of at least 1, got '7'"),
+        (with_options(things=["x"]), "things: expected a whole number of at least 0, got 'x'"),
         (with_options(variant="2s"), "variant"),
         (with_options(depth=3), "depth"),
         (lambda meta: {"network": [1]}, "expected the settings of a network, got"),

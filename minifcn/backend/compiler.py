@@ -29,6 +29,7 @@ def use_native(on: bool | None = True) -> None:
     """
     global _wanted
     _wanted = on
+    _environment_allows.cache_clear()
 
 
 def is_wanted() -> bool:
@@ -45,7 +46,13 @@ def problem() -> str | None:
     """Why nothing compiled is used on the CPU, in words; None where it is, or will be tried once it is needed (`native.problem`)."""
     if not is_wanted():
         return "switched off" if _wanted is False else f"{VARIABLE}=0"
-    return _failed if compiler() else "no C++ compiler was found (g++, clang++, or pip install ziglang)"
+    if compiler():
+        return _failed
+    if asked := os.environ.get(CXX, "").strip():
+        return (
+            f"{CXX}={asked}: expected the command of a C++ compiler, got none of this name; unset {CXX}, or correct it"
+        )
+    return "no C++ compiler was found (g++, clang++, or pip install ziglang)"
 
 
 def give_up(error: Exception) -> None:

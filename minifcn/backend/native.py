@@ -6,7 +6,6 @@ needed; what is compiled is kept in the user's cache folder (`compiler`). Withou
 """
 
 import ctypes
-import os
 import platform
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -191,7 +190,7 @@ def _libraries(dtype):
     sources = [source for path in paths if "AT(" in (source := Source(path)).text]
     if _library(sources[0], dtype) is None:  # a compiler that cannot do this one need not try the others
         return {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         return dict(zip([s.path for s in sources], pool.map(lambda s: _library(s, dtype), sources), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Read weights from .npz (also Chainer's), .safetensors, PyTorch's .pth (PyTorch need not be installed) or Caffe's .caffemodel, and
+"""Read weights from .npz (also Chainer's), .safetensors, .onnx (of minifcn), PyTorch's .pth (PyTorch need not be installed) or Caffe's .caffemodel, and
 write .npz or .safetensors with network and preprocessing beside the weights. Prints how many names matched, missing
 keys and unexpected keys; nothing in a file is executed."""
 
@@ -8,6 +8,8 @@ from .. import models, weights
 from ..data.labels import read_class_names
 from ..errors import InputError
 from ..weights import formats
+from ..weights.checks import require_ending
+from ..weights.pretrained import PACKAGES
 from . import networks
 from .progress import notice
 
@@ -32,12 +34,11 @@ def add_arguments(parser):
 def run(args):
     source, target = Path(args.source), Path(args.target)
     writers = {".npz": weights.save, ".safetensors": weights.save_safetensors}
-    if target.suffix not in writers:
-        raise InputError(f"{target}: expected a file ending in {' or '.join(writers)}")
+    require_ending(target, *writers)
     if target.exists():
         raise InputError(f"{target}: exists already; choose another name")
     classes = read_class_names(args.classes) if args.classes else None
-    if formats.is_own(source):
+    if args.source not in PACKAGES and formats.is_own(source):
         if others := [*networks.given_options(args), *(["network"] if args.network else [])]:
             option = others[-1].replace("_", "-")
             raise InputError(
@@ -53,7 +54,7 @@ def run(args):
         raise InputError(f"{source}: expected --network, the network of these weights")
     if classes:
         model.card.take_over({"classes": classes}, args.classes)
-    writers[target.suffix](target, model, half=args.half)
+    writers[target.suffix.lower()](target, model, half=args.half)
     notice(message)
     notice(f"written: {target}")
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from .. import models, weights
 from ..errors import InputError
 from ..layers import BatchNorm2d
+from ..weights.checks import require_ending
 from .progress import notice
 
 HELP = "write a network as an ONNX file"
@@ -25,8 +26,7 @@ def add_arguments(parser):
 
 def run(args):
     target = Path(args.target)
-    if target.suffix != ".onnx":
-        raise InputError(f"{target}: expected a file ending in .onnx")
+    require_ending(target, ".onnx")
     if target.exists():
         raise InputError(f"{target}: exists already; choose another name")
     network = models.pretrained(args.source) if models.is_trained(args.source) else models.load(args.source)

@@ -13,12 +13,12 @@ from ..layers.graph import Sequential, in_a_row
 from ..ops.geometry import Pair
 from ..preprocessing import CAFFE, TORCHVISION
 from .backbone import Backbone
-from .classifier import convolution, fully_connected, fully_convolutional
+from .classifier import convolution, fully_connected, fully_convolutional, generator
 
 
 def alexnet(num_classes: int = 1000, seed: int = 0) -> Sequential:
     """CaffeNet. For images of 227 × 227; freshly drawn weights."""
-    rng = np.random.default_rng(seed)
+    rng = generator("alexnet: ", seed, num_classes=num_classes)
     chain = _caffe_features(rng)
     chain |= fully_connected(256 * 6 * 6, num_classes, rng)
     card = Card("alexnet", {"num_classes": num_classes, "seed": seed}, CAFFE, native=227)
@@ -45,7 +45,7 @@ def alexnet_backbone(alignment: str, rng: np.random.Generator) -> Backbone:
 
 def alexnet_torchvision(num_classes: int = 1000, seed: int = 0) -> Sequential:
     """torchvision's AlexNet. For images of 224 × 224; freshly drawn weights."""
-    rng = np.random.default_rng(seed)
+    rng = generator("alexnet_torchvision: ", seed, num_classes=num_classes)
     chain = convolution("conv", "1", 3, 64, 11, rng, stride=4, pad=2)
     chain["pool1"] = layers.MaxPool2d(3, stride=2)
     chain |= convolution("conv", "2", 64, 192, 5, rng, pad=2)

@@ -47,8 +47,8 @@ def build(builder: str, options: dict) -> Graph:
 
 
 def load(path: str | Path) -> Graph:
-    """The network that a file of this library holds, .npz, .safetensors or .onnx. Raises InputError, naming the file."""
-    if Path(path).suffix == ".onnx":
+    """The network that a file of this library holds: float32 from .npz and .safetensors, as declared from .onnx. Raises InputError, naming the file."""
+    if formats.kind(path) == "ONNX":
         network = load_onnx(path)
         if network.card is None:
             raise InputError(
@@ -60,8 +60,8 @@ def load(path: str | Path) -> Graph:
     arrays, meta = formats.read(path)
     if not meta:
         raise InputError(
-            f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what "
-            f"network; convert them first: minifcn convert {path} NEW.npz --network vgg16 --variant 8s (or what they are of)"
+            f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what network; "
+            + formats.CONVERT.format(path)
         )
     builder, options = settings_of(meta.get("network"), path)
     try:

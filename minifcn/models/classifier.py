@@ -1,6 +1,16 @@
-"""The parts that VGG and both AlexNets are made of, by name."""
+"""The parts that VGG and both AlexNets are made of, by name, and where a network's initial weights come from."""
+
+import numpy as np
 
 from .. import layers
+from ..errors import require_counts
+
+
+def generator(where, seed, **counts):
+    """The generator that draws a network's weights. Raises InputError unless its seed and its counts are whole numbers, of at least 0 and 1."""
+    require_counts(where, counts)
+    require_counts(where, {"seed": seed}, least=0)
+    return np.random.default_rng(seed)
 
 
 def convolution(kind, number, inputs, outputs, kernel, rng, *, batch_norm=False, **settings):

@@ -23,11 +23,11 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
-from ..errors import InputError, require_known
+from ..errors import InputError, require_counts, require_known
 from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
 from ..preprocessing import CAFFE, LITE0
 from .backbone import Backbone
-from .classifier import convolution, separable
+from .classifier import convolution, generator, separable
 from .efficientnet_lite0 import LITE0_BACKBONES
 from .vgg import atrous_vgg_backbone
 
@@ -75,24 +75,20 @@ def deeplab(
         rates = [rate * usual_stride // output_stride for rate in usual_rates]
     fewest = 0 if variant.startswith("v3") else 1
     most = 1 if variant == "largefov" else inf
-    if not np.iterable(rates) or not fewest <= len(rates) <= most or not all(map(_is_count, rates)):
+    if not np.iterable(rates) or not fewest <= len(rates) <= most:
         expected = "one" if most == 1 else f"{fewest} or more"
         raise InputError(f"deeplab: rates: expected {expected} of at least 1 for {variant}, got {rates!r}")
+    for rate in rates:
+        require_counts("deeplab: ", {"rates": rate})
     rates = [int(rate) for rate in rates]  # a card is JSON
-    if not _is_count(num_classes):
-        raise InputError(f"deeplab: num_classes: expected at least 1, got {num_classes!r}")
     options |= {"rates": rates, "image_pooling": image_pooling, "seed": seed}
-    rng = np.random.default_rng(seed)
+    rng = generator("deeplab: ", seed, num_classes=num_classes)
     if backbone == "vgg16":
         body, preprocessing = atrous_vgg_backbone(output_stride, rng), CAFFE
     else:
         body, preprocessing = LITE0_BACKBONES[backbone]("same", rng, output_stride=output_stride), LITE0
     nodes = deeplab_nodes(body, variant, num_classes, rates, image_pooling, rng)
     return Graph(nodes, card=Card("deeplab", options, preprocessing), backbone_prefix=body.prefix)
-
-
-def _is_count(number):
-    return isinstance(number, int | np.integer) and not isinstance(number, bool) and number >= 1
 
 
 def deeplab_nodes(

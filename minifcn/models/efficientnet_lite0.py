@@ -12,6 +12,7 @@ from ..card import Card
 from ..layers.graph import Graph, in_a_row, prefixed
 from ..preprocessing import LITE0
 from .backbone import Backbone
+from .classifier import generator
 
 STAGES = (  # repeats, kernel, stride of the first, width, expansion
     (1, 3, 1, 16, 1),
@@ -27,7 +28,7 @@ EPS = 1e-3
 
 def efficientnet_lite0(num_classes: int = 1000, seed: int = 0) -> Graph:
     """The classifier. For images of 224 × 224, and any other size, as it averages its last maps; freshly drawn weights."""
-    rng = np.random.default_rng(seed)
+    rng = generator("efficientnet_lite0: ", seed, num_classes=num_classes)
     nodes, ends = _features(rng)
     chain = _convolution("head", 320, 1280, 1, rng)
     chain |= {"average": layers.GlobalAvgPool(), "drop": layers.Dropout(0.2, rng)}

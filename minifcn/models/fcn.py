@@ -10,6 +10,7 @@ from ..layers.graph import IMAGE, Graph, coordinates, prefixed
 from ..preprocessing import CAFFE, LITE0, Preprocessing
 from .alexnet import alexnet_backbone
 from .backbone import Backbone
+from .classifier import generator
 from .efficientnet_lite0 import LITE0_BACKBONES
 from .vgg import mini_backbone, vgg16_backbone
 
@@ -51,15 +52,12 @@ def fcn(
     """
     options = dict(locals())  # the arguments, by name
     require_known("fcn: ", options, KNOWN)
-    if num_classes < 1:
-        raise InputError(f"fcn: num_classes: expected at least 1, got {num_classes}")
-    if width is not None and width < 1:
-        raise InputError(f"fcn: width: expected at least 1, got {width}")
-    if width is not None and backbone != "mini":
+    of_mini = {} if width is None else {"width": width}
+    rng = generator("fcn: ", seed, num_classes=num_classes, **of_mini)
+    if of_mini and backbone != "mini":
         raise InputError(f"fcn: width: only the mini backbone has one, not {backbone}")
-    rng = np.random.default_rng(seed)
     build, preprocessing = BACKBONES[backbone]
-    body = build(alignment, rng, **({} if width is None else {"width": width}))
+    body = build(alignment, rng, **of_mini)
     nodes = fcn_nodes(body, variant, num_classes, alignment, at_once=at_once, upsampling=upsampling, rng=rng)
     return Graph(nodes, card=Card("fcn", options, preprocessing), backbone_prefix=body.prefix)
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
-from ..errors import InputError, require_known
+from ..errors import InputError, require_counts, require_known
 from ..layers.graph import IMAGE, Graph, in_a_row, prefixed
 from ..preprocessing import of_channels
-from .classifier import convolution, separable
+from .classifier import convolution, generator, separable
 from .deeplab import DEEPLABS, deeplab_nodes
 from .efficientnet_lite0 import LITE0_BACKBONES
 from .fcn import BACKBONES, fcn_nodes
@@ -68,19 +68,19 @@ def panoptic(
     backbones = (*PANOPTIC_BACKBONES, *((None,) if decoder == "unet" else ()))
     choices = {"decoder": DECODERS, "backbone": backbones, **({"channels": (3,)} if backbone else {})}
     require_known("panoptic: ", options, choices)
-    for name, value in (("num_classes", num_classes), ("channels", channels), ("width", width), ("least", least)):
-        if value is not None and value < 1:
-            raise InputError(f"panoptic: {name}: expected at least 1, got {value}")
+    counts = {"num_classes": num_classes, "channels": channels, "least": least, "peak_window": peak_window}
+    rng = generator("panoptic: ", seed, **counts, **({} if width is None else {"width": width}))
     if width is not None and backbone not in ("mini", None) and decoder != "unet":
         raise InputError(f"panoptic: width: only mini and a U-Net have one, not {decoder} over {backbone}; got {width}")
     if things is not None:
+        for thing in things:
+            require_counts("panoptic: ", {"things": thing}, 0, num_classes - 1)
         things = sorted({int(thing) for thing in things})
-        if not things or not 0 <= things[0] <= things[-1] < num_classes:
-            raise InputError(f"panoptic: things: expected classes 0..{num_classes - 1}, got {things}")
-    if peak_window < 1 or peak_window % 2 == 0:
+        if not things:
+            raise InputError(f"panoptic: things: expected classes 0..{num_classes - 1}, got none")
+    if peak_window % 2 == 0:
         raise InputError(f"panoptic: peak_window: expected an odd number of pixels, got {peak_window}")
     options |= {"things": things, "peak_window": peak_window, "least": least, "seed": seed}
-    rng = np.random.default_rng(seed)
     body, preprocessing = None, of_channels(channels)
     if backbone:
         build, preprocessing = BACKBONES[backbone]

@@ -19,12 +19,12 @@ import numpy as np
 
 from .. import layers
 from ..card import Card
-from ..errors import InputError, require_known
+from ..errors import require_counts, require_known
 from ..layers.coordinates import crop_offset
 from ..layers.graph import IMAGE, Graph, coordinates, in_a_row, prefixed
 from ..preprocessing import LITE0, of_channels
 from .backbone import Backbone
-from .classifier import convolution
+from .classifier import convolution, generator
 from .efficientnet_lite0 import LITE0_BACKBONES
 
 PADDINGS = ("valid", "same")
@@ -68,15 +68,8 @@ def unet(
     elif padding == "valid":  # bilinear maps would lack neighbours at their rim, which nothing crops away
         known |= {"upsampling": ("learned",)}
     require_known("unet: ", options, known)
-    for what, value, most in (
-        ("num_classes", num_classes, None),
-        ("channels", channels, None),
-        ("width", width, None),
-        ("depth", depth, MOST_LEVELS),
-    ):
-        if value < 1 or (most and value > most):
-            raise InputError(f"unet: {what}: expected {f'1 to {most}' if most else 'at least 1'}, got {value}")
-    rng = np.random.default_rng(seed)
+    require_counts("unet: ", {"depth": depth}, most=MOST_LEVELS)
+    rng = generator("unet: ", seed, num_classes=num_classes, channels=channels, width=width)
     body = UNET_BACKBONES[backbone]("same", rng) if backbone else None
     ways = {"same": padding == "same", "batch_norm": batch_norm, "learned": upsampling == "learned"}
     nodes, _ = unet_nodes(num_classes, body, rng, channels=channels, width=width, depth=depth, **ways)

@@ -1,6 +1,5 @@
 """VGG: groups of 3×3 convolutions. The published classifier and a small one, and the backbones that an FCN makes of them."""
 
-import numpy as np
 from numpy.random import Generator
 
 from .. import layers
@@ -8,14 +7,14 @@ from ..card import Card
 from ..layers.graph import Graph, Sequential, in_a_row
 from ..preprocessing import CAFFE
 from .backbone import Backbone
-from .classifier import convolution, fully_connected, fully_convolutional
+from .classifier import convolution, fully_connected, fully_convolutional, generator
 
 WIDTHS, DEPTHS = (64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
 
 
 def vgg16(num_classes: int = 1000, seed: int = 0) -> Sequential:
     """The 16-layer classifier. Simonyan and Zisserman, 2014, table 1, D. For images of 224 × 224; freshly drawn weights."""
-    rng = np.random.default_rng(seed)
+    rng = generator("vgg16: ", seed, num_classes=num_classes)
     chain = _groups(WIDTHS, DEPTHS, rng=rng) | fully_connected(512 * 7 * 7, num_classes, rng)
     card = Card("vgg16", {"num_classes": num_classes, "seed": seed}, CAFFE, native=224)
     return Sequential(**chain, card=card)
@@ -38,7 +37,7 @@ def mini_backbone(alignment: str, rng: Generator, width: int = 12) -> Backbone:
 
 def mini(num_classes: int = 1000, seed: int = 0, *, width: int = 12) -> Graph:
     """The classifier over `mini_backbone`: an average over its last map, 2 × 2 for windows of 64 × 64, and the scores."""
-    rng = np.random.default_rng(seed)
+    rng = generator("mini: ", seed, num_classes=num_classes, width=width)
     nodes = mini_backbone("same", rng, width).nodes
     head = {"average": layers.GlobalAvgPool(), "score": layers.Linear(8 * width, num_classes, rng)}
     card = Card("mini", {"num_classes": num_classes, "seed": seed, "width": width}, native=64)

@@ -63,7 +63,8 @@ def _weights(have, want, scale, nearest, positions, dtype):
     i = np.arange(want)
     exact = want if scale == want / have else have * scale  # before it was rounded
     if positions == "align_corners":
-        at = i * ((have - 1) / (exact - 1)) if want > 1 else np.zeros(1)
+        # Whatever the scale, as in PyTorch and ONNX Runtime; ONNX's reference takes have · scale for `want`.
+        at = i * ((have - 1) / (want - 1)) if want > 1 else np.zeros(1)
     elif positions == "asymmetric":
         at = i * have / exact
     elif positions == "pytorch_half_pixel" and want == 1:

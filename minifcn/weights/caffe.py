@@ -34,17 +34,12 @@ def read_caffemodel(path, sha256=None):
 
 def has_layer(path, name):
     """Whether a .caffemodel has a layer of that name, with blobs or without. Raises as `read_caffemodel`."""
-    return parsed(path, "a .caffemodel file", lambda content: name in _layer_names(content))
+    return parsed(path, "a .caffemodel file", lambda content: any(name == found for found, _ in _layers(content)))
 
 
-def _layer_names(content):
-    for field, layer in fields(memoryview(content)):
-        if field in _NAME_AND_BLOBS:
-            yield from (str(value, "utf-8") for number, value in fields(layer) if number == _NAME_AND_BLOBS[field][0])
-
-
-def _read_network(content):
-    arrays = {}
+def _layers(content):
+    """(name, the messages of its blobs) of each layer."""
+    count = 0
     for field, layer in fields(memoryview(content)):
         if field not in _NAME_AND_BLOBS:
             continue
@@ -53,14 +48,21 @@ def _read_network(content):
             if layer_field == name_field:
                 name = str(value, "utf-8")
             elif layer_field == blobs_field:
-                blobs.append(_read_blob(value))
-                if len(arrays) + len(blobs) > _MAX_BLOBS:
+                blobs.append(value)
+                count += 1
+                if count > _MAX_BLOBS:
                     raise InputError(f"more than {_MAX_BLOBS} blobs")
+        yield name, blobs
+
+
+def _read_network(content):
+    arrays = {}
+    for name, blobs in _layers(content):
         if blobs:
             check_name(name)
         if f"{name}[0]" in arrays:
             raise InputError(f"two layers named {name[:100]!r} with blobs")
-        arrays |= {f"{name}[{i}]": blob for i, blob in enumerate(blobs)}
+        arrays |= {f"{name}[{i}]": _read_blob(blob) for i, blob in enumerate(blobs)}
     if not arrays:
         raise InputError("no blobs, or a V0 network (Caffe's upgrade_net_proto_binary makes a new one of it)")
     check_arrays(arrays)

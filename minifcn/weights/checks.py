@@ -24,6 +24,12 @@ def existing(path: str | Path, kind: str) -> Path:
     return path
 
 
+def require_ending(path: str | Path, *endings: str) -> None:
+    """Raise InputError unless a file to be written has one of these endings, by which readers tell what it is."""
+    if Path(path).suffix.lower() not in endings:
+        raise InputError(f"{path}: expected a file ending in {' or '.join(endings)}")
+
+
 def parsed(path, kind, parse, sha256=None):
     """What `parse` makes of the bytes of an existing file.
 

@@ -2,17 +2,19 @@
 
 import copy
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ..card import Network, settings_of
 from ..errors import InputError
+from ..files import START
 from ..preprocessing import CAFFE, LITE0, TORCHVISION
 from . import names
 from .adopt import Loaded, adopt
 from .caffe import has_layer, read_caffemodel
-from .checks import check_arrays, existing, parsing
+from .checks import check_arrays, existing, parsing, require_ending
 from .npz import by_chainer, read_archive, section, write_archive
 from .safetensors import read_safetensors, write_safetensors
 from .torch import read_torch
@@ -27,19 +29,52 @@ _TORCH = {
 _CAFFE = {"vgg16": (names.caffe, CAFFE), "alexnet": (names.caffe, CAFFE)}
 _CHAINER = {"vgg16": (names.chainer, CAFFE)}
 
+# how a file's name ends -> its kind
+_ENDINGS = {".npz": ".npz", ".safetensors": ".safetensors", ".caffemodel": "Caffe", ".onnx": "ONNX"}
+_ENDINGS |= dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".tar"), "PyTorch")  # last.ckpt, model_best.pth.tar
+CONVERT = "convert it first: minifcn convert {} NEW.npz --network vgg16 --variant 8s (or what it is of)"
+_OTHERWISE = {"PyTorch": CONVERT, "Caffe": CONVERT, "ONNX": "weights.load_onnx reads it, without a network"}
+
+
+def kind(path: str | Path, known: tuple = tuple(_ENDINGS.values())) -> str:
+    """The kind of a weight file, one of `known`: by how it begins, or else by how its name ends.
+
+    Raises MissingFileError, or InputError that says what else to do with a file of another kind.
+    """
+    path = existing(path, "weights")
+    with open(path, "rb") as file:
+        start = file.read(START)
+    found = _ENDINGS.get(path.suffix.lower())
+    if start.startswith(b"PK\x03\x04"):  # a zip file; its first member's name begins at byte 30
+        found = ".npz" if start[30 : 30 + int.from_bytes(start[26:28], "little")].endswith(b".npy") else "PyTorch"
+    elif start[4:9] == b"\0\0\0\0{":
+        found = ".safetensors"
+    elif start.startswith(b"\x80"):  # a pickle
+        found = "PyTorch"
+    if found is None:
+        endings = ", ".join(_ENDINGS)
+        raise InputError(f"{path}: expected weights ({endings}), got a file ending in {path.suffix or 'nothing'}")
+    if found not in known:
+        what = _OTHERWISE[found].format(path)
+        raise InputError(f"{path}: expected a {' or '.join(known)} file, got one of {found}; {what}")
+    return found
+
 
 def save(path: str | Path, network: Network, half: bool = False, **meta: object) -> None:
-    """Write a network's weights as .npz, with its card and `meta` (JSON-ready) beside them.
+    """Write a network's weights as .npz, with its card and `meta` (JSON-ready, or NumPy's numbers) beside them.
 
-    half: as float16, in half the space. They are read as float32 again. Raises InputError for what float16 cannot hold.
+    half: as float16, in half the space. Whatever the type, `models.load` makes a float32 network of them. Raises InputError for what
+    float16 cannot hold.
     """
+    require_ending(path, ".npz")
     arrays = {f"weights/{name}": array for name, array in _arrays(network, half).items()}
-    write_archive(path, arrays, {**_describe(network), **meta})
+    write_archive(path, arrays, _describe(path, network, meta))
 
 
 def save_safetensors(path: str | Path, network: Network, half: bool = False, **meta: object) -> None:
-    """Write a network's weights as .safetensors, with its card and `meta` (JSON-ready) as metadata. half: as `save` has it."""
-    texts = {key: json.dumps(value) for key, value in {**_describe(network), **meta}.items()}
+    """Write a network's weights as .safetensors, with its card and `meta` as metadata; the arguments are those of `save`."""
+    require_ending(path, ".safetensors")
+    texts = {key: json.dumps(value) for key, value in _describe(path, network, meta).items()}
     write_safetensors(path, _arrays(network, half), texts)
 
 
@@ -58,25 +93,36 @@ def _arrays(network, half):
     return {name: array.astype(np.float16) for name, array in arrays.items()}
 
 
-def load(path: str | Path, network: Network) -> dict:
+def load(path: str | Path, network: Network = None) -> Network | dict:
     """Read what `save` or `save_safetensors` wrote into a network and its card. -> the file's metadata
 
+    Without a network: -> the one that the file holds, as `models.load`.
     Raises MissingFileError, or InputError naming the file, and changes nothing, if it is of another network or of none.
     """
+    if network is None:
+        from ..models import load as load_network  # the one import that runs upward: only there networks are built
+
+        return load_network(path)
     arrays, meta = read(path)
     _load(path, network, arrays, meta)
     return meta
 
 
 def is_own(path: str | Path) -> bool:
-    """Whether `save` or `save_safetensors` wrote a file. Raises as its reader does."""
-    if Path(path).suffix == ".npz":
+    """Whether a file says of what network it is, for `models.load`. Raises as its reader does."""
+    found = kind(path)
+    if found == ".npz":
         return not by_chainer(path)
-    return Path(path).suffix == ".safetensors" and bool(read(path)[1])
+    return found == "ONNX" or (found == ".safetensors" and bool(read(path)[1]))
 
 
-def _describe(network):
-    return network.card.describe() if network.card else {}
+def _describe(path, network, meta):
+    """The metadata of a file: a network's card, and what else is to be said. NumPy's numbers become Python's."""
+    card = network.card.describe() if network.card else {}
+    try:
+        return json.loads(json.dumps({**card, **meta}, default=np.generic.item))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: expected metadata that JSON holds, got {error}") from error
 
 
 def read(path: str | Path, sha256: str | None = None) -> tuple[dict, dict]:
@@ -84,12 +130,17 @@ def read(path: str | Path, sha256: str | None = None) -> tuple[dict, dict]:
 
     Raises MissingFileError, or InputError naming the file.
     """
-    if Path(path).suffix != ".safetensors":
+    if kind(path, (".npz", ".safetensors")) == ".npz":
         arrays, meta = read_archive(path)
         return section(arrays, "weights") if meta else arrays, meta
     arrays, texts = read_safetensors(path, sha256)
+    network: object = None
+    with suppress(LookupError, ValueError, RecursionError):
+        network = json.loads(texts["network"])
+    if not isinstance(network, dict) or not network.keys() & {"builder", "num_classes"}:  # no card of ours
+        return arrays, {}
     with parsing(path, "metadata in JSON"):
-        return arrays, {key: json.loads(text) for key, text in texts.items()} if "network" in texts else {}
+        return arrays, {key: json.loads(text) for key, text in texts.items()}
 
 
 def _load(path, network, arrays, meta):
@@ -113,22 +164,13 @@ def _load(path, network, arrays, meta):
 
 
 def load_any(path: str | Path, network: Network) -> Loaded:
-    """Read weights into a network from a file of any known kind, chosen by the file's ending. -> Loaded"""
-    path = existing(path, "weights")
-    readers = {
-        ".pth": load_torchvision,
-        ".pt": load_torchvision,
-        **dict.fromkeys(
-            (".bin", ".ckpt", ".tar"), load_torchvision
-        ),  # pytorch_model.bin, last.ckpt, model_best.pth.tar
-        ".caffemodel": load_caffemodel,
-        ".safetensors": load_safetensors,
-        ".npz": load_npz,
-    }
-    if path.suffix not in readers:
-        endings = ", ".join(readers)
-        raise InputError(f"{path}: expected weights ({endings}), got a file ending in {path.suffix or 'nothing'}")
-    return readers[path.suffix](path, network)
+    """Read weights into a network from a file of any kind but ONNX, whose networks come whole: ours, Chainer's (.npz), PyTorch's, Caffe's.
+    -> Loaded. Raises as load_torchvision."""
+    found = kind(path, (".npz", ".safetensors", "PyTorch", "Caffe"))
+    if found == ".npz":
+        return _take(path, network, read(path), _CHAINER, "Chainer's weights")
+    readers = {".safetensors": load_safetensors, "PyTorch": load_torchvision, "Caffe": load_caffemodel}
+    return readers[found](path, network)
 
 
 def load_torchvision(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
@@ -142,24 +184,10 @@ def load_torchvision(path: str | Path, network: Network, sha256: str | None = No
     return _adopt(path, network, read_torch(path, sha256), _TORCH, "a PyTorch state dict")
 
 
-def load_npz(path: str | Path, network: Network) -> Loaded:
-    """Read an .npz file into a network: one that `save` wrote, or Chainer's weights of a VGG16 or an FCN over one.
-
-    Returns and raises as load_torchvision.
-    """
-    arrays, meta = read(path)
-    if meta:
-        return _load(path, network, arrays, meta)
-    return _adopt(path, network, arrays, _CHAINER, "Chainer's weights")
-
-
 def load_safetensors(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
     """Read a .safetensors file into a network: one that `save_safetensors` wrote, or a PyTorch state dict of a known
     network. Returns and raises as load_torchvision."""
-    arrays, meta = read(path, sha256)
-    if meta:
-        return _load(path, network, arrays, meta)
-    return _adopt(path, network, arrays, _TORCH, "a PyTorch state dict")
+    return _take(path, network, read(path, sha256), _TORCH, "a PyTorch state dict")
 
 
 def load_caffemodel(path: str | Path, network: Network, sha256: str | None = None) -> Loaded:
@@ -175,6 +203,11 @@ def load_caffemodel(path: str | Path, network: Network, sha256: str | None = Non
             "its pool5a, an average of 3x3 behind pool5, is not in this network: scores are not the published ones"
         )
     return loaded
+
+
+def _take(path, network, given, known, what):
+    arrays, meta = given
+    return _load(path, network, arrays, meta) if meta else _adopt(path, network, arrays, known, what)
 
 
 def _adopt(path, network, arrays, known, what):

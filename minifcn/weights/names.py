@@ -33,11 +33,8 @@ _LITE0 |= {
     for number, (stage, i) in enumerate(_TIMM_BLOCKS)
     for theirs, ours in (_TIMM_BLOCK if number else _TIMM_FIRST).items()
 }
-_WRAPPERS = (
-    "module.",
-    "_orig_mod.",
-    "model.",
-)  # what DataParallel, torch.compile and training loops put before all names
+# What DataParallel, torch.compile and training loops put before all names.
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def unwrapped(arrays):

@@ -21,19 +21,26 @@ _MAX_BYTES = 768 << 20  # of Chainer's arrays, which may be compressed; VGG16's 
 
 def write_archive(path, arrays, meta):
     """Write arrays (by name), meta (JSON-ready) and the arrays' SHA-256 to `path`, whole or not at all."""
-    text = np.frombuffer(json.dumps({"format": FORMAT, "sha256": _digest(arrays), **meta}).encode("utf-8"), np.uint8)
+    text = np.frombuffer(json.dumps({**meta, "format": FORMAT, "sha256": _digest(arrays)}).encode("utf-8"), np.uint8)
     with atomic_write(path) as file:
         np.savez(file, **{_META: text}, **arrays)
 
 
 def by_chainer(path):
-    """Whether an .npz file is an archive by Chainer, from the names in it alone. Raises as `read_archive`."""
+    """Whether an .npz file is Chainer's and not ours, from the names in it alone. Raises as `read_archive`, also for any other's."""
     path = existing(path, _KIND)
     with parsing(path, _KIND), open(path, "rb") as file:
         check_start(file.read(START))
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    return f"{_META}.npy" not in names and any(name.endswith(_CHAINER) for name in names)
+        if f"{_META}.npy" in names:
+            return False
+        if not any(name.endswith(_CHAINER) for name in names):
+            raise InputError(
+                f"arrays without a card ({', '.join(names[:3])}, … {len(names)} in all); in Python, put them into their network by "
+                "load_state_dict and save it by weights.save"
+            )
+    return True
 
 
 def read_archive(path):

@@ -63,8 +63,7 @@ COMPUTED = {
     "Reshape": lambda attributes, x, shape: x.reshape([int(n) for n in shape]),
     "Transpose": lambda attributes, x: np.transpose(x, attributes.get("perm")),
     "ConstantOfShape": _filled,
-    "Cast": lambda attributes, x: x,
-    **dict.fromkeys(("Floor", "Ceil"), lambda attributes, x: x),
+    **dict.fromkeys(("Cast", "Floor", "Ceil"), lambda attributes, x: x),
 }
 _ATTRIBUTES = {
     **dict.fromkeys(("Gather", "Concat"), "axis"), **dict.fromkeys(("Unsqueeze", "Squeeze"), "axes"), "Cast": "to",

@@ -20,6 +20,17 @@ class Map(NamedTuple):
     channels: int | None
 
 
+class Transposed(NamedTuple):
+    """A map whose axes a node has put into another order; only a Softmax may follow, and the way back.
+
+    axis: the map's own axis along which the softmax goes, None before it.
+    """
+
+    map: Map
+    order: list
+    axis: int | None = None
+
+
 class Node:
     """A node of a file with its inputs resolved. Reading an attribute removes it from `attributes`."""
 
@@ -35,7 +46,8 @@ class Node:
         """An input that depends on the image."""
         value = self.given(position)
         if not isinstance(value, Map):
-            raise InputError(f"expected a map as input {position}, got {'an array' if value is not None else 'none'}")
+            found = {type(None): "none", Transposed: "a transposed map"}.get(type(value), "an array")
+            raise InputError(f"expected a map as input {position}, got {found}")
         if rank not in (None, value.rank):
             raise InputError(f"expected an input of {rank} axes, got {value.rank}")
         return value

@@ -92,11 +92,8 @@ def _resize(node):
     axes = node.axes(node.attributes.pop("axes", None) or range(4), 4)
     if sizes is None:
         found = node.given(2)
-        if (
-            not isinstance(found, np.ndarray)
-            or found.shape != (len(axes),)
-            or not (found > 1e-6).all() & (found < 1e6).all()
-        ):
+        fits = isinstance(found, np.ndarray) and found.shape == (len(axes),)
+        if not fits or not ((found > 1e-6) & (found < 1e6)).all():
             raise InputError("expected sizes, or scales that are positive numbers")
         given = dict(zip(axes, found.tolist(), strict=True))
         if any(given.get(axis, 1) != 1 for axis in (0, 1)):

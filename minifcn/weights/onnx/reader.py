@@ -15,14 +15,12 @@ from ...layers.graph import IMAGE, Graph
 from ...layers.sizes import dimension
 from ..checks import check_arrays, existing, parsed, parsing
 from . import lists, places, values, windows
-from .nodes import Map, Node
+from .nodes import Map, Node, Transposed
 from .tensors import DTYPES, Tensors, check_structure
 from .writer import OPSET, PRODUCER, onnx_package
 
 _MAX_BYTES = 2 << 30  # what protobuf holds
 _MAX_NODES = 100_000
-# The keys of what `Card.describe` gives.
-_CARD = ("network", "preprocessing", "classes", "palette", "native", "longest")
 OPERATORS = {**windows.OPERATORS, **values.OPERATORS, **places.OPERATORS}
 _KNOWN = (*OPERATORS, "Shape", "Constant", "Identity", *lists.COMPUTED)
 
@@ -90,7 +88,7 @@ def _check_operators(path, graph, pixels):
 def _metadata(path, model):
     """What `save_onnx` wrote beside the network, {} for another program's file."""
     texts = {entry.key: entry.value for entry in model.metadata_props}
-    known = {key: texts[key] for key in _CARD if key in texts}
+    known = {key: texts[key] for key in Card.KEYS if key in texts}
     with parsing(path, "metadata in JSON"):
         return {key: json.loads(text) for key, text in known.items()} if model.producer_name == PRODUCER else {}
 
@@ -197,17 +195,17 @@ class _Network:
             return self._define(output, self._sizes_of(*inputs, attributes))
         if proto.op_type == "Identity":
             return self._define(output, *inputs)
-        if not any(isinstance(value, Map) for value in inputs):
+        if not any(isinstance(value, Map | Transposed) for value in inputs):
             return self._define(output, lists.computed(proto.op_type, attributes, inputs))
         if proto.op_type not in OPERATORS:
             raise InputError(f"known for sizes only, got a map; known for maps: {', '.join(OPERATORS)}")
         kernel = proto.input[1] if proto.op_type in windows.OPERATORS and len(inputs) > 1 else ""
         name = self.name_of(kernel.rpartition(".")[0], title, output)
         node = Node(self, inputs, list(proto.input), attributes, name)
-        layer, maps, rank, channels = OPERATORS[proto.op_type](node)
+        found = OPERATORS[proto.op_type](node)
         if attributes := node.attributes:
             raise InputError(f"the attribute {min(attributes)!r}, which is not known")
-        return self._define(output, self.put(name, layer, maps, rank, channels))
+        return self._define(output, found if isinstance(found, Transposed) else self.put(name, *found))
 
     def put(self, name, layer, maps, rank, channels):
         """Add a layer that reads maps. -> the Map of its output, with this rank and these channels"""

@@ -11,11 +11,8 @@ from ..protobuf import fields
 DTYPES = {"FLOAT": "<f4", "DOUBLE": "<f8", "FLOAT16": "<f2", "BFLOAT16": "<u2", "BOOL": "?"}
 DTYPES |= {f"{kind}INT{8 * size}": f"<{kind or 'i'}{size}".lower() for kind in ("", "U") for size in (8, 4, 2, 1)}
 _TYPED = {"FLOAT": "float_data", "DOUBLE": "double_data", "INT64": "int64_data", "INT32": "int32_data"}
-_GRAPH, _INITIALIZER, _NUMBERS = (
-    7,
-    5,
-    (4, 9, 10),
-)  # fields of onnx.proto: of a model, of a graph; float_, raw_ and double_data
+# Fields of onnx.proto: of a model, of a graph; float_, raw_ and double_data.
+_GRAPH, _INITIALIZER, _NUMBERS = 7, 5, (4, 9, 10)
 _MAX_STRUCTURE, _MAX_FIELDS = 8 << 20, 1 << 18  # bytes of a file that are no numbers; fields of a message
 
 
@@ -68,9 +65,8 @@ class Tensors:
             if len(numbers) != prod(dims):
                 raise InputError(f"{name!r} of shape {dims} with {len(numbers)} numbers")
             bits = np.uint16 if kind in ("FLOAT16", "BFLOAT16") else dtype  # whose bits stand in integers
-            found = np.fromiter(numbers, bits, len(numbers)).view(
-                dtype
-            )  # one by one: a list would take 8 times as much
+            # One by one: a list would take 8 times as much.
+            found = np.fromiter(numbers, bits, len(numbers)).view(dtype)
         found = found.reshape(dims)
         return from_bfloat16(found) if kind == "BFLOAT16" else found
 

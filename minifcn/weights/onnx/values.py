@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import layers
 from ...errors import InputError
-from .nodes import Map, same
+from .nodes import Map, Transposed, same
 
 
 def _clip(node):
@@ -17,11 +17,28 @@ def _clip(node):
     return same(layers.ReLU6() if (low, high) == (0, 6) else layers.Clip(low, high), node.map())
 
 
+def _transpose(node):
+    """Before opset 13, exporters write a softmax along another axis than the last between two transpositions: one layer."""
+    x, order = node.given(0), node.attributes.pop("perm", None)
+    if not isinstance(x, Transposed):
+        x = node.map()
+        order = order or list(range(x.rank))[::-1]
+        if sorted(order) != list(range(x.rank)):
+            raise InputError(f"perm {order} of {x.rank} axes; known: each once")
+        return Transposed(x, order)
+    if x.axis is None or [x.order[axis] for axis in order or ()] != list(range(x.map.rank)):
+        raise InputError("a transposed map transposed; known: around a Softmax, there and back")
+    return same(layers.Softmax(x.axis), x.map)
+
+
 def _softmax(node):
-    x = node.map()
+    transposed = given if isinstance(given := node.given(0), Transposed) and given.axis is None else None
+    x = transposed.map if transposed else node.map()
     (axis,) = node.axes([node.take("axis", -1 if node.opset >= 13 else 1)], x.rank)
     if node.opset < 13 and axis != x.rank - 1:
         raise InputError(f"axis {axis} of {x.rank}; known before opset 13: the last")
+    if transposed:
+        return transposed._replace(axis=transposed.order[axis])
     return same(layers.Softmax(axis), x)
 
 
@@ -116,6 +133,7 @@ def _reshape(node):
 OPERATORS = {
     "Relu": lambda node: same(layers.ReLU(), node.map()),
     "Clip": _clip,
+    "Transpose": _transpose,
     "Softmax": _softmax,
     "Dropout": _dropout,
     "Add": lambda node: _two(node, layers.Add(broadcast=True)),

@@ -18,7 +18,7 @@ from ...files import atomic_write
 from ...layers.graph import IMAGE, Graph
 from ...layers.parametric import Conv2d
 from ...layers.sizes import Dimension, Size
-from ..checks import check_arrays
+from ..checks import check_arrays, require_ending
 from .pixels import PIXELS, preprocess
 from .written import WRITERS, average_of_parts, plain
 
@@ -39,6 +39,7 @@ def save_onnx(path: str | Path, network: Graph, *, fold: bool = False, pixels: b
     uint8, or int64 for more than 256 classes. Raises InputError for a layer that ONNX cannot express and for a file of 2 GiB or more;
     MissingFileError where the package onnx is not installed.
     """
+    require_ending(path, ".onnx")
     if (size := sum(parameter.value.nbytes for parameter in network.parameters().values())) > _MAX_BYTES:
         raise InputError(
             f"{path}: an ONNX file holds less than 2 GiB; expected fewer weights than {size / 2**30:.2f} GiB"
@@ -86,16 +87,17 @@ class _File:
     def integers(self, name, *values):
         return self.array(name, values, np.int64)
 
-    def knows(self, operator):
-        """Whether the opset of the written files has this operator."""
+    def require(self, operator, title):
+        """Raise InputError, naming the layer, unless the opset of the written files has this operator."""
         try:
             self.onnx.defs.get_schema(operator, OPSET)
         except self.onnx.defs.SchemaError:
-            return False
-        return True
+            raise InputError(
+                f"{title}: its operator {operator} is none of those of opset {OPSET}, in which files are written"
+            ) from None
 
     def node(self, operator, name, inputs, *more_outputs, **attributes):
-        if name in self.names or name == PIXELS:
+        if name in self.names:
             raise InputError(f"{name}: a name that the file needs for itself; rename this node")
         self.names.update((name, *more_outputs))
         node = self.onnx.helper.make_node(operator, inputs, [name, *more_outputs], name, **attributes)
@@ -165,6 +167,7 @@ def _write(file, network, pixels):
     if pixels:
         if len(network.outputs) > 1 or network.card is None or shape[1] not in (1, 3):
             raise InputError("pixels: expected a network with a card, one output, and one or three channels")
+        file.names.add(PIXELS)
         file.declare(file.graph.input, PIXELS, np.uint8, (names[0], *names[2:], 3))
         preprocess(file, network.card.preprocessing)
     else:

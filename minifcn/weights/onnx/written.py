@@ -20,10 +20,7 @@ def plain(file, name, layer, inputs, shape):
         operator, attributes = layer.onnx()
     except NotImplementedError as error:
         raise InputError(f"{layer.title}: has no operator in ONNX that takes images of any size") from error
-    if not file.knows(operator):
-        raise InputError(
-            f"{layer.title}: its operator {operator} is none of those of opset 11, in which files are written"
-        )
+    file.require(operator, layer.title)
     if "auto_pad" in attributes and max(attributes["dilations"]) > 1:
         raise InputError(f'{layer.title}: stride, dilation and pad "same" at once are more than ONNX Runtime takes')
     learned = [file.learned(f"{name}.{key}", parameter) for key, parameter in layer.parameters().items()]
