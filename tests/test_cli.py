@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 from small_datasets import SMALL
 
-from minifcn import backend, cli, data, gradcheck, layers, models, ops, weights
+from minifcn import backend, cli, data, gradcheck, layers, metrics, models, ops, weights
 from minifcn.cli import explain, options, predict
 from minifcn.cli.options import named_images
 from minifcn.cli.train import seconds_of
+from minifcn.report import tables
 from minifcn.training.run import Run, read_metrics
 
 
@@ -61,19 +62,36 @@ def test_images_are_shrunk_as_in_training_unless_told_otherwise(toy, tmp_path, c
             parameter.value = rng.normal(size=parameter.value.shape).astype(np.float32)
     weights.save(best, network)
 
-    def mask(*more):
+    def mask(*more, image=image):
         assert cli.main(["predict", "--weights", str(best), "--out", str(tmp_path / "masks"), *more, str(image)]) == 0
         return np.array(Image.open(tmp_path / "masks" / f"{image.stem}.png"))
 
     def score(*more):
         capsys.readouterr()
         assert cli.main(["evaluate", "--weights", str(best), "--data", str(toy), *more]) == 0
-        return capsys.readouterr().out.rpartition(" ")[0]  # without the seconds
+        first, _, rest = capsys.readouterr().out.partition("\n\n")
+        return f"{first.rpartition(' ')[0]}\n{rest}"  # without the seconds
+
+    def searched():
+        capsys.readouterr()
+        assert (
+            cli.main(
+                ["crf-search", "--weights", str(best), "--data", str(toy), "--weight", "1", "--xy", "9", "--rgb", "9"]
+            )
+            == 0
+        )
+        return next(line for line in capsys.readouterr().out.splitlines() if "without a CRF" in line)
 
     np.testing.assert_array_equal(mask(), mask("--resize", "24"))
     assert (mask("--resize", "40") != mask()).any()
     np.testing.assert_array_equal(mask("--tile", "128"), mask("--resize", "100"))
     assert score() == score("--resize", "24") != score("--resize", "40")
+    samples = data.open_dataset(toy, "val")
+    matrix = metrics.ConfusionMatrix(len(samples.classes))  # of the masks that predict writes, at full size
+    for sample in samples:
+        matrix.update(sample.label, mask(image=toy / f"VOC2012/JPEGImages/{sample.id}.jpg"))
+    assert tables.class_table(matrix, samples.classes) in score() + "\n"
+    assert f"{100 * matrix.mean_iou():.2f}" in searched()
 
 
 def test_what_fcn_32s_refuses_is_refused_before_a_classifier_is_trained(toy, tmp_path, capsys):

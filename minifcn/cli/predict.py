@@ -200,17 +200,17 @@ class Segmenter:
         return found if isinstance(found, dict) and found.pop("made_of", None) == made_of else None
 
     def segmented(self, image, made_of, mask, overlaid, numbered=None, pictures=1):
-        card, where = self.network.card, (self.resize, self.args.tile)
+        card, where = self.network.card, {"tile": self.args.tile, "longest": self.resize}
         found, instances = {"objects": []}, None
         if numbered:
             if self.panoptic:
-                objects = panoptic_objects(self.network, image, *where, mask.stem)
+                objects = inference.panoptic(self.network, image, name=mask.stem, **where)
             else:
-                objects = predicted_objects(self.network, image, *where, **self.averages)
+                objects = inference.classed_objects(self.network, image, **where, **self.averages)
             labels, instances, *_ = objects
             found["objects"] = data.object_table(objects, card.classes)
         else:
-            labels = predicted(self.network, image, *where, **self.averages)
+            labels = inference.predict(self.network, image, **where, **self.averages)
         found |= described(np.bincount(labels.reshape(-1)), card.classes, instances, pictures)
         picture = overlay(in_colours(image), colourise(labels, card.palette))
         mask.unlink(missing_ok=True)  # an old one would mark half-written files as finished
@@ -271,50 +271,6 @@ def described(counts, classes, instances=None, pictures=1):
     if pictures > 1:
         line = f"the first of {pictures} pictures in it, {line}"
     return {"line": line, "classes": list(shares)}
-
-
-def predicted(network, image, resize, tile, **averages):
-    """The class of every pixel, also where the network sees the image shrunk to `resize` pixels.   -> (H, W) uint8"""
-    small = inference.shrunk(image, resize)
-    if small.shape == image.shape:
-        return inference.predict(network, image, tile, **averages)
-    return likeliest(inference.probabilities(network, small, tile, **averages), image)
-
-
-def likeliest(probabilities, image):
-    """The likeliest class of every pixel of an image, where the network may have seen it smaller.   probabilities (K, h, w) -> (H, W) uint8
-
-    Probabilities are upsampled, not labels, whose outlines would come out as stairs.
-    """
-    if probabilities.shape[1:] == image.shape[:2]:
-        return probabilities.argmax(axis=0).astype(np.uint8)
-    labels, highest = np.zeros(image.shape[:2], np.uint8), np.zeros(image.shape[:2], np.float32)
-    for number, probability in enumerate(probabilities):
-        enlarged = np.asarray(Image.fromarray(probability).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
-        labels[enlarged > highest] = number
-        np.maximum(highest, enlarged, out=highest)
-    return labels
-
-
-def predicted_objects(network, image, resize, tile, **averages):
-    """The Objects, which do not touch, from one run of the network; each has the class that is likeliest in it, the border excepted."""
-    probabilities = inference.probabilities(network, inference.shrunk(image, resize), tile, **averages)
-    instances, scores = inference.objects_of(probabilities, network.card.classes)
-    inner = [i for i, name in enumerate(network.card.classes) if i and name != data.BORDER]
-    likely = [np.bincount(instances.reshape(-1), probabilities[i].reshape(-1), len(scores) + 1)[1:] for i in inner]
-    classes = np.array(inner, np.uint8)[np.argmax(likely, axis=0)]
-    return inference.Objects(likeliest(probabilities, image), as_large(instances, image), classes, scores)
-
-
-def panoptic_objects(network, image, resize, tile, name):
-    """The Objects that a panoptic network finds."""
-    found = inference.panoptic(network, inference.shrunk(image, resize), tile, name)
-    return found._replace(labels=as_large(found.labels, image), instances=as_large(found.instances, image))
-
-
-def as_large(numbers, image):
-    """A map of numbers, resized to the image."""
-    return np.asarray(Image.fromarray(numbers).resize(image.shape[1::-1], Image.Resampling.NEAREST))
 
 
 def shares_of(counts, classes):
