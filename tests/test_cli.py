@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import io
 import json
 import os
@@ -92,6 +93,17 @@ def test_images_are_shrunk_as_in_training_unless_told_otherwise(toy, tmp_path, c
         matrix.update(sample.label, mask(image=toy / f"VOC2012/JPEGImages/{sample.id}.jpg"))
     assert tables.class_table(matrix, samples.classes) in score() + "\n"
     assert f"{100 * matrix.mean_iou():.2f}" in searched()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_standard_output_is_told_in_one_line(unbuffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "minifcn", "info"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    assert (done.returncode, done.stderr) == (2, f"minifcn: standard output: {os.strerror(errno.ENOSPC)}\n")
 
 
 def test_what_fcn_32s_refuses_is_refused_before_a_classifier_is_trained(toy, tmp_path, capsys):

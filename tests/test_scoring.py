@@ -260,6 +260,9 @@ def test_a_picture_larger_than_memory_is_predicted_by_parts(toy, tmp_path, monke
     assert overlay.shape == expected.shape and np.abs(overlay - expected).mean() < 25  # both are JPEG
     assert cli.main([*words, str(tmp_path / "parts"), "--resume"]) == 0
     assert capsys.readouterr().out == shares
+    (tmp_path / "taken/large_overlay.jpg").mkdir(parents=True)
+    assert cli.main([*words, str(tmp_path / "taken")]) == 2
+    assert f"minifcn: {tmp_path / 'taken/large_overlay.jpg'}: cannot be written" in capsys.readouterr().err
     assert cli.main([*words, str(tmp_path / "refused"), "--flip"]) == 2
     assert "large.tif: larger than is read at once; it is read by parts with --tile alone" in capsys.readouterr().err
     assert cli.main([w for w in words if w not in ("--tile", "128")] + [str(tmp_path / "refused")]) == 2

@@ -25,7 +25,7 @@ from ..data.large import open_large, write_mask_rows
 from ..data.targets import scipy_ndimage
 from ..distributed import world
 from ..errors import InputError
-from ..files import atomic_write, clear_leftovers, json_text, make_folder, write_text, writing
+from ..files import atomic_write, check_outputs, clear_leftovers, json_text, make_folder, real, write_text, writing
 from ..inference import sliding_window
 from ..inference.shared_work import fingerprint
 from ..report import figures
@@ -77,15 +77,9 @@ def run(args):
     endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))
     files = {name: [out / f"{name}{ending}" for ending in endings] for _, name in named}
     images = {real(path) for path, _ in named}
-    times = Counter(file for _, name in named for file in files[name])
     if args.resume and real(out) in {real(image) for image in args.images}:
         raise InputError(f"{out}: holds the images, among which masks would be taken for more; choose another --out")
-    if lost := [file for file in times if real(file) in images]:
-        raise InputError(
-            f"{lost[0]}: is one of the images, and would be written over; choose another folder with --out"
-        )
-    if twice := [file for file, count in times.items() if count > 1]:
-        raise InputError(f"{twice[0]}: would be written for two of the images; rename one, or choose another --out")
+    check_outputs([file for _, name in named for file in files[name]], images)
     if foreign := [mask for mask, *_ in files.values() if os.path.isfile(mask) and note_of(mask) is None]:
         raise InputError(f"{foreign[0]}: is there already, and no mask of minifcn's; choose another folder with --out")
     table = Path(args.table or out / "objects.csv")
@@ -126,11 +120,6 @@ def run(args):
     written = f"mask{'s' * (done != 1)} and overlay{'s' * (done != 1)}"
     notice(f"{done} {written} written to {out}, {done / seconds:.1f} images a second")
     return options.tell_skipped([*skipped, *refused])
-
-
-def real(path):
-    """A path without links, whether it can be reached or not."""
-    return Path(os.path.realpath(path))
 
 
 def check_fits(args, model):
@@ -252,7 +241,8 @@ class Segmenter:
                 seen[place], marks[place] = image[rows, columns][shown], labels[shown]
                 if columns.stop == width:
                     yield band
-            Image.fromarray(overlay(seen, colourise(marks, card.palette))).save(overlaid, quality=92)
+            with writing(overlaid):
+                Image.fromarray(overlay(seen, colourise(marks, card.palette))).save(overlaid, quality=92)
             found.update(described(counts, card.classes))
 
         mask.unlink(missing_ok=True)  # as above

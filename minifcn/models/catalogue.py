@@ -1,6 +1,7 @@
 """Networks by name, and networks with their weights: from files of this library, and those that come with it."""
 
 from pathlib import Path
+from shlex import quote
 
 from ..card import settings_of
 from ..data.labels import VOC_CLASSES
@@ -61,7 +62,7 @@ def load(path: str | Path) -> Graph:
     if not meta:
         raise InputError(
             f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what "
-            f"network; convert them first: minifcn convert {path} NEW.npz --network vgg16 --variant 8s (or what they are of)"
+            f"network; convert them first: minifcn convert {quote(str(path))} NEW.npz --network vgg16 --variant 8s (or what they are of)"
         )
     builder, options = settings_of(meta.get("network"), path)
     try:
