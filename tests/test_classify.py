@@ -141,7 +141,7 @@ def test_a_heat_map_takes_the_place_of_no_image(tmp_path, capsys):
         ("classify a.png --top 0", "expected at least 1, got 0"),
         ("explain alexnet_torchvision --variant 8s", "there is no FCN over alexnet_torchvision; choose one of"),
         ("explain vgg16 --num-classes 0", "num-classes: expected at least 1, got 0"),
-        ("explain alexnet --size 100", "expected 9216 values an image, got (2304,); use --size 227, or --variant"),
+        ("explain alexnet --size 100", "expected 9216 values an image, got (1024,); use --size 227, or --variant"),
         ("explain alexnet --size 1 2 3", "size: expected one side, or height and width; got 3 numbers"),
         ("convert a.pth b.txt", "b.txt: expected a file ending in .npz or .safetensors"),
         ("convert a.pth b.npz", "a.pth: expected --network"),
