@@ -41,6 +41,8 @@ BUGS = [
     *bugs("inference.segment",
         ("a picture read by parts not stretched", "pieces", "preprocessing.stretch", "False",
          "scoring::test_a_stretched_picture_is_stretched_as_a_whole"),
+        ("a prediction as small as what the network saw", "predict", "likeliest(probabilities(network, given, tile, **more), image.shape[:2])", "likeliest(probabilities(network, given, tile, **more), given.shape[:2])",
+         "cli::test_images_are_shrunk_as_in_training_unless_told_otherwise"),
         ("enlarged labels instead of enlarged probabilities", "likeliest", "Image.Resampling.BILINEAR", "Image.Resampling.NEAREST",
          "scoring::test_outlines_on_an_enlarged_picture_are_no_stairs"),
     ),
