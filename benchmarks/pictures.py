@@ -86,7 +86,7 @@ def photographs(args):
     for panel in grid.flat:
         panel.set_axis_off()
     for first, image in zip(range(0, grid.size, grid.size // len(images)), images, strict=True):
-        found = [predict.predicted(network, image, network.card.longest, None, **way) for network, way in ways]
+        found = [inference.predict(network, image, longest=network.card.longest, **way) for network, way in ways]
         seen.update(np.unique(found).tolist())
         colours = [colourise(labels, card.palette) for labels in found]
         overlays = [predict.overlay(image, one) for one in colours]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,13 +38,36 @@ def write_text(path, text):
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
+class WriteError(OSError):
+    """A file that cannot be written, which the message names."""
+
+
 @contextmanager
 def writing(path):
-    """A context for writing a file or folder: an OSError names it, which the system's own does not for a full disk."""
+    """A context for writing a file or folder: an OSError names it, which the system's own does not for a full disk; of contexts one in
+    the other, the innermost."""
     try:
         yield
+    except WriteError:
+        raise
     except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise WriteError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def real(path):
+    """A path without links, whether it can be reached or not."""
+    return Path(os.path.realpath(path))
+
+
+def check_outputs(files, images):
+    """Raise InputError where one of the files to write is one of the images, real paths, or would be written twice."""
+    for file, count in Counter(files).items():
+        if real(file) in images:
+            raise InputError(
+                f"{file}: is one of the images, and would be written over; choose another folder with --out"
+            )
+        if count > 1:
+            raise InputError(f"{file}: would be written for two of the images; rename one, or choose another --out")
 
 
 def json_text(values, **options):

@@ -13,6 +13,7 @@ from minifcn.data.imagenet import IMAGENET_CLASSES
 from minifcn.data.images import read_image
 from minifcn.data.labels import class_numbers
 from minifcn.inference import classify
+from minifcn.report import figures
 
 PHOTOS = os.environ.get("MINIFCN_PHOTOS")
 CATS = (281, 282, 285)
@@ -93,6 +94,13 @@ def test_command_prints_names_and_draws(lite0, tmp_path, capsys):
     assert picture.std() > 20 and picture.shape[1] > 800
 
 
+@pytest.mark.parametrize("size", [(1500, 1), (1, 1500)])
+def test_the_heat_map_of_a_strip_is_of_a_size_that_can_be_drawn(size, tmp_path):
+    heat = np.arange(40, dtype=np.float32).reshape((-1, 1) if size[1] == 1 else (1, -1))
+    figures.heat_map(np.zeros((*size, 3), np.uint8), {"a": heat}, tmp_path / "a.png", peak=(0, 0))
+    assert max(read_image(tmp_path / "a.png").shape) < 8000
+
+
 def test_photographs_that_cannot_be_read_are_skipped_and_named(tmp_path, capsys):
     for name in ("a", "z"):
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
@@ -133,7 +141,7 @@ def test_a_heat_map_takes_the_place_of_no_image(tmp_path, capsys):
         ("classify a.png --top 0", "expected at least 1, got 0"),
         ("explain alexnet_torchvision --variant 8s", "there is no FCN over alexnet_torchvision; choose one of"),
         ("explain vgg16 --num-classes 0", "num-classes: expected at least 1, got 0"),
-        ("explain alexnet --size 100", "fc6 (Linear): linear: expected 9216 values an image"),
+        ("explain alexnet --size 100", "expected 9216 values an image, got (1024,); use --size 227, or --variant"),
         ("explain alexnet --size 1 2 3", "size: expected one side, or height and width; got 3 numbers"),
         ("convert a.pth b.txt", "b.txt: expected a file ending in .npz or .safetensors"),
         ("convert a.pth b.npz", "a.pth: expected weights, got no such file"),

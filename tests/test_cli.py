@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import io
 import json
 import os
@@ -17,10 +18,11 @@ import pytest
 from PIL import Image
 from small_datasets import SMALL
 
-from minifcn import backend, cli, data, gradcheck, layers, models, ops, weights
+from minifcn import backend, cli, data, gradcheck, layers, metrics, models, ops, weights
 from minifcn.cli import explain, options, predict
 from minifcn.cli.options import named_images
 from minifcn.cli.train import seconds_of
+from minifcn.report import tables
 from minifcn.training.run import Run, read_metrics
 
 
@@ -61,19 +63,47 @@ def test_images_are_shrunk_as_in_training_unless_told_otherwise(toy, tmp_path, c
             parameter.value = rng.normal(size=parameter.value.shape).astype(np.float32)
     weights.save(best, network)
 
-    def mask(*more):
+    def mask(*more, image=image):
         assert cli.main(["predict", "--weights", str(best), "--out", str(tmp_path / "masks"), *more, str(image)]) == 0
         return np.array(Image.open(tmp_path / "masks" / f"{image.stem}.png"))
 
     def score(*more):
         capsys.readouterr()
         assert cli.main(["evaluate", "--weights", str(best), "--data", str(toy), *more]) == 0
-        return capsys.readouterr().out.rpartition(" ")[0]  # without the seconds
+        first, _, rest = capsys.readouterr().out.partition("\n\n")
+        return f"{first.rpartition(' ')[0]}\n{rest}"  # without the seconds
+
+    def searched():
+        capsys.readouterr()
+        assert (
+            cli.main(
+                ["crf-search", "--weights", str(best), "--data", str(toy), "--weight", "1", "--xy", "9", "--rgb", "9"]
+            )
+            == 0
+        )
+        return next(line for line in capsys.readouterr().out.splitlines() if "without a CRF" in line)
 
     np.testing.assert_array_equal(mask(), mask("--resize", "24"))
     assert (mask("--resize", "40") != mask()).any()
     np.testing.assert_array_equal(mask("--tile", "128"), mask("--resize", "100"))
     assert score() == score("--resize", "24") != score("--resize", "40")
+    samples = data.open_dataset(toy, "val")
+    matrix = metrics.ConfusionMatrix(len(samples.classes))  # of the masks that predict writes, at full size
+    for sample in samples:
+        matrix.update(sample.label, mask(image=toy / f"VOC2012/JPEGImages/{sample.id}.jpg"))
+    assert tables.class_table(matrix, samples.classes) in score() + "\n"
+    assert f"{100 * matrix.mean_iou():.2f}" in searched()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_standard_output_is_told_in_one_line(unbuffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "minifcn", "info"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    assert (done.returncode, done.stderr) == (2, f"minifcn: standard output: {os.strerror(errno.ENOSPC)}\n")
 
 
 def test_what_fcn_32s_refuses_is_refused_before_a_classifier_is_trained(toy, tmp_path, capsys):

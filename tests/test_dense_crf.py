@@ -267,6 +267,11 @@ def test_wrong_views_are_refused_once_and_not_image_by_image(tmp_path, monkeypat
     assert not (tmp_path / "predictions").exists()
 
 
+def test_a_setting_that_the_crf_does_not_have_is_refused(network):
+    with pytest.raises(InputError, match="crf: expected settings of iterations, bilateral, spatial; got sigma"):
+        inference.predict(network, np.zeros((20, 30, 3), np.uint8), crf={"sigma": 3})
+
+
 @pytest.mark.parametrize("bands", [(), (0,), (1.5,), (-1, 2)])
 def test_bands_are_whole_pixels(bands):
     with pytest.raises(InputError, match="boundary: expected bands of whole numbers of pixels from 1 on"):

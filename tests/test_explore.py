@@ -628,6 +628,16 @@ def test_wrong_input_ends_in_one_line(name, tmp_path, capsys):
     assert set(tmp_path.iterdir()) == before
 
 
+def test_without_an_image_that_can_be_read_there_is_no_page(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"images/{name}.png").write_bytes(b"no image")
+    Image.fromarray(photograph(20, 30)).save(tmp_path / "photo.png")
+    words = ["photo.png", "--out", "new/page.html", "--data", "images"]
+    assert cli.main(["explore", *(w if w[0] == "-" else str(tmp_path / w) for w in words)]) == 1
+    assert capsys.readouterr().err.count("skipped: ") == 2 and not (tmp_path / "new").exists()
+
+
 def test_the_same_is_found_on_every_device(device):
     network, image = named(stirred(tiny("8s", "paper", 3))), photograph(40, 50)
     found = explore(network, image, 1 << 20)

@@ -7,7 +7,14 @@ import pytest
 
 from minifcn import inference, models
 from minifcn.errors import InputError
-from minifcn.metrics import BoundaryIoU, ConfusionMatrix
+from minifcn.metrics import (
+    AveragePrecision,
+    BoundaryIoU,
+    COCOAveragePrecision,
+    ConfusionMatrix,
+    PanopticQuality,
+    RegionAveragePrecision,
+)
 
 SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
 # Worked out below by hand: two classes of three occur in the labels, and class 2 is predicted once.
@@ -71,12 +78,22 @@ def test_the_mean_iou_of_some_classes(classes, expected):
 
 
 def test_what_is_of_other_classes_is_refused():
-    matrix = matrix_of(5, LABELS, PREDICTIONS)
-    with pytest.raises(InputError, match="expected one of 5 classes to merge, got 1"):
-        matrix.merge(ConfusionMatrix(1))
-    for classes in ([-1], [0, 5]):
-        with pytest.raises(InputError, match=rf"mean_iou: expected classes 0\.\.4, got {classes[-1]}"):
-            matrix.mean_iou(classes)
+    for own, other, name in (
+        (ConfusionMatrix(5), ConfusionMatrix(1), "num_classes to merge, 5; got 1"),
+        (BoundaryIoU(5), BoundaryIoU(4), "num_classes to merge, 5; got 4"),
+        (BoundaryIoU(5), BoundaryIoU(5, (1,)), "bands to merge"),
+        (AveragePrecision(), AveragePrecision((0.5, 0.6)), "thresholds to merge"),
+        (COCOAveragePrecision(5), COCOAveragePrecision(4), "num_classes to merge, 5; got 4"),
+        (RegionAveragePrecision(5), RegionAveragePrecision(6), "num_classes to merge, 5; got 6"),
+        (PanopticQuality(5, (1,)), PanopticQuality(5, (1, 2)), "things to merge"),
+        (PanopticQuality(5, (1,)), PanopticQuality(5, (1,), (2,)), "stuff to merge"),
+    ):
+        with pytest.raises(InputError, match=f"expected one of the same {name}"):
+            own.merge(other)
+    for scores in (ConfusionMatrix(5).mean_iou, COCOAveragePrecision(5).scores, RegionAveragePrecision(5).scores):
+        for classes in ([-1], [0, 5]):
+            with pytest.raises(InputError, match=rf"expected classes 0\.\.4, got {classes[-1]}"):
+                scores(classes)
 
 
 def test_outlines_are_those_of_an_image():

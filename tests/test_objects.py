@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minifcn import cli, data, inference, layers, models, weights
+from minifcn import cli, data, inference, layers, metrics, models, weights
 from minifcn.card import Card
 from minifcn.data.labels import AMBIGUOUS
 from minifcn.errors import InputError, MissingFileError
@@ -269,7 +269,10 @@ class Scenes(list):
 def test_evaluate_prints_the_scores_of_objects_where_there_are_some(instances, by_brightness, monkeypatch, capsys):
     samples = Scenes([data.ObjectSample(PHOTO, (SCENE > 0).astype(np.uint8), "a", instances)])
     monkeypatch.setattr(data, "open_dataset", lambda *_, **__: samples)
+    forward, runs = by_brightness.prepare().forward, []
+    monkeypatch.setattr(models.Graph, "forward", lambda _, x: runs.append(x.shape) or forward(x))
     assert cli.main(["evaluate", "--weights", "any.npz", "--data", "scenes"]) == 0
+    assert len(runs) == 1
     printed = capsys.readouterr().out.splitlines()
     if instances is None:
         assert "objects" not in "".join(printed)
@@ -282,6 +285,12 @@ def test_evaluate_prints_the_scores_of_objects_where_there_are_some(instances, b
 def test_predict_numbers_objects_and_outlines_them(by_brightness, tmp_path, capsys):
     photo = PHOTO.repeat(2, axis=0).repeat(2, axis=1)
     Image.fromarray(photo).save(tmp_path / "cells.png")
+    found = inference.classed_objects(by_brightness, photo, longest=30)
+    assert found.instances.shape == found.labels.shape == photo.shape[:2]
+    samples = Scenes([data.ObjectSample(photo, (found.labels > 0).astype(np.uint8), "a", found.instances)])
+    matrix = metrics.ConfusionMatrix(2)
+    bowl, _ = inference.evaluate_objects(by_brightness, samples, longest=30, matrices=[matrix])
+    assert bowl.mean() == matrix.mean_iou() == 1
     command = ["predict", "--weights", "any.npz", "--resize", "30", "--out", str(tmp_path / "out")]
     command.append(str(tmp_path / "cells.png"))
     assert cli.main(command) == 0

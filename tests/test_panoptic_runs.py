@@ -86,6 +86,11 @@ def test_train_evaluate_and_predict(toys, tmp_path, capsys):
     numbers = np.asarray(Image.open(tmp_path / f"found/{photo.stem}_objects.png"))
     expected = inference.panoptic(network, np.asarray(Image.open(photo)))
     np.testing.assert_array_equal(numbers, expected.instances)
+    shrunk = inference.panoptic(network, np.asarray(Image.open(photo)), longest=24)
+    assert shrunk.instances.shape == numbers.shape
+    sample = data.ObjectSample(np.asarray(Image.open(photo)), shrunk.labels, "a", shrunk.instances)
+    scores = inference.evaluate_panoptic(network, [sample], 6, longest=24).scores()
+    assert scores["mean_iou"] == 1
     with open(tmp_path / "found/objects.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == [str(photo)] * len(expected.classes)

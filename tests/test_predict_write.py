@@ -134,14 +134,14 @@ def test_processes_write_what_one_writes(folder, tmp_path):
 def test_an_image_of_more_objects_than_a_picture_can_hold_is_named_and_the_others_are_written(
     folder, tmp_path, monkeypatch, capsys
 ):
-    many, found = np.arange(4096, dtype=np.uint16).reshape(64, 64) % 256, predict.panoptic_objects
+    many, found = np.arange(4096, dtype=np.uint16).reshape(64, 64) % 256, inference.panoptic
 
-    def crowded(network, image, *more):
+    def crowded(network, image, **more):
         objects = inference.Objects(many * 0 + 1, many, np.ones(255, np.uint8), np.ones(255))
         objects = objects._replace(labels=objects.labels.astype(np.uint8))
-        return objects if image.shape[:2] == many.shape else found(network, image, *more)
+        return objects if image.shape[:2] == many.shape else found(network, image, **more)
 
-    monkeypatch.setattr(predict, "panoptic_objects", crowded)
+    monkeypatch.setattr(inference, "panoptic", crowded)
     assert run(*command(folder, tmp_path, "--write", "voc")) == 1
     assert "b.png: expected at most 254 objects" in capsys.readouterr().err.splitlines()[-1]
     assert sum("b.png" in line for line in (tmp_path / "objects.csv").read_text().splitlines()) == 255

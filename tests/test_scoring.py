@@ -260,6 +260,9 @@ def test_a_picture_larger_than_memory_is_predicted_by_parts(toy, tmp_path, monke
     assert overlay.shape == expected.shape and np.abs(overlay - expected).mean() < 25  # both are JPEG
     assert cli.main([*words, str(tmp_path / "parts"), "--resume"]) == 0
     assert capsys.readouterr().out == shares
+    (tmp_path / "taken/large_overlay.jpg").mkdir(parents=True)
+    assert cli.main([*words, str(tmp_path / "taken")]) == 2
+    assert f"minifcn: {tmp_path / 'taken/large_overlay.jpg'}: cannot be written" in capsys.readouterr().err
     assert cli.main([*words, str(tmp_path / "refused"), "--flip"]) == 2
     assert "large.tif: larger than is read at once; it is read by parts with --tile alone" in capsys.readouterr().err
     assert cli.main([w for w in words if w not in ("--tile", "128")] + [str(tmp_path / "refused")]) == 2
@@ -507,11 +510,10 @@ def test_what_was_kept_of_another_picture_is_not_taken(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_outlines_on_an_enlarged_picture_are_no_stairs(monkeypatch):
+def test_outlines_on_an_enlarged_picture_are_no_stairs():
     """Of cells 4 pixels wide, with probabilities that are equal at pixel 31: there the class changes, not where a cell ends, at 32."""
     second = np.tile(0.5 + (np.arange(2, 64, 4, dtype=np.float32) - 31) / 100, (2, 1))
-    monkeypatch.setattr(inference, "probabilities", lambda *_, **__: np.stack([1 - second, second]))
-    labels = predict.predicted(None, np.zeros((8, 64, 3), np.uint8), 16, None)
+    labels = segment.likeliest(np.stack([1 - second, second]), (8, 64))
     assert np.array_equal(labels, np.tile(np.arange(64) >= 31, (8, 1)))
 
 

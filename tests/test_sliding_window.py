@@ -82,8 +82,9 @@ def test_predictions_come_from_the_tiles(monkeypatch):
 
 @pytest.mark.parametrize("tile", [0, -32, 96, 100, 500])
 def test_impossible_tiles_are_refused_in_one_line(tile, tmp_path, capsys):
-    with pytest.raises(ValueError, match="tile: expected a multiple of 32 of at least 128"):
-        sliding_window.check_tile(tile)
+    for wrong in (tile, float(max(tile, 128))):  # whole pixels
+        with pytest.raises(ValueError, match="tile: expected a multiple of 32 of at least 128"):
+            sliding_window.check_tile(wrong)
     model = network("same")
     weights.save(tmp_path / "w.npz", model)
     command = ["evaluate", "--weights", str(tmp_path / "w.npz"), "--data", str(tmp_path), "--tile", str(tile)]

@@ -52,20 +52,23 @@ def test_resume_is_exact_to_the_last_bit(toy, tmp_path, optimizer, stop_after, a
 
 @pytest.mark.parametrize("change", ["a shorter list", "other names"])
 def test_a_run_whose_data_changed_does_not_go_on(change, tmp_path):
-    root = tmp_path / "toy"
+    root, folder = tmp_path / "toy", tmp_path / "a run"
     data.write_toyvoc(root, train=6, val=2, size=32)
-    run = Run(settings(root), tmp_path / "run")
+    run = Run(settings(root), folder)
     list(run.events(lambda: run.done == 2))
     if change == "a shorter list":
         path = next(root.rglob("train.txt"))
         path.write_text("\n".join(path.read_text().split()[:4]))
-        told = r"run.checkpoint.npz: began with 6 images, .*; .*toy has 4, "
+        told = r"a run.checkpoint.npz: began with 6 images, .*; .*toy has 4, "
     else:
         path = next(root.rglob("classes.txt"))
         path.write_text("\n".join(reversed(path.read_text().split())))
-        told = r"began with 6 images, classes background, .*; .* has 6, \w+, .*, background; put the data back, or begin anew with --start .*best.npz"
+        told = r"began with 6 images, classes background, .*; .* has 6, \w+, .*, background; put the data back, or begin anew with --start '.*a run.best.npz'$"
     with pytest.raises(InputError, match=told):
-        Run.resume(tmp_path / "run")
+        Run.resume(folder)
+    root.rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="if the data have moved: --resume '.*a run' --data FOLDER"):
+        Run.resume(folder)
 
 
 @pytest.mark.parametrize("class_weights", ["balanced", (0.1, 1.0, 1.0, 1.0, 1.0, 5.0)])

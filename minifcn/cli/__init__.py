@@ -2,6 +2,7 @@
 and run(args)."""
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -85,7 +86,9 @@ def _exit_code(args):
             return launch.start(args)
         if hasattr(args, "device"):
             options.use_device(args)
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()  # here, where a full disk is told in one line
+        return code
     except KeyboardInterrupt:
         return _ended("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has ended, as in `minifcn evaluate … | head -1`
@@ -101,6 +104,9 @@ def _exit_code(args):
             raise
         if message is None and isinstance(error, OSError) and error.filename and error.strerror:  # the system's own
             message = f"{error.filename}: {error.strerror}"
+        elif message is None and isinstance(error, OSError) and error.errno == errno.ENOSPC:  # files are named
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the end would try once more
+            message = f"standard output: {error.strerror}"
         return _ended(message or one_line(error), 2)
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from .. import models, weights
 from ..data.imagenet import IMAGENET_CLASSES
 from ..data.labels import class_numbers
-from ..data.transforms import shrink
 from ..errors import InputError
-from ..files import make_folder
-from ..inference import classify
+from ..files import check_outputs, make_folder, real
+from ..inference import classify, shrunk
 from ..report import figures
 from . import options
 from .progress import notice
@@ -45,9 +44,8 @@ def run(args):
     else:
         weights.load_pretrained(model)
     if chosen:
-        images, files = {path.resolve() for path, _ in named}, [Path(args.out, heatmap_of(name)) for _, name in named]
-        if lost := [file for file in files if file.resolve() in images or files.count(file) > 1]:
-            raise InputError(f"{lost[0]}: is one of the images, or of two of them; choose another folder with --out")
+        files = [Path(args.out, heatmap_of(name)) for _, name in named]
+        check_outputs(files, {real(path) for path, _ in named})
         make_folder(args.out)
     skipped = []
     for path, name, image in options.readable(named, skipped, model.card.preprocessing):
@@ -55,7 +53,7 @@ def run(args):
         for number, share in classify.top(model, image, args.top):
             print(f"  {100 * share:5.1f} %  {IMAGENET_CLASSES[number]} ({number})")
         if chosen:
-            image = shrink(image, image[:, :, 0], args.resize)[0]
+            image = shrunk(image, args.resize)
             heat = classify.heat_map(model, image, chosen)
             title = "score of " + ", ".join(IMAGENET_CLASSES[i] for i in chosen)
             picture = Path(args.out, heatmap_of(name))

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from .. import inference, models
 from ..backend import to_device, to_host
 from ..errors import InputError
+from ..inference.segment import likeliest
 from ..metrics import ConfusionMatrix
 from . import options
 
@@ -32,15 +33,17 @@ def run(args):
         raise InputError(f"{args.weights}: a panoptic network takes no CRF; expected one of classes only")
     options.check_colours(args, network.card, "the CRF goes by colours")
     samples, classes = options.labelled(args, network.card)
+    longest = options.longest_of(args, network.card)
     grid = list(product(args.weight, args.xy, args.rgb))
     matrices = {bilateral: ConfusionMatrix(len(classes)) for bilateral in [None, *grid]}
     for sample in tqdm(samples, unit="image", disable=None):
-        probabilities = to_device(inference.probabilities(network, sample.image, args.tile))
+        image = inference.shrunk(sample.image, longest)
+        probabilities = to_device(inference.probabilities(network, image, args.tile))
         for bilateral, matrix in matrices.items():
             found = probabilities
             if bilateral:
-                found = inference.dense_crf(probabilities, sample.image, bilateral=bilateral, spatial=args.spatial)
-            matrix.update(sample.label, to_host(found).argmax(axis=0))
+                found = inference.dense_crf(probabilities, image, bilateral=bilateral, spatial=args.spatial)
+            matrix.update(sample.label, likeliest(to_host(found), sample.label.shape))
     if not matrices[None].counts.any():
         raise InputError(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to choose by")
     scores = {bilateral: matrix.mean_iou() for bilateral, matrix in matrices.items()}

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from shlex import quote
 
 from tqdm import tqdm
 
@@ -67,7 +68,7 @@ def _download(args):
     with tqdm(unit="B", unit_scale=True, disable=None) as bar:
         show, tell = partial(_show, bar), partial(bar.write, file=sys.stderr)
         path = download(ARCHIVES[args.name], args.folder, args.timeout, show, tell)
-        tell(f"{path}: complete, size and SHA-256 verified; train on it with: minifcn train --data {path}")
+        tell(f"{path}: complete, size and SHA-256 verified; train on it with: minifcn train --data {quote(str(path))}")
         if args.unpack:
             made = data.unpack(path, args.folder, partial(show, "unpacking"))
             tell(f"unpacked: {', '.join(map(str, made))}")

@@ -2,6 +2,7 @@
 data set has objects, these are scored, too: TP / (TP + FP + FN) where an IoU above 0.5 is a hit, the mean of that over
 the thresholds 0.50:0.05:0.95 (both averaged over images), and the average precision at 0.5; this needs scipy. For a panoptic
 network it is the panoptic quality, AP^r, and COCO's AP over 0.50:0.05:0.95 and at 0.5, for all things together and for each class.
+Where the network sees images shrunk, its prediction is scored at their own size, as `predict` writes it.
 Under mpirun, the processes divide the images among themselves; the scores are the same as those of one process."""
 
 import time
@@ -12,7 +13,7 @@ from ..data.labels import class_numbers
 from ..errors import InputError
 from ..files import clear_leftovers
 from ..inference.shared_work import PredictionCache, computed, fingerprint
-from ..metrics import BoundaryIoU
+from ..metrics import BoundaryIoU, ConfusionMatrix
 from ..report import tables
 from ..tasks import PanopticScores
 from . import launch, options
@@ -47,23 +48,25 @@ def run(args):
     samples, classes = options.labelled(args, model.card)
     chosen = class_numbers(args.classes, classes) if args.classes is not None else []
     network, averages, cached = model.prepare(), options.averages_of(args), computed
+    longest, objects = options.longest_of(args, model.card), not panoptic and samples[0].instances is not None
     if args.resume:
-        names = ("data", "split", "year", "resize", "tile", "exif", "connected")
-        settings = {name: getattr(args, name) for name in names}
+        names = ("data", "split", "year", "tile", "exif", "connected")
+        settings = {"resize": longest, "objects": objects, **{name: getattr(args, name) for name in names}}
         cached = PredictionCache(Path(args.resume) / fingerprint(model, **settings, **averages))
 
     def scored(i):
-        """The scores of one image: those of the classes, and of what else is judged, or None."""
+        """The scores of one image: those of the classes, of what else is judged, or None, and of objects, if there are any."""
+        sample, more = [samples[i]], {"longest": longest, "cached": cached, **averages}
         if panoptic:
             connected = PanopticScores(len(classes), inference.things_of(model)) if args.connected else None
-            more = {"connected": connected, "cached": cached}
-            return inference.evaluate_panoptic(network, [samples[i]], len(classes), args.tile, **more), connected
+            more["connected"] = connected
+            return inference.evaluate_panoptic(network, sample, len(classes), args.tile, **more), connected
         boundary = BoundaryIoU(len(classes)) if args.boundary else None
-        more = {"boundary": boundary, "cached": cached, **averages}
-        return inference.evaluate(network, [samples[i]], len(classes), args.tile, **more), boundary
-
-    def objects_scored(i):
-        return inference.evaluate_objects(network, [samples[i]], args.tile, cached=cached, **averages)
+        if objects:
+            matrix = ConfusionMatrix(len(classes))
+            more["matrices"] = [matrix, boundary] if boundary else [matrix]
+            return matrix, boundary, *inference.evaluate_objects(network, sample, args.tile, **more)
+        return inference.evaluate(network, sample, len(classes), args.tile, boundary=boundary, **more), boundary
 
     start = time.perf_counter()
     found = total(shared_out(scored, len(samples)))
@@ -71,7 +74,7 @@ def run(args):
         if args.resume:
             for folder in {cached.folder, *(part.parent for part in cached.folder.rglob(".*.part"))}:
                 clear_leftovers(folder)
-        matrix, more = found
+        matrix, more, *of_objects = found
         if not matrix.counts.any():
             notice(f"{args.data}: no pixel of split {args.split} is labelled, so there is nothing to score (nan)")
         print(tables.scores_table({model.card.title: (matrix, time.perf_counter() - start)}))
@@ -87,11 +90,9 @@ def run(args):
             print(tables.panoptic_table({"centres": matrix, **({"connected": more} if more else {})}))
             print()
             print(tables.panoptic_classes(matrix, classes))
-    if not panoptic and samples[0].instances is not None:
-        found = total(shared_out(objects_scored, len(samples), desc="objects"))
-        if found:
+        if objects:
             print()
-            print(tables.objects_table(*found))
+            print(tables.objects_table(*of_objects))
     return 0
 
 

@@ -41,7 +41,11 @@ def run(args):
     unpadded = model.card.options.get("padding") == "valid"
     size = args.size or [model.card.native or (572 if unpadded else 500)]
     crop = (size[0], size[-1])
-    print(models.explain(model, crop, args.batch))
+    try:
+        print(models.explain(model, crop, args.batch))
+    except InputError as error:
+        native = model.card.native
+        raise InputError(f"{error}; use --size {native}, or --variant" if native else str(error)) from error
     if dataset:
         stream = data.BatchStream(dataset, args.batch, model.card.preprocessing, np.random.default_rng(0), crop=crop)
         found = throughput.measure(model, stream)

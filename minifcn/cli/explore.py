@@ -46,12 +46,14 @@ def run(args):
     out, start = Path(args.out), time.perf_counter()
     if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):  # which no photograph is
         raise InputError(f"{out}: expected the name of a page to write, such as explore.html")
-    make_folder(out.parent)
     network = models.load_segmenter(args.weights)
     options.check_colours(args, network.card, "the page shows what channels see in colours")
     image = read_image(args.photo, args.exif)
     network.card.preprocessing.check_bands(image.shape[2], args.photo)
-    searched = _images(args) if args.data else []
+    searched, skipped = _images(args) if args.data else [], []
+    if searched and not any(True for _ in _readable(searched, network, args.data, skipped)):
+        return options.tell_skipped(skipped)
+    make_folder(out.parent)
     args.resize = args.resize or network.card.longest or LONGEST
     found = explore(network, shrunk(image, args.resize), explorer.MAPS)
     notes = _notes(found, image, args, time.perf_counter() - start)
@@ -95,24 +97,26 @@ def _ascend(network, looks):
 
 def _search(network, looks, images, args):
     """Add the windows of --data that excite each channel most. -> a note"""
-    start = time.perf_counter()
-    skipped = []
-
-    def readable():
-        for read in tqdm(images, desc="windows", unit="image", disable=None, leave=False):
-            try:
-                image = read()
-                network.card.preprocessing.check_bands(image.shape[2], args.data)
-            except InputError as error:
-                skipped.append(error)
-                continue
-            yield shrunk(image, args.resize)
-
-    for channel, windows in maps.windows(network.prepare(), readable(), list(looks)).items():
+    start, skipped = time.perf_counter(), []
+    bar = tqdm(images, desc="windows", unit="image", disable=None, leave=False)
+    shown = (shrunk(image, args.resize) for image in _readable(bar, network, args.data, skipped))
+    for channel, windows in maps.windows(network.prepare(), shown, list(looks)).items():
         looks[channel]["windows"] = windows
     options.tell_skipped(skipped)
     count, folder = len(images) - len(skipped), Path(args.data).resolve().name
     return [f"The windows: out of {count} images of {folder}; {time.perf_counter() - start:.0f} seconds."]
+
+
+def _readable(images, network, folder, skipped):
+    """The images that functions read, each once the one before is used; the errors of those that cannot be read are added to `skipped`."""
+    for read in images:
+        try:
+            image = read()
+            network.card.preprocessing.check_bands(image.shape[2], folder)
+        except InputError as error:
+            skipped.append(error)
+            continue
+        yield image
 
 
 def _images(args):

@@ -25,7 +25,7 @@ from ..data.large import open_large, write_mask_rows
 from ..data.targets import scipy_ndimage
 from ..distributed import world
 from ..errors import InputError
-from ..files import atomic_write, clear_leftovers, json_text, make_folder, write_text, writing
+from ..files import atomic_write, check_outputs, clear_leftovers, json_text, make_folder, real, write_text, writing
 from ..inference import sliding_window
 from ..inference.shared_work import fingerprint
 from ..report import figures
@@ -77,15 +77,9 @@ def run(args):
     endings = (".png", "_overlay.jpg", *(("_objects.png",) if args.objects else ()))
     files = {name: [out / f"{name}{ending}" for ending in endings] for _, name in named}
     images = {real(path) for path, _ in named}
-    times = Counter(file for _, name in named for file in files[name])
     if args.resume and real(out) in {real(image) for image in args.images}:
         raise InputError(f"{out}: holds the images, among which masks would be taken for more; choose another --out")
-    if lost := [file for file in times if real(file) in images]:
-        raise InputError(
-            f"{lost[0]}: is one of the images, and would be written over; choose another folder with --out"
-        )
-    if twice := [file for file, count in times.items() if count > 1]:
-        raise InputError(f"{twice[0]}: would be written for two of the images; rename one, or choose another --out")
+    check_outputs([file for _, name in named for file in files[name]], images)
     if foreign := [mask for mask, *_ in files.values() if os.path.isfile(mask) and note_of(mask) is None]:
         raise InputError(f"{foreign[0]}: is there already, and no mask of minifcn's; choose another folder with --out")
     table = Path(args.table or out / "objects.csv")
@@ -126,11 +120,6 @@ def run(args):
     written = f"mask{'s' * (done != 1)} and overlay{'s' * (done != 1)}"
     notice(f"{done} {written} written to {out}, {done / seconds:.1f} images a second")
     return options.tell_skipped([*skipped, *refused])
-
-
-def real(path):
-    """A path without links, whether it can be reached or not."""
-    return Path(os.path.realpath(path))
 
 
 def check_fits(args, model):
@@ -200,17 +189,17 @@ class Segmenter:
         return found if isinstance(found, dict) and found.pop("made_of", None) == made_of else None
 
     def segmented(self, image, made_of, mask, overlaid, numbered=None, pictures=1):
-        card, where = self.network.card, (self.resize, self.args.tile)
+        card, where = self.network.card, {"tile": self.args.tile, "longest": self.resize}
         found, instances = {"objects": []}, None
         if numbered:
             if self.panoptic:
-                objects = panoptic_objects(self.network, image, *where, mask.stem)
+                objects = inference.panoptic(self.network, image, name=mask.stem, **where)
             else:
-                objects = predicted_objects(self.network, image, *where, **self.averages)
+                objects = inference.classed_objects(self.network, image, **where, **self.averages)
             labels, instances, *_ = objects
             found["objects"] = data.object_table(objects, card.classes)
         else:
-            labels = predicted(self.network, image, *where, **self.averages)
+            labels = inference.predict(self.network, image, **where, **self.averages)
         found |= described(np.bincount(labels.reshape(-1)), card.classes, instances, pictures)
         picture = overlay(in_colours(image), colourise(labels, card.palette))
         mask.unlink(missing_ok=True)  # an old one would mark half-written files as finished
@@ -252,7 +241,8 @@ class Segmenter:
                 seen[place], marks[place] = image[rows, columns][shown], labels[shown]
                 if columns.stop == width:
                     yield band
-            Image.fromarray(overlay(seen, colourise(marks, card.palette))).save(overlaid, quality=92)
+            with writing(overlaid):
+                Image.fromarray(overlay(seen, colourise(marks, card.palette))).save(overlaid, quality=92)
             found.update(described(counts, card.classes))
 
         mask.unlink(missing_ok=True)  # as above
@@ -271,50 +261,6 @@ def described(counts, classes, instances=None, pictures=1):
     if pictures > 1:
         line = f"the first of {pictures} pictures in it, {line}"
     return {"line": line, "classes": list(shares)}
-
-
-def predicted(network, image, resize, tile, **averages):
-    """The class of every pixel, also where the network sees the image shrunk to `resize` pixels.   -> (H, W) uint8"""
-    small = inference.shrunk(image, resize)
-    if small.shape == image.shape:
-        return inference.predict(network, image, tile, **averages)
-    return likeliest(inference.probabilities(network, small, tile, **averages), image)
-
-
-def likeliest(probabilities, image):
-    """The likeliest class of every pixel of an image, where the network may have seen it smaller.   probabilities (K, h, w) -> (H, W) uint8
-
-    Probabilities are upsampled, not labels, whose outlines would come out as stairs.
-    """
-    if probabilities.shape[1:] == image.shape[:2]:
-        return probabilities.argmax(axis=0).astype(np.uint8)
-    labels, highest = np.zeros(image.shape[:2], np.uint8), np.zeros(image.shape[:2], np.float32)
-    for number, probability in enumerate(probabilities):
-        enlarged = np.asarray(Image.fromarray(probability).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
-        labels[enlarged > highest] = number
-        np.maximum(highest, enlarged, out=highest)
-    return labels
-
-
-def predicted_objects(network, image, resize, tile, **averages):
-    """The Objects, which do not touch, from one run of the network; each has the class that is likeliest in it, the border excepted."""
-    probabilities = inference.probabilities(network, inference.shrunk(image, resize), tile, **averages)
-    instances, scores = inference.objects_of(probabilities, network.card.classes)
-    inner = [i for i, name in enumerate(network.card.classes) if i and name != data.BORDER]
-    likely = [np.bincount(instances.reshape(-1), probabilities[i].reshape(-1), len(scores) + 1)[1:] for i in inner]
-    classes = np.array(inner, np.uint8)[np.argmax(likely, axis=0)]
-    return inference.Objects(likeliest(probabilities, image), as_large(instances, image), classes, scores)
-
-
-def panoptic_objects(network, image, resize, tile, name):
-    """The Objects that a panoptic network finds."""
-    found = inference.panoptic(network, inference.shrunk(image, resize), tile, name)
-    return found._replace(labels=as_large(found.labels, image), instances=as_large(found.instances, image))
-
-
-def as_large(numbers, image):
-    """A map of numbers, resized to the image."""
-    return np.asarray(Image.fromarray(numbers).resize(image.shape[1::-1], Image.Resampling.NEAREST))
 
 
 def shares_of(counts, classes):

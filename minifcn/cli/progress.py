@@ -57,9 +57,9 @@ def bar_over(work=None, **more):
     return tqdm(work, disable=silent, ncols=int(columns) if columns else None, **more)
 
 
-def shared_out(work, count, **more):
+def shared_out(work, count):
     """A bar over work(0) … work(count − 1), images that the job's processes divide up (`in_order`): empty in all but process 0."""
-    return iter(bar_over(in_order(world(), count, work), total=count, unit="image", **more))
+    return iter(bar_over(in_order(world(), count, work), total=count, unit="image"))
 
 
 def catch(note, *more):

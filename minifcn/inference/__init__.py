@@ -2,12 +2,13 @@
 
 from .classify import evaluate_windows
 from .dense_crf import dense_crf
-from .objects import evaluate_objects, objects, objects_of
+from .objects import classed_objects, evaluate_objects, objects, objects_of
 from .panoptic import Objects, components, evaluate_panoptic, panoptic, things_of
 from .segment import evaluate, parts, predict, probabilities, shrunk
 
 __all__ = [
     "Objects",
+    "classed_objects",
     "components",
     "dense_crf",
     "evaluate",

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..metrics import AveragePrecision, InstanceScores
 from ..models import Graph, numbered
 from . import segment
+from .panoptic import Objects, enlarged
 from .shared_work import computed
 
 # Chosen on the validation images of the 2018 Data Science Bowl, by the probabilities of the network "nuclei".
@@ -26,15 +27,33 @@ LIKELY = 0.75  # the score of an object: the mean probability in it
 RIM = 3  # pixels: a core grows to those nearer than this, two along a row
 
 
-def objects(
-    network: Graph, image: np.ndarray, *, tile: int | None = None, turns: bool = False, least: int = LEAST, **more: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """The objects in an image (H, W, C) uint8, by a network with background as class 0. tile, turns, more: as for `predict`.
+def objects(network: Graph, image: np.ndarray, **more: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The objects in an image (H, W, C) uint8, by a network with background as class 0. more: as for `classed_objects`.
 
     -> as `objects_of`. For many images, give `network.prepare()`.
     """
+    _, instances, _, scores = classed_objects(network, image, **more)
+    return instances, scores
+
+
+def classed_objects(
+    network: Graph, image: np.ndarray, tile: int | None = None, *, longest: int | None = None,
+    least: int = LEAST, **more: Any,
+) -> Objects:  # fmt: skip
+    """The Objects in an image, which do not touch, from one run of the network: those of `objects_of`, each of the class that is
+    likeliest in it, and the likeliest class of every pixel. tile, longest, more: as for `predict`; least: as for `objects_of`."""
     classes = network.card.classes or numbered(network.card.num_classes)
-    return objects_of(segment.probabilities(network, image, tile, turns, **more), classes, least)
+    probabilities = segment.probabilities(network, segment.shrunk(image, longest), tile, **more)
+    instances, scores = objects_of(probabilities, classes, least)
+    inner = _inner(classes)
+    likely = [np.bincount(instances.reshape(-1), probabilities[i].reshape(-1), len(scores) + 1)[1:] for i in inner]
+    own, size = np.array(inner, np.uint8)[np.argmax(likely, axis=0)], image.shape[:2]
+    return Objects(segment.likeliest(probabilities, size), enlarged(instances, size), own, scores)
+
+
+def _inner(classes):
+    """The numbers of the classes of objects."""
+    return [i for i, name in enumerate(classes) if i and name != BORDER]
 
 
 def objects_of(
@@ -51,7 +70,7 @@ def objects_of(
     objects; MissingFileError where SciPy is not installed.
     """
     ndimage = scipy_ndimage("objects")
-    inner = [i for i, name in enumerate(classes) if i and name != BORDER]
+    inner = _inner(classes)
     if probabilities.ndim != 3 or len(probabilities) != len(classes) or not inner:
         raise InputError(
             f"objects: expected probabilities (K, H, W) of background and of classes of objects, got an array "
@@ -76,17 +95,12 @@ def objects_of(
 
 
 def evaluate_objects(
-    network: Graph,
-    samples: Iterable[Sample],
-    tile: int | None = None,
-    turns: bool = False,
-    least: int = LEAST,
-    *,
-    cached: Callable = computed,
-    **more: Any,
-) -> tuple[InstanceScores, AveragePrecision]:
-    """The scores of a network's objects on samples with instances, each at its own size. tile, turns, more: as for `predict`;
-    cached: as for `evaluate`.
+    network: Graph, samples: Iterable[Sample], tile: int | None = None, *, matrices: Sequence = (),
+    cached: Callable = computed, **more: Any,
+) -> tuple[InstanceScores, AveragePrecision]:  # fmt: skip
+    """The scores of a network's objects on samples with instances, each at its own size. tile, more: as for `classed_objects`.
+
+    matrices: also count the class of every pixel, such as a ConfusionMatrix. cached: as for `evaluate`.
 
     Raises InputError, besides what `objects_of` raises, for a sample without instances.
     """
@@ -94,8 +108,9 @@ def evaluate_objects(
     for sample in samples:
         if sample.instances is None:
             raise InputError(f"{sample.id}: has no numbers of objects to compare with, only classes")
-        given = {"tile": tile, "turns": turns, "least": least, **more}
-        found, scores = cached(f"{sample.id}.objects", objects, network, sample.image, **given)
+        labels, found, _, scores = cached(sample.id, classed_objects, network, sample.image, tile, **more)
+        for matrix in matrices:
+            matrix.update(sample.label, labels)
         true = np.where(sample.instances == AMBIGUOUS, 0, sample.instances)
         bowl.update(true, found)
         precision.update(true, found, scores)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from ..backend import to_host
 from ..data.labels import AMBIGUOUS
@@ -36,12 +37,20 @@ class Objects(NamedTuple):
     scores: np.ndarray
 
 
-def panoptic(network: Graph, image: np.ndarray, tile: int | None = None, name: str = "image") -> Objects:
-    """The Objects in an image (H, W, C) uint8 of any size, by a panoptic network. tile: as for `predict`. name: of the image, in warnings.
+def enlarged(numbers: np.ndarray, size: tuple) -> np.ndarray:
+    """A map of classes or of objects' numbers, (h, w) uint8 or uint16, resized by nearest neighbour to (height, width)."""
+    return np.asarray(Image.fromarray(numbers).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def panoptic(
+    network: Graph, image: np.ndarray, tile: int | None = None, name: str = "image", longest: int | None = None
+) -> Objects:
+    """The Objects in an image (H, W, C) uint8 of any size, by a panoptic network. tile, longest: as for `predict`. name: of the image,
+    in warnings.
 
     For many images, give `network.prepare()`.
     """
-    return objects_in(network, maps_of(network, image, tile), name)
+    return Objects(*_found(network, name, image, tile, longest))
 
 
 def objects_in(network: Graph, maps: dict, name: str = "image") -> Objects:
@@ -69,27 +78,29 @@ def evaluate_panoptic(
     num_classes: int,
     tile: int | None = None,
     *,
+    longest: int | None = None,
     connected: PanopticScores | None = None,
     cached: Callable = computed,
 ) -> PanopticScores:
-    """The PanopticScores of a network on ObjectSamples, each at its own size. tile: as for `predict`.
+    """The PanopticScores of a network on ObjectSamples, each at its own size. tile, longest: as for `predict`.
 
     connected: also scores the connected components of the same classes as objects (`components`). cached: as for `evaluate`.
     """
     network, things = network.prepare(), things_of(network)
     scores = PanopticScores(num_classes, things)
     for sample in samples:
-        found = cached(sample.id, _found, network, sample.id, sample.image, tile, connected is not None)
+        found = cached(sample.id, _found, network, sample.id, sample.image, tile, longest, connected is not None)
         scores.update_objects(sample.label, sample.instances, found[:4])
         if connected:
             connected.update_objects(sample.label, sample.instances, found[4:])
     return scores
 
 
-def _found(network, name, image, tile, connected):
+def _found(network, name, image, tile, longest, connected=False):
     """The four arrays of the Objects in an image, followed, if asked for, by those of its connected components."""
-    maps = maps_of(network, image, tile)
-    return objects_in(network, maps, name) + (components(maps["semantic"], things_of(network)) if connected else ())
+    maps = maps_of(network, segment.shrunk(image, longest), tile)
+    found = objects_in(network, maps, name) + (components(maps["semantic"], things_of(network)) if connected else ())
+    return tuple(enlarged(part, image.shape[:2]) if part.ndim == 2 else part for part in found)
 
 
 def components(logits: np.ndarray, things: Sequence[int]) -> Objects:

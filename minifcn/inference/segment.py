@@ -1,10 +1,12 @@
 """A trained network on images: the class of every pixel, and how often that is right."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from inspect import signature
 from itertools import product
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..backend import Array, to_device, to_host
 from ..card import Card
@@ -31,23 +33,36 @@ def shrunk(image: np.ndarray, longest: int | None) -> np.ndarray:
     return shrink(image, image[:, :, 0], longest)[0] if longest else image
 
 
+def likeliest(probabilities: np.ndarray, size: tuple) -> np.ndarray:
+    """The likeliest class of every pixel of an image of `size` (height, width), which the network may have seen smaller.
+
+    Probabilities (K, h, w) are upsampled, not labels, whose outlines would come out as stairs. -> (H, W) uint8
+    """
+    if probabilities.shape[1:] == size:
+        return probabilities.argmax(axis=0).astype(np.uint8)
+    labels, highest = np.zeros(size, np.uint8), np.zeros(size, np.float32)
+    for number, probability in enumerate(probabilities):
+        enlarged = np.asarray(Image.fromarray(probability).resize(size[::-1], Image.Resampling.BILINEAR))
+        labels[enlarged > highest] = number
+        np.maximum(highest, enlarged, out=highest)
+    return labels
+
+
 def predict(
-    network: Graph, image: np.ndarray | LargeImage, tile: int | None = None, turns: bool = False, **more: Any
+    network: Graph, image: np.ndarray | LargeImage, tile: int | None = None, *, longest: int | None = None, **more: Any
 ) -> np.ndarray:
     """The class of every pixel.   image (H, W, 3) uint8 RGB, or (H, W, C) of the network's bands, of any size -> (H, W) uint8
 
     tile: the largest side in pixels of overlapping windows (`sliding_window`), which need less memory; None: all at once.
-    turns, more: as for `probabilities`, whose likeliest class is taken. A LargeImage, or a memory map with a tile, is read one
-    window at a time; turns or more need an array.
+    longest: the network sees the image shrunk to this longer side (`shrunk`). more: as for `probabilities`, whose likeliest class is
+    taken. A LargeImage, or a memory map with a tile, is read one window at a time; longest and more need an array.
     For many images, give `network.prepare()`.
     """
     _check(network, image)
-    if turns or more:
-        return (
-            probabilities(network, require_image(image, network.card.preprocessing.bands), tile, turns, **more)
-            .argmax(axis=0)
-            .astype(np.uint8)
-        )
+    if longest or more:
+        given = shrunk(require_image(image, network.card.preprocessing.bands), longest)
+        if more or given.shape != image.shape:
+            return likeliest(probabilities(network, given, tile, **more), image.shape[:2])
     labels = np.empty(image.shape[:2], np.uint8)
     for part, place in parts(network, image, tile):
         labels[place] = part
@@ -85,8 +100,8 @@ def _check(network, image):
 
 
 def probabilities(
-    network: Graph, image: np.ndarray, tile: int | None = None, turns: bool = False, *,
-    scales: Sequence[float] = (1.0,), flip: bool = False, crf: Mapping[str, Any] | None = None,
+    network: Graph, image: np.ndarray, tile: int | None = None, *,
+    scales: Sequence[float] = (1.0,), flip: bool = False, turns: bool = False, crf: Mapping[str, Any] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The softmax of the scores of every pixel.   image (H, W, C) uint8, tile: as for `predict` -> (K, H, W) float32
 
@@ -115,6 +130,9 @@ def check_views(scales: Sequence[float] = (1.0,), crf: Mapping[str, Any] | None 
             f"scales: expected factors above 0 and up to {MOST_SCALE}, such as 0.75 1 1.25; got {given or 'none'}"
         )
     if crf is not None:
+        known = signature(check_settings).parameters
+        if unknown := crf.keys() - known:
+            raise InputError(f"crf: expected settings of {', '.join(known)}; got {min(unknown)}")
         check_settings(**crf)
 
 
@@ -161,17 +179,17 @@ def semantic(outputs: Array | dict) -> Array:
 
 
 def evaluate(
-    network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None, turns: bool = False, *,
+    network: Graph, samples: Iterable[Sample], num_classes: int, tile: int | None = None, *,
     boundary: BoundaryIoU | None = None, cached: Callable = computed, **more: Any,
 ) -> ConfusionMatrix:  # fmt: skip
     """The ConfusionMatrix of a network's predictions on labelled samples, each at its own size.
 
-    tile, turns, more: as for `predict`. boundary: also counts the predictions, near outlines. cached: a `PredictionCache`, which reuses
+    tile, more: as for `predict`. boundary: also counts the predictions, near outlines. cached: a `PredictionCache`, which reuses
     earlier predictions.
     """
     network, matrix = network.prepare(), SEGMENTATION.metric(num_classes)
     for sample in samples:
-        labels = cached(sample.id, predict, network, sample.image, tile, turns, **more)
+        labels = cached(sample.id, predict, network, sample.image, tile, **more)
         for metric in (matrix, boundary) if boundary else (matrix,):
             metric.update(sample.label, labels)
     return matrix

@@ -24,14 +24,14 @@ MARGIN = 1 / 8
 
 def check_tile(tile: int | None) -> None:
     """Raise InputError unless a window's side is None or a multiple of 32 from 128 up."""
-    if tile is not None and (tile < LEAST or tile % STRIDE):
+    if tile is not None and (not isinstance(tile, int | np.integer) or tile < LEAST or tile % STRIDE):
         raise InputError(f"tile: expected a multiple of {STRIDE} of at least {LEAST} pixels, got {tile}")
 
 
 def check_unpadded_tile(tile: int | None, sizes: ExactSize) -> None:
     """Raise InputError for a window's side from which a network of unpadded convolutions would give nothing."""
     least = sizes.fitting(2 * sizes.context + sizes.step)
-    if tile is not None and tile < least:
+    if tile is not None and (not isinstance(tile, int | np.integer) or tile < least):
         raise InputError(
             f"tile: expected at least {-(-least // STRIDE) * STRIDE} pixels, a multiple of {STRIDE}, for this network, got {tile}"
         )

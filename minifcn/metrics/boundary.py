@@ -7,7 +7,7 @@ import numpy as np
 
 from ..backend import Array, to_host
 from ..errors import InputError
-from .confusion import ConfusionMatrix
+from .confusion import ConfusionMatrix, check_same
 
 
 class BoundaryIoU:
@@ -18,7 +18,7 @@ class BoundaryIoU:
     """
 
     def __init__(self, num_classes: int, bands: Sequence[int] = (1, 2, 4, 8)):
-        bands = tuple(bands)
+        self.bands = bands = tuple(bands)
         if not bands or not all(isinstance(band, int | np.integer) and band >= 1 for band in bands):
             raise InputError(f"boundary: expected bands of whole numbers of pixels from 1 on, got {bands}")
         self.matrices = {band: ConfusionMatrix(num_classes) for band in bands}
@@ -35,7 +35,8 @@ class BoundaryIoU:
                 self.matrices[width].update(near, predictions, ignore)
 
     def merge(self, other: Self) -> None:
-        """Count what another one, of the same bands, has counted."""
+        """Count what another one has counted. Raises InputError where it is of other bands or classes."""
+        check_same(self, other, "bands")
         for band, matrix in self.matrices.items():
             matrix.merge(other.matrices[band])
 

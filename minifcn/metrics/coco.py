@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend import Array
 from ..errors import InputError
-from .confusion import mean
+from .confusion import check_same, mean
 from .overlaps import match, overlaps
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -54,7 +54,8 @@ class COCOAveragePrecision:
                 self._found[area][number].append((table.scores[own], hits, counted))
 
     def merge(self, other: Self) -> None:
-        """Count the images that another one has counted, behind these."""
+        """Count the images that another one has counted, behind these. Raises InputError where it is of other classes."""
+        check_same(self, other, "num_classes")
         for area in AREAS:
             self._true[area] += other._true[area]
             for own, found in zip(self._found[area], other._found[area], strict=True):
@@ -82,10 +83,10 @@ class COCOAveragePrecision:
 
     def scores(self, classes: Iterable[int] | None = None) -> dict[str, float]:
         """{"coco_ap", "coco_ap_50", "coco_ap_75", "coco_ap_small", …: the mean over classes with true objects}, over the listed ones if given."""
-        chosen = slice(None) if classes is None else list(classes)
+        chosen = None if classes is None else list(classes)
         values = {"coco_ap": self.ap(), "coco_ap_50": self.ap(0.5), "coco_ap_75": self.ap(0.75)}
         values |= {f"coco_ap_{area}": self.ap(area=area) for area in ("small", "medium", "large")}
-        return {name: mean(of_classes[chosen]) for name, of_classes in values.items()}
+        return {name: mean(of_classes, chosen) for name, of_classes in values.items()}
 
 
 def _interpolated(hits, counted, total):

@@ -5,7 +5,7 @@ has no IoU (NaN), and means are taken over the classes that have one.
 """
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -50,10 +50,7 @@ class ConfusionMatrix:
 
     def merge(self, other: Self) -> None:
         """Count what another one has counted. Raises InputError where it is of other classes."""
-        if other.num_classes != self.num_classes:
-            raise InputError(
-                f"confusion matrix: expected one of {self.num_classes} classes to merge, got {other.num_classes}"
-            )
+        check_same(self, other, "num_classes")
         self.counts += other.counts
 
     def pixel_accuracy(self) -> float:
@@ -71,11 +68,7 @@ class ConfusionMatrix:
 
     def mean_iou(self, classes: Iterable[int] | None = None) -> float:
         """The mean IoU over the classes that have one; over the listed ones only, if `classes` is given. Raises InputError for others."""
-        iou = self.per_class_iou()
-        classes = range(self.num_classes) if classes is None else list(classes)
-        if wrong := [number for number in classes if number not in range(self.num_classes)]:
-            raise InputError(f"mean_iou: expected classes 0..{self.num_classes - 1}, got {wrong[0]}")
-        return mean(iou[classes])
+        return mean(self.per_class_iou(), classes)
 
     def frequency_weighted_iou(self) -> float:
         """Σ_i t_i · IoU_i / Σ_i t_i"""
@@ -89,12 +82,25 @@ class ConfusionMatrix:
         return {name: getattr(self, name)() for name in names}
 
 
+def check_same(own: Any, other: Any, *names: str) -> None:
+    """Raise InputError where a metric is to be merged with one of which an attribute, such as the classes, differs."""
+    for name in names:
+        ours, theirs = getattr(own, name), getattr(other, name, None)
+        if ours != theirs:
+            raise InputError(f"{type(own).__name__}: expected one of the same {name} to merge, {ours}; got {theirs}")
+
+
 def ratio(part: Array, whole: Array) -> np.ndarray:
     """part / whole, NaN where whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
-def mean(values: np.ndarray) -> float:
-    """The mean of the values that exist, NaN if none does."""
+def mean(values: np.ndarray, classes: Iterable[int] | None = None) -> float:
+    """The mean of the values that exist, NaN if none does; of the listed classes only, if given. Raises InputError for others."""
+    if classes is not None:
+        classes = list(classes)
+        if wrong := [number for number in classes if number not in range(len(values))]:
+            raise InputError(f"mean: expected classes 0..{len(values) - 1}, got {wrong[0]}")
+        values = values[classes]
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")

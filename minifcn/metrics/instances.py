@@ -12,6 +12,7 @@ import numpy as np
 
 from ..backend import Array, to_host
 from ..errors import DtypeError, InputError
+from .confusion import check_same
 
 THRESHOLDS = tuple(i / 20 for i in range(10, 20))  # 0.50:0.05:0.95
 
@@ -90,7 +91,8 @@ class AveragePrecision:
         self._true += count
 
     def merge(self, other: Self) -> None:
-        """Count the images that another one, of the same thresholds, has counted, behind these."""
+        """Count the images that another one has counted, behind these. Raises InputError where it is of other thresholds."""
+        check_same(self, other, "thresholds")
         self._ious += other._ious
         self._scores += other._scores
         self._true += other._true

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..backend import Array
 from ..errors import InputError
-from .confusion import mean, ratio
+from .confusion import check_same, mean, ratio
 from .overlaps import overlaps
 
 
@@ -55,7 +55,8 @@ class PanopticQuality:
             np.add.at(sums, classes, 1)
 
     def merge(self, other: Self) -> None:
-        """Count the images that another one, of the same classes, has counted, behind these."""
+        """Count the images that another one has counted, behind these. Raises InputError where it is of other classes."""
+        check_same(self, other, "num_classes", "things", "stuff")
         self._matches += other._matches
         for own, found in ((self._tp, other._tp), (self._fp, other._fp), (self._fn, other._fn)):
             own += found
@@ -84,9 +85,9 @@ class PanopticQuality:
 
     def scores(self) -> dict[str, float]:
         """{"pq", "sq", "rq", "pq_things", …, "rq_stuff": the mean over the classes that are there or found}"""
-        groups = {"": [*self.things, *self.stuff], "_things": list(self.things), "_stuff": list(self.stuff)}
+        groups = {"": self.things + self.stuff, "_things": self.things, "_stuff": self.stuff}
         return {
-            f"{name}{group}": mean(getattr(self, name)()[classes])
+            f"{name}{group}": mean(getattr(self, name)(), classes)
             for group, classes in groups.items()
             for name in ("pq", "sq", "rq")
         }

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..backend import Array
 from ..errors import InputError
-from .confusion import mean
+from .confusion import check_same, mean
 from .instances import average_precision
 from .overlaps import match, overlaps
 
@@ -42,7 +42,8 @@ class RegionAveragePrecision:
             self._found[number].append((table.scores[own], hits, hits | (2 * uncounted <= table.areas)[own]))
 
     def merge(self, other: Self) -> None:
-        """Count the images that another one has counted, behind these."""
+        """Count the images that another one has counted, behind these. Raises InputError where it is of other classes."""
+        check_same(self, other, "num_classes")
         self._true += other._true
         for own, found in zip(self._found, other._found, strict=True):
             own += found
@@ -64,6 +65,6 @@ class RegionAveragePrecision:
 
     def scores(self, classes: Iterable[int] | None = None) -> dict[str, float]:
         """{"apr_50", "apr_70", "apr_vol": the mean over the classes with true objects}; over the listed ones only, if given."""
-        chosen = slice(None) if classes is None else list(classes)
+        chosen = None if classes is None else list(classes)
         values = {"apr_50": self.ap(0.5), "apr_70": self.ap(0.7), "apr_vol": self.volume()}
-        return {name: mean(of_classes[chosen]) for name, of_classes in values.items()}
+        return {name: mean(of_classes, chosen) for name, of_classes in values.items()}

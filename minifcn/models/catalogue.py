@@ -1,6 +1,7 @@
 """Networks by name, and networks with their weights: from files of this library, and those that come with it."""
 
 from pathlib import Path
+from shlex import quote
 
 from ..card import settings_of
 from ..data.labels import VOC_CLASSES
@@ -60,8 +61,9 @@ def load(path: str | Path) -> Graph:
     arrays, meta = formats.read(path)
     if not meta:
         raise InputError(
-            f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what network; "
-            + formats.CONVERT.format(path)
+            f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what "
+            "network; "
+            + formats.CONVERT.format(quote(str(path)))
         )
     builder, options = settings_of(meta.get("network"), path)
     try:

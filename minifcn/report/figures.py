@@ -217,7 +217,8 @@ def heat_map(image, heats, path, peak=None):
     """
     height, width = image.shape[:2]
     columns = 1 + len(heats)
-    figure = new_figure(4.8 * columns + 1, 4.8 * height / width + 0.4)  # beside the bar, and above
+    panel = 4.8 * min(max(height / width, 0.1), 10)  # a strip leaves room: its own shape would be too high to draw
+    figure = new_figure(4.8 * columns + 1, panel + 0.4)  # beside the bar, and above
     first, *others = figure.subplots(1, columns)
     first.imshow(image)
     for panel, (title, heat) in zip(others, heats.items(), strict=True):

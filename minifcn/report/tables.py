@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..metrics.confusion import ratio
+
 OBJECT_SCORES = {
     "pq": "PQ",
     "pq_things": "PQ things",
@@ -23,6 +25,19 @@ SCORES = {
 }
 
 
+def _lines(rows, first, width, last=None):
+    """Rows [[name, *cells]] as lines of text. first: the width of the names; width: of a cell; last: of the last one, if another"""
+    return "\n".join(
+        f"{name:{first}}{''.join(f'{cell:>{width}}' for cell in cells)}{end:>{last or width}}"
+        for name, *cells, end in rows
+    )
+
+
+def _cell(share):
+    """A share in percent, "-" where there is none."""
+    return "-" if np.isnan(share) else f"{100 * share:.1f}"
+
+
 def score_rows(results):
     """[[name, the four scores in percent, seconds]] as strings. results: {name: (ConfusionMatrix, seconds)}"""
     found = {name: (matrix.scores(), seconds) for name, (matrix, seconds) in results.items()}
@@ -36,16 +51,13 @@ def scores_table(results):
     """The four scores and the seconds of each network as lines of text. results: as score_rows takes them"""
     rows = [["", *SCORES.values(), "seconds"], *score_rows(results)]
     widest = max(12, *(len(name) + 1 for name in results))
-    return "\n".join(
-        f"{name:{widest}}{''.join(f'{cell:>12}' for cell in cells)}{last:>10}" for name, *cells, last in rows
-    )
+    return _lines(rows, widest, 12, last=10)
 
 
 def objects_table(bowl, precision):
     """The scores of objects as lines of text. bowl: InstanceScores, precision: AveragePrecision"""
     scores = {"IoU > 0.5": bowl.at(0.5), "0.50:0.95": bowl.mean(), "AP at 0.5": precision.ap(0.5)}
-    lines = ["", *scores], ["objects", *(f"{100 * score:.1f}" for score in scores.values())]
-    return "\n".join(f"{name:12}{''.join(f'{cell:>12}' for cell in cells)}" for name, *cells in lines)
+    return _lines([["", *scores], ["objects", *(f"{100 * score:.1f}" for score in scores.values())]], 12, 12)
 
 
 def panoptic_rows(results):
@@ -58,7 +70,7 @@ def panoptic_table(results):
     """The scores of objects, for each method that found them, as lines of text. results: {name: PanopticScores}"""
     rows = [["objects by", *OBJECT_SCORES.values()], *panoptic_rows(results)]
     widest = max(12, *(len(name) + 1 for name in results))
-    return "\n".join(f"{name:{widest}}{''.join(f'{cell:>11}' for cell in cells)}" for name, *cells in rows)
+    return _lines(rows, widest, 11)
 
 
 def panoptic_classes(scores, classes):
@@ -72,11 +84,9 @@ def panoptic_classes(scores, classes):
         "COCO AP": scores.coco.ap(),
         "COCO AP50": scores.coco.ap(0.5),
     }
-    lines = [f"{'class':16s}" + "".join(f"{name:>11s}" for name in columns)]
-    for i in np.flatnonzero(~np.isnan(columns["PQ"])):
-        cells = ["-" if np.isnan(column[i]) else f"{100 * column[i]:.1f}" for column in columns.values()]
-        lines.append(f"{classes[i]:16s}" + "".join(f"{cell:>11s}" for cell in cells))
-    return "\n".join(lines)
+    present = np.flatnonzero(~np.isnan(columns["PQ"]))
+    rows = [[classes[i], *(_cell(column[i]) for column in columns.values())] for i in present]
+    return _lines([["class", *columns], *rows], 16, 11)
 
 
 def boundary_row(boundary):
@@ -87,10 +97,7 @@ def boundary_row(boundary):
 
 def class_table(matrix, classes):
     """IoU, accuracy and pixels of each class that occurs, as lines of text."""
-    lines = [f"{'class':16s}{'IU':>8s}{'acc.':>8s}{'pixels':>12s}"]
-    counts, iou = matrix.counts, matrix.per_class_iou()
-    for i in np.flatnonzero(~np.isnan(iou)):
-        total = counts[i].sum()
-        accuracy = f"{100 * counts[i, i] / total:8.1f}" if total else f"{'-':>8s}"
-        lines.append(f"{classes[i]:16s}{100 * iou[i]:8.1f}{accuracy}{total:12d}")
-    return "\n".join(lines)
+    iou, totals = matrix.per_class_iou(), matrix.counts.sum(axis=1)
+    accuracy, present = ratio(np.diag(matrix.counts), totals), np.flatnonzero(~np.isnan(iou))
+    rows = [[classes[i], _cell(iou[i]), _cell(accuracy[i]), totals[i]] for i in present]
+    return _lines([["class", "IU", "acc.", "pixels"], *rows], 16, 8, last=12)

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict
+from shlex import quote
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def restore(run, arrays, meta):
     if classes != model.card.classes or begun not in (0, len(run.train_data)):
         raise InputError(
             f"{run.checkpoint}: began with {begun} images, classes {', '.join(model.card.classes)}; {run.config.data} has "
-            f"{len(run.train_data)}, {', '.join(classes)}; put the data back, or begin anew with --start {run.folder / 'best.npz'}"
+            f"{len(run.train_data)}, {', '.join(classes)}; put the data back, or begin anew with --start {quote(str(run.folder / 'best.npz'))}"
         )
     stream.preprocessing = model.card.preprocessing
     order = _order_of_sums(run)

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -180,7 +181,9 @@ class Run:
         except MissingFileError as error:
             if moved:
                 raise
-            raise MissingFileError(f"{error}; if the data have moved: --resume {folder} --data FOLDER") from error
+            raise MissingFileError(
+                f"{error}; if the data have moved: --resume {quote(str(folder))} --data FOLDER"
+            ) from error
         checkpoint.restore(run, arrays, meta)
         run._found = run.writes and found
         return run
