@@ -62,8 +62,7 @@ def load(path: str | Path) -> Graph:
     if not meta:
         raise InputError(
             f"{path}: weights of another library ({', '.join(list(arrays)[:3])}, … {len(arrays)} in all), which do not say of what "
-            "network; "
-            + formats.CONVERT.format(quote(str(path)))
+            "network; " + formats.CONVERT.format(quote(str(path)))
         )
     builder, options = settings_of(meta.get("network"), path)
     try:

@@ -4,6 +4,7 @@ import copy
 import json
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def kind(path: str | Path, known: tuple = tuple(_ENDINGS.values())) -> str:
         endings = ", ".join(_ENDINGS)
         raise InputError(f"{path}: expected weights ({endings}), got a file ending in {path.suffix or 'nothing'}")
     if found not in known:
-        what = _OTHERWISE[found].format(path)
+        what = _OTHERWISE[found].format(quote(str(path)))
         raise InputError(f"{path}: expected a {' or '.join(known)} file, got one of {found}; {what}")
     return found
 
