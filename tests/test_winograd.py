@@ -126,6 +126,16 @@ def test_one_kernel_takes_a_few_tiles_all_the_way(lanes, shape, outputs, pad, co
         assert all(map(np.array_equal, other, found[0]))
 
 
+@pytest.mark.parametrize(("bytes_more", "kept"), [(0, {"winograd"}), (-1, set())])
+def test_kernels_at_the_points_are_kept_unless_they_are_large(bytes_more, kept, monkeypatch):
+    (x, w, b, _), where, expected = problem("four whole tiles")
+    monkeypatch.setattr(tuning, "KEPT_KERNELS", w.nbytes * winograd.POINTS // 9 + bytes_more)
+    cached = {}
+    for _ in range(2):
+        assert_same([winograd.forward(x, w, where, b, cached=cached)], expected)
+    assert set(cached) == kept
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("bound", [1, 10, 100, 10_000])
 @pytest.mark.parametrize(("n", "size"), [(1, (1, 1)), (1, (34, 29)), (5, (7, 9)), (3, (40, 4)), (20, (8, 8))])

@@ -23,6 +23,7 @@ DEPTHWISE_PIECE = 1000  # values of a row: fewer take longer to begin than to co
 # cores share; with NumPy, each thread has its own. With fewer tiles, the products would spend their time fetching kernels.
 WINOGRAD_BYTES, WINOGRAD_TILES = 16 << 20, 512
 WINOGRAD_TILES_A_THREAD = 128
+KEPT_KERNELS = 64 << 20  # bytes: a prepared network computes a layer's larger kernels at the points anew each time
 # Where a vector of LANES float32 is one register, and there are no more channels than this, on either side, a kernel takes a few
 # tiles to the points, multiplies and brings them back while they are in a core's own cache.
 LANES, WINOGRAD_CHANNELS = 16, 128

@@ -65,12 +65,14 @@ def applies(window):
 
 
 def forward(x, w, window, bias=None, activation="none", cached=None):
-    """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile; `cached` keeps the kernels at the points.   -> (N, K, Ho, Wo)"""
-    cached = {} if cached is None else cached
-    if "winograd" not in cached:
-        cached["winograd"] = _transform_kernels(w)
+    """y = Aᵀ [ (G w Gᵀ) ⊙ (Bᵀ d B) ] A in every tile; `cached` keeps the kernels at the points, unless they are large.   -> (N, K, Ho, Wo)"""
+    kernels = None if cached is None else cached.get("winograd")
+    if kernels is None:
+        kernels = _transform_kernels(w)
+        if cached is not None and kernels.nbytes <= tuning.KEPT_KERNELS:
+            cached["winograd"] = kernels
     (top, _), (left, _) = window.pad
-    return _correlate(x, cached["winograd"], (top, left), window.output_size, bias, activation)
+    return _correlate(x, kernels, (top, left), window.output_size, bias, activation)
 
 
 def input_gradient(dy, w, window):
